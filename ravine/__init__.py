@@ -9,8 +9,6 @@
 Importing does no work: a name loads what it needs when it is first used.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

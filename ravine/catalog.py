@@ -1,7 +1,5 @@
 """The parts that may stand in each place of a recipe, and the named recipes to start from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,7 +36,7 @@ PARTS_BY_ROLE: Mapping[Any, Sequence[type]] = {
     protocols.Pool: conv.ALL_POOLS,
     protocols.Schedule: schedules.ALL,
     protocols.Source: data.ALL_SOURCES,
-    protocols.Split: data.SPLITS,
+    protocols.Split: data.ALL_SPLITS,
     protocols.SnapshotRule: optimizers.ALL_SNAPSHOTS,
     protocols.StopRule: early_stopping.ALL,
     protocols.Tuning: finetuning.ALL,

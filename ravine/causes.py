@@ -1,7 +1,5 @@
 """The causes that a finding may name, and what each means: the vocabulary of the doctor."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 CAUSES: Mapping[str, str] = {

@@ -1,7 +1,5 @@
 """When a network has learned enough, and which of its weights to keep."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from torch import Tensor

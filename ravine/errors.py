@@ -10,8 +10,6 @@
 A run that diverges is not an error: it is an event in its record.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Files: written completely or not at all, checked for permission, and named by lasting paths."""
 
-from __future__ import annotations
-
 import errno
 import os
 from pathlib import Path

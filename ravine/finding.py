@@ -24,22 +24,9 @@ TRIAL_VERDICTS = ("helped", "no effect", "worse", "not tried")
 MAX_UNCONFIRMED_CAUSES = 2
 
 # What can be changed in a program without a recipe: by a trial, or only by its author.
-TRIABLE_CHANGES = (
-    "lr",
-    "batch",
-    "clip",
-    "input.scale",
-    "target.scale",
-    "output",
-    "init",
-    "activation",
-    "loss",
-    "dropout",
-    "decay",
-    "steps",
-    "optimizer",
-    "normalization",
-    "shuffle",
+TRIABLE_CHANGES = tuple(
+    "lr batch clip input.scale target.scale output init activation loss dropout decay steps "
+    "optimizer normalization shuffle".split()
 )
 MANUAL_CHANGES = ("data", "model", "loop")
 
@@ -122,13 +109,10 @@ class Finding:
             _one_of("cause", cause, tuple(CAUSES))
 
     @property
-    def confirmed(self) -> bool:
-        """Whether the cause is more than a guess: the check was exact, or its remedy was tried and
-        helped.
-        """
-        return self.confidence == "exact" or (
-            self.trial is not None and self.trial.verdict == "helped"
-        )
+    def is_confirmed(self) -> bool:
+        """Whether the cause is no guess: an exact check, or its remedy was tried and helped."""
+        helped = self.trial is not None and self.trial.verdict == "helped"
+        return helped or self.confidence == "exact"
 
     def to_json(self) -> dict[str, Any]:
         """The finding as JSON-ready data."""
@@ -141,30 +125,22 @@ class Finding:
         """
         trial = data["trial"]
         if trial is not None:
-            trial = Trial(
-                **{
-                    **trial,
-                    "interval": None if trial["interval"] is None else tuple(trial["interval"]),
-                }
-            )
-        return cls(
-            **{
-                **data,
-                "evidence": tuple(Evidence(**e) for e in data["evidence"]),
-                "changes": tuple(Change(**c) for c in data["changes"]),
-                "suspects": tuple(data["suspects"]),
-                "code": current_code(data["code"]),
-                "explains": tuple(map(current_code, data["explains"])),
-                "trial": trial,
-            }
-        )
+            interval = trial["interval"]
+            trial = Trial(**{**trial, "interval": interval and tuple(interval)})
+        parts = {
+            "evidence": tuple(Evidence(**e) for e in data["evidence"]),
+            "changes": tuple(Change(**c) for c in data["changes"]),
+            "suspects": tuple(data["suspects"]),
+            "code": current_code(data["code"]),
+            "explains": tuple(map(current_code, data["explains"])),
+            "trial": trial,
+        }
+        return cls(**{**data, **parts})
 
 
 @dataclass(frozen=True)
 class Checks:
-    """The codes of all checks by result. A check that found something is in none of these: see its
-    finding.
-    """
+    """The codes of checks by result; one that found something is in none: see its finding."""
 
     passed: tuple[str, ...] = ()
     not_applicable: tuple[str, ...] = ()
@@ -173,10 +149,8 @@ class Checks:
 
     def and_(self, *others: Checks) -> Checks:
         """These checks and others together."""
-        every = (self, *others)
-        return Checks(
-            **{name: tuple(code for c in every for code in getattr(c, name)) for name in vars(self)}
-        )
+        every = [vars(checks) for checks in (self, *others)]
+        return Checks(**{n: tuple(code for c in every for code in c[n]) for n in vars(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,19 +204,15 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     >>> [f.code for f in arrange([slow, lr])]
     ['A', 'B']
     """
-    ordered = sorted(
-        (replace(f, changes=()) if f.severity == "note" else f for f in findings), key=_importance
-    )
+    ordered = sorted(findings, key=_importance)
     found = {f.code for f in ordered}
-    ordered = [
-        replace(f, explains=tuple(c for c in f.explains if c in found and c != f.code))
-        for f in ordered
-    ]
+    for i, f in enumerate(ordered):
+        explains = tuple(code for code in f.explains if code in found and code != f.code)
+        changes = () if f.severity == "note" else f.changes
+        ordered[i] = replace(f, explains=explains, changes=changes)
     explained: set[str] = set()
-    for finding in ordered:
-        if (
-            finding.code not in explained
-        ):  # of two that explain each other, the more important one leads
+    for finding in ordered:  # of two that explain each other, the more important one leads
+        if finding.code not in explained:
             explained |= set(finding.explains)
     ordered.sort(key=lambda f: f.code in explained)
     return _name_few(ordered)
@@ -250,18 +220,17 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
     kept: list[Finding] = []
-    guesses: set[str] = set()
+    guesses: list[str] = []
     for finding in ordered:
-        named = finding.cause in {f.cause for f in kept}
-        guessing = len(guesses) < MAX_UNCONFIRMED_CAUSES
-        if finding.confirmed or named or guessing:
-            kept.append(finding)
-            if not finding.confirmed and guessing:
-                guesses.add(finding.cause)
+        is_guess = not finding.is_confirmed and finding.cause not in guesses
+        is_named = finding.cause in {f.cause for f in kept}
+        if is_guess and not is_named and len(guesses) >= MAX_UNCONFIRMED_CAUSES:
+            at = max(i for i, f in enumerate(kept) if not f.is_confirmed)
+            suspects = tuple(dict.fromkeys((*kept[at].suspects, finding.cause)))
+            kept[at] = replace(kept[at], suspects=suspects)
             continue
-        at = max(i for i, f in enumerate(kept) if not f.confirmed)
-        suspects = tuple(dict.fromkeys((*kept[at].suspects, finding.cause)))
-        kept[at] = replace(kept[at], suspects=suspects)
+        kept.append(finding)
+        guesses += [finding.cause] if is_guess else []
     return tuple(kept)
 
 
@@ -269,7 +238,7 @@ def _importance(finding: Finding) -> tuple[int, bool, int, float]:
     since = float("inf") if finding.since is None else finding.since
     return (
         SEVERITY_LEVELS.index(finding.severity),
-        not finding.confirmed,
+        not finding.is_confirmed,
         CONFIDENCE_LEVELS.index(finding.confidence),
         since,
     )

@@ -8,8 +8,6 @@ Slots are named by patterns: `"body"` matches every slot whose name begins with 
 and `[...]` have their meaning in file names. Letters: W weights of a network, D depths.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import ClassVar
 

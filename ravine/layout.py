@@ -3,8 +3,6 @@
 Letters: P networks, W weights of one network.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

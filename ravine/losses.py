@@ -4,8 +4,6 @@ A loss says in `tasks` which kinds of task it fits: "binary", "classes", "labels
 Letters: P networks, B examples, C outputs.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch
@@ -203,20 +201,10 @@ class SoftmaxCrossEntropy:
 class ByTask:
     """The usual loss of a task: cross entropy with `label_smoothing`, or ½ (y − f)² for numbers.
 
-    A placeholder in a recipe: the loss is chosen once the task is known.
-
-    >>> ByTask(label_smoothing=0.1).loss_for("classes")
-    SoftmaxCrossEntropy(label_smoothing=0.1)
+    A placeholder in a recipe: the loss is chosen once the task is known (`training.defaults`).
     """
 
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
-
-    def loss_for(self, kind: str) -> SquaredError | BinaryCrossEntropy | SoftmaxCrossEntropy:
-        """The loss for a kind of task."""
-        if kind == "regression":
-            return SquaredError()
-        cross_entropy = SoftmaxCrossEntropy if kind == "classes" else BinaryCrossEntropy
-        return cross_entropy(label_smoothing=self.label_smoothing)
 
 
 def _small(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:

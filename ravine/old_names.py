@@ -4,8 +4,6 @@ Recipe files, run folders and JSON written by an earlier version are read under 
 are never written again. `tests/old_formats/` holds such files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

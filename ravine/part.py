@@ -4,8 +4,6 @@ A field annotated `Number` may differ between networks that train together; all 
 equal. Letters: P networks of a cohort. A column is a float64 tensor [P, 1].
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

@@ -4,8 +4,6 @@ They act where `decays` is 1: on weights, never on biases, normalization scales 
 Letters: w the weights of one network, λ `strength`.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 import torch

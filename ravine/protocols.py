@@ -287,6 +287,15 @@ class Augmentation(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksShape(Protocol):
+    """An augmentation that cannot be done to all images."""
+
+    def check_shape(self, image: ImageShape) -> None:
+        """Raise `RecipeError` where images are too small or have the wrong channels."""
+        ...
+
+
 class Tuning(Protocol):
     """Which weights of a pretrained network train when, and how fast."""
 

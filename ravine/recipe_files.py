@@ -12,8 +12,6 @@ A recipe file is TOML. It changes a named recipe (`base`, the default if it name
     lr = 0.002
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re
@@ -30,7 +28,7 @@ from ravine.files import check_readable, lasting_path
 from ravine.networks import pretrained
 from ravine.part import is_part
 from ravine.recipe import Recipe
-from ravine.serialization import from_plain, is_name_of, to_plain
+from ravine.serialization import from_plain, get, is_name_of, to_plain
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -97,6 +95,24 @@ def recipe_from(given: Mapping[str, Any]) -> Recipe:
 def with_changes(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
     """A copy with the settings that plain data change; a newly named part starts from defaults."""
     return from_plain(Recipe, _merge(recipe, given), PARTS_BY_ROLE)
+
+
+def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """A copy with settings changed, by path, each to a number, a word, or a part as plain data.
+
+    None takes a part out. Raises `RecipeError` where a setting or a value is wrong.
+
+    >>> from ravine.catalog import named_recipe
+    >>> with_values(named_recipe("plain"), {"split.test": 0.25, "split.validation": 0.25}).split
+    Stratified(validation=0.25, test=0.25)
+    """
+    for path, value in values.items():
+        get(recipe, path)
+        field, *below = path.split(".")
+        value = "none" if value is None else value
+        change = _nested_change(getattr(recipe, field), below, value, [field])
+        recipe = with_changes(recipe, {field: change})
+    return recipe
 
 
 def with_setting(recipe: Recipe, assignment: str) -> Recipe:

@@ -3,8 +3,6 @@
 Letters: T times at which a series has values, M members (networks) of the run.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -144,24 +142,22 @@ def read_record(folder: Path) -> Record:
     """Read the record in a run's folder. Raises `RunError` if it is missing, damaged or too new."""
     data = read_json(folder / "record.json")
     score = data["score"]
+    if score is not None:
+        unchanged = {"constant_baseline": score.get("constant_baseline")}
+        score = Score(**{**_with_nan(score), **unchanged})
     return Record(
         recipe=data["recipe"],
         task=data["task"],
-        members=tuple(
-            Member(**{**m, "validation": _numbers(m["validation"]), "test": _numbers(m["test"])})
-            for m in data["members"]
-        ),
+        members=tuple(Member(**_with_nan(m)) for m in data["members"]),
         series=_read_series(folder / "series.csv", len(data["members"])),
         events=tuple(Event(**e | {"kind": current_code(e["kind"])}) for e in data["events"]),
         effects=tuple(
-            EffectReport(
-                name=e["name"], meaning=e["meaning"], values=tuple(_number(v) for v in e["values"])
-            )
+            EffectReport(name=e["name"], meaning=e["meaning"], values=_with_nan(e["values"]))
             for e in data["effects"]
         ),
         notes=tuple(data["said"]),
         surroundings=data["surroundings"],
-        score=None if score is None else _score(score),
+        score=score,
         seconds=data["seconds"],
         findings=tuple(data.get("findings", ())),
     )
@@ -226,7 +222,7 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
         return {
             name: Series(
                 np.array([int(r[0]) for r in found]),
-                np.array([[_number(v or None) for v in r[1:]] for r in found]).reshape(-1, members),
+                np.array([[float(v or "nan") for v in r[1:]] for r in found]).reshape(-1, members),
             )
             for name, found in grouped.items()
         }
@@ -234,18 +230,13 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
         raise unreadable_file(path, error) from None
 
 
-def _score(plain: Mapping[str, Any]) -> Score:
-    ends = {name: _number(plain[name]) for name in ("value", "low", "high")}
-    members = tuple(_number(v) for v in plain["members"])
-    return Score(**{**plain, **ends, "members": members, "others": _numbers(plain["others"])})
-
-
-def _numbers(plain: Mapping[str, Any]) -> dict[str, float]:
-    return {name: _number(value) for name, value in plain.items()}
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+def _with_nan(plain: Any) -> Any:
+    """Plain data with NaN in place of None, and tuples in place of lists."""
+    if isinstance(plain, Mapping):
+        return {k: _with_nan(v) for k, v in plain.items()}
+    if isinstance(plain, list):
+        return tuple(_with_nan(v) for v in plain)
+    return math.nan if plain is None else plain
 
 
 def finite_json(value: Any) -> Any:

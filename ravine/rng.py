@@ -3,8 +3,6 @@
 Streams are made when needed and then discarded: to resume a run no random state is saved.
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Iterator

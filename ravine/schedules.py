@@ -8,8 +8,6 @@ the run are fractions of it. After the run's last step every schedule keeps its 
 Letters: P networks, S steps. Numbers are floats or columns [P, 1]; factors are [1, S] or [P, S].
 """
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar, Literal
 

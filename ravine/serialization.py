@@ -3,8 +3,6 @@
 Plain data are what JSON and TOML can hold: tables with a `name`, lists, numbers, strings.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 from collections.abc import Mapping, Sequence

@@ -98,14 +98,11 @@ def binomial_tail(count: int, of: int, chance: float) -> float:
 
 
 def wilson_interval(share: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for a probability that was observed as `share` in `count` trials (Wilson
-    1927).
-    """
+    """An interval for a probability, observed as `share` in `count` trials (Wilson 1927)."""
     z2 = normal_quantile(confidence) ** 2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = math.sqrt(z2 * share * (1 - share) / count + z2 * z2 / (4 * count * count)) / (
-        1 + z2 / count
-    )
+    scale = 1 + z2 / count
+    middle = (share + z2 / (2 * count)) / scale
+    half = math.sqrt(z2 * share * (1 - share) / count + z2 * z2 / (4 * count * count)) / scale
     low, high = max(0.0, middle - half), min(1.0, middle + half)
     return 0.0 if share == 0 else low, 1.0 if share == 1 else high
 
@@ -154,25 +151,19 @@ def roc_auc(scores: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Ten
 
 
 def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
-    """For each value of a row the weighted share of the other row that is below it, ties half, [P,
-    values].
-    """
+    """Of each value of a row, the weighted share of the other row below it, ties half."""
     ordered, order = others.sort(1)
     sums = torch.cat([weights.new_zeros(len(others), 1), weights[order].cumsum(1)], 1)
-    places = [
-        torch.searchsorted(ordered, values.contiguous(), right=right) for right in (False, True)
-    ]
-    return (sums.gather(1, places[0]) + sums.gather(1, places[1])) / 2 / weights.sum()
+    below = torch.searchsorted(ordered, values.contiguous())
+    up_to = torch.searchsorted(ordered, values.contiguous(), right=True)
+    return (sums.gather(1, below) + sums.gather(1, up_to)) / 2 / weights.sum()
 
 
 def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
-    """The contribution of each example of one class to the area; their squares sum to the
-    variance.
-    """
+    """Each example's contribution to the area; their squares sum to the variance."""
     count = shares.shape[1]
-    return (
-        (shares - area[:, None]) * (weights / weights.sum()) * math.sqrt(count / max(1, count - 1))
-    )
+    unbiased = math.sqrt(count / max(1, count - 1))
+    return (shares - area[:, None]) * (weights / weights.sum()) * unbiased
 
 
 # Trends
@@ -195,11 +186,9 @@ def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, flo
     n, pairs = len(x), len(slopes)
     spread = z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     low, high = math.floor((pairs - spread) / 2), math.ceil((pairs + spread) / 2)
-    return (
-        float(np.median(slopes)),
-        float(slopes[low]) if low >= 0 else -math.inf,
-        float(slopes[high]) if high < pairs else math.inf,
-    )
+    least = float(slopes[low]) if low >= 0 else -math.inf
+    most = float(slopes[high]) if high < pairs else math.inf
+    return float(np.median(slopes)), least, most
 
 
 def mean_with_error(values: np.ndarray) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from ravine.networks.initializers import Glorot
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
 from ravine.protocols import Activation, Batch, ForwardContext, Signature
-from ravine.reporting.plot_style import GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, figure, line_style
 from ravine.rng import stream
 from ravine.statistics import Interval, t_interval
 from ravine.training.train import train_all
@@ -179,7 +179,7 @@ def _draw_functions() -> Figure:
         left.plot(z, f(torch.tensor(z)[None])[0].numpy(), label=name, **line_style(i))
         right.plot(z, _slope(f, z), label=name, **line_style(i))
     for edge in (-5, 5):
-        right.axvline(edge, color=GRAY, linewidth=0.8)
+        right.axvline(edge, color=GRAY_COLOR, linewidth=0.8)
     left.set(ylim=(-1.2, 3), xlabel="input", ylabel="output", title="Functions")
     right.set(xlabel="input", ylabel="slope", title="Slopes; gray: ±5")
     left.legend()

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD, Adadelta, Adagrad, RMSprop
-from ravine.reporting.plot_style import GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, figure, line_style
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
@@ -149,7 +149,7 @@ def _draw_lengths(lengths: dict[str, np.ndarray]) -> Figure:
     at = np.unique(np.geomspace(1, steps, 200).astype(int)) - 1
     for i, (name, found) in enumerate(lengths.items()):
         axes.plot(at + 1, found[at], label=name, **line_style(i))
-    t, style = np.array([3, steps]), {"color": GRAY, "linewidth": 1, "linestyle": ":"}
+    t, style = np.array([3, steps]), {"color": GRAY_COLOR, "linewidth": 1, "linestyle": ":"}
     axes.plot(t, ADAPTIVE_RATE / np.sqrt(t) / 1.6, label="slope of 1/√t", **style)
     axes.set(xscale="log", yscale="log", xlabel="step", ylabel="length of the step")
     axes.legend()

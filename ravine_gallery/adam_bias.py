@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import Adam
-from ravine.reporting.plot_style import GRAY, band, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, band, figure, line_style
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
@@ -133,8 +133,8 @@ def _draw_ratios(ratios: dict[tuple[float, float], np.ndarray]) -> Figure:
     for i, ((beta1, beta2), found) in enumerate(ratios.items()):
         axes.plot(t, found, label=f"β₁ {beta1}, β₂ {beta2}", **line_style(i))
     one = np.ones(BIAS_STEPS)
-    band(axes, t, one - RATIO_TOLERANCE, one + RATIO_TOLERANCE, color=GRAY)
-    axes.text(1.1, 0.92, "corrected: 1", color=GRAY, fontsize=9, va="top")
+    band(axes, t, one - RATIO_TOLERANCE, one + RATIO_TOLERANCE, color=GRAY_COLOR)
+    axes.text(1.1, 0.92, "corrected: 1", color=GRAY_COLOR, fontsize=9, va="top")
     axes.set(xscale="log", yscale="log", xlabel="step", ylabel="length of the step / rate")
     axes.set_yticks([0.03, 0.1, 0.3, 1, 3, 10], ["0.03", "0.1", "0.3", "1", "3", "10"])
     axes.legend(loc="lower right")

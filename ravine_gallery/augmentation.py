@@ -18,7 +18,7 @@ from ravine.catalog import named_recipe
 from ravine.data import Images, Random
 from ravine.networks.mlp import Mlp
 from ravine.recipe import Recipe
-from ravine.reporting.plot_style import COLORS, GRAY, figure
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.statistics import Interval, t_interval
 from ravine.studies.contact_sheet import augment_images
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -142,13 +142,13 @@ def _draw_sizes(
     places = np.arange(len(sizes))
     for i, name in enumerate(AUGMENTATION_NAMES):
         at, found = places + 0.09 * (i - 1), [t_interval(table[:, i]) for table in tables]
-        draw_intervals(left, at, found, scale=100, color=COLORS[i], label=name)
-        left.plot(at, [100 * f.value for f in found], color=COLORS[i], linewidth=0.8)
+        draw_intervals(left, at, found, scale=100, color=SERIES_COLORS[i], label=name)
+        left.plot(at, [100 * f.value for f in found], color=SERIES_COLORS[i], linewidth=0.8)
     left.set(ylabel="accuracy on other digits, %", title="Mean over draws, 95 % interval")
     left.legend(loc="lower right")
     for i, found in enumerate((gains, lost), 1):
-        draw_intervals(right, places + 0.09 * (i - 1.5), found, scale=100, color=COLORS[i])
-    right.axhline(0, color=GRAY, linestyle="--", linewidth=1)
+        draw_intervals(right, places + 0.09 * (i - 1.5), found, scale=100, color=SERIES_COLORS[i])
+    right.axhline(0, color=GRAY_COLOR, linestyle="--", linewidth=1)
     right.set(ylabel="difference, percentage points", title="Against digits as they are, same draw")
     for axes in (left, right):
         axes.set_xticks(places, [str(size) for size in sizes])

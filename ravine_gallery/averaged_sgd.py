@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import ASGD, SGD
-from ravine.reporting.plot_style import COLORS, figure, line_style
+from ravine.reporting.plot_style import SERIES_COLORS, figure, line_style
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_quartiles, label_numbers
@@ -98,12 +98,12 @@ def _draw_ways(plain: Walk, steps: int) -> Figure:
         draw_surface(axes, QUADRATIC_BOWL, (-12, 3, -2, 14), levels=14)
         axes.set(aspect="equal", xlabel="x₁")
     exact = walk(SGD(lr=AVERAGED_RATE), [0.0, 0.0], gradient_of(QUADRATIC_BOWL), shown)
-    draw_path(left, exact.rows[:, 0], color=COLORS[0])
+    draw_path(left, exact.rows[:, 0], color=SERIES_COLORS[0])
     left.set(title="gradient descent", ylabel="x₂")
     path = plain.rows[: shown + 1, 0]
-    draw_path(right, path, color=COLORS[1], width=0.7)
+    draw_path(right, path, color=SERIES_COLORS[1], width=0.7)
     mean = path.cumsum(0) / torch.arange(1, shown + 2, dtype=torch.float64)[:, None]
-    draw_path(right, mean, color=COLORS[4], dots=False, width=2.0)
+    draw_path(right, mean, color=SERIES_COLORS[4], dots=False, width=2.0)
     right.set_title(f"stochastic, {shown} steps")
     for axes in (left, right):
         mark_minima(axes, *QUADRATIC_BOWL.minima)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.probes.curvature import Objective, condition
-from ravine.reporting.plot_style import COLORS, figure, line_style
+from ravine.reporting.plot_style import SERIES_COLORS, figure, line_style
 from ravine.rng import stream
 from ravine.statistics import Interval, t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -167,7 +167,9 @@ def _draw_ellipses() -> Figure:
         inputs = transform_inputs(x, form)
         hessian = linear_neuron(inputs, y).hessian(torch.zeros(1, 2, dtype=torch.float64))[0]
         values, vectors = torch.linalg.eigh(hessian)
-        top.plot(inputs[0, :, 0], inputs[0, :, 1], ".", color=COLORS[0], alpha=0.25, markersize=3)
+        top.plot(
+            inputs[0, :, 0], inputs[0, :, 1], ".", color=SERIES_COLORS[0], alpha=0.25, markersize=3
+        )
         top.axhline(0, color="#888888", linewidth=0.7)
         top.axvline(0, color="#888888", linewidth=0.7)
         top.set(title=f"Inputs {form}", xlabel="x₁", xlim=(-4, 7), ylim=(-4.5, 4.5), aspect="equal")
@@ -178,7 +180,7 @@ def _draw_ellipses() -> Figure:
         path = [torch.tensor([-1.2, -1.4], dtype=torch.float64)]
         for _ in range(15):
             path.append(path[-1] - rate * hessian @ path[-1])
-        style = {"marker": "o", "markersize": 3, "color": COLORS[1], "linewidth": 1}
+        style = {"marker": "o", "markersize": 3, "color": SERIES_COLORS[1], "linewidth": 1}
         bottom.plot(*torch.stack(path).T, **style)
         bottom.plot(0, 0, "k*", markersize=9)
         bottom.set(title=f"Loss, condition number {float(values[-1] / values[0]):.1f}")
@@ -202,7 +204,7 @@ def _draw_conditions(kappas: dict[str, np.ndarray], lowered: dict[float, Interva
     left.legend()
     places = np.arange(len(lowered))
     heights = [100 * share.value for share in lowered.values()]
-    right.bar(places, heights, 0.5, color=COLORS[0], alpha=0.35)
+    right.bar(places, heights, 0.5, color=SERIES_COLORS[0], alpha=0.35)
     draw_intervals(right, places, lowered.values(), scale=100, marker="_")
     right.set_xticks(places, [f"|μ| = {mean:g}" for mean in lowered])
     right.set(ylabel="problems, %", ylim=(0, 100))

@@ -15,7 +15,7 @@ from torch import Tensor
 from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Normal
 from ravine.networks.mlp import Mlp
-from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
 from ravine.rng import stream
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -91,8 +91,8 @@ def _draw_sds(sds: dict[str, list[list[float]]]) -> Figure:
     for i, (name, values) in enumerate(sds.items()):
         ax.plot(layers, np.mean(values, 0), marker="o", label=name, **line_style(i))
     ax.set(yscale="log", xlabel="layer", ylabel="SD of its outputs")
-    ax.axhline(1, color=GRAY, linewidth=0.8)
-    ax.annotate("inputs: SD 1", (1, 1), xytext=(0, 4), textcoords="offset points", color=GRAY)
+    ax.axhline(1, color=GRAY_COLOR, linewidth=0.8)
+    ax.annotate("inputs: SD 1", (1, 1), xytext=(0, 4), textcoords="offset points", color=GRAY_COLOR)
     ax.set_title("Seven layers of 1024 tanh units, before training")
     ax.legend(loc="lower left")
     return picture
@@ -102,7 +102,7 @@ def _draw_third(third: dict[str, np.ndarray]) -> Figure:
     picture = figure(9.6, 2.8)
     bins = np.linspace(-1, 1, 61).tolist()
     panels = picture.subplots(1, 4)
-    for ax, (name, values), color in zip(panels, third.items(), COLORS, strict=False):
+    for ax, (name, values), color in zip(panels, third.items(), SERIES_COLORS, strict=False):
         ax.hist(values, bins=bins, density=True, color=color)
         ax.set(title=name, xlabel="output", yticks=[])
     picture.suptitle(

@@ -19,7 +19,7 @@ from ravine.networks.layers import DropoutLayer
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
 from ravine.protocols import ForwardContext
-from ravine.reporting.plot_style import COLORS, GRAY, figure
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.statistics import Interval, t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_named_intervals, format_percent, label_numbers
@@ -131,10 +131,16 @@ def _sub_networks(views: dict[str, Tensor], points: np.ndarray) -> tuple[Tensor,
 def _draw_expectation(x: Tensor, inverted: Tensor, classic: Tensor, at_test: Tensor) -> Figure:
     picture = figure(6.4, 3.8)
     ax = picture.subplots()
-    ax.plot(x, x, color=GRAY, linewidth=0.9, label="input")
-    ax.plot(x, inverted, "o", color=COLORS[0], label="inverted: mean in training")
-    ax.plot(x, at_test, color=COLORS[1], linewidth=0.9, label="classic: at test time, input · 0.7")
-    ax.plot(x, classic, "^", color=COLORS[1], label="classic: mean in training")
+    ax.plot(x, x, color=GRAY_COLOR, linewidth=0.9, label="input")
+    ax.plot(x, inverted, "o", color=SERIES_COLORS[0], label="inverted: mean in training")
+    ax.plot(
+        x,
+        at_test,
+        color=SERIES_COLORS[1],
+        linewidth=0.9,
+        label="classic: at test time, input · 0.7",
+    )
+    ax.plot(x, classic, "^", color=SERIES_COLORS[1], label="classic: mean in training")
     ax.set(xlabel="a unit's value", ylabel="after dropout")
     ax.set_title("Dropout that keeps 0.7: means over draws")
     ax.legend()
@@ -144,7 +150,7 @@ def _draw_expectation(x: Tensor, inverted: Tensor, classic: Tensor, at_test: Ten
 def _draw_sub_networks(each: Tensor, scores: dict[str, Interval]) -> Figure:
     picture = figure(9.6, 3.4)
     left, right = picture.subplots(1, 2)
-    left.hist(100 * each.numpy(), bins=40, color=COLORS[0])
+    left.hist(100 * each.numpy(), bins=40, color=SERIES_COLORS[0])
     left.set(xlabel="test accuracy, %", ylabel="sub-networks")
     left.set_title(f"All {len(each):,} sub-networks of a network")
     draw_named_intervals(right, scores, scale=100, upright=False)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ravine.data import Encoding, Random
 from ravine.early_stopping import EarlyStopping
 from ravine.networks.mlp import Mlp
-from ravine.reporting.plot_style import COLORS, GRAY, figure
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.statistics import Interval, t_interval
 from ravine.training.run import Run
 from ravine.training.train import train_all
@@ -99,14 +99,14 @@ def _draw_draws(
     picture = figure(9.6, 3.4)
     left, middle, right = picture.subplots(1, 3)
     for pair in losses:
-        left.plot([0, 1], pair, color=COLORS[0], marker="o", linewidth=0.9)
+        left.plot([0, 1], pair, color=SERIES_COLORS[0], marker="o", linewidth=0.9)
     left.set_xticks([0, 1], STOPPING_NAMES)
     left.set(ylabel="test loss", title="Each draw of the data", xlim=(-0.3, 1.3))
     draw_named_intervals(middle, error, scale=100)
-    middle.axhline(100 * bayes, color=GRAY, linestyle="--")
+    middle.axhline(100 * bayes, color=GRAY_COLOR, linestyle="--")
     at, offset = (0.5, 100 * bayes), (0, 4)
-    middle.annotate("Bayes' rule", at, xytext=offset, textcoords="offset points", color=GRAY)
+    middle.annotate("Bayes' rule", at, xytext=offset, textcoords="offset points", color=GRAY_COLOR)
     middle.set(ylabel="test error, %", title="Mean, 95 % interval", xlim=(-0.5, 1.5))
-    right.hist(100 * np.array(shares), bins=10, color=COLORS[1])
+    right.hist(100 * np.array(shares), bins=10, color=SERIES_COLORS[1])
     right.set(xlabel="steps made, % of the budget", ylabel="networks", title="When they stopped")
     return picture

@@ -13,7 +13,7 @@ from torch import Tensor
 from ravine.data import Random
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
-from ravine.reporting.plot_style import GRAY, figure
+from ravine.reporting.plot_style import GRAY_COLOR, figure
 from ravine.statistics import t_interval
 from ravine.training.defaults import load_task
 from ravine.training.train import train_all
@@ -95,7 +95,7 @@ def _draw_sizes(sizes: list[int], loss: np.ndarray, error: np.ndarray) -> Figure
     picture = figure(9.6, 3.6)
     panels = {"test error, %": 100 * error, "test loss": loss}
     for ax, (label, values) in zip(picture.subplots(1, 2), panels.items(), strict=True):
-        ax.plot(sizes, values.T, color=GRAY, linewidth=0.8, alpha=0.7)
+        ax.plot(sizes, values.T, color=GRAY_COLOR, linewidth=0.8, alpha=0.7)
         draw_intervals(ax, sizes, [t_interval(column) for column in values.T])
         ax.set_xscale("log", base=2)
         ax.set_xticks(sizes, [str(size) for size in sizes])

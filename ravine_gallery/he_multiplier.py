@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ravine.networks.initializers import He
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
 from ravine.rng import stream
 from ravine.statistics import Interval, t_interval
 from ravine.training.train import train_all
@@ -93,15 +93,15 @@ def _draw_signal(
     for i, (m, values) in enumerate(signal.items()):
         means = values.mean(0)
         left.plot(layers, means, marker="o", label=f"mult = {m:g}", **line_style(i))
-        left.plot(layers, means[0] * m ** (layers - 1), color=GRAY, linewidth=0.8)
+        left.plot(layers, means[0] * m ** (layers - 1), color=GRAY_COLOR, linewidth=0.8)
         if diverged[m]:
             text = f"{diverged[m]} of {len(values)}\ndiverged"
-            right.annotate(text, (i, 3), ha="center", color=GRAY, fontsize=9)
+            right.annotate(text, (i, 3), ha="center", color=GRAY_COLOR, fontsize=9)
     left.set(yscale="log", xlabel="layer", ylabel="variance of the inputs to ReLU")
     left.set_title("Start of 10 × 256; thin: mult^layer")
     left.legend()
     named = {f"{m:g}": found for m, found in accuracy.items()}
-    draw_named_intervals(right, named, scale=100, colors=COLORS)
+    draw_named_intervals(right, named, scale=100, colors=SERIES_COLORS)
     right.set(xlabel="mult", ylabel="test accuracy, %", ylim=(0, 103))
     right.set_title("10 × 64 on digits: mean over seeds, 95 % interval")
     return picture

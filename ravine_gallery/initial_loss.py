@@ -20,7 +20,7 @@ from ravine.optimizers import SGD
 from ravine.penalties import L2
 from ravine.recipe import Recipe
 from ravine.record import Series
-from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
 from ravine.statistics import t_interval
 from ravine.training.defaults import prepare
 from ravine.training.evaluation import constant_loss, mean_loss, starting_losses
@@ -160,7 +160,7 @@ def _draw_checks(
     for i, (name, formula) in enumerate(CHANCE_LOSSES.items()):
         label = f"{name}: {formula} = {chance[name]:.2f}"
         draw_range(left, WEIGHT_SDS, np.array(first[name][:-1]), label=label, **line_style(i))
-        left.axhline(chance[name], color=COLORS[i], linewidth=0.8, linestyle=":")
+        left.axhline(chance[name], color=SERIES_COLORS[i], linewidth=0.8, linestyle=":")
     left.set(xscale="log", yscale="log", xlabel="SD of the starting weights", ylabel="first loss")
     left.set_title("First loss; dotted: that of guessing")
     left.legend()
@@ -175,7 +175,7 @@ def _draw_checks(
     middle.legend()
     for i, (name, curve) in enumerate(curves.items()):
         draw_range(right, curve.steps, curve.values, label=name, **line_style(i))
-    right.axhline(level, color=GRAY, linewidth=1, linestyle=":")
+    right.axhline(level, color=GRAY_COLOR, linewidth=1, linestyle=":")
     right.set(yscale="log", xlabel="step", ylabel="loss")
     right.set_title(f"Overfitting {SMALL_BATCH} digits; dotted: guessing")
     right.legend()

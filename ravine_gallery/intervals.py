@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ravine.reporting.plot_style import COLORS, band, intervals
+from ravine.reporting.plot_style import SERIES_COLORS, band, intervals
 from ravine.statistics import Interval, t_interval, wilson_interval
 
 
@@ -90,7 +90,7 @@ def draw_named_intervals(
     *,
     scale: float = 1.0,
     upright: bool = True,
-    colors: Sequence[str] = COLORS,
+    colors: Sequence[str] = SERIES_COLORS,
 ) -> None:
     """A dot with its whiskers for each name, in colors that repeat; the names stand on the axis."""
     for i, value in enumerate(found.values()):

@@ -14,7 +14,7 @@ from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Penalty
-from ravine.reporting.plot_style import COLORS, figure, line_style
+from ravine.reporting.plot_style import SERIES_COLORS, figure, line_style
 from ravine.schedules import Cosine
 from ravine.statistics import Interval, t_interval
 from ravine.training.run import Run
@@ -115,7 +115,7 @@ def _draw_strengths(zeros: dict[Key, Interval], scores: dict[Key, Interval]) -> 
         for i, kind in enumerate(PENALTY_KINDS):
             each = [found[kind, s] for s in PENALTY_STRENGTHS]
             ax.plot(PENALTY_STRENGTHS, [scale * v.value for v in each], label=kind, **line_style(i))
-            draw_intervals(ax, PENALTY_STRENGTHS, each, scale=scale, color=COLORS[i])
+            draw_intervals(ax, PENALTY_STRENGTHS, each, scale=scale, color=SERIES_COLORS[i])
         none = scale * found["none", 0.0].value
         ax.axhline(none, color="#6B6B6B", linewidth=0.9, label="no penalty")
         ax.set(xscale="log", xlabel="λ")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ravine.data import Encoding, Random
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD, Momentum
-from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import format_interval, format_percent
@@ -100,7 +100,7 @@ def _draw_losses(noisy: Curves, calm: Curves) -> Figure:
         for i, name in enumerate(("train", "validation", "test")):
             ax.plot(found["steps"], found[f"{name}/loss"][:, 0], label=name, **line_style(i))
         least = found["steps"][found["validation/loss"][:, 0].argmin()]
-        ax.axvline(least, color=GRAY, linewidth=0.8, label="validation at its best")
+        ax.axvline(least, color=GRAY_COLOR, linewidth=0.8, label="validation at its best")
         ax.set(xlabel="step", ylabel="loss", title=title)
         ax.legend()
     return picture
@@ -111,11 +111,11 @@ def _draw_splits(noisy: Curves) -> Figure:
     left, right = picture.subplots(1, 2)
     for i, name in enumerate(("validation", "test"), 1):
         accuracy = 100 * noisy[f"{name}/accuracy"][:, 0]
-        left.plot(noisy["steps"], accuracy, label=name, color=COLORS[i], linewidth=1)
+        left.plot(noisy["steps"], accuracy, label=name, color=SERIES_COLORS[i], linewidth=1)
     left.set(xlabel="step", ylabel="accuracy, %", title="100 examples each, one network")
     left.legend()
     loss = noisy["validation/loss"]
-    right.plot(noisy["steps"], loss, color=COLORS[1], linewidth=0.6, alpha=0.5)
+    right.plot(noisy["steps"], loss, color=SERIES_COLORS[1], linewidth=0.6, alpha=0.5)
     right.plot(noisy["steps"], loss.mean(1), color="black", label="mean over seeds")
     right.set(xlabel="step", ylabel="validation loss")
     right.set_title(f"Falls, then rises: {loss.shape[1]} seeds")

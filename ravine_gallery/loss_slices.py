@@ -18,7 +18,7 @@ from ravine.losses import SoftmaxCrossEntropy
 from ravine.networks.batched import BatchedNetwork
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
-from ravine.reporting.plot_style import COLORS, GRAY, figure
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.rng import stream
 from ravine.statistics import t_interval
 from ravine.training.evaluation import mean_loss, outputs_on
@@ -163,7 +163,7 @@ def _draw_planes(maps: dict[str, Any], path: Tensor, planes: dict[str, Tensor]) 
         bar.ax.set_yticklabels([f"{t:g}" for t in bar.get_ticks()])
         along = ((path - path[-1]) @ planes[name].T).numpy()
         ax.plot(*along.T, color="white", linewidth=2.6)
-        ax.plot(*along.T, color=COLORS[1], linewidth=1.4)
+        ax.plot(*along.T, color=SERIES_COLORS[1], linewidth=1.4)
         ax.plot(*along[0], "o", label="start", **mark)
         ax.plot([0], [0], "*", markersize=12, label="end", **mark)
         ax.set(title=name, xlabel="direction 1", ylabel="direction 2", aspect="equal")
@@ -178,7 +178,7 @@ def _draw_shares(shares: list[Tensor], walks: list[Tensor]) -> Figure:
     at = np.arange(1, 7)
     for i, (name, found) in enumerate({"training path": shares, "random walk": walks}.items()):
         means = 100 * torch.stack([each[:6] for each in found]).numpy().mean(0)
-        ax.bar(at + 0.4 * i - 0.2, means, 0.38, color=(COLORS[0], GRAY)[i], label=name)
+        ax.bar(at + 0.4 * i - 0.2, means, 0.38, color=(SERIES_COLORS[0], GRAY_COLOR)[i], label=name)
     ax.set(xlabel="principal direction", ylabel="share of the variance, %")
     ax.set_title("Mean over networks")
     ax.legend()

@@ -20,7 +20,7 @@ from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import Constant, Glorot
 from ravine.networks.mlp import Mlp
 from ravine.protocols import Batch, ForwardContext, Signature
-from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_mean, format_percent
@@ -135,9 +135,9 @@ def _draw_shapes() -> Figure:
     left, right = picture.subplots(1, 2)
     z = torch.linspace(-130, 130, 1041)
     formula = _by_formula(z, 1.0)
-    left.plot(z, _from_logits(z, 1.0), label="from the logit", color=COLORS[0])
-    left.plot(z, formula, label="by the formula, float32", color=COLORS[1], linestyle="--")
-    style: Any = {"color": COLORS[1], "alpha": 0.15, "linewidth": 0}
+    left.plot(z, _from_logits(z, 1.0), label="from the logit", color=SERIES_COLORS[0])
+    left.plot(z, formula, label="by the formula, float32", color=SERIES_COLORS[1], linestyle="--")
+    style: Any = {"color": SERIES_COLORS[1], "alpha": 0.15, "linewidth": 0}
     broken = (~formula.isfinite()).tolist()
     left.fill_between(z, 0, 130, where=broken, label="formula not finite", **style)
     left.set(xlabel="logit, the class is 1", ylabel=CROSS_ENTROPY, title="Stable at extreme logits")
@@ -146,7 +146,7 @@ def _draw_shapes() -> Figure:
     p = torch.sigmoid(z)
     right.plot(z, 1 - p, label=CROSS_ENTROPY, **line_style(0))
     right.plot(z, (1 - p) ** 2 * p, label=SQUARED_ERROR, **line_style(1))
-    right.axvline(WRONG_LOGIT, color=GRAY, linewidth=0.8)
+    right.axvline(WRONG_LOGIT, color=GRAY_COLOR, linewidth=0.8)
     right.set(yscale="log", xlabel="logit, the class is 1", ylabel="size of the gradient")
     right.set_title("Gradients with respect to the logit")
     right.legend()

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ravine.reporting.plot_style import COLORS, GRAY, figure, intervals
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, intervals
 from ravine.rng import stream
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -131,10 +131,10 @@ def _draw_surfaces(data: Regression) -> Figure:
             )
             seen = Regression(data.inputs[chosen], data.targets[chosen])
             height = evaluate_at(seen.loss, grid)
-            style = {"levels": [0.15, 1.0], "colors": COLORS[i], "linewidths": (1.8, 0.9)}
+            style = {"levels": [0.15, 1.0], "colors": SERIES_COLORS[i], "linewidths": (1.8, 0.9)}
             axes.contour(x, y, height - height.min(), **style)
             if batch > 1:
-                axes.plot(*seen.best_point(), marker="x", color=COLORS[i])
+                axes.plot(*seen.best_point(), marker="x", color=SERIES_COLORS[i])
         mark_minima(axes, data.best_point())
         axes.set(title="one example" if batch == 1 else f"{batch} examples", xlabel="w₁")
         axes.set(xlim=window[:2], ylim=window[2:])
@@ -151,10 +151,10 @@ def _draw_variance(replaced: np.ndarray, parted: np.ndarray) -> Figure:
     ):
         low, middle, high = np.percentile(found / replaced[:, :1], [2.5, 50, 97.5], axis=0)
         at = x * (1 + 0.06 * (i - 0.5))
-        intervals(axes, at, middle, low, high, color=COLORS[i], label=name, marker="os"[i])
-    axes.plot(x, 1 / x, color=GRAY, linewidth=1, label="1 / batch")
+        intervals(axes, at, middle, low, high, color=SERIES_COLORS[i], label=name, marker="os"[i])
+    axes.plot(x, 1 / x, color=GRAY_COLOR, linewidth=1, label="1 / batch")
     law, label = (SAMPLED_EXAMPLES - x) / (SAMPLED_EXAMPLES - 1) / x, "(N − B) / ((N − 1) B)"
-    axes.plot(x, law, color=GRAY, linewidth=1, linestyle=":", label=label)
+    axes.plot(x, law, color=GRAY_COLOR, linewidth=1, linestyle=":", label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(x, [str(b) for b in BATCH_SIZES])
     axes.set(yscale="log", xlabel="batch", ylabel="relative to one example")

@@ -12,7 +12,7 @@ from ravine.networks.layer_parts import Dropout
 from ravine.networks.mlp import Mlp
 from ravine.penalties import L2
 from ravine.recipe import Recipe
-from ravine.reporting.plot_style import COLORS, GRAY, figure
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.statistics import Interval, t_interval
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -104,7 +104,9 @@ def _draw_boundaries(
     for ax, name in zip(axes, ("the data", *maps), strict=True):
         if name in maps:
             draw_decision(ax, maps[name], reach=PLANE_REACH, boundary=0.5)
-        ax.contour(line, line, best, levels=[0.5], colors=GRAY, linestyles="--", linewidths=1.4)
+        ax.contour(
+            line, line, best, levels=[0.5], colors=GRAY_COLOR, linestyles="--", linewidths=1.4
+        )
         draw_classes(ax, data, size=3)
         title = f"{name}: {100 * rates[name].value:.1f} % errors" if name in maps else name
         ax.set(title=title, aspect="equal")
@@ -119,10 +121,10 @@ def _draw_errors(rates: dict[str, Interval], gains: dict[str, Interval], bayes: 
     picture = figure(9.6, 3.6)
     left, right = picture.subplots(1, 2)
     for ax, found in ((left, rates), (right, gains)):
-        draw_named_intervals(ax, found, scale=100, upright=False, colors=COLORS[:1])
-    left.axvline(100 * bayes, color=GRAY, linestyle="--", label="Bayes' rule")
+        draw_named_intervals(ax, found, scale=100, upright=False, colors=SERIES_COLORS[:1])
+    left.axvline(100 * bayes, color=GRAY_COLOR, linestyle="--", label="Bayes' rule")
     left.legend()
-    right.axvline(0, color=GRAY)
+    right.axvline(0, color=GRAY_COLOR)
     left.set(xlabel="errors, %", title="Mean over draws of the data, 95 % interval")
     right.set(xlabel="fewer errors than with λ = 0, % of points", title="On the same draw")
     return picture

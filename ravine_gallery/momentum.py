@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ravine.optimizers import Momentum
-from ravine.reporting.plot_style import GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, figure, line_style
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.optimizer_paths import Walk, draw_paths, evaluate_at, gradient_of, walk
 from ravine_gallery.surfaces import find_surface
@@ -126,7 +126,7 @@ def _draw_steps(rates: np.ndarray, needed: dict[float, np.ndarray]) -> Figure:
         limit = 2 * (1 + μ) / 20  # it diverges beyond 2 (1 + μ) / the largest curvature
         color = line_style(i)["color"]
         axes.axvline(limit, linewidth=0.8, alpha=0.6, color=color, linestyle=":")
-    style = {"color": GRAY, "ha": "right", "va": "top", "fontsize": 9}
+    style = {"color": GRAY_COLOR, "ha": "right", "va": "top", "fontsize": 9}
     axes.text(0.1, 390, "each diverges right of its dotted line ", **style)
     axes.set(xscale="log", ylim=(0, MAX_STEPS), xlabel="learning rate", ylabel="steps")
     axes.legend(loc="lower left")
@@ -138,8 +138,8 @@ def _draw_conventions(same: np.ndarray, parted: np.ndarray) -> Figure:
     axes = picture.subplots()
     axes.plot(np.maximum(same, 1e-18), label="the rate is constant", **line_style(0))
     axes.plot(np.maximum(parted, 1e-18), label="the rate falls to a tenth", **line_style(1))
-    axes.axvline(DROP_STEP, color=GRAY, linewidth=1, linestyle=":")
-    axes.text(DROP_STEP, 1e-10, " here it falls", color=GRAY, fontsize=9)
+    axes.axvline(DROP_STEP, color=GRAY_COLOR, linewidth=1, linestyle=":")
+    axes.text(DROP_STEP, 1e-10, " here it falls", color=GRAY_COLOR, fontsize=9)
     axes.set(yscale="log", ylim=(1e-18, 10), xlabel="step", ylabel="distance of the two paths")
     axes.legend(loc="center right")
     return picture

@@ -25,7 +25,7 @@ from ravine.networks.mlp import Mlp
 from ravine.part import stack
 from ravine.protocols import Batch, ForwardContext, Signature
 from ravine.recipe import Recipe
-from ravine.reporting.plot_style import COLORS
+from ravine.reporting.plot_style import SERIES_COLORS
 from ravine.training.batches import training_batches
 from ravine.training.cohort import Cohort, Job, start_cohort
 from ravine.training.defaults import batch_size, load_task, resolve, training_plan
@@ -210,7 +210,7 @@ def draw_decision(axes: Axes, values: np.ndarray, *, reach: float, boundary: flo
     """What a classifier predicts on a square grid: two colors, and its boundary if it has one."""
     cells = round(len(values) ** 0.5)
     line, shown = np.linspace(-reach, reach, cells), values.reshape(cells, cells)
-    style: Any = {"levels": [-1e9, boundary, 1e9], "colors": COLORS[:2], "alpha": 0.22}
+    style: Any = {"levels": [-1e9, boundary, 1e9], "colors": SERIES_COLORS[:2], "alpha": 0.22}
     axes.contourf(line, line, shown, **style)
     if shown.min() < boundary < shown.max():
         axes.contour(line, line, shown, levels=[boundary], colors="black", linewidths=1.4)
@@ -220,5 +220,5 @@ def draw_classes(axes: Axes, data: tuple[np.ndarray, np.ndarray], *, size: float
     """Points [N, 2] of two classes: dots and triangles."""
     points, classes = data
     for which, mark in ((0, "o"), (1, "^")):
-        axes.plot(*points[classes == which].T, mark, color=COLORS[which], markersize=size)
+        axes.plot(*points[classes == which].T, mark, color=SERIES_COLORS[which], markersize=size)
     axes.grid(False)

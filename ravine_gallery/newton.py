@@ -20,7 +20,7 @@ from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD, Newton, SaddleFreeNewton
 from ravine.probes.curvature import Objective, classify_points, condition, ends
 from ravine.protocols import Batch, LossAndGradient, SearchOptimizer, Signature, StepContext
-from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_percent, label_numbers, share_interval
@@ -184,7 +184,7 @@ def _draw_losses(descent: Tensor, newton: Tensor) -> Figure:
     ax, least = picture.subplots(), 1e-12
     ax.semilogy(descent.clamp_min(least), label="gradient descent, best rate", **line_style(0))
     ax.semilogy(newton[:6].clamp_min(least), marker="o", label="Newton", **line_style(1))
-    style: Any = {"textcoords": "offset points", "color": COLORS[1], "fontsize": 9}
+    style: Any = {"textcoords": "offset points", "color": SERIES_COLORS[1], "fontsize": 9}
     ax.annotate("0 after one step", (5, least), xytext=(8, 4), **style)
     ax.set(xlabel="steps", ylabel="loss", title="10 x² + y²/2", ylim=(least / 3, 30))
     ax.legend()
@@ -202,8 +202,8 @@ def _draw_wells(paths: dict[str, Tensor]) -> Figure:
         ax.contour(x, y, heights, levels=levels, colors="#C9C9C9", linewidths=0.7)
         at_saddle = path[-1].norm(dim=1) < 1e-3
         for group, color, label in (
-            (at_saddle, COLORS[1], "ends on the saddle"),
-            (~at_saddle, COLORS[0], "ends in a well"),
+            (at_saddle, SERIES_COLORS[1], "ends on the saddle"),
+            (~at_saddle, SERIES_COLORS[0], "ends in a well"),
         ):
             if group.any():
                 across, up = path[:, group][:, :40].unbind(2)
@@ -227,8 +227,8 @@ def _draw_ends(kinds: dict[str, list[str]], losses: dict[str, Tensor], mean_loss
         at = np.arange(len(shown)) + 0.18 * (2 * i - 1)
         shares = [_share(found, kind) for kind in shown]
         heights = [100 * share.value for share in shares]
-        left.bar(at, heights, 0.34, color=COLORS[i], alpha=0.35, label=name)
-        draw_intervals(left, at, shares, scale=100, color=COLORS[i], marker="_")
+        left.bar(at, heights, 0.34, color=SERIES_COLORS[i], alpha=0.35, label=name)
+        draw_intervals(left, at, shares, scale=100, color=SERIES_COLORS[i], marker="_")
         ordered = np.sort(losses[name].nan_to_num(torch.inf).numpy())
         percent = np.arange(1, len(ordered) + 1) / len(ordered) * 100
         right.plot(ordered, percent, label=name, **line_style(i))
@@ -236,7 +236,7 @@ def _draw_ends(kinds: dict[str, list[str]], losses: dict[str, Tensor], mean_loss
     left.set(ylabel="networks, %", ylim=(0, 100))
     left.set_title("Kind of the point they end at, 95 % interval")
     left.legend()
-    right.axvline(mean_loss, color=GRAY, linewidth=0.9, label="predicting the mean")
+    right.axvline(mean_loss, color=GRAY_COLOR, linewidth=0.9, label="predicting the mean")
     right.set(xscale="log", xlabel="loss at the end", ylabel="networks with at most this loss, %")
     right.set_title(f"Their losses after {SEARCH_STEPS} steps")
     right.legend(loc=(0.13, 0.42))

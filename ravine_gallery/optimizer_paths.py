@@ -22,7 +22,7 @@ from torch import Tensor
 from ravine.layout import Layout, Rows, Slot
 from ravine.part import stack
 from ravine.protocols import HasEvalWeights, Optimizer, StepContext
-from ravine.reporting.plot_style import COLORS, figure
+from ravine.reporting.plot_style import SERIES_COLORS, figure
 from ravine.rng import stream
 
 # the gradients at rows [P, W] for the step that is counted from 1
@@ -218,7 +218,7 @@ def draw_path(
     axes: Axes,
     places: Tensor,
     *,
-    color: str = COLORS[0],
+    color: str = SERIES_COLORS[0],
     label: str = "",
     dots: bool = True,
     width: float = 1.3,
@@ -253,7 +253,7 @@ def draw_paths(
     """A picture with a panel for each path [T + 1, 2], all over one surface."""
     picture = figure(*size)
     panels = picture.subplots(1, len(paths), sharey=True)
-    for axes, (title, places), color in zip(panels, paths.items(), COLORS, strict=False):
+    for axes, (title, places), color in zip(panels, paths.items(), SERIES_COLORS, strict=False):
         draw_surface(axes, value, window, levels=16)
         draw_path(axes, places, color=color, width=width)
         mark_minima(axes, minimum)

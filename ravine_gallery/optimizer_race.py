@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD, Adadelta, Adagrad, Adam, Momentum, Nesterov, RMSprop
-from ravine.reporting.plot_style import COLORS, figure
+from ravine.reporting.plot_style import SERIES_COLORS, figure
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_quartiles, label_numbers
@@ -42,7 +42,7 @@ RACE_WINDOWS: dict[str, Window] = {
     "rosenbrock": (-2, 1.8, -0.8, 2.4),
     "saddle": (-2.5, 2.8, -2.2, 2.2),  # it has no minimum: what counts is to leave it
 }
-LINE_COLORS = (*COLORS, "#7F4A1E", "#6A3D9A")
+LINE_COLORS = (*SERIES_COLORS, "#7F4A1E", "#6A3D9A")
 LINE_DASHES = ("-", "--", "-.", ":", "-", "--", "-.")
 LOWEST_DECADE, HIGHEST_DECADE = -12.0, 4.0  # heights are powers of ten
 

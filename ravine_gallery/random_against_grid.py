@@ -17,7 +17,7 @@ from ravine.data import Random
 from ravine.networks.layer_parts import Dropout
 from ravine.networks.mlp import Mlp
 from ravine.penalties import L2
-from ravine.reporting.plot_style import COLORS, figure, line_style
+from ravine.reporting.plot_style import SERIES_COLORS, figure, line_style
 from ravine.statistics import t_interval
 from ravine.studies.search import ChoiceSpace, LogUniformSpace, Search, UniformSpace, search
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -111,7 +111,7 @@ def rank_influence(found: Search, path: str) -> float:
     |rank correlation|.
     """
     x = np.array([t.values[path] for t in found.trials])
-    y = np.array([0.0 if t.failed else t.score for t in found.trials])
+    y = np.array([0.0 if t.has_failed else t.score for t in found.trials])
     top = x[y.argmax()]
     sides = [
         float(np.corrcoef(rankdata(x[side]), rankdata(y[side]))[0, 1])
@@ -129,7 +129,7 @@ def _draw_trials(searches: dict[str, Search], important: str) -> Figure:
     style: Any = {"s": 26, "vmin": 0, "vmax": 100, "edgecolors": "#444444", "linewidths": 0.4}
     for ax, (name, found) in zip(panels, searches.items(), strict=True):
         x, y = ([t.values[path] for t in found.trials] for path in (across, up))
-        score = [0.0 if t.failed else 100 * t.score for t in found.trials]
+        score = [0.0 if t.has_failed else 100 * t.score for t in found.trials]
         ax.scatter(x, y, c=score, **style)
         ax.set(xscale="log", xlabel=important)
         ax.set_title(f"{name}: {len(set(x))} values of the {important}")
@@ -148,7 +148,7 @@ def _draw_curves(curves: dict[str, np.ndarray], best: dict[str, np.ndarray]) -> 
     left.set(xscale="log", xlabel="trials k", ylim=(None, 100))
     left.set(ylabel="expected best accuracy, %", title="Mean over ranges, band: 95 % interval")
     left.legend(loc="lower right")
-    right.plot(100 * best["grid"], 100 * best["random"], "o", color=COLORS[0])
+    right.plot(100 * best["grid"], 100 * best["random"], "o", color=SERIES_COLORS[0])
     scores = 100 * np.concatenate(list(best.values()))
     ends = [scores.min() - 0.5, scores.max() + 0.5]
     right.plot(ends, ends, color="#888888", linewidth=1, linestyle=":")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
 from ravine.recipe import Recipe
-from ravine.reporting.plot_style import COLORS, GRAY, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
 from ravine.statistics import t_interval
 from ravine.studies import lr_range_test
 from ravine.training.defaults import prepare
@@ -108,16 +108,20 @@ def _draw_tests(
         shown = np.where(np.isfinite(test.losses), test.losses, 1e9).clip(max=1e9)
         draw_range(ax, test.rates, shown, **line_style(0))
         start = test.starts.mean()
-        ax.axhline(start, color=GRAY, linewidth=1, linestyle=":")
-        ax.axvspan(test.lowest.value, test.largest.value, color=COLORS[2], alpha=0.12, linewidth=0)
+        ax.axhline(start, color=GRAY_COLOR, linewidth=1, linestyle=":")
+        ax.axvspan(
+            test.lowest.value, test.largest.value, color=SERIES_COLORS[2], alpha=0.12, linewidth=0
+        )
         ax.set(xscale="log", xlabel="learning rate", ylim=(0, 2 * start))
         ax.set_ylabel(f"training loss after {test.steps} steps")
     left.set_title("Digits, 64 units")
     middle.set_title("Linear model, all examples a step")
-    left.axvline(found.rate, color=COLORS[4], linewidth=1)
-    middle.axvline(limit, color=COLORS[1], linewidth=1.4, linestyle="--")
+    left.axvline(found.rate, color=SERIES_COLORS[4], linewidth=1)
+    middle.axvline(limit, color=SERIES_COLORS[1], linewidth=1.4, linestyle="--")
     style: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    middle.annotate("2 / λ", (limit, 0.92), xytext=(-4, 0), ha="right", color=COLORS[1], **style)
+    middle.annotate(
+        "2 / λ", (limit, 0.92), xytext=(-4, 0), ha="right", color=SERIES_COLORS[1], **style
+    )
     trained = [found.rate * times for times in RATE_MULTIPLES]
     start = found.starts.mean()
     usable = [bool(np.isfinite(x).all() and x.mean() < start) for x in losses]
@@ -125,8 +129,10 @@ def _draw_tests(
     draw_intervals(right, [rate for rate, _ in shown], [t_interval(x) for _, x in shown])
     for rate, good in zip(trained, usable, strict=True):
         if not good:
-            right.plot(rate, 0.97, "x", color=COLORS[1], transform=right.get_xaxis_transform())
-    right.axvline(found.rate, color=COLORS[4], linewidth=1)
+            right.plot(
+                rate, 0.97, "x", color=SERIES_COLORS[1], transform=right.get_xaxis_transform()
+            )
+    right.axvline(found.rate, color=SERIES_COLORS[4], linewidth=1)
     right.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="validation loss")
     right.set_title("Trained at it: 95 % intervals; × exploded")
     return picture

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD
-from ravine.reporting.plot_style import COLORS, figure, intervals
+from ravine.reporting.plot_style import SERIES_COLORS, figure, intervals
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.optimizer_paths import evaluate_at, make_regression, shuffled_minibatches, walk
 
@@ -122,7 +122,7 @@ def _draw_best(best: dict[int, np.ndarray]) -> Figure:
     middle = np.exp([found.mean() for found in logs])
     spread = np.exp([1.96 * found.std(ddof=1) / np.sqrt(len(found)) for found in logs])
     intervals(axes, list(best), middle, middle / spread, middle * spread)
-    axes.plot(list(best), middle, color=COLORS[0], linewidth=0.8)
+    axes.plot(list(best), middle, color=SERIES_COLORS[0], linewidth=0.8)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(list(best), [str(batch) for batch in best])

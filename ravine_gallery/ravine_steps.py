@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ravine.layout import Rows
 from ravine.optimizers import SGD
-from ravine.reporting.plot_style import COLORS, GRAY, band, figure
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
@@ -137,16 +137,18 @@ def _draw_ways() -> Figure:
 def _draw_decades(rates: np.ndarray, fixed: np.ndarray, adapted: dict[str, np.ndarray]) -> Figure:
     picture = figure(6.4, 3.8)
     left, right = picture.subplots(1, 2, sharey=True, width_ratios=(3, 1.2))
-    left.plot(rates, np.median(fixed, 1), color=COLORS[0])
-    band(left, rates, fixed.min(1), fixed.max(1), color=COLORS[0])
-    left.axvline(0.1, color=GRAY, linewidth=1, linestyle=":")
-    left.text(0.098, 30, "2 / largest curvature", color=GRAY, ha="right", va="top", fontsize=9)
+    left.plot(rates, np.median(fixed, 1), color=SERIES_COLORS[0])
+    band(left, rates, fixed.min(1), fixed.max(1), color=SERIES_COLORS[0])
+    left.axvline(0.1, color=GRAY_COLOR, linewidth=1, linestyle=":")
+    left.text(
+        0.098, 30, "2 / largest curvature", color=GRAY_COLOR, ha="right", va="top", fontsize=9
+    )
     left.set(title=f"{FIXED_STEPS} steps with a fixed rate (all starts)", ylim=(-5, 33))
     left.set(xlabel="learning rate", ylabel="R falls by ... powers of ten")
     dots = {"linestyle": "none", "marker": "o", "markersize": 3, "alpha": 0.5}
     for i, (name, found) in enumerate(adapted.items()):
         spread = i + 0.5 * (torch.rand(len(found), generator=stream(0, name)).numpy() - 0.5)
-        right.plot(spread, found, color=COLORS[i + 1], **dots)
+        right.plot(spread, found, color=SERIES_COLORS[i + 1], **dots)
     right.set_xticks(range(len(adapted)), [name.replace(" ", "\n") for name in adapted])
     right.set(xlim=(-0.6, len(adapted) - 0.4), title=f"{ADAPTIVE_STEPS} adaptive ones")
     return picture

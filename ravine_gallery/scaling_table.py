@@ -15,7 +15,7 @@ from ravine.data import Encoding
 from ravine.networks.initializers import Zero
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure, line_style
 from ravine.statistics import t_interval
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -140,7 +140,7 @@ def _draw_ellipses() -> Figure:
         for _ in range(39):
             rate = 0.95 * 2 / np.linalg.eigvalsh(hessian)[-1]
             path.append(path[-1] - rate * hessian @ path[-1])
-        ax.plot(*np.array(path).T, color=COLORS[1], marker=".", linewidth=1)
+        ax.plot(*np.array(path).T, color=SERIES_COLORS[1], marker=".", linewidth=1)
         ax.plot([0], [0], "k*", markersize=10)
         ax.set(title=form, xlabel="w1", ylabel="w2" if form == TABLE_FORMS[0] else "")
         ax.set_aspect("equal")
@@ -159,8 +159,8 @@ def _draw_curves(curves: dict[str, list[np.ndarray]]) -> Figure:
         shown = np.maximum(np.array(values), 1e-6)
         steps = 8 * np.arange(1, shown.shape[1] + 1)  # a point for each evaluation
         ax.plot(steps, np.median(shown, 0), label=form, **line_style(i))
-        band(ax, steps, shown.min(0), shown.max(0), color=COLORS[i])
-    ax.axhline(1, color=GRAY, linewidth=0.8)
+        band(ax, steps, shown.min(0), shown.max(0), color=SERIES_COLORS[i])
+    ax.axhline(1, color=GRAY_COLOR, linewidth=0.8)
     ax.set(
         xscale="log", yscale="log", xlabel="step", ylabel="excess loss, share of the initial one"
     )

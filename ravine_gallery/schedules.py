@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ravine.optimizers import SGD, Momentum
 from ravine.protocols import Plan
 from ravine.record import Record
-from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure, line_style
 from ravine.schedules import (
     SGDR,
     Constant,
@@ -183,11 +183,11 @@ def _draw_rates(records: dict[str, Record]) -> Figure:
     picture = figure(8.4, 4.2)
     panels = picture.subplots(2, 4, sharex=True, sharey=True)
     fine = np.linspace(0, SCHEDULED_EPOCHS, 1401)[:-1]
-    dots: Any = {"linestyle": "none", "marker": "o", "markersize": 1.8, "color": COLORS[0]}
+    dots: Any = {"linestyle": "none", "marker": "o", "markersize": 1.8, "color": SERIES_COLORS[0]}
     for axes, (name, record) in zip(panels.flat, records.items(), strict=False):
         if name in FORMULA_SCHEDULES:
             _, formula = FORMULA_SCHEDULES[name]
-            axes.plot(fine, [formula(t) for t in fine], color=GRAY, linewidth=0.8)
+            axes.plot(fine, [formula(t) for t in fine], color=GRAY_COLOR, linewidth=0.8)
         axes.plot(*_recorded_rates(record), **dots)
         axes.set_title(name)
     for axes in panels[1]:
@@ -205,7 +205,7 @@ def _draw_distances(distances: dict[str, np.ndarray]) -> Figure:
         low, middle, high = np.percentile(found, [25, 50, 75], axis=1)
         axes.plot(middle, label=name, **line_style(i))
         if name in ("constant", "cosine"):
-            band(axes, np.arange(len(middle)), low, high, color=COLORS[i])
+            band(axes, np.arange(len(middle)), low, high, color=SERIES_COLORS[i])
     axes.set(yscale="log", xlabel="step", ylabel="median distance (band: middle half)")
     axes.legend(loc="upper right", ncols=2)
     return picture

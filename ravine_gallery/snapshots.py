@@ -16,7 +16,7 @@ from ravine import metrics
 from ravine.data import Random
 from ravine.networks.mlp import Mlp
 from ravine.optimizers.averaging import Snapshots
-from ravine.reporting.plot_style import COLORS, GRAY, band, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure, line_style
 from ravine.schedules import SGDR, Cosine
 from ravine.statistics import t_interval
 from ravine.training.defaults import prepare
@@ -141,17 +141,19 @@ def _draw_runs(
     series = [run.record.series["validation/loss"] for run in cyclic]
     steps, loss = series[0].steps, np.stack([each.values[:, 0] for each in series])
     left.plot(steps, loss.mean(0), label="validation loss", **line_style(0))
-    band(left, steps, np.quantile(loss, 0.1, 0), np.quantile(loss, 0.9, 0), color=COLORS[0])
+    band(left, steps, np.quantile(loss, 0.1, 0), np.quantile(loss, 0.9, 0), color=SERIES_COLORS[0])
     k = np.arange(1, CYCLE_COUNT + 1)
     for end in steps[-1] * k / CYCLE_COUNT:
-        left.axvline(end, color=GRAY, linewidth=0.8, linestyle=":")
+        left.axvline(end, color=GRAY_COLOR, linewidth=0.8, linestyle=":")
     left.set(yscale="log", xlabel="step", ylabel="validation loss")
     left.set_title("Mean and 10–90 % of runs; dotted: restarts")
     draw_mean(middle, k, last_k, marker="o", label="last k snapshots", **line_style(0))
     draw_mean(middle, k, others, marker="o", label="k short runs", **line_style(1))
     one = t_interval(alone)
-    middle.axhline(one.value, color=COLORS[2], linestyle="-.", label="one decay, same budget")
-    middle.axhspan(one.low, one.high, color=COLORS[2], alpha=0.12, linewidth=0)
+    middle.axhline(
+        one.value, color=SERIES_COLORS[2], linestyle="-.", label="one decay, same budget"
+    )
+    middle.axhspan(one.low, one.high, color=SERIES_COLORS[2], alpha=0.12, linewidth=0)
     middle.set_xticks(k)
     floor, top = float(others.mean(1).min()), float(max(one.high, t_interval(last_k[0]).high))
     middle.set_ylim(floor - 0.6 * (top - floor), None)  # room for the legend

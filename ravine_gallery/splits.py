@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ravine.data import Encoding, Given, Grouped, Random
 from ravine.networks.mlp import Mlp
 from ravine.recipe import Recipe
-from ravine.reporting.plot_style import COLORS, GRAY, figure
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.statistics import Interval, t_interval
 from ravine.training.defaults import load_task
 from ravine.training.train import train_all
@@ -178,9 +178,9 @@ def _draw_scores(leaked: dict[str, Interval], honest: dict[str, Interval]) -> Fi
     ax = picture.subplots()
     for i, (name, found) in enumerate({"leaked": leaked, "honest": honest}.items()):
         at = np.arange(len(found)) + 0.2 * i - 0.1
-        style = {"color": COLORS[1 - i], "label": name, "upright": False, "marker": "s^"[i]}
+        style = {"color": SERIES_COLORS[1 - i], "label": name, "upright": False, "marker": "s^"[i]}
         draw_intervals(ax, at, found.values(), scale=100, **style)
-    ax.axvline(50, color=GRAY, linestyle="--", label="chance")
+    ax.axvline(50, color=GRAY_COLOR, linestyle="--", label="chance")
     ax.set_yticks(range(len(leaked)), list(leaked))
     ax.invert_yaxis()
     ax.set(xlabel="test accuracy, %", title="Mean over draws of the table, 95 % interval")

@@ -16,7 +16,7 @@ from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Ema, Swa
 from ravine.protocols import Batch, ForwardContext
-from ravine.reporting.plot_style import COLORS, figure, line_style
+from ravine.reporting.plot_style import SERIES_COLORS, figure, line_style
 from ravine.rng import stream
 from ravine.schedules import Cosine
 from ravine.statistics import t_interval
@@ -139,7 +139,7 @@ def _draw_losses(test_loss: dict[str, np.ndarray], rise: dict[str, np.ndarray]) 
     left, right = picture.subplots(1, 2)
     for i, values in enumerate(test_loss.values()):
         at = np.full(len(values), i + 0.18)
-        left.plot(values, at, "|", color=COLORS[i], markersize=7, alpha=0.7)
+        left.plot(values, at, "|", color=SERIES_COLORS[i], markersize=7, alpha=0.7)
     labels = ("raw, constant rate", "SWA", "EMA", "cosine decay")
     found = dict(zip(labels, map(t_interval, test_loss.values()), strict=True))
     draw_named_intervals(left, found, upright=False)

@@ -30,7 +30,7 @@ from ravine.networks.mlp import Mlp
 from ravine.networks.pretrained import RANDOM_WEIGHTS, Continued, Pretrained
 from ravine.optimizers import AdamW
 from ravine.recipe import Recipe
-from ravine.reporting.plot_style import COLORS, GRAY, figure
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.schedules import Cosine
 from ravine.serialization import vary
 from ravine.statistics import Interval, t_interval
@@ -305,14 +305,14 @@ def _draw_accuracies(
     for i, (name, values) in enumerate(accuracy.items()):
         found = [t_interval(column) for column in values.T]
         at = [size * 1.04 ** (i - (len(accuracy) - 1) / 2) for size in sizes]
-        ax.plot(at, [100 * each.value for each in found], color=COLORS[i], label=name)
-        draw_intervals(ax, at, found, scale=100, color=COLORS[i])
+        ax.plot(at, [100 * each.value for each in found], color=SERIES_COLORS[i], label=name)
+        draw_intervals(ax, at, found, scale=100, color=SERIES_COLORS[i])
     ax.set_xscale("log")
     ax.set_xticks(sizes, [str(size) for size in sizes])
     ax.minorticks_off()
     ax.set(xlabel="pictures of each class; mean, 95 % interval", ylim=(0, 100))
-    ax.axhline(guess, color=GRAY, linestyle="--", linewidth=0.8)
-    style: Any = {"xytext": (0, 3), "textcoords": "offset points", "color": GRAY}
+    ax.axhline(guess, color=GRAY_COLOR, linestyle="--", linewidth=0.8)
+    style: Any = {"xytext": (0, 3), "textcoords": "offset points", "color": GRAY_COLOR}
     ax.annotate("guessing", (sizes[0], guess), **style)
 
 

@@ -192,7 +192,7 @@ def search_at_random(
             run = train_program(apply_treatments(given, changes), seed=seed)
         except (CannotTryError, RuntimeError, ValueError, IndexError):
             continue
-        if not run.diverged and (run.last.loss < best or best != best):
+        if not run.has_diverged and (run.last.loss < best or best != best):
             best, found = run.last.loss, changes
     return mean_score(script, [seed]), found
 

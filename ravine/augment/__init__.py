@@ -5,19 +5,24 @@ random draws depend on a network's seed and the step alone and are scaled by the
 with the same seed and other strengths see the same changes, more or less of them.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 
-from ravine.augment.affine import Rotate, Shear, Stretch, Zoom
-from ravine.augment.colors import ColorJitter, Noise
-from ravine.augment.flips import Crop, Flip
-from ravine.augment.kornia_ops import KorniaAugmentation
-from ravine.augment.mixing import CutMix, Erase, Mixup
-from ravine.augment.randaugment import RandAugment
+from ravine.augment.affine import Rotate as Rotate
+from ravine.augment.affine import Shear as Shear
+from ravine.augment.affine import Stretch as Stretch
+from ravine.augment.affine import Zoom as Zoom
+from ravine.augment.colors import ColorJitter as ColorJitter
+from ravine.augment.colors import Noise as Noise
+from ravine.augment.flips import Crop as Crop
+from ravine.augment.flips import Flip as Flip
+from ravine.augment.kornia_ops import KorniaAugmentation as KorniaAugmentation
+from ravine.augment.mixing import CutMix as CutMix
+from ravine.augment.mixing import Erase as Erase
+from ravine.augment.mixing import Mixup as Mixup
+from ravine.augment.randaugment import RandAugment as RandAugment
 from ravine.errors import RecipeError
-from ravine.protocols import Augmentation, ImageShape
+from ravine.protocols import Augmentation, ChecksShape, ImageShape
 
 ALL = (
     Flip,
@@ -34,24 +39,6 @@ ALL = (
     RandAugment,
     KorniaAugmentation,
 )
-
-__all__ = [
-    "ALL",
-    "ColorJitter",
-    "Crop",
-    "CutMix",
-    "Erase",
-    "Flip",
-    "KorniaAugmentation",
-    "Mixup",
-    "Noise",
-    "RandAugment",
-    "Rotate",
-    "Shear",
-    "Stretch",
-    "Zoom",
-    "check_augmentation",
-]
 
 
 def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) -> None:
@@ -77,7 +64,7 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
         why = "a loss has one share for what is mixed in"
         raise RecipeError("augment has both Mixup and CutMix", why=why, do="leave one of them out")
     for one in parts:
-        if isinstance(one, KorniaAugmentation):
+        if isinstance(one, ChecksShape):
             one.check_shape(image)
 
 

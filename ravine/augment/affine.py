@@ -7,8 +7,6 @@ Maps are computed elementwise and passed to torch's `grid_sample`: the same bits
 networks. Letters: P networks, B examples, C channels, H rows and W columns of an image.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, ClassVar
 

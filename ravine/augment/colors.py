@@ -7,8 +7,6 @@ one channel. They equal Pillow's functions of the same name, not rounded to byte
 networks, B examples.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

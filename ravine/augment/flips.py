@@ -3,8 +3,6 @@
 Letters: P networks, B examples, C channels, H rows and W columns of an image.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import ClassVar, Literal, TypeAlias
 

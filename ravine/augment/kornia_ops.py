@@ -3,8 +3,6 @@
 Letters: P networks, B examples, C channels.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from dataclasses import field

@@ -5,8 +5,6 @@ The targets of the mixed-in images are `Batch.mixed_targets`, their share in the
 H rows and W columns of an image.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import ClassVar, Literal
 

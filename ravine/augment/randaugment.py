@@ -3,8 +3,6 @@
 Letters: P networks, B examples, C channels, M the images for which an operation was chosen.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar

@@ -5,8 +5,6 @@ with the same seed and other strengths are paired. Letters: P networks, B exampl
 rows and W columns of an image.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

@@ -71,9 +71,7 @@ app = build_app()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with its code. A mistake of the user ends in one message, not in a
-    traceback.
-    """
+    """Run a command and exit with its code; a user's mistake ends in one message."""
     sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -111,9 +109,7 @@ def run_command(arguments: list[str]) -> int:
 
 
 def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> InputError:
-    """The error for arguments that no command takes; for a recipe setting given as an option, with
-    how to write it.
-    """
+    """The error for arguments that no command takes, with how to write a recipe's setting."""
     command = arguments[0] if arguments[0] in app else ""
     if not command:
         names = [name for name in app if not name.startswith("-")]
@@ -143,9 +139,7 @@ def value_of_option(option: str, arguments: Sequence[str]) -> str:
 
 
 def setting_meant_by(option: str) -> str:
-    """The path of the default recipe's setting with an option's name: the path, its last part, or
-    its initials.
-    """
+    """The path of a default recipe's setting from an option's name, its end or its initials."""
     from ravine.catalog import named_recipe
     from ravine.part import field_types, is_part
 

@@ -137,7 +137,7 @@ def explain_command(
         rule_to_json,
         rules_naming,
     )
-    from ravine.diagnosis.registry import ALL_RULES, FAMILIES
+    from ravine.diagnosis.registry import ALL_RULES, RULES_BY_FAMILY
     from ravine.old_names import RETIRED_CODES
 
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -146,9 +146,15 @@ def explain_command(
         draw_experiment(topic, picture, force=force)
     if not topic:
         if json:
-            print_json({"families": {f: [rule_summary(r) for r in FAMILIES[f]] for f in FAMILIES}})
+            print_json(
+                {
+                    "families": {
+                        f: [rule_summary(r) for r in RULES_BY_FAMILY[f]] for f in RULES_BY_FAMILY
+                    }
+                }
+            )
         else:
-            print(list_rules(FAMILIES, color=color))
+            print(list_rules(RULES_BY_FAMILY, color=color))
     elif isinstance(topic, str):
         if json:
             codes = [rule.code for rule in rules_naming(topic, ALL_RULES)]
@@ -197,9 +203,7 @@ def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
 
 
 def fixed_recipe_path(what: str, out: Path | None, *, force: bool) -> Path:
-    """Where the recipe with remedies goes: beside a recipe, else into this folder. Raises
-    `InputError` where a file is there already.
-    """
+    """Where the recipe with remedies goes. Raises `InputError` where a file is already."""
     if out is None:
         stem = Path(what).name.split(".")[0] or "recipe"
         name = f"{stem}-fixed.toml"

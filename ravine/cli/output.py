@@ -42,9 +42,7 @@ def print_report(report: Report, *, as_json: bool, fail_on: str) -> int:
 
 
 def text_style(stream: TextIO) -> dict[str, bool]:
-    """How to mark findings on a stream: in color on a terminal that has it, in ASCII where there is
-    nothing else.
-    """
+    """How to mark findings on a stream: in color on a terminal that has it, in ASCII if it must."""
     dumb = os.environ.get("TERM") == "dumb"
     color = stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
     return {"color": color, "plain": dumb or "utf" not in (stream.encoding or "").lower()}
@@ -52,9 +50,7 @@ def text_style(stream: TextIO) -> dict[str, bool]:
 
 @contextmanager
 def live_line(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A function that prints progress on stderr: in one live line on a terminal, else a line
-    each.
-    """
+    """A function that prints progress on stderr: one live line on a terminal, else many."""
     live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def say(line: str) -> None:

@@ -1,6 +1,4 @@
-"""Commands that train many networks to compare them, or draw figures: range, search, ensemble,
-augment, gallery.
-"""
+"""Commands for many networks or figures: range, search, ensemble, augment, gallery."""
 
 from __future__ import annotations
 
@@ -188,9 +186,7 @@ def augment_command(
 
 
 def image_recipe_for(what: str, options: RecipeOptions) -> Recipe:
-    """The recipe whose augmentation is drawn; `--recipe` may name a recipe file beside a folder of
-    images.
-    """
+    """The recipe whose augmentation is drawn; `--recipe` may be a file beside the images."""
     from ravine import data
     from ravine.recipe_files import read_recipe
 

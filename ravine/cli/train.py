@@ -275,9 +275,7 @@ def print_run(run: Run, *, as_json: bool) -> int:
 
 
 def predict_source(run: Run, source: Path) -> pd.DataFrame:
-    """Predictions for a table's rows, or for images, each with its path; what could not be read is
-    printed on stderr.
-    """
+    """Predictions for rows, or for images with their paths; prints what could not be read."""
     from ravine.data import ImageEncoder, describe_drift, read_table, round_floats, with_identifiers
 
     if run.model is None:

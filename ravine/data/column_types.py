@@ -3,8 +3,6 @@
 Types are inferred from values in training rows alone, not from storage: text may be numbers.
 """
 
-from __future__ import annotations
-
 import datetime
 import re
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Penguins: K. Gorman, T. Williams, W. Fraser (2014), PLoS ONE 9(3) e90081; palmerpenguins, CC0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias

@@ -1,7 +1,5 @@
 """How new rows differ from the training rows: values not learned, numbers far outside, gaps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

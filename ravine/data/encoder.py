@@ -34,6 +34,7 @@ from ravine.data.column_encoders import (
 from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types, values_of
 from ravine.data.examples import Examples
 from ravine.data.parsing import texts_of, weights_of
+from ravine.data.source import Data, describe_excluded
 from ravine.data.tables import ExamplesLike, table_from
 from ravine.data.targets import Target, TargetScaling, fit_target
 from ravine.data.task_type import TaskType
@@ -166,24 +167,24 @@ def fit_encoder(
     train: pd.DataFrame,
     task_type: TaskType,
     encoding: Encoding,
+    data: Data,
+    split_columns: Sequence[str],
     *,
     rows: int,
-    skip: Sequence[str] = (),
-    categories: Sequence[str] = (),
-    numbers: Sequence[str] = (),
-    notes: list[str] | None = None,
+    notes: list[str],
     levels: Mapping[str, Counter] | None = None,
 ) -> Encoder:
     """Fit an encoder on the training rows; `rows` is how many rows the whole table has.
 
-    `skip` are columns that are not inputs (targets, weights, groups). `levels` are counts of the
-    values of category columns where `train` is but a sample of the training rows. What was inferred
-    or dropped is appended to `notes`.
+    Targets, the weight and the columns that the split needs are no inputs. `levels` are counts of
+    the values of category columns where `train` is but a sample of the training rows. What was
+    inferred or dropped is appended to `notes`.
     """
-    notes = [] if notes is None else notes
-    inputs = train.drop(columns=[n for n in {*task_type.names, *skip} if n in train.columns])
+    notes += describe_excluded(data, split_columns)
+    excluded = {*task_type.names, *data.drop, *split_columns, data.weight}
+    inputs = train.drop(columns=[name for name in train.columns if name in excluded])
     used, dropped = infer_column_types(
-        inputs, rows=rows, categories=categories, numbers=numbers, notes=notes
+        inputs, rows=rows, categories=data.categories, numbers=data.numbers, notes=notes
     )
     requested = _requested_effects(encoding)
     fitted, effects = [], Counter(dict.fromkeys(requested, 0))

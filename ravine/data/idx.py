@@ -5,8 +5,6 @@ big-endian int32; the values. Files ending in .gz are unpacked in memory, others
 Letters: N images, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import re

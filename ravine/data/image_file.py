@@ -3,8 +3,6 @@
 JPEG, PNG, WebP, BMP, a GIF's first frame. Letters: C channels (1 or 3), H rows, W columns.
 """
 
-from __future__ import annotations
-
 import importlib
 import statistics
 import warnings

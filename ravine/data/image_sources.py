@@ -3,8 +3,6 @@
 Letters: N images.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Letters: N images, C channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import tempfile

@@ -3,8 +3,6 @@
 Letters: N rows.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Predictions as they are written to a file: with identifiers, in digits that mean something."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_float_dtype

@@ -1,7 +1,5 @@
 """Where the examples come from: the part that names it, and its table, checked against recipes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,6 +168,17 @@ def with_targets(
         whole = [n for n in targets if _are_whole(table[n])]
         table = table.astype(dict.fromkeys(whole, np.int64))
     return table, places
+
+
+def read_test_table(path: str, targets: Sequence[str], notes: list[str]) -> pd.DataFrame:
+    """The rows of another file with all their targets. Raises `DataError` where it lacks one."""
+    tested = read_table(path, notes)
+    for name in targets:
+        if name not in tested.columns:
+            what = f"{path} has no column {name!r}"
+            why = nearest(name, list(tested.columns))
+            raise DataError(what, why=why, do="give a test file with the target")
+    return with_targets(tested, targets, notes)[0]
 
 
 def _are_whole(values: pd.Series) -> bool:

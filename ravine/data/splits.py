@@ -47,29 +47,24 @@ class _Split:
         return (column,) if column else ()
 
 
+@part
 class _Sizes(_Split):
     """Shares of the rows; the rest trains."""
 
-    validation: float
-    test: float
+    validation: float = setting(default=0.15, ge=0, lt=1)
+    test: float = setting(default=0.15, ge=0, lt=1)
 
     def check(self) -> None:
         if self.validation + self.test >= 1:
-            what = (
-                f"{type(self).__name__} gives {self.validation:g} to validation and "
-                f"{self.test:g} to test"
-            )
-            raise RecipeError(
-                what, why="nothing is left to train on", do="make them smaller, such as 0.15"
-            )
+            shares = f"{self.validation:g} to validation and {self.test:g} to test"
+            do = "make them smaller, such as 0.15"
+            why = "nothing is left to train on"
+            raise RecipeError(f"{type(self).__name__} gives {shares}", why=why, do=do)
 
 
 @part
 class Random(_Sizes):
     """Rows at random."""
-
-    validation: float = setting(default=0.15, ge=0, lt=1)
-    test: float = setting(default=0.15, ge=0, lt=1)
 
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
@@ -116,8 +111,6 @@ class Grouped(_Sizes):
     """Whole groups of rows: all rows with the same value in `column` go to the same split."""
 
     column: str
-    validation: float = setting(default=0.15, ge=0, lt=1)
-    test: float = setting(default=0.15, ge=0, lt=1)
 
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
@@ -152,8 +145,6 @@ class ByTime(_Sizes):
     """The past trains, what follows validates, the latest tests; equal moments stay together."""
 
     column: str
-    validation: float = setting(default=0.15, ge=0, lt=1)
-    test: float = setting(default=0.15, ge=0, lt=1)
 
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
@@ -209,8 +200,12 @@ class Given(_Split):
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
     ) -> SplitRows:
-        if not self.column:
-            self._check_numbers(len(frame))
+        lists = (self.train_rows, self.validation_rows, self.test_rows)
+        for name, rows in zip(SPLIT_NAMES, lists, strict=True):
+            outside = [r for r in rows if not 0 <= r < len(frame)]
+            if outside:
+                what = f"row {outside[0]} is given to {name}"
+                raise DataError(what, why=f"rows are 0 to {len(frame) - 1}")
         place = self.place_block(frame, 0, seed)
         if (place == 0).sum() == 0:
             raise DataError("no row is given to training", do="name the training rows")
@@ -242,16 +237,7 @@ class Given(_Split):
             raise DataError(what, why=why, do="rename the values")
         return np.array([SPLIT_WORDS[t.lower()] for t in texts], np.int64)[codes]
 
-    def _check_numbers(self, count: int) -> None:
-        lists = (self.train_rows, self.validation_rows, self.test_rows)
-        for name, rows in zip(SPLIT_NAMES, lists, strict=True):
-            outside = [r for r in rows if not 0 <= r < count]
-            if outside:
-                what = f"row {outside[0]} is given to {name}"
-                raise DataError(what, why=f"rows are 0 to {count - 1}")
 
-
-ALL = (Stratified, Random, Grouped, ByTime, Given)
 BlockSplit: TypeAlias = Stratified | Random | Grouped | Given  # has `place_block`
 AnySplit: TypeAlias = BlockSplit | ByTime
 

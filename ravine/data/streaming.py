@@ -7,14 +7,12 @@ each epoch, and shuffles again within a buffer. The limit holds beside some 60 M
 pandas take for themselves. Letters: N rows of a block, F numbers, K columns of codes, C outputs.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +24,14 @@ from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 from ravine.data.encoder import Encoder, Encoding, count_levels, fit_encoder
 from ravine.data.examples import Examples, concatenate
 from ravine.data.parsing import weights_of
-from ravine.data.source import Data, check_columns, check_weights, describe_excluded, has_targets
+from ravine.data.source import (
+    Data,
+    check_columns,
+    check_weights,
+    has_targets,
+    parse_size,
+    read_test_table,
+)
 from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
 from ravine.data.tables import (
     PARQUET_SUFFIXES,
@@ -43,16 +48,17 @@ from ravine.rng import stream, stream_seed
 MAX_COUNTED_TARGETS = 10_000  # so many different targets are no classes
 SAMPLE_ROWS = (2_000, 100_000)  # least and most rows on which the encoder is fitted
 EXAMPLES_PER_CHUNK = 4096  # examples handed out at once
-SplitExamples: TypeAlias = dict[str, Examples | None]  # validation and test
-SplitNumbers: TypeAlias = dict[str, np.ndarray]  # of their rows in the source
 
 
-def is_larger_than(path: Path, memory: int) -> bool:
-    """Whether Parquet data take more than `memory` bytes as a table (twice their plain size)."""
-    if not path.exists() or not (path.is_dir() or file_kind(path) in PARQUET_SUFFIXES):
+def is_larger_than_memory(data: Data) -> bool:
+    """Whether a Parquet source takes more than its `memory` as a table (twice its plain size)."""
+    path = Path(data.source)
+    if data.memory is None or not path.exists():
+        return False
+    if not (path.is_dir() or file_kind(path) in PARQUET_SUFFIXES):
         return False
     rows, size = _size(row_groups_of(path))
-    return rows * size > memory
+    return rows * size > parse_size(data.memory)
 
 
 @dataclass(frozen=True)
@@ -182,58 +188,50 @@ class SurveyCounts:
     digest: str = ""
 
 
-def survey_table(
-    data: Data, split: AnySplit, encoding: Encoding, *, seed: int, memory: int, notes: list[str]
-) -> tuple[RowGroups, SplitExamples, SplitNumbers, str]:
-    """Two passes over a Parquet source in at most `memory` bytes.
+def read_in_pieces(
+    data: Data, split: AnySplit, encoding: Encoding, *, seed: int, notes: list[str]
+) -> tuple[Encoder, dict[str, Any], dict[str, np.ndarray], str]:
+    """Two passes over a Parquet source in at most `data.memory` bytes.
 
-    Returns the training rows with the fitted encoder; validation and test, and the numbers of their
-    rows; and a hash of the table.
+    Returns the encoder; training rows, validation and test; the numbers of the latter's rows; and a
+    hash of the table.
     """
     if isinstance(split, ByTime):
         what = f"split {type(split).__name__} cannot be used on a table larger than memory"
         why = "its rows would have to be sorted"
         raise DataError(what, why=why, do="use Random, Grouped or Given")
-    pieces = row_groups_of(Path(data.source))
+    assert data.memory is not None
+    pieces, memory = row_groups_of(Path(data.source)), parse_size(data.memory)
     total, width = _size(pieces)
     block = int(min(65536, max(256, memory / 32 / width)))
     wanted = int(min(SAMPLE_ROWS[1], max(SAMPLE_ROWS[0], memory / 16 / width)))
     survey = _first_pass(pieces, data, split, encoding, seed=seed, block=block, sample=wanted)
+    train, count = survey.sample, int(survey.counts[0])
     notes.append(
         f"{data.source} has {total} rows, more than {data.memory} of memory: it is read in pieces; "
-        f"the encoding is fitted on {len(survey.sample)} training rows drawn at random."
+        f"the encoding is fitted on {len(train)} training rows drawn at random."
     )
     if survey.rows < total:
         targets = ", ".join(data.target)
         notes.append(f"{total - survey.rows} of {total} rows have no {targets} and are left out.")
-    task_type = _task_type(survey, data, notes)
-    notes += describe_excluded(data, split.columns())
-    skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
-    encoder = fit_encoder(
-        survey.sample,
-        task_type,
-        encoding,
-        rows=total,
-        skip=skip,
-        categories=data.categories,
-        numbers=data.numbers,
-        notes=notes,
-        levels=survey.levels,
-    )
+    task_type, columns = _task_type(survey, data, notes), split.columns()
+    sampled: dict[str, Any] = {"rows": total, "notes": notes, "levels": survey.levels}
+    encoder = fit_encoder(train, task_type, encoding, data, columns, **sampled)
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
-    groups = RowGroups(
-        pieces=pieces,
-        encoder=encoder,
-        split=split,
-        seed=seed,
-        weight=data.weight,
-        count=int(survey.counts[0]),
-        block=block,
-        buffer=room,
-        mean_weight=(survey.weight or 1.0) / int(survey.counts[0]) if data.weight else 1.0,
-    )
-    return groups, *_held_out(groups, survey.counts, room, notes), survey.digest
+    groups = RowGroups(pieces, encoder, split, seed, data.weight, count, block, buffer=room)
+    if data.weight is not None:
+        groups = replace(groups, mean_weight=(survey.weight or 1.0) / count)
+    held_out, numbers = _held_out(groups, survey.counts, room, notes)
+    if data.test is not None:
+        tested = read_test_table(data.test, data.target, notes)
+        held_out["test"] = encoder.examples(tested, data.weight)
+    if held_out["validation"] is None and split.validation > 0:
+        why = "the recipe keeps a validation split"
+        raise DataError("no row is given to validation", why=why, do="mark some rows as validation")
+    sizes = [0 if e is None else e.count for e in held_out.values()]
+    notes.append("Split: {} training, {} validation and {} test rows.".format(count, *sizes))
+    return encoder, {"train": groups, **held_out}, numbers, survey.digest
 
 
 def _first_pass(
@@ -334,7 +332,7 @@ def _task_type(survey: SurveyCounts, data: Data, notes: list[str]) -> TaskType:
 
 def _held_out(
     groups: RowGroups, counts: np.ndarray, room: int, notes: list[str]
-) -> tuple[SplitExamples, SplitNumbers]:
+) -> tuple[dict[str, Examples | None], dict[str, np.ndarray]]:
     """Validation and test, encoded; a sample of a split with more rows than there is room for."""
     names = SPLIT_NAMES[1:]
     kept: dict[str, list[Examples]] = {name: [] for name in names}

@@ -3,8 +3,6 @@
 Letters: N points, C classes.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

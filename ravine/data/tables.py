@@ -1,7 +1,5 @@
 """Tables from files (CSV in its many dialects, Parquet, JSON lines), DataFrames and arrays."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

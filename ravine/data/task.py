@@ -3,14 +3,11 @@
 Letters: N examples, F numbers, K columns of codes, C outputs.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,16 +21,15 @@ from ravine.data.source import (
     Data,
     check_columns,
     check_weights,
-    describe_excluded,
     open_table,
-    parse_size,
+    read_test_table,
     with_targets,
 )
 from ravine.data.splits import AnySplit, Given, check_row_count, check_splits
-from ravine.data.streaming import RowGroups, is_larger_than, survey_table
-from ravine.data.tables import TableLike, read_table
+from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
+from ravine.data.tables import TableLike
 from ravine.data.task_type import TaskKind, infer_task_type
-from ravine.errors import DataError, nearest
+from ravine.errors import DataError
 from ravine.old_names import with_earlier_keys
 from ravine.protocols import Signature
 
@@ -113,20 +109,39 @@ def load(
     >>> task.kind, task.classes, task.train.count, task.validation.count, task.test.count
     ('classes', ('setosa', 'versicolor', 'virginica'), 102, 24, 24)
     """
-    if isinstance(data, Images):
-        return _load_images(data, split, encoding, seed=seed, frame=frame)
-    if data.test is not None and not isinstance(split, Given):  # the test rows are another file's
-        split = dataclasses.replace(split, test=0.0)
-    memory = None if data.memory is None else parse_size(data.memory)
-    if frame is None and memory is not None and is_larger_than(Path(data.source), memory):
-        return _load_streamed(data, split, encoding, seed=seed, memory=memory)
     notes: list[str] = []
+    if isinstance(data, Images):
+        found = read_images(data, split, encoding, seed=seed, frame=frame, notes=notes)
+    else:
+        if data.test is not None and not isinstance(split, Given):
+            split = dataclasses.replace(split, test=0.0)  # the test rows are another file's
+        if frame is None and is_larger_than_memory(data):
+            found = read_in_pieces(data, split, encoding, seed=seed, notes=notes)
+        else:
+            found = _read_at_once(data, split, encoding, seed=seed, frame=frame, notes=notes)
+    encoder, examples, rows, digest = found
+    train, held_out = examples["train"], (examples["validation"], examples["test"])
+    assert train is not None  # splits raise before
+    fingerprint = _fingerprint(encoder, examples, rows, digest)
+    return Task(encoder, train, *held_out, tuple(notes), fingerprint, rows)
+
+
+def _read_at_once(
+    data: Data,
+    split: AnySplit,
+    encoding: Encoding,
+    *,
+    seed: int,
+    frame: TableLike | None,
+    notes: list[str],
+) -> tuple[Encoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
+    """The encoder of a table; its examples and the numbers of their rows by split; no digest."""
     table, targets = open_table(data, frame, notes)
     check_columns(list(table.columns), data, targets)
     table, places = with_targets(table, targets, notes)
     own = len(table)
     if data.test is not None:
-        tested = _test_table(data.test, targets, notes).reindex(columns=table.columns)
+        tested = read_test_table(data.test, targets, notes).reindex(columns=table.columns)
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     check_row_count(own, 0, 0)
@@ -136,104 +151,35 @@ def load(
     if data.test is not None:
         rows = rows._replace(test=np.arange(own, len(table)))
     check_splits(rows, table, task_type, notes)
-    notes += describe_excluded(data, split.columns())
-    skip = (*data.drop, *split.columns(), *(() if data.weight is None else (data.weight,)))
-    encoder = fit_encoder(
-        table.iloc[rows.train],
-        task_type,
-        encoding,
-        rows=len(table),
-        skip=skip,
-        categories=data.categories,
-        numbers=data.numbers,
-        notes=notes,
-    )
+    train, columns = table.iloc[rows.train], split.columns()
+    encoder = fit_encoder(train, task_type, encoding, data, columns, rows=len(table), notes=notes)
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
     }
-    numbers = {name: places[r] for name, r in rows._asdict().items()}
     sizes = "{} training, {} validation and {} test rows".format(*map(len, rows))
     notes.append(f"Split: {sizes} ({type(split).__name__}).")
-    return _task(encoder, examples, numbers, notes, _fingerprint(encoder, examples, numbers))
-
-
-def _task(
-    encoder: Encoder | ImageEncoder,
-    examples: Mapping[str, Examples | None],
-    rows: Mapping[str, np.ndarray],
-    notes: list[str],
-    fingerprint: str,
-    *,
-    groups: RowGroups | None = None,
-) -> Task:
-    train = groups or examples["train"]
-    assert train is not None  # splits raise before
-    held_out = examples["validation"], examples["test"]
-    return Task(encoder, train, *held_out, tuple(notes), fingerprint, rows)
-
-
-def _load_streamed(
-    data: Data, split: AnySplit, encoding: Encoding, *, seed: int, memory: int
-) -> Task:
-    notes: list[str] = []
-    groups, examples, rows, digest = survey_table(
-        data, split, encoding, seed=seed, memory=memory, notes=notes
-    )
-    encoder = groups.encoder
-    if data.test is not None:
-        tested = _test_table(data.test, data.target, notes)
-        examples["test"] = encoder.examples(tested, data.weight)
-    if examples["validation"] is None and split.validation > 0:
-        why = "the recipe keeps a validation split"
-        raise DataError("no row is given to validation", why=why, do="mark some rows as validation")
-    counts = {name: 0 if e is None else e.count for name, e in examples.items()}
-    notes.append(
-        f"Split: {groups.count} training, {counts['validation']} validation and {counts['test']} "
-        "test rows."
-    )
-    fingerprint = _fingerprint(encoder, examples, rows, digest)
-    return _task(encoder, examples, rows, notes, fingerprint, groups=groups)
-
-
-def _load_images(
-    data: Images, split: AnySplit, encoding: Encoding, *, seed: int, frame: TableLike | None
-) -> Task:
-    notes: list[str] = []
-    encoder, examples, rows, digest = read_images(
-        data, split, encoding, seed=seed, frame=frame, notes=notes
-    )
-    # the digest covers the pixels
-    targets = {
-        name: e and Examples(torch.empty(e.count, 0), targets=e.targets)
-        for name, e in examples.items()
-    }
-    fingerprint = _fingerprint(encoder, targets, rows, digest)
-    return _task(encoder, examples, rows, notes, fingerprint)
-
-
-def _test_table(path: str, targets: tuple[str, ...], notes: list[str]) -> pd.DataFrame:
-    tested = read_table(path, notes)
-    for name in targets:
-        if name not in tested.columns:
-            what = f"{path} has no column {name!r}"
-            why = nearest(name, list(tested.columns))
-            raise DataError(what, why=why, do="give a test file with the target")
-    return with_targets(tested, targets, notes)[0]
+    return encoder, examples, {name: places[r] for name, r in rows._asdict().items()}, ""
 
 
 def _fingerprint(
     encoder: Encoder | ImageEncoder,
-    examples: Mapping[str, Examples | None],
+    examples: Mapping[str, Examples | RowGroups | None],
     rows: Mapping[str, np.ndarray],
-    digest: str = "",
+    digest: str,
 ) -> str:
-    """A hash of all that training can see: encoder, encoded examples, which rows they are."""
+    """A hash of all that training can see: encoder, encoded examples, which rows they are.
+
+    `digest` covers the pixels of images, and rows that are read in pieces.
+    """
     plain = json.dumps(with_earlier_keys(encoder.to_plain()))
     hashed = hashlib.blake2b(plain.encode() + digest.encode(), digest_size=16)
-    for name in sorted(examples):
+    for name, found in sorted(examples.items()):
+        if isinstance(found, RowGroups):
+            continue
         hashed.update(name.encode())
-        found = examples[name]
+        if found is not None and isinstance(encoder, ImageEncoder):
+            found = Examples(torch.empty(found.count, 0), targets=found.targets)
         for tensor in () if found is None else found.fields:
             shape = b"-" if tensor is None else str(tuple(tensor.shape)).encode()
             hashed.update(shape + (b"" if tensor is None else tensor.numpy().tobytes()))

@@ -1,7 +1,5 @@
 """What the target asks for: binary, classes, regression or labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias

@@ -45,7 +45,7 @@ NEIGHBOR_SHIFTS = {  # by the dimensions of signals and images
 SURE_SIGNAL = 3.0
 OPPOSED_SIGNAL = -5.0
 MIN_PROBABILITY = 1e-3  # of a class, so that one error does not count for all
-SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the null answer
+SHRINKAGE_FACTORS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the null answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +86,7 @@ class BaselineResult:
 
     @property
     def scaled_score(self) -> float | None:
-        """The score on a scale from 0, that of the best constant answer, to 1; None where that
-        answer is perfect.
-        """
+        """From 0, the score of the best constant answer, to 1; None where that is perfect."""
         least = 0.0 if self.kind in ("number", "numbers") else self.null_score
         return (self.score - least) / (1 - least) if self.null_score < 1 else None
 
@@ -141,12 +139,9 @@ def fit_baseline(
     answers = target_columns(y, kind)
     known = np.isfinite(answers).all(1)
     features, answers, groups = features[known], answers[known], groups[known]
-    if (
-        len(answers) < MIN_LEARNED_EXAMPLES
-        or answers.shape[1] > MAX_OUTPUTS
-        or not (answers.std(0) > 0).any()
-        or features.shape[1] == 0
-    ):
+    if len(answers) < MIN_LEARNED_EXAMPLES or not features.shape[1]:
+        return None
+    if answers.shape[1] > MAX_OUTPUTS or not (answers.std(0) > 0).any():
         return None
     if answers.shape[1] > MANY_OUTPUTS:
         some = evenly_spaced_rows(len(answers), most // 2)
@@ -161,11 +156,9 @@ def _cross_validate(
     null = np.empty_like(y)
     for fold in range(FOLD_COUNT):
         null[folds == fold] = y[folds != fold].mean(0)
-    losses: dict[str, Array] = {}
-    predictions: dict[str, Array] = {}
-    signals: dict[str, float] = {}
+    losses, predictions, signals = {}, {}, {}
     for name in learners:
-        learner = _logistic if name == "linear" and kind in CLASS_KINDS else LEARNERS[name]
+        learner = _logistic if name == "linear" and kind in CLASS_KINDS else LEARNER_FUNCTIONS[name]
         given = x if name == "trees" else few
         out = np.empty_like(y)
         for fold in range(FOLD_COUNT):
@@ -176,7 +169,7 @@ def _cross_validate(
         if kind in ("number", "numbers"):
             compared = rankdata(out, axis=0), rankdata(y, axis=0)
         signals[name] = association_z(*compared, folds, groups)
-        shrunk = (null + part * (out - null) for part in SHRINKAGES)
+        shrunk = (null + part * (out - null) for part in SHRINKAGE_FACTORS)
         predictions[name] = min(shrunk, key=lambda p: float(_losses(p, y, kind).mean()))
         losses[name] = _losses(predictions[name], y, kind)
     best = min(losses, key=lambda name: float(losses[name].mean()))
@@ -274,9 +267,7 @@ def target_columns(y: Array, kind: str) -> Array:
 
 
 def duplicate_groups(x: Array) -> Array:
-    """A number for each example, the same for copies; all different where values are few and
-    repeats natural.
-    """
+    """A number for each example, equal for copies; all different where repeats are natural."""
     flat = x.reshape(len(x), -1)
     if not has_measured_numbers(flat):
         return np.arange(len(x))
@@ -306,9 +297,7 @@ def has_measured_numbers(flat: Array) -> bool:
 
 
 def make_features(x: Array) -> Array:
-    """Inputs as features [N, F]: numbers in units of their spread, tokens by place, by count and in
-    pairs.
-    """
+    """Inputs as features [N, F]: standardized numbers; tokens by place, by count and in pairs."""
     if are_tokens(x):
         return _token_features(x)
     small = x.astype(float)
@@ -367,9 +356,7 @@ def _token_features(x: Array) -> Array:
 
 
 def token_windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Array, Array]:
-    """For some places in sequences: the present and the last tokens as features, the target, and
-    which sequence.
-    """
+    """For some places in sequences: the last tokens as features, the target, and the sequence."""
     if not are_tokens(x):
         return np.empty((len(x), 0)), y[:, 0], np.arange(len(x))
     rows, places = np.nonzero(y != -100)
@@ -392,12 +379,7 @@ def token_windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Arra
 
 def _project(x: Array, most: int = 100) -> Array:
     """The directions in which inputs vary most, where there are many features."""
-    if x.shape[1] <= most:
-        return x
-    if len(x) < x.shape[1]:
-        values, places = np.linalg.eigh(x @ x.T)
-        return places[:, -most:] * np.sqrt(np.maximum(values[-most:], 0))
-    return x @ np.linalg.eigh(x.T @ x)[1][:, -most:]
+    return x @ np.linalg.eigh(x.T @ x)[1][:, -most:] if x.shape[1] > most else x
 
 
 def _linear(x: Array, y: Array, new: Array, seed: int) -> Array:
@@ -426,9 +408,7 @@ def _neighbors(x: Array, y: Array, new: Array, seed: int) -> Array:
 
 
 def _kernel(x: Array, y: Array, new: Array, seed: int) -> Array:
-    """Ridge with a Gaussian kernel of median width, or a third of it; the strength by leaving one
-    out.
-    """
+    """Ridge with a Gaussian kernel of median width or a third; strength by leaving one out."""
     chosen = evenly_spaced_rows(len(x), KERNEL_EXAMPLES)
     x, y = x[chosen], y[chosen]
     mean = y.mean(0)
@@ -458,7 +438,7 @@ def _trees(x: Array, y: Array, new: Array, seed: int) -> Array:
     return model.fit(x, y if y.shape[1] > 1 else y[:, 0]).predict(new).reshape(len(new), -1)
 
 
-LEARNERS: Mapping[str, Learner] = {
+LEARNER_FUNCTIONS: Mapping[str, Learner] = {
     "linear": _linear,
     "neighbors": _neighbors,
     "kernel": _kernel,

@@ -90,9 +90,7 @@ def find_best_constant(
 def _closed_forms(
     outputs: Tensor, targets: Tensor, target_kind: str, output_kind: str, class_axis: int
 ) -> Iterator[Tensor]:
-    """Best constants of the usual losses, as any numbers: zeros, log shares of classes,
-    and of numbers mean, median, logarithm and log odds.
-    """
+    """Best constants of the usual losses, as any numbers."""
     yield torch.zeros([1] * outputs.dim())
     if target_kind in ("classes", "tokens"):
         counts = torch.bincount(targets[targets >= 0], minlength=outputs.shape[class_axis])

@@ -9,9 +9,11 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
 from ravine.causes import CAUSES
+from ravine.diagnosis.explanation import PAGE_SECTIONS
 from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError, fold_name
 from ravine.old_names import current_code
@@ -75,26 +77,18 @@ def rule_page(
     sure = "exact" if rule.confidence == "exact" else f"confidence {rule.confidence}"
     causes = f"cause {rule.cause}" + (f", or {', '.join(rule.also)}" if rule.also else "")
     heading = _heading(rule, width, color)
-    blocks = [
-        "\n".join([*heading, *_wrap(f"{rule.severity}, {sure}; {causes}", width)]),
-        _section("What it means", _wrap(about.means, width), color),
-        _section("Why it happens", _wrap(about.because, width), color),
-        _section("How it is detected", _wrap(about.detected, width), color),
-        _section("What it misses", _wrap(about.misses, width), color),
-    ]
-    remedy = [*_wrap(about.remedy, width), "", *_patch(about.patch, color)]
-    blocks.append(_section("What to do", remedy, color))
-    if rule.explains:
-        symptoms = [f"{code} {titles[code].title}" for code in rule.explains]
-        lines = [line for symptom in symptoms for line in _wrap(symptom, width)]
-        blocks.append(_section("What it accounts for", lines, color))
+    texts = {name: vars(about)[field] for name, field in PAGE_SECTIONS.items()}
+    references = texts.pop("References")
+    sections = {name: _wrap(text, width) for name, text in texts.items()}
+    sections["What to do"] += ["", *_patch(about.patch, color)]
+    symptoms = [f"{code} {titles[code].title}" for code in rule.explains]
+    sections["What it accounts for"] = [line for s in symptoms for line in _wrap(s, width)]
     if rule.picture:
         drawing = f"  ravine explain {rule.code} --picture {rule.picture}.svg"
-        lines = [drawing, f"  ravine gallery {rule.picture} -o shown"]
-        blocks.append(_section("Picture", lines, color))
-    if about.references:
-        lines = [line for text in about.references for line in _wrap(text, width, first="- ")]
-        blocks.append(_section("References", lines, color))
+        sections["Picture"] = [drawing, f"  ravine gallery {rule.picture} -o shown"]
+    sections["References"] = [r for text in references for r in _wrap(text, width, first="- ")]
+    blocks = ["\n".join([*heading, *_wrap(f"{rule.severity}, {sure}; {causes}", width)])]
+    blocks += [_section(name, lines, color) for name, lines in sections.items() if lines]
     return "\n\n".join(blocks)
 
 
@@ -104,10 +98,8 @@ def list_rules(
     """All codes with their titles, by family."""
     blocks = []
     for family, rules in families.items():
-        lines = [
-            f"  {rule.code}  {textwrap.shorten(rule.title, width - 11, placeholder=' ...')}"
-            for rule in rules
-        ]
+        shorten = partial(textwrap.shorten, width=width - 11, placeholder=" ...")
+        lines = [f"  {rule.code}  {shorten(rule.title)}" for rule in rules]
         blocks.append(_section(family, lines, color))
     blocks.append("ravine explain CODE says what one of them means, and what to do.")
     return "\n\n".join(blocks)
@@ -124,9 +116,7 @@ def cause_page(
 
 
 def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
-    """The code with the same letter whose number is nearest, the title that has the word, or the
-    likest name.
-    """
+    """The nearest code of the same letter, else a title that has the word, or the likest name."""
     alike = [c for c in codes if code and c[4] == code[4]]
     if alike:
         return min(alike, key=lambda c: abs(int(c[5:]) - int(code[5:])))

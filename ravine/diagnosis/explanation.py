@@ -30,9 +30,7 @@ THRESHOLD_PATTERN = re.compile(r"\{(?:([a-z_.]+)\.)?([A-Z][A-Z0-9_]*)(?::([^{}]*
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What `ravine explain` prints of a code. `patch` has lines that go ("- "), that come ("+ ")
-    and that stay.
-    """
+    """What `ravine explain` prints of a code; lines of `patch` go ("- "), come ("+ ") or stay."""
 
     title: str
     means: str
@@ -75,24 +73,20 @@ def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
     patch, _, after = rest.partition("```")
     written["What to do"] = remedy + after
     references = tuple(re.findall(r"^- (.*)$", written.pop("References"), re.M))
-    texts = {
-        PAGE_SECTIONS[name]: _fill(_join_lines(body), thresholds) for name, body in written.items()
-    }
+    filled = {name: _fill(_join_lines(body), thresholds) for name, body in written.items()}
+    texts = {PAGE_SECTIONS[name]: text for name, text in filled.items()}
     title = heading.partition(":")[2].strip()
     return Explanation(title=title, patch=patch.rstrip("\n"), references=references, **texts)
 
 
 def _join_lines(body: str) -> str:
     """The paragraphs of a section, a line each, with an empty line between."""
-    return "\n\n".join(
-        " ".join(paragraph.split()) for paragraph in body.strip().split("\n\n") if paragraph.strip()
-    )
+    paragraphs = (" ".join(text.split()) for text in body.split("\n\n"))
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def _fill(text: str, thresholds: Mapping[str, Any]) -> str:
-    """The text with its thresholds as numbers. Raises `KeyError` for one that the module does not
-    have.
-    """
+    """The text with its thresholds as numbers. Raises `KeyError` for an unknown one."""
 
     def number(match: re.Match[str]) -> str:
         module, name, spec = match.groups()
@@ -103,9 +97,7 @@ def _fill(text: str, thresholds: Mapping[str, Any]) -> str:
 
 
 def _constants_beside(function: Any) -> dict[str, Any]:
-    """The constants of the module in which a function stands, also where it is wrapped or partly
-    applied.
-    """
+    """The constants of the module of a function, also where it is wrapped or partly applied."""
     while isinstance(function, partial):
         function = function.func
     return vars(sys.modules[getattr(function, "__wrapped__", function).__module__])

@@ -39,9 +39,7 @@ def find_probabilities(outputs: Tensor, axis: int) -> str:
 
 
 def find_class_axis(outputs: Tensor, targets: Tensor) -> int:
-    """The dimension of the classes: the last, or the second where targets [N, T] go with outputs
-    [N, K, T].
-    """
+    """The dimension of the classes: 1 of outputs [N, K, T] for targets [N, T], else the last."""
     if (
         outputs.dim() == targets.dim() + 1
         and outputs.dim() > 2

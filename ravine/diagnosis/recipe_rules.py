@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.finding import Change, Evidence
 
 PENALTY_DIFFERENCE = 1e-9  # of a penalty from its formula, relative, in float64
@@ -83,7 +83,7 @@ def require_measured(result: Measured | Exception | None) -> Measured:
     return result
 
 
-@rule("RVN-C02", severity="warning", cause="loss", needs="penalty", picture="initial-loss")
+@rule("RVN-C02", "warning", "loss", needs="penalty", picture="initial-loss")
 def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     effect = require_measured(profile.penalty)
     if not effect.rises:
@@ -93,22 +93,23 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
             limit=0.0,
             text="nothing more at a higher one",
         )
-        yield Observation(where="penalties", evidence=(evidence,))
+        yield observe(evidence, where="penalties")
     elif effect.difference is not None and effect.difference > PENALTY_DIFFERENCE:
         name = "difference from the formula"
-        yield Observation(
+        yield observe(
+            Evidence(name, effect.difference, "relative", PENALTY_DIFFERENCE),
             where="penalties",
             title="a penalty is not what its formula says",
             severity="error",
-            evidence=(Evidence(name, effect.difference, "relative", PENALTY_DIFFERENCE),),
         )
 
 
 @rule(
     "RVN-C03",
-    severity="warning",
+    "warning",
+    "architecture-too-small",
     confidence="high",
-    cause="architecture-too-small",
+    needs="small_batch",
     also=(
         "learning-rate-high",
         "learning-rate-low",
@@ -116,9 +117,8 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
         "initialization",
         "too-few-steps",
     ),
-    needs="small_batch",
-    symptom=True,
     picture="initial-loss",
+    symptom=True,
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)
@@ -128,14 +128,14 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     best = min(fit.attempts, key=lambda a: (a.steps, abs(math.log(a.factor))))
     if math.isfinite(best.steps):
         text = f"at {best.lr:g}; at {own.lr:g} {fit.max_steps} steps are not enough"
-        yield Observation(
+        yield observe(
+            Evidence("steps to overfit it", best.steps, text=text),
+            Change(fit.lr_path, best.lr),
             where=fit.lr_path,
             severity="warning" if _is_far(best) else "note",
             title=f"a small batch can be overfit only at {best.factor:g} times the learning rate",
             cause="learning-rate-low" if best.factor > 1 else "learning-rate-high",
             suspects=("too-few-steps",),
-            evidence=(Evidence("steps to overfit it", best.steps, text=text),),
-            changes=(Change(fit.lr_path, best.lr),),
         )
         return
     nearest = min(fit.attempts, key=lambda a: a.least_loss)
@@ -147,23 +147,22 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     )
     half = HALF_LEARNED_LOSS * fit.constant_loss
     if _is_far(nearest) and nearest.least_loss < half < own.least_loss:
-        yield Observation(
+        yield observe(
+            evidence,
+            Change(fit.lr_path, nearest.lr),
             where=fit.lr_path,
             cause="learning-rate-low" if nearest.factor > 1 else "learning-rate-high",
             suspects=("architecture-too-small",),
-            evidence=(evidence,),
-            changes=(Change(fit.lr_path, nearest.lr),),
         )
     else:
-        suspects = ("hidden-activation", "initialization")
-        yield Observation(where="network", evidence=(evidence,), suspects=suspects)
+        yield observe(evidence, where="network", suspects=("hidden-activation", "initialization"))
 
 
 def _is_far(attempt: OverfitAttempt) -> bool:
     return not 1 / NEAR_RATE_FACTOR <= attempt.factor <= NEAR_RATE_FACTOR
 
 
-@rule("RVN-C04", severity="error", cause="loss", also=("precision",), needs="gradient")
+@rule("RVN-C04", "error", "loss", needs="gradient", also=("precision",))
 def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
     error = require_measured(profile.gradient)
     if error.difference > GRADIENT_DIFFERENCE:
@@ -174,7 +173,7 @@ def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
             GRADIENT_DIFFERENCE,
             f"in float64, {error.networks} networks, {error.examples} examples",
         )
-        yield Observation(evidence=(evidence,), suspects=("precision",))
+        yield observe(evidence, suspects=("precision",))
 
 
 ALL = (ineffective_penalty, small_batch_not_overfit, wrong_gradient)

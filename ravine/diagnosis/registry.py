@@ -12,7 +12,7 @@ from dataclasses import replace
 from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.data import rules as data_rules
 from ravine.diagnosis.initialization import rules as initialization_rules
-from ravine.diagnosis.rule import Rule
+from ravine.diagnosis.rule import Rule, collect_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_loop import (
     rules_learning_rate,
@@ -26,22 +26,15 @@ from ravine.diagnosis.training_loop import (
 from ravine.diagnosis.trials import rules as trial_rules
 
 _STEP_RULES = (
-    *sorted(
-        (*rules_step.ALL, *rules_parameters.ALL, *rules_learning_rate.ALL),
-        key=lambda rule: rule.code,
-    ),
-    *rules_state.ALL,
+    *collect_rules(rules_step, rules_parameters, rules_learning_rate),
+    *collect_rules(rules_state),
 )
-LOOP_RULES: tuple[Rule, ...] = (
-    *_STEP_RULES,
-    *rules_output.ALL,
-    *rules_network.ALL,
-    *rules_loss_curve.ALL,
-)
+_OUTPUT_RULES, _NETWORK_RULES = collect_rules(rules_output), collect_rules(rules_network)
+LOOP_RULES = (*_STEP_RULES, *_OUTPUT_RULES, *_NETWORK_RULES, *rules_loss_curve.ALL)
 CHECKS_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
     "the training loop": _STEP_RULES,
-    "output and loss": rules_output.ALL,
-    "the network": rules_network.ALL,
+    "output and loss": _OUTPUT_RULES,
+    "the network": _NETWORK_RULES,
     "the data": data_rules.ALL,
     "initialization": initialization_rules.ALL,
     "a recipe before training": recipe_rules.ALL,
@@ -52,9 +45,7 @@ ALL_CHECKS = tuple(check for checks in CHECKS_BY_FAMILY.values() for check in ch
 
 
 def merge_checks(checks: Iterable[Rule]) -> dict[str, Rule]:
-    """A rule for each code: of several checks the first, with the causes that any of them may name
-    and the symptoms that any of them accounts for.
-    """
+    """A rule for each code: its first check, with the causes and the symptoms of all of them."""
     merged: dict[str, Rule] = {}
     for check in checks:
         first = merged.setdefault(check.code, check)
@@ -64,10 +55,10 @@ def merge_checks(checks: Iterable[Rule]) -> dict[str, Rule]:
     return merged
 
 
-_RULES = merge_checks(ALL_CHECKS)
-ALL_RULES: tuple[Rule, ...] = tuple(_RULES.values())
-FAMILIES: Mapping[str, tuple[Rule, ...]] = {
-    family: tuple(_RULES[code] for code in dict.fromkeys(check.code for check in checks))
+_RULES_BY_CODE = merge_checks(ALL_CHECKS)
+ALL_RULES: tuple[Rule, ...] = tuple(_RULES_BY_CODE.values())
+RULES_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
+    family: tuple(_RULES_BY_CODE[code] for code in dict.fromkeys(check.code for check in checks))
     for family, checks in CHECKS_BY_FAMILY.items()
 }
 SYMPTOM_CODES = frozenset(check.code for check in ALL_CHECKS if check.symptom)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from types import ModuleType
 from typing import Any, Protocol
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
@@ -37,6 +38,13 @@ class Observation:
     confidence: str = ""
     cause: str = ""
     trial: Trial | None = None  # of the rules that read trials
+
+
+def observe(*seen: Evidence | Change | None, **about: Any) -> Observation:
+    """An observation of evidence and what to change; `about` are its other fields."""
+    evidence = tuple(each for each in seen if isinstance(each, Evidence))
+    changes = tuple(each for each in seen if isinstance(each, Change))
+    return Observation(evidence=evidence, changes=changes, **about)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +95,25 @@ class Rule:
         return [Finding(**self._defaults | settings) for settings in given]
 
 
-def rule(code: str, **about: Any) -> Callable[[Callable[[Any], Iterable[Observation]]], Rule]:
-    """Make a function that finds a fault the rule of a code; `about` is what `Rule` takes.
+def rule(
+    code: str, severity: str, cause: str, **about: Any
+) -> Callable[[Callable[[Any], Iterable[Observation]]], Rule]:
+    """Make a function that finds a fault the rule of a code; `about` are further fields of `Rule`.
 
-    >>> @rule("RVN-L01", severity="error", cause="zero-grad", needs="snapshots")
+    >>> @rule("RVN-L01", "error", "zero-grad", needs="snapshots")
     ... def gradients_pile_up(passes):
     ...     if passes > 1:
-    ...         yield Observation(evidence=(Evidence("passes", passes),))
+    ...         yield observe(Evidence("passes", passes))
     >>> gradients_pile_up.code, len(list(gradients_pile_up(2)))
     ('RVN-L01', 1)
     """
-    return lambda find: Rule(code=code, find=find, **about)
+    return lambda find: Rule(code=code, severity=severity, cause=cause, find=find, **about)
+
+
+def collect_rules(*modules: ModuleType) -> tuple[Rule, ...]:
+    """The rules that stand in modules, by code."""
+    named = {r.code: r for module in modules for r in vars(module).values() if isinstance(r, Rule)}
+    return tuple(named[code] for code in sorted(named))
 
 
 def run_rules(rules: Iterable[Rule], measured: RuleInput) -> tuple[list[Finding], Checks]:

@@ -1,3 +1,1 @@
-"""Find out why training goes wrong, and try the remedies: of recipes and of other people's torch
-programs.
-"""
+"""Find out why training goes wrong, and try remedies: of recipes and of torch programs."""

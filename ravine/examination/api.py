@@ -84,9 +84,7 @@ def check(recipe: Recipe, frame: TableLike | None = None) -> Report:
 
 
 def quick_check(recipe: Recipe, task: Task) -> Report:
-    """The checks of a resolved recipe that take about a second: all but the gradient's and the
-    trial of overfitting a few examples.
-    """
+    """The checks of a resolved recipe that take about a second: no gradient, no small batch."""
     return _report(check_recipe(recipe, task, quick=True))
 
 

@@ -34,9 +34,7 @@ RECORDED_FUNCTIONS = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS | WEIGHT_FUNCTIONS
 
 @dataclass(frozen=True)
 class ModelCall:
-    """One call of a forward pass that may be replaced; `straight`: its input is a weighted layer's
-    own output.
-    """
+    """A call that may be replaced; `straight`: its input is a weighted layer's own output."""
 
     name: str
     straight: bool = False
@@ -44,9 +42,7 @@ class ModelCall:
 
 @dataclass(frozen=True)
 class CallPlan:
-    """What becomes of the calls of a forward pass in one mode: by number, functions `instead` and
-    `after` of them.
-    """
+    """What becomes of the calls of a forward pass in one mode: by number, in place or after."""
 
     calls: Sequence[ModelCall]  # all, in their order
     instead: Mapping[int, Activation]
@@ -54,9 +50,7 @@ class CallPlan:
 
 
 class _CallReplacer(TorchFunctionMode):
-    """Answers some calls by other functions of their first argument, and passes what others made
-    through functions.
-    """
+    """Replaces some calls by functions of their first argument, and follows others by one."""
 
     def __init__(self, plan: CallPlan):
         super().__init__()

@@ -1,6 +1,4 @@
-"""What `ravine check` asks of a recipe and its data before training: the probes of the start that
-any torch program gets, and what only a recipe can be asked (`preflight_checks`).
-"""
+"""What `ravine check` asks before training: the probes of any start, and `preflight_checks`."""
 
 from __future__ import annotations
 
@@ -54,9 +52,7 @@ class RecipeChecks:
 
 
 def check_recipe(recipe: Recipe, task: Task, *, quick: bool = False) -> RecipeChecks:
-    """All checks of a resolved recipe and its task; of `quick` ones those that take about a
-    second.
-    """
+    """All checks of a resolved recipe and its task, or the `quick` ones, about a second."""
     start = profile_recipe_start(recipe, task)
     found, checks = run_rules(INITIALIZATION_RULES, start)
     try:
@@ -107,9 +103,7 @@ def find_linear_layers(recipe: Recipe, task: Task) -> tuple[list[Finding], Check
 
 
 def _first_history(recipe: Recipe, task: Task) -> LoopHistory:
-    """What a training loop's rules read, before the first step: the graph of the loss of a few
-    examples.
-    """
+    """What a training loop's rules read before the first step: the graph of the loss."""
     module, few = recipe_module(recipe, task).eval(), evenly_spaced(task.train, GRAPH_EXAMPLES)
     assert few.targets is not None
     with isolated_rng(recipe.seed), torch.enable_grad():
@@ -175,9 +169,7 @@ def _code_scale(some: Examples) -> tuple[Tensor, Tensor] | None:
 
 
 def profile_recipe_start(recipe: Recipe, task: Task) -> StartProfile:
-    """Network and loss before the first step, of the first seed, by the probes that any torch
-    program gets.
-    """
+    """Network and loss of the first seed before the first step, as of any torch program."""
     count = affordable_count(task.signature, PROBED_RECIPE_EXAMPLES)
     examples = evenly_spaced(task.train, count)
     assert examples.targets is not None

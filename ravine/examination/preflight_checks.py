@@ -180,9 +180,7 @@ def without_regularization(recipe: Recipe) -> Recipe:
 
 
 def _distinct_examples(examples: Examples, count: int) -> Examples:
-    """At most `count` examples, no two with the same inputs; as many different targets as possible
-    come first.
-    """
+    """At most `count` examples with different inputs, those with different targets first."""
     assert examples.targets is not None
     inputs: set[bytes] = set()
     by_target: dict[bytes, list[int]] = {}
@@ -261,9 +259,7 @@ def _float64_cohort(recipe: Recipe, task: Task, networks: int, batch: int) -> Co
 
 
 def _loss_and_gradient(cohort: Cohort, examples: Examples) -> LossAndGradient:
-    """The loss [P, 1] and gradient of all networks on a batch, penalties included, as a function of
-    their weights.
-    """
+    """Loss [P, 1] and gradient of all networks on a batch, with penalties, of their weights."""
     batch = augment_batch(cohort, _as_batch(examples), None)
     buffers = {name: buffer.clone() for name, buffer in cohort.buffers.items()}
 

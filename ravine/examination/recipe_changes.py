@@ -12,8 +12,7 @@ from typing import Any
 from ravine.errors import RecipeError
 from ravine.finding import MANUAL_CHANGES, Change, Report
 from ravine.recipe import Recipe
-from ravine.recipe_files import with_changes
-from ravine.serialization import get
+from ravine.recipe_files import with_values
 from ravine.training.run_folder import plain_recipe
 
 HE_START = Change("network.initializer", {"name": "He"})
@@ -37,31 +36,10 @@ class SetSetting:
 
     change: Change
 
-    def apply(self, recipe: Recipe) -> Recipe:
-        return apply_changes(recipe, (self.change,))
-
 
 def apply_changes(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
-    """The recipe with changes made, one after another. Raises `RecipeError` where a setting or a
-    value is wrong.
-
-    A value is a number, a word, or a part as plain data; None takes a part out.
-
-    >>> from ravine.catalog import named_recipe
-    >>> change = Change("network.activation", {"name": "Tanh"})
-    >>> apply_changes(named_recipe("plain"), [change]).network.activation
-    Tanh()
-    """
-    for change in changes:
-        get(recipe, change.path)
-        value: Any = "none" if change.value is None else change.value
-        if any(name.isdecimal() for name in change.path.split(".")):
-            recipe = recipe.vary(change.path, value)
-            continue
-        for name in reversed(change.path.split(".")[1:]):
-            value = {name: value}
-        recipe = with_changes(recipe, {change.path.split(".")[0]: value})
-    return recipe
+    """The recipe with changes made. Raises `RecipeError` where a setting or a value is wrong."""
+    return with_values(recipe, {change.path: change.value for change in changes})
 
 
 def useful_changes(recipe: Recipe, changes: Iterable[Change]) -> tuple[Change, ...]:
@@ -83,9 +61,7 @@ def _differs(recipe: Recipe, change: Change) -> bool:
 
 
 def fix_recipe(recipe: Recipe, report: Report) -> Recipe:
-    """The recipe with all changes of a report that were tried and helped; of two for one setting
-    the first.
-    """
+    """The recipe with all changes that were tried and helped; of two for one setting the first."""
     paths: set[str] = set()
     for finding in report.findings:
         if finding.trial is not None and finding.trial.verdict == "helped":

@@ -31,7 +31,6 @@ from ravine.examination.subject import (
 from ravine.examination.trials import mean_outcome
 from ravine.finding import MANUAL_CHANGES, Change, Finding
 from ravine.recipe import Recipe
-from ravine.recipe_files import recipe_from
 from ravine.record import Record, Score, read_json
 from ravine.training.defaults import load_task, resolve, training_plan
 from ravine.training.evaluation import constant_loss
@@ -69,9 +68,7 @@ class RecipeSubject:
         return contextlib.nullcontext()
 
     def observe(self, *, trials: bool, say: Say) -> Observed:
-        """Check recipe and data, train it where there is no run of it and trials are wanted, and
-        read the run's curves.
-        """
+        """Check recipe and data, train it if trials need a run, and read the run's curves."""
         recipe, task, run = self.recipe, self.task, self.own_run
         say("checking recipe and data")
         preflight = check_recipe(recipe, task)
@@ -109,9 +106,7 @@ class RecipeSubject:
         return tuple(SetSetting(c) for c in useful if c.path not in MANUAL_CHANGES)
 
     def facts(self, cause: str, observed: Observed) -> Facts | None:
-        """What the recipe's settings say for a cause; where they have no number for it, that of a
-        finding.
-        """
+        """What the recipe's settings say for a cause; the number may be that of a finding."""
         facts = recipe_facts(cause, self.recipe, self.task)
         asking = [f for f in observed.findings if f.cause == cause and f.confidence != "low"]
         if facts is not None and not facts.evidence and asking:
@@ -183,11 +178,7 @@ def subject_of(
     if isinstance(what, Recipe):
         return _subject_of_recipe(what, frame)
     if isinstance(what, Run):
-        if what.model is not None:
-            recipe = what.model.recipe
-        else:
-            recipe = recipe_from({"base": "plain", **what.record.recipe})
-        return _subject_of_run(what, recipe, frame, what.record.task["fingerprint"])
+        return _subject_of_run(what, what.recipe, frame)
     folder = Path(what)
     if not (folder / "plan.json").exists():
         raise InputError(
@@ -200,7 +191,7 @@ def subject_of(
     recipe = planned_recipe(plan, module)
     if not (folder / "record.json").exists():  # unfinished: what it is to become is tried instead
         return replace(_subject_of_recipe(recipe, frame), folder=str(folder))
-    return _subject_of_run(open_run(folder, module=module), recipe, frame, plan["fingerprint"])
+    return _subject_of_run(open_run(folder, module=module), recipe, frame)
 
 
 def _subject_of_recipe(recipe: Recipe, frame: TableLike | None) -> RecipeSubject:
@@ -208,11 +199,9 @@ def _subject_of_recipe(recipe: Recipe, frame: TableLike | None) -> RecipeSubject
     return RecipeSubject(resolve(recipe, task), task, frame=frame)
 
 
-def _subject_of_run(
-    run: Run, recipe: Recipe, frame: TableLike | None, fingerprint: str
-) -> RecipeSubject:
+def _subject_of_run(run: Run, recipe: Recipe, frame: TableLike | None) -> RecipeSubject:
     task = load_task(recipe, frame)
-    if task.fingerprint != fingerprint:
+    if task.fingerprint != run.record.task["fingerprint"]:
         raise InputError(
             "the data of the run have changed",
             why="what was measured then says nothing of these",

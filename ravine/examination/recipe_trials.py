@@ -57,9 +57,7 @@ class RecipeTrials:
         return shorten_recipe(recipe, self.task, steps)
 
     def task_for(self, recipe: Recipe) -> Task:
-        """The task of a changed recipe, which is loaded again where it encodes its examples
-        differently.
-        """
+        """The task of a changed recipe, loaded again where examples are encoded differently."""
         if recipe.encoding == self.recipe.encoding:
             return self.task
         return cut_task(load_task(recipe, self.frame), recipe)
@@ -88,9 +86,7 @@ class RecipeTrials:
 def prepare_trials(
     recipe: Recipe, task: Task, run: Run | None, frame: TableLike | None, *, say: Say
 ) -> RecipeTrials:
-    """Everything that trials need; the recipe is trained where there is no run of it on these
-    examples with enough seeds.
-    """
+    """What trials need; trains the recipe where no run on these examples has enough seeds."""
     recipe, small = recipe.vary("seeds", TRIAL_SEEDS), cut_task(task, recipe)
     seconds = seconds_per_step(small, recipe)
     affordable = TRIAL_SECONDS / TRIAL_NETWORKS / seconds
@@ -107,9 +103,7 @@ def prepare_trials(
 
 
 def cut_task(task: Task, recipe: Recipe) -> Task:
-    """The task with so few training examples that a pass over them is no longer than a trial; most
-    stay as they are.
-    """
+    """The task with so few training examples that an epoch is no longer than a trial."""
     if isinstance(task.train, RowGroups):
         train = next(iter(task.train.epoch(recipe.seed, 0)))
     else:

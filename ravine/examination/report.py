@@ -1,6 +1,4 @@
-"""The examination of a subject: what is found without trying, what trials show, and the order of
-causes and symptoms.
-"""
+"""The examination of a subject: findings, trials, and the order of causes and symptoms."""
 
 from __future__ import annotations
 
@@ -10,11 +8,7 @@ from dataclasses import replace
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.registry import SYMPTOM_CODES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.outcome import (
-    NEAR_PERFECT_SCORE,
-    ORDERED_GENERAL_CAUSES,
-    TrialResults,
-)
+from ravine.diagnosis.trials.outcome import NEAR_PERFECT_SCORE, ORDERED_GENERAL_CAUSES, TrialResults
 from ravine.diagnosis.trials.rules import ALL as TRIAL_RULES
 from ravine.examination.remedies import remedies_of
 from ravine.examination.subject import Say, Subject, stay_silent
@@ -112,9 +106,7 @@ def step_to_stop(overfitting: Finding) -> int:
 
 
 def stop_early(found: Sequence[Finding], trial: Trial) -> list[Finding]:
-    """Overfitting with its trial of stopping; what helps because it stops earlier is no cause
-    beside it.
-    """
+    """Overfitting with its trial of stopping; what helps by stopping earlier is no cause."""
     kept = []
     for finding in found:
         if finding.cause == "overfitting":
@@ -144,10 +136,7 @@ def join_trials(
         joined.append(finding)
     rest = []
     for cause in causes:
-        place = next(
-            (i for i, f in enumerate(joined) if _is_same_fault(f, cause)),
-            None,
-        )
+        place = next((i for i, f in enumerate(joined) if _is_same_fault(f, cause)), None)
         if place is None:
             rest.append(cause)
             continue
@@ -171,9 +160,7 @@ def _is_same_fault(found: Finding, cause: Finding) -> bool:
 
 
 def weigh_facts(found: list[Finding], causes: list[Finding]) -> tuple[list[Finding], list[Finding]]:
-    """Measured facts before what helped on general grounds: another rate or more steps make up for
-    many faults.
-    """
+    """Measured facts before another rate or more steps, which make up for many faults."""
     facts = [
         f
         for f in found

@@ -71,9 +71,7 @@ class TrialBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What was found about a subject without trying anything, and its own runs (none: nothing is
-    tried).
-    """
+    """What was found without trying anything, and the subject's own runs (none: no trials)."""
 
     findings: list[Finding]
     checks: Checks

@@ -119,9 +119,7 @@ def _validation_data(validation: Any) -> Pair:
 def _materialize(
     model: nn.Module, optimizer: Any, data: TensorData | LoaderData, seed: int
 ) -> tuple[nn.Module, Any]:
-    """Copies of a model and its optimizer, if it is one, in which lazy layers have got their
-    shapes.
-    """
+    """Copies of model and optimizer, if it is one, in which lazy layers have their shapes."""
     if isinstance(optimizer, Optimizer):
         model, optimizer = copy.deepcopy((model, optimizer))
     else:
@@ -132,9 +130,7 @@ def _materialize(
 
 
 def _hold_out(program: TorchProgram, data: TensorData) -> TorchProgram:
-    """The program with a part of its training examples held out, drawn at random; of few examples
-    none.
-    """
+    """The program with training examples held out, drawn at random; of few examples none."""
     count = len(data.inputs)
     if count < MIN_EXAMPLES_TO_SPLIT:
         return program
@@ -153,9 +149,7 @@ def _hold_out(program: TorchProgram, data: TensorData) -> TorchProgram:
 
 
 def _try_once(program: TorchProgram) -> None:
-    """One forward and backward pass and one step, so that what cannot run says so before anything
-    else.
-    """
+    """One forward and backward pass and one step: what cannot run says so before all else."""
     with isolated_rng(program.seed):
         with explain_errors(
             "model and optimizer cannot be built again",

@@ -70,9 +70,7 @@ class SettingChange:
 
 
 def apply_treatments(program: TorchProgram, treatments: Sequence[Any]) -> TorchProgram:
-    """The program with changes made, one after another. Raises `CannotTryError` with the reason
-    where one cannot be.
-    """
+    """The program with changes made, one after another. Raises `CannotTryError`."""
     for treatment in treatments:
         program = treatment.apply(program)
     return program
@@ -209,7 +207,7 @@ class ShuffleExamples:
     change = Change("shuffle", True)
 
     def apply(self, program: TorchProgram) -> TorchProgram:
-        return replace(program, train=replace(_in_memory(program), shuffled=True))
+        return replace(program, train=replace(_in_memory(program), is_shuffled=True))
 
 
 @dataclass(frozen=True)
@@ -500,9 +498,7 @@ class UseBinaryCrossEntropy:
 
 
 class LikeliestClass(nn.Module):
-    """A network with an output for each class; in evaluation mode it answers with the value of the
-    likeliest.
-    """
+    """A network with an output for each class; in evaluation it gives the likeliest's value."""
 
     values: Tensor
 

@@ -29,14 +29,12 @@ Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
 
 @dataclass(frozen=True)
 class TensorData:
-    """Training examples in memory, in batches; `balanced` draws every class (or label) equally
-    often.
-    """
+    """Training examples in memory; `balanced` draws every class (or label) equally often."""
 
     inputs: Tensor
     targets: Tensor
     batch: int
-    shuffled: bool = True
+    is_shuffled: bool = True
     drop_last: bool = False
     balanced: bool = False
 
@@ -47,7 +45,7 @@ class TensorData:
     def epoch(self) -> Iterator[Pair]:
         """The batches of one pass, in an order drawn from torch's generator."""
         count = len(self.inputs)
-        order = torch.randperm(count) if self.shuffled else torch.arange(count)
+        order = torch.randperm(count) if self.is_shuffled else torch.arange(count)
         if self.balanced:
             order = torch.multinomial(sampling_weights(self.targets), count, replacement=True)
         for rows in order.split(self.batch)[: len(self)]:
@@ -74,7 +72,7 @@ class LoaderData:
             return len(next(iter(self.epoch()))[0])
 
     @property
-    def shuffled(self) -> bool:
+    def is_shuffled(self) -> bool:
         """Whether the order may differ from pass to pass; True for samplers not of torch's."""
         batches = self.loader.batch_sampler
         sampler = self.loader.sampler if batches is None else getattr(batches, "sampler", None)
@@ -85,9 +83,7 @@ class LoaderData:
         return len(self.loader)
 
     def epoch(self) -> Iterator[Pair]:
-        """The batches of one pass. Generators of the loader's own are seeded from torch's, and set
-        back afterwards.
-        """
+        """The batches of one pass; the loader's generators are seeded, then set back."""
         owners = (
             self.loader,
             self.loader.sampler,
@@ -107,9 +103,7 @@ class LoaderData:
                 generator.set_state(state)
 
     def first(self, count: int) -> Pair:
-        """The examples of the first batches; of batches of different shapes, those that are like
-        the first.
-        """
+        """The examples of the first batches, of those that are shaped like the first."""
         kept: list[Pair] = []
         for batch in self.epoch():
             if not kept or all(
@@ -143,7 +137,7 @@ def read_loader(loader: DataLoader[Any]) -> TensorData | LoaderData:
         inputs,
         targets,
         loader.batch_size,
-        shuffled=type(loader.sampler) is RandomSampler,
+        is_shuffled=type(loader.sampler) is RandomSampler,
         drop_last=loader.drop_last,
     )
 
@@ -167,9 +161,7 @@ def require_batches(loader: DataLoader[Any], split: str) -> None:
 
 
 def as_pair(given: Any) -> Pair:
-    """Inputs and targets of a batch, without their history. Raises `InputError` for anything else
-    than two tensors.
-    """
+    """Inputs and targets of a batch, detached. Raises `InputError` if they are no two tensors."""
     several = isinstance(given, list | tuple)
     if several and len(given) == 2 and all(isinstance(t, Tensor) for t in given):
         return given[0].detach(), given[1].detach()

@@ -66,7 +66,7 @@ class TorchRun:
         return self.evaluations[-1]
 
     @property
-    def diverged(self) -> bool:
+    def has_diverged(self) -> bool:
         return not all(map(math.isfinite, self.losses)) or not math.isfinite(self.last.loss)
 
     def evaluate(self, model: nn.Module, loss: Loss, examples: Pair) -> None:
@@ -191,9 +191,7 @@ def train_program(
 
 
 def _copy_losses(program: TorchProgram) -> tuple[Loss, Loss]:
-    """The loss that a run trains with and the loss by which it is evaluated: copies, since a loss
-    may keep something of every call.
-    """
+    """Copies of the losses to train with and to evaluate by: one may remember its calls."""
     losses = program.loss, program.evaluation_loss or program.loss
     first, second = (copy.deepcopy(k) if isinstance(k, nn.Module) else k for k in losses)
     return first, second

@@ -38,7 +38,7 @@ MIN_RISE_GROUPS = 4
 def seed_run(run: TorchRun) -> SeedRun:
     """A run as trials compare it."""
     evaluations = tuple((e.step, e.loss, e.score) for e in run.evaluations)
-    return SeedRun(math.nan if run.diverged else run.last.loss, run.last.score, evaluations)
+    return SeedRun(math.nan if run.has_diverged else run.last.loss, run.last.score, evaluations)
 
 
 def own_results(
@@ -47,7 +47,7 @@ def own_results(
     """The program's own run: up to a step, where trials end, and the whole of it."""
     own, whole = seed_run(run.until(steps)), seed_run(run)
     train_loss, train_score, validation_score = _final_fit(program, run)
-    diverged = ((len(run.losses), math.nan, None),) if run.diverged else ()
+    diverged = ((len(run.losses), math.nan, None),) if run.has_diverged else ()
     learner = _quick_learner(program, data)
     return TrialResults(
         base=Outcome(
@@ -88,7 +88,7 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
         outputs = run.model(inputs)
         losses = losses_by_group(program.evaluation_loss or program.loss, outputs, targets)
         loss = sum(losses) / len(losses)
-        if program.validation is None or run.diverged:
+        if program.validation is None or run.has_diverged:
             return loss, None, None
         others = program.evaluation_examples()
         reached = scaled_accuracy(run.model(others[0]), others[1])
@@ -96,10 +96,8 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
 
 
 def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | None:
-    """By how much the loss on held-out examples ended above its least: mean and standard error
-    over groups, paired.
-    """
-    if program.validation is None or run.diverged:
+    """How far the held-out loss ended above its least: mean and standard error over groups."""
+    if program.validation is None or run.has_diverged:
         return None
     best = min((e for e in run.evaluations if math.isfinite(e.loss)), key=lambda e: e.loss)
     rises = np.subtract(run.last.losses, best.losses)

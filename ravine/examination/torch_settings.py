@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from ravine.diagnosis.initialization.profile import NetworkProfile
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
-from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
+from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 from ravine.examination.model_surgery import (
     ModelCall,
     hidden_activations,
@@ -63,7 +63,7 @@ def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) 
         name
         for name, p in model.named_parameters()
         if not (p.requires_grad and id(p) in trained)
-        and looks_default_initialized(p, model.get_submodule(name.rpartition(".")[0]))
+        and has_default_initialization(p, model.get_submodule(name.rpartition(".")[0]))
     ]
     if not frozen:
         return None
@@ -141,7 +141,7 @@ def _hidden_activation(program: TorchProgram, calls: Calls, observed: Observed) 
 
 def _fixed_order(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
     train = program.train
-    if train.shuffled or not isinstance(train, TensorData) or len(train) < 2:
+    if train.is_shuffled or not isinstance(train, TensorData) or len(train) < 2:
         return None
     return Facts((Evidence("order of the examples", None, text="the same in every epoch"),))
 

@@ -40,11 +40,7 @@ from ravine.examination.torch_changes import (
     apply_treatments,
 )
 from ravine.examination.torch_class_trial import try_classes
-from ravine.examination.torch_program import (
-    TorchProgram,
-    TorchRun,
-    train_program,
-)
+from ravine.examination.torch_program import TorchProgram, TorchRun, train_program
 from ravine.examination.torch_results import own_results, seed_run
 from ravine.examination.torch_settings import torch_facts
 from ravine.examination.user_code import explain_errors
@@ -182,7 +178,7 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
     data = profile_data(
         *program.examples(),
         validation=None if program.held_out else program.validation,
-        shuffled=program.train.shuffled,
+        shuffled=program.train.is_shuffled,
         batch=program.train.batch,
         outputs=start.loss.targets.output_shape[1:],
         seed=program.seed,
@@ -194,9 +190,7 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
 
 
 def _train_watched(program: TorchProgram, trial_steps: int) -> tuple[TorchRun, Report]:
-    """Train a copy for the whole budget, evaluated also where trials end; and what a watcher
-    reports of it.
-    """
+    """Train a watched copy for the whole budget, evaluated also where trials end."""
     watchers: list[Watcher] = []
 
     def start_watching(model: nn.Module, optimizer: Optimizer) -> Watcher:

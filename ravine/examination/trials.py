@@ -15,14 +15,7 @@ import numpy as np
 
 from ravine.diagnosis.trials.outcome import SCORE_GAIN, Outcome, TrialResults
 from ravine.examination.remedies import Remedy
-from ravine.examination.subject import (
-    CannotTryError,
-    Observed,
-    Say,
-    SeedRun,
-    Strength,
-    Subject,
-)
+from ravine.examination.subject import CannotTryError, Observed, Say, SeedRun, Strength, Subject
 from ravine.examination.verdict import weigh
 from ravine.finding import MANUAL_CHANGES, Change, Finding, Trial
 
@@ -118,9 +111,7 @@ def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding
 
 
 def try_stopping_at(subject: Subject, step: int) -> Trial:
-    """What ending at a step does: the loss on held-out examples there, and at the end of the same
-    runs.
-    """
+    """What ending at a step does: the held-out loss there, and at the end of the same runs."""
     seeds = range(subject.budget.seeds)
     (runs,) = subject.run([()], seeds=seeds, steps=None, evaluate_at=(step,))
     runs = _require_runs(runs)

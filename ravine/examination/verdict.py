@@ -1,6 +1,4 @@
-"""What trying a remedy showed: losses without it and with it, paired over seeds, weighed into a
-verdict.
-"""
+"""What a remedy did: losses without it and with it, paired over seeds, weighed."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 Letters: P networks; x is [P, ..., H].
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import ClassVar

@@ -4,8 +4,6 @@ Linear layers, convolutions, normalization, dropout and modules of one's own bec
 torch has for them; every other layer is called as it is. Letters: N examples, F numbers, K codes.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -127,9 +125,11 @@ def _modules(layers: Any, tensors: Tensors, named: list[tuple[str, nn.Module]]) 
             shortcut = _modules(layer.shortcut, tensors, named)
             made.append(ResidualModule(inner, shortcut, layer.activation))
             continue
-        convert = TORCH_MODULES.get(type(layer))
-        module = None if convert is None else convert(layer, tensors)
-        module = LayerModule(layer, tensors) if module is None else module
+        module = TORCH_MODULES.get(type(layer), lambda layer: None)(layer)
+        if module is None:
+            module = LayerModule(layer, tensors)
+        else:
+            _fill_(module, layer, tensors)
         own = layer.slots[0].name.rpartition(".")[0] if layer.slots else ""
         if isinstance(layer, LinearLayer | ConvolutionLayer):
             weighted = own
@@ -140,32 +140,26 @@ def _modules(layers: Any, tensors: Tensors, named: list[tuple[str, nn.Module]]) 
     return made
 
 
-def _linear(layer: LinearLayer, tensors: Tensors) -> nn.Module:
-    weight = tensors[layer.slots[0].name]
-    module = nn.Linear(*weight.shape, bias=layer.has_bias)
+def _fill_(module: nn.Module, layer: Layer, tensors: Tensors) -> None:
+    """Copy a layer's tensors into the module that torch has for it, which holds them in order."""
+    parameters = sorted(module.parameters(), key=lambda p: not p.requires_grad)  # frozen ones last
+    held, names = [*parameters, *module.buffers()], [*(s.name for s in layer.slots), *layer.buffers]
     with torch.no_grad():
-        module.weight.copy_(weight.T * layer.scale)
-        if layer.has_bias:
-            module.bias.copy_(tensors[layer.slots[1].name][0])
-    return module
+        for own, name in zip(held, names, strict=False):  # batch norms of torch also count batches
+            value = tensors[name]
+            if isinstance(layer, LinearLayer) and own.dim() == 2:
+                value = value.T * layer.scale
+            own.copy_(value.reshape(own.shape))
 
 
-def _convolution(layer: ConvolutionLayer, tensors: Tensors) -> nn.Module:
-    weight = tensors[layer.slots[0].name]
-    module = nn.Conv2d(
-        weight.shape[1] * layer.groups,
-        weight.shape[0],
-        weight.shape[2],
-        stride=layer.stride,
-        padding=layer.padding,
-        groups=layer.groups,
-        bias=layer.bias is not None,
-    )
-    with torch.no_grad():
-        module.weight.copy_(weight)
-        if module.bias is not None:
-            module.bias.copy_(tensors[layer.slots[1].name][0])
-    return module
+def _convolution(layer: ConvolutionLayer) -> nn.Module:
+    outputs, inputs, side, _ = layer.slots[0].shape
+    window: dict[str, Any] = {
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "groups": layer.groups,
+    }
+    return nn.Conv2d(inputs * layer.groups, outputs, side, bias=layer.has_bias, **window)
 
 
 class BatchNormModule(nn.modules.batchnorm._BatchNorm):
@@ -175,25 +169,9 @@ class BatchNormModule(nn.modules.batchnorm._BatchNorm):
         pass
 
 
-def _batch_norm(layer: BatchNormLayer, tensors: Tensors) -> nn.Module:
-    gamma, beta = (tensors[slot.name][0] for slot in layer.slots)
-    module = BatchNormModule(len(gamma), eps=layer.eps, momentum=float(layer.momentum))
-    with torch.no_grad():
-        module.weight.copy_(gamma)
-        module.bias.copy_(beta)
-        for name, buffer in (("mean", module.running_mean), ("variance", module.running_var)):
-            assert buffer is not None
-            buffer.copy_(tensors[f"{layer.name}.{name}"][0])
-    return module
-
-
-def _layer_norm(layer: LayerNormLayer, tensors: Tensors) -> nn.Module:
-    gamma, beta = (tensors[slot.name][0] for slot in layer.slots)
-    module = LayerNormModule(len(gamma), eps=layer.eps)
-    with torch.no_grad():
-        module.weight.copy_(gamma)
-        module.bias.copy_(beta)
-    return module
+def _batch_norm(layer: BatchNormLayer) -> nn.Module:
+    units = layer.slots[0].shape[1]
+    return BatchNormModule(units, eps=layer.eps, momentum=float(layer.momentum))
 
 
 class LayerNormModule(nn.LayerNorm):
@@ -205,7 +183,7 @@ class LayerNormModule(nn.LayerNorm):
         return super().forward(input)
 
 
-def _dropout(layer: DropoutLayer, tensors: Tensors) -> nn.Module | None:
+def _dropout(layer: DropoutLayer) -> nn.Module | None:
     if not layer.inverted:
         return None
     kind = nn.Dropout2d if layer.spatial else nn.Dropout
@@ -223,26 +201,15 @@ class ActivationModule(nn.Module):
         return self.activation(x)
 
 
-def _own_module(layer: TorchModuleLayer, tensors: Tensors) -> nn.Module:
-    module = copy.deepcopy(layer.module)
-    held = dict(module.named_parameters()) | dict(module.named_buffers())
-    with torch.no_grad():
-        for slot, (name, shape) in zip(layer.slots, layer.shapes.items(), strict=True):
-            held[name].copy_(tensors[slot.name].reshape(shape))
-        for name in layer.buffers:
-            held[name.removeprefix("module.")].copy_(tensors[name])
-    return module
-
-
 # what torch has a module for; None from a function means that it has none for these settings
-TORCH_MODULES: Mapping[type, Callable[[Any, Tensors], nn.Module | None]] = {
-    LinearLayer: _linear,
+TORCH_MODULES: Mapping[type, Callable[[Any], nn.Module | None]] = {
+    LinearLayer: lambda layer: nn.Linear(*layer.slots[0].shape, bias=layer.has_bias),
     ConvolutionLayer: _convolution,
     BatchNormLayer: _batch_norm,
-    LayerNormLayer: _layer_norm,
+    LayerNormLayer: lambda layer: LayerNormModule(layer.slots[0].shape[1], eps=layer.eps),
     DropoutLayer: _dropout,
-    ActivationLayer: lambda layer, tensors: ActivationModule(layer.activation),
-    TorchModuleLayer: _own_module,
+    ActivationLayer: lambda layer: ActivationModule(layer.activation),
+    TorchModuleLayer: lambda layer: copy.deepcopy(layer.module),
 }
 
 
@@ -253,9 +220,7 @@ def _register(root: nn.Module, name: str, module: nn.Module) -> None:
     for step in above:
         if step not in parent._modules:
             parent.add_module(step, nn.Module())
-        found = parent._modules[step]
-        assert found is not None
-        parent = found
+        parent = parent.get_submodule(step)
     while last in parent._modules or hasattr(parent, last):
         last += "_"
     parent.add_module(last, module)

@@ -3,8 +3,6 @@
 Letters: P networks, B examples, C outputs, W weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

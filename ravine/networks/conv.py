@@ -3,8 +3,6 @@
 Letters: B examples, C channels, H × W pixels. Signals are [P, B, C, H, W].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, TypeAlias
@@ -32,13 +30,14 @@ POOL_EFFECT = Effect("pool", "share of the places that is left out")
 SignalShape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
 
+@part
 class _Windows:
     """What both poolings do with their windows of `size` × `size` pixels."""
 
     acts: ClassVar[Effect] = POOL_EFFECT
     pooling: ClassVar[Callable]
-    size: int
-    stride: int | None
+    size: int = setting(default=2, ge=2)
+    stride: int | None = setting(default=None, ge=1)
 
     def output_size(self, size: int) -> int:
         return (size - self.size) // (self.stride or self.size) + 1
@@ -52,8 +51,6 @@ class MaxPool(_Windows):
     """The largest value of each window; windows overlap only where `stride` says so."""
 
     pooling: ClassVar[Callable] = staticmethod(F.max_pool2d)
-    size: int = setting(default=2, ge=2)
-    stride: int | None = setting(default=None, ge=1)
 
 
 @part
@@ -61,8 +58,6 @@ class AveragePool(_Windows):
     """The mean of each window; windows overlap only where `stride` says so."""
 
     pooling: ClassVar[Callable] = staticmethod(F.avg_pool2d)
-    size: int = setting(default=2, ge=2)
-    stride: int | None = setting(default=None, ge=1)
 
 
 ALL_POOLS = (MaxPool, AveragePool)
@@ -246,16 +241,9 @@ class ResNet:
         kernel = self.kernel if kernel is None else kernel
         sides = output_sides(name, shape, lambda size: (size - 1) // stride + 1)
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
+        window = {"stride": stride, "padding": kernel // 2, "places": sides[0] * sides[1]}
         convolution = ConvolutionLayer(
-            name,
-            shape[0],
-            channels,
-            kernel,
-            self.initializer,
-            bias,
-            stride=stride,
-            padding=kernel // 2,
-            places=sides[0] * sides[1],
+            name, shape[0], channels, kernel, self.initializer, bias, **window
         )
         norm = [] if self.norm is None else [self.norm.layer(f"{name}.norm", channels)]
         return [convolution, *norm], (channels, *sides)

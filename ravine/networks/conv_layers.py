@@ -18,9 +18,8 @@ networks, or on how busy the machine was when it was resumed. So there is one fo
 Letters: P networks, B examples, C channels in, O channels out, H × W pixels, K the kernel's side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from ravine.layout import Slot
 from ravine.networks.layers import (
-    WeightlessLayer,
+    BuiltLayer,
     join_networks,
     split_networks,
     unbind_networks,
@@ -57,7 +56,7 @@ def channels_last(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, (height * width, 1, width, 1))
 
 
-class PixelLayer(WeightlessLayer):
+class PixelLayer(BuiltLayer):
     """Standardize pixels, bytes or floats 0 to 1, to (x − mean) / sd for each channel.
 
     Mean and SD are those of the training split; a channel that is constant there is only centered.
@@ -79,14 +78,14 @@ class PixelLayer(WeightlessLayer):
         return (x * (1 / scale).to(x) - shift.to(x)).unflatten(0, given.shape[:2])
 
 
-class FlattenLayer(WeightlessLayer):
+class FlattenLayer(BuiltLayer):
     """[P, B, C, H, W] to [P, B, C·H·W], in that order, as torch.nn.Flatten."""
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         return x.flatten(2)
 
 
-class ConvolutionLayer:
+class ConvolutionLayer(BuiltLayer):
     """y = w ∗ x + b (cross-correlation), with w [P, O, C / groups, K, K] and b [P, 1, O].
 
     fan_in = K² C / groups and fan_out = K² O / groups count a unit's connections, so initializers
@@ -112,29 +111,28 @@ class ConvolutionLayer:
     ):
         taps = kernel * kernel
         fans = {"fan_in": inputs // groups * taps, "fan_out": outputs // groups * taps}
-        weight, shape = f"{name}.weight", (outputs, inputs // groups, kernel, kernel)
-        self.initializer, self.bias = initializer, bias
+        shape = (outputs, inputs // groups, kernel, kernel)
+        self.has_bias = bias is not None
         self.stride, self.padding, self.groups = stride, padding, groups
         self.values = outputs * places  # numbers that an example becomes
-        self.slots: tuple[Slot, ...] = (Slot(name=weight, shape=shape, role="weight", **fans),)
-        self.drawn = Slot(name=weight, shape=(fans["fan_in"], outputs), role="weight", **fans)
+        weight = Slot(name=f"{name}.weight", shape=shape, role="weight", **fans)
+        self.initializers = {weight: initializer}
         if bias is not None:
-            self.slots += (Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", **fans),)
-        self.buffers: dict[str, Tensor] = {}
+            slot = Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", **fans)
+            self.initializers[slot] = bias
 
     def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        weight = self.slots[0]
-        drawn = self.initializer.draw(self.drawn, generators[weight.name])
-        started = {weight.name: drawn.transpose(1, 2).unflatten(2, weight.shape[1:]).contiguous()}
-        if self.bias is not None:
-            slot = self.slots[1]
-            started[slot.name] = self.bias.draw(slot, generators[slot.name])
-        return started
+        weight, *others = self.slots
+        matrix = replace(weight, shape=(weight.fan_in, weight.shape[0]))
+        drawn = self.initializers[weight].draw(matrix, generators[weight.name])
+        filters = drawn.transpose(1, 2).unflatten(2, weight.shape[1:]).contiguous()
+        biases = {s.name: self.initializers[s].draw(s, generators[s.name]) for s in others}
+        return {weight.name: filters, **biases}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         weights = unbind_networks(tensors[self.slots[0].name])
         biases: list[Tensor | None] = [None] * len(weights)
-        if self.bias is not None:
+        if self.has_bias:
             biases = [*unbind_networks(tensors[self.slots[1].name].flatten(1))]
         xs = split_networks(x) * (len(weights) if x.shape[0] == 1 else 1)
         settings = (self.stride, self.padding, 1, self.groups)
@@ -142,7 +140,7 @@ class ConvolutionLayer:
         return join_networks([F.conv2d(channels_last(one), w, b, *settings) for one, w, b in each])
 
 
-class PoolingLayer(WeightlessLayer):
+class PoolingLayer(BuiltLayer):
     """The largest value, or the mean, of windows of `size` × `size` pixels, `stride` apart."""
 
     def __init__(self, pool: Callable, *, size: int, stride: int):
@@ -156,7 +154,7 @@ class PoolingLayer(WeightlessLayer):
         return y
 
 
-class GlobalAverageLayer(WeightlessLayer):
+class GlobalAverageLayer(BuiltLayer):
     """The mean of each channel over all pixels: [P, B, C, H, W] to [P, B, C] (Lin et al. 2014)."""
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:

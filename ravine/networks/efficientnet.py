@@ -8,8 +8,6 @@ are padded as in TensorFlow: as much as makes the output ⌈size / stride⌉, th
 Letters: B images, C channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor, nn

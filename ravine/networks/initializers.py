@@ -3,8 +3,6 @@
 `fan_in` and `fan_out` are the connections into and out of one unit; they stand in the slot.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal

@@ -1,7 +1,5 @@
 """Parts that describe one layer of a network: norms, dropout, embeddings of numbers."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from ravine.effects import Effect

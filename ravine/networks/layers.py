@@ -3,10 +3,9 @@
 Letters: P networks, B examples, F inputs, H units, K columns of codes. Weights are [P, in, out].
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ravine.effects import Meter
 from ravine.layout import Slot
+from ravine.networks.initializers import Constant, Normal, Uniform, Zero
 from ravine.part import Number, match
 from ravine.protocols import Activation, Batch, ForwardContext, Initializer, SlotStreams
 from ravine.rng import stream
@@ -55,32 +55,22 @@ def join_networks(each: Sequence[Tensor]) -> Tensor:
     return joined.unflatten(0, (len(each), -1))
 
 
-def constant_start(
-    slots: Sequence[Slot], generators: SlotStreams, *values: float
-) -> dict[str, Tensor]:
-    """Starting tensors that are the same for all networks, one value for each slot."""
-    return {
-        slot.name: torch.full((len(generators[slot.name]), *slot.shape), value)
-        for slot, value in zip(slots, values, strict=True)
-    }
+class BuiltLayer:
+    """The base of layers: each slot starts as its initializer draws it; there are no buffers."""
 
+    initializers: Mapping[Slot, Initializer] = {}
+    buffers: dict[str, Tensor] = {}  # stays empty where a layer has none of its own
 
-def _norm_slots(name: str, units: int) -> tuple[Slot, Slot]:
-    gamma = Slot(name=f"{name}.gamma", shape=(1, units), role="scale")
-    return gamma, Slot(name=f"{name}.beta", shape=(1, units), role="bias")
-
-
-class WeightlessLayer:
-    """The base of layers without weights and buffers."""
-
-    slots: tuple[Slot, ...] = ()
-    buffers: dict[str, Tensor] = {}  # stays empty
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple(self.initializers)
 
     def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        return {}
+        drawn = self.initializers.items()
+        return {slot.name: one.draw(slot, generators[slot.name]) for slot, one in drawn}
 
 
-class LinearLayer:
+class LinearLayer(BuiltLayer):
     """y = x W · scale + b, with W [P, in, out] and b [P, 1, out].
 
     `scale` is 1, or 1/√in for the neural-tangent parametrization (Jacot et al. 2018). `lr` and
@@ -99,20 +89,12 @@ class LinearLayer:
         bias_lr: float = 1.0,
     ):
         fans = {"fan_in": inputs, "fan_out": outputs}
-        self.name, self.scale = name, scale
-        self.initializers: dict[str, Initializer] = {f"{name}.weight": initializer}
-        self.slots: tuple[Slot, ...] = (
-            Slot(name=f"{name}.weight", shape=(inputs, outputs), role="weight", **fans),
-        )
-        self.has_bias = bias is not None
+        self.scale, self.has_bias = scale, bias is not None
+        weight = Slot(name=f"{name}.weight", shape=(inputs, outputs), role="weight", **fans)
+        self.initializers = {weight: initializer}
         if bias is not None:
             slot = Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", lr=bias_lr, **fans)
-            self.slots += (slot,)
-            self.initializers[slot.name] = bias
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        return {s.name: self.initializers[s.name].draw(s, generators[s.name]) for s in self.slots}
+            self.initializers[slot] = bias
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         return self.product(x, tensors)
@@ -179,15 +161,12 @@ class LinearLayer:
         return delta.square().sum(-1) * (size + 1 if self.has_bias else size)
 
 
-class ScaleLayer:
+class ScaleLayer(BuiltLayer):
     """y = x · s, a factor for each feature that starts at 1: a soft selection (RealMLP)."""
 
     def __init__(self, name: str, features: int, *, lr: float = 6.0):
-        self.slots = (Slot(name=f"{name}.scale", shape=(1, features), role="scale", lr=lr),)
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        return constant_start(self.slots, generators, 1.0)
+        slot = Slot(name=f"{name}.scale", shape=(1, features), role="scale", lr=lr)
+        self.initializers = {slot: Constant(value=1.0)}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         scale = tensors[self.slots[0].name]
@@ -196,7 +175,17 @@ class ScaleLayer:
         return x * scale
 
 
-class BatchNormLayer:
+class NormLayer(BuiltLayer):
+    """The base of normalizations: γ starts at 1 and β at 0 for each unit."""
+
+    def __init__(self, name: str, units: int, *, eps: float):
+        gamma = Slot(name=f"{name}.gamma", shape=(1, units), role="scale")
+        beta = Slot(name=f"{name}.beta", shape=(1, units), role="bias")
+        self.name, self.eps = name, eps
+        self.initializers = {gamma: Constant(value=1.0), beta: Zero()}
+
+
+class BatchNormLayer(NormLayer):
     """y = γ (x − m) / √(v + eps) + β, m and v those of the batch (Ioffe & Szegedy 2015).
 
     In training m and v are the batch's (v with 1/B); running estimates r ← (1 − momentum) r +
@@ -206,13 +195,10 @@ class BatchNormLayer:
     """
 
     def __init__(self, name: str, units: int, *, momentum: Number, eps: float):
-        self.name, self.momentum, self.eps = name, momentum, eps
-        self.slots = _norm_slots(name, units)
+        super().__init__(name, units, eps=eps)
+        self.momentum = momentum
         mean, variance = torch.zeros(1, units), torch.ones(1, units)
         self.buffers = {f"{name}.mean": mean, f"{name}.variance": variance}
-
-    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        return constant_start(self.slots, generators, 1.0, 0.0)
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         if x.dim() == 5:
@@ -260,19 +246,11 @@ class BatchNormLayer:
         running[1].copy_(rest * running[1] + share * unbiased)
 
 
-class LayerNormLayer:
+class LayerNormLayer(NormLayer):
     """y = γ (x − m) / √(v + eps) + β, m and v those of one example's units (Ba et al. 2016).
 
     Of an image: over all its channels and places, with γ and β for each channel.
     """
-
-    def __init__(self, name: str, units: int, *, eps: float):
-        self.eps = eps
-        self.slots = _norm_slots(name, units)
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        return constant_start(self.slots, generators, 1.0, 0.0)
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         gamma, beta = (tensors[s.name] for s in self.slots)
@@ -285,7 +263,7 @@ class LayerNormLayer:
         return y * gamma + beta
 
 
-class ActivationLayer(WeightlessLayer):
+class ActivationLayer(BuiltLayer):
     """y = f(x) for an activation f."""
 
     def __init__(self, activation: Activation):
@@ -297,16 +275,13 @@ class ActivationLayer(WeightlessLayer):
         return y
 
 
-class ParametricActivationLayer:
+class ParametricActivationLayer(BuiltLayer):
     """y = x + α (f(x) − x) with a learned α for each unit that starts at 1 (RealMLP)."""
 
     def __init__(self, name: str, units: int, activation: Activation, *, lr: float = 0.1):
         self.activation = activation
-        self.slots = (Slot(name=f"{name}.alpha", shape=(1, units), role="scale", lr=lr),)
-        self.buffers: dict[str, Tensor] = {}
-
-    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        return constant_start(self.slots, generators, 1.0)
+        slot = Slot(name=f"{name}.alpha", shape=(1, units), role="scale", lr=lr)
+        self.initializers = {slot: Constant(value=1.0)}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = x + tensors[self.slots[0].name] * (self.activation(x) - x)
@@ -314,7 +289,7 @@ class ParametricActivationLayer:
         return y
 
 
-class DropoutLayer(WeightlessLayer):
+class DropoutLayer(BuiltLayer):
     """Zeroes each unit with probability `rate` in training, each network from its own stream.
 
     Inverted: the remaining units are divided by 1 − rate, and nothing is done at test time. Classic
@@ -421,7 +396,7 @@ class ColumnsLayer:
         return torch.cat([embedded, flags.expand(len(embedded), -1, -1)], -1)
 
 
-class PeriodicNumbers:
+class PeriodicNumbers(BuiltLayer):
     """Each number x becomes [x, W2 cos(2π (w1 x + b1)) + b2], by its own weights (RealMLP's PBLD).
 
     `frequencies` cosines make `outputs_each` − 1 values; w1 ~ N(0, sigma²), b1 ~ U(−π, π)/2π.
@@ -430,23 +405,16 @@ class PeriodicNumbers:
     def __init__(
         self, features: int, *, frequencies: int, outputs_each: int, sigma: float, lr: float
     ):
-        self.features, self.sigma, self.each = features, sigma, outputs_each
-        fans = {"fan_in": frequencies, "fan_out": outputs_each - 1}
-        one, each = (features, 1, frequencies), outputs_each - 1
-        hidden, last = (features, frequencies, each), (features, 1, each)
-        shapes = (("w1", one), ("b1", one), ("w2", hidden), ("b2", last))
-        self.slots = tuple(
-            Slot(name=f"numbers.{n}", shape=s, role="embedding", lr=lr, **fans) for n, s in shapes
-        )
+        waves, mixed = frequencies, outputs_each - 1
+        slot = partial(Slot, role="embedding", lr=lr, fan_in=waves, fan_out=mixed)
+        of_mixing = Uniform(limit=1 / math.sqrt(waves))
+        self.initializers = {
+            slot(name="numbers.w1", shape=(features, 1, waves)): Normal(sd=sigma),
+            slot(name="numbers.b1", shape=(features, 1, waves)): Uniform(limit=0.5),
+            slot(name="numbers.w2", shape=(features, waves, mixed)): of_mixing,
+            slot(name="numbers.b2", shape=(features, 1, mixed)): of_mixing,
+        }
         self.outputs = features * outputs_each
-
-    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        sd = 1 / math.sqrt(self.slots[2].fan_in)
-        w1, *others = self.slots
-        normal = [torch.randn(w1.shape, generator=g) * self.sigma for g in generators[w1.name]]
-        limits = zip(others, (0.5, sd, sd), strict=True)
-        uniform = {s.name: _draw_uniform(s, generators, limit) for s, limit in limits}
-        return {w1.name: torch.stack(normal), **uniform}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         w1, b1, w2, b2 = (tensors[s.name] for s in self.slots)
@@ -459,29 +427,24 @@ class PeriodicNumbers:
         return torch.cat([by_feature, mixed], -1).transpose(1, 2).reshape(networks, examples, -1)
 
 
-class PiecewiseLinearNumbers:
+class PiecewiseLinearNumbers(BuiltLayer):
     """Each number becomes its position in each of `bins` intervals, in [0, 1], then a linear map.
 
     Gorishniy et al. 2022. The edges are normal quantiles: even after `scale = "quantile"`.
     """
 
     def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):
-        self.features, self.bins = features, bins
-        fans = {"fan_in": bins, "fan_out": outputs_each}
-        weight, bias = (features, bins, outputs_each), (features, 1, outputs_each)
-        self.slots = (
-            Slot(name="numbers.weight", shape=weight, role="embedding", lr=lr, **fans),
-            Slot(name="numbers.bias", shape=bias, role="embedding", lr=lr, **fans),
-        )
+        self.bins, start = bins, Uniform(limit=1 / math.sqrt(bins))
+        slot = partial(Slot, role="embedding", lr=lr, fan_in=bins, fan_out=outputs_each)
+        self.initializers = {
+            slot(name="numbers.weight", shape=(features, bins, outputs_each)): start,
+            slot(name="numbers.bias", shape=(features, 1, outputs_each)): start,
+        }
         inner = torch.special.ndtri(torch.arange(1, bins, dtype=torch.float64) / bins)
         edge = inner[-1] + 1.0 if bins > 1 else torch.tensor(2.0, dtype=torch.float64)
         edges = torch.cat([-edge[None], inner, edge[None]]).float()
         self.low, self.width = edges[:-1], edges[1:] - edges[:-1]
         self.outputs = features * outputs_each
-
-    def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        limit = 1 / math.sqrt(self.bins)
-        return {s.name: _draw_uniform(s, generators, limit) for s in self.slots}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         weight, bias = (tensors[s.name] for s in self.slots)
@@ -495,9 +458,3 @@ class PiecewiseLinearNumbers:
         if context.meter is not None:
             context.meter.add("number embedding", mixed.abs().mean((1, 2, 3)))
         return mixed.transpose(1, 2).reshape(networks, examples, -1)
-
-
-def _draw_uniform(slot: Slot, generators: SlotStreams, limit: float) -> Tensor:
-    """U(−limit, limit), [P, *shape]."""
-    draws = [torch.rand(slot.shape, generator=g) * 2 - 1 for g in generators[slot.name]]
-    return torch.stack(draws) * limit

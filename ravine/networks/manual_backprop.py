@@ -8,8 +8,6 @@ network (notebook 2026-11-21). Whether a network takes this path depends on its 
 alone, never on the other networks in the batch. Letters: P networks, B examples, C outputs.
 """
 
-from __future__ import annotations
-
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor

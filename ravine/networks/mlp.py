@@ -1,7 +1,5 @@
 """Multi-layer perceptrons: linear layers with a norm, an activation and dropout between them."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -3,8 +3,6 @@
 Letters: P networks, B examples, C channels, H × W pixels.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -26,7 +24,7 @@ from ravine.networks.conv import following_layers, image_shape_of
 from ravine.networks.efficientnet import FEATURE_COUNT, EfficientNetLite0, rename_in_order
 from ravine.networks.initializers import Constant, He
 from ravine.networks.layer_parts import BatchNorm
-from ravine.networks.layers import LinearLayer, WeightlessLayer
+from ravine.networks.layers import BuiltLayer, LinearLayer
 from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import VALUES_PER_PIXEL, TorchModuleLayer
 from ravine.part import part, setting
@@ -196,7 +194,7 @@ def _shapes_text(shapes: Mapping[str, Sequence[int]]) -> str:
 # Images
 
 
-class PreprocessLayer(WeightlessLayer):
+class PreprocessLayer(BuiltLayer):
     """Resizes and standardizes images as a pretrained network expects them.
 
     Bytes or floats from 0 to 1, [P, B, C, H, W], C of 1 (repeated) or 3; out come floats [P, B, 3,

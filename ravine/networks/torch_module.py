@@ -6,8 +6,6 @@ for P networks than for one: a network's numbers would depend on the others in t
 networks, B examples, C outputs.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable

@@ -1,24 +1,36 @@
 """Optimizers, and the clips, averages and snapshots that recipes combine them with."""
 
-from ravine.optimizers.adaptive import (
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Lion,
-    NAdam,
-    RAdam,
-    RMSprop,
-)
-from ravine.optimizers.averaging import ALL_AVERAGES, ALL_SNAPSHOTS, Ema, Snapshots, Swa
-from ravine.optimizers.clipping import ALL_CLIPS, ClipNorm, ClipValue
-from ravine.optimizers.lookahead import Lookahead
-from ravine.optimizers.muon import Muon
-from ravine.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
-from ravine.optimizers.second_order import Lbfgs, Newton, SaddleFreeNewton
-from ravine.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, Rprop
-from ravine.optimizers.torch_optim import AsTorch, TorchOptimizer
+from ravine.optimizers.adaptive import Adadelta as Adadelta
+from ravine.optimizers.adaptive import Adagrad as Adagrad
+from ravine.optimizers.adaptive import Adam as Adam
+from ravine.optimizers.adaptive import Adamax as Adamax
+from ravine.optimizers.adaptive import AdamW as AdamW
+from ravine.optimizers.adaptive import Lion as Lion
+from ravine.optimizers.adaptive import NAdam as NAdam
+from ravine.optimizers.adaptive import RAdam as RAdam
+from ravine.optimizers.adaptive import RMSprop as RMSprop
+from ravine.optimizers.averaging import ALL_AVERAGES as ALL_AVERAGES
+from ravine.optimizers.averaging import ALL_SNAPSHOTS as ALL_SNAPSHOTS
+from ravine.optimizers.averaging import Ema as Ema
+from ravine.optimizers.averaging import Snapshots as Snapshots
+from ravine.optimizers.averaging import Swa as Swa
+from ravine.optimizers.clipping import ALL_CLIPS as ALL_CLIPS
+from ravine.optimizers.clipping import ClipNorm as ClipNorm
+from ravine.optimizers.clipping import ClipValue as ClipValue
+from ravine.optimizers.lookahead import Lookahead as Lookahead
+from ravine.optimizers.muon import Muon as Muon
+from ravine.optimizers.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
+from ravine.optimizers.schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
+from ravine.optimizers.second_order import Lbfgs as Lbfgs
+from ravine.optimizers.second_order import Newton as Newton
+from ravine.optimizers.second_order import SaddleFreeNewton as SaddleFreeNewton
+from ravine.optimizers.sgd import ASGD as ASGD
+from ravine.optimizers.sgd import SGD as SGD
+from ravine.optimizers.sgd import Momentum as Momentum
+from ravine.optimizers.sgd import Nesterov as Nesterov
+from ravine.optimizers.sgd import Rprop as Rprop
+from ravine.optimizers.torch_optim import AsTorch as AsTorch
+from ravine.optimizers.torch_optim import TorchOptimizer as TorchOptimizer
 
 SEARCH_OPTIMIZERS = (Lbfgs, Newton, SaddleFreeNewton)  # these have `search` in place of `update`
 ALL = (
@@ -43,39 +55,3 @@ ALL = (
     TorchOptimizer,
     *SEARCH_OPTIMIZERS,
 )
-
-__all__ = [
-    "ALL",
-    "ASGD",
-    "ALL_AVERAGES",
-    "ALL_CLIPS",
-    "ALL_SNAPSHOTS",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "AsTorch",
-    "ClipNorm",
-    "ClipValue",
-    "Ema",
-    "TorchOptimizer",
-    "Lbfgs",
-    "Lion",
-    "Lookahead",
-    "Momentum",
-    "Muon",
-    "NAdam",
-    "Nesterov",
-    "Newton",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
-    "SEARCH_OPTIMIZERS",
-    "SGD",
-    "SaddleFreeNewton",
-    "ScheduleFreeAdamW",
-    "ScheduleFreeSGD",
-    "Snapshots",
-    "Swa",
-]

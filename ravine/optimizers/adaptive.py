@@ -6,10 +6,8 @@ papers place ε differently; `eps_at` says where it is. It matters only for grad
 as ε ("outside") or √ε ("inside").
 """
 
-from __future__ import annotations
-
 import math
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +15,7 @@ from torch import Tensor
 from ravine.effects import Effect
 from ravine.layout import Rows
 from ravine.optimizers.coefficients import bias_correction, divide, per_network, sign_or_nan
-from ravine.optimizers.weight_decay import DECOUPLED_EFFECT, CoupledDecay, DecoupledDecay
+from ravine.optimizers.weight_decay import CoupledDecay, DecoupledDecay
 from ravine.part import Number, match, part, setting
 from ravine.protocols import State, StepContext, UpdateResult
 
@@ -58,13 +56,11 @@ class Adadelta(CoupledDecay):
     α is 1 in the paper and here. The first steps are about √ε long: it starts slowly.
     """
 
+    remembers: ClassVar[tuple[str, ...]] = ("square", "step_square")
     lr: Number = setting(default=1.0, ge=0)
     rho: Number = setting(default=0.9, ge=0, lt=1)
     eps: Number = setting(default=1e-6, gt=0)
     weight_decay: Number = setting(default=0.0, ge=0)
-
-    def start(self, rows: Rows) -> State:
-        return {"square": torch.zeros_like(rows), "step_square": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads, eps = self.add_decay(rows, grads, context), match(self.eps, rows)
@@ -112,7 +108,17 @@ class RMSprop(CoupledDecay):
 
 
 @part
-class Adam(CoupledDecay):
+class AdamSettings:
+    """The settings of Adam's step."""
+
+    lr: Number = setting(default=0.001, ge=0)
+    beta1: Number = setting(default=0.9, ge=0, lt=1)
+    beta2: Number = setting(default=0.999, ge=0, lt=1)
+    eps: Number = setting(default=1e-8, ge=0)
+
+
+@part
+class Adam(AdamSettings, CoupledDecay):
     """Momentum over root mean square, both corrected for having started at 0 (Kingma & Ba 2015).
 
         m ← β₁ m + (1 − β₁) g    v ← β₂ v + (1 − β₂) g²    m̂ = m / (1 − β₁ᵗ)     v̂ = v / (1 − β₂ᵗ)
@@ -126,10 +132,6 @@ class Adam(CoupledDecay):
     the correction, as in torch.
     """
 
-    lr: Number = setting(default=0.001, ge=0)
-    beta1: Number = setting(default=0.9, ge=0, lt=1)
-    beta2: Number = setting(default=0.999, ge=0, lt=1)
-    eps: Number = setting(default=1e-8, ge=0)
     weight_decay: Number = setting(default=0.0, ge=0)
     eps_at: Literal["outside", "inside", "hat"] = "outside"
     bias_correction: bool = True
@@ -159,7 +161,7 @@ class Adam(CoupledDecay):
 
 
 @part
-class AdamW(DecoupledDecay):
+class AdamW(AdamSettings, DecoupledDecay):
     """Adam with weight decay outside the gradient (Loshchilov & Hutter 2019).
 
         torch     w ← w − α λ w           shrinks with the learning rate and its schedule
@@ -168,16 +170,10 @@ class AdamW(DecoupledDecay):
     and then Adam's step with ε outside. With weight decay 0 it is Adam.
     """
 
-    acts: ClassVar[Effect] = DECOUPLED_EFFECT
-    lr: Number = setting(default=0.001, ge=0)
-    beta1: Number = setting(default=0.9, ge=0, lt=1)
-    beta2: Number = setting(default=0.999, ge=0, lt=1)
-    eps: Number = setting(default=1e-8, ge=0)
+    remembers: ClassVar[tuple[str, ...]] = ("mean", "square")
+    acts: ClassVar[Effect] = DecoupledDecay.decay_effect
     weight_decay: Number = setting(default=0.01, ge=0)
     decay: Literal["torch", "fixed"] = "torch"
-
-    def start(self, rows: Rows) -> State:
-        return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
 
     def share(self, context: StepContext) -> Number:
         """The share of themselves that weights lose in a step, without their own rate factors."""
@@ -193,24 +189,21 @@ class AdamW(DecoupledDecay):
 
 
 @part
-class NAdam(CoupledDecay):
+class NAdam(AdamSettings, CoupledDecay):
     """Adam with Nesterov's momentum (Dozat 2016; the schedule of β₁ as in torch).
 
     μₜ = β₁ (1 − ½ · 0.96^(t · momentum_decay))      Πₜ = μ₁ ⋯ μₜ
     w ← w − α [(1 − μₜ) / (1 − Πₜ) · g + μₜ₊₁ / (1 − Πₜ₊₁) · m] / (√v̂ + ε)
     """
 
+    remembers: ClassVar[tuple[str, ...]] = ("mean", "square")
     lr: Number = setting(default=0.002, ge=0)
-    beta1: Number = setting(default=0.9, ge=0, lt=1)
-    beta2: Number = setting(default=0.999, ge=0, lt=1)
-    eps: Number = setting(default=1e-8, ge=0)
     momentum_decay: Number = setting(default=4e-3, ge=0)
     weight_decay: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:
         product = torch.ones(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
-        moments = {name: torch.zeros_like(rows) for name in ("mean", "square")}
-        return moments | {"product": product}
+        return super().start(rows) | {"product": product}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         def momentum(step: int) -> Tensor:
@@ -231,7 +224,7 @@ class NAdam(CoupledDecay):
 
 
 @part
-class RAdam(CoupledDecay):
+class RAdam(AdamSettings, CoupledDecay):
     """Adam that divides by the root only once its variance is known well enough (Liu et al. 2020).
 
     With ρ∞ = 2 / (1 − β₂) − 1 and ρ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ):
@@ -241,14 +234,9 @@ class RAdam(CoupledDecay):
         else     w ← w − α m̂
     """
 
-    lr: Number = setting(default=0.001, ge=0)
-    beta1: Number = setting(default=0.9, ge=0, lt=1)
-    beta2: Number = setting(default=0.999, ge=0, lt=1)
+    remembers: ClassVar[tuple[str, ...]] = ("mean", "square")
     eps: Number = setting(default=1e-8, gt=0)
     weight_decay: Number = setting(default=0.0, ge=0)
-
-    def start(self, rows: Rows) -> State:
-        return {"mean": torch.zeros_like(rows), "square": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         def rectifier(beta2: float) -> float:
@@ -271,20 +259,16 @@ class RAdam(CoupledDecay):
 
 
 @part
-class Adamax(CoupledDecay):
+class Adamax(AdamSettings, CoupledDecay):
     """Adam with a decaying maximum of |g| in place of the root (Kingma & Ba 2015, section 7).
 
     u ← max(β₂ u, |g| + ε)      w ← w − α m̂ / u
     """
 
+    remembers: ClassVar[tuple[str, ...]] = ("mean", "largest")
     lr: Number = setting(default=0.002, ge=0)
-    beta1: Number = setting(default=0.9, ge=0, lt=1)
-    beta2: Number = setting(default=0.999, ge=0, lt=1)
     eps: Number = setting(default=1e-8, gt=0)
     weight_decay: Number = setting(default=0.0, ge=0)
-
-    def start(self, rows: Rows) -> State:
-        return {"mean": torch.zeros_like(rows), "largest": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)
@@ -304,13 +288,11 @@ class Lion(DecoupledDecay):
     Usual rates are 3 to 10 times smaller than AdamW's, weight decay as much larger.
     """
 
+    remembers: ClassVar[tuple[str, ...]] = ("mean",)
     lr: Number = setting(default=1e-4, ge=0)
     beta1: Number = setting(default=0.9, ge=0, lt=1)
     beta2: Number = setting(default=0.99, ge=0, lt=1)
     weight_decay: Number = setting(default=0.0, ge=0)
-
-    def start(self, rows: Rows) -> State:
-        return {"mean": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         step = context.rate(self.lr, rows) * sign_or_nan(_blend(state["mean"], grads, self.beta1))
@@ -319,22 +301,6 @@ class Lion(DecoupledDecay):
 
 
 # Shared by several rules
-
-
-class AdamSettings(Protocol):
-    """The settings of Adam's step."""
-
-    @property
-    def lr(self) -> Number: ...
-
-    @property
-    def beta1(self) -> Number: ...
-
-    @property
-    def beta2(self) -> Number: ...
-
-    @property
-    def eps(self) -> Number: ...
 
 
 def update_moments(grads: Rows, state: State, beta1: Number, beta2: Number) -> State:

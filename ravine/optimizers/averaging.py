@@ -1,7 +1,5 @@
 """Averages of the weights in training (EMA, SWA), and snapshots whose predictions are averaged."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

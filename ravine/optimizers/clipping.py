@@ -1,7 +1,5 @@
 """Clipping: gradients are cut before the update, each network's by itself."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

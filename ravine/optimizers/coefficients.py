@@ -1,7 +1,5 @@
 """Coefficients of a rule from Numbers, in float64: a float and a column give the same bits."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable
 

@@ -6,8 +6,6 @@ Letters: P networks, W weights of one. Milliseconds are those of one thread of a
 cache.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -150,22 +148,14 @@ def _descend_by_kernel_(
         velocities = [[v] for v in state["velocity"].unbind()]
     if context.meter is not None:
         optimizer.add_decay(rows, grads, context)  # to report
+    unused = {"weight_decay": 0.0, "nesterov": False, "maximize": False}
+    first = context.step == 1
     for w, g, v, rate, momentum, damping, pull in zip(
         rows.unbind(), grads.unbind(), velocities, rates, momenta, dampings, pulls, strict=True
     ):
         g = torch.addcmul(g, context.decays[0], w, value=pull) if pull else g
-        SGD_KERNEL(
-            [w],
-            [g],
-            v,
-            weight_decay=0.0,
-            momentum=momentum,
-            lr=rate,
-            dampening=damping,
-            nesterov=False,
-            maximize=False,
-            is_first_step=context.step == 1,
-        )
+        moving = {"momentum": momentum, "dampening": damping, "is_first_step": first}
+        SGD_KERNEL([w], [g], v, lr=rate, **moving, **unused)
 
 
 def _of(number: Any, here: slice) -> Any:
@@ -195,26 +185,14 @@ def _adam_(
     moments = (state["mean"].unbind(), state["square"].unbind())
     matrices = zip(rows.unbind(), grads.unbind(), *moments, strict=True)
     numbers = zip(rates, betas, epses, decays, strict=True)
+    unused = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
     for (w, g, m, v), (rate, (beta1, beta2), eps, decay) in zip(matrices, numbers, strict=True):
         if decay and coupled:
             g = torch.addcmul(g, context.decays[0], w, value=decay)
         elif decay:
             w.addcmul_(context.decays[0], w, value=-decay)
-        ADAM_KERNEL(
-            [w],
-            [g],
-            [m],
-            [v],
-            [],
-            [step],
-            lr=rate,
-            beta1=beta1,
-            beta2=beta2,
-            weight_decay=0.0,
-            eps=eps,
-            amsgrad=False,
-            maximize=False,
-        )
+        settings = {"lr": rate, "beta1": beta1, "beta2": beta2, "eps": eps}
+        ADAM_KERNEL([w], [g], [m], [v], [], [step], **settings, **unused)
     return True
 
 

@@ -10,8 +10,6 @@ in torch.optim.LBFGS, so that a network takes the same steps as there. Letters: 
 weights; columns are [P, 1].
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

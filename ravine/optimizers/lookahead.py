@@ -1,7 +1,5 @@
 """Lookahead: slow weights around any optimizer that takes one gradient a step."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from ravine.effects import Effect

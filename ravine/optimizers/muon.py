@@ -3,15 +3,13 @@
 Letters: P networks, W weights of one, A × B the shape of a matrix.
 """
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ravine.layout import Rows, Slot
-from ravine.optimizers.adaptive import adam_step, update_moments
+from ravine.optimizers.adaptive import AdamSettings, adam_step, update_moments
 from ravine.optimizers.weight_decay import DecoupledDecay
 from ravine.part import Number, match, part, setting
 from ravine.protocols import State, StepContext, UpdateResult
@@ -21,7 +19,7 @@ NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 @part
-class Muon(DecoupledDecay):
+class Muon(AdamSettings, DecoupledDecay):
     """Momentum, matrices replaced by nearest orthogonal ones (Jordan et al. 2024); else AdamW.
 
         b ← μ b + (1 − μ) g  u = μ b + (1 − μ) g  W ← W − α λ W − α · 0.2 √max(A, B) · orthogonal(u)
@@ -31,16 +29,11 @@ class Muon(DecoupledDecay):
     Newton–Schulz steps, all networks at once, in the weights' precision (torch: in bfloat16).
     """
 
-    lr: Number = setting(default=0.001, ge=0)
+    remembers: ClassVar[tuple[str, ...]] = ("velocity", "mean", "square")
     momentum: Number = setting(default=0.95, ge=0, lt=1)
     weight_decay: Number = setting(default=0.1, ge=0)
-    beta1: Number = setting(default=0.9, ge=0, lt=1)
-    beta2: Number = setting(default=0.999, ge=0, lt=1)
     eps: Number = setting(default=1e-8, gt=0)
     steps: int = setting(default=5, ge=1, le=20)
-
-    def start(self, rows: Rows) -> State:
-        return {name: torch.zeros_like(rows) for name in ("velocity", "mean", "square")}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         rows = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)

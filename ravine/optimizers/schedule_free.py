@@ -8,9 +8,8 @@ the matrix of weights holds y between them, where gradients are computed:
 Use a constant schedule (a warm-up is fine). Batch norms' running statistics belong to y, not to x.
 """
 
-from __future__ import annotations
-
 import math
+from typing import ClassVar
 
 import torch
 
@@ -21,22 +20,13 @@ from ravine.part import Number, match, part, setting
 from ravine.protocols import State, StepContext, UpdateResult
 
 
-@part
-class ScheduleFreeSGD(DecoupledDecay):
-    """Schedule-free gradient descent; usual rates are 10 to 50 times those of SGD with momentum."""
-
-    lr: Number = setting(default=1.0, ge=0)
-    beta: Number = setting(default=0.9, ge=0, le=1)
-    weight_decay: Number = setting(default=0.0, ge=0)
+class _ScheduleFree(DecoupledDecay):
+    """What both rules do with their three points."""
 
     def start(self, rows: Rows) -> State:
-        return _points(rows)
-
-    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
-        step = context.rate(self.lr, rows) * grads
-        kept = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
-        fast = state["fast"] - step - (rows - kept)
-        return _walk(fast, state, self.lr * context.factor, self.beta)
+        weight = torch.zeros(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
+        points = {"fast": rows.clone(), "average": rows.clone()}
+        return super().start(rows) | points | {"weight": weight}
 
     def eval_weights(self, rows: Rows, state: State) -> Rows:
         """The average x."""
@@ -44,17 +34,30 @@ class ScheduleFreeSGD(DecoupledDecay):
 
 
 @part
-class ScheduleFreeAdamW(DecoupledDecay):
+class ScheduleFreeSGD(_ScheduleFree):
+    """Schedule-free gradient descent; usual rates are 10 to 50 times those of SGD with momentum."""
+
+    lr: Number = setting(default=1.0, ge=0)
+    beta: Number = setting(default=0.9, ge=0, le=1)
+    weight_decay: Number = setting(default=0.0, ge=0)
+
+    def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
+        step = context.rate(self.lr, rows) * grads
+        kept = self.shrink(rows, context.rate(self.lr * self.weight_decay, rows), context)
+        fast = state["fast"] - step - (rows - kept)
+        return _walk(fast, state, self.lr * context.factor, self.beta)
+
+
+@part
+class ScheduleFreeAdamW(_ScheduleFree):
     """Schedule-free AdamW: z's step is g / (√v̂ + ε); usual rates are 1 to 10 times AdamW's."""
 
+    remembers: ClassVar[tuple[str, ...]] = ("square",)
     lr: Number = setting(default=0.0025, ge=0)
     beta1: Number = setting(default=0.9, ge=0, le=1)
     beta2: Number = setting(default=0.999, ge=0, lt=1)
     eps: Number = setting(default=1e-8, gt=0)
     weight_decay: Number = setting(default=0.0, ge=0)
-
-    def start(self, rows: Rows) -> State:
-        return {**_points(rows), "square": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         beta2, rest = match(self.beta2, rows), match(1 - self.beta2, rows)
@@ -66,15 +69,6 @@ class ScheduleFreeAdamW(DecoupledDecay):
         fast = state["fast"] - step - (rows - kept)
         rows, new = _walk(fast, state, self.lr * context.factor, self.beta1)
         return rows, {**new, "square": square}
-
-    def eval_weights(self, rows: Rows, state: State) -> Rows:
-        """The average x."""
-        return state["average"]
-
-
-def _points(rows: Rows) -> State:
-    weight = torch.zeros(rows.shape[0], 1, dtype=torch.float64, device=rows.device)
-    return {"fast": rows.clone(), "average": rows.clone(), "weight": weight}
 
 
 def _walk(fast: Rows, state: State, rate: Number, beta: Number) -> UpdateResult:

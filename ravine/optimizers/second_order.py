@@ -6,8 +6,6 @@ factors have no meaning here, where the curvature sets the step along each weigh
 networks, W weights of one, M stored pairs, g gradient, H [P, W, W] Hessians, λ damping, α the rate.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch
@@ -123,10 +121,14 @@ def two_loops(grads: Rows, steps: Tensor, changes: Tensor, scale: Column) -> Row
 # Whole Hessians
 
 
+@part
 class _WholeHessian:
     """The base of Newton's methods, which need all W² second derivatives of every network."""
 
-    limit: int
+    acts: ClassVar[Effect]
+    lr: Number = setting(default=1.0, ge=0)
+    damping: Number = setting(default=1.0, ge=0)
+    limit: int = setting(default=1000, ge=1)
 
     def check_memory(self, width: int) -> None:
         if width > self.limit:
@@ -143,14 +145,24 @@ class _WholeHessian:
         self.check_memory(rows.shape[1])
         return {}
 
-    def derivatives(
-        self, rows: Rows, objective: SearchObjective, context: StepContext
-    ) -> tuple[Rows, Tensor, Tensor]:
-        """Gradient, Hessian and identity in float64, frozen weights left out."""
+    def search(
+        self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
+    ) -> UpdateResult:
         grads = _zero_frozen(objective.first.grads, context).double()
-        hessian = _isolate_frozen(objective.hessian(rows).double(), context)
+        hessian = objective.hessian(rows).double()
         identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
-        return grads, hessian, identity
+        if context.lr is not None:  # frozen weights get rows and columns of the identity
+            free = context.lr.to(rows.device)[0] != 0
+            hessian = torch.where(free[:, None] & free[None], hessian, identity)
+        step, effect = self.solve(grads, hessian, identity)
+        if context.meter is not None:
+            context.meter.add(self.acts.name, effect)
+        step = match(self.lr * context.factor, step) * _zero_frozen(step, context)
+        return rows - step.to(rows), state
+
+    def solve(self, grads: Rows, hessian: Tensor, identity: Tensor) -> tuple[Rows, Tensor]:
+        """The step from the gradient and the Hessian in float64, and the effect."""
+        raise NotImplementedError
 
 
 @part
@@ -166,19 +178,12 @@ class Newton(_WholeHessian):
     acts: ClassVar[Effect] = Effect(
         "newton", "1 − cosine of the angle between the step and gradient descent's"
     )
-    lr: Number = setting(default=1.0, ge=0)
-    damping: Number = setting(default=1.0, ge=0)
-    limit: int = setting(default=1000, ge=1)
 
-    def search(
-        self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
-    ) -> UpdateResult:
-        grads, hessian, identity = self.derivatives(rows, objective, context)
+    def solve(self, grads: Rows, hessian: Tensor, identity: Tensor) -> tuple[Rows, Tensor]:
         damped = hessian + match(self.damping, hessian) * identity
         step = torch.linalg.solve_ex(damped, grads[..., None])[0].squeeze(-1)
-        _report(self.acts, 1 - _cosine(step, grads), context)
-        step = match(self.lr * context.factor, step) * _zero_frozen(step, context)
-        return rows - step.to(rows), state
+        cosine = _dot(step, grads) / (row_norm(step) * row_norm(grads)).clamp_min(1e-30)
+        return step, 1 - cosine
 
 
 @part
@@ -194,46 +199,20 @@ class SaddleFreeNewton(_WholeHessian):
     acts: ClassVar[Effect] = Effect(
         "saddle-free", "mean share of eigenvalues that were negative and were turned"
     )
-    lr: Number = setting(default=1.0, ge=0)
     damping: Number = setting(default=0.1, ge=0)
-    limit: int = setting(default=1000, ge=1)
 
-    def search(
-        self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
-    ) -> UpdateResult:
-        grads, hessian, identity = self.derivatives(rows, objective, context)
+    def solve(self, grads: Rows, hessian: Tensor, identity: Tensor) -> tuple[Rows, Tensor]:
         # torch refuses the whole batch for one NaN
         fine = hessian.isfinite().all(2).all(1).view(-1, 1, 1)
         values, vectors = torch.linalg.eigh(torch.where(fine, hessian, identity))
         along = (vectors * grads[..., None]).sum(1)
         step = (vectors * (along / (values.abs() + match(self.damping, values)))[:, None]).sum(2)
-        step = torch.where(fine[:, 0], step, torch.nan)
-        _report(self.acts, (values < 0).double().mean(1), context)
-        step = match(self.lr * context.factor, step) * _zero_frozen(step, context)
-        return rows - step.to(rows), state
+        return torch.where(fine[:, 0], step, torch.nan), (values < 0).double().mean(1)
 
 
 def _zero_frozen(rows: Rows, context: StepContext) -> Rows:
     """Rows with 0 at the frozen weights."""
     return rows if context.lr is None else torch.where(context.lr.to(rows.device) != 0, rows, 0.0)
-
-
-def _isolate_frozen(hessian: Tensor, context: StepContext) -> Tensor:
-    """The Hessian of the trained weights; frozen ones get rows and columns of the identity."""
-    if context.lr is None:
-        return hessian
-    free = context.lr.to(hessian.device)[0] != 0
-    identity = torch.eye(len(free), dtype=hessian.dtype, device=hessian.device)
-    return torch.where(free[:, None] & free[None], hessian, identity)
-
-
-def _cosine(a: Rows, b: Rows) -> Column:
-    return _dot(a, b) / (row_norm(a) * row_norm(b)).clamp_min(1e-30)
-
-
-def _report(acts: Effect, value: Tensor, context: StepContext) -> None:
-    if context.meter is not None:
-        context.meter.add(acts.name, value)
 
 
 def _dot(a: Rows, b: Rows) -> Column:

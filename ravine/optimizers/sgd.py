@@ -3,9 +3,7 @@
 Letters: g gradient, w weights, v velocity, μ momentum, α rate of the step, λ decay, t step from 1.
 """
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -28,9 +26,6 @@ class SGD(CoupledDecay):
     lr: Number = setting(default=0.01, ge=0)
     weight_decay: Number = setting(default=0.0, ge=0)
 
-    def start(self, rows: Rows) -> State:
-        return {}
-
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)
         return rows - context.rate(self.lr, rows) * grads, state
@@ -49,14 +44,12 @@ class Momentum(CoupledDecay):
     With `dampening` d the gradient counts 1 − d, except in the first step, as in torch.
     """
 
+    remembers: ClassVar[tuple[str, ...]] = ("velocity",)
     lr: Number = setting(default=0.01, ge=0)
     momentum: Number = setting(default=0.9, ge=0, lt=1)
     dampening: Number = setting(default=0.0, ge=0, le=1)
     weight_decay: Number = setting(default=0.0, ge=0)
     form: Literal["outside", "inside"] = "outside"
-
-    def start(self, rows: Rows) -> State:
-        return {"velocity": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads, rate = self.add_decay(rows, grads, context), context.rate(self.lr, rows)
@@ -85,13 +78,11 @@ class Nesterov(CoupledDecay):
         torch       v ← μ v + g, y ← y − α (g + μ v): the rate outside; the same path at constant α
     """
 
+    remembers: ClassVar[tuple[str, ...]] = ("velocity",)
     lr: Number = setting(default=0.01, ge=0)
     momentum: Number = setting(default=0.9, ge=0, lt=1)
     weight_decay: Number = setting(default=0.0, ge=0)
     form: Literal["torch", "inside", "lookahead"] = "torch"
-
-    def start(self, rows: Rows) -> State:
-        return {"velocity": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)

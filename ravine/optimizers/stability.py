@@ -3,8 +3,6 @@
 Letters: P networks, W weights, α learning rate, μ momentum, λ weight decay.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Bridges to torch.optim: our rules in your training loop, torch's optimizers in a recipe."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -3,24 +3,17 @@
 Both act only where `context.decays` is 1, and report how much they did.
 """
 
-from __future__ import annotations
+from typing import Any, ClassVar
 
-from typing import Any
-
+import torch
 from torch import Tensor
 
 from ravine.effects import Effect
 from ravine.layout import Rows
 from ravine.part import Number, match
-from ravine.protocols import StepContext
+from ravine.protocols import State, StepContext
 
 EFFECT_NAME = "weight decay"
-COUPLED_EFFECT = Effect(
-    EFFECT_NAME, "mean |decay added to the gradient| relative to the mean |gradient|"
-)
-DECOUPLED_EFFECT = Effect(
-    EFFECT_NAME, "mean |weight subtracted in a step| relative to the mean |weight|"
-)
 
 
 def is_zero(number: Number) -> bool:
@@ -28,14 +21,27 @@ def is_zero(number: Number) -> bool:
     return bool((number == 0).all()) if isinstance(number, Tensor) else number == 0
 
 
-class CoupledDecay:
-    """For optimizers whose `weight_decay` λ is part of the gradient: g ← g + λ w."""
+class _Decay:
+    """The base of optimizers with weight decay; what they remember, by name, starts at 0."""
 
+    remembers: ClassVar[tuple[str, ...]] = ()
+    decay_effect: ClassVar[Effect]
     weight_decay: Number
 
     @property
     def acts(self) -> Effect | None:
-        return None if is_zero(self.weight_decay) else COUPLED_EFFECT
+        return None if is_zero(self.weight_decay) else self.decay_effect
+
+    def start(self, rows: Rows) -> State:
+        return {name: torch.zeros_like(rows) for name in self.remembers}
+
+
+class CoupledDecay(_Decay):
+    """For optimizers whose `weight_decay` λ is part of the gradient: g ← g + λ w."""
+
+    decay_effect: ClassVar[Effect] = Effect(
+        EFFECT_NAME, "mean |decay added to the gradient| relative to the mean |gradient|"
+    )
 
     def add_decay(self, rows: Rows, grads: Rows, context: StepContext) -> Rows:
         """The gradient with the decay added."""
@@ -47,14 +53,12 @@ class CoupledDecay:
         return grads + pull
 
 
-class DecoupledDecay:
+class DecoupledDecay(_Decay):
     """For optimizers whose `weight_decay` λ shrinks weights outside the step: w ← w − share · w."""
 
-    weight_decay: Number
-
-    @property
-    def acts(self) -> Effect | None:
-        return None if is_zero(self.weight_decay) else DECOUPLED_EFFECT
+    decay_effect: ClassVar[Effect] = Effect(
+        EFFECT_NAME, "mean |weight subtracted in a step| relative to the mean |weight|"
+    )
 
     def shrink(self, rows: Rows, share: Any, context: StepContext) -> Rows:
         """The weights less a share of themselves; `share` multiplies rows, as `context.rate`."""

@@ -1,6 +1,4 @@
-"""What can be measured of networks at fixed weights: the curvature of their loss, the noise of
-their gradients.
-"""
+"""What can be measured at fixed weights: the loss's curvature, the gradient's noise."""
 
 from ravine.probes.curvature import (
     Estimate,

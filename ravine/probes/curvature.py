@@ -102,9 +102,7 @@ class Objective:
         return LossAndGradient(losses.detach(), _flat(found, leaves))
 
     def at(self, rows: Rows) -> Point:
-        """The surroundings of some weights: gradients whose graph is kept, so that products cost
-        one pass each.
-        """
+        """The surroundings of some weights; it keeps the graph, so a product is one pass."""
         return Point(self, rows)
 
     def hessian(self, rows: Rows) -> Tensor:
@@ -129,9 +127,7 @@ class Objective:
 
 
 class Point:
-    """A loss, its gradient and its Hessian's products with vectors at fixed weights, for each
-    network.
-    """
+    """Each network's loss, gradient and products of its Hessian with vectors, at fixed weights."""
 
     def __init__(self, objective: Objective, rows: Rows):
         self.rows = rows
@@ -147,9 +143,7 @@ class Point:
         self._layout = objective.layout
 
     def product(self, vectors: Rows) -> Rows:
-        """H v of each network, [P, W]: one backward pass through the graph of the gradient
-        (Pearlmutter 1994).
-        """
+        """H v of each network, [P, W]: one pass back through the gradient (Pearlmutter 1994)."""
         if not self._graph:
             return torch.zeros_like(self.rows)
         views = list(self._layout.views(vectors).values())

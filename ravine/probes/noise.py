@@ -87,9 +87,7 @@ def per_example_gradients(
     *,
     buffers: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """g_i of each example, [P, B, W], by vmap over the examples, as at test time. Example weights
-    are left out.
-    """
+    """g_i of each example, [P, B, W], unweighted, as at test time, by vmap over examples."""
     networks, count = rows.shape[0], batch.numbers.shape[1]
     assert batch.targets is not None
     given = [t for t in (batch.numbers, batch.codes, batch.targets) if t is not None]

@@ -1,6 +1,4 @@
-"""Findings as text for a terminal: what is wrong, the evidence, the cause, the remedy and what
-trying it did.
-"""
+"""Findings as text: what is wrong, evidence, cause, remedy, and what trying it did."""
 
 from __future__ import annotations
 
@@ -13,8 +11,8 @@ from ravine.finding import SEVERITY_LEVELS, Change, Evidence, Finding, Report, T
 TERMINAL_WIDTH = 80
 LABEL_INDENT = 3  # columns before a label
 LABEL_COLUMNS = 10  # columns of a label: evidence, explains, cause, change, tried, see
-SEVERITY_MARKS = {"error": "\u2716", "warning": "\u25b2", "note": "\u25cf"}
-PLAIN_MARKS = {"error": "x", "warning": "!", "note": "-"}
+SEVERITY_SYMBOLS = {"error": "\u2716", "warning": "\u25b2", "note": "\u25cf"}
+PLAIN_SYMBOLS = {"error": "x", "warning": "!", "note": "-"}
 SEVERITY_COLORS = {"error": "31", "warning": "33", "note": "36"}
 RESET_STYLE, BOLD_STYLE = "\x1b[0m", "\x1b[1m"
 
@@ -75,7 +73,7 @@ def finding_line(
 
 def _mark(finding: Finding, *, color: bool, plain: bool) -> tuple[str, int]:
     """Mark and code of a finding and two spaces, and how many columns they take."""
-    mark = (PLAIN_MARKS if plain else SEVERITY_MARKS)[finding.severity]
+    mark = (PLAIN_SYMBOLS if plain else SEVERITY_SYMBOLS)[finding.severity]
     text = f"{mark} {finding.code}  "
     if not color:
         return text, len(text)
@@ -84,9 +82,7 @@ def _mark(finding: Finding, *, color: bool, plain: bool) -> tuple[str, int]:
 
 
 def preflight_line(report: Report, *, seconds: float, width: int = TERMINAL_WIDTH) -> str:
-    """One line on the checks before training: how many pass, what was found, and how long they
-    took.
-    """
+    """One line on the checks before training: how many pass, what was found, seconds."""
     checks = report.checks
     counts = [f"{len(checks.passed)} pass", *_severity_counts(report)]
     if checks.failed:

@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike
 
 # Each has a contrast of at least 3 : 1 to white, and color-blind readers can tell them apart (after
 # Okabe & Ito); use at most five in one figure, with `line_style`, so that gray print can be read.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
-GRAY = "#6B6B6B"  # reference lines, remarks
+SERIES_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
+GRAY_COLOR = "#6B6B6B"  # reference lines, remarks
 LINE_DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),
@@ -46,7 +46,7 @@ HOUSE_STYLE: Any = {
     "axes.axisbelow": True,
     "axes.formatter.limits": (-4, 5),
     "axes.formatter.useoffset": False,
-    "axes.prop_cycle": cycler(color=list(COLORS)),
+    "axes.prop_cycle": cycler(color=list(SERIES_COLORS)),
     "grid.color": "#E3E3E3",
     "grid.linewidth": 0.6,
     "xtick.labelsize": 9,
@@ -75,11 +75,11 @@ def in_house_style(method: Callable[..., Any]) -> Any:
     """A method of matplotlib that runs in the house style."""
 
     @wraps(method)
-    def styled(*args: Any, **kwargs: Any) -> Any:
+    def call_in_style(*args: Any, **kwargs: Any) -> Any:
         with matplotlib.rc_context(HOUSE_STYLE):
             return method(*args, **kwargs)
 
-    return styled
+    return call_in_style
 
 
 class HouseAxes(Axes):
@@ -97,9 +97,7 @@ class HouseAxes(Axes):
 
 
 class HouseFigure(Figure):
-    """A matplotlib figure whose axes are in the house style; `subplots` and the rest work as
-    usual.
-    """
+    """A matplotlib figure whose axes, legends and titles are in the house style."""
 
     suptitle = in_house_style(Figure.suptitle)
     legend = in_house_style(Figure.legend)
@@ -130,8 +128,8 @@ def line_style(index: int) -> dict[str, Any]:
     >>> line_style(0)
     {'color': '#0072B2', 'linestyle': '-'}
     """
-    i = index % len(COLORS)
-    return {"color": COLORS[i], "linestyle": LINE_DASHES[i]}
+    i = index % len(SERIES_COLORS)
+    return {"color": SERIES_COLORS[i], "linestyle": LINE_DASHES[i]}
 
 
 def band(
@@ -140,7 +138,7 @@ def band(
     low: ArrayLike,
     high: ArrayLike,
     *,
-    color: str = COLORS[0],
+    color: str = SERIES_COLORS[0],
     label: str = "",
 ) -> None:
     """A pale area from `low` to `high` under a line of that color: an interval, or the range of
@@ -163,14 +161,12 @@ def intervals(
     low: ArrayLike,
     high: ArrayLike,
     *,
-    color: str = COLORS[0],
+    color: str = SERIES_COLORS[0],
     label: str = "",
     upright: bool = True,
     marker: str = "o",
 ) -> None:
-    """Dots with the whiskers of their intervals, `upright` over the places on the x axis, else
-    along it.
-    """
+    """Dots with whiskers, `upright` over the places on the x axis, else along it."""
     at, middle, low, high = (np.asarray(x, dtype=float) for x in (at, middle, low, high))
     ends = np.stack([middle - low, high - middle]).clip(min=0)
     style: dict[str, Any] = {"fmt": marker, "color": color, "capsize": 3}

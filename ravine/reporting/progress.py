@@ -15,9 +15,7 @@ LIVE_SECONDS = 0.1
 
 
 class ProgressLine:
-    """Called with each `Progress` of a run; writes at most one line for it. `close` clears the
-    live line.
-    """
+    """Called with each `Progress` of a run; writes at most one line. `close` clears it."""
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr

@@ -1,3 +1,1 @@
-"""Studies: questions that take many runs. Checks before training, range tests, searches,
-ensembles.
-"""
+"""Studies: questions that take many runs, such as range tests, searches and ensembles."""

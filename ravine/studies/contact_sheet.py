@@ -58,9 +58,7 @@ def contact_sheet(
 
 
 def augment_images(recipe: Recipe, originals: Tensor, targets: Tensor, draws: int) -> Batch:
-    """The batch [P, B, C, H, W] that networks with seeds from the recipe's on get of images [B, C,
-    H, W].
-    """
+    """What networks with seeds from the recipe's on get of images, [P, B, C, H, W]."""
     batch = Batch(
         originals.expand(draws, *originals.shape), targets=targets.expand(draws, *targets.shape)
     )

@@ -60,11 +60,7 @@ class RunProbe:
 
 
 def probe_run(
-    run: Run,
-    *,
-    split: SplitName = "train",
-    examples: int = 512,
-    frame: TableLike | None = None,
+    run: Run, *, split: SplitName = "train", examples: int = 512, frame: TableLike | None = None
 ) -> RunProbe:
     """A run's members on (at most) `examples` examples of a split, drawn at random.
 
@@ -120,15 +116,9 @@ def probe_run(
 
 
 def objective_of(
-    run: Run,
-    *,
-    split: SplitName = "train",
-    examples: int = 512,
-    frame: TableLike | None = None,
+    run: Run, *, split: SplitName = "train", examples: int = 512, frame: TableLike | None = None
 ) -> Objective:
-    """The loss of a run as a function of its weights, rows [M, W] -> losses [M, 1] (see
-    `probe_run`).
-    """
+    """The loss of a run as a function of its weights: [M, W] -> [M, 1] (see `probe_run`)."""
     return probe_run(run, split=split, examples=examples, frame=frame).objective
 
 

@@ -169,9 +169,7 @@ def greedy_selection(
 def as_run(
     model: Model, task: Task, *, out: str | Path | None = None, notes: Sequence[str] = ()
 ) -> Run:
-    """A run of an ensemble: its record with the score on the test split, and with `out` the folder
-    of a run.
-    """
+    """A run of an ensemble: its record with the test score, and with `out` its folder."""
     count = len(model.weights)
     recipe = model.recipe.vary("seeds", count)
     model = replace(model, recipe=recipe)
@@ -200,9 +198,7 @@ def as_run(
 
 
 def selection_metric(task: Task) -> Metric:
-    """What members are chosen by: the log loss where there are classes or labels (finer than
-    accuracy), else R².
-    """
+    """What members are chosen by: the log loss (finer than accuracy), of numbers R²."""
     return metrics.main_metric(task.kind) if task.kind == "regression" else metrics.LOG_LOSS
 
 
@@ -232,7 +228,7 @@ EMA = "averaged weights (EMA)"
 SHORT_MEMBERS = "short members"
 INDEPENDENT_MEMBERS = "independent members"
 LONGER_NETWORK = "one network, longer"
-ENSEMBLES = (SNAPSHOT_ENSEMBLE, SHORT_MEMBERS, INDEPENDENT_MEMBERS)
+ENSEMBLE_WAYS = (SNAPSHOT_ENSEMBLE, SHORT_MEMBERS, INDEPENDENT_MEMBERS)
 LARGE_BUDGETS = (INDEPENDENT_MEMBERS, LONGER_NETWORK)
 ALL_WAYS = (ONE_NETWORK, SNAPSHOT_ENSEMBLE, SWA, EMA, SHORT_MEMBERS, *LARGE_BUDGETS)
 
@@ -259,9 +255,7 @@ class BudgetResult:
 
 @dataclass(frozen=True)
 class EnsembleComparison:
-    """Ensembles beside their members and the single run of equal budget; `runs` are the first
-    repeat's, by name.
-    """
+    """Ensembles beside the single runs of equal budget; `runs` are the first repeat's."""
 
     lines: tuple[BudgetResult, ...]
     metric: str
@@ -286,12 +280,7 @@ class EnsembleComparison:
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
         lines = [dataclasses.asdict(line) for line in self.lines]
-        return {
-            "metric": self.metric,
-            "loss": self.loss,
-            "repeats": self.repeats,
-            "lines": lines,
-        }
+        return {"metric": self.metric, "loss": self.loss, "repeats": self.repeats, "lines": lines}
 
 
 def compare_ensembles(
@@ -339,9 +328,7 @@ def compare_ensembles(
 
 
 def _ways(recipe: Recipe, members: int) -> dict[str, Recipe]:
-    """The recipe of each way to spend the budget; the single runs are members of the independent
-    ensemble.
-    """
+    """The recipe of each way to spend the budget; single runs are independent members."""
     assert isinstance(recipe.epochs, int)
     base = replace(recipe, stop=None, average=None, snapshots=None, seeds=1)
     cycles = SGDR(epochs=recipe.epochs / members, times=1.0)
@@ -367,9 +354,7 @@ def _test_predictions(run: Run, task: Task) -> Tensor:
 def _compare(
     means: Mapping[str, Tensor], task: Task, *, members: int, repeats: int
 ) -> tuple[list[BudgetResult], Metric, Metric]:
-    """Scores of every way, and paired differences: the same resamples of examples and repeats for
-    all.
-    """
+    """Scores of every way, and paired differences, on the same resamples for all."""
     assert task.test is not None and task.test.targets is not None
     truth = task.encoder.target.decode(task.test.targets)
     metric = metrics.main_metric(task.kind)
@@ -407,7 +392,7 @@ def _compare(
         lines.append(
             BudgetResult(
                 name,
-                networks=members if name in ENSEMBLES else 1,
+                networks=members if name in ENSEMBLE_WAYS else 1,
                 budget=float(members) if large else 1.0,
                 score=t_interval(values[metric.name][name][0]),
                 loss=t_interval(values[loss.name][name][0]),

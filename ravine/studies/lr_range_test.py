@@ -21,7 +21,7 @@ from ravine.data import RowGroups, TableLike, Task
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
 from ravine.record import Record
-from ravine.reporting.plot_style import COLORS, GRAY, band, figure
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure
 from ravine.schedules import Constant
 from ravine.statistics import Interval, bootstrap_interval
 from ravine.training.defaults import batch_size, prepare
@@ -91,20 +91,26 @@ class RangeTest:
             known = np.isfinite(shown).all(1)
             middle = np.where(known, np.exp(np.log(np.maximum(shown, 1e-300)).mean(1)), np.nan)
         lowest, largest = self.lowest.value, self.largest.value
-        axes.axvspan(lowest, largest, color=COLORS[2], alpha=0.12, linewidth=0)
-        axes.plot(self.rates, middle, color=COLORS[0])
-        band(axes, self.rates, shown.min(1), shown.max(1), color=COLORS[0])
+        axes.axvspan(lowest, largest, color=SERIES_COLORS[2], alpha=0.12, linewidth=0)
+        axes.plot(self.rates, middle, color=SERIES_COLORS[0])
+        band(axes, self.rates, shown.min(1), shown.max(1), color=SERIES_COLORS[0])
         for place in np.flatnonzero(~known):
-            axes.plot(self.rates[place], ceiling, marker="x", color=COLORS[1], linestyle="none")
-        axes.axhline(start, color=GRAY, linewidth=1, linestyle=(0, (4, 2)))
-        axes.axvline(self.rate, color=COLORS[4], linewidth=1)
+            axes.plot(
+                self.rates[place], ceiling, marker="x", color=SERIES_COLORS[1], linestyle="none"
+            )
+        axes.axhline(start, color=GRAY_COLOR, linewidth=1, linestyle=(0, (4, 2)))
+        axes.axvline(self.rate, color=SERIES_COLORS[4], linewidth=1)
         style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9}
-        axes.annotate("before training", (self.rates[0], start), xytext=(2, 3), color=GRAY, **style)
+        axes.annotate(
+            "before training", (self.rates[0], start), xytext=(2, 3), color=GRAY_COLOR, **style
+        )
         style["xycoords"] = ("data", "axes fraction")
         text = f"lowest {self.rate:.2g}"
         axes.annotate(text, (self.rate, 0.6), xytext=(-4, 0), ha="right", **style)
         text = f"usable up to {largest:.2g}"
-        axes.annotate(text, (largest, 0.9), xytext=(4, 0), ha="left", color=COLORS[2], **style)
+        axes.annotate(
+            text, (largest, 0.9), xytext=(4, 0), ha="left", color=SERIES_COLORS[2], **style
+        )
         axes.set(
             xscale="log",
             xlabel="learning rate",

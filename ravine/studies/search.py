@@ -19,19 +19,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.special import gammaln
 
 from ravine import metrics
 from ravine.errors import RecipeError
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
-from ravine.recipe_files import with_changes
+from ravine.recipe_files import with_values
 from ravine.reporting.text_table import aligned_rows
 from ravine.rng import stream
 from ravine.serialization import get
 from ravine.statistics import BOOTSTRAP_RESAMPLES
-from ravine.training.defaults import load_task, resolve
 from ravine.training.run import Run
-from ravine.training.train import train, train_on
+from ravine.training.train import train, train_all
 
 EXAMPLE_ADVICE = "write --space optimizer.lr=log:1e-4..1e-1"
 
@@ -42,9 +42,7 @@ class SearchSpace(Protocol):
     """The values that a setting may take."""
 
     def draw(self, share: float) -> Any:
-        """The value at a share (0 ≤ share < 1) of the space: a uniform share gives a random
-        value.
-        """
+        """The value at a share (0 ≤ share < 1) of the space; uniform shares draw at random."""
         ...
 
     def grid(self) -> tuple[Any, ...] | None:
@@ -236,7 +234,7 @@ class SearchTrial:
     members: tuple[float, ...]
 
     @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         return math.isnan(self.score)
 
 
@@ -255,23 +253,21 @@ class Search:
 
     @property
     def best(self) -> SearchTrial:
-        """The trial with the best score; the first of equals. Raises `RecipeError` if all
-        failed.
-        """
-        ordered = self.ranked()
-        if ordered[0].failed:
+        """The best trial, the first of equals. Raises `RecipeError` if all failed."""
+        ordered = self.rank_trials()
+        if ordered[0].has_failed:
             what = f"all {len(self.trials)} trials diverged"
             raise RecipeError(what, do="search among smaller learning rates")
         return ordered[0]
 
     @property
     def failures(self) -> int:
-        return sum(t.failed for t in self.trials)
+        return sum(t.has_failed for t in self.trials)
 
-    def ranked(self) -> list[SearchTrial]:
+    def rank_trials(self) -> list[SearchTrial]:
         """The trials, best first, failed ones last."""
         sign = -1.0 if self.higher_is_better else 1.0
-        return sorted(self.trials, key=lambda t: math.inf if t.failed else sign * t.score)
+        return sorted(self.trials, key=lambda t: math.inf if t.has_failed else sign * t.score)
 
     def curve(self) -> np.ndarray:
         """The expected best score of k trials, [T] for k = 1 ... T (see `expected_best`)."""
@@ -281,8 +277,8 @@ class Search:
         """A table of the best trials, best first."""
         paths = list(self.trials[0].values)
         rows = [[*paths, f"validation {self.metric}"]]
-        for trial in self.ranked()[:most]:
-            score = "diverged" if trial.failed else f"{trial.score:.4g}"
+        for trial in self.rank_trials()[:most]:
+            score = "diverged" if trial.has_failed else f"{trial.score:.4g}"
             rows.append([*(_value_text(trial.values[p]) for p in paths), score])
         lines = aligned_rows(rows)
         if len(self.trials) > most:
@@ -299,9 +295,13 @@ class Search:
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
-        names = ("score", "members", "failed")
         trials = [
-            {"values": dict(t.values)} | {name: getattr(t, name) for name in names}
+            {
+                "values": dict(t.values),
+                "score": t.score,
+                "members": t.members,
+                "failed": t.has_failed,
+            }
             for t in self.trials
         ]
         return {
@@ -344,16 +344,9 @@ def search(
         what, do = "the recipe keeps no validation split", "set split.validation above 0"
         raise RecipeError(what, why="a search selects by it", do=do)
     chosen = draw_trials(space, method=method, trials=trials, seed=seed)
-    recipes = [_apply_values(recipe, values).vary("seeds", seeds) for values in chosen]
-    tasks: dict[Any, Any] = {}
-    resolved = []
-    for r in recipes:
-        key = (r.data, r.split, r.encoding, r.split_seed)
-        if key not in tasks:
-            tasks[key] = load_task(r, frame)
-        resolved.append((tasks[key], resolve(r, tasks[key])))
-    runs = train_on([t for t, _ in resolved], [r for _, r in resolved])
-    metric = metrics.main_metric(resolved[0][0].kind)
+    recipes = [with_values(recipe, values).vary("seeds", seeds) for values in chosen]
+    runs = train_all(recipes, frame)
+    metric = metrics.main_metric(runs[0].record.task["kind"])
     tried = []
     for values, original, run in zip(chosen, recipes, runs, strict=True):
         each = tuple(
@@ -402,19 +395,6 @@ def draw_trials(
     return [{path: draw(path, t) for path in space} for t in range(trials)]
 
 
-def _apply_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    for path, value in values.items():
-        get(recipe, path)
-        nested: Any = value
-        if isinstance(value, (int, float)) or any(name.isdecimal() for name in path.split(".")):
-            recipe = recipe.vary(path, value)
-            continue
-        for name in reversed(path.split(".")[1:]):
-            nested = {name: nested}
-        recipe = with_changes(recipe, {path.split(".")[0]: nested})
-    return recipe
-
-
 def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> np.ndarray:
     """The expected best of k of the T scores drawn without replacement, for k = 1 ... T: [T].
 
@@ -433,9 +413,7 @@ def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> np.nda
 def best_of_k_interval(
     scores: ArrayLike, *, higher_is_better: bool = True, seed: int = 0
 ) -> np.ndarray:
-    """The 95 % interval of the expected best of k, by the bootstrap over trials: [2, T], low and
-    high.
-    """
+    """The 95 % interval of the expected best of k, by the bootstrap over trials: [2, T]."""
     x, sign = _worst_for_failed(scores, higher_is_better)
     places = np.random.default_rng(seed).integers(0, len(x), (BOOTSTRAP_RESAMPLES, len(x)))
     best = np.sort(x[places], axis=1) @ _draw_shares(len(x)).T
@@ -451,14 +429,10 @@ def _worst_for_failed(scores: ArrayLike, higher_is_better: bool) -> tuple[np.nda
 
 def _draw_shares(count: int) -> np.ndarray:
     """C(i − 1, k − 1) / C(T, k) for k (rows) and i (columns) from 1 to T, by logarithms."""
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
-
-    def log_choose(n: np.ndarray, k: np.ndarray) -> np.ndarray:
-        return log_factorial[n] - log_factorial[k] - log_factorial[n - k]
-
-    k, i = np.meshgrid(np.arange(1, count + 1), np.arange(1, count + 1), indexing="ij")
-    log_ways = log_choose(np.maximum(i, k) - 1, k - 1)
-    log_all = log_choose(np.full_like(k, count), k)
+    i = np.arange(1, count + 1)
+    k = i[:, None]
+    log_ways = gammaln(np.maximum(i, k)) - gammaln(k) - gammaln(np.maximum(i - k, 0) + 1)
+    log_all = gammaln(count + 1) - gammaln(k + 1) - gammaln(count - k + 1)
     return np.where(i >= k, np.exp(log_ways - log_all), 0.0)
 
 

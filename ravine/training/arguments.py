@@ -1,7 +1,5 @@
 """The arguments of training beside the recipe's own settings, checked before any work."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

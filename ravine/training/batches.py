@@ -4,8 +4,6 @@ Orders are drawn from (seed, "order", epoch): the batch of any step can be made 
 those before it. Letters: P networks, N examples, B examples in a batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol

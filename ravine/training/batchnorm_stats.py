@@ -6,8 +6,6 @@ the mean and the variance of every unit are computed anew: one pass over the tra
 batch counting by its size. Letters: P networks, B examples in a batch.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace

@@ -3,8 +3,6 @@
 Randomness needs no place in it: every stream is made anew from (seed, purpose, step).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
@@ -66,10 +64,6 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
     meter = Meter(len(ids))
     meter.sums, meter.counts = groups.get("meter", {}), plain["counts"]
     names = ("optimizer", "average", "schedule", "best", "losses", "lowest")
-    series = {
-        name: [(step, values) for step, values in points]
-        for name, points in plain["series"].items()
-    }
     events = [e | {"kind": current_code(e["kind"])} for e in plain["events"]]
     return Cohort(
         job=job,
@@ -82,7 +76,7 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
         state=TrainingState(
             **{name: groups.get(name, {}) for name in names}, loss_count=plain["loss_count"]
         ),
-        log=TrainingLog(meter, series, events),
+        log=TrainingLog(meter, plain["series"], events),
         ended=EndedNetworks(groups["ended"], plain["outcomes"], plain["effects"]),
     )
 

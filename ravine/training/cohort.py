@@ -4,8 +4,6 @@ Everything that changes is a tensor with a row for each network, so that network
 of it can be written to a checkpoint and read back. Letters: P networks now, N at first, W weights.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

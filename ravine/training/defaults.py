@@ -3,19 +3,21 @@
 The measurements behind the defaults are in NOTEBOOK.md.
 """
 
-from __future__ import annotations
-
 import math
+from collections.abc import Sequence
+
+import torch
 
 from ravine import data, losses
 from ravine.augment import check_augmentation
 from ravine.data import RowGroups, TableLike, Task
 from ravine.errors import RecipeError
-from ravine.losses import ByTask
+from ravine.layout import Layout
+from ravine.losses import BinaryCrossEntropy, ByTask, SoftmaxCrossEntropy
 from ravine.networks.batched import BatchedNetwork
-from ravine.protocols import LoadsWeights, Plan, SearchOptimizer
+from ravine.part import Number
+from ravine.protocols import LoadsWeights, Loss, Plan, SearchOptimizer, Tuning
 from ravine.recipe import Recipe
-from ravine.training.lr_multipliers import check_tuning
 
 
 def prepare(recipe: Recipe, frame: TableLike | None = None) -> tuple[Task, Recipe]:
@@ -53,7 +55,7 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
     if recipe.tuning or isinstance(recipe.network, LoadsWeights):
         built = BatchedNetwork(recipe.network, task.signature)
         built.load_weights()  # raises here, before any work, where the weights cannot be read
-        check_tuning(recipe.tuning, built.layout, training_plan(recipe, task))
+        _check_tuning(recipe.tuning, built.layout, training_plan(recipe, task))
     if recipe.batch != "all" and batch_size(recipe, task) > task.train.count:
         what = f"batch is {recipe.batch}"
         why = f"there are only {task.train.count} training examples"
@@ -64,13 +66,25 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
 def _with_loss(recipe: Recipe, task: Task) -> Recipe:
     loss = ByTask() if recipe.loss is None else recipe.loss
     if isinstance(loss, ByTask):
-        return recipe.vary("loss", loss.loss_for(task.kind))
+        return recipe.vary("loss", _usual_loss(task.kind, loss.label_smoothing))
     if task.kind not in loss.tasks:
         names = ", ".join(c.__name__ for c in losses.ALL if task.kind in c.tasks)
         what = f"loss is {type(recipe.loss).__name__}"
         why = f"the task is {task.kind}, for which there are {names}"
         raise RecipeError(what, why=why, do="leave loss out, or set data.task")
     return recipe
+
+
+def _usual_loss(kind: str, smoothing: Number) -> Loss:
+    """Cross entropy with label smoothing, or ½ (y − f)² for numbers.
+
+    >>> _usual_loss("classes", 0.1)
+    SoftmaxCrossEntropy(label_smoothing=0.1)
+    """
+    if kind == "regression":
+        return losses.SquaredError()
+    cross_entropy = SoftmaxCrossEntropy if kind == "classes" else BinaryCrossEntropy
+    return cross_entropy(label_smoothing=smoothing)
 
 
 def _with_batch_and_epochs(recipe: Recipe, task: Task) -> Recipe:
@@ -96,6 +110,14 @@ def _check_class_weights(task: Task) -> None:
         what = "class_weights is 'balanced'"
         do = 'set class_weights = "none", or leave data.memory out'
         raise RecipeError(what, why="the training rows are read in pieces, unweighted", do=do)
+
+
+def _check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
+    """Raise `RecipeError` where patterns match nothing, or no weight would ever train."""
+    train_last = [part.lr(layout, plan.steps - 1, plan) != 0 for part in parts]
+    if parts and not bool(torch.cat(train_last).all(0).any()):
+        what = "tuning freezes every weight to the end"
+        raise RecipeError(what, why="nothing would learn", do="leave a layer free, such as output")
 
 
 # What follows from a resolved recipe and its task

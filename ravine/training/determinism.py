@@ -6,8 +6,6 @@ MKL must not choose a kernel by where a matrix happens to stand in memory, which
 variable MKL_CBWR tells it, if set before its first use.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """From recipes to jobs: networks that can train as one batch are grouped and cut into jobs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ A check costs a few milliseconds, and a run has at most `len(INTERIM_SHARES)` of
 evaluations it has.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

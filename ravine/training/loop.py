@@ -3,8 +3,6 @@
 Letters: P networks now in the cohort, B examples, W weights, C outputs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

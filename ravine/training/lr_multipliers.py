@@ -3,15 +3,12 @@
 Letters: P networks, W weights of one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ravine.effects import Meter
-from ravine.errors import RecipeError
 from ravine.layout import Layout, Row, Rows
 from ravine.protocols import Plan, Tuning
 
@@ -70,12 +67,3 @@ def _lr_product(parts: Sequence[Tuning], layout: Layout, step: int, plan: Plan) 
     for part in parts:
         row = row * part.lr(layout, step, plan).double()
     return row
-
-
-def check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
-    """Raise `RecipeError` where patterns match nothing, or no weight would ever train."""
-    if not parts:
-        return
-    if not bool((_lr_product(parts, layout, plan.steps - 1, plan) != 0).any()):
-        what = "tuning freezes every weight to the end"
-        raise RecipeError(what, why="nothing would learn", do="leave a layer free, such as output")

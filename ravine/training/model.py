@@ -4,8 +4,6 @@
 Letters: M members, N examples, C outputs.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Progress of a job and control over it: reports, checkpoints at intervals, a requested stop."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Puts each recipe's run together: members, model, score, effects of techniques, record."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import math
 import os

@@ -1,7 +1,5 @@
 """The noun `Run`: what training gives back."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +7,8 @@ import pandas as pd
 
 from ravine.data import Encoder, ExamplesLike, read_table
 from ravine.errors import RunError
+from ravine.recipe import Recipe
+from ravine.recipe_files import recipe_from
 from ravine.record import Record, Score
 from ravine.training.model import Model
 
@@ -24,6 +24,13 @@ class Run:
     @property
     def score(self) -> Score | None:
         return self.record.score
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was trained, with everything that the data decided."""
+        if self.model is not None:
+            return self.model.recipe
+        return recipe_from({"base": "plain", **self.record.recipe})
 
     def predict(self, frame: ExamplesLike) -> pd.DataFrame:
         """Predictions for new rows: the target, and for classes the probability of each.

@@ -9,8 +9,6 @@ encoder.json              how a table becomes numbers, or the size of images
 weights.safetensors       the members' weights, a row for each: [members, ...] by name
 """
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ They are kept among what is left of a cohort's networks (`ended`), so they are i
 whichever networks leave the batch. Letters: N networks of the job, K snapshots, S steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -4,8 +4,6 @@
 Letters: P networks now in the cohort, N examples.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

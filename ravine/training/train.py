@@ -3,8 +3,6 @@
 From `train` to the network: `train`, `train_jobs`, `train_cohort` (loop.py), the network.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Proof that a recipe resumes: kill it at random, go on, compare with a run never stopped."""
 
-from __future__ import annotations
-
 import json
 import random
 import subprocess

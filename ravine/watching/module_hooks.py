@@ -45,9 +45,7 @@ class ModuleHooks:
         self.nodes, self.states = ModuleNodes(), RecurrentStateMonitor()
 
     def register(self, *, fast_path: bool) -> None:
-        """Hook all modules, for one step; those with a fast path only if `fast_path`, and while
-        they train.
-        """
+        """Hook all modules, for one step; those with a fast path only if asked, in training."""
         if self.history.model.compiled or (self.handles and not fast_path):
             return
         fast = (m for m in self.model.modules() if isinstance(m, FAST_PATH_MODULES))
@@ -151,9 +149,7 @@ class InactiveUnitMonitor:
             self.at_first.setdefault(name, int(units.sum()))
 
     def summary(self) -> dict[str, InactiveUnits]:
-        """By layer: the units that were inactive in all of the last batches, once there are enough
-        of these.
-        """
+        """By layer: units inactive in all of the last batches, once these are enough."""
         found = {}
         for name, recent in self.recent.items():
             inactive, rows = recent[-1][1], 0

@@ -17,11 +17,7 @@ from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optim
 from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
 from ravine.watching.forward_hooks import ForwardHooks
 from ravine.watching.inspection import FIRST_STEPS
-from ravine.watching.learning_rates import (
-    READING_INTERVAL,
-    LearningRateMonitor,
-    SchedulerMonitor,
-)
+from ravine.watching.learning_rates import READING_INTERVAL, LearningRateMonitor, SchedulerMonitor
 from ravine.watching.loss_reader import LossReader
 
 MAX_SNAPSHOTS = 64  # beside the first
@@ -114,9 +110,7 @@ class StepHooks:
         )
 
     def remember_shared(self, optimizer: Optimizer) -> None:
-        """After the step of one optimizer: the weights that others share with it are as it left
-        them.
-        """
+        """After the step of one optimizer: note the weights that others share with it."""
         others = (m.overwrites for m in self.monitors if m.optimizer is not optimizer)
         for overwrites in others:
             if overwrites.versions and overwrites.shares_weights(optimizer):
@@ -241,9 +235,7 @@ class DuplicateRowMonitor:
 
 
 def fused_scaling(optimizer: Optimizer | None) -> tuple[bool, float]:
-    """Whether a gradient scaler makes a fused step do nothing, and by what the step divides the
-    gradients.
-    """
+    """Whether a gradient scaler cancels a fused step, and by what the step divides gradients."""
     found_inf = getattr(optimizer, "found_inf", None)
     scale = getattr(optimizer, "grad_scale", None)
     is_skipped = found_inf is not None and float(found_inf) > 0

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ravine.data import SPLITS, ByTime, Data, Encoding, Given, Grouped, Random, Stratified, load
+from ravine.data import ALL_SPLITS, ByTime, Data, Encoding, Given, Grouped, Random, Stratified, load
 from ravine.data.encoder import Encoder
 from ravine.data.splits import SPLIT_NAMES, hash_places
 from ravine.data.task_type import TaskType
@@ -34,7 +34,7 @@ def drawn(split, seed=0, said=None):
     return split.rows(FRAME, ASKED, seed, [] if said is None else said)
 
 
-@pytest.mark.parametrize("cls", SPLITS)
+@pytest.mark.parametrize("cls", ALL_SPLITS)
 def test_every_split_uses_each_row_once_and_is_the_same_for_the_same_seed(cls):
     one, other = drawn(EXAMPLES[cls]), drawn(EXAMPLES[cls])
     rows = np.concatenate([getattr(one, name) for name in SPLIT_NAMES])
@@ -43,7 +43,7 @@ def test_every_split_uses_each_row_once_and_is_the_same_for_the_same_seed(cls):
     assert all(len(getattr(one, n)) > 0 for n in SPLIT_NAMES)
 
 
-@pytest.mark.parametrize("cls", SPLITS)
+@pytest.mark.parametrize("cls", ALL_SPLITS)
 def test_every_split_can_be_written_in_a_recipe(cls):
     assert from_plain(cls, to_plain(EXAMPLES[cls]), {}) == EXAMPLES[cls]
 

@@ -8,9 +8,9 @@ from torch import nn
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.tensor_stats import (
     count_duplicate_rows,
+    has_default_initialization,
     hidden_parameters,
     inactive_units,
-    looks_default_initialized,
 )
 
 
@@ -109,10 +109,10 @@ def test_a_trained_layer_does_not_look_default_initialized():
         nn.LSTM(8, 16),
     ):
         weights = [p for p in layer.parameters() if p.dim() > 1]
-        assert all(looks_default_initialized(p, layer) for p in weights)
-        assert not any(looks_default_initialized(p * 1.5, layer) for p in weights)
+        assert all(has_default_initialization(p, layer) for p in weights)
+        assert not any(has_default_initialization(p * 1.5, layer) for p in weights)
     layer = nn.Linear(20, 30)
-    assert not looks_default_initialized(nn.init.kaiming_normal_(layer.weight), layer)
+    assert not has_default_initialization(nn.init.kaiming_normal_(layer.weight), layer)
 
 
 def test_registered_lists_hide_nothing():

@@ -26,7 +26,7 @@ from ravine.diagnosis.explain import (
     rules_naming,
 )
 from ravine.diagnosis.explanation import PAGE_SECTIONS, parse_explanation
-from ravine.diagnosis.registry import ALL_CHECKS, ALL_RULES, FAMILIES, SYMPTOM_CODES
+from ravine.diagnosis.registry import ALL_CHECKS, ALL_RULES, RULES_BY_FAMILY, SYMPTOM_CODES
 from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError
 from ravine.old_names import RETIRED_CODES
@@ -275,12 +275,12 @@ def test_the_page_fits_a_terminal_and_says_all(rule):
 
 
 def test_the_list_has_the_codes_of_each_family_once_and_a_cause_those_that_may_name_it():
-    text = list_rules(FAMILIES)
+    text = list_rules(RULES_BY_FAMILY)
     assert max(map(len, text.splitlines())) <= 80
     assert re.findall(r"^  (RVN-\S+)", text, re.M) == [
-        rule.code for rules in FAMILIES.values() for rule in rules
+        rule.code for rules in RULES_BY_FAMILY.values() for rule in rules
     ]
-    assert all(len({r.code for r in rules}) == len(rules) for rules in FAMILIES.values())
+    assert all(len({r.code for r in rules}) == len(rules) for rules in RULES_BY_FAMILY.values())
     named = rules_naming("learning-rate-high", ALL_RULES)
     assert {"RVN-N01", "RVN-S03"} <= {rule.code for rule in named}
     assert re.findall(r"^  (RVN-\S+)", cause_page("learning-rate-high", ALL_RULES), re.M) == [

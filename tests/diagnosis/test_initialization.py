@@ -16,11 +16,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ravine.diagnosis.initialization.loss_probe import ProbedLoss, probe_pairing
-from ravine.diagnosis.initialization.probe import PROBES, profile_start
+from ravine.diagnosis.initialization.probe import START_PROBES, profile_start
 from ravine.diagnosis.initialization.profile import (
     ActivationStats,
     BaselineLosses,
-    BatchNorms,
     BatchNormStats,
     ClassWeights,
     FirstLoss,
@@ -334,8 +333,7 @@ def test_a_layer_that_reads_backwards_too_is_found(both):
 
     wave = torch.randn(40, 11, 2)
     start = profile_start(Next(), F.mse_loss, wave[:, :-1], wave[:, 1:])
-    assert start.causality.next_targets
-    leak = start.causality.leak
+    leak = start.causality.difference
     assert (leak.where if both else leak) == ("cell" if both else None)
 
 
@@ -566,8 +564,8 @@ def test_between_the_call_and_the_model_stand_at_most_three_functions():
 
 def test_every_probe_has_its_field_in_the_profile():
     fields = {field.name for field in dataclasses.fields(StartProfile)}
-    assert set(PROBES) == fields - {"measured", "broke", "examples"}
-    assert {rule.needs for rule in ALL} <= set(PROBES) | {"outputs"}
+    assert set(START_PROBES) == fields - {"measured", "broke", "examples"}
+    assert {rule.needs for rule in ALL} <= set(START_PROBES) | {"outputs"}
 
 
 # What does the loss ask for?
@@ -1038,7 +1036,7 @@ def test_odd_and_healthy(program):
 
 def started(**known):
     """A profile of which all was measured."""
-    return StartProfile(measured=dict.fromkeys((*PROBES, "outputs"), True), **known)
+    return StartProfile(measured=dict.fromkeys((*START_PROBES, "outputs"), True), **known)
 
 
 def with_form(*, unreachable=None, **known):
@@ -1095,7 +1093,7 @@ def with_activation(*, input_spread=1.0, ratio=1.0, **known):
 
 def with_norm(**known):
     figures = {"where": "0", "momentum": 0.0005, "mean_offset": 3.0}
-    return started(batch_norms=BatchNorms(layers=(BatchNormStats(**figures | known),)))
+    return started(batch_norms=(BatchNormStats(**figures | known),))
 
 
 def with_dropout(share):

@@ -20,7 +20,7 @@ from ravine.causes import CAUSES
 from ravine.data import Encoding
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.examination import remedies
-from ravine.examination.recipe_changes import SetSetting
+from ravine.examination.recipe_changes import SetSetting, apply_changes
 from ravine.examination.recipe_subject import subject_of
 from ravine.examination.remedies import Remedy, remedies_of
 from ravine.examination.subject import Facts, Observed, stay_silent
@@ -324,7 +324,7 @@ def test_every_remedy_of_a_recipe_changes_it():
             changed = subject.recipe
             for made in strength:
                 assert isinstance(made, SetSetting)
-                changed = made.apply(changed)
+                changed = apply_changes(changed, [made.change])
             assert changed != subject.recipe
     rates = next(r for r in found if r.cause == "learning-rate-high")
     assert rates.strengths[0][0].change == Change("optimizer.inner.lr", 0.01)

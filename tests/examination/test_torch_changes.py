@@ -235,7 +235,7 @@ def test_another_batch_keeps_the_passes():
 
 def test_shuffling_makes_another_order_in_every_pass():
     ordered = program(train=DataLoader(TensorDataset(X, Y), batch_size=10))
-    assert not ordered.train.shuffled
+    assert not ordered.train.is_shuffled
     shuffled = ShuffleExamples().apply(ordered)
     passes = [torch.cat([x for x, _ in shuffled.train.epoch()]) for _ in range(2)]
     assert not torch.equal(*passes) and all(
@@ -579,7 +579,7 @@ def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers
     if kind is OutputForEachClass:  # which an optimizer that holds the old last layer refuses
         given = replace(given, optimizer=sgd, train=replace(given.train, targets=y.round()))
     run = train_program(CHANGES[kind].apply(given), seed=0, steps=12)
-    assert not run.diverged
+    assert not run.has_diverged
     after = (model.state_dict(), optimizer.state_dict(), x, y, torch.get_rng_state())
     assert all(torch.equal(v, after[0][k]) for k, v in before[0].items()) and before[1] == after[1]
     assert all(torch.equal(a, b) for a, b in zip(before[2:], after[2:], strict=True))

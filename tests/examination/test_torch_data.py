@@ -51,7 +51,7 @@ def padded(batch):
 def test_a_plain_loader_is_taken_apart_and_gives_batches_of_the_same_sizes(drop, shuffle):
     loader = DataLoader(TensorDataset(X, Y), batch_size=20, shuffle=shuffle, drop_last=drop)
     data = read_loader(loader)
-    assert isinstance(data, TensorData) and data.shuffled == shuffle
+    assert isinstance(data, TensorData) and data.is_shuffled == shuffle
     batches = list(data.epoch())
     assert [len(x) for x, _ in batches] == [len(x) for x, _ in loader]
     assert len(batches) == len(data) == len(loader)
@@ -108,7 +108,7 @@ def test_any_other_loader_is_iterated_as_it_is(loader, batch, shuffled):
     state = torch.get_rng_state()
     data = read_loader(loader)
     assert isinstance(data, LoaderData)
-    assert (data.batch, len(data), data.shuffled) == (batch, len(loader), shuffled)
+    assert (data.batch, len(data), data.is_shuffled) == (batch, len(loader), shuffled)
     assert torch.equal(torch.get_rng_state(), state)
     with isolated_rng(3):
         mine = list(data.epoch())
@@ -127,7 +127,7 @@ def test_batches_of_a_sampler_of_its_own_are_not_said_to_come_in_one_order():
             return iter([batches[i] for i in torch.randperm(len(batches))])
 
     loader = DataLoader(Pairs(), batch_sampler=Mixed(SequentialSampler(X), 15, False))
-    assert LoaderData(loader).shuffled
+    assert LoaderData(loader).is_shuffled
 
 
 def test_a_loader_s_own_generator_gives_the_same_order_by_the_same_seed_and_is_set_back():

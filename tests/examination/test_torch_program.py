@@ -178,9 +178,9 @@ def test_a_run_until_a_step_ends_at_the_first_evaluation_from_there_on():
 def test_a_run_that_diverges_stops_and_is_marked():
     read = program(network(1), loss=F.mse_loss, train=(X, X[:, :1]), lr=1e6, epochs=20)
     run = train_program(read, seed=0)
-    assert run.diverged and len(run.losses) < read.steps / 4
+    assert run.has_diverged and len(run.losses) < read.steps / 4
     assert [math.isfinite(v) for v in run.losses[-4:]] == [True, False, False, False]
-    assert not train_program(program(), seed=0).diverged
+    assert not train_program(program(), seed=0).has_diverged
 
 
 def test_a_loss_that_refuses_what_is_not_finite_is_a_run_that_diverges():
@@ -192,7 +192,7 @@ def test_a_loss_that_refuses_what_is_not_finite_is_a_run_that_diverges():
         return nn.BCELoss()(out.squeeze(1), y.float())
 
     run = train_program(program(model, loss=loss, lr=1e38), seed=0, steps=20)
-    assert run.diverged and len(run.losses) < 20 and math.isnan(run.losses[-1])
+    assert run.has_diverged and len(run.losses) < 20 and math.isnan(run.losses[-1])
 
 
 def test_losses_that_are_not_finite_are_evaluated_once():

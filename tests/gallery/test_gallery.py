@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import ravine_gallery as gallery
 from ravine.cli import run_command
 from ravine.errors import InputError
-from ravine.reporting.plot_style import COLORS, figure, svg
+from ravine.reporting.plot_style import SERIES_COLORS, figure, svg
 from ravine_gallery import run_all
 from ravine_gallery.experiment import Experiment, ExperimentOutcome
 
@@ -120,7 +120,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 # Folder and page
 
 
-def picture(color=COLORS[0]):
+def picture(color=SERIES_COLORS[0]):
     drawn = figure(3.0, 2.0)
     drawn.subplots().plot([0, 1], [1, 0], color=color)
     return drawn
@@ -203,7 +203,7 @@ def test_a_picture_is_well_formed_and_always_the_same_bytes(two, tmp_path):
     assert first == (tmp_path / "two" / "fine.svg").read_text("utf-8")
     root = ElementTree.fromstring(first)
     assert root.tag.endswith("svg") and "viewBox" in root.attrib and "width" not in root.attrib
-    assert svg(picture()) != svg(picture(COLORS[1]))
+    assert svg(picture()) != svg(picture(SERIES_COLORS[1]))
 
 
 @pytest.mark.parametrize("kind", ["file", "full"])

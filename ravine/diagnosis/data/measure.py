@@ -80,11 +80,14 @@ def profile_data(
     if len(inputs) != len(targets) or not len(inputs):
         counts = f"{len(inputs)} inputs and {len(targets)} targets"
         raise ValueError(f"{counts}; give one target for each input")
-    if validation is not None and not len(validation[0]):
-        validation = None
+    held_out = None
+    if validation is not None and len(validation[0]):
+        held_out = to_array(validation[0]), to_array(validation[1])
     x, y = to_array(inputs), to_array(targets)
     layout, kind = find_layout(x), find_task_kind(x, y, outputs)
-    at = _name_columns(names, x.shape[1:], layout)
+    # names of columns by place, as far as they are known
+    named = layout == "table" and x.shape[1:] == (len(names),)
+    at = dict(enumerate(names)) if named else {}
     sample = evenly_spaced_rows(len(x), MAX_SAMPLE)
     found = DataProfile(
         rows=len(x),
@@ -93,6 +96,7 @@ def profile_data(
         kind=kind,
         not_finite=(*_find_not_finite(x, at), *_find_not_finite(y, {}, of="target")),
         classes=_profile_classes(y, kind, outputs),
+        duplicates=_find_duplicates(x, y, held_out),
     )
     if layout != "tokens":
         found = replace(found, inputs=measure_numbers(x[sample], at, by_channel=x.ndim > 2))
@@ -105,13 +109,10 @@ def profile_data(
         found = replace(found, leaking_columns=leaking)
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=_measure_order(y, kind, batch, seed))
-    held_out = None
-    if validation is not None:
-        held_out = to_array(validation[0]), to_array(validation[1])
+    if held_out is not None:
         classes = replace(found.classes, validation=count_classes(held_out[1], kind))
         beside = _profile_validation(found, x[sample], y, *held_out, at)
         found = replace(found, classes=classes, validation=beside)
-    found = replace(found, duplicates=_find_duplicates(x, y, held_out))
     return _add_baseline(found, inputs, targets, validation, seed)
 
 
@@ -122,9 +123,7 @@ def _add_baseline(
     validation: tuple[Tensor, Tensor] | None,
     seed: int,
 ) -> DataProfile:
-    """Add what quick learners reach on the examples. If that is nothing, add what they reach with
-    the targets of other rows, or on the validation examples alone.
-    """
+    """Add what quick learners reach: if nothing, also with shifted targets, or in validation."""
     kind = "tokens" if found.kind == "next" else found.kind
     best = fit_baseline(inputs, targets, kind, seed=seed)
     found = replace(found, baseline=best)
@@ -165,11 +164,6 @@ def find_task_kind(x: Array, y: Array, outputs: tuple[int, ...] = ()) -> str:
     if not two or y.ndim != 2:
         return otherwise
     return "classes" if (y.sum(1) == 1).all() else "labels"
-
-
-def _name_columns(names: Sequence[str], shape: tuple[int, ...], layout: str) -> Mapping[int, str]:
-    """Names of columns by place, as far as they are known."""
-    return dict(enumerate(names)) if layout == "table" and shape == (len(names),) else {}
 
 
 def _column_name(at: Mapping[int, str], place: int, of: str = "column") -> str:
@@ -235,9 +229,7 @@ def _largest_eigenvalue(part: Array) -> float:
 
 
 def count_classes(y: Array, kind: str) -> dict[int, int]:
-    """Examples by class, of labels by label; one-hot targets are counted as classes. Targets to be
-    ignored are not.
-    """
+    """Examples by class, also of one-hot targets, or by label; ignored targets do not count."""
     if kind == "labels" or (kind == "classes" and y.ndim == 2 and y.shape[1] > 1):
         return dict(enumerate(int(count) for count in (y > 0.5).sum(0)))
     if kind not in ("classes", "binary", "tokens", "next"):
@@ -247,9 +239,7 @@ def count_classes(y: Array, kind: str) -> dict[int, int]:
 
 
 def _profile_classes(y: Array, kind: str, outputs: tuple[int, ...]) -> ClassCounts:
-    """Examples by class, and how many targets have no output where outputs are as many as classes
-    may be.
-    """
+    """Examples by class, and how many targets have no output of their own."""
     found = ClassCounts(train=count_classes(y, kind), outputs=outputs)
     if kind not in ("classes", "tokens", "next") or y.dtype.kind not in "iu" or not outputs:
         return found
@@ -280,9 +270,10 @@ def _find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None)
         natural=natural,
         contradicted=sum(first[row] != answer for row, answer in zip(rows, answers, strict=True)),
     )
-    if validation is None or validation[0].shape[1:] != x.shape[1:]:
-        return found
-    if validation[0].dtype != x.dtype:
+    if validation is None or (validation[0].shape[1:], validation[0].dtype) != (
+        x.shape[1:],
+        x.dtype,
+    ):
         return found
     some = evenly_spaced_rows(len(validation[0]), most)
     new_rows, new_answers = (row_bytes(each[some]) for each in validation)
@@ -307,9 +298,7 @@ def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float
 
 
 def _measure_order(y: Array, kind: str, batch: int, seed: int) -> ExampleOrder | None:
-    """How alike the targets of a batch are when examples come as they stand; None for targets by
-    place or label.
-    """
+    """How alike targets of a batch are in the given order; None for targets by place or label."""
     answers = _single_answers(y, kind)
     batch = max(2, batch)
     if answers is None or len(y) < 20:
@@ -355,9 +344,7 @@ def _profile_validation(
 
 
 def _measure_shift(x: Array, new: Array, at: Mapping[int, str]) -> ValidationShift | None:
-    """Columns of validation inputs beside those of training; None with under 20 rows or other
-    columns.
-    """
+    """Validation inputs beside those of training; None with under 20 rows or other columns."""
     if x.shape[1:] != new.shape[1:] or len(new) < 20 or len(x) < 20 or x.dtype.kind not in "fiub":
         return None
     new = new[evenly_spaced_rows(len(new), MAX_SAMPLE)]
@@ -435,9 +422,7 @@ def _find_leaking_columns(
 
 
 def _score_columns_of_number(x: Array, y: Array) -> Array:
-    """R2 of a straight line through each column, of values or of ranks; 0 where it leaves more than
-    a thousandth.
-    """
+    """R2 of a line through each column, by values or ranks; 0 where it leaves `OPEN_VARIANCE`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         straight, monotone = _correlate(x, y), _correlate(rankdata(x, axis=0), rankdata(y))
     best = np.maximum(np.nan_to_num(straight) ** 2, np.nan_to_num(monotone) ** 2)
@@ -469,9 +454,7 @@ def _score_columns_of_classes(x: Array, y: Array) -> Array:
 def _find_shifted_targets(
     inputs: Tensor, targets: Tensor, kind: str, given: BaselineResult, seed: int
 ) -> ShiftedTargets | None:
-    """The pairing with other rows' targets that is surest, if it is beyond doubt; asked where the
-    given one is not.
-    """
+    """The surest pairing with the targets of other rows, if it is beyond doubt."""
     best: ShiftedTargets | None = None
     for by in ROW_SHIFTS:
         if by:

@@ -128,9 +128,7 @@ class ExampleOrder:
 
 @dataclass(frozen=True)
 class ShiftedTargets:
-    """A pairing of inputs with the targets of other rows that is informative where the given one is
-    not.
-    """
+    """Targets of other rows that are informative where the given ones are not."""
 
     rows: int  # 0: the targets stand in the opposite order
     signal: float

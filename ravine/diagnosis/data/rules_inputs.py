@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 MIN_EXAMPLES = 10  # with fewer, equal ones mean nothing
@@ -17,48 +17,42 @@ MIN_CONTRADICTED = 3  # copies of an input with other targets
 CONTRADICTED_FRACTION = 0.05  # of the examples
 
 
-@rule("RVN-D01", severity="error", cause="data-degenerate", needs="inputs", explains=("RVN-N01",))
+@rule("RVN-D01", "error", "data-degenerate", needs="inputs", explains=("RVN-N01",))
 def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
     for broken in data.not_finite:
         # one of several numbers: a mask in the loss may leave them out
         several = broken.where.startswith("target ")
         counts = f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite"
-        yield Observation(
+        yield observe(
+            Evidence("examples with NaN or infinity", broken.rows, "", 0, counts),
+            Change("data", "leave these examples out, or fill them in"),
             where=broken.where,
             severity="note" if several else "",
             confidence="medium" if several else "",
-            evidence=(Evidence("examples with NaN or infinity", broken.rows, "", 0, counts),),
-            changes=(Change("data", "leave these examples out, or fill them in"),),
         )
 
 
-@rule(
-    "RVN-D02", severity="error", cause="data-degenerate", needs="duplicates", explains=("RVN-D14",)
-)
+@rule("RVN-D02", "error", "data-degenerate", needs="duplicates", explains=("RVN-D14",))
 def equal_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is not None and copies.compared >= MIN_EXAMPLES and copies.distinct == 1:
-        yield Observation(
-            evidence=(Evidence("different inputs", 1, "", None, f"of {copies.compared}"),),
-            changes=(Change("data", "check how the inputs are read"),),
-        )
+        change = Change("data", "check how the inputs are read")
+        yield observe(Evidence("different inputs", 1, "", None, f"of {copies.compared}"), change)
 
 
-@rule("RVN-D03", severity="note", confidence="low", cause="data-degenerate", needs="columns")
+@rule("RVN-D03", "note", "data-degenerate", confidence="low", needs="columns")
 def constant_columns(data: DataProfile) -> Iterator[Observation]:
     inputs = data.inputs
     if inputs is None or data.rows < MIN_EXAMPLES:
         return
     count = len(inputs.constant_columns)
     if 0 < count < inputs.columns:
-        yield Observation(
-            where=join_names(inputs.constant_columns),
-            evidence=(Evidence("columns with one value", count, "", None, f"of {inputs.columns}"),),
-            changes=(Change("data", "without these columns"),),
-        )
+        evidence = Evidence("columns with one value", count, "", None, f"of {inputs.columns}")
+        change = Change("data", "without these columns")
+        yield observe(evidence, change, where=join_names(inputs.constant_columns))
 
 
-@rule("RVN-D05", severity="note", confidence="low", cause="input-scale", needs="numbers")
+@rule("RVN-D05", "note", "input-scale", confidence="low", needs="numbers")
 def input_scale(data: DataProfile) -> Iterator[Observation]:
     inputs = data.inputs
     if inputs is None or inputs.spreads.largest == 0:
@@ -81,10 +75,10 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
         name = "distance of a middling column from 0"
         found.append(Evidence(name, inputs.median_offset, "spreads", FAR_OFFSET))
     if found:
-        yield Observation(evidence=tuple(found), changes=(Change("input.scale", "standardize"),))
+        yield observe(*found, Change("input.scale", "standardize"))
 
 
-@rule("RVN-D08", severity="warning", confidence="medium", cause="leakage", needs="columns")
+@rule("RVN-D08", "warning", "leakage", confidence="medium", needs="columns")
 def leaking_columns(data: DataProfile) -> Iterator[Observation]:
     score = "R2" if data.kind == "number" else "accuracy"
     for column in data.leaking_columns:
@@ -95,24 +89,17 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
         name = f"{score} of all others together"
         text = f"the best constant has {column.null_score:.3g}"
         without = f"without {column.where}, if it is not known when predicting"
-        yield Observation(
+        yield observe(
+            Evidence(f"{score} of this column alone", column.score),
+            Evidence(name, column.rest_score, "", None, text),
+            Change("data", without),
             where=column.where,
             severity="" if far_behind and column.rest_informative else "note",
-            evidence=(
-                Evidence(f"{score} of this column alone", column.score),
-                Evidence(name, column.rest_score, "", None, text),
-            ),
-            changes=(Change("data", without),),
         )
 
 
 @rule(
-    "RVN-D17",
-    severity="note",
-    confidence="medium",
-    cause="data-degenerate",
-    also=("labels",),
-    needs="duplicates",
+    "RVN-D17", "note", "data-degenerate", confidence="medium", needs="duplicates", also=("labels",)
 )
 def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
@@ -121,15 +108,12 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     limit, of = IDENTICAL_FRACTION * copies.compared, f"of {copies.compared}"
     if copies.most_frequent > limit:
         name = "examples with one and the same input"
-        yield Observation(
-            evidence=(Evidence(name, copies.most_frequent, "", limit, of),),
-            changes=(Change("data", "check how the inputs are read"),),
-        )
+        change = Change("data", "check how the inputs are read")
+        yield observe(Evidence(name, copies.most_frequent, "", limit, of), change)
     elif copies.contradicted > max(MIN_CONTRADICTED, CONTRADICTED_FRACTION * copies.compared):
         name = "copies with another target than the first"
-        yield Observation(
-            cause="labels",
-            title="copies of an input have other targets",
-            evidence=(Evidence(name, copies.contradicted, "", 0, of),),
-            changes=(Change("data", "check how the targets are read"),),
+        evidence = Evidence(name, copies.contradicted, "", 0, of)
+        change = Change("data", "check how the targets are read")
+        yield observe(
+            evidence, change, cause="labels", title="copies of an input have other targets"
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ravine.diagnosis.baseline_learners import SURE_SIGNAL
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.data.rules_inputs import FAR_OFFSET, MIN_EXAMPLES
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 LARGE_TARGETS, SMALL_TARGETS = 10.0, 0.03  # their spread
@@ -18,7 +18,7 @@ SHUFFLED_MARGIN = 0.15  # by which shuffling must lower it
 SAME_TOKEN_FRACTION = 0.99  # of target tokens: the input token at their place
 
 
-@rule("RVN-D04", severity="error", cause="data-degenerate", needs="inputs", explains=("RVN-D14",))
+@rule("RVN-D04", "error", "data-degenerate", needs="inputs", explains=("RVN-D14",))
 def equal_targets(data: DataProfile) -> Iterator[Observation]:
     if data.rows < MIN_EXAMPLES:
         return
@@ -31,11 +31,10 @@ def equal_targets(data: DataProfile) -> Iterator[Observation]:
         if len(targets.constant_columns) == targets.columns:
             equal = Evidence("spread of the targets", 0.0, "", None, f"mean {targets.mean:.3g}")
     if equal is not None:
-        change = Change("data", "check how the targets are read")
-        yield Observation(evidence=(equal,), changes=(change,))
+        yield observe(equal, Change("data", "check how the targets are read"))
 
 
-@rule("RVN-D06", severity="note", confidence="low", cause="target-scale", needs="values")
+@rule("RVN-D06", "note", "target-scale", confidence="low", needs="values")
 def target_scale(data: DataProfile) -> Iterator[Observation]:
     targets = data.targets
     if targets is None or targets.spreads.largest == 0:
@@ -48,31 +47,21 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
         name = "distance of the targets from 0"
         found.append(Evidence(name, targets.largest_offset, "spreads", FAR_OFFSET))
     if found:
-        yield Observation(
-            evidence=(*found, Evidence("targets from", targets.low), Evidence("to", targets.high)),
-            changes=(Change("target.scale", "standardize"),),
-        )
+        highest = Evidence("to", targets.high)
+        change = Change("target.scale", "standardize")
+        yield observe(*found, Evidence("targets from", targets.low), highest, change)
 
 
-@rule(
-    "RVN-D09",
-    severity="warning",
-    confidence="high",
-    cause="labels",
-    also=("leakage",),
-    needs="sequences",
-)
+@rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also=("leakage",))
 def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
     if data.same_tokens >= SAME_TOKEN_FRACTION and len(data.classes.train) > 1:
         name, limit = "targets that are the token at their own place", 100 * SAME_TOKEN_FRACTION
         copying = "a network that copies is right"
-        yield Observation(
-            evidence=(Evidence(name, 100 * data.same_tokens, "%", limit, copying),),
-            changes=(Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]"),),
-        )
+        change = Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]")
+        yield observe(Evidence(name, 100 * data.same_tokens, "%", limit, copying), change)
 
 
-@rule("RVN-D12", severity="note", confidence="low", cause="imbalance", needs="inputs")
+@rule("RVN-D12", "note", "imbalance", confidence="low", needs="inputs")
 def uneven_classes(data: DataProfile) -> Iterator[Observation]:
     present = {name: count for name, count in data.classes.train.items() if count > 0}
     if len(present) < 2:
@@ -83,25 +72,19 @@ def uneven_classes(data: DataProfile) -> Iterator[Observation]:
         share, limit = count / data.rows, RARE_LABEL * data.rows
         rare = Evidence("examples with this label", count, "", limit, f"{100 * share:.2g} %")
         if share < RARE_LABEL:
-            yield Observation(
-                where=f"label {rarest}",
-                evidence=(rare,),
-                changes=(Change("loss", "pos_weight"),),
-            )
+            yield observe(rare, Change("loss", "pos_weight"), where=f"label {rarest}")
     elif evenness < UNEVEN_CLASSES:
         share = f"{100 * count / sum(present.values()):.2g} %"
         name = "evenness of the classes, (exp H - 1) / (K - 1)"
-        yield Observation(
+        yield observe(
+            Evidence(name, evenness, "", UNEVEN_CLASSES),
+            Evidence("examples of the rarest class", count, "", None, share),
+            Change("loss", "weights by class"),
             where=f"class {rarest}",
-            evidence=(
-                Evidence(name, evenness, "", UNEVEN_CLASSES),
-                Evidence("examples of the rarest class", count, "", None, share),
-            ),
-            changes=(Change("loss", "weights by class"),),
         )
 
 
-@rule("RVN-D13", severity="warning", confidence="high", cause="shuffling", needs="order")
+@rule("RVN-D13", "warning", "shuffling", confidence="high", needs="order")
 def sorted_examples(data: DataProfile) -> Iterator[Observation]:
     order = data.order
     if order is None:
@@ -116,37 +99,26 @@ def sorted_examples(data: DataProfile) -> Iterator[Observation]:
     if found:
         shuffled = f"{100 * max(order.shuffled_purity, 0):.0f} % when shuffled"
         limit = 100 * ONE_CLASS_FRACTION
-        yield Observation(
+        yield observe(
+            Evidence(name, 100 * order.purity, "%", limit, shuffled),
+            Change("shuffle", True),
             severity="note" if data.kind == "number" and not order.is_sorted else "",
-            evidence=(Evidence(name, 100 * order.purity, "%", limit, shuffled),),
-            changes=(Change("shuffle", True),),
         )
 
 
-@rule("RVN-D14", severity="note", confidence="medium", cause="labels", needs="baseline")
+@rule("RVN-D14", "note", "labels", confidence="medium", needs="baseline")
 def no_information(data: DataProfile) -> Iterator[Observation]:
     known = data.baseline
     if known is not None and known.informative is False and data.shifted_targets is None:
         name, unit = "association of predictions and targets", "standard errors"
         tried = f"the surest of {join_names(known.losses, 5)}, {known.examples} examples"
         constant = f"the best constant has {known.null_score:.3g}"
-        yield Observation(
-            evidence=(
-                Evidence(name, known.signal, unit, SURE_SIGNAL, tried),
-                Evidence("best score", known.score, "", None, constant),
-            ),
-            changes=(Change("data", "check whether inputs and targets are paired"),),
-        )
+        best_score = Evidence("best score", known.score, "", None, constant)
+        change = Change("data", "check whether inputs and targets are paired")
+        yield observe(Evidence(name, known.signal, unit, SURE_SIGNAL, tried), best_score, change)
 
 
-@rule(
-    "RVN-D15",
-    severity="error",
-    confidence="high",
-    cause="labels",
-    needs="baseline",
-    explains=("RVN-D14",),
-)
+@rule("RVN-D15", "error", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))
 def shifted_targets(data: DataProfile) -> Iterator[Observation]:
     shifted = data.shifted_targets
     if shifted is not None:
@@ -155,17 +127,13 @@ def shifted_targets(data: DataProfile) -> Iterator[Observation]:
         sure = f"{shifted.signal:.0f} standard errors beyond chance"
         constant = f"the best constant scores {shifted.null_score:.3g}"
         name, unit = "as they are paired", "standard errors"
-        yield Observation(
-            title=f"targets belong to other rows: {how}",
-            evidence=(
-                Evidence(f"score with the targets {how}", shifted.score, "", None, sure),
-                Evidence(name, shifted.given_signal, unit, SURE_SIGNAL, constant),
-            ),
-            changes=(Change("data", "one order for inputs and targets"),),
-        )
+        given = Evidence(f"score with the targets {how}", shifted.score, "", None, sure)
+        paired = Evidence(name, shifted.given_signal, unit, SURE_SIGNAL, constant)
+        change = Change("data", "one order for inputs and targets")
+        yield observe(given, paired, change, title=f"targets belong to other rows: {how}")
 
 
-@rule("RVN-D16", severity="error", cause="labels", needs="labels")
+@rule("RVN-D16", "error", "labels", needs="labels")
 def missing_outputs(data: DataProfile) -> Iterator[Observation]:
     beyond, below = data.classes.beyond_outputs, data.classes.below_zero
     if beyond:
@@ -175,12 +143,10 @@ def missing_outputs(data: DataProfile) -> Iterator[Observation]:
         if lowest == 1:
             text, change = f"{text}, not from 0", Change("data", "labels less 1")
         name = "targets without an output of their own"
-        yield Observation(changes=(change,), evidence=(Evidence(name, beyond, "", 0, text),))
+        yield observe(Evidence(name, beyond, "", 0, text), change)
     elif below:
         text = "right only if the loss leaves them out"
-        yield Observation(
-            severity="note",
-            confidence="medium",
-            evidence=(Evidence("targets below 0", below, "", 0, text),),
-            changes=(Change("data", "labels from 0"),),
+        evidence = Evidence("targets below 0", below, "", 0, text)
+        yield observe(
+            evidence, Change("data", "labels from 0"), severity="note", confidence="medium"
         )

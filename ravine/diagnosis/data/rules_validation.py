@@ -9,7 +9,7 @@ from ravine.diagnosis.baseline_learners import SURE_SIGNAL
 from ravine.diagnosis.data.measure import BEYOND_DOUBT
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.data.rules_inputs import MIN_EXAMPLES
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 LEAKED_FRACTION = 0.05  # of the validation examples
@@ -29,7 +29,7 @@ OUTSIDE_FRACTION = 0.5  # of validation targets: outside the range of training t
 OUTSIDE_NOTE_FRACTION = 0.1
 
 
-@rule("RVN-D07", severity="warning", confidence="exact", cause="leakage", needs="validation")
+@rule("RVN-D07", "warning", "leakage", confidence="exact", needs="validation")
 def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is None or copies.overlap < MIN_LEAKED:
@@ -40,21 +40,20 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     share = copies.overlap / copies.validation_compared
     name = "validation examples that are training examples, too"
     text = f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about {chance:.0f}"
-    yield Observation(
-        where="validation",
-        severity="" if share >= LEAKED_FRACTION else "note",
-        evidence=(Evidence(name, copies.overlap, "", chance, text),),
-        changes=(Change("data", "take copies out before splitting"),),
+    evidence = Evidence(name, copies.overlap, "", chance, text)
+    change = Change("data", "take copies out before splitting")
+    yield observe(
+        evidence, change, where="validation", severity="" if share >= LEAKED_FRACTION else "note"
     )
 
 
 @rule(
     "RVN-D10",
-    severity="warning",
+    "warning",
+    "input-scale",
     confidence="high",
-    cause="input-scale",
-    also=("split", "normalization"),
     needs="validation",
+    also=("split", "normalization"),
 )
 def validation_shift(data: DataProfile) -> Iterator[Observation]:
     shift = data.validation.shift if data.validation else None
@@ -73,39 +72,30 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         name, of = "distance of a column's median from that in training", "median of all columns"
         limit = MEDIAN_STRETCH if ratio > 1 else 1 / MEDIAN_STRETCH
         change = Change("data", "mean and spread of the training examples, for both")
-        yield Observation(
+        yield observe(
+            Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of),
+            Evidence("spread over that in training", ratio, "", limit, of),
+            change,
             where="validation",
             severity="" if several else "note",
             confidence="" if several else "medium",
             suspects=("split", "normalization"),
-            evidence=(
-                Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of),
-                Evidence("spread over that in training", ratio, "", limit, of),
-            ),
-            changes=(change,),
         )
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         name = "distance of its median from that in training"
         change = Change("data", "a random split, unless new data will differ like this")
-        yield Observation(
+        yield observe(
+            Evidence(name, shift.largest_shift, "spreads", COLUMN_SHIFT),
+            change,
             where="validation",
             severity="note",
             confidence="medium",
             cause="split",
             title=f"{shift.largest_shift_name} is distributed otherwise in validation",
-            evidence=(Evidence(name, shift.largest_shift, "spreads", COLUMN_SHIFT),),
-            changes=(change,),
         )
 
 
-@rule(
-    "RVN-D11",
-    severity="warning",
-    confidence="high",
-    cause="split",
-    also=("target-scale",),
-    needs="validation",
-)
+@rule("RVN-D11", "warning", "split", confidence="high", needs="validation", also=("target-scale",))
 def unseen_targets(data: DataProfile) -> Iterator[Observation]:
     if data.kind in ("classes", "binary", "tokens", "next"):
         yield from _unseen_classes(data.classes.train, data.classes.validation)
@@ -118,20 +108,18 @@ def unseen_targets(data: DataProfile) -> Iterator[Observation]:
     ranges = f"training {train.low:.3g} to {train.high:.3g}"
     if new is not None:
         ranges += f", validation {new.low:.3g} to {new.high:.3g}"
-    yield Observation(
+    yield observe(
+        Evidence(name, 100 * outside, "%", 100 * OUTSIDE_FRACTION, ranges),
+        Change("data", "a random split, and one scale for both"),
         where="validation",
         title="validation targets lie where training has none",
         severity="" if outside >= OUTSIDE_FRACTION else "note",
         suspects=("target-scale",),
-        evidence=(Evidence(name, 100 * outside, "%", 100 * OUTSIDE_FRACTION, ranges),),
-        changes=(Change("data", "a random split, and one scale for both"),),
     )
 
 
 def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterator[Observation]:
-    """Classes of validation targets [class: count] that training lacks; or a single class where
-    several are expected.
-    """
+    """Classes [class: count] that training lacks; or one class alone where several are expected."""
     total, rows = sum(new.values()), sum(train.values())
     if not total or not rows:
         return
@@ -142,30 +130,20 @@ def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterato
     if count:
         name = "validation targets of classes that training lacks"
         which = f"of {total}: class {join_names(map(str, unseen))}"
-        yield Observation(
+        yield observe(
+            Evidence(name, count, "", 0, which),
+            change,
             where="validation",
             severity="" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note",
-            evidence=(Evidence(name, count, "", 0, which),),
-            changes=(change,),
         )
     elif sum(n >= MIN_EXAMPLES for n in expected) > 1 and sum(n > 0 for n in new.values()) == 1:
-        several = f"training has {len(train)}"
-        yield Observation(
-            where="validation",
-            title="validation examples are all of one class",
-            evidence=(Evidence("classes in validation", 1, "", None, several),),
-            changes=(change,),
+        evidence = Evidence("classes in validation", 1, "", None, f"training has {len(train)}")
+        yield observe(
+            evidence, change, where="validation", title="validation examples are all of one class"
         )
 
 
-@rule(
-    "RVN-D18",
-    severity="warning",
-    confidence="high",
-    cause="labels",
-    needs="baseline",
-    explains=("RVN-D14",),
-)
+@rule("RVN-D18", "warning", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))
 def uninformative_training(data: DataProfile) -> Iterator[Observation]:
     known = data.baseline
     other = data.validation.baseline if data.validation else None
@@ -177,10 +155,6 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
         sure = f"{other.signal:.0f} standard errors beyond chance"
         constant = f"the best constant has {other.null_score:.3g}"
         own, unit = "association of predictions and targets in training", "standard errors"
-        yield Observation(
-            evidence=(
-                Evidence(name, other.score, "", None, f"{sure}; {constant}"),
-                Evidence(own, known.signal, unit, SURE_SIGNAL),
-            ),
-            changes=(Change("data", "check whether training inputs and targets are paired"),),
-        )
+        own_score = Evidence(name, other.score, "", None, f"{sure}; {constant}")
+        change = Change("data", "check whether training inputs and targets are paired")
+        yield observe(own_score, Evidence(own, known.signal, unit, SURE_SIGNAL), change)

@@ -47,9 +47,7 @@ class SourceLayer:
 
 @dataclass(frozen=True, eq=False)  # tensors have no single answer to ==
 class FunctionCall:
-    """One call of a torch function. `where` is the innermost module, `source` the layer that its
-    inputs come from.
-    """
+    """A call of a torch function in the innermost module `where`, on outputs of layer `source`."""
 
     name: str
     where: str
@@ -203,9 +201,7 @@ class _CallRecorder(TorchFunctionMode):
                 self.sources[id(tensor)] = source
 
     def copy_unseen(self, nested: Any) -> tuple[Tensor, ...]:
-        """Detached copies of tensors, which later steps may overwrite; the copying is not
-        recorded.
-        """
+        """Detached copies, as later steps may overwrite tensors; they are not recorded."""
         self.paused = True
         copies = tuple(t.detach().clone() for t in nested_tensors(nested))
         self.paused = False
@@ -326,9 +322,7 @@ def first_unequal_call(
 
 
 def values_by_unit(tensor: Tensor, source: SourceLayer) -> Tensor | None:
-    """The values of each unit [units, rest] of a layer's output; None where its units cannot be
-    found any more.
-    """
+    """Values [units, rest] of a layer's output; None where its units cannot be found any more."""
     for dim in (source.dim, -1, 1):
         if 1 < tensor.dim() > dim >= -tensor.dim() and tensor.shape[dim] == source.units:
             return tensor.detach().movedim(dim, 0).flatten(1)

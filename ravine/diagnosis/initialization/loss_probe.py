@@ -102,9 +102,7 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
 
 
 def _jitter_outputs(probed: ProbedLoss) -> Tensor:
-    """The outputs with a little noise, so that no two examples have the same, still of their
-    kind.
-    """
+    """The outputs with a little noise, all different and still of their kind."""
     out = probed.outputs.detach()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(out.shape, generator=generator).to(out)
@@ -118,9 +116,7 @@ def _jitter_outputs(probed: ProbedLoss) -> Tensor:
 
 
 def _change_targets(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Targets with one element changed to one that another example has at some place: its row, and
-    all targets.
-    """
+    """Rows, and all targets with one element of the row changed to that of another example."""
     n, flat = len(targets), targets.reshape(len(targets), -1)
     generator = torch.Generator().manual_seed(1)
     width = flat.shape[1]
@@ -137,9 +133,7 @@ def _change_targets(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _affected_examples(base: Tensor, gradient: Tensor, row: int) -> Tensor:
-    """At which examples [N] the gradient changed by more than the factor that is common to all
-    others.
-    """
+    """Where [N] the gradient changed by more than the factor that is common to all others."""
     one, other = base.reshape(len(base), -1), gradient.reshape(len(base), -1)
     lengths = one.norm(dim=1)
     rest = [i for i in range(len(one)) if i != row and float(lengths[i]) > 0]
@@ -176,9 +170,7 @@ def _broadcasts(probed: ProbedLoss) -> bool:
 
 
 def _is_additive(probed: ProbedLoss, outputs: Tensor, power: float) -> bool:
-    """Whether changes of two targets, and of two outputs, change a power of the loss by the sum of
-    what each does.
-    """
+    """Whether two changed targets, or outputs, change a power of the loss by the sum of both."""
     n, targets = len(outputs), probed.targets
 
     def loss_of(rows: tuple[int, ...], places: tuple[int, ...]) -> float:
@@ -203,9 +195,7 @@ def _is_additive(probed: ProbedLoss, outputs: Tensor, power: float) -> bool:
 
 
 def _indicate_answers(probed: ProbedLoss, kind: str, *, wrong: bool) -> Tensor | None:
-    """Whether yes (1) or no (0) is the right answer, in the shape of the outputs; or the answers
-    that are `wrong`.
-    """
+    """The right answers, or `wrong` ones: 1 for yes, 0 for no, in the shape of the outputs."""
     out, y, axis = probed.outputs, probed.targets, probed.class_axis
     if kind in ("classes", "tokens"):
         classes = out.shape[axis]
@@ -220,9 +210,7 @@ def _indicate_answers(probed: ProbedLoss, kind: str, *, wrong: bool) -> Tensor |
 
 
 def _encode_answers(yes: Tensor, form: str, axis: int, *, labels: bool) -> Tensor:
-    """Sure answers as logits, log-probabilities or probabilities; of `labels` each number by
-    itself.
-    """
+    """Sure answers as logits or (log-)probabilities; of `labels` each number by itself."""
     logits = SURE_LOGIT * (2 * yes - 1) if labels else SURE_LOGIT * yes
     if form == "logits":
         return logits
@@ -312,9 +300,7 @@ def _probe_numbers(probed: ProbedLoss) -> LossForm | None:
 
 
 def measure_reduction(probed: ProbedLoss) -> float | None:
-    """The loss of the batch taken twice over that of the batch: 1 for a mean, 2 for a sum. None for
-    a loss near 0.
-    """
+    """The loss of the batch taken twice over its loss: 1 mean, 2 sum; None for a loss near 0."""
     out, y = probed.outputs, probed.targets
     once, twice = probed.value(out), probed.value(torch.cat([out, out]), torch.cat([y, y]))
     return twice / once if math.isfinite(once * twice) and abs(once) > 1e-12 else None

@@ -25,7 +25,6 @@ from ravine.diagnosis.initialization.forward_trace import (
 from ravine.diagnosis.initialization.probed_program import ProbedProgram, copy_model, is_finite
 from ravine.diagnosis.initialization.profile import (
     ActivationStats,
-    BatchNorms,
     BatchNormStats,
     FirstLoss,
     LayerStats,
@@ -76,9 +75,7 @@ def _spread_over_examples(x: Tensor) -> float:
 
 
 def probe_network(program: ProbedProgram) -> NetworkProfile | None:
-    """Signal and gradient by layer, activations, and other settings, in training mode without
-    dropout.
-    """
+    """Signal and gradient by layer, and activations, in training mode without dropout."""
     model, trace = program.training_model, program.training_trace
     if not trace.output.requires_grad or not is_finite(trace.output):
         return None
@@ -178,7 +175,7 @@ def _measure_flow(layers: Sequence[LayerStats]) -> SignalFlow | None:
     return best
 
 
-def probe_batch_norms(program: ProbedProgram) -> BatchNorms | None:
+def probe_batch_norms(program: ProbedProgram) -> tuple[BatchNormStats, ...] | None:
     """The running statistics after thirty batches beside the statistics of all examples."""
     model = copy_model(program.model, training=True)
     norms = {
@@ -196,9 +193,7 @@ def probe_batch_norms(program: ProbedProgram) -> BatchNorms | None:
             trace_forward(model, program.inputs[rows], seed=program.seed)
     # the inputs of a normalization in training mode do not depend on its running statistics
     inputs = {call.where: call.inputs[0] for call in program.training_trace.modules if call.inputs}
-    return BatchNorms(
-        layers=tuple(_measure_norm(name, norm, inputs.get(name)) for name, norm in norms.items())
-    )
+    return tuple(_measure_norm(name, norm, inputs.get(name)) for name, norm in norms.items())
 
 
 def _measure_norm(

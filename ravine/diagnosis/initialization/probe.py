@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from ravine.diagnosis.constant_baseline import find_best_constant
 from ravine.diagnosis.initialization.forward_trace import (
     ForwardTrace,
-    FunctionCall,
     ModuleCall,
     equal_at,
     first_unequal_call,
@@ -56,16 +55,14 @@ from ravine.diagnosis.initialization.probed_program import (
 )
 from ravine.diagnosis.initialization.profile import (
     BaselineLosses,
-    Causality,
     ClassWeights,
     ConstantOutput,
-    ExampleMixing,
     FirstDifference,
     GradientFlow,
     InputDependence,
     LossForm,
     LossProfile,
-    Repeatability,
+    PassComparison,
     StartProfile,
     TargetPairing,
     TargetProfile,
@@ -76,7 +73,7 @@ from ravine.diagnosis.output_kinds import (
     find_probabilities,
     find_target_kind,
 )
-from ravine.diagnosis.training_loop.tensor_stats import looks_default_initialized
+from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 from ravine.rng import isolated_rng
 
 GRADIENT_STEPS = 4  # small steps after which what did not move does not move
@@ -112,18 +109,16 @@ def profile_start(
             program = prepare_program(model, loss, inputs, targets, seed)
         except Exception as error:  # the model's own code may raise anything
             return StartProfile(measured={"outputs": False}, broke={"outputs": _describe(error)})
-        measured: dict[str, bool | None] = {"outputs": True}
+        results: dict[str, Any] = {}
         broke: dict[str, str] = {}
-        found: dict[str, Any] = {}
-        for name, probe in PROBES.items():
+        for name, probe in START_PROBES.items():
             try:
-                result = probe(program)
+                results[name] = probe(program)
             except Exception as error:
-                measured[name], broke[name] = False, _describe(error)
-                continue
-            measured[name] = None if result is None else True
-            if result is not None:
-                found[name] = result
+                broke[name] = _describe(error)
+    found = {name: result for name, result in results.items() if result is not None}
+    measured = dict.fromkeys(results) | dict.fromkeys(("outputs", *found), True)
+    measured |= dict.fromkeys(broke, False)
     return StartProfile(measured=measured, broke=broke, examples=len(program.inputs), **found)
 
 
@@ -134,56 +129,56 @@ def _describe(error: Exception) -> str:
 # Do examples keep apart?
 
 
-def probe_mixing(program: ProbedProgram) -> ExampleMixing | None:
+def probe_mixing(program: ProbedProgram) -> PassComparison | None:
     """Change some examples of a batch: does the output for another one change?
 
     None where outputs are random, have a row for each pair of examples, or where there are no other
     examples.
     """
     rows, n = program.few, len(program.few)
-    base, one = program.inputs[rows], program.few_trace
+    base, output = program.inputs[rows], program.few_trace.output
     others = program.inputs[(rows + len(program.inputs) // 2) % len(program.inputs)]
     generator = torch.Generator().manual_seed(program.seed)
     half = torch.randperm(n, generator=generator)[: n // 2].tolist()
     for some in (half, [i for i in range(n) if i not in half]):
         changed = base.clone()
         changed[some] = others[some]
-        if bool((changed == base).all()) or n in one.output.shape[1:]:
+        if bool((changed == base).all()) or n in output.shape[1:]:
             return None
-        if _differ(one.output, program.repeated_trace.output):
+        if _differ(output, program.repeated_trace.output):
             again = trace_forward(program.model, base, seed=program.seed)
-            if _differ(one.output, again.output):
+            if _differ(output, again.output):
                 return None  # random whatever the seed
-        same = partial(equal_at, places=[i for i in range(n) if i not in some], size=n)
         other = trace_forward(program.model, changed, seed=program.seed, copy_modules=True)
-        equal = same(one.output, other.output)
-        if equal is None:
-            return None
-        if not equal:
-            return ExampleMixing(difference=_locate_difference(program, one, other, same))
-    return ExampleMixing()
+        rest = [i for i in range(n) if i not in some]
+        found = _compare_passes(program, other, partial(equal_at, places=rest, size=n))
+        if found is None or found.difference is not None:
+            return found
+    return PassComparison()
 
 
 def _differ(one: Tensor, other: Tensor) -> bool:
     return bool(unequal_elements(one, other).any())
 
 
-def _locate_difference(
-    program: ProbedProgram,
-    one: ForwardTrace,
-    other: ForwardTrace,
-    equal: Callable[[Tensor, Tensor], bool | None],
-) -> FirstDifference:
-    """Where two passes first differ that should be equal."""
+def _compare_passes(
+    program: ProbedProgram, other: ForwardTrace, equal: Callable[[Tensor, Tensor], bool | None]
+) -> PassComparison | None:
+    """Where the pass of the small batch and another differ; None if they cannot be compared."""
+    one = program.few_trace
+    same = equal(one.output, other.output)
+    if same is None or same:
+        return None if same is None else PassComparison()
     spread = float(program.outputs.detach().double().std()) or 1.0
     module = first_unequal_call(one.modules, other.modules, equal)
     function = first_unequal_call(one.functions, other.functions, equal)
-    return FirstDifference(
+    difference = FirstDifference(
         where=module.where if module else "",
         module_class=module.module_class if module else "",
         function=function.name if function else "",
         change=float((one.output - other.output).detach().abs().max()) / spread,
     )
+    return PassComparison(difference=difference)
 
 
 def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
@@ -195,10 +190,8 @@ def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
     return probe_pairing(_probed_loss(program, order[spread_rows(len(order), len(program.few))]))
 
 
-def probe_causality(program: ProbedProgram) -> Causality | None:
-    """Where targets are the inputs one later: change later inputs; does an earlier output
-    change?
-    """
+def probe_causality(program: ProbedProgram) -> PassComparison | None:
+    """Where targets are the next inputs: do later inputs change an earlier output?"""
     x, y = program.inputs, program.targets
     if not _are_next_inputs(x, y) or x.shape[1] < 3:
         return None
@@ -209,22 +202,16 @@ def probe_causality(program: ProbedProgram) -> Causality | None:
         changed[:, cut:] = others[:, cut:]
         if bool((changed == base).all()):
             changed[:, cut:] = base[:, cut:].roll(1, 0)
-        one = program.few_trace
         other = trace_forward(program.model, changed, seed=program.seed, copy_modules=True)
         before = partial(equal_at, places=range(cut), size=places)
-        equal = before(one.output, other.output)
-        if equal is None:
-            return None
-        if not equal:
-            leak = _locate_difference(program, one, other, before)
-            return Causality(next_targets=True, leak=leak)
-    return Causality(next_targets=True)
+        found = _compare_passes(program, other, before)
+        if found is None or found.difference is not None:
+            return found
+    return PassComparison()
 
 
 def _are_next_inputs(x: Tensor, y: Tensor) -> bool:
-    """Whether targets [N, T, ...] are the inputs [N, T, ...] one place later, and not those of the
-    same place.
-    """
+    """Whether targets [N, T] are the inputs one place later, and not those of the same place."""
     if x.dim() == 3 and y.dim() == 2 and not y.is_floating_point():
         if not bool(((x == 0) | (x == 1)).all() & (x.sum(-1) == 1).all()):
             return False
@@ -245,25 +232,20 @@ def _are_next_inputs(x: Tensor, y: Tensor) -> bool:
 # Is the output the same every time?
 
 
-def probe_repeat(program: ProbedProgram) -> Repeatability:
+def probe_repeat(program: ProbedProgram) -> PassComparison | None:
     """Compare two forward passes in evaluation mode with different random numbers."""
-    one, other = program.few_trace, program.repeated_trace
-    if not _differ(one.output, other.output):
-        return Repeatability()
 
     def equal(a: Tensor, b: Tensor) -> bool:
         return a.shape == b.shape and not _differ(a, b)
 
-    return Repeatability(difference=_locate_difference(program, one, other, equal))
+    return _compare_passes(program, program.repeated_trace, equal)
 
 
 # Does the gradient arrive?
 
 
 def probe_gradients(program: ProbedProgram) -> GradientFlow:
-    """Does the loss have a graph, does it reach the parameters, and which that act does it not
-    reach?
-    """
+    """Does the loss have a graph, and which parameters that act does its gradient not reach?"""
     if not learning_parameters(program.model):
         return GradientFlow(missing="frozen")
     if not program.outputs.requires_grad:
@@ -286,9 +268,7 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
 
 
 def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:
-    """The first module with parameters that learn, none of whose calls made a tensor with a
-    graph.
-    """
+    """The first module that learns, none of whose calls made a tensor with a graph."""
     has_graph = {call.where: False for call in trace.functions}
     for call in trace.functions:
         has_graph[call.where] |= call.output.requires_grad
@@ -300,12 +280,10 @@ def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:
 
 
 def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:
-    """A copy of the model with other numbers in a parameter; None unless the parameter is as torch
-    initializes it.
-    """
+    """A copy with other numbers in a parameter; None unless that is as torch initializes it."""
     model = copy_model(model, training=False)
     weight = model.get_parameter(name)
-    if not looks_default_initialized(weight, model.get_submodule(name.rpartition(".")[0])):
+    if not has_default_initialization(weight, _owner(model, name)):
         return None
     with torch.no_grad():
         ramp = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device, dtype=weight.dtype)
@@ -314,9 +292,7 @@ def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:
 
 
 def probe_dependence(program: ProbedProgram) -> InputDependence | None:
-    """Make a few small steps: which weights never get a gradient, which units stay copies, and do
-    outputs depend on the input?
-    """
+    """Make a few small steps: what stays, what stays a copy, do outputs depend on the input?"""
     if len(program.inputs) < 2 or not is_finite(program.outputs):
         return None
     model = copy_model(program.model, training=False)
@@ -351,7 +327,8 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
         name
         for name, weight in before.items()
         if name in moved
-        and not _is_table(model, name)
+        # the rows of an embedding are independent of each other
+        and not isinstance(_owner(model, name), nn.Embedding | nn.EmbeddingBag)
         and _stay_copies(weight, parameters[name].detach())
     )
     found = InputDependence(stuck_weights=stuck, copied_weights=copied)
@@ -370,24 +347,18 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
 
 
 def _make_step_(weight: nn.Parameter, gradient: Tensor) -> None:
-    """Move a weight against its gradient by a hundredth of a usual weight, root mean square. Writes
-    into `weight`.
-    """
+    """Move `weight` by a hundredth of a usual weight (root mean square) against its gradient."""
     usual = weight[0].numel() ** -0.5 if weight.dim() > 1 else 1.0
     with torch.no_grad():
         weight.sub_((STEP_SIZE * usual / root_mean_square(gradient)) * gradient)
 
 
-def _is_table(model: nn.Module, parameter: str) -> bool:
-    """Whether a parameter is that of an embedding, whose rows are independent of each other."""
-    owner = model.get_submodule(parameter.rpartition(".")[0])
-    return isinstance(owner, nn.Embedding | nn.EmbeddingBag)
+def _owner(model: nn.Module, parameter: str) -> nn.Module:
+    return model.get_submodule(parameter.rpartition(".")[0])
 
 
 def _stay_copies(before: Tensor, after: Tensor) -> bool:
-    """Whether at least half of the rows of a matrix started as copies of another and moved as they
-    did.
-    """
+    """Whether half of a matrix's rows started as copies of another and moved as they did."""
     if before.dim() < 2 or len(before) < 2:
         return False
     first, last = (w.flatten(1)[:MAX_COMPARED_ROWS].double() for w in (before, after))
@@ -407,17 +378,15 @@ def _explain_constant(program: ProbedProgram) -> ConstantOutput:
     rectified = (call for call in trace.functions if call.name in RECTIFIER_FUNCTIONS)
     dead = [call for call in rectified if bool((call.output <= 0).all())]
     layers = (call.source.where if call.source is not None else call.where for call in dead)
+    dim = last.dim if last is not None and "softmax" in last.name else None
+    softmax_of_one = last is not None and dim is not None and last.output.shape[dim] == 1
     return ConstantOutput(
         after_steps=False,
         dead_layers=tuple(dict.fromkeys(layers)),
-        softmax_of_one=last is not None and "softmax" in last.name and _units(last) == 1,
+        softmax_of_one=softmax_of_one,
         dead_output=len(dead) == 1 and last is dead[0],
         constant_from=next((call.where for call in trace.modules if _loses_input(call)), ""),
     )
-
-
-def _units(softmax: FunctionCall) -> int | None:
-    return None if softmax.dim is None else softmax.output.shape[softmax.dim]
 
 
 def _loses_input(call: ModuleCall) -> bool:
@@ -479,9 +448,7 @@ def _probed_loss(program: ProbedProgram, rows: Tensor | None = None) -> ProbedLo
 
 
 def _find_output_kind(program: ProbedProgram) -> tuple[str, int]:
-    """What the outputs are, by their values or by the activation that made them, and the dimension
-    of the classes.
-    """
+    """What the outputs are, by values or last activation, and the dimension of the classes."""
     out, last = program.outputs.detach(), program.trace.output_call
     dim = last.dim if last is not None and last.dim is not None else -1
     for axis in (a for a in (dim, -1, 1) if -out.dim() <= a < out.dim()):
@@ -505,7 +472,9 @@ def _answer_shares(output: Tensor, kind: str, takes: str, gives: str) -> tuple[f
     return tuple((flat.sigmoid() if kind == "labels" else flat.softmax(0)).tolist())
 
 
-PROBES: Mapping[str, Callable[[ProbedProgram], object | None]] = {  # by the field of the profile
+START_PROBES: Mapping[
+    str, Callable[[ProbedProgram], object | None]
+] = {  # by the field of the profile
     "mixing": probe_mixing,
     "pairing": probe_loss_pairing,
     "causality": probe_causality,

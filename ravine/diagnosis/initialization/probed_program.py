@@ -67,9 +67,7 @@ class ProbedProgram:
 
     @cached_property
     def first_gradients(self) -> dict[str, Tensor | None] | None:
-        """The gradient of the loss of all examples by parameter; None where the loss has no
-        graph.
-        """
+        """The gradient of the loss of all examples, by parameter; None without a graph."""
         loss = self.loss(self.outputs, self.targets)
         return parameter_gradients(loss, learning_parameters(self.model))
 
@@ -117,9 +115,7 @@ def spread_rows(total: int, count: int) -> Tensor:
 
 
 def _small_batch(inputs: Tensor, targets: Tensor, outputs: Tensor) -> Tensor:
-    """The rows [n] of a few examples: as many as no other dimension is long, so that the dimension
-    of the examples is unambiguous.
-    """
+    """The rows [n] of a few examples: a number of them that no other dimension has."""
     others = {*inputs.shape[1:], *targets.shape[1:], *outputs.shape[1:]}
     size = next((s for s in SMALL_BATCHES if s not in others), SMALL_BATCHES[0])
     return spread_rows(len(inputs), min(size, len(inputs)))
@@ -141,9 +137,7 @@ def learning_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def parameter_gradients(
     loss: Tensor, parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor | None] | None:
-    """The gradient at each parameter, None where the loss does not reach it; no dict where the loss
-    has no graph.
-    """
+    """The gradient by parameter, None if not reached; no dict where the loss has no graph."""
     if not loss.requires_grad:
         return None
     grads = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True)

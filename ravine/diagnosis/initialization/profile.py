@@ -23,8 +23,8 @@ class FirstDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExampleMixing:
-    """Whether the output for one example depends on the other examples of the batch."""
+class PassComparison:
+    """Two forward passes with outputs that should be equal, and where they first differ."""
 
     difference: FirstDifference | None = None
 
@@ -37,21 +37,6 @@ class TargetPairing:
     missed_fraction: float = 0.0  # of the changed targets: no effect on their own example's output
     output_shape: tuple[int, ...] = ()
     target_shape: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Causality:
-    """Whether outputs of a sequence depend on inputs that come later."""
-
-    next_targets: bool = False  # the targets are the inputs, one place later
-    leak: FirstDifference | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Repeatability:
-    """Whether two forward passes in evaluation mode give the same outputs."""
-
-    difference: FirstDifference | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +68,7 @@ class ConstantOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class InputDependence:
-    """What a few small gradient steps show: weights that stay, units that stay copies, and outputs
-    that do not depend on the input.
-    """
+    """What a few small gradient steps show of weights, units and outputs."""
 
     stuck_weights: tuple[str, ...] = ()  # matrices of zeros with a gradient of exactly 0
     copied_weights: tuple[str, ...] = ()  # matrices whose rows start and stay equal
@@ -230,13 +213,6 @@ class BatchNormStats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchNorms:
-    """All batch normalizations of a model."""
-
-    layers: tuple[BatchNormStats, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class StartProfile:
     """A model, its loss and some examples before the first step: a field for each probe.
 
@@ -247,19 +223,18 @@ class StartProfile:
     measured: Mapping[str, bool | None] = field(default_factory=dict)
     broke: Mapping[str, str] = field(default_factory=dict)
     examples: int = 0
-    mixing: ExampleMixing = field(default_factory=ExampleMixing)
+    mixing: PassComparison = PassComparison()  # other examples of the batch are changed
     pairing: TargetPairing = field(default_factory=TargetPairing)
-    causality: Causality = field(default_factory=Causality)
-    repeat: Repeatability = field(default_factory=Repeatability)
+    # later inputs are changed, where the targets are the inputs one place later
+    causality: PassComparison = PassComparison()
+    repeat: PassComparison = PassComparison()  # in evaluation mode, with other random numbers
     gradients: GradientFlow = field(default_factory=GradientFlow)
     dependence: InputDependence = field(default_factory=InputDependence)
     loss: LossProfile = field(default_factory=LossProfile)
     first_loss: FirstLoss = field(default_factory=FirstLoss)
     network: NetworkProfile = field(default_factory=NetworkProfile)
-    batch_norms: BatchNorms = field(default_factory=BatchNorms)
+    batch_norms: tuple[BatchNormStats, ...] = ()
 
     def has(self, need: str) -> bool | None:
-        """Whether a probe ran: "outputs" (the model itself), or the name of a field; None where it
-        does not apply.
-        """
+        """Whether a probe ran ("outputs": the model itself); None where it does not apply."""
         return self.measured.get(need, False)

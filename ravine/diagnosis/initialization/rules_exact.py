@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from ravine.diagnosis.initialization.profile import ConstantOutput, SignalFlow, StartProfile
 from ravine.diagnosis.initialization.rules_network import LOST_SIGNAL
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 
 @rule(
     "RVN-I01",
-    severity="error",
-    cause="shape-pairing",
-    also=("normalization", "train-eval-mode"),
+    "error",
+    "shape-pairing",
     needs="mixing",
+    also=("normalization", "train-eval-mode"),
     explains=("RVN-H07",),
 )
 def mixed_examples(start: StartProfile) -> Iterator[Observation]:
@@ -27,66 +28,47 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
     if found.function and found.function != found.module_class:
         first += f", by {found.function}"
     name = "change of an output when only other examples change"
-    evidence = (Evidence(name, found.change, "of the outputs' spread", 0, first),)
+    mixed = Evidence(name, found.change, "of the outputs' spread", 0, first)
+    change = Change("model", "keep the batch in its dimension (batch_first, dim)")
+    about: dict[str, Any] = {}
     if found.module_class.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")):
-        yield Observation(
-            where=found.where,
-            cause="normalization",
-            severity="note",
-            evidence=evidence,
-            suspects=("train-eval-mode",),
-            changes=(Change("model", "running statistics"),),
-        )
-    else:
-        change = Change("model", "keep the batch in its dimension (batch_first, dim)")
-        yield Observation(where=found.where, evidence=evidence, changes=(change,))
+        change = Change("model", "running statistics")
+        about = dict(cause="normalization", severity="note", suspects=("train-eval-mode",))
+    yield observe(mixed, change, where=found.where, **about)
 
 
-@rule(
-    "RVN-I02",
-    severity="error",
-    cause="shape-pairing",
-    also=("labels",),
-    needs="pairing",
-    explains=("RVN-H06",),
-)
+@rule("RVN-I02", "error", "shape-pairing", needs="pairing", also=("labels",), explains=("RVN-H06",))
 def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
     found = start.pairing
     shapes = f"outputs {list(found.output_shape)}, targets {list(found.target_shape)}"
     if found.compares_all:
         name = "change of the loss when the targets are permuted"
-        yield Observation(
-            title="the loss compares every output with every target",
-            evidence=(Evidence(name, 0.0, "", None, shapes),),
-            changes=(Change("loss", "give output and target one shape"),),
-        )
+        evidence = Evidence(name, 0.0, "", None, shapes)
+        change = Change("loss", "give output and target one shape")
+        yield observe(evidence, change, title="the loss compares every output with every target")
     elif found.missed_fraction:
         name = "of changed targets affect another example's output, not their own"
         change = Change("loss", "outputs and targets in one order: reshape, do not transpose")
-        yield Observation(
-            suspects=("labels",),
-            evidence=(Evidence(name, 100 * found.missed_fraction, "%", 0, shapes),),
-            changes=(change,),
-        )
+        evidence = Evidence(name, 100 * found.missed_fraction, "%", 0, shapes)
+        yield observe(evidence, change, suspects=("labels",))
 
 
-@rule("RVN-I03", severity="error", cause="causality", needs="causality")
+@rule("RVN-I03", "error", "causality", needs="causality")
 def future_leak(start: StartProfile) -> Iterator[Observation]:
-    leak = start.causality.leak
+    leak = start.causality.difference
     if leak is not None:
         name = "change of an output when only later inputs change"
         first = f"first in {leak.module_class or 'the model'}; the target is the next input"
-        yield Observation(
-            where=leak.where,
-            evidence=(Evidence(name, leak.change, "of the outputs' spread", 0, first),),
-            changes=(Change("model", "mask what comes later, before the softmax over the keys"),),
-        )
+        evidence = Evidence(name, leak.change, "of the outputs' spread", 0, first)
+        change = Change("model", "mask what comes later, before the softmax over the keys")
+        yield observe(evidence, change, where=leak.where)
 
 
 @rule(
     "RVN-I04",
-    severity="error",
-    cause="initialization",
+    "error",
+    "initialization",
+    needs="dependence",
     also=(
         "output-activation",
         "dead-units",
@@ -95,7 +77,6 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
         "hidden-activation",
         "input-scale",
     ),
-    needs="dependence",
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
     picture="zero-init",
 )
@@ -113,74 +94,56 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
     """What makes all outputs equal."""
     if found.softmax_of_one:
         units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for every input")
-        return Observation(
-            where=found.constant_from,
-            cause="output-activation",
-            evidence=(units,),
-            changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
-        )
+        change = Change("output", "sigmoid for one unit, or a unit for each class")
+        return observe(units, change, where=found.constant_from, cause="output-activation")
     if found.zero_weights:
         name = "weight matrices of zeros without a gradient"
-        return Observation(
-            where=module_of(found.zero_weights[0]),
-            evidence=(Evidence(name, len(found.zero_weights), "", 0),),
-            changes=(Change("init", "random weights"),),
-        )
+        evidence = Evidence(name, len(found.zero_weights), "", 0)
+        change = Change("init", "random weights")
+        return observe(evidence, change, where=module_of(found.zero_weights[0]))
     if found.dead_layers:
         name, count = "layers whose units no example activates", len(found.dead_layers)
-        dead = (Evidence(name, count, "", 0, join_names(found.dead_layers)),)
+        dead = Evidence(name, count, "", 0, join_names(found.dead_layers))
         if found.dead_output:
-            return Observation(
+            return observe(
+                dead,
+                Change("output", "without the rectifier"),
                 where=found.constant_from,
                 cause="output-activation",
                 suspects=("dead-units",),
-                evidence=dead,
-                changes=(Change("output", "without the rectifier"),),
             )
-        return Observation(
+        return observe(
+            dead,
+            Change("init", "biases of 0"),
+            Change("activation", "leaky_relu"),
             where=found.dead_layers[0],
             cause="dead-units",
             suspects=("initialization", "input-scale"),
-            evidence=dead,
-            changes=(Change("init", "biases of 0"), Change("activation", "leaky_relu")),
         )
     if found.no_gradient:
-        return Observation(
-            where=found.constant_from,
-            cause="detached-graph",
-            changes=(Change("model", "use the input, and do not detach it"),),
-        )
+        change = Change("model", "use the input, and do not detach it")
+        return observe(change, where=found.constant_from, cause="detached-graph")
     if flow is not None and flow.signal < LOST_SIGNAL:
         name = "spread of the last hidden layer's output over the first's"
-        return Observation(
+        return observe(
+            Evidence(name, flow.signal, "", LOST_SIGNAL),
+            Change("init", "He, Glorot or LeCun"),
             where=flow.where,
             cause="vanishing",
             suspects=("initialization", "hidden-activation"),
-            evidence=(Evidence(name, flow.signal, "", LOST_SIGNAL),),
-            changes=(Change("init", "He, Glorot or LeCun"),),
         )
-    return Observation(
-        where=found.constant_from,
-        suspects=("vanishing", "hidden-activation"),
-        changes=(Change("init", "weights that fit the width"),),
-    )
+    change = Change("init", "weights that fit the width")
+    return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))
 
 
-@rule(
-    "RVN-I05",
-    severity="error",
-    cause="detached-graph",
-    also=("frozen-parameters", "loss"),
-    needs="gradients",
-)
+@rule("RVN-I05", "error", "detached-graph", needs="gradients", also=("frozen-parameters", "loss"))
 def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     found = start.gradients
     if found.missing == "frozen":
-        yield Observation(
-            title="no parameter requires a gradient",
-            cause="frozen-parameters",
-            evidence=(Evidence("parameters that learn", 0, "", 1),),
-            changes=(Change("model", "requires_grad_(True) for what is to learn"),),
+        evidence = Evidence("parameters that learn", 0, "", 1)
+        change = Change("model", "requires_grad_(True) for what is to learn")
+        yield observe(
+            evidence, change, title="no parameter requires a gradient", cause="frozen-parameters"
         )
     elif found.missing:
         reason = {
@@ -189,29 +152,26 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
             "parameters": "no parameter is in the graph of the loss",
         }[found.missing]
         in_loss = found.missing == "loss"
-        yield Observation(
-            where=found.cut_at,
-            suspects=("loss",) if in_loss else (),
-            evidence=(Evidence("parameters with a gradient", 0, "", 1, reason),),
-            changes=(Change("loss" if in_loss else "model", "keep the graph"),),
-        )
+        evidence = Evidence("parameters with a gradient", 0, "", 1, reason)
+        change = Change("loss" if in_loss else "model", "keep the graph")
+        yield observe(evidence, change, where=found.cut_at, suspects=("loss",) if in_loss else ())
     elif found.unreached:
         name = "parameters that the outputs depend on, as initialized, without a gradient"
         unreached = Evidence(name, len(found.unreached), "", 0, join_names(found.unreached))
-        yield Observation(
+        yield observe(
+            unreached,
+            Change("model", "no detach and no no_grad behind them; or freeze them"),
             where=module_of(found.unreached[0]),
             title="layers in use get no gradient",
             severity="warning",
             suspects=("frozen-parameters",),
-            evidence=(unreached,),
-            changes=(Change("model", "no detach and no no_grad behind them; or freeze them"),),
         )
 
 
 @rule(
     "RVN-I06",
-    severity="error",
-    cause="initialization",
+    "error",
+    "initialization",
     needs="dependence",
     explains=("RVN-I04", "RVN-S03", "RVN-I15", "RVN-H04", "RVN-C03"),
     picture="zero-init",
@@ -222,17 +182,13 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
         name = "weight matrices of zeros whose gradient is exactly 0"
         which = f"{join_names(stuck)}: on all {start.examples} examples, for several steps"
         change = Change("init", "random weights, zeros in at most one of two layers in a row")
-        yield Observation(
-            where=module_of(stuck[0]),
-            evidence=(Evidence(name, len(stuck), "", 0, which),),
-            changes=(change,),
-        )
+        yield observe(Evidence(name, len(stuck), "", 0, which), change, where=module_of(stuck[0]))
 
 
 @rule(
     "RVN-I07",
-    severity="error",
-    cause="initialization",
+    "error",
+    "initialization",
     needs="dependence",
     explains=("RVN-S01", "RVN-C03"),
     picture="zero-init",
@@ -241,20 +197,11 @@ def copied_units(start: StartProfile) -> Iterator[Observation]:
     copied = start.dependence.copied_weights
     if copied:
         name = "weight matrices with rows that start equal and get equal updates"
-        yield Observation(
-            where=module_of(copied[0]),
-            evidence=(Evidence(name, len(copied), "", 0, join_names(copied)),),
-            changes=(Change("init", "random weights"),),
-        )
+        evidence = Evidence(name, len(copied), "", 0, join_names(copied))
+        yield observe(evidence, Change("init", "random weights"), where=module_of(copied[0]))
 
 
-@rule(
-    "RVN-I08",
-    severity="warning",
-    cause="train-eval-mode",
-    also=("dropout", "randomness"),
-    needs="repeat",
-)
+@rule("RVN-I08", "warning", "train-eval-mode", needs="repeat", also=("dropout", "randomness"))
 def random_evaluation(start: StartProfile) -> Iterator[Observation]:
     found = start.repeat.difference
     if found is None:
@@ -262,12 +209,12 @@ def random_evaluation(start: StartProfile) -> Iterator[Observation]:
     dropped = "dropout" in found.function
     first = f"they first differ at {found.function or found.module_class}"
     drop, draw = "F.dropout(x, p, training=self.training)", "draw random numbers in training only"
-    yield Observation(
+    yield observe(
+        Evidence("evaluations of one batch that agree", 1, "of 2", 2, first),
+        Change("model", drop if dropped else draw),
         where=found.where,
         severity="warning" if dropped else "note",
         suspects=("dropout",) if dropped else ("randomness",),
-        evidence=(Evidence("evaluations of one batch that agree", 1, "of 2", 2, first),),
-        changes=(Change("model", drop if dropped else draw),),
     )
 
 

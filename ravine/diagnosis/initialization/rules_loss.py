@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.finding import Change, Evidence
 
 UNREACHABLE_LOSS = 0.1  # of the null loss
@@ -17,10 +17,10 @@ LIGHT_WEIGHT, VERY_LIGHT_WEIGHT = 0.5, 0.1  # of a rare class, and of one that i
 
 @rule(
     "RVN-I09",
-    severity="error",
-    cause="loss",
-    also=("output-activation",),
+    "error",
+    "loss",
     needs="loss",
+    also=("output-activation",),
     explains=("RVN-H05",),
     picture="losses",
 )
@@ -29,42 +29,40 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     if form.reversed and form.right_loss is not None and form.wrong_loss is not None:
         must = "must be the lower one"
         right = Evidence("loss of right answers", form.right_loss, "", form.wrong_loss, must)
-        yield Observation(
-            evidence=(right, Evidence("loss of wrong answers", form.wrong_loss)),
-            changes=(Change("loss", "the other sign"),),
-        )
+        evidence = Evidence("loss of wrong answers", form.wrong_loss)
+        yield observe(right, evidence, Change("loss", "the other sign"))
         return
     if form.takes != "log-probabilities" or start.loss.targets.kind not in ("classes", "tokens"):
         return
     change = Change("loss", "cross_entropy on logits")
     if form.unbounded and not form.gives:
         text = "it falls in proportion to them"
-        yield Observation(
+        yield observe(
+            Evidence("lowest loss of logits that grow", -math.inf, "", 0.0, text),
+            change,
             where=form.last_at,
             title="the loss takes log-probabilities and gets any numbers",
             suspects=("output-activation",),
-            evidence=(Evidence("lowest loss of logits that grow", -math.inf, "", 0.0, text),),
-            changes=(change,),
         )
     elif form.gives == "probabilities":
         name, text = "slope of the loss in the right probability", "the same however wrong it is"
-        yield Observation(
+        yield observe(
+            Evidence(name, -1.0, "", None, text),
+            change,
             where=form.last_at,
             title="the loss takes log-probabilities and gets probabilities",
             severity="warning",
             confidence="high",
             suspects=("output-activation",),
-            evidence=(Evidence(name, -1.0, "", None, text),),
-            changes=(change,),
         )
 
 
 @rule(
     "RVN-I10",
-    severity="error",
-    cause="output-activation",
-    also=("loss", "target-scale"),
+    "error",
+    "output-activation",
     needs="loss",
+    also=("loss", "target-scale"),
     explains=("RVN-H01", "RVN-H02", "RVN-H08"),
     picture="losses",
 )
@@ -76,35 +74,24 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
         kept = (Evidence(name, 100 * left, "%", 100 * UNREACHABLE_LOSS),)
     squashed = form.gives in ("probabilities", "0 to 1")
     if form.takes == "logits" and squashed and kind in ("classes", "tokens", "labels"):
-        name = "outputs between 0 and 1 where the loss takes logits"
-        yield Observation(
-            where=form.last_at,
-            suspects=("loss",),
-            evidence=(Evidence(name, 100.0, "%", 0.0), *kept),
-            changes=(Change("output", "linear"),),
-        )
+        evidence = Evidence("outputs between 0 and 1 where the loss takes logits", 100.0, "%", 0.0)
+        change = Change("output", "linear")
+        yield observe(evidence, *kept, change, where=form.last_at, suspects=("loss",))
     elif left is not None and left > UNREACHABLE_LOSS:
         numbers = kind == "numbers"
         output = "linear" if numbers else "sigmoid, or linear and a loss with logits"
-        yield Observation(
+        yield observe(
+            *kept,
+            Change("output", output),
             where=form.last_at,
             title="the best outputs of the last activation miss the targets",
             severity="error" if left > UNREACHABLE_ERROR else "warning",
             confidence="high",
             suspects=("target-scale",) if numbers else ("loss",),
-            evidence=kept,
-            changes=(Change("output", output),),
         )
 
 
-@rule(
-    "RVN-I11",
-    severity="warning",
-    confidence="high",
-    cause="imbalance",
-    also=("loss",),
-    needs="loss",
-)
+@rule("RVN-I11", "warning", "imbalance", confidence="high", needs="loss", also=("loss",))
 def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     classes = start.loss.classes
     weights, answer, shares = classes.weights, classes.answer, classes.shares
@@ -126,40 +113,32 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     ]
     if labels and low and 2 * len(low) >= len(weights):
         i, text = low[0], f"label {low[0]}; {len(low)} of {len(weights)} labels"
-        yield Observation(
-            evidence=(
-                Evidence("weight of a 1 over that of a 0", weights[i], "", limits[i], text),
-                Evidence("share of ones", 100 * shares[i], "%"),
-                Evidence("the same of the best constant answer", 100 * answer[i], "%"),
-            ),
-            changes=(Change("loss", "pos_weight 1, or zeros over ones"),),
-        )
+        weight = Evidence("weight of a 1 over that of a 0", weights[i], "", limits[i], text)
+        ones = Evidence("share of ones", 100 * shares[i], "%")
+        constant_frequency = Evidence("the same of the best constant answer", 100 * answer[i], "%")
+        change = Change("loss", "pos_weight 1, or zeros over ones")
+        yield observe(weight, ones, constant_frequency, change)
     elif low and not labels:
         i = min(low, key=lambda c: weights[c])
         name = f"weight of an example of class {i} over one of class {top}"
-        yield Observation(
-            evidence=(
-                Evidence(name, weights[i], "", limits[i]),
-                Evidence(f"share of class {i}", 100 * shares[i], "%"),
-                Evidence("the same of the best constant answer", 100 * answer[i], "%"),
-            ),
-            changes=(Change("loss", "weights of 1, or one over the classes' shares"),),
-        )
+        weight = Evidence(name, weights[i], "", limits[i])
+        frequency = Evidence(f"share of class {i}", 100 * shares[i], "%")
+        constant_frequency = Evidence("the same of the best constant answer", 100 * answer[i], "%")
+        change = Change("loss", "weights of 1, or one over the classes' shares")
+        yield observe(weight, frequency, constant_frequency, change)
 
 
 def light_weight_limit(odds: float) -> float:
-    """The weight of a class at or below which it is too light, by how often it comes for each one
-    of the others.
-    """
+    """The weight at or below which a class is too light, by its odds to each of the others."""
     return LIGHT_WEIGHT if odds <= RARE_ODDS else VERY_LIGHT_WEIGHT if odds <= COMMON_ODDS else 0.0
 
 
 @rule(
     "RVN-I12",
-    severity="error",
-    cause="loss",
-    also=("data-degenerate", "initialization", "exploding", "input-scale", "output-activation"),
+    "error",
+    "loss",
     needs="first_loss",
+    also=("data-degenerate", "initialization", "exploding", "input-scale", "output-activation"),
     explains=("RVN-N01",),
 )
 def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
@@ -184,34 +163,28 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     first = "the outputs are finite"
     if what != "loss":
         first = f"the {what} are the first that are not finite"
-    yield Observation(
+    yield observe(
+        Evidence("first loss", start.first_loss.value, "", None, first),
+        change,
         where=start.first_loss.not_finite_at,
         title=f"the first loss is not finite, from the {what} on",
         cause=cause,
         suspects=suspects,
-        changes=(change,),
-        evidence=(Evidence("first loss", start.first_loss.value, "", None, first),),
     )
 
 
-@rule("RVN-I20", severity="note", cause="loss-reduction", needs="loss")
+@rule("RVN-I20", "note", "loss-reduction", needs="loss")
 def summed_loss(start: StartProfile) -> Iterator[Observation]:
     ratio = start.loss.form.reduction
     if ratio is not None and abs(ratio - 2) < 1e-3 and start.examples > 1:
         name = "loss of a batch repeated twice over its loss"
-        yield Observation(
-            evidence=(Evidence(name, ratio, "", 1.0, "1 for a mean"),),
-            changes=(Change("loss", "mean"),),
-        )
+        yield observe(Evidence(name, ratio, "", 1.0, "1 for a mean"), Change("loss", "mean"))
 
 
-@rule("RVN-I21", severity="note", confidence="low", cause="loss", needs="loss")
+@rule("RVN-I21", "note", "loss", confidence="low", needs="loss")
 def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
     if start.loss.targets.class_numbers:
         name = "outputs for several whole-number targets"
-        output = "cross_entropy with an output for each class, if they are classes"
-        yield Observation(
-            where=start.loss.form.last_at,
-            evidence=(Evidence(name, 1, "", None, "as if class 2 lay between 1 and 3"),),
-            changes=(Change("loss", output),),
-        )
+        evidence = Evidence(name, 1, "", None, "as if class 2 lay between 1 and 3")
+        change = Change("loss", "cross_entropy with an output for each class, if they are classes")
+        yield observe(evidence, change, where=start.loss.form.last_at)

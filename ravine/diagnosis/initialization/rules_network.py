@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.initialization.profile import LayerStats, StartProfile
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 HIGH_LOSS_RATIO = 30.0  # times the loss of the best constant answer
@@ -26,11 +26,11 @@ HIGH_DROPOUT = 0.8
 
 @rule(
     "RVN-I13",
-    severity="note",
+    "note",
+    "initialization",
     confidence="medium",
-    cause="initialization",
-    also=("input-scale", "saturation", "exploding", "target-scale", "leakage"),
     needs="first_loss",
+    also=("input-scale", "saturation", "exploding", "target-scale", "leakage"),
     explains=("RVN-I17",),
     picture="initial-loss",
     symptom=True,
@@ -42,13 +42,11 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     if first is None or base <= 0:
         return
     if first < LOW_LOSS_FRACTION * null:
-        yield Observation(
+        yield observe(
+            Evidence("first loss", first, "", LOW_LOSS_FRACTION * null),
+            Evidence("loss of the best constant answer", null),
             title="the first loss is far below that of guessing",
             cause="leakage",
-            evidence=(
-                Evidence("first loss", first, "", LOW_LOSS_FRACTION * null),
-                Evidence("loss of the best constant answer", null),
-            ),
         )
     if not first > HIGH_LOSS_RATIO * base:
         return
@@ -61,31 +59,33 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     if layer is not None:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
         weights = Evidence(name, layer.weight_rms, "", layer.expected_rms, usual)
-        yield Observation(
+        yield observe(
+            *evidence,
+            weights,
+            Change("init", "weights that fit the width"),
             where=layer.where,
             severity="warning",
             confidence="high",
             suspects=("saturation", "exploding"),
-            evidence=(*evidence, weights),
-            changes=(Change("init", "weights that fit the width"),),
         )
     else:
         spread = Evidence("spread of the inputs", start.first_loss.input_spread)
-        yield Observation(
+        yield observe(
+            *evidence,
+            spread,
+            Change("input.scale", "standardize"),
             cause="input-scale",
             suspects=("initialization", "target-scale"),
-            evidence=(*evidence, spread),
-            changes=(Change("input.scale", "standardize"),),
         )
 
 
 @rule(
     "RVN-I14",
-    severity="warning",
+    "warning",
+    "vanishing",
     confidence="high",
-    cause="vanishing",
-    also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
     needs="network",
+    also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
     explains=("RVN-I13", "RVN-I17", "RVN-C03"),
     picture="deep-tanh",
     symptom=True,
@@ -114,30 +114,26 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
         suspects += ["architecture-too-deep", *(["hidden-activation"] if down else [])]
     change = "spread of the last hidden layer's output over the first's"
     over = f"over {flow.depth} layers, before any step"
-    yield Observation(
+    yield observe(
+        Evidence(change, signal, "", limit, over),
+        Evidence("gradient at the first layer over that at the last", gradient, "", limit),
+        Change("init", "He, Glorot or LeCun"),
+        Change("normalization", "between the layers"),
         where=flow.where,
         cause=cause,
         suspects=tuple(suspects),
         severity="warning" if factor < LOST_SIGNAL else "note",
         title="" if down else "the signal grows out of bounds from layer to layer",
-        evidence=(
-            Evidence(change, signal, "", limit, over),
-            Evidence("gradient at the first layer over that at the last", gradient, "", limit),
-        ),
-        changes=(
-            Change("init", "He, Glorot or LeCun"),
-            Change("normalization", "between the layers"),
-        ),
     )
 
 
 @rule(
     "RVN-I15",
-    severity="warning",
+    "warning",
+    "dead-units",
     confidence="high",
-    cause="dead-units",
-    also=("initialization", "input-scale"),
     needs="network",
+    also=("initialization", "input-scale"),
     explains=("RVN-C03",),
     picture="activations",
     symptom=True,
@@ -155,22 +151,23 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
         return
     a = max(found, key=lambda a: a.dead_units / a.units)
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
-    yield Observation(
+    yield observe(
+        Evidence("units that no example activates", a.dead_units, "", limit, where),
+        Change("init", "biases of 0"),
+        Change("activation", "leaky_relu"),
         where=a.where,
         severity="warning" if a.dead_units >= limit else "note",
         suspects=("initialization", "input-scale"),
-        evidence=(Evidence("units that no example activates", a.dead_units, "", limit, where),),
-        changes=(Change("init", "biases of 0"), Change("activation", "leaky_relu")),
     )
 
 
 @rule(
     "RVN-I16",
-    severity="warning",
+    "warning",
+    "saturation",
     confidence="high",
-    cause="saturation",
-    also=("initialization", "input-scale"),
     needs="network",
+    also=("initialization", "input-scale"),
     explains=("RVN-I17", "RVN-C03"),
     picture="activations",
     symptom=True,
@@ -199,21 +196,19 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
         cause = "input-scale"
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
     name = "units at the flat ends of their activation"
-    yield Observation(
+    yield observe(
+        Evidence(name, a.flat_units, "", limit, where),
+        Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", 5.0),
+        Evidence("weights over what is usual for so many inputs", ratio, "times"),
+        change,
         where=a.where,
         severity="warning" if a.flat_units >= limit else "note",
         cause=cause,
         suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
-        evidence=(
-            Evidence(name, a.flat_units, "", limit, where),
-            Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", 5.0),
-            Evidence("weights over what is usual for so many inputs", ratio, "times"),
-        ),
-        changes=(change,),
     )
 
 
-@rule("RVN-I17", severity="note", confidence="medium", cause="initialization", needs="network")
+@rule("RVN-I17", "note", "initialization", confidence="medium", needs="network")
 def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
     found: dict[str, LayerStats] = {}
     for layer in start.network.layers:
@@ -223,14 +218,10 @@ def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
     if found:
         worst = max(found.values(), key=lambda layer: abs(math.log(layer.weight_ratio)))
         name, usual = "weights, root mean square", f"usual for {worst.fan_in} inputs"
-        yield Observation(
-            where=worst.where,
-            evidence=(
-                Evidence(name, worst.weight_rms, "", worst.expected_rms, usual),
-                Evidence("layers so far off", len(found), "", 0, join_names(found)),
-            ),
-            changes=(Change("init", "weights that fit the width"),),
-        )
+        weights = Evidence(name, worst.weight_rms, "", worst.expected_rms, usual)
+        far_off = Evidence("layers so far off", len(found), "", 0, join_names(found))
+        change = Change("init", "weights that fit the width")
+        yield observe(weights, far_off, change, where=worst.where)
 
 
 def has_large_weights(layer: LayerStats) -> bool:
@@ -240,16 +231,16 @@ def has_large_weights(layer: LayerStats) -> bool:
 
 @rule(
     "RVN-I18",
-    severity="warning",
+    "warning",
+    "normalization",
     confidence="high",
-    cause="normalization",
-    also=("train-eval-mode",),
     needs="batch_norms",
+    also=("train-eval-mode",),
 )
 def stale_statistics(start: StartProfile) -> Iterator[Observation]:
     name = "momentum of the running statistics"
     change = Change("model", "momentum 0.1")
-    for norm in start.batch_norms.layers:
+    for norm in start.batch_norms:
         if norm.batch_statistics or norm.momentum is None:
             continue
         off = norm.mean_offset > SHIFTED_MEAN or norm.std_ratio > STRETCHED_STD
@@ -257,37 +248,26 @@ def stale_statistics(start: StartProfile) -> Iterator[Observation]:
             unit, after = "standard deviations", "after 30 batches"
             mean = Evidence("running mean off by", norm.mean_offset, unit, SHIFTED_MEAN, after)
             ratio = "running standard deviation off by"
-            yield Observation(
-                where=norm.where,
-                evidence=(
-                    Evidence(name, norm.momentum, "", SLOW_MOMENTUM),
-                    mean,
-                    Evidence(ratio, norm.std_ratio, "times", STRETCHED_STD),
-                ),
-                changes=(change,),
-            )
+            momentum = Evidence(name, norm.momentum, "", SLOW_MOMENTUM)
+            std = Evidence(ratio, norm.std_ratio, "times", STRETCHED_STD)
+            yield observe(momentum, mean, std, change, where=norm.where)
             return
         if norm.momentum > FAST_MOMENTUM:
-            yield Observation(
+            yield observe(
+                Evidence(name, norm.momentum, "", FAST_MOMENTUM),
+                change,
                 where=norm.where,
                 severity="note",
                 title="batch normalization remembers the last batch only",
-                evidence=(Evidence(name, norm.momentum, "", FAST_MOMENTUM),),
-                changes=(change,),
             )
             return
 
 
-@rule("RVN-I19", severity="note", confidence="medium", cause="dropout", needs="network")
+@rule("RVN-I19", "note", "dropout", confidence="medium", needs="network")
 def high_dropout(start: StartProfile) -> Iterator[Observation]:
     found = {name: p for name, p in start.network.dropouts.items() if p >= HIGH_DROPOUT}
     if found:
         where, limit = max(found, key=found.__getitem__), 100 * HIGH_DROPOUT
         dropped = 100 * found[where]
-        yield Observation(
-            where=where,
-            evidence=(
-                Evidence("of the units are dropped", dropped, "%", limit, join_names(found)),
-            ),
-            changes=(Change("dropout", 0.2),),
-        )
+        evidence = Evidence("of the units are dropped", dropped, "%", limit, join_names(found))
+        yield observe(evidence, Change("dropout", 0.2), where=where)

@@ -13,9 +13,7 @@ Check = Callable[[TrainingCurves], Iterator[Observation]]
 
 
 def with_onset(check: Check) -> Check:
-    """A check that also says since when it has been true: the first of the interim checks from
-    which on it always was.
-    """
+    """A check that also says since when: the first interim check from which on it always held."""
 
     @wraps(check)  # the thresholds of the explanation are the constants of its module
     def find(curves: TrainingCurves) -> Iterator[Observation]:

@@ -39,9 +39,7 @@ def measure_fall(curves: TrainingCurves, lowest: float) -> float:
 
 
 def elapsed_time(curves: TrainingCurves, steps: np.ndarray) -> np.ndarray:
-    """The sum of the learning rates up to steps: those with hardly any rate are no time. The steps
-    themselves, where the rates are not known.
-    """
+    """The sum of the learning rates up to steps; the steps themselves, where rates are unknown."""
     lr = curves.updates.lr
     if len(lr) < 3 or not lr.values.max() > 0:
         return steps.astype(float)

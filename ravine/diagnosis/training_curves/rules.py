@@ -10,6 +10,7 @@ the first loss) to the lowest.
 
 from __future__ import annotations
 
+from ravine.diagnosis.rule import collect_rules
 from ravine.diagnosis.training_curves import (
     rules_divergence,
     rules_duration,
@@ -18,19 +19,6 @@ from ravine.diagnosis.training_curves import (
     rules_settings,
 )
 
-ALL = (
-    rules_divergence.divergence,
-    rules_learning.no_better_than_constant,
-    rules_divergence.rising_training_loss,
-    rules_divergence.jumping_loss,
-    rules_overfitting.overfitting,
-    rules_duration.still_falling,
-    rules_learning.underfitting,
-    rules_learning.stuck_layers,
-    rules_duration.early_end_of_schedule,
-    rules_duration.plateau,
-    rules_settings.idle_techniques,
-    rules_settings.excessive_regularization,
-    rules_learning.different_modes,
-    rules_overfitting.early_best,
+ALL = collect_rules(
+    rules_divergence, rules_duration, rules_learning, rules_overfitting, rules_settings
 )

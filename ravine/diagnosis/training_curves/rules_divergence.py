@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_curves.failure_causes import (
     changes_against,
     distance_evidence,
@@ -30,10 +30,10 @@ MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
 
 @rule(
     "RVN-N01",
-    severity="error",
-    cause="learning-rate-high",
-    also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
+    "error",
+    "learning-rate-high",
     needs="loss",
+    also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
     explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
     picture="range-test",
     symptom=True,
@@ -60,24 +60,24 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
             cause, suspects = "exploding", ("learning-rate-high", "optimizer-numerics", "precision")
     minor = networks > 1 and curves.diverged < networks / 2
     end = curves.steps if curves.outcome == "diverged" else None
-    yield Observation(
+    yield observe(
+        *evidence,
+        *lower_rate(),
         since=end if broken_at is None else broken_at,
         title=title,
         severity="warning" if minor else "",
         cause=cause,
         suspects=suspects,
-        evidence=tuple(evidence),
-        changes=lower_rate(),
     )
 
 
 @rule(
     "RVN-T03",
-    severity="warning",
+    "warning",
+    "learning-rate-high",
     confidence="high",
-    cause="learning-rate-high",
-    also=("over-regularized", "loss", "exploding"),
     needs="train",
+    also=("over-regularized", "loss", "exploding"),
     explains=("RVN-T02", "RVN-T04", "RVN-T14"),
     picture="gradient-paths",
     symptom=True,
@@ -105,21 +105,18 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     if weights_shrank(curves):
         cause, suspects = "over-regularized", ("learning-rate-high", *suspects)
     end = Evidence("training loss at the end", mean, "", base, f"first {first:.3g}")
-    yield Observation(
-        evidence=(end, *distance_evidence(curves)),
-        cause=cause,
-        suspects=suspects,
-        changes=changes_against(cause),
+    yield observe(
+        end, *distance_evidence(curves), *changes_against(cause), cause=cause, suspects=suspects
     )
 
 
 @rule(
     "RVN-T04",
-    severity="warning",
+    "warning",
+    "learning-rate-high",
     confidence="medium",
-    cause="learning-rate-high",
-    also=("batch-size", "schedule"),
     needs="validation",
+    also=("batch-size", "schedule"),
     picture="schedules",
     symptom=True,
 )
@@ -153,12 +150,11 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     name, share = "rises from one evaluation to the next", 100 * count / len(rises)
     size = f"by over {jump:.0%} of all that was gained, in the second half"
     mean = lowest + above_lowest
-    yield Observation(
+    yield observe(
+        Evidence(name, share, "%", 100 * JUMP_SHARE, size),
+        Evidence("validation loss, mean", mean, "", lowest, "the limit is the lowest"),
+        *lower_rate(),
+        Change("schedule", "one that ends low"),
         severity="note" if harmless else "",
-        evidence=(
-            Evidence(name, share, "%", 100 * JUMP_SHARE, size),
-            Evidence("validation loss, mean", mean, "", lowest, "the limit is the lowest"),
-        ),
         suspects=("batch-size", "schedule"),
-        changes=(*lower_rate(), Change("schedule", "one that ends low")),
     )

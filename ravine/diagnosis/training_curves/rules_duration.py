@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_curves.failure_causes import (
     SHORT_DISTANCE,
     SHORT_RUN,
@@ -36,11 +36,11 @@ SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
 
 @rule(
     "RVN-T06",
-    severity="note",
+    "note",
+    "too-few-steps",
     confidence="medium",
-    cause="too-few-steps",
-    also=("learning-rate-low",),
     needs="ended",
+    also=("learning-rate-low",),
     picture="rates-and-batches",
     symptom=True,
 )
@@ -63,12 +63,13 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
         cause, other = other, cause
     share, whole = 100 * gain / gained, "of what was gained so far"
     more = Evidence("as many steps again would gain", share, "%", 100 * FURTHER_GAIN, whole)
-    yield Observation(
+    yield observe(
+        more,
+        *distance_evidence(curves),
+        *changes_against(cause),
         severity="warning" if gain > LARGE_FURTHER_GAIN * gained else "note",
-        evidence=(more, *distance_evidence(curves)),
         cause=cause,
         suspects=(other,),
-        changes=changes_against(cause),
     )
 
 
@@ -89,26 +90,24 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     if not short or before - now < least or now < MIN_FALL * abs(null):
         return
     epochs = f"{curves.steps / per_epoch:.1f} epochs"
-    yield Observation(
+    yield observe(
+        Evidence("steps", curves.steps, "", SHORT_RUN, epochs),
+        Evidence("loss at the end", now, "", before, "the limit is the mean on the way there"),
+        *changes_against("too-few-steps"),
         title="the run ended when it had hardly begun",
         severity="warning" if now > HIGH_LOSS * abs(null) else "note",
-        evidence=(
-            Evidence("steps", curves.steps, "", SHORT_RUN, epochs),
-            Evidence("loss at the end", now, "", before, "the limit is the mean on the way there"),
-        ),
         cause="too-few-steps",
         suspects=("learning-rate-low",),
-        changes=changes_against("too-few-steps"),
     )
 
 
 @rule(
     "RVN-T09",
-    severity="note",
+    "note",
+    "schedule",
     confidence="high",
-    cause="schedule",
-    also=("learning-rate-low",),
     needs="lr",
+    also=("learning-rate-low",),
     explains=("RVN-T06", "RVN-T10"),
     picture="schedules",
     symptom=True,
@@ -135,22 +134,22 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     if falling:
         name = "it was still falling: as many steps again would gain"
         evidence.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
-    yield Observation(
+    yield observe(
+        *evidence,
+        Change("schedule", "one that lasts the whole run"),
         since=end,
         severity="warning" if falling else "note",
-        evidence=tuple(evidence),
         suspects=("learning-rate-low",),
-        changes=(Change("schedule", "one that lasts the whole run"),),
     )
 
 
 @rule(
     "RVN-T10",
-    severity="note",
+    "note",
+    "schedule",
     confidence="medium",
-    cause="schedule",
-    also=("learning-rate-high", "architecture-too-small"),
     needs="ended",
+    also=("learning-rate-high", "architecture-too-small"),
     picture="early-stopping",
     symptom=True,
 )
@@ -169,8 +168,9 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
         return
     share, whole = 100 * gained / fall, "of all that was gained"
     late = Evidence("gained in the second half", share, "%", 100 * FLAT_GAIN, whole)
-    yield Observation(
+    yield observe(
+        late,
+        Evidence("loss at the end", float(curve.values[-1])),
         since=int(curve.steps[half - 1]),
-        evidence=(late, Evidence("loss at the end", float(curve.values[-1]))),
         suspects=("learning-rate-high", "architecture-too-small"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_curves.failure_causes import (
     CONSTANT_LIMIT_TEXT,
     changes_against,
@@ -32,9 +32,10 @@ MODE_RATIO = 1.5  # times the loss in training mode
 
 @rule(
     "RVN-T02",
-    severity="warning",
+    "warning",
+    "labels",
     confidence="high",
-    cause="labels",
+    needs="null",
     also=(
         "learning-rate-low",
         "learning-rate-high",
@@ -48,7 +49,6 @@ MODE_RATIO = 1.5  # times the loss in training mode
         "initialization",
         "input-scale",
     ),
-    needs="null",
     picture="initial-loss",
     symptom=True,
 )
@@ -84,23 +84,24 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
         return
     cause, *suspects = likely_causes(curves)
     early = not curves.has_ended
-    yield Observation(
+    yield observe(
+        *shown,
+        *distance_evidence(curves),
+        *changes_against(cause),
         title="not learned so far" if early else "",
         severity="note" if early else "error" if all(worse) else "warning",
-        evidence=(*shown, *distance_evidence(curves)),
         cause=cause,
         suspects=tuple(suspects),
-        changes=changes_against(cause),
     )
 
 
 @rule(
     "RVN-T07",
-    severity="warning",
+    "warning",
+    "architecture-too-small",
     confidence="medium",
-    cause="architecture-too-small",
-    also=("dropout", "over-regularized", "learning-rate-low"),
     needs="reachable",
+    also=("dropout", "over-regularized", "learning-rate-low"),
     symptom=True,
 )
 def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
@@ -119,22 +120,21 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     reasons = ("dropout", "over-regularized", "learning-rate-low")
     cause = next((c for c in likely_causes(curves) if c in reasons), "architecture-too-small")
     others = ("architecture-too-small", "over-regularized", "learning-rate-low")
-    yield Observation(
-        evidence=(
-            Evidence("loss at the end", late, "", reachable, "the limit can be reached"),
-            Evidence("training loss", train, "", None, "no lower"),
-        ),
+    yield observe(
+        Evidence("loss at the end", late, "", reachable, "the limit can be reached"),
+        Evidence("training loss", train, "", None, "no lower"),
+        *changes_against(cause),
         cause=cause,
         suspects=tuple(c for c in others if c != cause),
-        changes=changes_against(cause),
     )
 
 
 @rule(
     "RVN-T08",
-    severity="note",
+    "note",
+    "vanishing",
     confidence="high",
-    cause="vanishing",
+    needs="layers",
     also=(
         "learning-rate-low",
         "too-few-steps",
@@ -142,7 +142,6 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
         "frozen-parameters",
         "saturation",
     ),
-    needs="layers",
     explains=("RVN-T02",),
     picture="deep-tanh",
     symptom=True,
@@ -174,14 +173,14 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
     cause, suspects = "vanishing", ("frozen-parameters", "saturation")
     if every:
         cause, suspects = "learning-rate-low", ("too-few-steps", "gradient-clipping")
-    yield Observation(
+    yield observe(
+        *evidence,
+        Change("optimizer.lr", "times 10") if every else None,
         where="" if every else join_names(stuck),
         severity="warning" if useless and curves.has_ended else "note",
         title="the weights will hardly move" if every else "",
-        evidence=tuple(evidence),
         cause=cause,
         suspects=suspects,
-        changes=(Change("optimizer.lr", "times 10"),) if every else (),
     )
 
 
@@ -196,11 +195,11 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
 
 @rule(
     "RVN-T13",
-    severity="warning",
+    "warning",
+    "normalization",
     confidence="high",
-    cause="normalization",
-    also=("train-eval-mode", "batch-size"),
     needs="modes",
+    also=("train-eval-mode", "batch-size"),
     picture="batch-norm-drift",
     symptom=True,
 )
@@ -215,8 +214,6 @@ def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     if gap < least or evaluation < MODE_RATIO * training:
         return
     same = "the limit is the loss in training mode, of the same examples"
-    yield Observation(
-        evidence=(Evidence("loss in evaluation mode", evaluation, "", training, same),),
-        suspects=("train-eval-mode", "batch-size"),
-        changes=(Change("normalization", "LayerNorm, or larger batches"),),
-    )
+    evidence = Evidence("loss in evaluation mode", evaluation, "", training, same)
+    change = Change("normalization", "LayerNorm, or larger batches")
+    yield observe(evidence, change, suspects=("train-eval-mode", "batch-size"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, lower_rate
 from ravine.diagnosis.training_curves.onset import with_onset
 from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
@@ -24,11 +24,11 @@ EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early bes
 
 @rule(
     "RVN-T05",
-    severity="warning",
+    "warning",
+    "overfitting",
     confidence="high",
-    cause="overfitting",
-    also=("labels",),
     needs="validation",
+    also=("labels",),
     picture="early-stopping",
     symptom=True,
 )
@@ -39,9 +39,7 @@ def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
 
 
 def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
-    """Overfitting from the first evaluations on: the training examples are memorized, and little
-    generalizes.
-    """
+    """The training examples are memorized from early on, and little generalizes."""
     references, losses = curves.references, curves.losses
     null, null_validation = references.null_train, references.null_validation
     if null is None or null_validation is None or min(null, null_validation) <= 0:
@@ -58,15 +56,14 @@ def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
         return
     rest = "others are answered no better than by a constant" if worse else "little generalizes"
     limit, best = MEMORIZED_LOSS * null, f"best constant {null:.3g}"
-    yield Observation(
+    yield observe(
+        Evidence("training loss", train, "", limit, best),
+        Evidence("validation loss", last, "", null_validation, CONSTANT_LIMIT_TEXT),
+        Change("network.dropout", 0.2),
+        Change("data", "more examples"),
         severity="warning" if worse else "note",
         title=f"the training examples are memorized, {rest}",
-        evidence=(
-            Evidence("training loss", train, "", limit, best),
-            Evidence("validation loss", last, "", null_validation, CONSTANT_LIMIT_TEXT),
-        ),
         suspects=("labels",),
-        changes=(Change("network.dropout", 0.2), Change("data", "more examples")),
     )
 
 
@@ -96,12 +93,12 @@ def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
         evidence.append(Evidence("training loss", float(now.values[-1]), "", None, "still falls"))
     if keeps_best:
         evidence.append(Evidence("best weights are kept", best, "step"))
-    changes = (Change("stop", "EarlyStopping"), Change("network.dropout", 0.2))
-    yield Observation(
+    changes = Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)
+    yield observe(
+        *evidence,
+        *changes,
         severity="note" if keeps_best or flat else "",
         title="the confidence of the predictions rises, the score does not fall" if flat else "",
-        evidence=tuple(evidence),
-        changes=() if keeps_best else changes,
     )
 
 
@@ -152,11 +149,11 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
 
 @rule(
     "RVN-T14",
-    severity="warning",
+    "warning",
+    "learning-rate-high",
     confidence="medium",
-    cause="learning-rate-high",
-    also=("schedule", "exploding"),
     needs="validation",
+    also=("schedule", "exploding"),
     picture="schedules",
     symptom=True,
 )
@@ -176,12 +173,10 @@ def early_best(curves: TrainingCurves) -> Iterator[Observation]:
         return  # that is overfitting
     last, train_last = float(curve.values[-1]), float(now.values[-1])
     train_before = float(before.values[-1])
-    yield Observation(
+    yield observe(
+        Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
+        Evidence("training loss", train_last, "", train_before, "higher as well"),
+        *lower_rate(),
         severity="note" if curves.plan.keeps_best else "",
-        evidence=(
-            Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
-            Evidence("training loss", train_last, "", train_before, "higher as well"),
-        ),
         suspects=("schedule", "exploding"),
-        changes=lower_rate(),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_curves.failure_causes import (
     CONSTANT_LIMIT_TEXT,
     CUT_STEPS,
@@ -38,8 +38,9 @@ POOR_LOSS = 0.5  # of the constant's loss
 
 @rule(
     "RVN-T11",
-    severity="note",
-    cause="optimizer",
+    "note",
+    "optimizer",
+    needs="effects",
     also=(
         "gradient-clipping",
         "over-regularized",
@@ -48,7 +49,6 @@ POOR_LOSS = 0.5  # of the constant's loss
         "loss",
         "too-few-steps",
     ),
-    needs="effects",
     symptom=True,
 )
 def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
@@ -58,21 +58,21 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
         if value == 0 and name not in ("update", "early stopping"):  # nothing to stop is no fault
             path = SETTING_PATHS.get(name, name)
             cause = IDLE_CAUSES.get(path.split(".")[0], "optimizer")
-            yield Observation(
+            yield observe(
+                Evidence(curves.effects.meanings.get(name, name), 0.0),
                 where=path,
                 title="clip never cut" if name == "clip" else f"{name} did nothing",
-                evidence=(Evidence(curves.effects.meanings.get(name, name), 0.0),),
                 cause=cause,
             )
 
 
 @rule(
     "RVN-T12",
-    severity="note",
+    "note",
+    "over-regularized",
     confidence="high",
-    cause="over-regularized",
-    also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
     needs="loss",
+    also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
     explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
     picture="dropout-expectation",
     symptom=True,
@@ -94,18 +94,16 @@ def _tight_clipping(curves: TrainingCurves, useless: bool) -> Iterator[Observati
     if typical >= KEPT_LENGTH or not always:
         return
     slow = curves.distance < SHORT_DISTANCE or falls_evenly(curves)
-    yield Observation(
+    yield observe(
+        Evidence("steps in which the gradient was cut", 100 * cut, "%", 100 * CUT_STEPS),
+        Evidence("of its length was left", 100 * typical, "%", 100 * KEPT_LENGTH),
+        *distance_evidence(curves),
+        Change("clip", "a limit near the gradient's usual norm"),
         where="clip",
         severity="warning" if useless or (slow and curves.has_ended) else "note",
         title="clipping leaves almost nothing of the gradient",
-        evidence=(
-            Evidence("steps in which the gradient was cut", 100 * cut, "%", 100 * CUT_STEPS),
-            Evidence("of its length was left", 100 * typical, "%", 100 * KEPT_LENGTH),
-            *distance_evidence(curves),
-        ),
         cause="gradient-clipping",
         suspects=("learning-rate-low",),
-        changes=(Change("clip", "a limit near the gradient's usual norm"),),
     )
 
 
@@ -116,14 +114,14 @@ def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation
         return
     last = float(np.median(curve.values[-3:])) if len(curve) else math.inf
     poor = null is not None and last > POOR_LOSS * abs(null)
-    yield Observation(
+    yield observe(
+        Evidence("units dropped", 100 * dropped, "%", 100 * DROPPED_UNITS),
+        Change(SETTING_PATHS["dropout"], 0.2),
         where=SETTING_PATHS["dropout"],
         severity="warning" if useless or (curves.has_ended and poor) else "note",
         title=f"dropout leaves {100 * (1 - dropped):.0f} % of the units",
-        evidence=(Evidence("units dropped", 100 * dropped, "%", 100 * DROPPED_UNITS),),
         cause="dropout",
         suspects=("over-regularized",),
-        changes=(Change(SETTING_PATHS["dropout"], 0.2),),
     )
 
 
@@ -137,15 +135,13 @@ def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation
     norms, effects = curves.updates.weight_norm.values, curves.effects.values
     path = SETTING_PATHS[next((name for name in DECAY_NAMES if effects.get(name)), DECAY_NAMES[0])]
     name, shrunk = "norm of the weights, of what it was", 100 * float(norms[-1] / norms[0])
-    yield Observation(
+    yield observe(
+        Evidence(name, shrunk, "%", 100 * SHRUNK_WEIGHTS),
+        Evidence("loss", float(curve.values[-1]), "", null, CONSTANT_LIMIT_TEXT),
+        Change(path, "much weaker"),
         where=path,
         severity="warning" if curves.has_ended else "note",
         title="decay shrinks the weights to almost nothing",
-        evidence=(
-            Evidence(name, shrunk, "%", 100 * SHRUNK_WEIGHTS),
-            Evidence("loss", float(curve.values[-1]), "", null, CONSTANT_LIMIT_TEXT),
-        ),
         cause="over-regularized",
         suspects=("learning-rate-high",),
-        changes=(Change(path, "much weaker"),),
     )

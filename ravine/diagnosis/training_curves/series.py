@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from operator import methodcaller
 from statistics import NormalDist
 from typing import TypeVar
 
@@ -56,18 +57,16 @@ class Curve:
 
     def until(self, step: float) -> Curve:
         """The part up to a step."""
-        end = int(np.searchsorted(self.steps, step, side="right"))
-        return Curve(self.steps[:end], self.values[:end])
+        return Curve(self.steps[self.steps <= step], self.values[self.steps <= step])
 
     def after(self, step: float) -> Curve:
         """The part after a step."""
-        begin = int(np.searchsorted(self.steps, step, side="right"))
-        return Curve(self.steps[begin:], self.values[begin:])
+        return Curve(self.steps[self.steps > step], self.values[self.steps > step])
 
     def at(self, step: float) -> float:
         """The newest value at a step, NaN before the first."""
-        place = int(np.searchsorted(self.steps, step, side="right")) - 1
-        return float(self.values[place]) if place >= 0 else math.nan
+        known = self.until(step).values
+        return float(known[-1]) if len(known) else math.nan
 
     def block_means(self, most: int = MAX_BLOCKS) -> Curve:
         """The means of at most so many blocks of neighboring values, each at its last step."""
@@ -281,9 +280,7 @@ class TrainingCurves:
         if step >= self.steps:
             return self
 
-        def shorten(curve: Curve) -> Curve:
-            return curve.until(step)
-
+        shorten = methodcaller("until", step)
         layers = {name: shorten(curve) for name, curve in self.updates.layer_ratios.items()}
         return replace(
             self,
@@ -382,9 +379,7 @@ def curves_of_series(
     def curve(name: str) -> Curve:
         return found.get(name, NO_CURVE)
 
-    def first_value(name: str) -> float | None:
-        return float(found[name].values[0]) if len(curve(name)) else None
-
+    nulls = {f"null_{name}": curve(f"null/{name}/loss") for name in ("train", "validation")}
     return TrainingCurves(
         steps=steps,
         plan=plan,
@@ -396,8 +391,7 @@ def curves_of_series(
             rise_error=curve("error/rise/validation/loss"),
         ),
         references=ReferenceLosses(
-            null_train=first_value("null/train/loss"),
-            null_validation=first_value("null/validation/loss"),
+            **{name: float(null.values[0]) for name, null in nulls.items() if len(null)}
         ),
         score=ScoreCurve(curve=curve(score)),
         updates=UpdateCurves(
@@ -425,8 +419,7 @@ def _median_curve(series: Series, members: Sequence[int]) -> Curve:
 
 
 def _median_effects(effects: Iterable[EffectReport], members: Iterable[int]) -> dict[str, float]:
-    places = list(members)
-    found = {}
+    found, places = {}, list(members)
     for effect in effects:
         own = [effect.values[p] for p in places if p < len(effect.values)] or list(effect.values)
         found[effect.name] = float(np.median(own)) if any(v != 0 for v in own) else 0.0
@@ -434,9 +427,7 @@ def _median_effects(effects: Iterable[EffectReport], members: Iterable[int]) -> 
 
 
 def total_update(ratios: Curve, steps: int) -> float:
-    """The sum over steps of |Δw| / |w|: between two measurements each step counts as the larger of
-    them.
-    """
+    """The sum over steps of |Δw| / |w|; between two measurements the larger one counts."""
     if not len(ratios):
         return math.nan
     spans = np.diff(ratios.steps.astype(float), prepend=0.0)

@@ -58,9 +58,8 @@ class GradientObserver:
 
     def choose_parameter(self, parameters: Iterable[Tensor]) -> None:
         """Observe a small parameter near the output, where every gradient passes."""
-        leaves = (p for p in parameters if p.requires_grad and p.is_leaf)
-        fit = [p for p in leaves if isinstance(p, nn.Parameter)]
         low, high = OBSERVED_SIZES
+        fit = [p for p in parameters if isinstance(p, nn.Parameter) and p.requires_grad]
         good = [p for p in fit if low <= p.numel() <= high] or fit
         self.parameter, self.leftover = good[-1] if good else None, None
 
@@ -139,9 +138,7 @@ class OverwriteMonitor:
         self.starts = [sample(p).clone() for p in self.parameters]
 
     def remember(self, *, sampled: bool) -> None:
-        """Remember what a step left: the versions of the weights, and their numbers if `sampled`
-        or once something else has written them.
-        """
+        """Remember versions, and numbers if `sampled` or once something else has written them."""
         self.versions = self._current_versions()
         keep = self.keeps_samples or sampled
         self.left = [sample(p).clone() for p in self.parameters] if keep else []
@@ -172,10 +169,9 @@ class OverwriteMonitor:
         """Count what stands in the weights in place of what the last step left there."""
         written: list[tuple[str, Tensor]] = []
         for i, (p, left) in enumerate(zip(self.parameters, self.left, strict=False)):
-            now, last = sample(p), self.last[i] if self.last else None
-            kind = "other"
-            if now.shape == left.shape:
-                kind = classify_overwrite(left, now, start=self.starts[i], last=last)
+            now, start, last = sample(p), self.starts[i], self.last[i] if self.last else None
+            same = now.shape == left.shape
+            kind = classify_overwrite(left, now, start=start, last=last) if same else "other"
             written += [(kind, p)] if kind else []
         if self._was_written():
             self.last = [sample(p).clone() for p in self.parameters]
@@ -215,12 +211,9 @@ class StepSampler:
 
     def sample_weights(self, parameters: Sequence[Tensor]) -> None:
         """Copy some numbers that the step will change."""
-        with_gradient = ((p, dense_gradient(p)) for p in parameters[:SAMPLED_PARAMETERS])
-        self.samples = [
-            (p, sample(p).clone(), sample(grad) != 0)
-            for p, grad in with_gradient
-            if grad is not None
-        ]
+        pairs = [(p, dense_gradient(p)) for p in parameters[:SAMPLED_PARAMETERS]]
+        known = [(p, grad) for p, grad in pairs if grad is not None]
+        self.samples = [(p, sample(p).clone(), sample(grad) != 0) for p, grad in known]
 
     def sample_moments(self, optimizer: Optimizer | None, weight: Tensor, scale: float) -> None:
         """Compare the second moments that the optimizer has for a weight with its gradient."""
@@ -367,8 +360,7 @@ def gradient_norms(
     parameters: Iterable[Tensor], names: dict[int, str], scale: float
 ) -> dict[str, float]:
     """The norms of the gradients of some parameters, divided by `scale`, by name."""
-    gradients = {
-        names.get(id(p), "?"): grad for p in parameters if (grad := dense_gradient(p)) is not None
-    }
+    known = [(id(p), dense_gradient(p)) for p in parameters]
+    gradients = {names.get(key, "?"): grad for key, grad in known if grad is not None}
     norms = tensor_norms(list(gradients.values())).tolist() if gradients else []
     return {name: norm / scale for name, norm in zip(gradients, norms, strict=True)}

@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 
 from ravine.diagnosis.training_loop.history import WatchedParameter
 from ravine.diagnosis.training_loop.tensor_stats import (
+    has_default_initialization,
     hidden_parameters,
-    looks_default_initialized,
 )
 
 MAX_OTHER_OPTIMIZERS = 100  # some loops make a new one for each step
@@ -112,7 +112,7 @@ class ParameterNames:
             return False
         known, owner = self._default_initialized, self.owners.get(name)
         if name not in known:
-            known[name] = owner is not None and looks_default_initialized(p, owner)
+            known[name] = owner is not None and has_default_initialization(p, owner)
         return known[name]
 
 

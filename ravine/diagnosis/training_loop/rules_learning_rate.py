@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
@@ -13,29 +13,29 @@ LOW_LR_STEPS = 50
 ZERO_LR_STEPS = 10  # in a row; a warm-up from 0 and the last step of a schedule have fewer
 
 
-@rule("RVN-L14", severity="warning", cause="schedule", needs="schedule", picture="schedules")
+@rule("RVN-L14", "warning", "schedule", needs="schedule", picture="schedules")
 def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
     skipped = "the first learning rate is skipped"
     early = Evidence("scheduler steps before the first optimizer step", 1, "", 0, skipped)
     changes = (Change("loop", "optimizer.step() before scheduler.step()"),)
     for scheduler in history.rates.schedulers:
         if scheduler.stepped_first:
-            yield Observation(where=scheduler.kind, since=0, evidence=(early,), changes=changes)
+            yield observe(early, *changes, where=scheduler.kind, since=0)
 
 
-@rule("RVN-L15", severity="warning", cause="schedule", needs="schedule", picture="schedules")
+@rule("RVN-L15", "warning", "schedule", needs="schedule", picture="schedules")
 def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
     idle = Evidence("scheduler steps", 0, "", 1, f"in {history.steps} optimizer steps")
     changes = (Change("loop", "scheduler.step() once an epoch, or once a step"),)
     for scheduler in history.rates.schedulers:
         if history.ended and scheduler.steps == 0 and history.steps >= IDLE_SCHEDULER_STEPS:
-            yield Observation(where=scheduler.kind, evidence=(idle,), changes=changes)
+            yield observe(idle, *changes, where=scheduler.kind)
 
 
 @rule(
     "RVN-L16",
-    severity="warning",
-    cause="schedule",
+    "warning",
+    "schedule",
     needs="steps",
     explains=("RVN-L18", "RVN-L19"),
     picture="schedules",
@@ -47,30 +47,27 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
         if scheduler.length is not None and scheduler.steps > scheduler.length + 1:
             rises = "past its end the learning rate rises again"
             made = Evidence("scheduler steps", scheduler.steps, "", scheduler.length, rises)
-            yield Observation(
+            yield observe(
+                made,
+                Evidence("optimizer steps", history.steps),
+                *changes,
                 where=scheduler.kind,
                 title="the schedule ran past its end",
-                evidence=(made, Evidence("optimizer steps", history.steps)),
-                changes=changes,
             )
             return
     low, most = rates.steps_below_thousandth, history.steps / 2
     if low >= max(LOW_LR_STEPS, most):
         name = "steps at less than 1/1000 of the highest learning rate"
         rate = Evidence("learning rate", rates.now, "", None, f"was {rates.highest:.3g}")
-        yield Observation(
-            since=history.steps - low,
-            evidence=(Evidence(name, low, "", most), rate),
-            changes=changes,
-        )
+        yield observe(Evidence(name, low, "", most), rate, *changes, since=history.steps - low)
 
 
 @rule(
     "RVN-L18",
-    severity="error",
-    cause="learning-rate-low",
-    also=("schedule",),
+    "error",
+    "learning-rate-low",
     needs="steps",
+    also=("schedule",),
     explains=("RVN-N02",),
     picture="schedules",
 )
@@ -78,12 +75,9 @@ def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
     steps = history.rates.steps_at_zero
     if steps >= ZERO_LR_STEPS:
         zero = Evidence("steps in a row at a learning rate of 0", steps, "", ZERO_LR_STEPS)
-        yield Observation(
+        yield observe(
+            zero,
+            Change("lr", "above 0"),
             since=history.steps - steps,
             cause="schedule" if history.rates.highest > 0 else "learning-rate-low",
-            evidence=(zero,),
-            changes=(Change("lr", "above 0"),),
         )
-
-
-ALL = (scheduler_before_optimizer, unused_scheduler, exhausted_schedule, zero_learning_rate)

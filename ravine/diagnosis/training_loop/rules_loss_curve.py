@@ -17,7 +17,7 @@ from statistics import NormalDist, median
 
 import numpy as np
 
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_loop.history import MIN_LOSSES, LoopHistory
 from ravine.finding import Change, Evidence
 from ravine.statistics import mean_with_error
@@ -53,11 +53,11 @@ def significance(losses: int) -> float:
 
 @rule(
     "RVN-T03",
-    severity="warning",
+    "warning",
+    "learning-rate-high",
     confidence="medium",
-    cause="learning-rate-high",
-    also=("exploding", "input-scale"),
     needs="losses",
+    also=("exploding", "input-scale"),
     picture="range-test",
     symptom=True,
 )
@@ -81,17 +81,15 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         rose = low > factor * (loss.baseline + loss.baseline_error)
     if rose and 0 < start * factor < min(late):
         mean = Evidence("mean loss of the last quarter", level, "", factor * start)
-        yield Observation(
-            evidence=(Evidence("first loss", start), mean),
-            changes=(Change("lr", history.rates.now / 10),),
-        )
+        yield observe(Evidence("first loss", start), mean, Change("lr", history.rates.now / 10))
 
 
 @rule(
     "RVN-T02",
-    severity="warning",
+    "warning",
+    "labels",
     confidence="medium",
-    cause="labels",
+    needs="baseline",
     also=(
         "learning-rate-low",
         "shuffling",
@@ -100,7 +98,6 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         "schedule",
         "too-few-steps",
     ),
-    needs="baseline",
     picture="initial-loss",
     symptom=True,
 )
@@ -126,31 +123,24 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
         elif level > WORSE_FACTOR * loss.baseline:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")
-        yield Observation(
-            cause=cause,
-            suspects=suspects,
-            evidence=(
-                Evidence("mean loss of the last quarter", level, "", limit),
-                Evidence("loss of the best constant answer", loss.baseline),
-                Evidence("distance that the weights moved, of their length", 100 * distance, "%"),
-            ),
-        )
+        mean_loss = Evidence("mean loss of the last quarter", level, "", limit)
+        constant_loss = Evidence("loss of the best constant answer", loss.baseline)
+        moved = Evidence("distance that the weights moved, of their length", 100 * distance, "%")
+        yield observe(mean_loss, constant_loss, moved, cause=cause, suspects=suspects)
 
 
 @rule(
     "RVN-T09",
-    severity="warning",
+    "warning",
+    "schedule",
     confidence="medium",
-    cause="schedule",
     needs="losses",
     explains=("RVN-L16",),
     picture="schedules",
     symptom=True,
 )
 def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
-    """Less than a hundredth of the highest rate for two thirds of all steps, while the loss does
-    not fall.
-    """
+    """Under a hundredth of the highest rate for two thirds of all steps; the loss does not fall."""
     rates, loss, steps = history.rates, history.loss, history.steps
     low_steps = rates.steps_below_hundredth
     if low_steps < max(MIN_LOSSES, LOW_RATE_FRACTION * steps) or rates.now == 0 or not loss.first:
@@ -166,24 +156,20 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     most = before - level + _required_errors(history) * noise * math.sqrt(2 / LAST_STRETCHES)
     if level > DONE_FRACTION * loss.first[0] > 0 and most < STALLED_LOSS_FRACTION * level:
         name = "steps at less than 1/100 of the highest learning rate"
-        yield Observation(
-            since=steps - low_steps,
-            evidence=(
-                Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps),
-                Evidence("mean loss when the rate had fallen", before),
-                Evidence("mean loss at the end", level),
-            ),
-            changes=(Change("loop", "a schedule as long as the run; step it once an epoch"),),
-        )
+        low_rate = Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps)
+        fallen_rate = Evidence("mean loss when the rate had fallen", before)
+        final_loss = Evidence("mean loss at the end", level)
+        change = Change("loop", "a schedule as long as the run; step it once an epoch")
+        yield observe(low_rate, fallen_rate, final_loss, change, since=steps - low_steps)
 
 
 @rule(
     "RVN-T04",
-    severity="note",
+    "note",
+    "learning-rate-high",
     confidence="low",
-    cause="learning-rate-high",
-    also=("data-degenerate", "schedule"),
     needs="losses",
+    also=("data-degenerate", "schedule"),
     symptom=True,
 )
 def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
@@ -208,14 +194,9 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     if spikes >= MIN_SPIKES and not high[0] and not high[-1]:
         name = "times that the loss jumped up and came down again"
         far = max(middle + SPIKE_SPREADS * spread, 0.0)
-        yield Observation(
-            title="the loss has spikes",
-            evidence=(
-                Evidence(name, spikes, "", None, f"in {len(values)} losses"),
-                Evidence("median loss", middle),
-                Evidence("highest loss", max(values), "", far),
-            ),
-        )
+        jumps = Evidence(name, spikes, "", None, f"in {len(values)} losses")
+        highest = Evidence("highest loss", max(values), "", far)
+        yield observe(jumps, Evidence("median loss", middle), highest, title="the loss has spikes")
 
 
 def _required_errors(history: LoopHistory) -> float:

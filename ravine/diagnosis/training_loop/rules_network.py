@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.op_names import AFFINE_NODES, CONVOLUTION_NODES, LINEAR_NODES
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import InactiveUnits, LoopHistory
 from ravine.finding import Change, Evidence
@@ -24,8 +24,8 @@ NONLINEAR_MODULES = (*RECURRENT_MODULES, "MultiheadAttention")
 
 @rule(
     "RVN-S01",
-    severity="error",
-    cause="initialization",
+    "error",
+    "initialization",
     needs="snapshots",
     explains=("RVN-N02",),
     picture="zero-init",
@@ -40,15 +40,11 @@ def equal_units(history: LoopHistory) -> Iterator[Observation]:
     if found:
         layer, (equal, units) = next(iter(found.items()))
         name = "units equal to another, in weights and in gradient"
-        yield Observation(
-            where=join_names(found),
-            since=0,
-            evidence=(Evidence(name, equal, "", 0, f"of {units} in {layer}: they stay equal"),),
-            changes=(Change("init", "random"),),
-        )
+        evidence = Evidence(name, equal, "", 0, f"of {units} in {layer}: they stay equal")
+        yield observe(evidence, Change("init", "random"), where=join_names(found), since=0)
 
 
-@rule("RVN-S02", severity="warning", cause="hidden-activation", needs="graph")
+@rule("RVN-S02", "warning", "hidden-activation", needs="graph")
 def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     graph = history.graph
     if graph is None:
@@ -67,21 +63,21 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
         exception = 2 * len(pairs) < len(places) - 1  # most layers do have a nonlinearity
         name = "layers without a nonlinearity between them"
         effect = "together they can do no more than one"
-        yield Observation(
+        yield observe(
+            Evidence(name, len(pairs) + 1, "", 1, effect),
+            Change("model", "an activation between these layers"),
             where=join_names(f"between {a} and {b}" for a, b in reversed(pairs)),
             since=0,
             severity="note" if exception else "warning",
-            evidence=(Evidence(name, len(pairs) + 1, "", 1, effect),),
-            changes=(Change("model", "an activation between these layers"),),
         )
 
 
 @rule(
     "RVN-S03",
-    severity="warning",
-    cause="dead-units",
-    also=("learning-rate-high", "initialization", "input-scale"),
+    "warning",
+    "dead-units",
     needs="graph",
+    also=("learning-rate-high", "initialization", "input-scale"),
     explains=("RVN-N02",),
     picture="activations",
     symptom=True,
@@ -103,22 +99,21 @@ def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     whole = layer.count == layer.units
     died = layer.at_first < ALIVE_UNITS_FRACTION * layer.units
     units = f"of {layer.units}; {layer.at_first} in the first batch"
-    yield Observation(
+    yield observe(
+        Evidence("units that are 0 for every example", layer.count, "", None, units),
+        Change("lr", "3 to 10 times lower"),
+        Change("activation", "leaky_relu"),
         where=join_names([name, *(n for n in found if n != name)]),
         severity="error" if whole else "warning",
         confidence="exact" if whole and not died else "high",
         cause="learning-rate-high" if died else "dead-units",
         suspects=("dead-units",) if died else ("initialization", "input-scale"),
-        evidence=(Evidence("units that are 0 for every example", layer.count, "", None, units),),
         title="all units of a ReLU layer are dead" if whole else "",
-        changes=(Change("lr", "3 to 10 times lower"), Change("activation", "leaky_relu")),
     )
 
 
 def _linear_source(graph: Graph, place: int) -> int:
-    """The affine operation whose output goes straight into this one and nowhere else; -1 without
-    one.
-    """
+    """The affine operation whose output goes straight and only into this one; -1 without one."""
     node = graph.nodes[place]
     place = node.inputs[AFFINE_NODES[node.name][0]]
     first = graph.source(place, LINEAR_NODES)
@@ -148,6 +143,3 @@ def _features(graph: Graph, place: int) -> tuple[int, int]:
     if node.name in CONVOLUTION_NODES or node.name == "Linear":
         return math.prod(shape[1:]), shape[0]
     return shape[0], shape[1]
-
-
-ALL = (equal_units, missing_nonlinearity, dead_relu_units)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from ravine.diagnosis.op_names import (
     BROADCASTING_NODES,
@@ -13,7 +14,7 @@ from ravine.diagnosis.op_names import (
     NODE_OUTPUT_RANGES,
     PROBABILITY_NODES,
 )
-from ravine.diagnosis.rule import Observation, rule
+from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
@@ -29,7 +30,7 @@ def head_operations(history: LoopHistory, *names: str) -> Iterator[tuple[Graph, 
         yield from ((graph, place) for place in graph.head if graph.nodes[place].name in names)
 
 
-@rule("RVN-H01", severity="error", cause="output-activation", needs="graph", picture="losses")
+@rule("RVN-H01", "error", "output-activation", needs="graph", picture="losses")
 def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         node = graph.nodes[place]
@@ -45,47 +46,45 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
             why = f"for {classes} classes, as outputs are between 0 and 1"
             limit = Evidence("lowest loss that can be reached", lowest, "", None, why)
             advice = "; cross entropy has its own"
-        yield Observation(
-            where=_module_at(graph, place),
-            since=0,
+        yield _observe_at(
+            graph,
+            place,
+            limit,
+            Change("output", f"without {before.lower()}{advice}"),
             title=f"{before.lower()} before cross entropy",
             severity="error" if is_probability else "warning",
-            evidence=(limit,),
-            changes=(Change("output", f"without {before.lower()}{advice}"),),
         )
 
 
-@rule("RVN-H02", severity="error", cause="output-activation", needs="graph", picture="losses")
+@rule("RVN-H02", "error", "output-activation", needs="graph", picture="losses")
 def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]:
     lowest = "lowest possible probability of one class"
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         before = graph.source_name(graph.nodes[place].inputs[0])
         if before in NODE_OUTPUT_RANGES:
             name = before.lower()
-            yield Observation(
-                where=_module_at(graph, place),
-                since=0,
+            yield _observe_at(
+                graph,
+                place,
+                Evidence(lowest, 0.27 if before == "Tanh" else 0.5),
+                Change("loss", f"BCELoss on probabilities, or logits without {name}"),
                 title=f"{name} before a loss that takes logits",
                 severity="error" if before in PROBABILITY_NODES else "warning",
-                evidence=(Evidence(lowest, 0.27 if before == "Tanh" else 0.5),),
-                changes=(Change("loss", f"BCELoss on probabilities, or logits without {name}"),),
             )
 
     for graph, place in head_operations(history, "LogSigmoid"):
         before = graph.source(graph.nodes[place].inputs[0], frozenset({"Neg"}))
         if before >= 0 and graph.nodes[before].name in PROBABILITY_NODES:
             name = graph.nodes[before].name.lower()
-            yield Observation(
-                where=_module_at(graph, before),
-                since=0,
-                title=f"{name} before a loss that takes logits",
-                evidence=(Evidence(lowest, 0.5),),
-                changes=(Change("output", f"without {name}"),),
+            evidence = Evidence(lowest, 0.5)
+            change = Change("output", f"without {name}")
+            yield _observe_at(
+                graph, before, evidence, change, title=f"{name} before a loss that takes logits"
             )
             return
 
 
-@rule("RVN-H10", severity="error", cause="output-activation", also=("loss",), needs="graph")
+@rule("RVN-H10", "error", "output-activation", needs="graph", also=("loss",))
 def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropy"):
         node = graph.nodes[place]
@@ -96,31 +95,22 @@ def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
         if shape and shape[-1] > 1:
             why = f"over {shape[-1]} labels; the labels of an example do not sum to 1"
             total = Evidence("sum of the outputs of one example", 1.0, "", None, why)
-            yield Observation(
-                where=_module_at(graph, before),
-                since=0,
-                evidence=(total,),
-                changes=(Change("output", "sigmoid"),),
-            )
+            yield _observe_at(graph, before, total, Change("output", "sigmoid"))
 
 
-@rule("RVN-H03", severity="note", cause="loss", needs="graph")
+@rule("RVN-H03", "note", "loss", needs="graph")
 def log_softmax_twice(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         if graph.source_name(graph.nodes[place].inputs[0]) == "LogSoftmax":
             count = Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing")
-            yield Observation(
-                where=_module_at(graph, place),
-                since=0,
-                evidence=(count,),
-                changes=(Change("loss", "nll_loss on log_softmax, or cross_entropy on logits"),),
-            )
+            change = Change("loss", "nll_loss on log_softmax, or cross_entropy on logits")
+            yield _observe_at(graph, place, count, change)
 
 
 @rule(
     "RVN-H04",
-    severity="error",
-    cause="output-activation",
+    "error",
+    "output-activation",
     needs="graph",
     explains=("RVN-N02", "RVN-S03", "RVN-H01"),
 )
@@ -131,15 +121,11 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
             continue
         if node.shape[node.dim] == 1:
             units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for any input")
-            yield Observation(
-                where=_module_at(graph, place),
-                since=0,
-                evidence=(units,),
-                changes=(Change("output", "sigmoid for one unit, or a unit for each class"),),
-            )
+            change = Change("output", "sigmoid for one unit, or a unit for each class")
+            yield _observe_at(graph, place, units, change)
 
 
-@rule("RVN-H05", severity="error", cause="loss", needs="graph", picture="losses")
+@rule("RVN-H05", "error", "loss", needs="graph", picture="losses")
 def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss", "BinaryCrossEntropy"):
         before = graph.source_name(graph.nodes[place].inputs[0])
@@ -150,16 +136,11 @@ def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
             title = "binary cross entropy gets logits, not probabilities"
             change, wrong = "binary_cross_entropy_with_logits", LOGIT_NODES
         if before in wrong:
-            yield Observation(
-                where=_module_at(graph, place),
-                since=0,
-                title=title,
-                evidence=(Evidence("operation before the loss", None, "", None, before.lower()),),
-                changes=(Change("loss", change),),
-            )
+            evidence = Evidence("operation before the loss", None, "", None, before.lower())
+            yield _observe_at(graph, place, evidence, Change("loss", change), title=title)
 
 
-@rule("RVN-H06", severity="error", cause="shape-pairing", needs="graph")
+@rule("RVN-H06", "error", "shape-pairing", needs="graph")
 def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, *BROADCASTING_NODES):
         node = graph.nodes[place]
@@ -170,16 +151,13 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
         if rows > 1 and node.shape == (rows, rows) and output in ((rows, 1), (rows,)):
             target = [rows] if len(output) == 2 else [rows, 1]
             shapes = f"an output of shape {list(output)} and a target of shape {target}"
-            yield Observation(
-                where=_module_at(graph, place),
-                since=0,
-                evidence=(Evidence("differences in the loss", rows * rows, "", rows, shapes),),
-                changes=(Change("loss", "output.squeeze(1), or target.unsqueeze(1)"),),
-            )
+            evidence = Evidence("differences in the loss", rows * rows, "", rows, shapes)
+            change = Change("loss", "output.squeeze(1), or target.unsqueeze(1)")
+            yield _observe_at(graph, place, evidence, change)
             return
 
 
-@rule("RVN-H07", severity="error", cause="output-activation", needs="graph")
+@rule("RVN-H07", "error", "output-activation", needs="graph")
 def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "Softmax", "LogSoftmax"):
         node = graph.nodes[place]
@@ -189,21 +167,17 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
         before = graph.source_name(node.inputs[0])
         if rows != columns and rows > 1 and before in ("Addmm", "Linear"):
             why = f"of outputs of shape {list(node.shape)}: the examples, not the classes"
-            yield Observation(
-                where=_module_at(graph, place),
-                since=0,
-                evidence=(Evidence("softmax over dimension", 0, "", 1, why),),
-                changes=(Change("output", "softmax over dim=1"),),
-            )
+            evidence = Evidence("softmax over dimension", 0, "", 1, why)
+            yield _observe_at(graph, place, evidence, Change("output", "softmax over dim=1"))
 
 
 @rule(
     "RVN-H08",
-    severity="error",
+    "error",
+    "output-activation",
     confidence="high",
-    cause="output-activation",
-    also=("target-scale",),
     needs="graph",
+    also=("target-scale",),
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     graph = history.graph
@@ -220,52 +194,37 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     name, limit = "share of the target's variance out of range", 100 * UNREACHABLE_TARGET_FRACTION
     known = node.high > node.low
     bounds = (Evidence("target from", node.low), Evidence("to", node.high)) if known else ()
-    yield Observation(
-        where=_module_at(graph, place),
-        since=0,
+    yield _observe_at(
+        graph,
+        place,
+        Evidence(name, 100 * lost, "%", limit),
+        *bounds,
+        Change("output", f"without {before.lower()}"),
         title=f"{before.lower()} cannot reach the targets",
         severity="error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning",
         suspects=("target-scale",),
-        evidence=(Evidence(name, 100 * lost, "%", limit), *bounds),
-        changes=(Change("output", f"without {before.lower()}"),),
     )
 
 
-@rule("RVN-H09", severity="error", cause="labels", needs="graph")
+@rule("RVN-H09", "error", "labels", needs="graph")
 def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
         if low < 0 or high > 1:
             top = Evidence("to", high, "", 1.0, "the loss has no lower bound")
-            yield Observation(
-                since=0,
-                evidence=(Evidence("target from", low, "", 0.0), top),
-                changes=(Change("data", "targets from 0 to 1"),),
-            )
+            change = Change("data", "targets from 0 to 1")
+            yield observe(Evidence("target from", low, "", 0.0), top, change, since=0)
 
 
-def _module_at(graph: Graph, place: int) -> str:
-    """The module of the activation before a loss, or of the activation at a place.
+def _observe_at(graph: Graph, place: int, *seen: Evidence | Change, **about: Any) -> Observation:
+    """What is wrong from the start with the activation at a place, or with that before a loss.
 
-    Without a module, the last weight before it.
+    It is where its module is; without a module, at the last weight before it.
     """
     node = graph.nodes[place]
     if node.name not in NODE_OUTPUT_RANGES:
         arithmetic = frozenset({"Neg", "Sub"})
         sources = (graph.source(i, arithmetic) for i in node.inputs)
         place = next((source for source in sources if source >= 0), place)
-    return graph.nodes[place].module or graph.last_weight(place)
-
-
-ALL = (
-    activation_before_cross_entropy,
-    activation_before_logits_loss,
-    log_softmax_twice,
-    softmax_over_one_unit,
-    wrong_loss_inputs,
-    broadcast_loss,
-    softmax_over_batch,
-    unreachable_target,
-    targets_outside_probabilities,
-    softmax_for_several_labels,
-)
+    where = graph.nodes[place].module or graph.last_weight(place)
+    return observe(*seen, where=where, since=0, **about)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
@@ -14,7 +14,7 @@ MIN_SNAPSHOTS = 2
 UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
 
 
-@rule("RVN-L05", severity="error", cause="parameters-not-in-optimizer", needs="steps")
+@rule("RVN-L05", "error", "parameters-not-in-optimizer", needs="steps")
 def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
     own = [p for p in parameters if p.in_model]
@@ -28,18 +28,19 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     state = "some still as initialized" if untrained else ""
     name = "parameters with gradients that are in no optimizer"
     numbers = Evidence("numbers in them", sum(math.prod(p.shape) for p in missing))
-    yield Observation(
+    yield observe(
+        Evidence(name, len(missing), "", 0, state),
+        numbers,
+        Change("optimizer", "build it from all of model.parameters()"),
         where=join_names(p.name for p in missing),
-        severity="note" if is_backbone and not untrained else "error",  # a note: may be meant
-        evidence=(Evidence(name, len(missing), "", 0, state), numbers),
-        changes=(Change("optimizer", "build it from all of model.parameters()"),),
+        severity="note" if is_backbone and not untrained else "error",
     )
 
 
 @rule(
     "RVN-L06",
-    severity="error",
-    cause="parameters-not-in-optimizer",
+    "error",
+    "parameters-not-in-optimizer",
     needs="steps",
     explains=("RVN-L05", "RVN-L02", "RVN-L01"),
 )
@@ -53,15 +54,14 @@ def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
     if unused and missing:
         name = "parameters in the optimizer that are not the model's and get no gradient"
         left_out = Evidence("parameters of the model in no optimizer", len(missing), "", 0)
-        yield Observation(
-            where=join_names(p.name for p in missing),
-            since=0,
-            evidence=(Evidence(name, len(unused), "", 0), left_out),
-            changes=(Change("optimizer", "build it after the model is complete"),),
+        evidence = Evidence(name, len(unused), "", 0)
+        change = Change("optimizer", "build it after the model is complete")
+        yield observe(
+            evidence, left_out, change, where=join_names(p.name for p in missing), since=0
         )
 
 
-@rule("RVN-L07", severity="error", cause="parameters-not-in-optimizer", needs="steps")
+@rule("RVN-L07", "error", "parameters-not-in-optimizer", needs="steps")
 def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
     hidden = [p for p in history.model.parameters if not p.registered and p.trainable]
     hidden = [p for p in hidden if p.optimizer is None]
@@ -69,31 +69,23 @@ def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
     if hidden:
         effect = "model.parameters() leaves them out"
         count = Evidence("parameters in a plain list or dict", len(hidden), "", 0, effect)
-        yield Observation(
-            where=join_names(p.name for p in hidden),
-            since=0,
-            evidence=(count,),
-            changes=(Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList"),),
-        )
+        change = Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList")
+        yield observe(count, change, where=join_names(p.name for p in hidden), since=0)
 
 
-@rule("RVN-L08", severity="note", cause="frozen-parameters", needs="snapshots", picture="transfer")
+@rule("RVN-L08", "note", "frozen-parameters", needs="snapshots", picture="transfer")
 def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
     own = [p for p in history.model.parameters if p.in_model]
     frozen = [p for p in own if not p.trainable]
     if frozen and history.snapshots:
         name = "parameters with requires_grad=False"
         untrained = sum(p.default_initialized for p in frozen)
-        yield Observation(
-            where=join_names(p.name for p in frozen),
-            evidence=(
-                Evidence(name, len(frozen), "", None, f"of {len(own)}"),
-                Evidence("of these, still as initialized", untrained),
-            ),
-        )
+        count = Evidence(name, len(frozen), "", None, f"of {len(own)}")
+        as_initialized = Evidence("of these, still as initialized", untrained)
+        yield observe(count, as_initialized, where=join_names(p.name for p in frozen))
 
 
-@rule("RVN-L09", severity="warning", cause="detached-graph", needs="snapshots")
+@rule("RVN-L09", "warning", "detached-graph", needs="snapshots")
 def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
     if history.steps < UNUSED_STEPS or not any(p.received_gradient for p in parameters):
@@ -105,21 +97,10 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     if unused:
         name, steps = "parameters without a gradient so far", f"in {history.steps} steps"
         advice = "no detach() or no_grad() between these layers and the loss"
-        yield Observation(
+        yield observe(
+            Evidence(name, len(unused), "", 0, steps),
+            Evidence("of these, as initialized and in modules that ran", len(cut_off)),
+            Change("model", advice),
             where=join_names(p.name for p in cut_off or unused),
             severity="warning" if cut_off else "note",
-            evidence=(
-                Evidence(name, len(unused), "", 0, steps),
-                Evidence("of these, as initialized and in modules that ran", len(cut_off)),
-            ),
-            changes=(Change("model", advice),),
         )
-
-
-ALL = (
-    parameters_in_no_optimizer,
-    outdated_optimizer,
-    unregistered_parameters,
-    frozen_parameters,
-    parameters_without_gradient,
-)

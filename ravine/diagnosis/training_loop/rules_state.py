@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import UNNAMED_PARAMETER
 from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot
 from ravine.finding import Change, Evidence
@@ -30,11 +30,11 @@ MAX_SKIPPED_FRACTION = 0.5
 
 @rule(
     "RVN-L20",
-    severity="error",
+    "error",
+    "initialization",
     confidence="high",
-    cause="initialization",
-    also=("step-order", "optimizer"),
     needs="steps",
+    also=("step-order", "optimizer"),
 )
 def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
     overwrites = history.model.overwrites
@@ -61,18 +61,19 @@ def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
         changes = ()
     else:
         return
-    yield Observation(
+    yield observe(
+        times,
+        Evidence("steps from the first time to the last", overwrites.interval),
+        *changes,
         where=overwrites.where,
         since=overwrites.first_step,
         title=title,
         severity=severity,
         confidence=confidence,
-        changes=changes,
-        evidence=(times, Evidence("steps from the first time to the last", overwrites.interval)),
     )
 
 
-@rule("RVN-L21", severity="error", cause="zero-grad", also=("step-order",), needs="steps")
+@rule("RVN-L21", "error", "zero-grad", needs="steps", also=("step-order",))
 def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer:
         # a backward pass for another optimizer leaves gradients that are rightly cleared
@@ -85,14 +86,9 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if passes >= UNDIVIDED_PASSES or divided:
         advice = "zero_grad once for each step, and a step for each backward pass or for all"
         effect = "only the gradient of the last one is used"
-        yield Observation(
-            since=found[0].step,
-            changes=(Change("loop", advice),),
-            evidence=(
-                Evidence("backward passes to a step", passes, "", None, effect),
-                Evidence("gradients that are cleared unused", last.discarded, "", 0),
-            ),
-        )
+        backward = Evidence("backward passes to a step", passes, "", None, effect)
+        cleared = Evidence("gradients that are cleared unused", last.discarded, "", 0)
+        yield observe(backward, cleared, Change("loop", advice), since=found[0].step)
 
 
 def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
@@ -100,9 +96,7 @@ def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
     return 0 < gradient.discarded == gradient.passes - 1 and snapshot.losses >= gradient.passes
 
 
-@rule(
-    "RVN-L23", severity="note", cause="loss-reduction", also=("learning-rate-high",), needs="steps"
-)
+@rule("RVN-L23", "note", "loss-reduction", needs="steps", also=("learning-rate-high",))
 def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer or not history.loss.kind:
         return
@@ -110,17 +104,16 @@ def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
     found = [s for s in found if not s.gradient.discarded and s.loss_scale == 1.0]
     if len(found) >= DISCARDING_STEPS:
         name, why = "gradients that are added for a step", "each of the mean loss of a batch"
-        passes = Evidence(name, found[-1].gradient.passes, "", 1, why)
-        yield Observation(since=found[0].step, evidence=(passes,))
+        yield observe(Evidence(name, found[-1].gradient.passes, "", 1, why), since=found[0].step)
 
 
 @rule(
     "RVN-L22",
-    severity="note",
+    "note",
+    "shuffling",
     confidence="medium",
-    cause="shuffling",
-    also=("randomness", "overfitting"),
     needs="inputs",
+    also=("randomness", "overfitting"),
 )
 def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
@@ -130,24 +123,25 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     equal = Evidence(name, inputs.count, "", None, steps)
     evidence = (equal, Evidence("examples in them", inputs.rows))
     if inputs.table_rows <= 0:
-        yield Observation(since=inputs.first_step, evidence=evidence)
+        yield observe(*evidence, since=inputs.first_step)
         return
-    yield Observation(
+    yield observe(
+        *evidence,
+        Evidence("examples in the table they come from", inputs.table_rows),
+        Change("loop", "the next batch for each step"),
         since=inputs.first_step,
         severity="warning",
         suspects=("randomness", "overfitting"),
-        evidence=(*evidence, Evidence("examples in the table they come from", inputs.table_rows)),
-        changes=(Change("loop", "the next batch for each step"),),
     )
 
 
 @rule(
     "RVN-L24",
-    severity="warning",
+    "warning",
+    "optimizer",
     confidence="high",
-    cause="optimizer",
-    also=("optimizer-numerics", "learning-rate-low"),
     needs="steps",
+    also=("optimizer-numerics", "learning-rate-low"),
 )
 def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
@@ -163,41 +157,32 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
         if all(moment > limit for moment, limit in zip(moments, limits, strict=True)):
             name, limit = "largest root mean square of the gradient", moments[-1] / STALE_FACTOR
             advice = "a new optimizer, or the state that belongs to these weights"
-            yield Observation(
+            yield observe(
+                Evidence("root of the optimizer's second moments", moments[-1]),
+                Evidence(name, last.largest_gradient, "", limit),
+                Change("loop", advice),
                 since=snapshots[0].step,
                 suspects=("optimizer-numerics", "learning-rate-low"),
-                evidence=(
-                    Evidence("root of the optimizer's second moments", moments[-1]),
-                    Evidence(name, last.largest_gradient, "", limit),
-                ),
-                changes=(Change("loop", advice),),
             )
 
 
-@rule("RVN-L25", severity="warning", confidence="high", cause="detached-graph", needs="graph")
+@rule("RVN-L25", "warning", "detached-graph", confidence="high", needs="graph")
 def detached_recurrent_state(history: LoopHistory) -> Iterator[Observation]:
     change = Change("model", "no detach() on the state within a sequence")
     for state in history.model.detached_states:
         only_last, calls = state.loss_calls == 1, state.detached_calls
-        yield Observation(
+        yield observe(
+            Evidence("calls on its own output", calls, "", 0, "all of them detached"),
+            Evidence("calls that the loss depends on", state.loss_calls, "", calls + 1),
+            change if only_last else None,
             where=state.where,
             since=0,
             severity="" if only_last else "note",
-            evidence=(
-                Evidence("calls on its own output", calls, "", 0, "all of them detached"),
-                Evidence("calls that the loss depends on", state.loss_calls, "", calls + 1),
-            ),
-            changes=(change,) if only_last else (),
         )
 
 
 @rule(
-    "RVN-L26",
-    severity="warning",
-    confidence="high",
-    cause="input-scale",
-    needs="inputs",
-    picture="scaling-table",
+    "RVN-L26", "warning", "input-scale", confidence="high", needs="inputs", picture="scaling-table"
 )
 def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
     stds = [(step, std) for step, std in history.inputs.stds if std > 0]
@@ -210,24 +195,13 @@ def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
         far = logs[0] - logs[-1] > math.log(DRIFT_FACTOR) and logs[-1] < min(logs[:-2])
         if far and falls >= 3 and not rises:
             place = next(i for i, value in enumerate(logs) if logs[0] - value > math.log(2))
-            yield Observation(
-                since=stds[place][0],
-                evidence=(
-                    Evidence("standard deviation of the inputs at first", stds[0][1]),
-                    Evidence("now", stds[-1][1], "", None, "steadily in one direction"),
-                ),
-                changes=(Change("data", "scaled once, before the loop, into a new tensor"),),
-            )
+            at_first = Evidence("standard deviation of the inputs at first", stds[0][1])
+            now = Evidence("now", stds[-1][1], "", None, "steadily in one direction")
+            change = Change("data", "scaled once, before the loop, into a new tensor")
+            yield observe(at_first, now, change, since=stds[place][0])
 
 
-@rule(
-    "RVN-L27",
-    severity="note",
-    confidence="low",
-    cause="input-scale",
-    needs="inputs",
-    picture="scaling-table",
-)
+@rule("RVN-L27", "note", "input-scale", confidence="low", needs="inputs", picture="scaling-table")
 def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
     if len(inputs.stds) < REPEATED_INPUTS or not inputs.std > 0:
@@ -236,16 +210,16 @@ def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
     if math.isfinite(std) and (std > WIDE_INPUTS or 0 < std < NARROW_INPUTS):
         limit = WIDE_INPUTS if std > WIDE_INPUTS else NARROW_INPUTS
         scale = Evidence("standard deviation of the inputs", std, "", limit)
-        yield Observation(evidence=(scale, Evidence("their mean", inputs.mean)))
+        yield observe(scale, Evidence("their mean", inputs.mean))
 
 
 @rule(
     "RVN-L28",
-    severity="error",
+    "error",
+    "optimizer",
     confidence="high",
-    cause="optimizer",
-    also=("loss",),
     needs="graph",
+    also=("loss",),
     explains=("RVN-N01", "RVN-T03", "RVN-T02"),
 )
 def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
@@ -264,40 +238,36 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
         cause, suspect, title = "loss", "optimizer", "the loss has the wrong sign"
         change = Change("loop", "the loss without its minus")
     recent = loss.summary.stretch_means(4)
-    yield Observation(
+    yield observe(
+        Evidence("maximize of the optimizer", float(maximize)),
+        Evidence("loss at first", loss.first[0] if loss.first else None),
+        Evidence("loss of the last steps", recent[-1] if recent else None),
+        change,
         since=0,
         cause=cause,
         title=title,
         suspects=(suspect,),
-        evidence=(
-            Evidence("maximize of the optimizer", float(maximize)),
-            Evidence("loss at first", loss.first[0] if loss.first else None),
-            Evidence("loss of the last steps", recent[-1] if recent else None),
-        ),
-        changes=(change,),
     )
 
 
-@rule("RVN-L29", severity="error", cause="precision", needs="scaler", explains=("RVN-N02",))
+@rule("RVN-L29", "error", "precision", needs="scaler", explains=("RVN-N02",))
 def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
     gradients = history.scaled_gradients
     if gradients.nonfinite > MAX_SKIPPED_FRACTION * gradients.count:
         name = "share of the last scaled gradients that are not finite"
         share, limit = 100 * gradients.nonfinite / gradients.count, 100 * MAX_SKIPPED_FRACTION
-        advice = "bfloat16 in place of float16, or float32 where numbers grow large"
-        yield Observation(
-            evidence=(Evidence(name, round(share, 1), "%", limit, "their steps are skipped"),),
-            changes=(Change("loop", advice),),
-        )
+        evidence = Evidence(name, round(share, 1), "%", limit, "their steps are skipped")
+        change = Change("loop", "bfloat16 in place of float16, or float32 where numbers grow large")
+        yield observe(evidence, change)
 
 
 @rule(
     "RVN-L30",
-    severity="error",
+    "error",
+    "learning-rate-low",
     confidence="high",
-    cause="learning-rate-low",
-    also=("frozen-parameters", "schedule"),
     needs="steps",
+    also=("frozen-parameters", "schedule"),
 )
 def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
     if not history.snapshots or history.steps < ZERO_GROUP_STEPS:
@@ -309,28 +279,11 @@ def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
     untrained = sum(p.default_initialized for p in still)
     if untrained:
         name = "parameters with gradients in a group at a learning rate of 0"
-        yield Observation(
+        yield observe(
+            Evidence(name, len(still), "", 0),
+            Evidence("of these, matrices still as initialized", untrained, "", 0),
+            Change("optimizer", "a learning rate above 0 for every group"),
             where=join_names(p.name for p in still),
             since=0,
             suspects=("frozen-parameters", "schedule"),
-            evidence=(
-                Evidence(name, len(still), "", 0),
-                Evidence("of these, matrices still as initialized", untrained, "", 0),
-            ),
-            changes=(Change("optimizer", "a learning rate above 0 for every group"),),
         )
-
-
-ALL = (
-    overwritten_weights,
-    discarded_gradients,
-    repeated_batch,
-    summed_gradients,
-    stale_optimizer_state,
-    detached_recurrent_state,
-    drifting_input_scale,
-    unusual_input_scale,
-    maximized_loss,
-    skipped_steps,
-    zero_rate_group,
-)

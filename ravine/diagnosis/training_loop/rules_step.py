@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, join_names, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, WatchedParameter
 from ravine.finding import Change, Evidence
 
@@ -48,7 +48,7 @@ def first_step_without_gradient(history: LoopHistory) -> int | None:
     return found[0][0].step if found else None
 
 
-@rule("RVN-L01", severity="error", cause="zero-grad", needs="snapshots", explains=("RVN-N01",))
+@rule("RVN-L01", "error", "zero-grad", needs="snapshots", explains=("RVN-N01",))
 def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
         # before the first step, there may be gradients of something else
@@ -57,20 +57,17 @@ def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
             gradient = found[-1].gradient
             share = round(100 * gradient.leftover_fraction, 1)
             name = "share of the gradient left over from earlier steps"
-            yield Observation(
-                where=gradient.accumulated_in,
-                since=found[0].step,
-                evidence=(Evidence(name, share, "%", 0.0, "equal bit for bit"),),
-                changes=(Change("loop", "optimizer.zero_grad() before loss.backward()"),),
-            )
+            evidence = Evidence(name, share, "%", 0.0, "equal bit for bit")
+            change = Change("loop", "optimizer.zero_grad() before loss.backward()")
+            yield observe(evidence, change, where=gradient.accumulated_in, since=found[0].step)
 
 
 @rule(
     "RVN-L02",
-    severity="error",
-    cause="step-order",
-    also=("detached-graph", "parameters-not-in-optimizer"),
+    "error",
+    "step-order",
     needs="snapshots",
+    also=("detached-graph", "parameters-not-in-optimizer"),
     explains=("RVN-N02",),
 )
 def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
@@ -80,22 +77,14 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         return
     step = first_step_without_gradient(history)
     if step is not None:
-        name = "inspected steps in a row without any gradient"
-        yield Observation(
-            since=step,
-            evidence=(Evidence(name, AGREEING_STEPS, "", 0),),
-            suspects=("detached-graph", "parameters-not-in-optimizer"),
-            changes=(Change("loop", "loss.backward() before optimizer.step()"),),
+        evidence = Evidence("inspected steps in a row without any gradient", AGREEING_STEPS, "", 0)
+        change = Change("loop", "loss.backward() before optimizer.step()")
+        yield observe(
+            evidence, change, since=step, suspects=("detached-graph", "parameters-not-in-optimizer")
         )
 
 
-@rule(
-    "RVN-L03",
-    severity="error",
-    cause="zero-grad",
-    needs="snapshots",
-    explains=("RVN-N02", "RVN-L02"),
-)
+@rule("RVN-L03", "error", "zero-grad", needs="snapshots", explains=("RVN-N02", "RVN-L02"))
 def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]:
     if not re.search(CLEARED_BEFORE_STEP, history.events):
         return
@@ -106,36 +95,25 @@ def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]
         if any(not g.norm_after_backward or g.norm_at_step for g in gradients):
             continue
         if not any(s.has_gradient for s in snapshots):
-            yield Observation(
+            yield observe(
+                Evidence("gradient norm after backward", gradients[-1].norm_after_backward),
+                Evidence("gradient norm at the step", gradients[-1].norm_at_step or 0.0),
+                Change("loop", "zero_grad before backward, or after step"),
                 since=snapshots[0].step,
-                evidence=(
-                    Evidence("gradient norm after backward", gradients[-1].norm_after_backward),
-                    Evidence("gradient norm at the step", gradients[-1].norm_at_step or 0.0),
-                ),
-                changes=(Change("loop", "zero_grad before backward, or after step"),),
             )
 
 
-@rule(
-    "RVN-L04",
-    severity="error",
-    cause="step-order",
-    needs="forward",
-    explains=("RVN-L02", "RVN-L03", "RVN-N02"),
-)
+@rule("RVN-L04", "error", "step-order", needs="forward", explains=("RVN-L02", "RVN-L03", "RVN-N02"))
 def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
     if re.search(BACKWARD_AFTER_STEP, history.events):
-        yield Observation(
-            since=0,
-            evidence=(Evidence("times in a row that backward came after the step", 3),),
-            changes=(Change("loop", "loss.backward() before optimizer.step()"),),
-        )
+        evidence = Evidence("times in a row that backward came after the step", 3)
+        yield observe(evidence, Change("loop", "loss.backward() before optimizer.step()"), since=0)
 
 
 @rule(
     "RVN-L10",
-    severity="error",
-    cause="detached-graph",
+    "error",
+    "detached-graph",
     needs="snapshots",
     explains=("RVN-L02", "RVN-N02", "RVN-L09"),
 )
@@ -150,30 +128,27 @@ def detached_loss(history: LoopHistory) -> Iterator[Observation]:
     else:
         evidence = Evidence("parameters that the loss depends on", 0, "", 1)
     advice = "loss.backward() on the loss as computed: no item(), data, detach(), new tensor"
-    yield Observation(since=0, evidence=(evidence,), changes=(Change("loop", advice),))
+    yield observe(evidence, Change("loop", advice), since=0)
 
 
 @rule(
     "RVN-L11",
-    severity="error",
-    cause="detached-graph",
+    "error",
+    "detached-graph",
     needs="forward",
     explains=("RVN-L02", "RVN-L10", "RVN-N02", "RVN-L13"),
 )
 def training_without_graph(history: LoopHistory) -> Iterator[Observation]:
     if re.search(NO_GRAPH_STEPS, history.events):
         name = "steps in a row after a forward pass without a graph"
-        yield Observation(
-            since=0,
-            evidence=(Evidence(name, 2, "", 0, "no_grad or inference_mode"),),
-            changes=(Change("loop", "no torch.no_grad() around the forward pass"),),
-        )
+        change = Change("loop", "no torch.no_grad() around the forward pass")
+        yield observe(Evidence(name, 2, "", 0, "no_grad or inference_mode"), change, since=0)
 
 
 @rule(
     "RVN-L12",
-    severity="error",
-    cause="train-eval-mode",
+    "error",
+    "train-eval-mode",
     needs="forward",
     explains=("RVN-N01",),
     picture="batch-norm-drift",
@@ -184,23 +159,21 @@ def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
     if steps >= AGREEING_STEPS and modes.in_evaluation:
         before = "after steps in training mode"
         before = before if was_training else "the model never was in training mode"
-        yield Observation(
+        yield observe(
+            Evidence("steps in a row in evaluation mode", steps, "", 0, before),
+            Evidence("dropout and batch norm modules", modes.in_evaluation),
+            Change("loop", "model.train() before training goes on"),
             where=join_names(modes.names),
             since=max(0, history.steps - steps),
             severity="error" if was_training else "warning",
-            evidence=(
-                Evidence("steps in a row in evaluation mode", steps, "", 0, before),
-                Evidence("dropout and batch norm modules", modes.in_evaluation),
-            ),
-            changes=(Change("loop", "model.train() before training goes on"),),
         )
 
 
 @rule(
     "RVN-L13",
-    severity="warning",
+    "warning",
+    "train-eval-mode",
     confidence="high",
-    cause="train-eval-mode",
     needs="forward",
     picture="dropout-expectation",
 )
@@ -211,24 +184,15 @@ def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     bursts = re.findall(VALIDATION_PASSES, history.events)
     single = re.findall(SINGLE_VALIDATION_PASS, history.events)
     if bursts or len(single) >= 2:
-        passes = len(bursts[0]) if bursts else 1
         name = "forward passes without a graph, in training mode"
-        yield Observation(
-            where=join_names(modes.names),
-            evidence=(
-                Evidence(name, passes, "", 0, "between steps"),
-                Evidence("dropout and batch norm modules", modes.mode_dependent),
-            ),
-            changes=(Change("loop", "model.eval() before validation, model.train() after"),),
-        )
+        without_graph = Evidence(name, len(bursts[0]) if bursts else 1, "", 0, "between steps")
+        mode_dependent = Evidence("dropout and batch norm modules", modes.mode_dependent)
+        change = Change("loop", "model.eval() before validation, model.train() after")
+        yield observe(without_graph, mode_dependent, change, where=join_names(modes.names))
 
 
 @rule(
-    "RVN-L17",
-    severity="error",
-    cause="gradient-clipping",
-    also=("precision", "learning-rate-low"),
-    needs="steps",
+    "RVN-L17", "error", "gradient-clipping", needs="steps", also=("precision", "learning-rate-low")
 )
 def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
     for snapshots in last_snapshots(history, CLIPPING_STEPS):
@@ -248,15 +212,10 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
                 suspects = ("precision",)
             left, limit = 100 * (kept[-1] or 0.0), 100 * CLIPPED_FRACTION
             same = "the same at every step" if one_norm else ""
-            yield Observation(
-                since=snapshots[0].step,
-                suspects=suspects,
-                evidence=(
-                    Evidence("share of the gradient left after clipping", left, "%", limit),
-                    Evidence("gradient norm at the step", norms[-1], "", None, same),
-                    step_size,
-                ),
-                changes=(change,),
+            clipped = Evidence("share of the gradient left after clipping", left, "%", limit)
+            norm = Evidence("gradient norm at the step", norms[-1], "", None, same)
+            yield observe(
+                clipped, norm, step_size, change, since=snapshots[0].step, suspects=suspects
             )
 
 
@@ -290,10 +249,10 @@ def _step_size(
 
 @rule(
     "RVN-L19",
-    severity="error",
-    cause="learning-rate-low",
-    also=("precision",),
+    "error",
+    "learning-rate-low",
     needs="steps",
+    also=("precision",),
     explains=("RVN-N02",),
     picture="range-test",
 )
@@ -307,17 +266,11 @@ def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
             continue  # a warm-up goes on, or RVN-L18 reports the rate of 0
         if all(_is_unchanged(s) for s in snapshots):
             name = "share of the weights that a step does not change"
-            why = "though their gradient is not 0"
             share, limit = 100 * (snapshots[-1].unchanged_fraction or 0), 100 * UNCHANGED_FRACTION
-            yield Observation(
-                since=snapshots[0].step,
-                suspects=("precision",),
-                evidence=(
-                    Evidence(name, share, "%", limit, why),
-                    Evidence("learning rate", last_lr),
-                ),
-                changes=(Change("lr", "10 times higher, or more"),),
-            )
+            unchanged = Evidence(name, share, "%", limit, "though their gradient is not 0")
+            rate = Evidence("learning rate", last_lr)
+            change = Change("lr", "10 times higher, or more")
+            yield observe(unchanged, rate, change, since=snapshots[0].step, suspects=("precision",))
 
 
 def _is_unchanged(snapshot: StepSnapshot) -> bool:
@@ -328,9 +281,10 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
 
 @rule(
     "RVN-N01",
-    severity="error",
+    "error",
+    "learning-rate-high",
     confidence="medium",
-    cause="learning-rate-high",
+    needs="snapshots",
     also=(
         "exploding",
         "data-degenerate",
@@ -341,7 +295,6 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
         "loss-reduction",
         "target-scale",
     ),
-    needs="snapshots",
     picture="range-test",
     symptom=True,
 )
@@ -378,25 +331,25 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
         if event.lr > 0:  # known
             changes = (Change("lr", event.lr / 10),)
             evidence.append(Evidence("learning rate", event.lr))
-    yield Observation(
+    yield observe(
+        *evidence,
+        *changes,
         where=event.where,
         since=event.step,
         cause=cause,
         confidence=confidence,
         suspects=suspects,
-        changes=changes,
-        evidence=tuple(evidence),
         title=f"the {event.what} is no longer finite",
     )
 
 
 @rule(
     "RVN-N02",
-    severity="error",
+    "error",
+    "detached-graph",
     confidence="medium",
-    cause="detached-graph",
-    also=("dead-units", "learning-rate-low"),
     needs="snapshots",
+    also=("dead-units", "learning-rate-low"),
     symptom=True,
 )
 def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
@@ -415,21 +368,4 @@ def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
     if losses[0] == 0 and cause == "dead-units":
         return  # a loss of 0 with a gradient of 0: the task is done
     name, value = "losses in a row that are equal, bit for bit", f"all {losses[0]:.6g}"
-    equal = Evidence(name, len(losses), "", 1, value)
-    yield Observation(since=0, cause=cause, evidence=(equal,))
-
-
-ALL = (
-    missing_zero_grad,
-    step_without_gradient,
-    gradients_cleared_before_step,
-    backward_after_step,
-    detached_loss,
-    training_without_graph,
-    training_in_evaluation_mode,
-    validation_in_training_mode,
-    excessive_clipping,
-    steps_lost_in_rounding,
-    nonfinite_numbers,
-    unchanging_loss,
-)
+    yield observe(Evidence(name, len(losses), "", 1, value), since=0, cause=cause)

@@ -53,7 +53,7 @@ def inactive_units(output: Tensor, *, last: bool) -> tuple[Tensor, int]:
 
 
 @torch.no_grad()
-def looks_default_initialized(weight: Tensor, owner: nn.Module) -> bool:
+def has_default_initialization(weight: Tensor, owner: nn.Module) -> bool:
     """Whether a weight matrix still looks as torch initializes it; False for anything else.
 
     The defaults of torch: uniform in ±1/sqrt(fan in) for linear and convolutional layers, uniform
@@ -62,9 +62,9 @@ def looks_default_initialized(weight: Tensor, owner: nn.Module) -> bool:
     matrices of fewer than 64 numbers are never taken for freshly initialized ones.
 
     >>> layer = nn.Linear(30, 40)
-    >>> looks_default_initialized(layer.weight, layer)
+    >>> has_default_initialization(layer.weight, layer)
     True
-    >>> looks_default_initialized(layer.weight * 1.1, layer)
+    >>> has_default_initialization(layer.weight * 1.1, layer)
     False
     """
     if weight.dim() < 2 or weight.numel() < 64:

@@ -80,9 +80,7 @@ class WholeRun:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerComparison:
-    """The network beside a quick learner that is no network. Scores are accuracy or R2, 0 for the
-    best constant.
-    """
+    """The network beside a quick learner: accuracy or R2, 0 for the best constant."""
 
     score: float | None = None  # of the quick learner
     margin: float = LEARNER_MARGIN  # by which the network must stay behind to be too small
@@ -132,9 +130,7 @@ class TrialResults:
         return top > 0 and best.score > MEANINGFUL_SCORE * top
 
     def gain_of(self, outcome: Outcome) -> float:
-        """What a remedy gains, as a share of what there was to gain; at most 1, below 0 if it does
-        harm.
-        """
+        """A remedy's share of what there was to gain: at most 1, below 0 if it does harm."""
         before, after = self.base.loss, outcome.loss
         if not math.isfinite(after):
             return -1.0
@@ -176,9 +172,7 @@ class TrialResults:
 
     @cached_property
     def best_explanation(self) -> Outcome | None:
-        """The first of the ranked remedies that helped with all seeds, or that were not confirmed
-        yet; None if the run lacks nothing that was tried.
-        """
+        """The first ranked remedy that helped with all seeds or is not confirmed yet, if any."""
         preferred = self.preferred
         if preferred is not None and preferred.trial and preferred.trial.verdict == "helped":
             return preferred

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from ravine.diagnosis.rule import Observation, Rule, rule
+from ravine.diagnosis.rule import Observation, Rule, observe, rule
 from ravine.diagnosis.trials.outcome import (
     CLEAR_SCORE_GAIN,
     LEARNER_MARGIN,
@@ -50,17 +50,16 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     evidence = [*found.evidence, Evidence(name, 100 * gain, "%", limit)]
     if found.score is not None and results.base.score is not None and results.has_score:
         score = f"{found.score:.3g} with it, from 0 (best constant answer) to 1"
-        name = "score without the change"
-        evidence.append(Evidence(name, results.base.score, "", None, score))
+        evidence.append(Evidence("score without the change", results.base.score, "", None, score))
     sure = found.trial is not None and (bool(found.evidence) or gain > SURE_GAIN)
     from_the_start = bool(found.evidence) and cause != "learning-rate-high"
-    yield Observation(
+    yield observe(
+        *evidence,
+        *found.changes,
         where=found.where,
         since=None if from_the_start else find_lag(results, found),
         severity="error" if gain > ERROR_GAIN else "warning",
         confidence="high" if sure else "medium",
-        evidence=tuple(evidence),
-        changes=found.changes,
         trial=found.trial,
         suspects=tuple(dict.fromkeys((*others, *found.suspects)))[:3],
     )
@@ -68,17 +67,15 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
 
 @rule(
     "RVN-X20",
-    severity="warning",
+    "warning",
+    "overfitting",
     confidence="high",
-    cause="overfitting",
-    also=("labels", "architecture-too-small"),
     needs="trials",
+    also=("labels", "architecture-too-small"),
     picture="early-stopping",
 )
 def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
-    """The loss on other examples rose again by a good part of what it fell, while that on its own
-    kept falling.
-    """
+    """The loss on other examples rose by much of its fall, while that on its own kept falling."""
     run = results.whole_run
     known = [(step, loss) for step, loss, _ in run.evaluations if math.isfinite(loss)]
     if run.rise is None or not known:
@@ -98,26 +95,17 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
         return  # it only grows too sure of itself
     risen = (at for at, loss, _ in run.evaluations if at > step and loss - least > limit / 2)
     name, place = "loss on held-out examples over its least", f"least at step {step}"
-    yield Observation(
+    yield observe(
+        Evidence(name, mean, "", limit, place),
+        Evidence("standard error of that", error),
+        Evidence("loss on training examples", run.train_loss),
+        Change("steps", step),
         since=next(risen, step),
-        evidence=(
-            Evidence(name, mean, "", limit, place),
-            Evidence("standard error of that", error),
-            Evidence("loss on training examples", run.train_loss),
-        ),
-        changes=(Change("steps", step),),
         suspects=("labels",),
     )
 
 
-@rule(
-    "RVN-X21",
-    severity="warning",
-    confidence="medium",
-    cause="labels",
-    also=("overfitting",),
-    needs="trials",
-)
+@rule("RVN-X21", "warning", "labels", confidence="medium", needs="trials", also=("overfitting",))
 def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     """The training examples are memorized, others are answered worse than by a constant, and a
     quick learner cannot predict their targets either.
@@ -133,30 +121,23 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     if fits and last > WORSE_LOSS * null and mean > SURE_RISE * error:
         constant = "that of the best constant answer"
         name, score = "what a quick learner tells of the targets", learner.score or 0.0
-        yield Observation(
-            since=None,
-            evidence=(
-                Evidence("loss on held-out examples", last, "", null, constant),
-                Evidence("loss on training examples", run.train_loss),
-                Evidence(name, score, "", None, "0 is nothing"),
-            ),
-            changes=(Change("data", "inputs and targets paired row by row"),),
-            suspects=("overfitting",),
-        )
+        held_out = Evidence("loss on held-out examples", last, "", null, constant)
+        train_loss = Evidence("loss on training examples", run.train_loss)
+        learned = Evidence(name, score, "", None, "0 is nothing")
+        change = Change("data", "inputs and targets paired row by row")
+        yield observe(held_out, train_loss, learned, change, suspects=("overfitting",))
 
 
 @rule(
     "RVN-X22",
-    severity="warning",
+    "warning",
+    "architecture-too-small",
     confidence="medium",
-    cause="architecture-too-small",
-    also=("labels", "hidden-activation"),
     needs="trials",
+    also=("labels", "hidden-activation"),
 )
 def small_network(results: TrialResults) -> Iterator[Observation]:
-    """The network stays behind a quick learner, on its own training examples too, whatever was
-    tried.
-    """
+    """The network stays behind a quick learner, also on training examples, whatever was tried."""
     learner = results.learner
     score, own, others = learner.score, learner.train_score, learner.validation_score
     if score is None or own is None or others is None or not results.has_score:
@@ -167,25 +148,19 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
         return
     quick = "score of a quick learner on examples it did not see"
     name, limit = "score of the network on examples it learned from", score - learner.margin
-    yield Observation(
-        since=None,
-        evidence=(
-            Evidence(quick, score, "", None, "1 is perfect"),
-            Evidence(name, own, "", limit),
-            Evidence("on others", others),
-        ),
-        changes=(Change("model", "more units, or layers that see more of the input"),),
+    yield observe(
+        Evidence(quick, score, "", None, "1 is perfect"),
+        Evidence(name, own, "", limit),
+        Evidence("on others", others),
+        Change("model", "more units, or layers that see more of the input"),
         suspects=("labels", "hidden-activation"),
     )
 
 
 def remedy_rule(code: str, cause: str, **about: Any) -> Rule:
-    """The rule that names a cause if its remedy explains the run best; `about` is passed on to
-    `rule`.
-    """
+    """The rule that names a cause if its remedy explains the run best."""
     find = partial(explain_by_cause, cause=cause)
-    about |= {"severity": "warning", "confidence": "medium", "needs": "trials"}
-    return rule(code, cause=cause, **about)(find)
+    return rule(code, "warning", cause, confidence="medium", needs="trials", **about)(find)
 
 
 ALL = (
