@@ -223,7 +223,8 @@ def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
     guesses: list[str] = []
     for finding in ordered:
         is_guess = not finding.is_confirmed and finding.cause not in guesses
-        if is_guess and len(guesses) == MAX_UNCONFIRMED_CAUSES:
+        is_named = finding.cause in {f.cause for f in kept}
+        if is_guess and not is_named and len(guesses) >= MAX_UNCONFIRMED_CAUSES:
             at = max(i for i, f in enumerate(kept) if not f.is_confirmed)
             suspects = tuple(dict.fromkeys((*kept[at].suspects, finding.cause)))
             kept[at] = replace(kept[at], suspects=suspects)

@@ -153,6 +153,16 @@ def test_at_most_two_unconfirmed_causes_are_named():
     assert found[1].suspects == ("initialization",)
 
 
+def test_what_has_a_cause_that_is_named_already_stays():
+    """It adds no guess, and would be a suspect of something else."""
+    helped = finding("X", cause="initialization", trial=Trial(verdict="helped"))
+    guesses = [finding(c, severity="note", cause=c) for c in ("imbalance", "input-scale", "loss")]
+    more = finding("Y", severity="note", cause="initialization", confidence="low")
+    found = arrange([helped, *guesses, more])
+    assert [f.code for f in found] == ["X", "imbalance", "input-scale", "Y"]
+    assert found[2].suspects == ("loss",)
+
+
 def test_text_fits_80_columns_and_says_everything():
     text = findings_text(FULL)
     assert max(map(len, text.splitlines())) <= 80

@@ -42,7 +42,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
             why = "nothing is left to gain: the score is near its best"
         else:
             found = excuse_unlearnable(found, observed.data)
-            causes = [f.cause for f in found if _is_treatable(f)]
+            causes = [f.cause for f in found if not is_symptom(f)]
             remedies = remedies_of(subject, observed)
             results = try_remedies(subject, observed, remedies, found_causes=causes, say=say)
             new, went = run_rules(TRIAL_RULES, results)
@@ -123,7 +123,7 @@ def join_trials(
     joined, rest = [], []
     for finding in found:
         outcome = outcomes.get(finding.cause)
-        if outcome is not None and _is_treatable(finding):
+        if outcome is not None and not is_symptom(finding) and finding.trial is None:
             helped = outcome.trial is not None and outcome.trial.verdict == "helped"
             changes = outcome.changes if helped else changes_by_hand(finding)
             finding = replace(finding, trial=outcome.trial, changes=changes)
@@ -139,11 +139,6 @@ def join_trials(
         where = known.where or cause.where
         joined[place] = replace(known, severity=worse, evidence=evidence, where=where)
     return joined, rest
-
-
-def _is_treatable(finding: Finding) -> bool:
-    """Whether a finding lacks a trial of what may cure it: notes recommend nothing."""
-    return finding.severity != "note" and not is_symptom(finding) and finding.trial is None
 
 
 def _is_same_fault(found: Finding, cause: Finding) -> bool:

@@ -170,13 +170,6 @@ def test_a_trial_that_a_finding_already_has_stays():
     assert told == [own]
 
 
-def test_a_note_gets_no_trial_and_stays_unconfirmed():
-    note = finding("RVN-D05", "input-scale", severity="note")
-    blamed = finding("RVN-X11", "input-scale", trial=HELPED)
-    told, rest = join_trials([note], [blamed], results(outcome("input-scale", HELPED)))
-    assert told == [note] and rest == [blamed]
-
-
 def test_measured_facts_go_before_what_helped_on_general_grounds():
     fact = finding("RVN-L05", "frozen-parameters", confidence="exact")
     general = finding("RVN-X02", "learning-rate-low", severity="error", since=3)
