@@ -4,8 +4,6 @@ trends.
 Letters: P networks, N examples, K classes or labels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -5,8 +5,6 @@ codes: 0 fine, 1 a check that failed, 2 wrong input, 3 every network diverged or
 failed, 130 interrupted.
 """
 
-from __future__ import annotations
-
 import errno
 import inspect
 import os

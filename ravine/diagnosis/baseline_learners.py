@@ -4,8 +4,6 @@ should reach, too.
 Shapes: N examples, F features, K outputs (a column for each class, label or number), T tokens.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence

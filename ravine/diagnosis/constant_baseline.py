@@ -1,7 +1,5 @@
 """The loss of the best constant answer, which a model that has learned anything stays below."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Pages for a reader: what a code means, all codes by family, and the codes that name a cause."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import textwrap

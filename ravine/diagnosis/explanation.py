@@ -7,8 +7,6 @@ rule stands. The page of a code with checks in two modules names the module as w
 `{training_loop.rules_loss_curve.NAME:format}`.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@ ending `Backward0`: `Addmm`, `NativeBatchNorm`. A `TorchFunctionMode` sees *func
 `conv2d`, `relu_`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 # Nodes of autograd

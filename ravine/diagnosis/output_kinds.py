@@ -3,8 +3,6 @@
 Letters: N examples, T places, K classes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

@@ -4,8 +4,6 @@ read it.
 What measures trains networks and stands in `ravine.examination.preflight`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

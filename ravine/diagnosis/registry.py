@@ -4,8 +4,6 @@ A code may have two checks: one reads the curves of a run, the other what was re
 loop.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ The text of a code stands in `explanations/CODE.md` and nowhere else: its title,
 it happens, how it is detected, what it misses and what to do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property

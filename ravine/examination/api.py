@@ -5,8 +5,6 @@ Everything happens on copies: the model, the optimizer and torch's random number
 were.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -6,8 +6,6 @@ a `TorchFunctionMode` at every pass to replace some. Modules and functions look 
 What is done inside compiled kernels (the gates of an LSTM, scripted modules) is not replaced.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

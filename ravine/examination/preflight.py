@@ -1,7 +1,5 @@
 """What `ravine check` asks before training: the probes of any start, and `preflight_checks`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any

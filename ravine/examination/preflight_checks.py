@@ -4,8 +4,6 @@ Each function measures one thing, or returns None where it does not apply; the r
 measurements stand in `ravine.diagnosis.recipe_rules`. Letters: P networks, W weights, N examples.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence

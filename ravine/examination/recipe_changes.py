@@ -2,8 +2,6 @@
 rules of any program name are called in a recipe.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

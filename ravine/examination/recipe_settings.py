@@ -1,7 +1,5 @@
 """Evidence for causes in the settings of a recipe, and what to change for each."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """A recipe, or a run of one, as a subject of the engine. Its trials train as cohorts."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

@@ -3,8 +3,6 @@
 Letters: M networks, N examples, C outputs.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

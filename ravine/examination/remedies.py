@@ -5,8 +5,6 @@ or settings of the subject. General ones (learning rate, steps, optimizer, batch
 start) are tried in any case.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

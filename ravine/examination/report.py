@@ -1,7 +1,5 @@
 """The examination of a subject: findings, trials, and the order of causes and symptoms."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Letters: N examples, K classes.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -2,8 +2,6 @@
 `report`) knows no more of them than this.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The arguments of `examine`, checked and tried once: a program that runs, or one clear error."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import math

@@ -5,8 +5,6 @@ A change names itself in a finding by `change`, a path and a value; `apply` give
 the change made. Letters: N examples, F features.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import itertools

@@ -2,8 +2,6 @@
 a few whole numbers may be the numbers of classes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Letters: N examples.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the whole run of a torch program shows: that to which trials are compared."""
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import replace

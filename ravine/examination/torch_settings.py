@@ -1,7 +1,5 @@
 """Evidence for causes in a torch program's model, optimizer, data loader and first run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias

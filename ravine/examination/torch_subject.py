@@ -1,7 +1,5 @@
 """A torch program as a subject of the engine."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace

@@ -5,8 +5,6 @@ confirmed: the subject with it and without it on the same seeds. Here is decided
 what it showed; all running is done by `try_remedies` and `try_cures`, in `subject.run`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Calls of a user's model, loss or data: whatever they raise becomes one kind of error."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

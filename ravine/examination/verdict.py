@@ -1,7 +1,5 @@
 """What a remedy did: losses without it and with it, paired over seeds, weighed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Findings as text: what is wrong, evidence, cause, remedy, and what trying it did."""
 
-from __future__ import annotations
-
 import json
 import textwrap
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Figures are made with `figure()`, never with pyplot: no global state is changed.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Progress on stderr: one live line on a terminal, a plain line every few seconds elsewhere."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -2,8 +2,6 @@
 networks trained, the score beside that of the best constant prediction, and the next command.
 """
 
-from __future__ import annotations
-
 import statistics
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence

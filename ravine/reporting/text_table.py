@@ -1,7 +1,5 @@
 """Tables of text for a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

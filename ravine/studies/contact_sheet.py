@@ -3,8 +3,6 @@
 Letters: P draws, B images on the sheet, C channels, H rows and W columns of an image.
 """
 
-from __future__ import annotations
-
 import textwrap
 from typing import Any
 

@@ -6,8 +6,6 @@ averaged, it predicts and scores, and `as_run` writes a run's folder of it. Lett
 examples, C outputs, R repeats.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ table on which heads train.
 Letters: N images, C channels, H × W places, F features.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Callable

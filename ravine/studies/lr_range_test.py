@@ -6,8 +6,6 @@ seeds each: an hour's work for one network, seconds for a cohort. Letters: R rat
 at which the loss is known.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass

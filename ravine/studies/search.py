@@ -6,8 +6,6 @@ more than a run. The test split is first used when the best recipe is trained ag
 Letters: T trials, k of them, D settings.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

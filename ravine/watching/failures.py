@@ -1,7 +1,5 @@
 """What failed while watching: it is reported, and never stops the watched loop."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

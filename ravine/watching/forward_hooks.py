@@ -1,7 +1,5 @@
 """Hooks on the model's forward pass: its mode, its inputs, and the order of passes and steps."""
 
-from __future__ import annotations
-
 import gc
 import math
 import weakref

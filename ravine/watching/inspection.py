@@ -1,7 +1,5 @@
 """Which steps of a loop are inspected closely."""
 
-from __future__ import annotations
-
 INSPECTION_INTERVAL = 200  # steps
 FIRST_STEPS = 8  # all inspected
 CONSECUTIVE_STEPS = 2  # rules ask that neighbors agree

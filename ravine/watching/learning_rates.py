@@ -1,7 +1,5 @@
 """The learning rates of the watched optimizers, and the schedulers that set them."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass

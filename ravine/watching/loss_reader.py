@@ -1,7 +1,5 @@
 """The reported losses: their values, their graph, a gradient scaler, and the first that is NaN."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Mapping

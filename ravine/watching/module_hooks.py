@@ -1,7 +1,5 @@
 """Hooks on single modules, for one step: which of them run, and what they do to the graph."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

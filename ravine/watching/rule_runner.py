@@ -1,7 +1,5 @@
 """Runs the rules of training loops while a loop is watched, and keeps what they find."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field, replace
 from typing import TextIO

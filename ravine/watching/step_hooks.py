@@ -1,7 +1,5 @@
 """Hooks on gradients and optimizer steps: snapshots of inspected steps, overwritten weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial

@@ -4,8 +4,6 @@ Shapes: N examples, F columns, T places in a sequence, K outputs. Nothing is dra
 generators.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Shapes: N examples, F columns, T places in a sequence, K outputs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

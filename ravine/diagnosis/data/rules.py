@@ -1,7 +1,5 @@
 """The rules that read the profile of examples (`measure.profile_data`)."""
 
-from __future__ import annotations
-
 from ravine.diagnosis.data import rules_inputs, rules_targets, rules_validation
 from ravine.diagnosis.rule import collect_rules
 

@@ -1,7 +1,5 @@
 """Inputs that are not finite, constant, copied or badly scaled, and columns that are the target."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from ravine.diagnosis.data.profile import DataProfile

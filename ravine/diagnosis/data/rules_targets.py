@@ -1,7 +1,5 @@
 """Targets that are constant, uneven, sorted, of other rows, or without an output."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from ravine.diagnosis.baseline_learners import SURE_SIGNAL

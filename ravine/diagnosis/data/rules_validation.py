@@ -1,7 +1,5 @@
 """Validation examples that are training examples, or unlike them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 

@@ -5,8 +5,6 @@ No model runs here: outputs are given, moved a little, or made up. Letters: N ex
 K classes.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator

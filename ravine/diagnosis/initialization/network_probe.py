@@ -4,8 +4,6 @@ statistics of batch normalization.
 Letters: N examples.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

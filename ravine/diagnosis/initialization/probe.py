@@ -6,8 +6,6 @@ behind. A probe that breaks leaves its part of the profile empty. Letters: N exa
 a small batch, T places, K outputs.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Mapping

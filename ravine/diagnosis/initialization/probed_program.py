@@ -1,7 +1,5 @@
 """What the probes share: a copy of a model, its loss, some examples, and passes of these."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Fields keep their defaults where nothing was measured. `where` is always the nam
 for the model itself.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

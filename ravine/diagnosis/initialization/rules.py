@@ -1,7 +1,5 @@
 """The rules that read the profile of a start (`probe.profile_start`)."""
 
-from __future__ import annotations
-
 from ravine.diagnosis.initialization import rules_exact, rules_loss, rules_network
 from ravine.diagnosis.rule import collect_rules
 

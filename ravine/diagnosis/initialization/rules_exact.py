@@ -1,7 +1,5 @@
 """Facts about a model before the first step, which no threshold decides."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Losses that want something else than what the model gives, or that are not finite."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

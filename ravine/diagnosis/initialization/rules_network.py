@@ -1,7 +1,5 @@
 """First losses, signals, units, weights and settings of a network that starts badly."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Why a run learned nothing or too little, by its figures, and what to change."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ravine.diagnosis.training_curves.progress import falls_evenly

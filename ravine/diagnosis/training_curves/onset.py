@@ -1,7 +1,5 @@
 """Since when a run has shown what a rule finds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import wraps

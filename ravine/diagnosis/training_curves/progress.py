@@ -1,7 +1,5 @@
 """How far the loss of a run fell, whether evenly, and what as many steps again would gain."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -8,8 +8,6 @@ compared with the fall, from the loss of the best constant answer (or, where tha
 the first loss) to the lowest.
 """
 
-from __future__ import annotations
-
 from ravine.diagnosis.rule import collect_rules
 from ravine.diagnosis.training_curves import (
     rules_divergence,

@@ -1,7 +1,5 @@
 """Losses that are not finite, that rise, or that do not settle."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

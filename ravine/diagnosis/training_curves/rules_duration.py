@@ -1,7 +1,5 @@
 """Runs that ended too soon, went on for nothing, or whose schedule was over before them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Networks, or layers, that learned nothing or too little."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Validation losses that rise again, or that never came near the training loss."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

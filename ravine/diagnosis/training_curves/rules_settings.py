@@ -1,7 +1,5 @@
 """Techniques of a recipe that did nothing, or far too much."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ Only names and shapes are kept, and a few facts about the targets of the loss. N
 A *place* is the index of an operation in its graph; the loss is at place 0.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace

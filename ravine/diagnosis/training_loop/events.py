@@ -4,8 +4,6 @@ A healthy step reads `FLBS`: forward, loss, backward, step. Rules search the let
 regular expressions.
 """
 
-from __future__ import annotations
-
 MAX_EVENTS = 400  # letters that are kept
 
 

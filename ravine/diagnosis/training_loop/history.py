@@ -4,8 +4,6 @@ Every step adds to the events and to the summary of the losses. Some steps are *
 leaves a `StepSnapshot`. The history has a bounded size, however long the loop runs.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A summary of a series of losses, which may have any length, in memory of constant size."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ One parameter is observed for the gradients that arrive, and samples of a few ot
 changes. Everything that is kept is a copy of bounded size.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any

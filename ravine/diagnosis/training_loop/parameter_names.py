@@ -1,7 +1,5 @@
 """The parameters of a watched loop: their names, their modules, and which optimizer steps them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

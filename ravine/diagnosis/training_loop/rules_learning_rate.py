@@ -1,7 +1,5 @@
 """Faults of the learning rate: schedulers that are stepped wrongly, and a rate of 0."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from ravine.diagnosis.rule import Observation, observe, rule

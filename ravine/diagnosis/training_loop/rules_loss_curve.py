@@ -9,8 +9,6 @@ the means of stretches as exchangeable where nothing happens. Losses that wander
 networks that play against each other, are not: where several optimizers step, nothing is reported.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from statistics import NormalDist, median

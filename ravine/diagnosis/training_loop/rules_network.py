@@ -1,7 +1,5 @@
 """Faults of the network in its graph and gradients: equal units, linear layers, dead units."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

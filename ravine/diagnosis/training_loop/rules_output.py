@@ -1,7 +1,5 @@
 """Faults between output and loss in the graph: activations, shapes, targets out of reach."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

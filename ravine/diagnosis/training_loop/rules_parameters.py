@@ -1,7 +1,5 @@
 """Parameters that do not train: in no optimizer, not registered, frozen, without a gradient."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Faults between steps: overwritten weights, gradients and states, odd inputs, a wrong sign."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

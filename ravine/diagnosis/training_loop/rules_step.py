@@ -1,7 +1,5 @@
 """Faults within a step: the order of its calls, gradients, modes, clipping, numbers not finite."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Nothing here writes into a tensor, draws random numbers, or keeps a tensor.
 Letters: N examples, U units (rows of a weight matrix).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any

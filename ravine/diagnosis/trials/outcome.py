@@ -5,8 +5,6 @@ A gain is a share of what there was to gain: (loss without - loss with) / (loss 
 - least loss seen).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from functools import cached_property

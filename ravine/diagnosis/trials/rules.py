@@ -1,7 +1,5 @@
 """The rules that read what trying remedies showed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from functools import partial
