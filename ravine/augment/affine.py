@@ -15,12 +15,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from ravine.augment.flips import Edges
-from ravine.augment.sampling import (
-    draw_uniforms,
-    step_generators,
-    where_changed,
-    with_pixels,
-)
+from ravine.augment.sampling import draw_uniforms, step_generators, where_changed, with_pixels
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, ForwardContext

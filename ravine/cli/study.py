@@ -22,13 +22,7 @@ from ravine.cli.options import (
     apply_options,
     recipe_for,
 )
-from ravine.cli.output import (
-    FIGURE_ENDINGS,
-    check_writable,
-    print_json,
-    print_result,
-    write_figure,
-)
+from ravine.cli.output import FIGURE_ENDINGS, check_writable, print_json, print_result, write_figure
 from ravine.errors import InputError
 
 if TYPE_CHECKING:

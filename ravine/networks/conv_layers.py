@@ -26,12 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.layout import Slot
-from ravine.networks.layers import (
-    BuiltLayer,
-    join_networks,
-    split_networks,
-    unbind_networks,
-)
+from ravine.networks.layers import BuiltLayer, join_networks, split_networks, unbind_networks
 from ravine.protocols import (
     Activation,
     Batch,

@@ -16,14 +16,7 @@ from ravine.effects import Meter
 from ravine.layout import Slot
 from ravine.networks.initializers import Constant, Normal, Uniform, Zero
 from ravine.part import Number, match
-from ravine.protocols import (
-    Activation,
-    Batch,
-    ForwardContext,
-    Initializer,
-    Signature,
-    SlotStreams,
-)
+from ravine.protocols import Activation, Batch, ForwardContext, Initializer, Signature, SlotStreams
 from ravine.rng import stream
 
 # with fewer outputs, (Wᵀ xᵀ)ᵀ is two to four times as fast as x W (notebook 2026-11-21)

@@ -11,11 +11,7 @@ import numpy as np
 
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
-from ravine.diagnosis.training_curves.series import (
-    INTERIM_SHARES,
-    RunPlan,
-    curves_of_series,
-)
+from ravine.diagnosis.training_curves.series import INTERIM_SHARES, RunPlan, curves_of_series
 from ravine.finding import Finding
 from ravine.record import Series
 from ravine.training.cohort import Cohort

@@ -32,12 +32,7 @@ from ravine.training.cohort import Cohort, start_cohort
 from ravine.training.defaults import load_task, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
-from ravine.training.jobs import (
-    SECONDS_WORTH_A_PROCESS,
-    JobAssignment,
-    assign_jobs,
-    assign_members,
-)
+from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
 from ravine.training.progress import JobControl, Progress
 from ravine.training.results import JobResult, assemble_run
