@@ -130,7 +130,7 @@ def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 
     >>> from ravine.catalog import named_recipe
     >>> with_settings(named_recipe("plain"), ["split=ByTime", "split.column=sold"]).split
-    ByTime(column='sold', validation=0.15, test=0.15)
+    ByTime(validation=0.15, test=0.15, column='sold')
     """
     for text, path, value in _join_assignments([_parse_assignment(a) for a in assignments]):
         field, *below = path

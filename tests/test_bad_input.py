@@ -285,6 +285,14 @@ def test_predictions_are_never_written_over_unasked(finished, capfd):
     assert len(pd.read_csv("out.csv")) == 60
 
 
+def drop_keys(path, key):
+    """A JSON file in which every object lost its value of a key."""
+    text = json.loads(
+        path.read_text(), object_hook=lambda plain: {k: v for k, v in plain.items() if k != key}
+    )
+    path.write_text(json.dumps(text))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -294,6 +302,10 @@ def test_predictions_are_never_written_over_unasked(finished, capfd):
         (lambda run: (run / "weights.safetensors").write_bytes(b"nonsense"), "is damaged"),
         (lambda run: (run / "weights.safetensors").unlink(), "weights.safetensors"),
         (lambda run: (run / "encoder.json").write_text("{"), "cannot be read"),
+        (lambda run: (run / "encoder.json").write_text("{}"), "does not describe an encoder"),
+        (lambda run: (run / "encoder.json").write_text("[3]"), "does not describe an encoder"),
+        (lambda run: drop_keys(run / "encoder.json", "scaling"), "does not describe an encoder"),
+        (lambda run: drop_keys(run / "encoder.json", "target"), "does not describe an encoder"),
         (lambda run: (run / "plan.json").write_text("[]"), "is damaged"),
     ],
 )

@@ -146,6 +146,11 @@ def _read_encoder(path: Path) -> Encoder | ImageEncoder:
         return encoder_from_plain(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
         raise unreadable_file(path, error) from None
+    except (AttributeError, LookupError, TypeError) as error:
+        why = "it does not describe an encoder"
+        raise RunError(
+            f"{path} is damaged", why=why, do="train again, or restore the file"
+        ) from error
 
 
 def _weights(model: Model) -> bytes:

@@ -148,11 +148,12 @@ def test_kill_dash_nine_at_a_random_moment(tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         if killed < 2:
-            time.sleep(moment.uniform(0.0, 0.3))
+            time.sleep(moment.uniform(0.0, 0.2))
             process.send_signal(signal.SIGKILL)
-            killed += process.wait() == -signal.SIGKILL
-        elif process.wait() == 0:
+        process.wait()
+        if (tmp_path / "run" / "record.json").exists():  # finished, perhaps killed on its way out
             break
+        killed += 1
     assert killed >= 1
     assert files(tmp_path / "run") == files(tmp_path / "whole"), f"killed {killed} times"
 
