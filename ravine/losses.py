@@ -122,7 +122,7 @@ class BinaryCrossEntropy:
         return _over_outputs((1 - targets) * outputs - logs), logs.exp() - targets
 
     def best_constant(self, targets: Tensor, shares: Tensor, outputs: int) -> Tensor:
-        """The logit of each label's share; 0 and 1 are taken a tenth of an example short."""
+        """The logit of each label's share; 0 and 1 are clipped by 0.1 examples."""
         smoothing = _column(self.label_smoothing, targets)
         found = (1 - smoothing) * (shares[:, None] * targets).sum(0, keepdim=True) + smoothing / 2
         return found.logit(0.1 / (len(targets) + 1))

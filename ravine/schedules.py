@@ -202,7 +202,8 @@ class OneCycle(_Scheduled):
 class WarmupStableDecay(_Scheduled):
     """Up in a straight line, constant, down to `minimum` (Hu et al. 2024; Hägele et al. 2024).
 
-    `warmup` and `cooldown` are fractions of the run. Down goes "linear" or "sqrt": 1 − √share.
+    `warmup` and `cooldown` are fractions of the run. Down goes "linear" or "sqrt": 1 − √(share of
+    the cooldown).
     """
 
     warmup: Number = setting(default=0.05, ge=0, lt=1)
@@ -226,7 +227,10 @@ class WarmupStableDecay(_Scheduled):
 
 @part
 class InverseSqrt(_Scheduled):
-    """min((step + 1) / w, √(w / (step + 1))), w the steps in `epochs` (Vaswani et al. 2017)."""
+    """min((step + 1) / w, √(w / (step + 1))), w the steps in `epochs`, where the peak of 1 is.
+
+    Vaswani et al. 2017.
+    """
 
     epochs: Number = setting(default=1.0, gt=0)
 
@@ -274,7 +278,8 @@ class WarmUp:
 
 @part
 class ReduceOnPlateau(_Scheduled):
-    """Multiplies by `gamma` when the validation score has stood still for `patience` evaluations.
+    """Multiplies by `gamma` when the validation score has not improved for more than `patience`
+    evaluations.
 
     After a reduction `cooldown` evaluations do not count; `minimum` is the lowest factor. An
     improvement must exceed `threshold`, "relative" to the best or "absolute". Decides as torch's

@@ -34,7 +34,9 @@ def summarize(source: str, width: int) -> str:
     'Losses: how far outputs are from targets'
     """
     docstring = ast.get_docstring(ast.parse(source)) or ""
-    sentence = re.split(r"\.(?: |$)", " ".join(docstring.split("\n\n")[0].split()))[0]
+    sentence = re.split(
+        r"(?<!et al)(?<! [A-Z])\.(?: |$)", " ".join(docstring.split("\n\n")[0].split())
+    )[0]
     while len(sentence) > width:
         cut = max(sentence.rfind(mark) for mark in (":", ";", ",", " ("))
         if cut < 0:

@@ -24,8 +24,8 @@ class ColorJitter:
     """Change brightness, contrast, saturation and hue of each image, in this order.
 
     The first three are multiplied by factors drawn uniformly from 1 − s to 1 + s; the hue turns by
-    at most `hue` of the color circle either way (0.5 is all of it). Gray images keep saturation and
-    hue.
+    at most `hue` of the color circle either way (0.5 is all of it). Gray images have no saturation
+    and hue: these two leave them as they are.
     """
 
     acts: ClassVar[Effect] = Effect("color jitter", "mean |change| of pixel values (0 to 1)")

@@ -40,8 +40,8 @@ class Task:
 
     `train` is `RowGroups` where the table is larger than the memory allowed. `validation` and
     `test` are None where the split has none. `rows` are the numbers of each split's rows in the
-    source (a test file's come after it). `notes` are sentences about what was inferred and dropped.
-    Equal tasks have equal fingerprints.
+    source (a test file's come after it). `notes` are sentences about what was inferred and dropped,
+    `effects` how much each technique of the encoding did. Equal tasks have equal fingerprints.
     """
 
     encoder: Encoder | ImageEncoder

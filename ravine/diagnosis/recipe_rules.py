@@ -1,7 +1,7 @@
 """Faults of a recipe that show before its first step: what was measured of it, and the rules that
 read it.
 
-What measures trains networks and stands in `ravine.examination.preflight`.
+What measures trains networks and stands in `ravine.examination.preflight_checks`.
 """
 
 import math

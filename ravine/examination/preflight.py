@@ -69,7 +69,7 @@ def check_recipe(recipe: Recipe, task: Task, *, quick: bool = False) -> RecipeCh
 
 
 def _check_settings(recipe: Recipe, task: Task, quick: bool) -> tuple[list[Finding], Checks]:
-    """The checks that only a recipe can be asked. One that breaks fails, the others count."""
+    """The checks that need a recipe. One that raises is a failed check; the others count."""
     checks = QUICK_RECIPE_CHECKS if quick else RECIPE_CHECKS
     measured: dict[str, Any] = {}
     for name, measure in checks.items():

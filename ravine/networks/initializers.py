@@ -112,7 +112,10 @@ class Glorot(ScaledByFans):
 
 @part
 class He(ScaledByFans):
-    """Variance 2 gain² / fan_in (He et al. 2015): for ReLU, which halves the second moment."""
+    """Variance 2 gain² / fan_in (He et al. 2015): for ReLU, which halves the second moment.
+
+    2 / fan_in is the variance; the standard deviation is √(2 / fan_in).
+    """
 
     def variance(self, slot: Slot) -> float:
         return 2 / max(1, slot.fan_in)

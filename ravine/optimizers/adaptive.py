@@ -165,7 +165,8 @@ class AdamW(AdamSettings, DecoupledDecay):
     """Adam with weight decay outside the gradient (Loshchilov & Hutter 2019).
 
         torch     w ← w − α λ w           shrinks with the learning rate and its schedule
-        fixed     w ← w − factor λ w      with the schedule alone, as in the paper
+        fixed     w ← w − factor λ w      with the schedule alone, as in the paper: α and λ can be
+                                          tuned apart
 
     and then Adam's step with ε outside. With weight decay 0 it is Adam.
     """

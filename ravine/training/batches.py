@@ -73,9 +73,8 @@ class InMemory:
 
 
 class Streamed:
-    """Examples that do not fit in memory: chunks in an order that all networks share.
-
-    Shuffling on disk costs a pass over it: a recipe's networks share the order of its first seed.
+    """Examples that do not fit in memory: chunks, reshuffled in each epoch, in an order that all
+    networks share: shuffling on disk costs a pass over it, so it is that of the first seed.
     """
 
     def __init__(
