@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
+from ravine.diagnosis.training_loop.parameter_names import hidden_parameters
 from ravine.diagnosis.training_loop.tensor_stats import (
     count_duplicate_rows,
     has_default_initialization,
-    hidden_parameters,
     inactive_units,
 )
 
