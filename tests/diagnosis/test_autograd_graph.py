@@ -10,8 +10,8 @@ from ravine.diagnosis.training_loop.parameter_names import hidden_parameters
 from ravine.diagnosis.training_loop.tensor_stats import (
     count_duplicate_rows,
     has_default_initialization,
-    inactive_units,
 )
+from ravine.watching.inactive_units import inactive_units
 
 
 def read(model, loss):

@@ -1,4 +1,4 @@
-"""Statistics of single tensors: equal rows, inactive units, default initialization, tables.
+"""Statistics of single tensors: equal rows, default initialization, tables.
 
 Nothing here writes into a tensor, draws random numbers, or keeps a tensor.
 Letters: N examples, U units (rows of a weight matrix).
@@ -32,21 +32,6 @@ def count_duplicate_rows(rows: Tensor) -> int:
         return 0
     _, counts = torch.unique(flat, dim=0, return_counts=True)
     return int(counts[counts > 1].sum())
-
-
-@torch.no_grad()
-def inactive_units(output: Tensor, *, last: bool) -> tuple[Tensor, int]:
-    """Which units [U] a ReLU would set to 0 for every example, and how many rows each unit has.
-
-    Units are the `last` dimension (of a linear layer), or the second one (of a convolution or a
-    normalization).
-
-    >>> units, rows = inactive_units(torch.tensor([[-1.0, 0.5], [-2.0, -1.0]]), last=True)
-    >>> units.tolist(), rows
-    ([True, False], 2)
-    """
-    by_unit = output.detach().movedim(-1 if last else 1, 0).flatten(1)
-    return (by_unit <= 0).all(dim=1), output.shape[0] if not last else by_unit.shape[1]
 
 
 def sample(p: Tensor) -> Tensor:
