@@ -17,6 +17,7 @@ from torch import Tensor
 from ravine.diagnosis.constant_baseline import ConstantAnswer, Loss
 from ravine.diagnosis.initialization.profile import LossForm, TargetPairing
 from ravine.diagnosis.output_kinds import OUTPUT_KINDS
+from ravine.diagnosis.output_range import unreachable_loss
 
 GRADIENT_CHANGE = 1e-4  # of the largest gradient: more than rounding
 LOSS_CHANGE = 1e-5  # relative: more than rounding
@@ -26,7 +27,6 @@ MISSED_FRACTION = 0.5  # of the changed targets
 SURE_LOGIT = 8.0  # of an answer that is sure
 SURE_PROBABILITY = 0.98  # of such an answer
 LARGE_SCALES = (1e2, 1e4)  # of logits: there a loss without bound shows
-OUTPUT_RANGES = {"0 to 1": (0.0, 1.0), "-1 to 1": (-1.0, 1.0), "from 0": (0.0, math.inf)}
 
 
 @dataclass(frozen=True)
@@ -359,18 +359,10 @@ def measure_unreachable(
         if takes == "logits":
             sure = _encode_answers(right, "logits", -1, labels=kind == "labels")
             free = [scale * sure for scale in (0.3, 1.0, 4.0)]
-    floor = min(probed.value(answer) for answer in free)
-    best = min(probed.value(_nearest_outputs(probed, answer)) for answer in free)
-    if not math.isfinite(best - floor) or constant.loss - floor <= 1e-9:
-        return None
-    return max(0.0, best - floor) / (constant.loss - floor)
-
-
-def _nearest_outputs(probed: ProbedLoss, answer: Tensor) -> Tensor:
-    """The outputs of the model's kind that come nearest to an answer."""
-    if probed.output_kind == "probabilities":
-        positive = answer.clamp(min=1e-9)
-        return positive / positive.sum(probed.class_axis, keepdim=True)
-    if probed.output_kind == "log-probabilities":
-        return answer.log_softmax(probed.class_axis)
-    return answer.clamp(*OUTPUT_RANGES[probed.output_kind])
+    return unreachable_loss(
+        probed.value,
+        free,
+        output_kind=probed.output_kind,
+        class_axis=probed.class_axis,
+        null_loss=constant.loss,
+    )
