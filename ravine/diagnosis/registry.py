@@ -13,19 +13,37 @@ from ravine.diagnosis.initialization import rules as initialization_rules
 from ravine.diagnosis.rule import Rule, collect_rules
 from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_loop import (
+    rules_batches,
+    rules_detached_graph,
+    rules_gradients,
     rules_learning_rate,
     rules_loss_curve,
     rules_network,
+    rules_no_change,
+    rules_nonfinite,
+    rules_optimizer,
     rules_output,
     rules_parameters,
-    rules_state,
-    rules_step,
+    rules_train_eval_mode,
+    rules_weight_overwrites,
 )
 from ravine.diagnosis.trials import rules as trial_rules
 
-_STEP_RULES = (
-    *collect_rules(rules_step, rules_parameters, rules_learning_rate),
-    *collect_rules(rules_state),
+_COLLECTED_STEP_RULES = collect_rules(
+    rules_gradients,
+    rules_detached_graph,
+    rules_train_eval_mode,
+    rules_parameters,
+    rules_batches,
+    rules_learning_rate,
+    rules_optimizer,
+    rules_weight_overwrites,
+    rules_no_change,
+    rules_nonfinite,
+)
+# reports list RVN-L20 to RVN-L30 after the symptoms, whose codes begin with RVN-N
+_STEP_RULES = tuple(
+    sorted(_COLLECTED_STEP_RULES, key=lambda rule: "RVN-L20" <= rule.code <= "RVN-L30")
 )
 _OUTPUT_RULES, _NETWORK_RULES = collect_rules(rules_output), collect_rules(rules_network)
 LOOP_RULES = (*_STEP_RULES, *_OUTPUT_RULES, *_NETWORK_RULES, *rules_loss_curve.ALL)

@@ -15,12 +15,12 @@ from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames
 from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, find_tables, first_tensor
 from ravine.watching.failures import FailureLog
+from ravine.watching.inactive_units import InactiveUnitMonitor
 from ravine.watching.inspection import CONSECUTIVE_STEPS, Inspection
 from ravine.watching.module_hooks import (
     BATCH_NORM_MODULES,
     DROPOUT_MODULES,
     FAST_PATH_MODULES,
-    InactiveUnitMonitor,
     ModuleHooks,
 )
 

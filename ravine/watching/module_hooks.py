@@ -1,7 +1,6 @@
 """Hooks on single modules, for one step: which of them run, and what they do to the graph."""
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.training_loop.autograd_graph import Graph, ModuleNodes
-from ravine.diagnosis.training_loop.history import DetachedState, InactiveUnits, LoopHistory
-from ravine.diagnosis.training_loop.tensor_stats import inactive_units
+from ravine.diagnosis.training_loop.history import DetachedState, LoopHistory
 from ravine.watching.failures import FailureLog
 
 DROPOUT_MODULES = (nn.modules.dropout._DropoutNd,)
@@ -21,8 +19,6 @@ FAST_PATH_MODULES = (  # in evaluation; a hook would turn it off
     nn.TransformerEncoderLayer,
     nn.MultiheadAttention,
 )
-RECENT_BATCHES = 16  # whose inactive units are kept
-MIN_BATCHES, MIN_ROWS = 4, 128  # that must leave a unit at 0
 MIN_DETACHED_CALLS = 2
 
 
@@ -118,48 +114,6 @@ class RecurrentStateMonitor:
             if detached >= MIN_DETACHED_CALLS and not attached and used:
                 found.append(DetachedState(where=name, detached_calls=detached, loss_calls=used))
         return tuple(found)
-
-
-class InactiveUnitMonitor:
-    """Which units of ReLU layers are 0 for every example of the last inspected batches."""
-
-    def __init__(self, failures: FailureLog):
-        self.failures = failures
-        self.is_hooked = False  # in this step
-        self.recent: dict[str, deque[tuple[int, Tensor]]] = {}  # rows and inactive units
-        self.at_first: dict[str, int] = {}
-
-    def register(self, graph: Graph | None, owners: Mapping[str, nn.Module]) -> list[Any]:
-        """Hook the modules whose output goes into a ReLU, for one step. Returns the handles."""
-        self.is_hooked = True
-        handles = []
-        for name, module_weight in (graph.rectified_weights if graph else {}).items():
-            module = owners.get(module_weight)
-            if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, *BATCH_NORM_MODULES)):
-                hook = self.failures.guard(partial(self._after_module, name))
-                handles.append(module.register_forward_hook(hook))
-        return handles
-
-    def _after_module(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if torch.is_grad_enabled():  # no validation between steps
-            units, rows = inactive_units(output, last=isinstance(module, nn.Linear))
-            self.recent.setdefault(name, deque(maxlen=RECENT_BATCHES)).append((rows, units))
-            self.at_first.setdefault(name, int(units.sum()))
-
-    def summary(self) -> dict[str, InactiveUnits]:
-        """By layer: units inactive in all of the last batches, once these are enough."""
-        found = {}
-        for name, recent in self.recent.items():
-            inactive, rows = recent[-1][1], 0
-            for i, (batch_rows, units) in enumerate(reversed(recent)):
-                inactive, rows = inactive & units, rows + batch_rows
-                if i + 1 >= MIN_BATCHES and rows >= MIN_ROWS:
-                    count, first = int(inactive.sum()), self.at_first[name]
-                    found[name] = InactiveUnits(
-                        count=count, units=len(inactive), examples=rows, at_first=first
-                    )
-                    break
-        return found
 
 
 def _flat_tensors(values: Iterable[Any]) -> Iterable[Tensor]:

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
+from ravine.diagnosis.training_loop.parameter_names import hidden_parameters
 from ravine.diagnosis.training_loop.tensor_stats import (
     count_duplicate_rows,
     has_default_initialization,
-    hidden_parameters,
-    inactive_units,
 )
+from ravine.watching.inactive_units import inactive_units
 
 
 def read(model, loss):

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ravine.diagnosis.initialization.loss_probe import ProbedLoss, probe_pairing
+from ravine.diagnosis.initialization.loss_probe import ProbedLoss
+from ravine.diagnosis.initialization.pairing_probe import probe_pairing
 from ravine.diagnosis.initialization.probe import START_PROBES, profile_start
 from ravine.diagnosis.initialization.profile import (
     ActivationStats,

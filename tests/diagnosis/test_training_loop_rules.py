@@ -9,7 +9,7 @@ import pytest
 
 import ravine
 from ravine.diagnosis.registry import LOOP_RULES
-from ravine.diagnosis.training_loop import rules_step
+from ravine.diagnosis.training_loop import rules_nonfinite
 from ravine.diagnosis.training_loop.history import (
     LearningRates,
     LoopHistory,
@@ -138,7 +138,7 @@ def test_clipping_is_a_fault_only_where_it_stops_the_weights():
     ],
 )
 def test_why_numbers_stop_being_finite(event, cause, confidence):
-    (seen,) = rules_step.nonfinite_numbers(LoopHistory(nonfinite=event))
+    (seen,) = rules_nonfinite.nonfinite_numbers(LoopHistory(nonfinite=event))
     assert (seen.cause, seen.confidence) == (cause, confidence)
 
 

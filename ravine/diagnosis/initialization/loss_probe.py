@@ -1,32 +1,37 @@
-"""Probe a loss as a function of outputs and targets: whose targets it compares with whose outputs,
-what form of outputs it takes, and whether it prefers right answers.
+"""Probe a loss as a function of outputs and targets: what form of outputs it takes, whether it
+prefers right answers, and what outputs could reach.
 
 No model runs here: outputs are given, moved a little, or made up. Letters: N examples, T places,
 K classes.
 """
 
-import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.constant_baseline import ConstantAnswer, Loss
-from ravine.diagnosis.initialization.profile import LossForm, TargetPairing
-from ravine.diagnosis.output_kinds import OUTPUT_KINDS
+from ravine.diagnosis.constant_baseline import ConstantAnswer, Loss, find_best_constant
+from ravine.diagnosis.initialization.probed_program import ProbedProgram
+from ravine.diagnosis.initialization.profile import (
+    BaselineLosses,
+    ClassWeights,
+    LossForm,
+    LossProfile,
+    TargetProfile,
+)
+from ravine.diagnosis.output_kinds import find_class_axis, find_probabilities, find_target_kind
+from ravine.diagnosis.output_range import unreachable_loss
 
-GRADIENT_CHANGE = 1e-4  # of the largest gradient: more than rounding
-LOSS_CHANGE = 1e-5  # relative: more than rounding
-CHANGED_TARGETS = 12  # that are changed, one at a time
-TARGET_ORDERS = 3  # other orders of the targets that are tried
-MISSED_FRACTION = 0.5  # of the changed targets
+MAX_CLASSES = 100
+FUNCTION_RANGES = {  # of the outputs of a last function
+    **dict.fromkeys(("sigmoid", "softmax"), "0 to 1"),
+    **dict.fromkeys(("tanh", "hardtanh"), "-1 to 1"),
+    **dict.fromkeys(("relu", "softplus", "exp", "abs", "square"), "from 0"),
+}
 SURE_LOGIT = 8.0  # of an answer that is sure
 SURE_PROBABILITY = 0.98  # of such an answer
 LARGE_SCALES = (1e2, 1e4)  # of logits: there a loss without bound shows
-OUTPUT_RANGES = {"0 to 1": (0.0, 1.0), "-1 to 1": (-1.0, 1.0), "from 0": (0.0, math.inf)}
 
 
 @dataclass(frozen=True)
@@ -58,134 +63,74 @@ class ProbedLoss:
         return torch.autograd.grad(self.loss(leaf, targets).sum(), leaf)[0].double()
 
 
-# Whose targets?
-
-
-def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
-    """Change one target: does the gradient change at its own example's output? None where that
-    cannot be asked.
-
-    A loss that compares all outputs with all targets does not change when only the targets change
-    places; it is called so where their shapes broadcast, or where two changed targets add up
-    exactly, as a sum over pairs does and a distance between distributions does not. A loss that
-    compares with others' targets has a gradient that changes at exactly one other example's output,
-    and not at its own, for most targets. Common factors, as of class weights, do not count.
-    """
-    n = len(probed.outputs)
-    outputs, targets = _jitter_outputs(probed), probed.targets
-    if n < 4 or len(targets) != n or bool((targets == targets[:1]).all()):
-        return None
-    base = probed.gradient(outputs, targets)
-    if not bool(torch.isfinite(base).all()) or not bool((base != 0).any()):
-        return None
-    compared, missed = 0, 0
-    for row, changed in _change_targets(targets):
-        gradient = probed.gradient(outputs, changed)
-        affected = _affected_examples(base, gradient, row)
-        if bool(torch.isfinite(gradient).all()) and bool(affected.any()):
-            compared += 1
-            missed += not bool(affected[row]) and int(affected.sum()) == 1
-    if not compared:
-        return None
-    shape, target_shape = tuple(probed.outputs.shape), tuple(targets.shape)
-    powers = (1.0, 2.0)  # 2: of a root of a mean
-    in_sum = _broadcasts(probed) or any(_is_additive(probed, outputs, power) for power in powers)
-    compares_all = in_sum and _ignores_order(probed, outputs, base)
-    share = missed / compared if missed > MISSED_FRACTION * compared and not compares_all else 0.0
-    return TargetPairing(
-        compares_all=compares_all,
-        missed_fraction=share,
-        output_shape=shape,
-        target_shape=target_shape,
+def probe_loss(program: ProbedProgram) -> LossProfile:
+    """What the outputs are, what the loss takes, and whether it prefers right answers."""
+    probed, y = prepare_loss(program), program.targets
+    if probed.output_kind not in ("probabilities", "log-probabilities"):
+        probed = replace(probed, class_axis=find_class_axis(probed.outputs, y))
+    kind = find_target_kind(probed.outputs, y, probed.class_axis)
+    whole = not y.is_floating_point() and y.dtype != torch.bool
+    numbers = whole and kind in ("numbers", "labels") and 2 < len(torch.unique(y)) <= MAX_CLASSES
+    last = program.trace.output_call
+    form = replace(
+        (probe_preference(probed, kind) if kind else None) or LossForm(),
+        gives=probed.output_kind,
+        last_at="" if last is None else last.where,
+        reduction=measure_reduction(probed),
     )
+    shape = tuple(program.outputs.shape)
+    target = TargetProfile(kind=kind, output_shape=shape, class_numbers=numbers)
+    found = LossProfile(form=form, targets=target)
+    if not kind:
+        return found
+    even = probed.value(torch.full_like(probed.outputs, even_output(probed, kind)))
+    baselines = BaselineLosses(even_loss=even if math.isfinite(even) else None)
+    gives, axis = probed.output_kind, probed.class_axis
+    best = find_best_constant(probed.loss, probed.outputs, y, output_kind=gives, class_axis=axis)
+    classes = ClassWeights()
+    if best is not None:
+        unreachable = measure_unreachable(probed, kind, form.takes, best)
+        baselines = replace(baselines, null_loss=best.loss, unreachable=unreachable)
+        answer = _answer_shares(best.output, kind, form.takes, probed.output_kind)
+        classes = ClassWeights(answer=answer)
+    if kind in ("classes", "tokens", "labels"):
+        shares, weights = measure_class_weights(probed, kind) or ((), ())
+        classes = replace(classes, shares=shares, weights=weights)
+    return replace(found, baselines=baselines, classes=classes)
 
 
-def _jitter_outputs(probed: ProbedLoss) -> Tensor:
-    """The outputs with a little noise, all different and still of their kind."""
-    out = probed.outputs.detach()
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(out.shape, generator=generator).to(out)
-    if probed.output_kind not in ("", "from 0"):
-        to_output, from_output = OUTPUT_KINDS[probed.output_kind]
-        return to_output(from_output(out) + noise, probed.class_axis)
-    spread = float(out.double().std())
-    spread = spread if math.isfinite(spread) and spread > 0 else max(1.0, float(out.abs().max()))
-    noisy = out + spread * noise
-    return noisy.abs() + 1e-3 * spread if probed.output_kind == "from 0" else noisy
+def prepare_loss(program: ProbedProgram, rows: Tensor | None = None) -> ProbedLoss:
+    """The loss with the outputs of all examples, or of some rows."""
+    kind, axis = _find_output_kind(program)
+    outputs, targets = program.outputs.detach(), program.targets
+    if rows is not None:
+        outputs, targets = outputs[rows], targets[rows]
+    return ProbedLoss(program.loss, outputs, targets, kind, axis)
 
 
-def _change_targets(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Rows, and all targets with one element of the row changed to that of another example."""
-    n, flat = len(targets), targets.reshape(len(targets), -1)
-    generator = torch.Generator().manual_seed(1)
-    columns = torch.randint(0, flat.shape[1], (max(n, CHANGED_TARGETS),), generator=generator)
-    values = flat.flatten()[torch.randperm(flat.numel(), generator=generator)]
-    for i, column in enumerate(columns.tolist()):
-        row = i % n
-        others = values[values != flat[row, column]]
-        if len(others):
-            changed = flat.clone()
-            changed[row, column] = others[row % len(others)]
-            yield row, changed.reshape(targets.shape)
+def _find_output_kind(program: ProbedProgram) -> tuple[str, int]:
+    """What the outputs are, by values or last activation, and the dimension of the classes."""
+    out, last = program.outputs.detach(), program.trace.output_call
+    dim = last.dim if last is not None and last.dim is not None else -1
+    for axis in (a for a in (dim, -1, 1) if -out.dim() <= a < out.dim()):
+        kind = find_probabilities(out, axis)
+        if kind:
+            return kind, axis
+    return FUNCTION_RANGES.get("" if last is None else last.name.rstrip("_"), ""), -1
 
 
-def _affected_examples(base: Tensor, gradient: Tensor, row: int) -> Tensor:
-    """Where [N] the gradient changed by more than the factor that is common to all others."""
-    one, other = base.reshape(len(base), -1), gradient.reshape(len(base), -1)
-    lengths = one.norm(dim=1)
-    rest = [i for i in range(len(one)) if i != row and float(lengths[i]) > 0]
-    factor = float((other.norm(dim=1)[rest] / lengths[rest]).median()) if rest else 1.0
-    change = (other - factor * one).norm(dim=1)
-    return change > GRADIENT_CHANGE * max(float(lengths.max()), float(change.max()))
-
-
-def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor) -> bool:
-    """Whether loss and gradient are the same for targets in any other order."""
-    targets = probed.targets
-    loss = probed.value(outputs, targets)
-    generator = torch.Generator().manual_seed(2)
-    orders = (torch.randperm(len(targets), generator=generator) for _ in range(10 * TARGET_ORDERS))
-    others = (targets[order] for order in orders if not bool((targets[order] == targets).all()))
-    tried = 0
-    for shuffled in itertools.islice(others, TARGET_ORDERS):
-        if abs(probed.value(outputs, shuffled) - loss) > LOSS_CHANGE * max(abs(loss), 1e-12):
-            return False
-        change = (probed.gradient(outputs, shuffled) - base).abs().max()
-        if float(change) > GRADIENT_CHANGE * float(base.abs().max()):
-            return False
-        tried += 1
-    return tried > 0
-
-
-def _broadcasts(probed: ProbedLoss) -> bool:
-    """Whether output and target broadcast to more numbers than either has."""
-    try:  # torch's own function of that name imports sympy: half a second
-        together = np.broadcast_shapes(probed.outputs.shape, probed.targets.shape)
-    except ValueError:
-        return False
-    return math.prod(together) > max(probed.outputs.numel(), probed.targets.numel())
-
-
-def _is_additive(probed: ProbedLoss, outputs: Tensor, power: float) -> bool:
-    """Whether two changed targets, or outputs, change a power of the loss by the sum of both."""
-    n, targets = len(outputs), probed.targets
-
-    def loss_of(rows: tuple[int, ...], places: tuple[int, ...]) -> float:
-        other_targets, other_outputs = targets.clone(), outputs.clone()
-        for i in rows:
-            other_targets[i] = targets[(i + 2) % n]
-        for i in places:
-            other_outputs[i] = outputs[(i + 2) % n]
-        return probed.value(other_outputs, other_targets) ** power
-
-    base = loss_of((), ())
-    scale = max(abs(base), abs(loss_of((0,), ()) - base), abs(loss_of((), (0,)) - base))
-    for pair in ((0, 1), (1, 3)):
-        by_targets = loss_of(pair, ()) - loss_of(pair[:1], ()) - loss_of(pair[1:], ()) + base
-        by_outputs = loss_of((), pair) - loss_of((), pair[:1]) - loss_of((), pair[1:]) + base
-        if not abs(by_targets) + abs(by_outputs) <= 1e-4 * scale:
-            return False
-    return True
+def _answer_shares(output: Tensor, kind: str, takes: str, gives: str) -> tuple[float, ...]:
+    """The probabilities that a constant output gives to the classes, or to each label."""
+    flat = output.flatten()
+    if flat.numel() > MAX_CLASSES:
+        return ()
+    if gives in ("probabilities", "0 to 1") and takes != "logits":
+        return tuple(flat.tolist())
+    if gives == "log-probabilities":
+        return tuple(flat.exp().tolist())
+    if takes != "logits" or kind == "numbers":
+        return ()
+    return tuple((flat.sigmoid() if kind == "labels" else flat.softmax(0)).tolist())
 
 
 # What does it take, and what does it prefer?
@@ -359,18 +304,10 @@ def measure_unreachable(
         if takes == "logits":
             sure = _encode_answers(right, "logits", -1, labels=kind == "labels")
             free = [scale * sure for scale in (0.3, 1.0, 4.0)]
-    floor = min(probed.value(answer) for answer in free)
-    best = min(probed.value(_nearest_outputs(probed, answer)) for answer in free)
-    if not math.isfinite(best - floor) or constant.loss - floor <= 1e-9:
-        return None
-    return max(0.0, best - floor) / (constant.loss - floor)
-
-
-def _nearest_outputs(probed: ProbedLoss, answer: Tensor) -> Tensor:
-    """The outputs of the model's kind that come nearest to an answer."""
-    if probed.output_kind == "probabilities":
-        positive = answer.clamp(min=1e-9)
-        return positive / positive.sum(probed.class_axis, keepdim=True)
-    if probed.output_kind == "log-probabilities":
-        return answer.log_softmax(probed.class_axis)
-    return answer.clamp(*OUTPUT_RANGES[probed.output_kind])
+    return unreachable_loss(
+        probed.value,
+        free,
+        output_kind=probed.output_kind,
+        class_axis=probed.class_axis,
+        null_loss=constant.loss,
+    )

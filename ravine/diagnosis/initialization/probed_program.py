@@ -148,3 +148,7 @@ def is_constant(rows: Tensor) -> bool:
 
 def is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
+
+
+def parameter_owner(model: nn.Module, parameter: str) -> nn.Module:
+    return model.get_submodule(parameter.rpartition(".")[0])

@@ -21,8 +21,8 @@ from ravine.diagnosis.op_names import (
     TARGET_LOSS_NODES,
     VIEW_NODES,
 )
+from ravine.diagnosis.output_range import unreachable_fraction
 
-TARGET_TOLERANCE = 1e-4  # a target that is worked out from a difference is not exact
 MAX_NODES = 20_000  # of a larger graph, so many are read
 UNNAMED_PARAMETER = "?"
 
@@ -250,7 +250,7 @@ def _read_loss_node(
     while source is not None and _node_name(source) in VIEW_NODES:
         source = source.next_functions[0][0] if source.next_functions else None
     bounded = _node_name(source) in NODE_OUTPUT_RANGES and name != "BinaryCrossEntropyWithLogits"
-    lost = _unreachable_fraction(target, _node_name(source)) if bounded else None
+    lost = unreachable_fraction(target, _node_name(source)) if bounded else None
     return replace(node, low=low, high=high), lost
 
 
@@ -275,14 +275,4 @@ def _read_written_out_loss(made: Any) -> float | None:
     if output.shape != apart.shape or not bool(torch.isfinite(apart).all()):
         return None
     target = output - apart if sources[0] is not None else output + apart
-    return _unreachable_fraction(target, _node_name(outputs[0]))
-
-
-def _unreachable_fraction(target: Tensor, activation: str) -> float:
-    """The share of a target's variance beyond the range of an activation, rounding aside."""
-    low, high = NODE_OUTPUT_RANGES[activation]
-    wide = target.detach().double()
-    missed = wide - wide.clamp(low, high)
-    missed = torch.where(missed.abs() < TARGET_TOLERANCE, 0.0, missed)
-    spread = (wide - wide.mean()).square().sum()
-    return float(missed.square().sum() / spread) if spread > 0 else float(bool(missed.any()))
+    return unreachable_fraction(target, _node_name(outputs[0]))

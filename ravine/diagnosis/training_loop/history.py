@@ -5,7 +5,7 @@ leaves a `StepSnapshot`. The history has a bounded size, however long the loop r
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ravine.diagnosis.training_loop.autograd_graph import Graph
@@ -234,6 +234,13 @@ class LoopHistory:
     def snapshots_of(self, optimizer: int) -> list[StepSnapshot]:
         """The snapshots of one optimizer, by its index."""
         return [s for s in self.snapshots if s.optimizer == optimizer]
+
+    def last_snapshots(self, count: int) -> Iterator[list[StepSnapshot]]:
+        """The last snapshots of each optimizer that has as many."""
+        for index in range(self.optimizers):
+            snapshots = self.snapshots_of(index)[-count:]
+            if len(snapshots) == count:
+                yield snapshots
 
     def has(self, need: str) -> bool | None:
         """Whether something was recorded that rules need; None where it does not apply.

@@ -1,4 +1,4 @@
-"""Monitors of one optimizer: arriving gradients, its steps, and overwritten weights.
+"""Monitors of one optimizer: the gradients that arrive, and what its steps do.
 
 One parameter is observed for the gradients that arrive, and samples of a few others for what a step
 changes. Everything that is kept is a copy of bounded size.
@@ -17,15 +17,12 @@ from ravine.diagnosis.training_loop.history import (
     ObservedGradient,
     OptimizerSettings,
     StepSnapshot,
-    WeightOverwrites,
 )
-from ravine.diagnosis.training_loop.tensor_stats import MIN_NUMBERS, SAMPLE_SIZE, classify_overwrite
+from ravine.diagnosis.training_loop.tensor_stats import sample
+from ravine.diagnosis.training_loop.weight_overwrites import OverwriteMonitor
 
 SAMPLED_PARAMETERS = 8  # whose numbers are compared before and after a step
 OBSERVED_SIZES = (2, 100_000)  # numbers in the parameter whose gradients are observed
-# overwrites by others after which only inspected steps are compared, as nothing new is learned
-FREQUENT_OVERWRITES = 50
-MAX_OPTIMIZERS = 100  # unwatched ones that are remembered
 SQUARES_NAMES = ("exp_avg_sq", "square_avg")  # of torch's optimizers: running means of squares
 
 
@@ -106,89 +103,6 @@ class GradientObserver:
             passes=self.passes,
             discarded=self.discarded,
         )
-
-
-class OverwriteMonitor:
-    """Whether anything but the optimizer writes the weights.
-
-    Two parameters are compared, the first and the last of some size: overwrites usually concern
-    most of the weights.
-    """
-
-    def __init__(self) -> None:
-        self.parameters: list[Tensor] = []
-        self.starts: list[Tensor] = []  # samples of them when watching began
-        self.left: list[Tensor] = []  # as the last step left them; empty: not kept
-        self.last: list[Tensor] = []  # as they were last overwritten
-        self.versions: list[tuple[int, int]] = []  # and addresses, after the last step
-        self.keeps_samples = False  # of every step, as something else does write
-        self.count = 0
-        self._sharing: dict[int, bool] = {}  # by id of other optimizers
-
-    def choose_parameters(self, parameters: Sequence[Tensor]) -> None:
-        trainable = [p for p in parameters if p.requires_grad]
-        fit = [p for p in trainable if p.numel() >= MIN_NUMBERS] or trainable
-        self.parameters = [*fit[:1], *fit[1:][-1:]]
-        self.starts = [sample(p).clone() for p in self.parameters]
-
-    def remember(self, *, sampled: bool) -> None:
-        """Remember versions, and numbers if `sampled` or once something else has written them."""
-        self.versions = self._current_versions()
-        keep = self.keeps_samples or sampled
-        self.left = [sample(p).clone() for p in self.parameters] if keep else []
-
-    def _current_versions(self) -> list[tuple[int, int]]:
-        return [(p._version, p.data_ptr()) for p in self.parameters]
-
-    def shares_weights(self, optimizer: Optimizer) -> bool:
-        """Whether another optimizer steps the same weights."""
-        if id(optimizer) not in self._sharing:
-            if len(self._sharing) > MAX_OPTIMIZERS:
-                self._sharing.clear()
-            ids = {id(p) for g in optimizer.param_groups for p in g["params"]}
-            self._sharing[id(optimizer)] = any(id(p) in ids for p in self.parameters)
-        return self._sharing[id(optimizer)]
-
-    def must_compare(self) -> bool:
-        """Whether the weights have to be compared: something may have written them."""
-        return bool(self.versions) and (bool(self.left) or self._was_written())
-
-    def _was_written(self) -> bool:
-        """Whether the versions of the weights are not as the last step left them."""
-        return bool(self.versions) and self.versions != self._current_versions()
-
-    def compare(
-        self, before: WeightOverwrites, names: dict[int, str], step: int
-    ) -> WeightOverwrites:
-        """Count what stands in the weights in place of what the last step left there."""
-        written: list[tuple[str, Tensor]] = []
-        for i, (p, left) in enumerate(zip(self.parameters, self.left, strict=False)):
-            now, start, last = sample(p), self.starts[i], self.last[i] if self.last else None
-            same = now.shape == left.shape
-            kind = classify_overwrite(left, now, start=start, last=last) if same else "other"
-            written += [(kind, p)] if kind else []
-        if self._was_written():
-            self.last = [sample(p).clone() for p in self.parameters]
-            self.keeps_samples = self.count < FREQUENT_OVERWRITES
-        if not written:
-            return before
-        self.count += 1
-        is_fault = before.to_start + before.unrelated > 0
-        self.keeps_samples = self.count < FREQUENT_OVERWRITES or is_fault
-        kind, p = written[0]
-        kinds = ("to_start", "repeated", "unrelated", "clamped", "other")
-        counts = {name: getattr(before, name) + (name == kind) for name in kinds}
-        first = before.first_step if sum(counts.values()) > 1 else step
-        where = names.get(id(p), "")
-        return WeightOverwrites(**counts, where=where, first_step=first, interval=step - first)
-
-    @torch.no_grad()
-    def relative_distance(self) -> float:
-        """How far the weights are from their start, over their length there."""
-        pairs = zip(self.parameters, self.starts, strict=False)
-        apart = (float((sample(p).float() - start.float()).norm()) for p, start in pairs)
-        length = math.hypot(*(float(start.float().norm()) for start in self.starts))
-        return math.hypot(*apart) / max(length, 1e-30)
 
 
 class StepSampler:
@@ -322,14 +236,6 @@ def optimizer_settings(optimizer: Optimizer | None) -> OptimizerSettings:
 def group_learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
     """The learning rates of an optimizer's groups."""
     return tuple(float(g["lr"]) for g in optimizer.param_groups if "lr" in g)
-
-
-def sample(p: Tensor) -> Tensor:
-    """The first numbers of a tensor: a view, where its layout allows."""
-    if p.numel() <= SAMPLE_SIZE or p.dim() < 2:
-        return p.detach().flatten()[:SAMPLE_SIZE]
-    rows = max(1, SAMPLE_SIZE * len(p) // p.numel())
-    return p.detach()[:rows].flatten()
 
 
 def tensor_norms(tensors: list[Tensor]) -> Tensor:

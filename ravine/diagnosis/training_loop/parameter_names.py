@@ -9,7 +9,6 @@ from torch.optim import Optimizer
 from ravine.diagnosis.training_loop.history import WatchedParameter
 from ravine.diagnosis.training_loop.tensor_stats import (
     has_default_initialization,
-    hidden_parameters,
 )
 
 MAX_OTHER_OPTIMIZERS = 100  # some loops make a new one for each step
@@ -117,3 +116,26 @@ class ParameterNames:
 def optimizer_parameters(optimizer: Optimizer) -> list[Any]:
     """All parameters of an optimizer."""
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def hidden_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters in plain lists, tuples and dicts, which `model.parameters()` leaves out.
+
+    >>> model = nn.Module()
+    >>> model.layers = [nn.Linear(2, 2)]
+    >>> list(hidden_parameters(model))
+    ['layers.0.weight', 'layers.0.bias']
+    """
+    known = {id(p) for p in model.parameters()}
+    found: dict[str, nn.Parameter] = {}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name.startswith("_") or not isinstance(value, list | tuple | dict):
+                continue
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                here = ".".join(part for part in (path, name, str(key)) if part)
+                if isinstance(item, nn.Parameter):
+                    found[here] = item
+                elif isinstance(item, nn.Module):
+                    found |= {f"{here}.{inner}": p for inner, p in item.named_parameters()}
+    return {name: p for name, p in found.items() if id(p) not in known}

@@ -1,14 +1,15 @@
-"""Faults of the learning rate: schedulers that are stepped wrongly, and a rate of 0."""
+"""Faults of the learning rate: schedulers stepped wrongly, a rate of 0 in all groups or one."""
 
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
 IDLE_SCHEDULER_STEPS = 20
 LOW_LR_STEPS = 50
 ZERO_LR_STEPS = 10  # in a row; a warm-up from 0 and the last step of a schedule have fewer
+ZERO_GROUP_STEPS = 10
 
 
 @rule("RVN-L14", "warning", "schedule", needs="schedule", picture="schedules")
@@ -73,3 +74,28 @@ def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
         zero = Evidence("steps in a row at a learning rate of 0", steps, "", ZERO_LR_STEPS)
         cause = "schedule" if history.rates.highest > 0 else "learning-rate-low"
         yield observe(zero, Change("lr", "above 0"), since=history.steps - steps, cause=cause)
+
+
+@rule(
+    "RVN-L30",
+    "error",
+    "learning-rate-low",
+    confidence="high",
+    needs="steps",
+    also=("frozen-parameters", "schedule"),
+)
+def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
+    if not history.snapshots or history.steps < ZERO_GROUP_STEPS:
+        return
+    if history.rates.highest == 0 or history.rates.now == 0:
+        return  # RVN-L18 reports a rate of 0 in all groups
+    own = [p for p in history.model.parameters if p.in_model and p.trainable]
+    still = [p for p in own if p.zero_lr and p.received_gradient]
+    untrained = sum(p.default_initialized for p in still)
+    if untrained:
+        name = "parameters with gradients in a group at a learning rate of 0"
+        count = Evidence(name, len(still), "", 0)
+        as_initialized = Evidence("of these, matrices still as initialized", untrained, "", 0)
+        change = Change("optimizer", "a learning rate above 0 for every group")
+        where, suspects = join_names(p.name for p in still), ("frozen-parameters", "schedule")
+        yield observe(count, as_initialized, change, where=where, since=0, suspects=suspects)

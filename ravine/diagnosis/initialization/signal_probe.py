@@ -1,5 +1,5 @@
-"""Probe how a network starts: the first loss, signal and gradient by layer, activations, and the
-statistics of batch normalization.
+"""Probe the signal in a network at its start: the first loss, signal and gradient by layer,
+activations, and the statistics of batch normalization.
 
 Letters: N examples.
 """

@@ -1,0 +1,65 @@
+"""Probe whether the gradient of the loss arrives at the parameters."""
+
+import torch
+from torch import nn
+
+from ravine.diagnosis.initialization.forward_trace import (
+    ForwardTrace,
+    trace_forward,
+    unequal_elements,
+)
+from ravine.diagnosis.initialization.probed_program import (
+    ProbedProgram,
+    copy_model,
+    learning_parameters,
+    parameter_owner,
+)
+from ravine.diagnosis.initialization.profile import GradientFlow
+from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
+
+
+def probe_gradients(program: ProbedProgram) -> GradientFlow:
+    """Does the loss have a graph, and which parameters that act does its gradient not reach?"""
+    if not learning_parameters(program.model):
+        return GradientFlow(missing="frozen")
+    if not program.outputs.requires_grad:
+        return GradientFlow(missing="outputs", cut_at=_find_cut(program.model, program.trace))
+    grads = program.first_gradients
+    if grads is None:
+        return GradientFlow(missing="loss")
+    without = [name for name, gradient in grads.items() if gradient is None]
+    if len(without) == len(grads):
+        return GradientFlow(missing="parameters")
+    few, unreached = program.inputs[program.few], []
+    for name in without:
+        model = _with_changed_parameter(program.model, name)
+        if model is None:
+            continue
+        outputs = trace_forward(model, few, seed=program.seed).output
+        if bool(unequal_elements(program.few_trace.output, outputs).any()):
+            unreached.append(name)
+    return GradientFlow(unreached=tuple(unreached))
+
+
+def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:
+    """The first module that learns, none of whose calls made a tensor with a graph."""
+    has_graph = {call.where: False for call in trace.functions}
+    for call in trace.functions:
+        has_graph[call.where] |= call.output.requires_grad
+    for name, module in model.named_modules():
+        learns = any(p.requires_grad for p in module.parameters(recurse=False))
+        if learns and has_graph.get(name) is False:
+            return name
+    return ""
+
+
+def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:
+    """A copy with other numbers in a parameter; None unless that is as torch initializes it."""
+    model = copy_model(model, training=False)
+    weight = model.get_parameter(name)
+    if not has_default_initialization(weight, parameter_owner(model, name)):
+        return None
+    with torch.no_grad():
+        ramp = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device, dtype=weight.dtype)
+        weight.mul_(ramp.view_as(weight))
+    return model

@@ -1,0 +1,159 @@
+"""Probe whose targets a loss compares with whose outputs.
+
+No model runs here: outputs are given or moved a little. Letters: N examples.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravine.diagnosis.initialization.loss_probe import ProbedLoss, prepare_loss
+from ravine.diagnosis.initialization.probed_program import ProbedProgram, spread_rows
+from ravine.diagnosis.initialization.profile import TargetPairing
+from ravine.diagnosis.output_kinds import OUTPUT_KINDS
+
+GRADIENT_CHANGE = 1e-4  # of the largest gradient: more than rounding
+LOSS_CHANGE = 1e-5  # relative: more than rounding
+CHANGED_TARGETS = 12  # that are changed, one at a time
+TARGET_ORDERS = 3  # other orders of the targets that are tried
+MISSED_FRACTION = 0.5  # of the changed targets
+
+
+def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
+    """See `probe_pairing`; the rows are those whose targets differ most."""
+    if len(program.outputs) != len(program.inputs):
+        return None
+    means = program.targets.reshape(len(program.targets), -1).double().mean(1)
+    order = means.argsort()
+    return probe_pairing(prepare_loss(program, order[spread_rows(len(order), len(program.few))]))
+
+
+def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
+    """Change one target: does the gradient change at its own example's output? None where that
+    cannot be asked.
+
+    A loss that compares all outputs with all targets does not change when only the targets change
+    places; it is called so where their shapes broadcast, or where two changed targets add up
+    exactly, as a sum over pairs does and a distance between distributions does not. A loss that
+    compares with others' targets has a gradient that changes at exactly one other example's output,
+    and not at its own, for most targets. Common factors, as of class weights, do not count.
+    """
+    n = len(probed.outputs)
+    outputs, targets = _jitter_outputs(probed), probed.targets
+    if n < 4 or len(targets) != n or bool((targets == targets[:1]).all()):
+        return None
+    base = probed.gradient(outputs, targets)
+    if not bool(torch.isfinite(base).all()) or not bool((base != 0).any()):
+        return None
+    compared, missed = 0, 0
+    for row, changed in _change_targets(targets):
+        gradient = probed.gradient(outputs, changed)
+        affected = _affected_examples(base, gradient, row)
+        if bool(torch.isfinite(gradient).all()) and bool(affected.any()):
+            compared += 1
+            missed += not bool(affected[row]) and int(affected.sum()) == 1
+    if not compared:
+        return None
+    shape, target_shape = tuple(probed.outputs.shape), tuple(targets.shape)
+    powers = (1.0, 2.0)  # 2: of a root of a mean
+    in_sum = _broadcasts(probed) or any(_is_additive(probed, outputs, power) for power in powers)
+    compares_all = in_sum and _ignores_order(probed, outputs, base)
+    share = missed / compared if missed > MISSED_FRACTION * compared and not compares_all else 0.0
+    return TargetPairing(
+        compares_all=compares_all,
+        missed_fraction=share,
+        output_shape=shape,
+        target_shape=target_shape,
+    )
+
+
+def _jitter_outputs(probed: ProbedLoss) -> Tensor:
+    """The outputs with a little noise, all different and still of their kind."""
+    out = probed.outputs.detach()
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(out.shape, generator=generator).to(out)
+    if probed.output_kind not in ("", "from 0"):
+        to_output, from_output = OUTPUT_KINDS[probed.output_kind]
+        return to_output(from_output(out) + noise, probed.class_axis)
+    spread = float(out.double().std())
+    spread = spread if math.isfinite(spread) and spread > 0 else max(1.0, float(out.abs().max()))
+    noisy = out + spread * noise
+    return noisy.abs() + 1e-3 * spread if probed.output_kind == "from 0" else noisy
+
+
+def _change_targets(targets: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Rows, and all targets with one element of the row changed to that of another example."""
+    n, flat = len(targets), targets.reshape(len(targets), -1)
+    generator = torch.Generator().manual_seed(1)
+    columns = torch.randint(0, flat.shape[1], (max(n, CHANGED_TARGETS),), generator=generator)
+    values = flat.flatten()[torch.randperm(flat.numel(), generator=generator)]
+    for i, column in enumerate(columns.tolist()):
+        row = i % n
+        others = values[values != flat[row, column]]
+        if len(others):
+            changed = flat.clone()
+            changed[row, column] = others[row % len(others)]
+            yield row, changed.reshape(targets.shape)
+
+
+def _affected_examples(base: Tensor, gradient: Tensor, row: int) -> Tensor:
+    """Where [N] the gradient changed by more than the factor that is common to all others."""
+    one, other = base.reshape(len(base), -1), gradient.reshape(len(base), -1)
+    lengths = one.norm(dim=1)
+    rest = [i for i in range(len(one)) if i != row and float(lengths[i]) > 0]
+    factor = float((other.norm(dim=1)[rest] / lengths[rest]).median()) if rest else 1.0
+    change = (other - factor * one).norm(dim=1)
+    return change > GRADIENT_CHANGE * max(float(lengths.max()), float(change.max()))
+
+
+def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor) -> bool:
+    """Whether loss and gradient are the same for targets in any other order."""
+    targets = probed.targets
+    loss = probed.value(outputs, targets)
+    generator = torch.Generator().manual_seed(2)
+    orders = (torch.randperm(len(targets), generator=generator) for _ in range(10 * TARGET_ORDERS))
+    others = (targets[order] for order in orders if not bool((targets[order] == targets).all()))
+    tried = 0
+    for shuffled in itertools.islice(others, TARGET_ORDERS):
+        if abs(probed.value(outputs, shuffled) - loss) > LOSS_CHANGE * max(abs(loss), 1e-12):
+            return False
+        change = (probed.gradient(outputs, shuffled) - base).abs().max()
+        if float(change) > GRADIENT_CHANGE * float(base.abs().max()):
+            return False
+        tried += 1
+    return tried > 0
+
+
+def _broadcasts(probed: ProbedLoss) -> bool:
+    """Whether output and target broadcast to more numbers than either has."""
+    try:  # torch's own function of that name imports sympy: half a second
+        together = np.broadcast_shapes(probed.outputs.shape, probed.targets.shape)
+    except ValueError:
+        return False
+    return math.prod(together) > max(probed.outputs.numel(), probed.targets.numel())
+
+
+def _is_additive(probed: ProbedLoss, outputs: Tensor, power: float) -> bool:
+    """Whether two changed targets, or outputs, change a power of the loss by the sum of both."""
+    n, targets = len(outputs), probed.targets
+
+    def loss_of(rows: tuple[int, ...], places: tuple[int, ...]) -> float:
+        other_targets, other_outputs = targets.clone(), outputs.clone()
+        for i in rows:
+            other_targets[i] = targets[(i + 2) % n]
+        for i in places:
+            other_outputs[i] = outputs[(i + 2) % n]
+        return probed.value(other_outputs, other_targets) ** power
+
+    base = loss_of((), ())
+    scale = max(abs(base), abs(loss_of((0,), ()) - base), abs(loss_of((), (0,)) - base))
+    for pair in ((0, 1), (1, 3)):
+        by_targets = loss_of(pair, ()) - loss_of(pair[:1], ()) - loss_of(pair[1:], ()) + base
+        by_outputs = loss_of((), pair) - loss_of((), pair[:1]) - loss_of((), pair[1:]) + base
+        if not abs(by_targets) + abs(by_outputs) <= 1e-4 * scale:
+            return False
+    return True

@@ -1,0 +1,182 @@
+"""Faults of the gradients of a step: left over, cleared, missing, discarded, summed or clipped."""
+
+import math
+import re
+from collections.abc import Iterator
+
+from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, WatchedParameter
+from ravine.finding import Change, Evidence
+
+AGREEING_STEPS = 2  # inspected steps in a row that must show the same
+CLIPPING_STEPS = 5  # inspected steps in a row
+CLIPPED_FRACTION = 0.01  # of the gradient's norm
+SCALER_FACTOR = 256.0  # a loss that is multiplied by more is scaled by a gradient scaler
+# of the weights' norm in one step: with less, a thousand steps move them by a tenth at most
+MIN_RELATIVE_STEP = 1e-4
+DISCARDING_STEPS = 3  # inspected steps in which gradients were discarded or summed
+UNDIVIDED_PASSES = 3  # backward passes to a step, where no division shows that they belong together
+
+# In the letters of `LoopEvent`
+NO_GRAPH_STEP = r"N+LS"
+CLEARED_BEFORE_STEP = r"B[LSs]*S[s]*$"
+BACKWARD_AFTER_STEP = r"(?:F+L?Ss*B+L?){3}"
+
+
+@rule("RVN-L01", "error", "zero-grad", needs="snapshots", explains=("RVN-N01",))
+def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
+    for index in range(history.optimizers):
+        # before the first step, there may be gradients of something else
+        found = [s for s in history.snapshots_of(index) if s.gradient.accumulated_in and s.step > 0]
+        if len(found) >= AGREEING_STEPS:
+            gradient = found[-1].gradient
+            share = round(100 * gradient.leftover_fraction, 1)
+            name = "share of the gradient left over from earlier steps"
+            evidence = Evidence(name, share, "%", 0.0, "equal bit for bit")
+            change = Change("loop", "optimizer.zero_grad() before loss.backward()")
+            yield observe(evidence, change, where=gradient.accumulated_in, since=found[0].step)
+
+
+@rule(
+    "RVN-L02",
+    "error",
+    "step-order",
+    needs="snapshots",
+    also=("detached-graph", "parameters-not-in-optimizer"),
+    explains=("RVN-N02",),
+)
+def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
+    if history.loss.missing_graph or re.search(NO_GRAPH_STEP, history.events):
+        return  # RVN-L10 and RVN-L11 report a loss without a graph
+    if history.graph is not None and history.graph.lacks_parameters:
+        return
+    step = first_step_without_gradient(history)
+    if step is not None:
+        evidence = Evidence("inspected steps in a row without any gradient", AGREEING_STEPS, "", 0)
+        change = Change("loop", "loss.backward() before optimizer.step()")
+        suspects = ("detached-graph", "parameters-not-in-optimizer")
+        yield observe(evidence, change, since=step, suspects=suspects)
+
+
+@rule("RVN-L03", "error", "zero-grad", needs="snapshots", explains=("RVN-N02", "RVN-L02"))
+def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]:
+    if not re.search(CLEARED_BEFORE_STEP, history.events):
+        return
+    for snapshots in history.last_snapshots(AGREEING_STEPS):
+        gradients = [s.gradient for s in snapshots]
+        if any(math.isnan(g.norm_after_backward or 0.0) for g in gradients):
+            continue  # a sparse gradient has no norm
+        if any(not g.norm_after_backward or g.norm_at_step for g in gradients):
+            continue
+        if not any(s.has_gradient for s in snapshots):
+            after = Evidence("gradient norm after backward", gradients[-1].norm_after_backward)
+            at_step = Evidence("gradient norm at the step", gradients[-1].norm_at_step or 0.0)
+            change = Change("loop", "zero_grad before backward, or after step")
+            yield observe(after, at_step, change, since=snapshots[0].step)
+
+
+@rule("RVN-L04", "error", "step-order", needs="forward", explains=("RVN-L02", "RVN-L03", "RVN-N02"))
+def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
+    if re.search(BACKWARD_AFTER_STEP, history.events):
+        evidence = Evidence("times in a row that backward came after the step", 3)
+        yield observe(evidence, Change("loop", "loss.backward() before optimizer.step()"), since=0)
+
+
+@rule(
+    "RVN-L17", "error", "gradient-clipping", needs="steps", also=("precision", "learning-rate-low")
+)
+def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
+    for snapshots in history.last_snapshots(CLIPPING_STEPS):
+        kept = [_kept_fraction(s) for s in snapshots]
+        if any(k is None or k >= CLIPPED_FRACTION for k in kept):
+            continue
+        norms = [math.hypot(*s.gradient_norms.values()) for s in snapshots]
+        one_norm = max(norms) <= 1.001 * min(norms)
+        if not one_norm and any(s.loss_scale is None for s in snapshots):
+            continue  # perhaps a gradient scaler: nobody saw what the loss was multiplied by
+        last = snapshots[-1]
+        step_size, is_too_small = _step_size(last, norms[-1], history.model.parameters)
+        if is_too_small:
+            suspects, change = ("learning-rate-low",), Change("clip", "1.0, or none")
+            if abs(last.loss_scale or 1.0) >= SCALER_FACTOR:
+                change = Change("loop", "scaler.unscale_(optimizer) before clipping")
+                suspects = ("precision",)
+            left, limit = 100 * (kept[-1] or 0.0), 100 * CLIPPED_FRACTION
+            same = "the same at every step" if one_norm else ""
+            clipped = Evidence("share of the gradient left after clipping", left, "%", limit)
+            norm = Evidence("gradient norm at the step", norms[-1], "", None, same)
+            since = snapshots[0].step
+            yield observe(clipped, norm, step_size, change, since=since, suspects=suspects)
+
+
+def _kept_fraction(snapshot: StepSnapshot) -> float | None:
+    """The gradient's norm at the step over that after backward; None if one is not known.
+
+    A gradient scaler multiplies the loss and divides the gradient before the step: that is no loss.
+    """
+    before, after = snapshot.gradient.norm_after_backward, snapshot.gradient.norm_at_step
+    if not before or not after or not math.isfinite(before):
+        return None
+    return after * abs(snapshot.loss_scale or 1.0) / before
+
+
+def _step_size(
+    snapshot: StepSnapshot, norm: float, parameters: tuple[WatchedParameter, ...]
+) -> tuple[Evidence, bool]:
+    """How large a step is with a gradient of such a norm, and whether that is too little."""
+    settings = snapshot.settings
+    if settings.kind == "SGD":
+        momentum = 1 - min(settings.momentum, 0.999)
+        relative = max(settings.lrs) * norm / momentum / max(snapshot.weight_norm, 1e-30)
+        shown = Evidence("step over weights", relative, "", MIN_RELATIVE_STEP)
+        return shown, relative < MIN_RELATIVE_STEP
+    count = sum(math.prod(p.shape) for p in parameters if p.optimizer == snapshot.optimizer)
+    size = norm / math.sqrt(max(count, 1))
+    limit = 10 * settings.eps
+    shown = Evidence("gradient of one number", size, "", limit, "compared with the optimizer's eps")
+    return shown, size < limit
+
+
+@rule("RVN-L21", "error", "zero-grad", needs="steps", also=("step-order",))
+def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
+    if not history.single_optimizer:
+        # a backward pass for another optimizer leaves gradients that are rightly cleared
+        return
+    found = [s for s in history.snapshots if _discards_all_but_one(s)]
+    if len(found) < DISCARDING_STEPS:
+        return
+    last, passes, scale = found[-1].gradient, found[-1].gradient.passes, found[-1].loss_scale
+    divided = scale is not None and abs(scale * passes - 1) < 1e-3
+    if passes >= UNDIVIDED_PASSES or divided:
+        advice = "zero_grad once for each step, and a step for each backward pass or for all"
+        effect = "only the gradient of the last one is used"
+        backward = Evidence("backward passes to a step", passes, "", None, effect)
+        cleared = Evidence("gradients that are cleared unused", last.discarded, "", 0)
+        yield observe(backward, cleared, Change("loop", advice), since=found[0].step)
+
+
+def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
+    gradient = snapshot.gradient
+    return 0 < gradient.discarded == gradient.passes - 1 and snapshot.losses >= gradient.passes
+
+
+@rule("RVN-L23", "note", "loss-reduction", needs="steps", also=("learning-rate-high",))
+def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
+    if not history.single_optimizer or not history.loss.kind:
+        return
+    found = [s for s in history.snapshots if s.losses == s.gradient.passes > 1]
+    found = [s for s in found if not s.gradient.discarded and s.loss_scale == 1.0]
+    if len(found) >= DISCARDING_STEPS:
+        name, why = "gradients that are added for a step", "each of the mean loss of a batch"
+        yield observe(Evidence(name, found[-1].gradient.passes, "", 1, why), since=found[0].step)
+
+
+def first_step_without_gradient(history: LoopHistory) -> int | None:
+    """The first of the last inspected steps if no watched optimizer had a gradient in any."""
+    found = list(history.last_snapshots(AGREEING_STEPS))
+    if len(found) < history.optimizers:
+        return None
+    for snapshot in (s for snapshots in found for s in snapshots):
+        if snapshot.has_gradient or snapshot.gradient.norm_after_backward is not None:
+            return None
+    return found[0][0].step if found else None

@@ -1,0 +1,80 @@
+"""Numbers that are not finite: in the loss, weights and gradients, and in scaled gradients."""
+
+from collections.abc import Iterator
+
+from ravine.diagnosis.rule import Observation, observe, rule, symptom
+from ravine.diagnosis.training_loop.history import LoopHistory
+from ravine.finding import Change, Evidence
+
+GROWN_LOSS_FACTOR = 10.0  # times the first loss
+MAX_SKIPPED_FRACTION = 0.5
+
+
+@symptom(
+    "RVN-N01",
+    "error",
+    "learning-rate-high",
+    confidence="medium",
+    needs="snapshots",
+    also=(
+        "exploding",
+        "data-degenerate",
+        "loss",
+        "input-scale",
+        "optimizer-numerics",
+        "output-activation",
+        "loss-reduction",
+        "target-scale",
+    ),
+    picture="range-test",
+)
+def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
+    event = history.nonfinite
+    if event is None:
+        return
+    seen: list[Evidence | Change] = []
+    grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
+    cause, confidence, suspects = "exploding", "medium", ("learning-rate-high", "input-scale")
+    if event.nonfinite_inputs:
+        cause, confidence, suspects = "data-degenerate", "exact", ()
+        seen.append(Evidence("inputs of the model not finite", None))
+        seen.append(Change("data", "without NaN and infinities"))
+    elif event.step == 0 and event.what == "loss" and event.where == "loss":
+        cause, confidence, suspects = "loss", "high", ("output-activation", "target-scale")
+        why = "finite: the loss function makes the number"
+        seen.append(Evidence("outputs of the model", None, "", None, why))
+    elif event.what == "gradient" and not grew:
+        cause, suspects = "loss", ("exploding", "learning-rate-high")
+        why = "still finite: a root, logarithm or quotient at 0"
+        seen.append(Evidence("loss", event.last_loss, "", None, why))
+    elif event.step > 0:
+        cause, confidence = "learning-rate-high", "high" if grew else "medium"
+        suspects = ("exploding", "input-scale", "optimizer-numerics")
+        unscaled = (s.gradient for s in history.snapshots if s.loss_scale == 1.0)
+        if any(g.passes > 1 and not g.discarded for g in unscaled):
+            suspects = ("loss-reduction", *suspects)  # gradients of batches are added, not averaged
+        first = f"the first was {event.first_loss:.3g}"
+        seen.append(Evidence("highest loss before", event.highest_loss, "", None, first))
+        if event.lr > 0:  # known
+            seen += [Evidence("learning rate", event.lr), Change("lr", event.lr / 10)]
+    yield observe(
+        Evidence(f"{event.what} not finite", None, "", None, f"first at step {event.step}"),
+        *seen,
+        where=event.where,
+        since=event.step,
+        cause=cause,
+        confidence=confidence,
+        suspects=suspects,
+        title=f"the {event.what} is no longer finite",
+    )
+
+
+@rule("RVN-L29", "error", "precision", needs="scaler", explains=("RVN-N02",))
+def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
+    gradients = history.scaled_gradients
+    if gradients.nonfinite > MAX_SKIPPED_FRACTION * gradients.count:
+        name = "share of the last scaled gradients that are not finite"
+        share, limit = 100 * gradients.nonfinite / gradients.count, 100 * MAX_SKIPPED_FRACTION
+        evidence = Evidence(name, round(share, 1), "%", limit, "their steps are skipped")
+        change = Change("loop", "bfloat16 in place of float16, or float32 where numbers grow large")
+        yield observe(evidence, change)

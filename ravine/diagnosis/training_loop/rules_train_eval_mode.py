@@ -1,0 +1,58 @@
+"""Training in evaluation mode, and validation in training mode."""
+
+import re
+from collections.abc import Iterator
+
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.training_loop.history import LoopHistory
+from ravine.finding import Change, Evidence
+
+EVALUATION_STEPS = 2  # in a row
+
+# In the letters of `LoopEvent`
+VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
+SINGLE_VALIDATION_PASS = r"(?:F+L?B+L?Ss*){4,}N(?=F)"
+
+
+@rule(
+    "RVN-L12",
+    "error",
+    "train-eval-mode",
+    needs="forward",
+    explains=("RVN-N01",),
+    picture="batch-norm-drift",
+)
+def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
+    modes = history.model.modes
+    steps, was_training = modes.evaluation_steps, modes.was_training
+    if steps >= EVALUATION_STEPS and modes.in_evaluation:
+        severity, before = "error", "after steps in training mode"
+        if not was_training:
+            severity, before = "warning", "the model never was in training mode"
+        in_row = Evidence("steps in a row in evaluation mode", steps, "", 0, before)
+        count = Evidence("dropout and batch norm modules", modes.in_evaluation)
+        change = Change("loop", "model.train() before training goes on")
+        where, since = join_names(modes.names), max(0, history.steps - steps)
+        yield observe(in_row, count, change, where=where, since=since, severity=severity)
+
+
+@rule(
+    "RVN-L13",
+    "warning",
+    "train-eval-mode",
+    confidence="high",
+    needs="forward",
+    picture="dropout-expectation",
+)
+def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
+    modes = history.model.modes
+    if not modes.mode_dependent:
+        return
+    bursts = re.findall(VALIDATION_PASSES, history.events)
+    single = re.findall(SINGLE_VALIDATION_PASS, history.events)
+    if bursts or len(single) >= 2:
+        name = "forward passes without a graph, in training mode"
+        without_graph = Evidence(name, len(bursts[0]) if bursts else 1, "", 0, "between steps")
+        mode_dependent = Evidence("dropout and batch norm modules", modes.mode_dependent)
+        change = Change("loop", "model.eval() before validation, model.train() after")
+        yield observe(without_graph, mode_dependent, change, where=join_names(modes.names))
