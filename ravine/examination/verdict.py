@@ -10,7 +10,12 @@ from ravine.statistics import t_interval
 
 
 def weigh(
-    before: Sequence[float], after: Sequence[float], *, steps: int, least: float = 0.0
+    before: Sequence[float],
+    after: Sequence[float],
+    *,
+    steps: int,
+    least: float = 0.0,
+    what: str = "the loss",
 ) -> Trial:
     """The verdict on a remedy from the losses of the same seeds without it (`before`) and with it
     (`after`).
@@ -18,7 +23,9 @@ def weigh(
     Helped: the 95 % interval of the mean paired difference lies below 0, and the mean is lower by
     `least` or more. Worse: the same, upwards. A loss that is not finite is a failure, and failures
     are counted first: if one side has fewer, that side wins; pairs with a failure are then left out
-    of the numbers. One pair has no interval and shows nothing, whatever the difference.
+    of the numbers. `why` says `what` the numbers are, how many runs failed, and where all seeds
+    agree to three digits, so that the interval has no width. One pair has no interval and shows
+    nothing, whatever the difference.
 
     >>> weigh([1.0, 1.1, 0.9], [0.5, 0.62, 0.4], steps=100).verdict
     'helped'
@@ -26,6 +33,8 @@ def weigh(
     'helped'
     >>> weigh([1.0], [0.1], steps=100).verdict
     'no effect'
+    >>> weigh([math.inf, 1.0], [0.9, 1.0], steps=100, what="1 - score").why
+    'means of 1 - score; 1 of 2 runs failed without the change, 0 of 2 with it'
     """
     if len(before) != len(after):
         raise ValueError(
@@ -43,6 +52,12 @@ def weigh(
         verdict = "helped"
     elif certain and difference is not None and difference.low > 0 and difference.value >= least:
         verdict = "worse"
+    failures = agreement = ""
+    if failed.any():
+        runs = f"{failed[0]} of {len(before)} runs failed without the change"
+        failures = f"{runs}, {failed[1]} of {len(before)} with it"
+    if certain and difference is not None and f"{difference.low:.3g}" == f"{difference.high:.3g}":
+        agreement = f"the same in all {len(x)} seeds"
     return Trial(
         verdict=verdict,
         steps=steps,
@@ -51,16 +66,10 @@ def weigh(
         after=float(y.mean()) if len(y) else _mean_of_finite(pairs[1]),
         difference=None if difference is None else difference.value,
         interval=(difference.low, difference.high) if certain and difference is not None else None,
-        why=_failures(int(failed[0]), int(failed[1]), len(before)),
+        why="; ".join(filter(None, (f"means of {what}", failures, agreement))),
     )
 
 
 def _mean_of_finite(losses: np.ndarray) -> float | None:
     finite = losses[np.isfinite(losses)]
     return float(finite.mean()) if len(finite) else None
-
-
-def _failures(before: int, after: int, seeds: int) -> str:
-    if before == after == 0:
-        return ""
-    return f"{before} of {seeds} runs failed without it, {after} with it"
