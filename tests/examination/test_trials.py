@@ -246,6 +246,16 @@ def test_the_score_is_compared_where_it_tells_the_two_apart():
     assert (found.trial.before, found.trial.after) == (2.0, pytest.approx(1.5))
 
 
+def test_runs_that_diverged_are_told_where_scores_are_compared():
+    before = [SeedRun(math.nan, -1.0), SeedRun(1.5, 0.1), SeedRun(1.5, 0.1)]
+    after = [SeedRun(0.4, s) for s in (0.8, 0.83, 0.79)]
+    first = outcome("dropout", 0.4, scores=(0.8,))
+    found = confirm(results(score=0.1, outcomes=(first,)), first, before, after, screened=1)
+    assert found.trial.why == (
+        "means of 1 - score, 2 for a run that diverged (1 of 3 without the change, 0 with it)"
+    )
+
+
 def test_where_the_loss_is_in_doubt_the_score_alone_is_compared():
     before = [SeedRun(0.1, s) for s in (0.1, 0.12, 0.08)]  # a loss that measures nothing
     after = [SeedRun(9.0, s) for s in (0.8, 0.83, 0.79)]
