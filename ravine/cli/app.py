@@ -174,10 +174,5 @@ def print_error(error: RavineError, *, as_json: bool) -> None:
         )
     print(text, file=sys.stderr)
     if as_json:
-        fields = {
-            "what": getattr(error, "what", str(error)),
-            "why": getattr(error, "why", ""),
-            "do": getattr(error, "do", ""),
-            "where": getattr(error, "where", ""),
-        }
-        print_json({"error": fields})
+        fields = {name: getattr(error, name, "") for name in ("what", "why", "do", "where")}
+        print_json({"error": {**fields, "what": fields["what"] or str(error)}})

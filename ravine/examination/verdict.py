@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ravine.finding import Trial
-from ravine.statistics import t_interval
+from ravine.statistics import Interval, t_interval
 
 
 def weigh(
@@ -43,30 +43,33 @@ def weigh(
     pairs = np.array([before, after], dtype=float)
     failed = (~np.isfinite(pairs)).sum(axis=1)
     x, y = pairs[:, np.isfinite(pairs).all(axis=0)]
-    difference = t_interval(y - x) if len(x) else None
-    certain = difference is not None and math.isfinite(difference.low)
+    difference = t_interval(y - x) if len(x) else Interval(math.nan, math.nan, math.nan)
+    certain = math.isfinite(difference.low)  # the ends are NaN for a single pair
     verdict = "no effect"
     if failed[0] != failed[1]:
         verdict = "helped" if failed[1] < failed[0] else "worse"
-    elif certain and difference is not None and difference.high < 0 and difference.value <= -least:
+    elif difference.high < 0 and difference.value <= -least:
         verdict = "helped"
-    elif certain and difference is not None and difference.low > 0 and difference.value >= least:
+    elif difference.low > 0 and difference.value >= least:
         verdict = "worse"
-    failures = agreement = ""
+    means = [_mean_of_finite(pairs[0]), _mean_of_finite(pairs[1])]
+    if len(x):
+        means = [float(x.mean()), float(y.mean())]
+    why = [] if means == [None, None] else [f"means of {what}"]
     if failed.any():
         runs = f"{failed[0]} of {len(before)} runs failed without the change"
-        failures = f"{runs}, {failed[1]} of {len(before)} with it"
-    if certain and difference is not None and f"{difference.low:.3g}" == f"{difference.high:.3g}":
-        agreement = f"the same in all {len(x)} seeds"
+        why.append(f"{runs}, {failed[1]} of {len(before)} with it")
+    if certain and f"{difference.low:.3g}" == f"{difference.high:.3g}":
+        why.append(f"the same in all {len(x)} seeds")
     return Trial(
         verdict=verdict,
         steps=steps,
         seeds=len(before),
-        before=float(x.mean()) if len(x) else _mean_of_finite(pairs[0]),
-        after=float(y.mean()) if len(y) else _mean_of_finite(pairs[1]),
-        difference=None if difference is None else difference.value,
-        interval=(difference.low, difference.high) if certain and difference is not None else None,
-        why="; ".join(filter(None, (f"means of {what}", failures, agreement))),
+        before=means[0],
+        after=means[1],
+        difference=difference.value if len(x) else None,
+        interval=(difference.low, difference.high) if certain else None,
+        why="; ".join(why),
     )
 
 
