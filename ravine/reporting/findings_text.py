@@ -14,7 +14,6 @@ PLAIN_SYMBOLS = {"error": "x", "warning": "!", "note": "-"}
 SEVERITY_COLORS = {"error": "31", "warning": "33", "note": "36"}
 # What to write in a program, by a change as `--json` gives it
 PROGRAM_CHANGES = {
-    "activation: gelu": "nn.GELU() between the layers",
     "activation: leaky_relu": "nn.LeakyReLU() between the layers",
     "activation: relu": "nn.ReLU() between the layers",
     "activation: tanh": "nn.Tanh() between the layers",
