@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from ravine.catalog import NAMED_RECIPES, PARTS_BY_ROLE, named_recipe
-from ravine.errors import RecipeError, nearest, shorten
+from ravine.errors import RecipeError, join_first, nearest, shorten
 from ravine.files import check_readable, lasting_path
 from ravine.networks import pretrained
-from ravine.part import is_part
+from ravine.part import field_types, is_part, protocol_of
 from ravine.recipe import Recipe
 from ravine.serialization import from_plain, get, is_name_of, to_plain
 
@@ -135,12 +135,27 @@ def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     for text, path, value in _join_assignments([_parse_assignment(a) for a in assignments]):
         field, *below = path
         try:
+            if below and getattr(recipe, field, field) is None:
+                _check_one_choice(field, below[0])
             change = _nested_change(getattr(recipe, field, None), below, value, [field])
             recipe = with_changes(recipe, {field: change})
         except RecipeError as error:
             error.where = text
             raise
     return recipe
+
+
+def _check_one_choice(field: str, name: str) -> None:
+    """Raise `RecipeError` where a setting is given of a part that the recipe does not have, and
+    that may be one of several.
+    """
+    classes = PARTS_BY_ROLE.get(protocol_of(field_types(Recipe)[field])[0], ())
+    if len(classes) > 1:
+        example = next((cls for cls in classes if name in field_types(cls)), classes[0])
+        settings = join_first(list(field_types(example)))
+        why = f"it may be {join_first([cls.__name__ for cls in classes])}"
+        do = f"write --set {field}={example.__name__}, too, which has the settings {settings}"
+        raise RecipeError(f"{field} is not set", why=why, do=do)
 
 
 class SettingAssignment(NamedTuple):

@@ -5,9 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from ravine.examination.torch_changes import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE
 from ravine.finding import CAUSES, Change, Checks, Evidence, Finding, Report, Trial, arrange
 from ravine.record import Score
-from ravine.reporting.findings_text import closing, finding_line, finding_text, findings_text
+from ravine.reporting.findings_text import (
+    PROGRAM_CHANGES,
+    closing,
+    finding_line,
+    finding_text,
+    findings_text,
+)
 
 
 def finding(code, severity="warning", confidence="high", cause="learning-rate-high", **rest):
@@ -181,9 +188,56 @@ def test_text_fits_80_columns_and_says_everything():
         assert said in " ".join(text.split())
     assert "X2  title" not in text  # a note that is explained is told by what explains it
     alone = findings_text(Report(findings=(FULL.findings[1],)))
-    assert "not tried: one network only" in " ".join(alone.split())
+    assert "tried no: one network only" in " ".join(alone.split())
     assert text.splitlines()[-1] == closing(FULL) == "1 error, 1 note in 5 checks"
     assert closing(Report(checks=Checks(passed=("A",)))) == "nothing found in 1 check"
+
+
+def evidence_line(*values, **about):
+    text = finding_text(finding("X", evidence=(Evidence(*values, **about),)))
+    return " ".join(text.partition("evidence")[2].partition("cause")[0].split())
+
+
+def test_evidence_reads_as_a_sentence_with_unit_and_limit():
+    dropped = evidence_line("of the units are dropped", 90.0, "%", 80.0, "layers.1")
+    assert dropped == "90% of the units are dropped (limit 80%; layers.1)"
+    assert evidence_line("of a batch is one class", 90.0, "%") == "90% of a batch is one class"
+    assert evidence_line("rows", 3.0, "spreads", 2.0) == "rows: 3 spreads (limit 2)"
+    assert evidence_line("order", None, text="the same") == "order: the same"
+
+
+def tried_line(**about):
+    text = finding_text(finding("X", trial=Trial(**about)))
+    return " ".join(text.partition("tried")[2].split())
+
+
+def test_a_trial_says_what_its_numbers_are_and_which_runs_failed():
+    numbers = {"before": 0.974, "after": 0.08, "difference": -0.25, "interval": (-0.25, -0.25)}
+    why = "means of the loss; the same in all 5 seeds"
+    told = tried_line(verdict="helped", steps=160, seeds=5, why=why, **numbers)
+    assert told == f"helped; 160 steps x 5 seeds: 0.974 -> 0.08; difference -0.25; {why}"
+    failed = "5 of 5 runs failed without the change, 0 of 5 with it"
+    told = tried_line(verdict="helped", steps=1, seeds=5, why=failed)
+    assert told == f"helped; 1 step x 5 seeds; {failed}"
+
+
+def test_changes_of_a_program_are_what_one_writes_in_it():
+    changes = Change("loss", "paired"), Change("lr", "x0.1"), Change("batch", 32)
+    text = " ".join(finding_text(finding("X", changes=changes)).split())
+    assert "loss: output and target of one shape before the loss: output.squeeze(1)" in text
+    assert "lr: 0.1 times the present one" in text and "batch: 32" in text
+
+
+def test_every_word_that_a_trial_changes_in_a_program_is_explained():
+    treatments = [
+        t
+        for cures in (CURES_BY_CAUSE, STRENGTHS_BY_CAUSE)
+        for c in cures.values()
+        for strength in c
+        for t in strength
+    ]
+    words = {f"{c.path}: {c.value}" for t in treatments if isinstance((c := t.change).value, str)}
+    assert {w for w in words if not w.startswith("lr: x")} <= set(PROGRAM_CHANGES)
 
 
 def test_plain_text_is_ascii_and_color_only_colors():

@@ -84,6 +84,12 @@ def test_an_entry_of_a_list_can_be_set_at_any_depth():
             ["split=ByTime"],
             "--set split=ByTime: ByTime needs column. Set split.column, too.",
         ),
+        (
+            ["clip.norm=1"],
+            "--set clip.norm=1: clip is not set: it may be ClipNorm, ClipValue. Write "
+            "--set clip=ClipNorm, too, which has the settings limit.",
+        ),
+        (["loss.delta=2"], "Write --set loss=Huber, too, which has the settings delta"),
         (["network.hidden.5=64"], "no setting 'network.hidden.5': its places are 0 to 1"),
         (
             ["penalties.0.strength=1"],

@@ -97,11 +97,9 @@ def run_command(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in REFUSED_ERRNOS or error.filename is None:
             raise
-        refused = InputError(
-            f"{error.filename} cannot be used",
-            why=error.strerror or "the system refuses",
-            do="check its permissions and the free space, or name another place",
-        )
+        why = error.strerror or "the system refuses"
+        do = "check its permissions and the free space, or name another place"
+        refused = InputError(f"{error.filename} cannot be used", why=why, do=do)
         print_error(refused, as_json="--json" in arguments)
         return refused.exit_code
 
@@ -111,9 +109,8 @@ def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -
     command = arguments[0] if arguments[0] in app else ""
     if not command:
         names = [name for name in app if not name.startswith("-")]
-        return InputError(
-            f"ravine has no command {arguments[0]!r}", why=nearest(arguments[0], names)
-        )
+        why = nearest(arguments[0], names)
+        return InputError(f"ravine has no command {arguments[0]!r}", why=why)
     what, do = str(error).strip(), f"see ravine {command} --help"
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return InputError(f"{' '.join(error.unused_tokens or ())}: one argument too many", do=do)
@@ -174,10 +171,5 @@ def print_error(error: RavineError, *, as_json: bool) -> None:
         )
     print(text, file=sys.stderr)
     if as_json:
-        fields = {
-            "what": getattr(error, "what", str(error)),
-            "why": getattr(error, "why", ""),
-            "do": getattr(error, "do", ""),
-            "where": getattr(error, "where", ""),
-        }
-        print_json({"error": fields})
+        fields = {name: getattr(error, name, "") for name in ("what", "why", "do", "where")}
+        print_json({"error": {**fields, "what": fields["what"] or str(error)}})

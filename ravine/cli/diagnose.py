@@ -177,11 +177,12 @@ def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
 
     shows = getattr(topic, "picture", "")
     if not shows:
-        raise InputError(
-            f"no figure for {getattr(topic, 'code', topic) or 'all codes'}",
-            why="no experiment of the gallery shows it",
-            do="leave --picture out, or see ravine gallery",
+        what = f"no figure for {getattr(topic, 'code', topic) or 'all codes'}"
+        why, do = (
+            "no experiment of the gallery shows it",
+            "leave --picture out, or see ravine gallery",
         )
+        raise InputError(what, why=why, do=do)
     check_writable(out, force=force, endings=(".svg",), what="figures")
     result = run_experiment(find_experiment(shows), quick=True)
     if not result.pictures:

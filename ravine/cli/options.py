@@ -61,18 +61,13 @@ def recipe_for(
 
     name = options.recipe
     if not what:
-        raise InputError(
-            "there is nothing to train on",
-            why="no table, recipe or bundled set is named",
-            do="write ravine train houses.csv --target price, or ravine train penguins",
-        )
+        why = "no table, recipe or bundled set is named"
+        do = "write ravine train houses.csv --target price, or ravine train penguins"
+        raise InputError("there is nothing to train on", why=why, do=do)
     if what.endswith(".toml"):
         if name is not None:
-            raise InputError(
-                f"--recipe {name} beside {what}",
-                why="a recipe file names its base itself",
-                do=f'write base = "{name}" in the file',
-            )
+            why, do = "a recipe file names its base itself", f'write base = "{name}" in the file'
+            raise InputError(f"--recipe {name} beside {what}", why=why, do=do)
         recipe = read_recipe(what)
     elif data.holds_images(what):
         recipe = named_recipe(name or "image").vary("data", data.Images(source=what))

@@ -91,11 +91,13 @@ def rule_page(
 def list_rules(
     families: Mapping[str, Sequence[Rule]], *, width: int = PAGE_WIDTH, color: bool = False
 ) -> str:
-    """All codes with their titles, by family."""
+    """All codes with their titles, each in its first family."""
     blocks = []
+    first_family = {r.code: f for f, rules in reversed([*families.items()]) for r in rules}
     for family, rules in families.items():
         shorten = partial(textwrap.shorten, width=width - 11, placeholder=" ...")
-        lines = [f"  {rule.code}  {shorten(rule.title)}" for rule in rules]
+        own = (rule for rule in rules if first_family[rule.code] == family)
+        lines = [f"  {rule.code}  {shorten(rule.title)}" for rule in own]
         blocks.append(_section(family, lines, color))
     blocks.append("ravine explain CODE says what one of them means, and what to do.")
     return "\n\n".join(blocks)

@@ -37,7 +37,7 @@ class OverfitAttempt:
     lr: float
     factor: float  # over the recipe's own
     steps: float  # until the loss of every network was about zero; ∞: it was not
-    least_loss: float
+    least_losses: tuple[float, ...]  # of each network; ∞: none was finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +116,10 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
         return
     best = min(fit.attempts, key=lambda a: (a.steps, abs(math.log(a.factor))))
     if math.isfinite(best.steps):
-        text = f"at {best.lr:g}; at {own.lr:g} {fit.max_steps} steps are not enough"
+        short = f"at {own.lr:g}, {fit.max_steps} steps are not enough"
+        text = f"at a learning rate of {best.lr:g}; {short}"
         yield observe(
-            Evidence("steps to overfit it", best.steps, text=text),
+            Evidence("steps to overfit the small batch", best.steps, text=text),
             Change(fit.lr_path, best.lr),
             where=fit.lr_path,
             severity="warning" if _is_far(best) else "note",
@@ -127,15 +128,24 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
             suspects=("too-few-steps",),
         )
         return
-    nearest = min(fit.attempts, key=lambda a: a.least_loss)
-    limit = LEARNED_LOSS * fit.constant_loss
-    text = f"of {fit.examples} examples; the best constant answer has {fit.constant_loss:.3g}"
-    evidence = Evidence("least loss", nearest.least_loss, "", limit, text)
+    nearest = min(fit.attempts, key=lambda a: min(a.least_losses))
+    least, worst = min(nearest.least_losses), max(nearest.least_losses)
+    networks = f"the worst of {len(nearest.least_losses)} networks; the best has {least:.3g}"
+    constant = f"the best constant answer to the {fit.examples} examples {fit.constant_loss:.3g}"
+    text = f"at a learning rate of {nearest.lr:g}, {networks}, {constant}"
+    evidence = Evidence("least loss", worst, "", LEARNED_LOSS * fit.constant_loss, text)
     half = HALF_LEARNED_LOSS * fit.constant_loss
-    if _is_far(nearest) and nearest.least_loss < half < own.least_loss:
+    if _is_far(nearest) and least < half < min(own.least_losses):
         cause = "learning-rate-low" if nearest.factor > 1 else "learning-rate-high"
         change, suspects = Change(fit.lr_path, nearest.lr), ("architecture-too-small",)
-        yield observe(evidence, change, where=fit.lr_path, cause=cause, suspects=suspects)
+        yield observe(
+            evidence,
+            change,
+            where=fit.lr_path,
+            title=f"a small batch is learned only in part, at {nearest.factor:g} times the rate",
+            cause=cause,
+            suspects=suspects,
+        )
     else:
         yield observe(evidence, where="network", suspects=("hidden-activation", "initialization"))
 

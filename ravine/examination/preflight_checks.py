@@ -197,16 +197,15 @@ def _distinct_examples(examples: Examples, count: int) -> Examples:
 
 
 def _overfit_attempt(record: Record, limit: float, *, lr: float, factor: float) -> OverfitAttempt:
-    """The step at which the last network's training loss fell below a limit, and the least loss."""
-    steps = least = math.inf
+    """The step at which the last network's loss fell below a limit, and each one's least loss."""
+    steps, least = math.inf, [math.inf]
     series = record.series.get("train/loss")
     if series is not None:
         below = series.values < limit
-        if np.isfinite(series.values).any():
-            least = float(np.nanmin(series.values))
+        least = np.where(np.isfinite(series.values), series.values, np.inf).min(0).tolist()
         if below.any(0).all():
             steps = float(series.steps[below.argmax(0)].max())
-    return OverfitAttempt(lr=lr, factor=factor, steps=steps, least_loss=least)
+    return OverfitAttempt(lr=lr, factor=factor, steps=steps, least_losses=tuple(least))
 
 
 # The gradient

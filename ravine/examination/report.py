@@ -196,5 +196,5 @@ def _with_trial(finding: Finding, why: str) -> Finding:
     """A finding that recommends something has a trial: here, why none was made."""
     if finding.trial is not None or not finding.changes:
         return finding
-    why = "made by hand" if changes_by_hand(finding) == finding.changes else why
+    why = "this change is made by hand" if changes_by_hand(finding) == finding.changes else why
     return replace(finding, trial=Trial(verdict="not tried", why=why))

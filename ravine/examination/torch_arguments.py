@@ -32,6 +32,7 @@ from ravine.examination.torch_program import (
 from ravine.examination.user_code import explain_errors
 from ravine.rng import isolated_rng
 
+EXAMPLE_OPTIMIZER = "lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
 ON_A_BATCH = (
     "model and loss do not run on a batch",
     "call loss(model(inputs), targets) on one batch yourself",
@@ -53,24 +54,16 @@ def read_program(
 ) -> TorchProgram:
     """The program behind the arguments of `examine`. Raises `InputError` for what cannot be run."""
     if not isinstance(model, nn.Module):
-        raise InputError(
-            f"the model is a {type(model).__name__}",
-            why="only a torch.nn.Module can be examined",
-            do="give the module whose parameters are trained",
-        )
+        why, do = "only a torch.nn.Module can be examined", "give the module that is trained"
+        raise InputError(f"the model is a {type(model).__name__}", why=why, do=do)
     if not callable(loss):
-        raise InputError(
-            f"the loss is a {type(loss).__name__}",
-            why="it is called as loss(outputs, targets)",
-            do="give a function, or a module such as torch.nn.CrossEntropyLoss()",
-        )
+        why = "it is called as loss(outputs, targets)"
+        do = "give a function, or a module such as torch.nn.CrossEntropyLoss()"
+        raise InputError(f"the loss is a {type(loss).__name__}", why=why, do=do)
     if not isinstance(optimizer, Optimizer) and not callable(optimizer):
-        raise InputError(
-            f"the optimizer is a {type(optimizer).__name__}",
-            why="every trial needs a new optimizer",
-            do="give a torch optimizer on the model's parameters, or a function such as "
-            "lambda parameters: torch.optim.Adam(parameters, lr=1e-3)",
-        )
+        why = "every trial needs a new optimizer"
+        do = f"give a torch optimizer on the model's parameters, or a function: {EXAMPLE_OPTIMIZER}"
+        raise InputError(f"the optimizer is a {type(optimizer).__name__}", why=why, do=do)
     loss_of: Any = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss  # as it is now
     stepper: Any = optimizer
     epochs = _integer("epochs", epochs, why="training needs at least one pass")
@@ -152,10 +145,8 @@ def _hold_out(program: TorchProgram, data: TensorData) -> TorchProgram:
 def _try_once(program: TorchProgram) -> None:
     """One forward and backward pass and one step: what cannot run says so before all else."""
     with isolated_rng(program.seed):
-        with explain_errors(
-            "model and optimizer cannot be built again",
-            "give an optimizer on the model's parameters, or a function from parameters to one",
-        ):
+        do = "give an optimizer on the model's parameters, or a function from parameters to one"
+        with explain_errors("model and optimizer cannot be built again", do):
             model, optimizer = program.build()
         _check_optimizer(program, optimizer)
         gradients = [p.grad for p in program.model.parameters()]
@@ -178,25 +169,20 @@ def _try_once(program: TorchProgram) -> None:
 
 def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
-        raise InputError(
-            f"the optimizer function made a {type(optimizer).__name__}",
-            why="only a torch.optim.Optimizer can be stepped",
-            do="return a torch optimizer",
-        )
+        why, do = "only a torch.optim.Optimizer can be stepped", "return a torch optimizer"
+        what = f"the optimizer function made a {type(optimizer).__name__}"
+        raise InputError(what, why=why, do=do)
     if not held_parameters(optimizer).isdisjoint(map(id, program.model.parameters())):
         raise InputError(
             "the optimizer function does not use the parameters that it is given",
             why="copies of the model are trained, and it holds those of the model itself",
-            do="write it as lambda parameters: torch.optim.Adam(parameters, lr=1e-3)",
+            do=f"write it as {EXAMPLE_OPTIMIZER}",
         )
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
-        raise InputError(
-            f"the optimizer is {type(optimizer).__name__}",
-            why="its step needs a closure that works the loss out again, and trials step without "
-            "one",
-            do="examine the program with another optimizer, such as torch.optim.Adam",
-        )
+        why = "its step needs a closure that computes the loss again, and trials have none"
+        do = "examine the program with another optimizer, such as torch.optim.Adam"
+        raise InputError(f"the optimizer is {type(optimizer).__name__}", why=why, do=do)
 
 
 def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) -> None:
@@ -205,14 +191,10 @@ def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) ->
         loss: Any = loss_or_nan(program.loss, model(inputs), targets)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise InputError(
-            f"the loss gives {shape}",
-            why="a step goes down the gradient of one number",
-            do="return the mean of the losses",
-        )
-    with explain_errors(
-        "a step cannot be made", "call loss.backward() and optimizer.step() on one batch yourself"
-    ):
+        why, do = "a step goes down the gradient of one number", "return the mean of the losses"
+        raise InputError(f"the loss gives {shape}", why=why, do=do)
+    do = "call loss.backward() and optimizer.step() on one batch yourself"
+    with explain_errors("a step cannot be made", do):
         if loss.requires_grad:
             loss.backward()
         optimizer.step()
@@ -220,11 +202,7 @@ def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) ->
 
 def _evaluate_once(program: TorchProgram, model: nn.Module) -> None:
     inputs, targets = program.evaluation_examples()
-    with (
-        torch.no_grad(),
-        explain_errors(
-            "model and loss do not run on the validation examples",
-            "give examples of the same kind as for training",
-        ),
-    ):
+    what = "model and loss do not run on the validation examples"
+    do = "give examples of the same kind as for training"
+    with torch.no_grad(), explain_errors(what, do):
         loss_or_nan(program.loss, model(inputs), targets)

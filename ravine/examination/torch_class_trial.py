@@ -57,18 +57,18 @@ def _class_outcome(
 ) -> Outcome:
     before, after = [missed for missed, _ in pairs], [missed for _, missed in pairs]
     hits, class_hits = (100 * (1 - missed[0]) for missed in (before, after))
-    name = "different values of the target"
+    name, as_classes = "different values of the target", f"{class_hits:.0f}% as classes"
     return Outcome(
         cause="loss",
         changes=tuple(change.change for change in changes),
         losses=tuple(after),
         scores=(None,) * len(after),
-        trial=weigh(before, after, steps=steps, least=CLASS_HITS),
+        trial=weigh(
+            before, after, steps=steps, least=CLASS_HITS, what="the share of targets missed"
+        ),
         evidence=(
             Evidence(name, values, "", MAX_CLASS_VALUES, "all whole numbers"),
-            Evidence(
-                "of them hit after rounding", hits, "%", text=f"{class_hits:.0f} % as classes"
-            ),
+            Evidence("of the targets hit after rounding", hits, "%", text=as_classes),
         ),
     )
 

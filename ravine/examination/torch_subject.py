@@ -17,6 +17,7 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.outcome import TRIAL_SEEDS, TrialResults
+from ravine.errors import first_line, shorten
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
 from ravine.examination.subject import (
     CannotTryError,
@@ -162,7 +163,8 @@ class TorchSubject:
             except CannotTryError as error:
                 found.append(error)
             except Exception as error:  # the model's own code may raise anything
-                why = f"with the change it does not run: {type(error).__name__}"
+                why = f"with this change the program raises {type(error).__name__}"
+                why += f": {shorten(first_line(error), 120)}" if str(error) else ""
                 found.append(CannotTryError(why))
             else:
                 found.append(runs)

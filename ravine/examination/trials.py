@@ -77,7 +77,7 @@ def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding
     budget, in_doubt = subject.budget, finding.cause in LOSS_CAUSES
     own = list(observed.runs)
     failed: Trial | None = None
-    why = "made by hand" if finding.changes else "nothing to change was found"
+    why = "this change is made by hand" if finding.changes else "nothing to change was found"
     for strength in subject.cures(finding):
         changes = tuple(treatment.change for treatment in strength)
         seeds = range(budget.seeds)
@@ -227,7 +227,12 @@ def confirm(
     gained = (new.score or 0.0) - (results.base.score or 0.0)
     if scored and (results.has_score or loss_in_doubt) and gained >= SCORE_GAIN:
         errors = [[_error(run) for run in runs] for runs in (before, after)]
-        trial = weigh(*errors, steps=results.steps, least=SCORE_GAIN / 2)
+        diverged = [sum(not math.isfinite(run.loss) for run in runs) for runs in (before, after)]
+        what = "1 - score"
+        if any(diverged):
+            what += f", {FAILED_ERROR:g} for a run that diverged ({diverged[0]} of {len(before)} "
+            what += f"without the change, {diverged[1]} with it)"
+        trial = weigh(*errors, steps=results.steps, least=SCORE_GAIN / 2, what=what)
     else:
         losses = [[run.loss for run in runs] for runs in (before, after)]
         trial = weigh(*losses, steps=results.steps)

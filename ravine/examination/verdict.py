@@ -6,11 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from ravine.finding import Trial
-from ravine.statistics import t_interval
+from ravine.statistics import Interval, t_interval
 
 
 def weigh(
-    before: Sequence[float], after: Sequence[float], *, steps: int, least: float = 0.0
+    before: Sequence[float],
+    after: Sequence[float],
+    *,
+    steps: int,
+    least: float = 0.0,
+    what: str = "the loss",
 ) -> Trial:
     """The verdict on a remedy from the losses of the same seeds without it (`before`) and with it
     (`after`).
@@ -18,7 +23,9 @@ def weigh(
     Helped: the 95 % interval of the mean paired difference lies below 0, and the mean is lower by
     `least` or more. Worse: the same, upwards. A loss that is not finite is a failure, and failures
     are counted first: if one side has fewer, that side wins; pairs with a failure are then left out
-    of the numbers. One pair has no interval and shows nothing, whatever the difference.
+    of the numbers. `why` says `what` the numbers are, how many runs failed, and where all seeds
+    agree to three digits, so that the interval has no width. One pair has no interval and shows
+    nothing, whatever the difference.
 
     >>> weigh([1.0, 1.1, 0.9], [0.5, 0.62, 0.4], steps=100).verdict
     'helped'
@@ -26,6 +33,8 @@ def weigh(
     'helped'
     >>> weigh([1.0], [0.1], steps=100).verdict
     'no effect'
+    >>> weigh([math.inf, 1.0], [0.9, 1.0], steps=100, what="1 - score").why
+    'means of 1 - score; 1 of 2 runs failed without the change, 0 of 2 with it'
     """
     if len(before) != len(after):
         raise ValueError(
@@ -34,33 +43,36 @@ def weigh(
     pairs = np.array([before, after], dtype=float)
     failed = (~np.isfinite(pairs)).sum(axis=1)
     x, y = pairs[:, np.isfinite(pairs).all(axis=0)]
-    difference = t_interval(y - x) if len(x) else None
-    certain = difference is not None and math.isfinite(difference.low)
+    difference = t_interval(y - x) if len(x) else Interval(math.nan, math.nan, math.nan)
+    certain = math.isfinite(difference.low)  # the ends are NaN for a single pair
     verdict = "no effect"
     if failed[0] != failed[1]:
         verdict = "helped" if failed[1] < failed[0] else "worse"
-    elif certain and difference is not None and difference.high < 0 and difference.value <= -least:
+    elif difference.high < 0 and difference.value <= -least:
         verdict = "helped"
-    elif certain and difference is not None and difference.low > 0 and difference.value >= least:
+    elif difference.low > 0 and difference.value >= least:
         verdict = "worse"
+    means = [_mean_of_finite(pairs[0]), _mean_of_finite(pairs[1])]
+    if len(x):
+        means = [float(x.mean()), float(y.mean())]
+    why = [] if means == [None, None] else [f"means of {what}"]
+    if failed.any():
+        runs = f"{failed[0]} of {len(before)} runs failed without the change"
+        why.append(f"{runs}, {failed[1]} of {len(before)} with it")
+    if certain and f"{difference.low:.3g}" == f"{difference.high:.3g}":
+        why.append(f"the same in all {len(x)} seeds")
     return Trial(
         verdict=verdict,
         steps=steps,
         seeds=len(before),
-        before=float(x.mean()) if len(x) else _mean_of_finite(pairs[0]),
-        after=float(y.mean()) if len(y) else _mean_of_finite(pairs[1]),
-        difference=None if difference is None else difference.value,
-        interval=(difference.low, difference.high) if certain and difference is not None else None,
-        why=_failures(int(failed[0]), int(failed[1]), len(before)),
+        before=means[0],
+        after=means[1],
+        difference=difference.value if len(x) else None,
+        interval=(difference.low, difference.high) if certain else None,
+        why="; ".join(why),
     )
 
 
 def _mean_of_finite(losses: np.ndarray) -> float | None:
     finite = losses[np.isfinite(losses)]
     return float(finite.mean()) if len(finite) else None
-
-
-def _failures(before: int, after: int, seeds: int) -> str:
-    if before == after == 0:
-        return ""
-    return f"{before} of {seeds} runs failed without it, {after} with it"

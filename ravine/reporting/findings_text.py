@@ -12,6 +12,36 @@ LABEL_COLUMNS = 10  # columns of a label: evidence, explains, cause, change, tri
 SEVERITY_SYMBOLS = {"error": "\u2716", "warning": "\u25b2", "note": "\u25cf"}
 PLAIN_SYMBOLS = {"error": "x", "warning": "!", "note": "-"}
 SEVERITY_COLORS = {"error": "31", "warning": "33", "note": "36"}
+# What to write in a program, by a change as `--json` gives it
+PROGRAM_CHANGES = {
+    "activation: leaky_relu": "nn.LeakyReLU() between the layers",
+    "activation: relu": "nn.ReLU() between the layers",
+    "activation: tanh": "nn.Tanh() between the layers",
+    "init: biases of 0": "nn.init.zeros_(layer.bias)",
+    "init: default": "nn.init.kaiming_normal_(layer.weight), biases of 0",
+    "init: unit variance": "divide each layer's weights by the standard deviation of its output "
+    "on a batch",
+    "input.scale: standardize": "inputs (x - mean) / std, by feature or channel, mean and std of "
+    "the training examples",
+    "loss: balanced": "draw classes equally often: torch.utils.data.WeightedRandomSampler",
+    "loss: binary cross entropy": "nn.BCEWithLogitsLoss() on logits, no sigmoid before it",
+    "loss: cross entropy": "nn.CrossEntropyLoss() on logits, no softmax before it",
+    "loss: cross entropy, one output for each class": "nn.CrossEntropyLoss(), and a last layer "
+    "with one output for each class",
+    "loss: mean": 'the mean over the batch: reduction="mean"',
+    "loss: paired": "output and target of one shape before the loss: output.squeeze(1) for "
+    "[N, 1] and [N], else output.reshape(target.shape)",
+    "loss: pos_weight": "nn.BCEWithLogitsLoss(pos_weight=zeros / ones)",
+    "loss: weights by class": "nn.CrossEntropyLoss(weight=...), rare classes with more weight",
+    "normalization: usual": "momentum=0.1, eps=1e-5 in batch and instance normalization",
+    "optimizer: adam": "torch.optim.Adam(model.parameters(), lr=0.001)",
+    "optimizer: adam 0.01": "torch.optim.Adam(model.parameters(), lr=0.01)",
+    "optimizer: all parameters": "build it from model.parameters(), all with requires_grad=True",
+    "output: linear": "return what the last layer gives, without an activation",
+    "output: sigmoid": "torch.sigmoid(...) in place of the activation at the output",
+    "shuffle: true": "DataLoader(..., shuffle=True)",
+    "target.scale: standardize": "targets (y - mean) / std, mean and std of the training targets",
+}
 RESET_STYLE, BOLD_STYLE = "\x1b[0m", "\x1b[1m"
 
 
@@ -144,30 +174,42 @@ def _parts(finding: Finding, titles: dict[str, str]) -> Iterator[tuple[str, str]
 
 
 def _evidence(evidence: Evidence) -> str:
-    number = "" if evidence.value is None else _number(evidence.value)
-    unit = (
-        f"{'' if evidence.unit == '%' else ' '}{evidence.unit}" if evidence.unit and number else ""
-    )
-    limit = "" if evidence.limit is None else f" (limit {_number(evidence.limit)})"
-    value = f"{number}{unit}{limit}".strip()
-    return f"{evidence.name}: {'; '.join(filter(None, (value, evidence.text)))}".rstrip(": ")
+    """Name, value in its unit, limit and text; a name with "of" follows its value, as in "90% of
+    the units are dropped".
+    """
+    value = "" if evidence.value is None else _with_unit(evidence.value, evidence.unit)
+    per_cent = "%" if evidence.unit == "%" else ""
+    limit = "" if evidence.limit is None else f"limit {_with_unit(evidence.limit, per_cent)}"
+    if value and evidence.name.startswith("of "):
+        remarks = "; ".join(filter(None, (limit, evidence.text)))
+        return f"{value} {evidence.name}" + (f" ({remarks})" if remarks else "")
+    number = f"{value} ({limit})" if value and limit else value or limit
+    return f"{evidence.name}: {'; '.join(filter(None, (number, evidence.text)))}".rstrip(": ")
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{_number(value)}{'' if unit == '%' else ' '}{unit}".rstrip()
 
 
 def _change(change: Change) -> str:
     value = change.value if isinstance(change.value, str) else json.dumps(change.value)
-    return f"{change.path}: {value}"
+    if change.path == "lr" and value.startswith("x"):
+        return f"lr: {value[1:]} times the present one"
+    text = PROGRAM_CHANGES.get(f"{change.path}: {value}", value)
+    return f"{change.path}: {text}"
 
 
 def _trial(trial: Trial) -> str:
     if trial.verdict == "not tried":
-        return f"not tried: {trial.why}" if trial.why else "not tried"
-    text = f"{trial.verdict}; {trial.steps} steps x {trial.seeds} seeds"
+        return f"no: {trial.why}" if trial.why else "no"
+    parts = [f"{trial.verdict}; {count_of(trial.steps, 'step')} x {count_of(trial.seeds, 'seed')}"]
     if trial.before is not None and trial.after is not None:
-        text += f": {_number(trial.before)} -> {_number(trial.after)}"
+        parts[0] += f": {_number(trial.before)} -> {_number(trial.after)}"
     if trial.difference is not None and trial.interval is not None:
-        low, high = trial.interval
-        text += f"; difference {_number(trial.difference)} [{_number(low)}, {_number(high)}]"
-    return text
+        low, high = map(_number, trial.interval)
+        interval = "" if low == high else f" [{low}, {high}]"
+        parts.append(f"difference {_number(trial.difference)}{interval}")
+    return "; ".join(filter(None, (*parts, trial.why)))
 
 
 def _number(value: float) -> str:

@@ -34,7 +34,7 @@ def summary(
         "data": _wrap(record.notes),
         "network": _wrap([_network(record)]),
         "training": _wrap(_training(record)),
-        "no effect": _wrap(f"{e.name}: {e.meaning} is 0" for e in record.idle()),
+        "no effect": _wrap(f"{e.name} ({e.meaning}: 0)" for e in record.idle()),
         "events": _wrap(e.text for e in events),
         "score": _wrap(_score(record)),
         "findings": [

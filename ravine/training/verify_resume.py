@@ -44,13 +44,14 @@ def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> t
         killed = 0
         for _ in range(kills):
             if (pieces / "record.json").exists():
-                break  # it was faster than the kill
+                break
             process = _start_run(pieces, recipe)
             if _kill_after(process, pieces, random.uniform(0.0, 0.5 * seconds)):
                 killed += 1
                 say(f"killed {killed} of {kills} times")
             else:
                 _wait_for(process)
+                say(f"the run ended before kill {killed + 1} of {kills}")
         if not (pieces / "record.json").exists():
             _wait_for(_start_run(pieces, recipe))
         if not killed:
@@ -60,9 +61,12 @@ def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> t
         different = [f for f in COMPARED_FILES if _bytes_of(whole / f) != _bytes_of(pieces / f)]
         if _score(whole) != _score(pieces):
             different.append("score")
+    after = f"after {killed} {'kill' if killed == 1 else 'kills'}"
+    if killed < kills:
+        after += f" of {kills} (the run ended before the next)"
     if different:
-        return False, f"different after {killed} kills: {', '.join(different)}"
-    return True, f"the same bit for bit after {killed} kills: weights, series and score"
+        return False, f"different {after}: {', '.join(different)}"
+    return True, f"the same bit for bit {after}: weights, series and score"
 
 
 def _start_run(folder: Path, recipe: Recipe) -> subprocess.Popen:

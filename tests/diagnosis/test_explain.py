@@ -274,12 +274,11 @@ def test_the_page_fits_a_terminal_and_says_all(rule):
     assert json.loads(json.dumps(rule_to_json(rule)))["code"] == rule.code
 
 
-def test_the_list_has_the_codes_of_each_family_once_and_a_cause_those_that_may_name_it():
+def test_the_list_has_every_code_once_and_a_cause_those_that_may_name_it():
     text = list_rules(RULES_BY_FAMILY)
     assert max(map(len, text.splitlines())) <= 80
-    assert re.findall(r"^  (RVN-\S+)", text, re.M) == [
-        rule.code for rules in RULES_BY_FAMILY.values() for rule in rules
-    ]
+    every = (rule.code for rules in RULES_BY_FAMILY.values() for rule in rules)
+    assert re.findall(r"^  (RVN-\S+)", text, re.M) == list(dict.fromkeys(every))
     assert all(len({r.code for r in rules}) == len(rules) for rules in RULES_BY_FAMILY.values())
     named = rules_naming("learning-rate-high", ALL_RULES)
     assert {"RVN-N01", "RVN-S03"} <= {rule.code for rule in named}

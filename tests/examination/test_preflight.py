@@ -258,7 +258,9 @@ def test_another_rate_that_would_learn_is_named():
     (found,) = recipe_findings(small_batch=overfit_small_batch(recipe, task, steps=160))
     assert (found.severity, found.cause) == ("note", "learning-rate-low")
     assert "only at 10 times the learning rate" in found.title
-    assert "at 0.05; at 0.005 160 steps are not enough" in found.evidence[0].text
+    assert (
+        "at a learning rate of 0.05; at 0.005, 160 steps are not enough" in found.evidence[0].text
+    )
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_another_rate_that_would_learn_is_named():
 def test_a_rate_far_away_is_named_if_it_alone_learns_half(least, own, cause):
     rates = [(1.0, own), (0.1, 1.0), (10.0, 0.8), (100.0, least)]
     attempts = tuple(
-        OverfitAttempt(lr=0.01 * factor, factor=factor, steps=math.inf, least_loss=loss)
+        OverfitAttempt(lr=0.01 * factor, factor=factor, steps=math.inf, least_losses=(loss, 2.0))
         for factor, loss in rates
     )
     fit = SmallBatchFit(
@@ -282,10 +284,24 @@ def test_a_rate_far_away_is_named_if_it_alone_learns_half(least, own, cause):
     assert found.cause == cause and found.evidence[0].limit == 0.02
 
 
+def test_the_least_loss_is_that_of_the_worst_network_and_its_rate_is_given():
+    """One network of two that learns the batch is not enough: the number is above its limit."""
+    own = OverfitAttempt(lr=1000.0, factor=1.0, steps=math.inf, least_losses=(1.5, math.inf))
+    low = OverfitAttempt(lr=1.0, factor=0.001, steps=math.inf, least_losses=(3e-5, 0.4))
+    fit = SmallBatchFit(
+        examples=16, constant_loss=1.0, max_steps=600, lr_path="optimizer.lr", attempts=(own, low)
+    )
+    (found,) = recipe_findings(small_batch=fit)
+    (evidence,) = found.evidence
+    assert found.title == "a small batch is learned only in part, at 0.001 times the rate"
+    assert evidence.value == 0.4 and evidence.limit == 0.02
+    assert evidence.text.startswith("at a learning rate of 1, the worst of 2 networks; the best")
+
+
 @pytest.mark.parametrize(("factor", "severity"), [(10.0, "note"), (14.0, "warning")])
 def test_only_a_rate_that_is_far_off_is_a_warning(factor, severity):
     attempts = tuple(
-        OverfitAttempt(lr=0.01 * k, factor=k, steps=steps, least_loss=0.5)
+        OverfitAttempt(lr=0.01 * k, factor=k, steps=steps, least_losses=(0.5,))
         for k, steps in ((1.0, math.inf), (factor, 90.0))
     )
     fit = SmallBatchFit(

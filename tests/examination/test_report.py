@@ -334,7 +334,7 @@ def test_a_score_a_little_lower_leaves_something_to_gain():
 def test_a_change_by_hand_says_that_it_is():
     by_hand = finding("RVN-D08", "leakage", changes=(Change("data", "without x"),))
     (told,) = examine_subject(Recorder(by_hand), trials=False).findings
-    assert (told.trial.verdict, told.trial.why) == ("not tried", "made by hand")
+    assert (told.trial.verdict, told.trial.why) == ("not tried", "this change is made by hand")
     assert told.changes == by_hand.changes
 
 

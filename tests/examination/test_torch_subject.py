@@ -197,14 +197,14 @@ def test_what_cannot_be_made_or_breaks_is_refused_and_the_others_run():
             self.body = network()
 
         def forward(self, x):
-            assert len(x) != 8
+            assert len(x) != 8, "a batch\nof 8"
             return self.body(x)
 
     given = subject(Picky(), batch_size=64)
     strengths = [(SetBatchSize(8),), (LinearOutput(),), (Reinitialize(),)]
     breaks, missing, runs = given.run(strengths, seeds=range(1), steps=2)
     assert isinstance(breaks, CannotTryError)
-    assert str(breaks) == "with the change it does not run: AssertionError"
+    assert str(breaks) == "with this change the program raises AssertionError: a batch"
     assert isinstance(missing, CannotTryError) and "no activation" in str(missing)
     assert len(runs) == 1
 

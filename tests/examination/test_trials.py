@@ -246,6 +246,16 @@ def test_the_score_is_compared_where_it_tells_the_two_apart():
     assert (found.trial.before, found.trial.after) == (2.0, pytest.approx(1.5))
 
 
+def test_runs_that_diverged_are_told_where_scores_are_compared():
+    before = [SeedRun(math.nan, -1.0), SeedRun(1.5, 0.1), SeedRun(1.5, 0.1)]
+    after = [SeedRun(0.4, s) for s in (0.8, 0.83, 0.79)]
+    first = outcome("dropout", 0.4, scores=(0.8,))
+    found = confirm(results(score=0.1, outcomes=(first,)), first, before, after, screened=1)
+    assert found.trial.why == (
+        "means of 1 - score, 2 for a run that diverged (1 of 3 without the change, 0 with it)"
+    )
+
+
 def test_where_the_loss_is_in_doubt_the_score_alone_is_compared():
     before = [SeedRun(0.1, s) for s in (0.1, 0.12, 0.08)]  # a loss that measures nothing
     after = [SeedRun(9.0, s) for s in (0.8, 0.83, 0.79)]
@@ -260,7 +270,10 @@ def test_a_run_that_diverged_fails_whatever_is_compared():
     first = outcome("dropout", 1.0)
     broken = [SeedRun(math.nan, None)] * 3
     found = confirm(results(math.nan, outcomes=(first,)), first, broken, AFTER[:3], screened=1)
-    assert found.trial.verdict == "helped" and "3 of 3 runs failed without it" in found.trial.why
+    assert (
+        found.trial.verdict == "helped"
+        and "3 of 3 runs failed without the change" in found.trial.why
+    )
     scored = [SeedRun(math.nan, 0.9)] * 3
     after = [SeedRun(1.0, s) for s in (0.5, 0.52, 0.49)]
     best = outcome("dropout", 1.0, scores=(0.5,))
@@ -400,7 +413,7 @@ def test_of_cures_the_first_that_helps_is_recommended():
             (),
             (Change("model", "a mask"),),
             "not tried",
-            "made by hand",
+            "this change is made by hand",
             (Change("model", "a mask"),),
         ),
         (("b",), (Change("lr", 1),), "not tried", "it has none", (Change("lr", 1),)),
@@ -408,7 +421,7 @@ def test_of_cures_the_first_that_helps_is_recommended():
             ("a",),
             (Change("lr", 1), Change("model", "by hand")),
             "no effect",
-            "",
+            "means of the loss; the same in all 5 seeds",
             (Change("model", "by hand"),),
         ),
     ],

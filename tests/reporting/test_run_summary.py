@@ -63,7 +63,7 @@ def test_only_techniques_without_effect_are_listed(record):
     idle = dataclasses.replace(record.effects[0], name="clip", values=(0.0, 0.0))
     text = lines(dataclasses.replace(record, effects=(*record.effects[1:], idle)))
     (line,) = block(text, "no effect")
-    assert line.startswith("clip: ") and line.endswith(" is 0")
+    assert line.startswith("clip (") and line.endswith(": 0)")
 
 
 def test_the_next_commands_stand_last(record):

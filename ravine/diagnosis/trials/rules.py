@@ -47,8 +47,11 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     name, limit = "part of the possible gain that was missed", 100 * MISSED_GAIN
     evidence = [*found.evidence, Evidence(name, 100 * gain, "%", limit)]
     if found.score is not None and results.base.score is not None and results.has_score:
-        score = f"{found.score:.3g} with it, from 0 (best constant answer) to 1"
-        evidence.append(Evidence("score without the change", results.base.score, "", None, score))
+        name = "score without the change, in the first runs"
+        score = (
+            f"{found.score:.3g} with it; 1 is perfect, 0 the best constant answer, less is worse"
+        )
+        evidence.append(Evidence(name, results.base.score, "", None, score))
     sure = found.trial is not None and (bool(found.evidence) or gain > SURE_GAIN)
     from_the_start = bool(found.evidence) and cause != "learning-rate-high"
     yield observe(
