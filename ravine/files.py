@@ -37,11 +37,8 @@ def check_readable(path: str | Path, error: type[InputError] = DataError) -> Non
         with open(path, "rb"):
             pass
     except PermissionError:
-        raise error(
-            f"{path} may not be read",
-            why="its permissions, or its folder's, forbid it",
-            do=f"ask its owner, or write chmod u+r {path}",
-        ) from None
+        what, do = f"{path} may not be read", f"ask its owner, or write chmod u+r {path}"
+        raise error(what, why="its permissions, or its folder's, forbid it", do=do) from None
     except OSError:
         pass  # missing, a folder, ...: its reader knows what to say of that
 

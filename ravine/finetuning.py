@@ -180,10 +180,8 @@ def depths(layout: Layout) -> tuple[tuple[str, ...], ...]:
 
 def _depth_of(name: str) -> str:
     words = name.split(".")
-    for i, word in enumerate(words):
-        if word.isdecimal():
-            return ".".join(words[: i + 1])
-    return ".".join(words[:-1])
+    last = next((i for i, word in enumerate(words) if word.isdecimal()), len(words) - 2)
+    return ".".join(words[: last + 1])
 
 
 def _of_last(layout: Layout, count: int) -> Row:

@@ -129,9 +129,8 @@ def _check_parts(hint: Any, given: Any, what: str) -> None:
         return
     for value in given if many and isinstance(given, tuple) else (given,):
         if isinstance(value, type):
-            raise RecipeError(
-                what, why="it is a class", do=f"give one of its instances: {value.__name__}()"
-            )
+            why = "it is a class"
+            raise RecipeError(what, why=why, do=f"give one of its instances: {value.__name__}()")
         if not is_part(value) or (many and not isinstance(given, tuple)):
             raise RecipeError(what, why=f"it must be {'a tuple of parts' if many else 'a part'}")
 

@@ -75,10 +75,8 @@ class ElasticNet:
 
     def value(self, rows: Rows, decays: Row) -> Column:
         weights = decays * rows
-        squares, sizes = (
-            (weights * weights).sum(1, keepdim=True),
-            weights.abs().sum(1, keepdim=True),
-        )
+        squares = (weights * weights).sum(1, keepdim=True)
+        sizes = weights.abs().sum(1, keepdim=True)
         square = match(self.strength * self.ratio, rows) * squares
         return square + match(self.strength * (1 - self.ratio), rows) * sizes
 

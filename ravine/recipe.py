@@ -5,25 +5,9 @@
 
 from typing import Literal, Self
 
+from ravine import protocols
 from ravine.errors import RecipeError
 from ravine.part import field_types, part, setting
-from ravine.protocols import (
-    Augmentation,
-    Average,
-    Clip,
-    ColumnEncoding,
-    Loss,
-    Network,
-    Optimizer,
-    Penalty,
-    Schedule,
-    SearchOptimizer,
-    SnapshotRule,
-    Source,
-    Split,
-    StopRule,
-    Tuning,
-)
 from ravine.serialization import vary
 
 
@@ -36,20 +20,20 @@ class Recipe:
     `seeds` networks are trained, with seeds `seed`, `seed + 1`, ...; the model is their mean.
     """
 
-    data: Source
-    split: Split
-    encoding: ColumnEncoding
-    network: Network
-    optimizer: Optimizer
-    schedule: Schedule
-    loss: Loss | None = None
-    penalties: tuple[Penalty, ...] = ()
-    augment: tuple[Augmentation, ...] = ()
-    tuning: tuple[Tuning, ...] = ()
-    clip: Clip | None = None
-    average: Average | None = None
-    stop: StopRule | None = None
-    snapshots: SnapshotRule | None = None
+    data: protocols.Source
+    split: protocols.Split
+    encoding: protocols.ColumnEncoding
+    network: protocols.Network
+    optimizer: protocols.Optimizer
+    schedule: protocols.Schedule
+    loss: protocols.Loss | None = None
+    penalties: tuple[protocols.Penalty, ...] = ()
+    augment: tuple[protocols.Augmentation, ...] = ()
+    tuning: tuple[protocols.Tuning, ...] = ()
+    clip: protocols.Clip | None = None
+    average: protocols.Average | None = None
+    stop: protocols.StopRule | None = None
+    snapshots: protocols.SnapshotRule | None = None
     class_weights: Literal["none", "balanced"] = "none"
     batch: int | Literal["all"] | None = setting(default=None, ge=1)
     epochs: int | None = setting(default=None, ge=1)
@@ -63,21 +47,15 @@ class Recipe:
             what = "the recipe stops early but keeps no validation split"
             do = 'set split.validation above 0, or stop = "none"'
             raise RecipeError(what, why="early stopping judges by the validation split", do=do)
-        if self.clip is not None and isinstance(self.optimizer, SearchOptimizer):
-            raise RecipeError(
-                f"the recipe clips gradients for {type(self.optimizer).__name__}",
-                why="it compares the loss with the gradient it is given, and a clipped one belongs "
-                "to no loss",
-                do='set clip = "none"',
-            )
+        if self.clip is not None and isinstance(self.optimizer, protocols.SearchOptimizer):
+            what = f"the recipe clips gradients for {type(self.optimizer).__name__}"
+            why = "it compares the loss with its gradient, and a clipped one belongs to no loss"
+            raise RecipeError(what, why=why, do='set clip = "none"')
         if self.snapshots is not None and (self.stop is not None or self.average is not None):
             other = "stop" if self.stop is not None else "average"
-            raise RecipeError(
-                f"the recipe keeps snapshots and has {other} set",
-                why="the model is the mean of the weights' predictions at the ends of all cycles, "
-                "as they were trained",
-                do=f'set {other} = "none"',
-            )
+            what = f"the recipe keeps snapshots and has {other} set"
+            why = "the model is the mean of what weights predict at the ends of all cycles"
+            raise RecipeError(what, why=why, do=f'set {other} = "none"')
 
     def vary(self, path: str, value: object) -> Self:
         """A copy with one setting changed: `recipe.vary("optimizer.lr", 0.1)`."""

@@ -170,13 +170,10 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         begun = (path.parent / "plan.json").exists()
-        raise RunError(
-            f"{path.parent} is not a {'finished ' if begun else ''}run",
-            why=f"it has no {path.name}",
-            do=f"finish it with `ravine train --resume {path.parent}`"
-            if begun
-            else "name the folder that `ravine train` printed",
-        ) from None
+        what = f"{path.parent} is not a {'finished ' if begun else ''}run"
+        do = "name the folder that `ravine train` printed"
+        do = f"finish it with `ravine train --resume {path.parent}`" if begun else do
+        raise RunError(what, why=f"it has no {path.name}", do=do) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise unreadable_file(path, error) from None
     check_schema(data.get("schema") if isinstance(data, dict) else None, path)
@@ -185,8 +182,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def unreadable_file(path: Path, error: Exception) -> RunError:
     """What to say of a file of a run's folder that cannot be read."""
-    do = "train again, or restore the file"
-    return RunError(f"{path} cannot be read", why=str(error), do=do)
+    return RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file")
 
 
 def check_schema(schema: Any, path: Path) -> None:

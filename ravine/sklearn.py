@@ -10,14 +10,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ravine.catalog import named_recipe
 from ravine.data import Data, Random, Stratified
@@ -144,9 +139,8 @@ class _Network(BaseEstimator):
         check_consistent_length(frame, weights)
         used = weights > 0
         if not used.any():
-            raise ValueError(
-                "sample_weight is zero for every example: there is nothing to learn from"
-            )
+            what = "sample_weight is zero for every example: there is nothing to learn from"
+            raise ValueError(what)
         return frame[used], y[used], weights[used] / weights[used].mean()
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:

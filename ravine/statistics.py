@@ -1,5 +1,4 @@
-"""Statistics: intervals of means, shares and areas under the ROC curve; quantiles, tails and
-trends.
+"""Intervals of means, shares and areas under the ROC curve; quantiles, tails and trends.
 
 Letters: P networks, N examples, K classes or labels.
 """
@@ -44,10 +43,10 @@ def bootstrap_interval(
     *,
     seed: int = 0,
 ) -> Interval:
-    """A statistic of independent values [N], with the percentiles of 2,000 resamples: `statistic`
-    takes [R, N] to [R].
+    """A statistic of independent values [N], with the percentiles of 2,000 resamples.
 
-    The same at every call. With fewer than two values both ends are NaN.
+    `statistic` takes [R, N] to [R]. The same at every call. With fewer than two values both ends
+    are NaN.
 
     >>> found = bootstrap_interval([1.0, 2.0, 4.0, 8.0], lambda drawn: np.median(drawn, axis=1))
     >>> found.value, found.low <= found.value <= found.high
@@ -168,8 +167,7 @@ def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
 
 
 def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, float]:
-    """The median slope between pairs of points, with its interval at the normal quantile `z` (Sen
-    1968).
+    """The median slope between pairs of points, with its interval at the quantile `z` (Sen 1968).
 
     The interval's ends are the slopes of rank (P ∓ z s) / 2, P pairs, s² = n (n − 1) (2n + 5) / 18.
 
@@ -190,8 +188,7 @@ def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, flo
 
 
 def mean_with_error(values: np.ndarray) -> tuple[float, float]:
-    """The mean and its standard error, computed from blocks of neighbors so that correlations
-    count.
+    """The mean and its standard error, from blocks of neighbors so that correlations count.
 
     At most ten blocks; a trend makes the error larger.
 

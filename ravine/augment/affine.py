@@ -159,5 +159,4 @@ def _draw_signed(x: Tensor, context: ForwardContext, name: str, count: int) -> T
 def _warp_batch(
     batch: Batch, context: ForwardContext, name: str, maps: Tensor, edges: Edges
 ) -> Batch:
-    numbers = warp(batch.numbers, maps, edges)
-    return with_pixels(batch, numbers, context, name)
+    return with_pixels(batch, warp(batch.numbers, maps, edges), context, name)

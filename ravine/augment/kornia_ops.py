@@ -53,9 +53,8 @@ class KorniaAugmentation:
 
     def _make(self) -> Any:
         if importlib.util.find_spec("kornia") is None:
-            what = f"{self.augmentation} of kornia cannot be used"
-            do = "install it: pip install 'ravine[images]'"
-            raise InputError(what, why="kornia is not installed", do=do)
+            why, do = "kornia is not installed", "install it: pip install 'ravine[images]'"
+            raise InputError(f"{self.augmentation} of kornia cannot be used", why=why, do=do)
         kornia = importlib.import_module("kornia.augmentation")
         base = kornia.IntensityAugmentationBase2D, kornia.GeometricAugmentationBase2D
         classes = {n: c for n, c in vars(kornia).items() if isinstance(c, type)}
@@ -67,6 +66,5 @@ class KorniaAugmentation:
         try:
             return known[self.augmentation](**settings)
         except Exception as error:  # whatever kornia raises about its settings
-            raise RecipeError(
-                f"KorniaAugmentation.settings are {dict(self.settings)}", why=str(error)
-            ) from None
+            what = f"KorniaAugmentation.settings are {dict(self.settings)}"
+            raise RecipeError(what, why=str(error)) from None

@@ -11,29 +11,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import (
-    is_bool_dtype,
-    is_complex_dtype,
-    is_datetime64_any_dtype,
-    is_numeric_dtype,
-    is_timedelta64_dtype,
-)
+from pandas.api import types
 
-from ravine.data.parsing import (
-    DATE_FORMATS,
-    ENGLISH_NUMBER,
-    YES_NO_PAIRS,
-    dates_of,
-    dates_parse,
-    format_of,
-    is_gap,
-    is_text,
-    number_of,
-    number_style,
-    numbers_of,
-    parse_numbers,
-    texts_of,
-)
+from ravine.data import parsing
 
 ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date"]
 
@@ -61,7 +41,7 @@ class DroppedColumn:
 
 def values_of(values: pd.Series, column: UsedColumn) -> np.ndarray:
     """The numbers, or days since 1970, in a column of numbers or dates, float64 [N]."""
-    read = dates_of if column.kind == "date" else numbers_of
+    read = parsing.dates_of if column.kind == "date" else parsing.numbers_of
     return read(values, column.name, column.style)
 
 
@@ -96,24 +76,24 @@ def _infer_type(
     count = int(values.notna().sum())
     if count == 0:
         return DroppedColumn(name, "it has no values in the training rows")
-    numeric = is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
+    numeric = types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
     if numeric and told != "category":
         return _type_of_numbers(values, name, rows, forced=told == "number")
-    texts, codes = texts_of(values)
+    texts, codes = parsing.texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
     if told == "category":
         return UsedColumn(name, "category")
     if told == "number":
-        style = number_style(texts) or "1,234.5" if is_text(values) else ""
+        style = parsing.number_style(texts) or "1,234.5" if parsing.is_text(values) else ""
         return UsedColumn(name, "number", style)
     if isinstance(values.dtype, pd.CategoricalDtype):
         return UsedColumn(name, "category")
-    if isinstance(values.dtype, pd.PeriodDtype) or is_datetime64_any_dtype(values.dtype):
+    if isinstance(values.dtype, pd.PeriodDtype) or types.is_datetime64_any_dtype(values.dtype):
         return UsedColumn(name, "date")
-    if is_timedelta64_dtype(values.dtype):
+    if types.is_timedelta64_dtype(values.dtype):
         return UsedColumn(name, "number", "days")
-    if {t.lower() for t in texts} in YES_NO_PAIRS:
+    if {t.lower() for t in texts} in parsing.YES_NO_PAIRS:
         return UsedColumn(name, "boolean")
     return _type_of_text(values, name, rows, texts, codes, notes)
 
@@ -121,9 +101,9 @@ def _infer_type(
 def _type_of_numbers(
     values: pd.Series, name: str, rows: int, *, forced: bool
 ) -> UsedColumn | DroppedColumn:
-    if is_complex_dtype(values.dtype):
+    if types.is_complex_dtype(values.dtype):
         return DroppedColumn(name, "it holds complex numbers")
-    numbers = numbers_of(values, name)
+    numbers = parsing.numbers_of(values, name)
     present = numbers[~np.isnan(numbers)]
     low, high = present.min(), present.max()
     if low == high and len(present) == len(numbers):
@@ -151,11 +131,11 @@ def _type_of_text(
             f"amounts, set data.numbers = [{name!r}]."
         )
         return UsedColumn(name, "category")
-    style = "" if coded else number_style(texts)
+    style = "" if coded else parsing.number_style(texts)
     if style:
-        why = _identifier_reason(parse_numbers(texts, style)[codes[codes >= 0]], name, rows)
+        why = _identifier_reason(parsing.parse_numbers(texts, style)[codes[codes >= 0]], name, rows)
         return DroppedColumn(name, why) if why else UsedColumn(name, "number", style)
-    found = format_of(texts)
+    found = parsing.format_of(texts)
     if found:
         notes += _ambiguous_dates(texts, found, name)
         return UsedColumn(name, "date", found)
@@ -164,7 +144,11 @@ def _type_of_text(
         return DroppedColumn(name, "it has another text in every row")
     if count >= MIN_ROWS_FOR_IDENTIFIERS and len(texts) > count / 2 and words >= 4:
         return DroppedColumn(name, "it is free text")
-    odd = [t for t in texts if not is_gap(t) and np.isnan(number_of(t, ENGLISH_NUMBER))]
+    odd = [
+        t
+        for t in texts
+        if not parsing.is_gap(t) and np.isnan(parsing.number_of(t, parsing.ENGLISH_NUMBER))
+    ]
     if len(texts) > 10 and len(odd) < 0.1 * len(texts):
         notes.append(
             f"{name} is taken as categories: most of it is numbers, but not {odd[0]!r}"
@@ -176,13 +160,17 @@ def _type_of_text(
 def _first_code(texts: Sequence[str]) -> str:
     """The first of whole numbers that begins with a zero, as codes do; nothing if none does."""
     led = next((t for t in texts if re.fullmatch(r"0\d+", t)), "")
-    return led if led and all(t.isdecimal() or is_gap(t) for t in texts) else ""
+    return led if led and all(t.isdecimal() or parsing.is_gap(t) for t in texts) else ""
 
 
 def _ambiguous_dates(texts: Sequence[str], style: str, name: str) -> list[str]:
     """A note on dates that could as well be read with day and month exchanged."""
     exchanged = style.translate(str.maketrans("md", "dm"))
-    if "%m" not in style or exchanged not in DATE_FORMATS or not dates_parse(texts, exchanged):
+    if (
+        "%m" not in style
+        or exchanged not in parsing.DATE_FORMATS
+        or not parsing.dates_parse(texts, exchanged)
+    ):
         return []
     moment = pd.to_datetime(texts[0], format=style)
     return [

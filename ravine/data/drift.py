@@ -82,6 +82,5 @@ def _count_rows(found: np.ndarray) -> str:
 
 def _join_columns(found: Sequence[str]) -> str:
     more = len(found) - MAX_COLUMNS_IN_NOTE
-    return "; ".join(found[:MAX_COLUMNS_IN_NOTE]) + (
-        f"; and {more} more columns" if more > 0 else ""
-    )
+    rest = [f"and {more} more columns"] if more > 0 else []
+    return "; ".join([*found[:MAX_COLUMNS_IN_NOTE], *rest])

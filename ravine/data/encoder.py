@@ -42,12 +42,8 @@ from ravine.part import part, setting
 
 MAX_LISTED_COLUMNS = 10  # in one sentence
 MAX_DROPPED_COLUMNS = 20  # that get a sentence each
-KIND_ADJECTIVES = {  # of columns, in a sentence
-    "number": "numeric",
-    "boolean": "boolean",
-    "category": "categorical",
-    "date": "date",
-}
+# of columns, in a sentence
+KIND_ADJECTIVES = dict(number="numeric", boolean="boolean", category="categorical", date="date")
 
 
 @part
@@ -127,9 +123,8 @@ class Encoder:
         frame, _ = table_from(frame)
         for name in self.columns:
             if name not in frame.columns:
-                what = f"the table has no column {name!r}"
-                why = nearest(name, list(frame.columns))
-                raise DataError(what, why=why, do="rename the column, or add it")
+                why, do = nearest(name, list(frame.columns)), "rename the column, or add it"
+                raise DataError(f"the table has no column {name!r}", why=why, do=do)
         blocks = [column.encode(frame[column.name]) for column in self._number_encoders]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
         codes = [column.codes(frame[column.name]) for column in self._code_encoders]
@@ -206,9 +201,8 @@ def fit_encoder(
     notes += _describe_columns(used, dropped)
     if not fitted:
         reasons = "; ".join(f"{d.name}: {d.why}" for d in dropped[:5]) or "there are only targets"
-        raise DataError(
-            "no column is left to learn from", why=reasons, do="give a table with usable columns"
-        )
+        what = "no column is left to learn from"
+        raise DataError(what, why=reasons, do="give a table with usable columns")
     target, of_target = fit_target(train, task_type, encoding.target, notes)
     effects["columns dropped"] += len(dropped)
     shown = {name: float(n) for name, n in effects.items() if n or name in requested}

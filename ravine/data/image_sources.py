@@ -14,22 +14,13 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from ravine.data import tables
 from ravine.data.idx import idx_images, is_idx, read_idx, read_pair
 from ravine.data.image_file import IMAGE_SUFFIXES, is_image
 from ravine.data.image_store import array_to_bytes
 from ravine.data.parsing import is_text
 from ravine.data.source import TARGET_NAMES, Data, check_columns
 from ravine.data.splits import SPLIT_NAMES, SPLIT_WORDS
-from ravine.data.tables import (
-    JSON_LINES_SUFFIXES,
-    PARQUET_SUFFIXES,
-    ExamplesLike,
-    TableLike,
-    file_kind,
-    missing_file,
-    read_table,
-    table_from,
-)
 from ravine.errors import DataError, join_first, nearest
 from ravine.files import check_readable
 
@@ -37,7 +28,7 @@ PATH_COLUMN_NAMES = (
     "path paths file files filename file_name filepath file_path image images image_path "
     "picture pictures photo img"
 ).split()
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", *JSON_LINES_SUFFIXES, *PARQUET_SUFFIXES)
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", *tables.JSON_LINES_SUFFIXES, *tables.PARQUET_SUFFIXES)
 SUFFIX_HINT = f"images end in {', '.join(IMAGE_SUFFIXES)}"
 
 
@@ -59,7 +50,7 @@ def list_images(
     source: str,
     target: tuple[str, ...],
     path: str | None,
-    frame: TableLike | None,
+    frame: tables.TableLike | None,
     notes: list[str],
 ) -> ImageListing:
     """The images of a source, or of a `frame` from Python: a pair (X, y), or a table of paths.
@@ -69,14 +60,13 @@ def list_images(
     if isinstance(frame, tuple) and len(frame) == 2:
         return _list_pair(frame[0], frame[1], target)
     if frame is not None:
-        return _list_table(table_from(frame)[0], Path(source), target, path, notes)
+        return _list_table(tables.table_from(frame)[0], Path(source), target, path, notes)
     if not source:
-        raise DataError(
-            "no images are given", why="data.source is empty", do="name a folder of images"
-        )
+        what = "no images are given"
+        raise DataError(what, why="data.source is empty", do="name a folder of images")
     place = Path(source)
     if not place.exists():
-        raise missing_file(place)
+        raise tables.missing_file(place)
     if place.is_dir():
         training = idx_images(place, "train")
         if training is not None:
@@ -84,11 +74,11 @@ def list_images(
         return _list_folder(place, target, notes)
     if is_idx(place):
         return _list_idx_file(place, target, notes)
-    if file_kind(place) not in TABLE_SUFFIXES:
+    if tables.file_kind(place) not in TABLE_SUFFIXES:
         what = f"{place} is no set of images"
         do = "name a folder with a folder for each class, a table of paths, or idx files"
         raise DataError(what, why=f"its suffix is {place.suffix!r}", do=do)
-    return _list_table(read_table(place, notes), place.parent, target, path, notes)
+    return _list_table(tables.read_table(place, notes), place.parent, target, path, notes)
 
 
 def holds_images(source: str) -> bool:
@@ -100,21 +90,23 @@ def holds_images(source: str) -> bool:
     place = Path(source)
     if place.is_dir():
         kinds = Counter(p.suffix.lower() for p in _files_within(place))
-        tables = sum(kinds[suffix] for suffix in PARQUET_SUFFIXES)  # a folder of those is one table
+        table_files = sum(
+            kinds[suffix] for suffix in tables.PARQUET_SUFFIXES
+        )  # a folder of those is one table
         return (
             idx_images(place, "train") is not None
-            or sum(kinds[suffix] for suffix in IMAGE_SUFFIXES) > tables
+            or sum(kinds[suffix] for suffix in IMAGE_SUFFIXES) > table_files
         )
     if not place.is_file():
         return False
-    if file_kind(place) not in (".csv", ".tsv", ".txt", *JSON_LINES_SUFFIXES):
+    if tables.file_kind(place) not in (".csv", ".tsv", ".txt", *tables.JSON_LINES_SUFFIXES):
         return is_idx(place)
     check_readable(place)
     with open(place, "rb") as file:
         start = file.read(2**16).lower()
     if not any(suffix.encode() in start for suffix in IMAGE_SUFFIXES):
         return False
-    table = read_table(place)
+    table = tables.read_table(place)
     found = _path_columns(table)
     return len(found) == 1 and (place.parent / str(table[found[0]].iloc[0])).exists()
 
@@ -162,13 +154,11 @@ def _images_by_class(root: Path, notes: list[str], *, strict: bool) -> list[tupl
         raise _no_images(root, loose)
     empty = [f.name for f, paths in found.items() if not paths]
     if empty and strict:
-        what = f"{root / empty[0]} has no images"
-        why = "each folder is a class, and a class needs some"
-        raise DataError(what, why=why, do="add images, or remove the folder")
+        what, do = f"{root / empty[0]} has no images", "add images, or remove the folder"
+        raise DataError(what, why="each folder is a class, and a class needs some", do=do)
     if strict and len(folders) == 1:
-        what = f"{root} has but one class, {folders[0].name!r}"
-        do = "give a folder with two or more"
-        raise DataError(what, why="each folder in it is a class", do=do)
+        why, do = "each folder in it is a class", "give a folder with two or more"
+        raise DataError(f"{root} has but one class, {folders[0].name!r}", why=why, do=do)
     if loose:
         notes.append(
             f"{len(loose)} images beside the folders of {root.name} have no class and are left out."
@@ -241,9 +231,8 @@ def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = (
     found = found or [n for n in names if n.lower() in PATH_COLUMN_NAMES][:1]
     if len(found) != 1:
         columns = f"the columns are {', '.join(names[:30])}"
-        what = "no column is known to hold the images' paths"
-        why = f"{' and '.join(found)} could be" if found else columns
-        raise DataError(what, why=why, do='name it: data.path = "COLUMN"')
+        what, do = "no column is known to hold the images' paths", 'name it: data.path = "COLUMN"'
+        raise DataError(what, why=f"{' and '.join(found)} could be" if found else columns, do=do)
     return found[0]
 
 
@@ -275,11 +264,12 @@ def check_paths(paths: Sequence[str]) -> list[str]:
     gone = [p for p in paths if not os.path.isfile(p)]
     if gone:
         folder = os.path.exists(gone[0])
-        first = DataError(f"{gone[0]} is a folder") if folder else missing_file(Path(gone[0]))
-        count = f"{len(gone)} of {len(paths)} images are missing: " if len(gone) > 1 else ""
-        raise DataError(
-            count + first.what, why=first.why, do="correct the paths, or leave the rows out"
+        first = (
+            DataError(f"{gone[0]} is a folder") if folder else tables.missing_file(Path(gone[0]))
         )
+        count = f"{len(gone)} of {len(paths)} images are missing: " if len(gone) > 1 else ""
+        why = first.why
+        raise DataError(count + first.what, why=why, do="correct the paths, or leave the rows out")
     return list(paths)
 
 
@@ -289,7 +279,7 @@ def check_paths(paths: Sequence[str]) -> list[str]:
 def _list_pair(x: Any, y: Any, target: tuple[str, ...]) -> ImageListing:
     images = array_to_bytes(x)
     y = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
-    table, targets = table_from((np.arange(len(images))[:, None], y))
+    table, targets = tables.table_from((np.arange(len(images))[:, None], y))
     if len(target) == len(targets):
         table, targets = table.rename(columns=dict(zip(targets, target, strict=True))), target
     return ImageListing(table[list(targets)], targets, images, "")
@@ -306,9 +296,8 @@ def _list_idx_file(images: Path, target: tuple[str, ...], notes: list[str]) -> I
         more, labels = read_pair(tested)
         if more.shape[1:] != x.shape[1:]:
             sizes = [" x ".join(map(str, a.shape[1:])) for a in (more, x)]
-            what = f"the images in {tested.name} are {sizes[0]}"
-            why = f"those in {images.name} are {sizes[1]}"
-            raise DataError(what, why=why, do="use files of the same data set")
+            why, do = f"those in {images.name} are {sizes[1]}", "use files of the same data set"
+            raise DataError(f"the images in {tested.name} are {sizes[0]}", why=why, do=do)
         place = np.repeat([0, 2], [len(x), len(more)])
         x, y = np.concatenate([x, more]), np.concatenate([y, labels])
         notes.append(f"The images of {tested.name} are the test split.")
@@ -318,16 +307,17 @@ def _list_idx_file(images: Path, target: tuple[str, ...], notes: list[str]) -> I
 
 def _one_name(target: tuple[str, ...], usual: str) -> str:
     if len(target) > 1:
-        what = f"there are {len(target)} targets: {', '.join(target)}"
-        do = "give a table of paths and labels for several"
-        raise DataError(what, why="these images have one label each", do=do)
+        why, do = "these images have one label each", "give a table of paths and labels for several"
+        raise DataError(f"there are {len(target)} targets: {', '.join(target)}", why=why, do=do)
     return target[0] if target else usual
 
 
 # Images to predict
 
 
-def list_unlabeled(given: ExamplesLike, path: str) -> tuple[list[str], list[str] | np.ndarray]:
+def list_unlabeled(
+    given: tables.ExamplesLike, path: str
+) -> tuple[list[str], list[str] | np.ndarray]:
     """Names and images of what is to be predicted; names are empty for arrays.
 
     A folder (all images in it), an image, a table of paths, an idx file, a list of paths, an array.
@@ -336,32 +326,28 @@ def list_unlabeled(given: ExamplesLike, path: str) -> tuple[list[str], list[str]
         return _unlabeled_path(Path(given), path)
     if isinstance(given, pd.DataFrame):
         return _unlabeled_table(given, path, Path("."))
-    if (
-        isinstance(given, (list, tuple))
-        and given
-        and all(isinstance(p, (str, Path)) for p in given)
-    ):
-        return [str(p) for p in given], check_paths([str(p) for p in given])
+    paths = list(given) if isinstance(given, (list, tuple)) else []
+    if paths and all(isinstance(p, (str, Path)) for p in paths):
+        return list(map(str, paths)), check_paths(list(map(str, paths)))
     return [], array_to_bytes(given)
 
 
 def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.ndarray]:
     if not place.exists():
-        raise missing_file(place)
+        raise tables.missing_file(place)
     if place.is_dir():
         files = [str(p) for p in _files_within(place) if is_image(p)]
         idx = sorted(p for p in place.iterdir() if is_idx(p))
         if not files and idx:
-            what = f"{place} has no images of their own"
-            why = f"it has {join_first([p.name for p in idx])}"
-            raise DataError(what, why=why, do=f"name one of them: {idx[0]}")
+            what, do = f"{place} has no images of their own", f"name one of them: {idx[0]}"
+            raise DataError(what, why=f"it has {join_first([p.name for p in idx])}", do=do)
         if not files:
             raise _no_images(place, ())
         return [os.path.relpath(p, place) for p in files], files
     if is_idx(place):
         return [], read_idx(place, 3)[:, None]
-    if file_kind(place) in TABLE_SUFFIXES:
-        return _unlabeled_table(read_table(place), path, place.parent)
+    if tables.file_kind(place) in TABLE_SUFFIXES:
+        return _unlabeled_table(tables.read_table(place), path, place.parent)
     return [str(place)], check_paths([str(place)])
 
 

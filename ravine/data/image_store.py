@@ -19,16 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.data.image_file import (
-    IMAGE_CHANGES,
-    ImageHeader,
-    ImageSpec,
-    UnreadableImage,
-    decode_image,
-    fit_image,
-    pillow_module,
-    read_header,
-)
+from ravine.data import image_file
 from ravine.errors import DataError
 
 IMAGES_PER_CHUNK = 64  # images handed to a worker at once
@@ -79,7 +70,7 @@ class MappedImages:
 class PixelBuffer:
     """Where decoded images go: to memory, or to a file if all take more than `memory` bytes."""
 
-    def __init__(self, count: int, spec: ImageSpec, memory: int):
+    def __init__(self, count: int, spec: image_file.ImageSpec, memory: int):
         self.shape = (spec.channels, spec.height, spec.width)
         self.count, size = 0, count * spec.bytes
         self.file = PixelFile(size) if size > memory else None
@@ -110,30 +101,30 @@ class ReadResult:
 
     kept: np.ndarray
     effects: dict[str, float]
-    unreadable: tuple[UnreadableImage, ...] = ()
+    unreadable: tuple[image_file.UnreadableImage, ...] = ()
 
 
-def read_headers(paths: Sequence[str]) -> list[ImageHeader | UnreadableImage]:
+def read_headers(paths: Sequence[str]) -> list[image_file.ImageHeader | image_file.UnreadableImage]:
     """Size and color of each file's image."""
-    return list(map_in_workers(read_header, paths))
+    return list(map_in_workers(image_file.read_header, paths))
 
 
 def read_files(
-    paths: Sequence[str], spec: ImageSpec, pixels: PixelBuffer, *, skip: bool
+    paths: Sequence[str], spec: image_file.ImageSpec, pixels: PixelBuffer, *, skip: bool
 ) -> ReadResult:
     """Decode files into `pixels` in order; unless `skip`, end at a hundred unreadable ones."""
-    kept, bad, counts = [], [], np.zeros(len(IMAGE_CHANGES), np.int64)
-    for found in map_in_workers(partial(decode_image, spec=spec), paths):
-        kept.append(not isinstance(found, UnreadableImage))
-        if isinstance(found, UnreadableImage):
+    kept, bad, counts = [], [], np.zeros(len(image_file.IMAGE_CHANGES), np.int64)
+    for found in map_in_workers(partial(image_file.decode_image, spec=spec), paths):
+        kept.append(not isinstance(found, image_file.UnreadableImage))
+        if isinstance(found, image_file.UnreadableImage):
             bad.append(found)
             if len(bad) >= MAX_UNREADABLE and not skip:
                 break
         else:
             image, changes = found
             pixels.add(image[None])
-            counts += changes >> np.arange(len(IMAGE_CHANGES)) & 1
-    changes = zip(IMAGE_CHANGES, counts, strict=True)
+            counts += changes >> np.arange(len(image_file.IMAGE_CHANGES)) & 1
+    changes = zip(image_file.IMAGE_CHANGES, counts, strict=True)
     effects = {f"images {change}": float(n) for change, n in changes if n}
     return ReadResult(np.array(kept, bool), effects, tuple(bad))
 
@@ -185,7 +176,7 @@ def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
 
 
 def read_array(
-    x: np.ndarray, order: np.ndarray, spec: ImageSpec, pixels: PixelBuffer
+    x: np.ndarray, order: np.ndarray, spec: image_file.ImageSpec, pixels: PixelBuffer
 ) -> ReadResult:
     """Bring images uint8 [N, C, H, W] to a size, and put them into `pixels` in an order."""
     step = max(1, BYTES_PER_BLOCK // max(1, int(np.prod(x.shape[1:]))))
@@ -213,7 +204,7 @@ def _as_bytes(x: np.ndarray, name: str) -> np.ndarray:
     return np.rint(x * 255).astype(np.uint8) if top == 1 else x.astype(np.uint8)
 
 
-def _to_spec(x: np.ndarray, spec: ImageSpec) -> np.ndarray:
+def _to_spec(x: np.ndarray, spec: image_file.ImageSpec) -> np.ndarray:
     if x.shape[1] == 3 and spec.channels == 1:
         # the weights of ITU-R 601-2, in 16 bits, as Pillow has them
         r, g, b = x.astype(np.uint32).transpose(1, 0, 2, 3)
@@ -222,12 +213,12 @@ def _to_spec(x: np.ndarray, spec: ImageSpec) -> np.ndarray:
         x = np.broadcast_to(x, (len(x), 3, *x.shape[2:]))
     if x.shape[2:] == (spec.height, spec.width):
         return x
-    pil = pillow_module()
+    pil = image_file.pillow_module()
 
     def fitted_pixels(pixels: np.ndarray) -> np.ndarray:
         one_channel = len(pixels) == 1
         last = pixels[0] if one_channel else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-        return fit_image(pil.fromarray(last), spec)
+        return image_file.fit_image(pil.fromarray(last), spec)
 
     return np.stack([fitted_pixels(pixels) for pixels in x])
 
@@ -266,7 +257,7 @@ def _blocks(pixels: Tensor) -> Iterator[np.ndarray]:
         yield pixels[at : at + step].numpy()
 
 
-def name_files(files: Sequence[UnreadableImage]) -> str:
+def name_files(files: Sequence[image_file.UnreadableImage]) -> str:
     """The first few files and what is wrong with each."""
     shown = "; ".join(f"{f.path} ({f.why})" for f in files[:MAX_NAMED_FILES])
     more = len(files) - MAX_NAMED_FILES

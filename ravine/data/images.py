@@ -11,28 +11,19 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 
+from ravine.data import image_store
 from ravine.data.encoder import Encoding
 from ravine.data.examples import Examples, LoadedImages
 from ravine.data.image_file import FitMode, ImageHeader, ImageSpec, UnreadableImage, default_size
 from ravine.data.image_sources import ImageListing, list_images, list_unlabeled
-from ravine.data.image_store import (
-    PixelBuffer,
-    ReadResult,
-    channel_moments,
-    name_files,
-    pixel_digest,
-    read_array,
-    read_files,
-    read_headers,
-)
 from ravine.data.source import check_distinct_targets, parse_size, with_targets
 from ravine.data.splits import (
     SPLIT_NAMES,
     AnySplit,
     Given,
     SplitRows,
-    check_row_count,
     check_splits,
+    require_count,
 )
 from ravine.data.tables import ExamplesLike, TableLike
 from ravine.data.targets import Target, fit_target
@@ -105,7 +96,7 @@ class ImageEncoder:
         `DataError`.
         """
         names, images = list_unlabeled(given, self.path)
-        pixels = PixelBuffer(len(images), self.spec, parse_size(memory, "Images"))
+        pixels = image_store.PixelBuffer(len(images), self.spec, parse_size(memory, "Images"))
         result = _read_pixels(images, np.arange(len(images)), self.spec, pixels, self.corrupt)
         kept = tuple(n for n, good in zip(names, result.kept, strict=True) if good) if names else ()
         ((tensor, backing),) = pixels.split([pixels.count])
@@ -154,13 +145,13 @@ def read_images(
     """
     listing = list_images(data.source, data.target, data.path, frame, notes)
     table, places = with_targets(listing.table, listing.targets, notes)
-    check_row_count(len(table), 0, 0)
+    require_count(len(table), 0, 0)
     task_type = infer_task_type(table, listing.targets, data.task, notes)
     rows = _split_rows(listing, table, places, split, task_type, seed, notes)
     check_splits(rows, table, task_type, [])
     order = np.concatenate(rows)
     spec = _image_spec(data, listing.images, places, rows)
-    pixels = PixelBuffer(len(order), spec, parse_size(data.memory, "Images"))
+    pixels = image_store.PixelBuffer(len(order), spec, parse_size(data.memory, "Images"))
     result = _read_pixels(listing.images, places[order], spec, pixels, data.corrupt)
     effects = dict(result.effects)
     if result.unreadable:
@@ -168,10 +159,10 @@ def read_images(
         notes += _skipped_note(result.unreadable)
         kept = np.split(result.kept, np.cumsum([len(r) for r in rows])[:-1])
         rows = SplitRows(*(r[good] for r, good in zip(rows, kept, strict=True)))
-        check_row_count(len(rows.train), 0, 0)
+        require_count(len(rows.train), 0, 0)
     check_splits(rows, table, task_type, notes)
     parts = pixels.split([len(r) for r in rows])
-    mean, sd = channel_moments(parts[0][0])
+    mean, sd = image_store.channel_moments(parts[0][0])
     target, of_target = fit_target(table.iloc[rows.train], task_type, encoding.target, notes)
     image = ImageShape(spec.channels, spec.height, spec.width, mean, sd)
     encoder = ImageEncoder(image, target, spec.fit, listing.path, data.corrupt, effects | of_target)
@@ -182,7 +173,7 @@ def read_images(
             targets = target.encode(table.iloc[r])
             examples[name] = Examples(tensor, targets=targets, backing=backing)
     numbers = {name: places[r] for name, r in rows._asdict().items()}
-    return encoder, examples, numbers, pixel_digest([tensor for tensor, _ in parts])
+    return encoder, examples, numbers, image_store.pixel_digest([tensor for tensor, _ in parts])
 
 
 def _describe_sizes(spec: ImageSpec, rows: SplitRows, memory: str | None) -> list[str]:
@@ -234,7 +225,7 @@ def _image_spec(
         channels = images.shape[1] if channels == "auto" else channels
         return ImageSpec(height, width, channels, data.fit)
     if size is None or channels == "auto":
-        found = read_headers([images[i] for i in places])
+        found = image_store.read_headers([images[i] for i in places])
         bad = tuple(head for head in found if isinstance(head, UnreadableImage))
         if len(bad) == len(found) or (bad and data.corrupt == "stop"):
             raise _unreadable_error(bad, len(found))
@@ -251,12 +242,14 @@ def _read_pixels(
     images: list[str] | np.ndarray,
     order: np.ndarray,
     spec: ImageSpec,
-    pixels: PixelBuffer,
+    pixels: image_store.PixelBuffer,
     corrupt: Literal["stop", "skip"],
-) -> ReadResult:
+) -> image_store.ReadResult:
     if isinstance(images, np.ndarray):
-        return read_array(images, order, spec, pixels)
-    result = read_files([images[i] for i in order], spec, pixels, skip=corrupt == "skip")
+        return image_store.read_array(images, order, spec, pixels)
+    result = image_store.read_files(
+        [images[i] for i in order], spec, pixels, skip=corrupt == "skip"
+    )
     if result.unreadable and (corrupt == "stop" or not result.kept.any()):
         raise _unreadable_error(result.unreadable, len(order))
     return result
@@ -267,10 +260,10 @@ def _unreadable_error(bad: tuple[UnreadableImage, ...], count: int) -> DataError
     do = 'restore or remove them, or set data.corrupt = "skip"'
     if len(bad) == count:
         what, do = f"none of the {count} images can be read", "copy or download them again"
-    return DataError(what, why=name_files(bad), do=do)
+    return DataError(what, why=image_store.name_files(bad), do=do)
 
 
 def _skipped_note(bad: tuple[UnreadableImage, ...]) -> tuple[str, ...]:
     images = "image" if len(bad) == 1 else "images"
-    note = f"{len(bad)} {images} cannot be read and left out: {name_files(bad)}."
+    note = f"{len(bad)} {images} cannot be read and left out: {image_store.name_files(bad)}."
     return (note,) if bad else ()

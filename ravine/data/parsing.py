@@ -120,9 +120,8 @@ def numbers_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
         found = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
     if np.isinf(found).any():
         row = int(np.flatnonzero(np.isinf(found))[0])
-        what = f"{name} is infinite in row {values.index[row]}"
-        do = "repair the value, or leave it empty"
-        raise DataError(what, why="networks need finite numbers", do=do)
+        why, do = "networks need finite numbers", "repair the value, or leave it empty"
+        raise DataError(f"{name} is infinite in row {values.index[row]}", why=why, do=do)
     return found
 
 

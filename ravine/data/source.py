@@ -47,9 +47,8 @@ class Data:
         check_distinct_targets(self.target)
         both = set(self.categories) & set(self.numbers)
         if both:
-            what = f"Data.numbers has {min(both)!r}"
-            why = "it is in Data.categories, too"
-            raise RecipeError(what, why=why, do="leave it in one of them")
+            why, do = "it is in Data.categories, too", "leave it in one of them"
+            raise RecipeError(f"Data.numbers has {min(both)!r}", why=why, do=do)
         if self.memory is not None:
             parse_size(self.memory)
 
@@ -83,9 +82,8 @@ def open_table(
         table, targets = table_from(frame)
         return table, data.target or targets
     if not data.source:
-        raise DataError(
-            "no table is given", why="data.source is empty", do="name a file or a bundled set"
-        )
+        what = "no table is given"
+        raise DataError(what, why="data.source is empty", do="name a file or a bundled set")
     if Path(data.source).exists():
         return read_table(data.source, notes), data.target
     of_file = "/" in data.source or "." in data.source or Path(data.source).parent != Path(".")
@@ -115,9 +113,8 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
         for name in wanted:
             if name not in names:
                 others = [n for n in names if n not in wanted]
-                raise DataError(
-                    f"data.{setting} is {name!r}, which is no column", why=nearest(name, others)
-                )
+                why = nearest(name, others)
+                raise DataError(f"data.{setting} is {name!r}, which is no column", why=why)
     for name in targets:
         if name in data.drop or name == data.weight:
             what = f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}"
@@ -175,9 +172,8 @@ def read_test_table(path: str, targets: Sequence[str], notes: list[str]) -> pd.D
     tested = read_table(path, notes)
     for name in targets:
         if name not in tested.columns:
-            what = f"{path} has no column {name!r}"
-            why = nearest(name, list(tested.columns))
-            raise DataError(what, why=why, do="give a test file with the target")
+            what, do = f"{path} has no column {name!r}", "give a test file with the target"
+            raise DataError(what, why=nearest(name, list(tested.columns)), do=do)
     return with_targets(tested, targets, notes)[0]
 
 
@@ -199,6 +195,5 @@ def check_weights(table: pd.DataFrame, name: str | None) -> None:
         do = "repair the value, or leave the row out"
         raise DataError(what, why="weights are 0 or more", do=do)
     if not weights.any():
-        raise DataError(
-            f"all weights {name} are 0", why="then no row counts", do="leave data.weight out"
-        )
+        why = "then no row counts"
+        raise DataError(f"all weights {name} are 0", why=why, do="leave data.weight out")

@@ -55,8 +55,7 @@ class _Sizes(_Split):
     def check(self) -> None:
         if self.validation + self.test >= 1:
             shares = f"{self.validation:g} to validation and {self.test:g} to test"
-            do = "make them smaller, such as 0.15"
-            why = "nothing is left to train on"
+            why, do = "nothing is left to train on", "make them smaller, such as 0.15"
             raise RecipeError(f"{type(self).__name__} gives {shares}", why=why, do=do)
 
 
@@ -87,7 +86,7 @@ class Stratified(Random):
     ) -> SplitRows:
         if task_type.kind not in ("binary", "classes"):
             return Random.rows(self, frame, task_type, seed, notes)
-        check_row_count(len(frame), self.validation, self.test)
+        require_count(len(frame), self.validation, self.test)
         texts, codes = texts_of(frame[task_type.names[0]])
         generator = stream(seed, "split")
         place = np.zeros(len(frame), np.int64)
@@ -150,12 +149,11 @@ class ByTime(_Sizes):
         values = named_column(frame, self.column, "split.column")
         found = infer_column_types(values.to_frame(), rows=0)[0]
         if not found or found[0].kind not in ("date", "number"):
-            what = f"{self.column} is no time"
-            why = f"its first value is {str(values.iloc[0])!r}"
-            raise DataError(what, why=why, do="choose a column of dates or numbers")
+            what, do = f"{self.column} is no time", "choose a column of dates or numbers"
+            raise DataError(what, why=f"its first value is {str(values.iloc[0])!r}", do=do)
         moments = values_of(values, found[0])
         _check_complete(~np.isnan(moments), self.column)
-        check_row_count(len(frame), self.validation, self.test)
+        require_count(len(frame), self.validation, self.test)
         test, validation = _counts(len(frame), self.test, self.validation)
         ordered = np.sort(moments)
         place = np.zeros(len(frame), np.int64)
@@ -191,9 +189,8 @@ class Given(_Split):
             why = "it has both" if lists else "it has neither"
             raise RecipeError(what, why=why, do='write column = "split", or test_rows')
         if len(set(lists)) < len(lists):
-            what = "Given has a row in two splits"
-            why = "then a score would not be honest"
-            raise RecipeError(what, why=why, do="put each row in one list")
+            what, do = "Given has a row in two splits", "put each row in one list"
+            raise RecipeError(what, why="then a score would not be honest", do=do)
 
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
@@ -242,7 +239,7 @@ AnySplit: TypeAlias = BlockSplit | ByTime
 
 def draw_places(count: int, validation: float, test: float, seed: int) -> np.ndarray:
     """Each row's place, drawn: 0 train, 1 validation, 2 test. `DataError` for too few rows."""
-    check_row_count(count, validation, test)
+    require_count(count, validation, test)
     order = torch.randperm(count, generator=stream(seed, "split")).numpy()
     tested, validated = _counts(count, test, validation)
     place = np.zeros(count, np.int64)
@@ -262,7 +259,7 @@ def hash_places(keys: np.ndarray, validation: float, test: float, seed: int) -> 
     return np.where(drawn < test, 2, np.where(drawn < test + validation, 1, 0))
 
 
-def check_row_count(count: int, validation: float, test: float) -> None:
+def require_count(count: int, validation: float, test: float) -> None:
     """Raise `DataError` unless two rows can train and one can be in each other split."""
     least = 2 + (validation > 0) + (test > 0)
     if count < least:
@@ -291,9 +288,8 @@ def named_column(frame: pd.DataFrame, name: str, setting_name: str) -> pd.Series
 def _check_complete(present: np.ndarray, name: str) -> None:
     if not present.all():
         row = int(np.flatnonzero(~present)[0])
-        what = f"{name} is missing in row {row}"
-        do = "fill the gap, or leave the row out"
-        raise DataError(what, why="the split needs it in every row", do=do)
+        what, why = f"{name} is missing in row {row}", "the split needs it in every row"
+        raise DataError(what, why=why, do="fill the gap, or leave the row out")
 
 
 def check_splits(

@@ -33,13 +33,7 @@ from ravine.data.source import (
     read_test_table,
 )
 from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
-from ravine.data.tables import (
-    PARQUET_SUFFIXES,
-    check_table,
-    damaged_parquet,
-    file_kind,
-    parquet_files,
-)
+from ravine.data.tables import check_table, damaged_parquet, is_parquet, parquet_files
 from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError, first_line
 from ravine.files import check_readable
@@ -53,9 +47,7 @@ EXAMPLES_PER_CHUNK = 4096  # examples handed out at once
 def is_larger_than_memory(data: Data) -> bool:
     """Whether a Parquet source takes more than its `memory` as a table (twice its plain size)."""
     path = Path(data.source)
-    if data.memory is None or not path.exists():
-        return False
-    if not (path.is_dir() or file_kind(path) in PARQUET_SUFFIXES):
+    if data.memory is None or not path.exists() or not is_parquet(path):
         return False
     rows, size = _size(row_groups_of(path))
     return rows * size > parse_size(data.memory)
@@ -111,9 +103,8 @@ def read_blocks(
                 at += batch.num_rows
                 pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{piece.file} cannot be read", why=first_line(error), do="write the file again"
-        ) from None
+        do = "write the file again"
+        raise DataError(f"{piece.file} cannot be read", why=first_line(error), do=do) from None
 
 
 # Training rows

@@ -51,13 +51,12 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     path, notes = Path(path), [] if notes is None else notes
     if not path.exists():
         raise missing_file(path)
-    if path.is_dir() or file_kind(path) in PARQUET_SUFFIXES:
+    if is_parquet(path):
         return check_table(_read_parquet(path), str(path))
     data = _bytes_of(path)
     if not data.strip():
-        raise DataError(
-            f"{path} is empty", why="there is no table in it", do="export the table again"
-        )
+        what = f"{path} is empty"
+        raise DataError(what, why="there is no table in it", do="export the table again")
     if file_kind(path) in JSON_LINES_SUFFIXES:
         return check_table(_read_json_lines(data, path), str(path))
     return check_table(_read_csv(data, path, notes), str(path))
@@ -87,6 +86,11 @@ def file_kind(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a path is a Parquet file, or a folder, in which these are read."""
+    return path.is_dir() or file_kind(path) in PARQUET_SUFFIXES
+
+
 def parquet_files(path: Path) -> list[Path]:
     """The Parquet files at a path: itself, or those in a folder, by name."""
     if not path.is_dir():
@@ -110,9 +114,8 @@ def table_from(given: ExamplesLike) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if isinstance(given, tuple) and len(given) == 2:
         x, y = _columns(given[0], "x"), _columns(given[1], "target")
         if len(x) != len(y):
-            raise DataError(
-                f"X has {len(x)} rows and y has {len(y)}", why="each row needs its target"
-            )
+            why = "each row needs its target"
+            raise DataError(f"X has {len(x)} rows and y has {len(y)}", why=why)
         clash = set(x.columns) & set(y.columns)
         y = y.rename(columns={name: f"{name} (target)" for name in clash})
         y.index = x.index
@@ -143,9 +146,8 @@ def _columns(given: Any, stem: str) -> pd.DataFrame:
     if values.ndim == 1 and stem == "target":
         return pd.DataFrame({stem: values})
     if values.ndim != 2:
-        what = f"the examples have the shape {values.shape}"
-        do = "give an array with a row for each example"
-        raise DataError(what, why="a table has rows and columns", do=do)
+        why, do = "a table has rows and columns", "give an array with a row for each example"
+        raise DataError(f"the examples have the shape {values.shape}", why=why, do=do)
     return pd.DataFrame(values, columns=[f"{stem}{i}" for i in range(values.shape[1])])
 
 
@@ -163,9 +165,8 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        what = f"{path} cannot be unpacked"
-        why = f"its gzip data are damaged ({error})"
-        raise DataError(what, why=why, do="copy or download it again") from None
+        what, do = f"{path} cannot be unpacked", "copy or download it again"
+        raise DataError(what, why=f"its gzip data are damaged ({error})", do=do) from None
 
 
 def _text_of(data: bytes, path: Path, notes: list[str]) -> str:
@@ -225,9 +226,8 @@ def _read_csv(data: bytes, path: Path, notes: list[str]) -> pd.DataFrame:
     try:
         frame = read(io.StringIO(text))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        what = f"{path} is no table"
-        do = "check the line, its quotes and its separators"
-        raise DataError(what, why=str(error).strip().splitlines()[-1], do=do) from None
+        what, why = f"{path} is no table", str(error).strip().splitlines()[-1]
+        raise DataError(what, why=why, do="check the line, its quotes and its separators") from None
     edge = re.escape(separator)
     if re.search(rf'(?:^|{edge})\s*"?0\d+"?\s*(?:$|{edge})', text, re.M):
         whole = [name for name in frame.columns if _whole(frame[name])]
@@ -253,9 +253,8 @@ def _header(lines: Sequence[str], separator: str, path: Path) -> tuple[list[str]
     rows = [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
     names = [n.strip().lstrip("\ufeff") or f"Unnamed: {i}" for i, n in enumerate(rows[0])]
     if all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", n) for n in names):
-        what = f"{path} has no column names"
-        do = "write a first line with a name for each column"
-        raise DataError(what, why=f"its first line is {lines[0][:60]!r}", do=do)
+        what, why = f"{path} has no column names", f"its first line is {lines[0][:60]!r}"
+        raise DataError(what, why=why, do="write a first line with a name for each column")
     _check_distinct(names, path)
     body = rows[1:-1] or rows[1:]  # the last line of the sample may be cut
     return names, bool(body) and all(len(row) == len(names) + 1 for row in body)
@@ -324,6 +323,5 @@ def damaged_parquet(file: Path, error: BaseException) -> DataError:
 def _check_distinct(names: Iterable[str], owner: str | Path) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        what = f"{owner} has the column {twice[0]!r} more than once"
-        why = "columns are told apart by name"
-        raise DataError(what, why=why, do="rename or remove one of them")
+        why, do = "columns are told apart by name", "rename or remove one of them"
+        raise DataError(f"{owner} has the column {twice[0]!r} more than once", why=why, do=do)

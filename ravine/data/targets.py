@@ -142,9 +142,8 @@ def fit_target(
     centers, spreads = zip(*scales, strict=True)
     if min(spreads) == 0:
         name = task_type.names[spreads.index(0)]
-        what = f"the target {name} is the same in all training rows"
-        do = "split at random, or choose another target"
-        raise DataError(what, why="there is nothing to learn", do=do)
+        why, do = "there is nothing to learn", "split at random, or choose another target"
+        raise DataError(f"the target {name} is the same in all training rows", why=why, do=do)
     effects = {} if how == "none" else {"targets standardized": float(len(task_type.names))}
     effects |= {} if transform == "as it is" else {"targets logged": 1.0}
     return Target(task_type, transform, centers, spreads), effects
@@ -190,8 +189,7 @@ def _flags(frame: pd.DataFrame, task_type: TaskType) -> np.ndarray:
     for name in task_type.names:
         texts, codes = texts_of(frame[name])
         if any(t.lower() not in YES_WORDS + NO_WORDS for t in texts):
-            raise DataError(
-                f"the label {name} has values that are neither 0 nor 1", do="leave these rows out"
-            )
+            do = "leave these rows out"
+            raise DataError(f"the label {name} has values that are neither 0 nor 1", do=do)
         columns.append(np.array([float(t.lower() in YES_WORDS) for t in texts], np.float32)[codes])
     return np.stack(columns, 1)

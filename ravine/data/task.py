@@ -25,7 +25,7 @@ from ravine.data.source import (
     read_test_table,
     with_targets,
 )
-from ravine.data.splits import AnySplit, Given, check_row_count, check_splits
+from ravine.data.splits import AnySplit, Given, check_splits, require_count
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
 from ravine.data.tables import TableLike
 from ravine.data.task_type import TaskKind, infer_task_type
@@ -144,7 +144,7 @@ def _read_at_once(
         tested = read_test_table(data.test, targets, notes).reindex(columns=table.columns)
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
-    check_row_count(own, 0, 0)
+    require_count(own, 0, 0)
     task_type = infer_task_type(table, targets, data.task, notes)
     check_weights(table, data.weight)
     rows = split.rows(table.iloc[:own], task_type, seed, notes)

@@ -8,16 +8,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_datetime64_any_dtype
 
-from ravine.data.parsing import (
-    NO_WORDS,
-    YES_NO_PAIRS,
-    YES_WORDS,
-    column_number_style,
-    is_text,
-    numbers_of,
-    refuse_values,
-    texts_of,
-)
+from ravine.data import parsing
 from ravine.errors import DataError
 
 TaskKind: TypeAlias = Literal["binary", "classes", "regression", "labels"]
@@ -60,8 +51,8 @@ def infer_task_type(
         raise DataError(what, why="there is nothing to learn", do="choose another target")
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
     if kind == "regression":
-        style = column_number_style(values)
-        numbers_of(values, name, style)
+        style = parsing.column_number_style(values)
+        parsing.numbers_of(values, name, style)
         notes.append(f"Target {name}: regression ({why}).")
         return TaskType("regression", names, styles=(style,))
     if kind == "labels":
@@ -89,13 +80,12 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     if isinstance(values.dtype, pd.CategoricalDtype):
         return "classes", "it is categorical"
     if is_datetime64_any_dtype(values.dtype):
-        what = f"the target {values.name} is a date"
-        do = "convert it to a number, such as days since a fixed date"
-        raise DataError(what, why="dates cannot be predicted", do=do)
-    style = column_number_style(values)
-    if is_text(values) and not style:
+        what, why = f"the target {values.name} is a date", "dates cannot be predicted"
+        raise DataError(what, why=why, do="convert it to a number, such as days since a fixed date")
+    style = parsing.column_number_style(values)
+    if parsing.is_text(values) and not style:
         return "classes", "it is text"
-    numbers = numbers_of(values, str(values.name), style)
+    numbers = parsing.numbers_of(values, str(values.name), style)
     whole = bool((numbers == np.round(numbers)).all())
     if whole and distinct <= 20 and len(values) >= 10 * distinct:
         return "classes", 'few whole numbers; if they are amounts, set data.task = "regression"'
@@ -109,38 +99,38 @@ def _infer_several_targets(
         what = f"the task is {task} and there are {len(names)} targets: {', '.join(names)}"
         why = "classes are values of one column"
         raise DataError(what, why=why, do='name one target, or set data.task = "labels"')
-    texts = {name: texts_of(frame[name])[0] for name in names}
+    texts = {name: parsing.texts_of(frame[name])[0] for name in names}
     for name, found in texts.items():
         if len(found) < 2:
             what = f"the target {name} is {found[0]!r} in every row"
             raise DataError(what, why="there is nothing to learn", do="leave it out")
-    flags = all({t.lower() for t in found} in YES_NO_PAIRS for found in texts.values())
+    flags = all({t.lower() for t in found} in parsing.YES_NO_PAIRS for found in texts.values())
     if task == "labels" or (task == "auto" and flags):
         notes.append(f"Targets {', '.join(names)}: multi-label classification (0 or 1).")
         return TaskType("labels", names, _zero_one(frame, names))
-    styles = tuple(column_number_style(frame[name]) for name in names)
+    styles = tuple(parsing.column_number_style(frame[name]) for name in names)
     for name, style in zip(names, styles, strict=True):
-        if is_text(frame[name]) and not style:
+        if parsing.is_text(frame[name]) and not style:
             what = f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}"
             why = "several targets must all be numbers, or all 0 or 1"
             raise DataError(what, why=why, do="name one target")
-        numbers_of(frame[name], name, style)
+        parsing.numbers_of(frame[name], name, style)
     notes.append(f"Targets {', '.join(names)}: regression with {len(names)} outputs.")
     return TaskType("regression", names, styles=styles)
 
 
 def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        texts, codes = texts_of(frame[name])
-        known = [t.lower() in NO_WORDS + YES_WORDS for t in texts]
+        texts, codes = parsing.texts_of(frame[name])
+        known = [t.lower() in parsing.NO_WORDS + parsing.YES_WORDS for t in texts]
         bad = ~np.array([*known, True])[codes]
-        refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
+        parsing.refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
     return names
 
 
 def _distinct_classes(values: pd.Series) -> tuple[Any, ...]:
     """The distinct values, sorted, in their own types."""
-    texts, codes = texts_of(values)
+    texts, codes = parsing.texts_of(values)
     first = pd.Series(np.arange(len(codes))).groupby(codes, sort=True).first()
     found = [_python_value(values.iloc[int(first[i])]) for i in range(len(texts))]
     return _sort_classes(v.strip() if isinstance(v, str) else v for v in found)
@@ -149,8 +139,8 @@ def _distinct_classes(values: pd.Series) -> tuple[Any, ...]:
 def _sort_classes(values: Any) -> tuple[Any, ...]:
     found = list(values)
     lowered = {str(v).lower() for v in found}
-    if len(found) == 2 and lowered in YES_NO_PAIRS:
-        return tuple(sorted(found, key=lambda v: str(v).lower() in YES_WORDS))
+    if len(found) == 2 and lowered in parsing.YES_NO_PAIRS:
+        return tuple(sorted(found, key=lambda v: str(v).lower() in parsing.YES_WORDS))
     mixed = len({isinstance(v, str) for v in found}) > 1
     return tuple(sorted(found, key=str if mixed else None))
 

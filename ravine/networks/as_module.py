@@ -154,12 +154,8 @@ def _fill_(module: nn.Module, layer: Layer, tensors: Tensors) -> None:
 
 def _convolution(layer: ConvolutionLayer) -> nn.Module:
     outputs, inputs, side, _ = layer.slots[0].shape
-    window: dict[str, Any] = {
-        "stride": layer.stride,
-        "padding": layer.padding,
-        "groups": layer.groups,
-    }
-    return nn.Conv2d(inputs * layer.groups, outputs, side, bias=layer.has_bias, **window)
+    window = (layer.stride, layer.padding, 1, layer.groups)  # 1: no dilation
+    return nn.Conv2d(inputs * layer.groups, outputs, side, *window, bias=layer.has_bias)
 
 
 class BatchNormModule(nn.modules.batchnorm._BatchNorm):

@@ -194,9 +194,8 @@ class ResNet:
             what = f"ResNet.kernel is {self.kernel}"
             raise RecipeError(what, why="shortcuts need odd kernels, which keep the size")
         if self.zero_last_gamma and self.norm is None:
-            what = "ResNet.zero_last_gamma is set but there is no norm"
-            do = 'set norm = "BatchNorm", or leave zero_last_gamma out'
-            raise RecipeError(what, why="γ is a norm's", do=do)
+            why, do = "γ is a norm's", 'set norm = "BatchNorm", or leave zero_last_gamma out'
+            raise RecipeError("ResNet.zero_last_gamma is set but there is no norm", why=why, do=do)
 
     def build(self, signature: Signature) -> list[Layer]:
         image = image_shape_of(signature, "ResNet")

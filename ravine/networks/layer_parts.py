@@ -3,13 +3,7 @@
 from typing import ClassVar
 
 from ravine.effects import Effect
-from ravine.networks.layers import (
-    BatchNormLayer,
-    DropoutLayer,
-    LayerNormLayer,
-    PeriodicNumbers,
-    PiecewiseLinearNumbers,
-)
+from ravine.networks import layers
 from ravine.part import Number, part, setting
 from ravine.protocols import Layer
 
@@ -26,7 +20,7 @@ class BatchNorm:
     eps: float = setting(default=1e-5, gt=0)
 
     def layer(self, name: str, units: int) -> Layer:
-        return BatchNormLayer(name, units, momentum=self.momentum, eps=self.eps)
+        return layers.BatchNormLayer(name, units, momentum=self.momentum, eps=self.eps)
 
 
 @part
@@ -37,7 +31,7 @@ class LayerNorm:
     eps: float = setting(default=1e-5, gt=0)
 
     def layer(self, name: str, units: int) -> Layer:
-        return LayerNormLayer(name, units, eps=self.eps)
+        return layers.LayerNormLayer(name, units, eps=self.eps)
 
 
 @part
@@ -48,7 +42,7 @@ class Dropout:
     rate: Number = setting(default=0.2, ge=0, lt=1)
 
     def layer(self, name: str) -> Layer:
-        return DropoutLayer(name, rate=self.rate)
+        return layers.DropoutLayer(name, rate=self.rate)
 
 
 @part
@@ -63,7 +57,7 @@ class ClassicDropout:
     rate: Number = setting(default=0.2, ge=0, lt=1)
 
     def layer(self, name: str) -> Layer:
-        return DropoutLayer(name, rate=self.rate, inverted=False)
+        return layers.DropoutLayer(name, rate=self.rate, inverted=False)
 
 
 @part
@@ -74,7 +68,7 @@ class SpatialDropout:
     rate: Number = setting(default=0.1, ge=0, lt=1)
 
     def layer(self, name: str) -> Layer:
-        return DropoutLayer(name, rate=self.rate, spatial=True)
+        return layers.DropoutLayer(name, rate=self.rate, spatial=True)
 
 
 @part
@@ -89,8 +83,8 @@ class Periodic:
     sigma: float = setting(default=0.1, gt=0)
     lr: float = setting(default=0.1, gt=0)
 
-    def layer(self, features: int) -> PeriodicNumbers:
-        return PeriodicNumbers(
+    def layer(self, features: int) -> layers.PeriodicNumbers:
+        return layers.PeriodicNumbers(
             features,
             frequencies=self.frequencies,
             outputs_each=self.outputs,
@@ -111,8 +105,8 @@ class PiecewiseLinear:
     outputs: int = setting(default=8, ge=1)
     lr: float = setting(default=1.0, gt=0)
 
-    def layer(self, features: int) -> PiecewiseLinearNumbers:
-        return PiecewiseLinearNumbers(
+    def layer(self, features: int) -> layers.PiecewiseLinearNumbers:
+        return layers.PiecewiseLinearNumbers(
             features, bins=self.bins, outputs_each=self.outputs, lr=self.lr
         )
 

@@ -40,12 +40,11 @@ def split_networks(x: Tensor) -> tuple[Tensor, ...]:
 
 
 def unbind_networks(weights: Tensor) -> Sequence[Tensor]:
-    """Weights [P, ...] as P tensors [...]: views, or on a GPU copies of those that begin at an
-    address which is no multiple of 16 bytes, where cuDNN cannot read.
-    """
+    """Weights [P, ...] as P tensors [...]: views, or copies of those that cuDNN cannot read."""
     each = weights.unbind(0)
     if not weights.is_cuda:
         return each
+    # cuDNN reads from addresses that are multiples of 16 bytes
     return [one.clone() if one.data_ptr() % 16 else one for one in each]
 
 

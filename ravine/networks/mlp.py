@@ -49,12 +49,9 @@ class Mlp:
 
     def check(self) -> None:
         if self.parametrization == "ntk" and not isinstance(self.initializer, Normal):
-            raise RecipeError(
-                f"Mlp.initializer is {type(self.initializer).__name__}",
-                why='parametrization = "ntk" divides by √inputs itself, so weights must be drawn '
-                "with unit variance",
-                do='set initializer = {name = "Normal", sd = 1.0}',
-            )
+            what = f"Mlp.initializer is {type(self.initializer).__name__}"
+            why = 'parametrization = "ntk" divides by √inputs itself: weights need unit variance'
+            raise RecipeError(what, why=why, do='set initializer = {name = "Normal", sd = 1.0}')
 
     def build(self, signature: Signature) -> list[Layer]:
         measured = signature.numbers - len(signature.flags)

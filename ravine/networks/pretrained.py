@@ -102,10 +102,9 @@ class Pretrained:
         given, known = image_shape_of(signature, "Pretrained"), self.image_format()
         # the side of the noise on which the body is tried
         side = min(known.size, 64) if self.of == LITE0_NAME else known.size
-        body_signature = Signature(
-            0, (), known.features, ImageShape(3, side, side, known.mean, known.sd)
-        )
-        body = TorchModuleLayer(Architecture(self.of, self.statistics), body_signature)
+        image = ImageShape(3, side, side, known.mean, known.sd)
+        of_body = Signature(0, (), known.features, image)
+        body = TorchModuleLayer(Architecture(self.of, self.statistics), of_body)
         body.values = VALUES_PER_PIXEL * 3 * known.size**2
         layers: list[Layer] = [PreprocessLayer(known, given.channels), body]
         width = known.features
@@ -167,9 +166,8 @@ class Continued:
         found = read_tensors(path)
         members = min((len(value) if value.dim() else 0 for value in found.values()), default=0)
         if self.member >= members:
-            what = f"Continued.member is {self.member}"
-            why = f"{path} holds {members} members"
-            raise RecipeError(what, why=why, do="choose a lower number")
+            why, do = f"{path} holds {members} members", "choose a lower number"
+            raise RecipeError(f"Continued.member is {self.member}", why=why, do=do)
         own = {name.removeprefix("buffer/"): value[self.member] for name, value in found.items()}
         for pattern in self.anew:
             if not any(matches(name, pattern) for name in shapes):
@@ -203,9 +201,8 @@ class PreprocessLayer(BuiltLayer):
 
     def __init__(self, known: ImageFormat, channels: int):
         if channels not in (1, 3):
-            what = f"the images have {channels} channels"
-            why = "a pretrained network wants 1 or 3"
-            raise RecipeError(what, why=why, do="set data.channels = 3")
+            why, do = "a pretrained network wants 1 or 3", "set data.channels = 3"
+            raise RecipeError(f"the images have {channels} channels", why=why, do=do)
         self.known = known
         self.mean = torch.tensor(known.mean, dtype=torch.float64).view(-1, 1, 1)
         self.sd = torch.tensor(known.sd, dtype=torch.float64).view(-1, 1, 1)
@@ -285,9 +282,8 @@ def _timm(of: str, *, pretrained: bool) -> nn.Module:
         do = f"install it: pip install 'ravine[pretrained]', or use \"{LITE0_NAME}\""
         raise RecipeError(f"network.of is {of!r}", why=why, do=do) from None
     if not timm.is_model(name):
-        raise RecipeError(
-            f"timm has no model {name!r}", why=nearest(name, timm.list_models(f"{name[:4]}*"))
-        )
+        what = f"timm has no model {name!r}"
+        raise RecipeError(what, why=nearest(name, timm.list_models(f"{name[:4]}*")))
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:  # the hub's clients raise errors of every kind when offline
@@ -328,9 +324,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         if path.suffix not in (".pt", ".pth"):
-            what = f"{path} is no file of weights"
-            do = "give a .safetensors, .pt or .pth file"
-            raise RecipeError(what, why=f"its name ends in {path.suffix!r}", do=do)
+            what, why = f"{path} is no file of weights", f"its name ends in {path.suffix!r}"
+            raise RecipeError(what, why=why, do="give a .safetensors, .pt or .pth file")
         loaded = torch.load(path, weights_only=True, map_location="cpu")
     except RecipeError:
         raise
@@ -352,9 +347,8 @@ def body_state(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) ->
             what = f"{of} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
             raise RecipeError(what, why="names must be those of the network", do=do)
         if len(tensors) not in (len(own), len(own) + 2):  # 2: a classifier's weight and bias, last
-            what = f"{of} holds {len(tensors)} tensors"
-            why = f"the network has {len(own)}, a classifier 2"
-            raise RecipeError(what, why=why, do="give weights of EfficientNet-Lite0")
+            what, do = f"{of} holds {len(tensors)} tensors", "give weights of EfficientNet-Lite0"
+            raise RecipeError(what, why=f"the network has {len(own)}, a classifier 2", do=do)
         # every library that publishes weights of EfficientNets stores them in the order of layers
         body = dict(zip(own, tensors.values(), strict=False))
     for name, value in own.items():

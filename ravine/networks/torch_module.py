@@ -140,9 +140,8 @@ def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
     """Make a module and run it on noise. Raises `RecipeError` where it cannot be the network."""
     module = _make_module(make, signature, seed=0)
     if not any(p.requires_grad for p in module.parameters()):
-        raise RecipeError(
-            f"the module of {factory_name(make)} has no parameters", why="there is nothing to train"
-        )
+        why = "there is nothing to train"
+        raise RecipeError(f"the module of {factory_name(make)} has no parameters", why=why)
     image = signature.image
     inputs = (signature.numbers,) if image is None else (image.channels, image.height, image.width)
     with isolated_rng(0), torch.enable_grad():
@@ -151,19 +150,16 @@ def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
         try:
             y = torch.func.functional_call(module, values, (torch.randn(TRIAL_EXAMPLES, *inputs),))
         except Exception as error:  # a module may raise anything
-            raise RecipeError(
-                f"the module of {factory_name(make)} fails on inputs of "
-                f"{[TRIAL_EXAMPLES, *inputs]}",
-                why=str(error),
-                do="build it for signature.numbers or signature.image",
-            ) from error
+            shape = [TRIAL_EXAMPLES, *inputs]
+            what = f"the module of {factory_name(make)} fails on inputs of {shape}"
+            do = "build it for signature.numbers or signature.image"
+            raise RecipeError(what, why=str(error), do=do) from error
         wanted = [[TRIAL_EXAMPLES, signature.outputs]]
         wanted += [[TRIAL_EXAMPLES]] if signature.outputs == 1 else []
         given = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
         if given not in wanted:
-            what = f"the module of {factory_name(make)} gives {given}"
-            do = "build it for signature.outputs"
-            raise RecipeError(what, why=f"it must give {wanted[0]}", do=do)
+            why, do = f"it must give {wanted[0]}", "build it for signature.outputs"
+            raise RecipeError(f"the module of {factory_name(make)} gives {given}", why=why, do=do)
         trained = [n for n, p in module.named_parameters() if p.requires_grad]
         found = torch.autograd.grad(y.sum(), [values[n] for n in trained], allow_unused=True)
     unused = [n for n, g in zip(trained, found, strict=True) if g is None]
@@ -184,9 +180,8 @@ def _make_module(make: ModuleFactory, signature: Signature, *, seed: int) -> nn.
         try:
             module = make(signature)
         except Exception as error:  # a factory may raise anything
-            raise RecipeError(
-                f"{factory_name(make)} fails", why=f"{type(error).__name__}: {error}"
-            ) from error
+            what = f"{factory_name(make)} fails"
+            raise RecipeError(what, why=f"{type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         what = f"{factory_name(make)} gives {type(module).__name__}"
         raise RecipeError(what, why="it must give a torch.nn.Module")

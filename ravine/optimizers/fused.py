@@ -1,9 +1,8 @@
-"""The update as the training loop makes it: in place, by the fastest way that gives a network the
-same numbers whatever other networks are in the cohort. The way depends on the rule and on the width
-of a row, never on the number of rows.
+"""The update as the training loop makes it: in place, by the fastest way.
 
-Letters: P networks, W weights of one. Milliseconds are those of one thread of an AMD EPYC, 1 MB of
-cache.
+A network gets the same numbers whatever other networks are in the cohort: the way depends on the
+rule and on the width of a row, never on the number of rows. Milliseconds are those of one thread of
+an AMD EPYC, 1 MB of cache. Letters: P networks, W weights of one.
 """
 
 import functools

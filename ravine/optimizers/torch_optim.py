@@ -40,9 +40,8 @@ class AsTorch(torch.optim.Optimizer):
 
     def __init__(self, params: Iterable[Any], rule: Optimizer):
         if isinstance(rule.lr, Tensor) or rule.lr <= 0:
-            raise RecipeError(
-                f"{type(rule).__name__}.lr is {rule.lr}", why="the rate must be one number above 0"
-            )
+            why = "the rate must be one number above 0"
+            raise RecipeError(f"{type(rule).__name__}.lr is {rule.lr}", why=why)
         if isinstance(rule, SearchOptimizer):
             what = f"{type(rule).__name__} as a torch optimizer"
             do = "use torch.optim.LBFGS, or train with it in a recipe"
@@ -87,9 +86,7 @@ class AsTorch(torch.optim.Optimizer):
 
     @contextmanager
     def eval_weights(self) -> Iterator[None]:
-        """Within this context the parameters are the weights to evaluate, for rules that take
-        gradients elsewhere (averaged and schedule-free descent, Nesterov's look-ahead form).
-        """
+        """Within this context parameters are the weights to evaluate, where a rule has others."""
         params = [p for group in self.param_groups for p in group["params"] if self.state[p]]
         before = [(p, p.detach().clone()) for p in params]
         if isinstance(self.rule, HasEvalWeights):
@@ -132,9 +129,8 @@ class TorchOptimizer:
         try:
             self._instance(torch.zeros(1), 0.1)
         except (TypeError, ValueError) as error:
-            raise RecipeError(
-                f"TorchOptimizer.settings are {dict(self.settings)}", why=str(error)
-            ) from None
+            what = f"TorchOptimizer.settings are {dict(self.settings)}"
+            raise RecipeError(what, why=str(error)) from None
 
     def start(self, rows: Rows) -> State:
         return {}

@@ -1,5 +1,4 @@
-"""The curvature of the loss around the weights, for all networks of a cohort at once, by
-Hessian-vector products.
+"""The curvature of the loss around the weights, for all networks of a cohort at once.
 
 The losses of P networks are added up before they are differentiated. No loss depends on another
 network's weights, so the Hessian of the sum has a block for each network and nothing beside the
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ravine.errors import InputError
-from ravine.layout import Column, Layout, Rows, Slot
+from ravine.layout import Column, Layout, Rows, Slot, row_dot, row_norm
 from ravine.protocols import Batch, ForwardContext, Loss, LossAndGradient
 from ravine.rng import stream
 
@@ -31,8 +30,7 @@ BREAKDOWN_RATIO = 1e-12
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss on examples that do not change, as a function of the weights: rows [P, W] -> losses
-    [P, 1].
+    """The loss [P, 1] on examples that do not change, as a function of the weights [P, W].
 
     `losses` takes the weights by the names of `layout` ([P, *shape]) and must not mix networks.
 
@@ -66,8 +64,7 @@ class Objective:
         context: ForwardContext | None = None,
         more: Callable[[Rows], Column] | None = None,
     ) -> Objective:
-        """Of a network's program: its mean loss over a batch (weighted as its examples are), plus
-        `more(rows)`.
+        """Of a network's program: its mean weighted loss over a batch, plus `more(rows)`.
 
         Without `context` as at test time: no dropout, batch norms use their running statistics
         (`buffers`, copied at each call so that nothing is written to them).
@@ -115,9 +112,8 @@ class Objective:
             gigabytes = networks * width**2 * rows.element_size() / 1e9
             limit = f"{MAX_HESSIAN_WIDTH} weights are the most"
             why = f"{networks} of them take {gigabytes:.0f} GB, and {limit}"
-            raise InputError(
-                f"a Hessian of {width} x {width}", why=why, do="use products with vectors"
-            )
+            do = "use products with vectors"
+            raise InputError(f"a Hessian of {width} x {width}", why=why, do=do)
         point, found = self.at(rows), rows.new_empty(networks, width, width)
         for i in range(width):
             vector = torch.zeros_like(rows)
@@ -165,8 +161,7 @@ def losses_of(loss: Loss, outputs: Tensor, batch: Batch, networks: int) -> Tenso
 
 
 def _leaves(layout: Layout, rows: Rows) -> dict[str, Tensor]:
-    # separate leaves: the gradient of a slice of one flat leaf is written into a row of zeros, slot
-    # by slot
+    # separate leaves: the gradient of a slice of one flat leaf is written into a row of zeros
     return {name: view.detach().requires_grad_() for name, view in layout.views(rows).items()}
 
 
@@ -181,8 +176,7 @@ def _flat(found: Sequence[Tensor | None], leaves: Mapping[str, Tensor]) -> Rows:
 
 
 class Tridiagonal(NamedTuple):
-    """What Lanczos found: Qᵀ H Q = T, symmetric with `diagonal` [P, K] and `beside` [P, K − 1] next
-    to it.
+    """What Lanczos found: Qᵀ H Q = T, with `diagonal` [P, K] and `beside` [P, K − 1] next to it.
 
     `left` [P, 1] is the length of what H Q leaves outside of Q's columns (`basis` [P, K, W]).
     """
@@ -194,13 +188,11 @@ class Tridiagonal(NamedTuple):
 
 
 class Ritz(NamedTuple):
-    """Approximate eigenvalues of each network, ascending [P, K], and how far each may be from an
-    eigenvalue.
+    """Approximate eigenvalues of each network, ascending [P, K], with error bounds.
 
     `errors` [P, K]: within this distance of θ the matrix has an eigenvalue. `weights` [P, K]: each
-    one's share of the starting vector, squared; they add up to 1. None of this says that no
-    eigenvalue lies outside the Ritz values: the true ends can only be farther out, never farther
-    in.
+    one's share of the starting vector, squared; they add up to 1. Eigenvalues may lie outside the
+    Ritz values: the true ends can only be farther out, never farther in.
     """
 
     values: Tensor
@@ -217,8 +209,7 @@ class Ritz(NamedTuple):
 
 
 def lanczos(product: Product, start: Rows, *, steps: int) -> Tridiagonal:
-    """The Lanczos process with full re-orthogonalization, for all networks together (Golub & Van
-    Loan, ch. 10).
+    """The Lanczos process with full re-orthogonalization (Golub & Van Loan, ch. 10).
 
         r = H q_k − α_k q_k − β_{k−1} q_{k−1}    α_k = q_kᵀ H q_k    β_k = |r|     q_{k+1} = r / β_k
 
@@ -231,30 +222,29 @@ def lanczos(product: Product, start: Rows, *, steps: int) -> Tridiagonal:
     steps = min(steps, width)
     basis = start.new_zeros(networks, steps, width)
     diagonal, beside = start.new_zeros(networks, steps), start.new_zeros(networks, steps)
-    q = start / _length(start)
+    q = start / row_norm(start)
     size = torch.zeros_like(q[:, :1])
     for k in range(steps):
         basis[:, k] = q
         r = product(q)
-        diagonal[:, k] = _dot(q, r)[:, 0]
+        diagonal[:, k] = row_dot(q, r)[:, 0]
         r = _orthogonal(r, basis[:, : k + 1])
-        left = _length(r)
+        left = row_norm(r)
         size = torch.maximum(size, torch.maximum(diagonal[:, k : k + 1].abs(), left))
         broken = left <= BREAKDOWN_RATIO * size
         fresh = _orthogonal(gaussian(start, k + 1, 1), basis[:, : k + 1])
         beside[:, k] = torch.where(broken, 0.0, left)[:, 0]
-        fresh = fresh / _length(fresh).clamp_min(1e-30)
+        fresh = fresh / row_norm(fresh).clamp_min(1e-30)
         q = torch.where(broken, fresh, r / torch.where(broken, 1.0, left))
     rest = torch.zeros_like(size) if steps == width else beside[:, -1:]
     return Tridiagonal(diagonal, beside[:, :-1], rest, basis)
 
 
 def ritz(found: Tridiagonal) -> Ritz:
-    """Eigenvalues of T, their error bounds |β_K · (last entry of T's eigenvector)|, and weights
-    (first entry)².
+    """Eigenvalues of T, with error bounds |β_K · (last entry of the eigenvector)|.
 
-    A floor of rounding is added to the bounds: W^½ · eps · max |θ|. Rows that are not finite give
-    NaN.
+    A floor of rounding is added to the bounds: W^½ · eps · max |θ|. Weights are the eigenvectors'
+    (first entry)². Rows that are not finite give NaN.
     """
     width = found.basis.shape[2]
     beside = found.beside.double()
@@ -276,10 +266,9 @@ def ends(point: Point, *, steps: int = 30, seed: int = 0) -> Ritz:
 
 
 def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [P, N], ascending, and eigenvectors [P, N, N] in columns; NaN where a matrix is
-    not finite.
+    """Eigenvalues [P, N], ascending, and eigenvectors [P, N, N] in columns.
 
-    (torch refuses the whole batch for one such matrix.)
+    NaN where a matrix is not finite; torch refuses the whole batch for one such matrix.
     """
     fine = matrices.isfinite().all(2).all(1).view(-1, 1, 1)
     identity = torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
@@ -307,20 +296,11 @@ def _orthogonal(r: Rows, basis: Tensor) -> Rows:
     return r
 
 
-def _dot(a: Rows, b: Rows) -> Column:
-    return (a * b).sum(1, keepdim=True)
-
-
-def _length(rows: Rows) -> Column:
-    return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-
-
 # One number each
 
 
 def condition(values: Tensor, *, above: float = 1e-6) -> Column:
-    """The condition number: largest / smallest |eigenvalue|, of those larger than `above` · the
-    largest, [P, 1].
+    """The condition number [P, 1]: largest / smallest |eigenvalue| above `above` · the largest.
 
     Smaller ones count as 0: directions in which the loss is flat (dead units, symmetries) would
     make it infinite. From Ritz values it is a lower bound. NaN where there is no eigenvalue but 0.
@@ -347,7 +327,7 @@ def trace(point: Point, *, draws: int = 32, seed: int = 0) -> Estimate:
     Exact where H is diagonal. One draw has no standard error (NaN).
     """
     vectors = (signs(point.rows, seed, i) for i in range(draws))
-    found = torch.cat([_dot(v, point.product(v)) for v in vectors], 1)
+    found = torch.cat([row_dot(v, point.product(v)) for v in vectors], 1)
     error = found.std(1, keepdim=True) / math.sqrt(draws) if draws > 1 else found * torch.nan
     return Estimate(found.mean(1, keepdim=True), error)
 
@@ -355,13 +335,12 @@ def trace(point: Point, *, draws: int = 32, seed: int = 0) -> Estimate:
 def density(
     point: Point, grid: Tensor, *, width: float, steps: int = 30, draws: int = 8, seed: int = 0
 ) -> Tensor:
-    """The spectral density of each Hessian at the values of `grid` [G], [P, G]: stochastic Lanczos
-    quadrature.
+    """The spectral density [P, G] of each Hessian at the values of `grid` [G].
 
         φ(x) = mean over draws of Σ_k weight_k N(x; θ_k, width²)
 
-    (Ghorbani, Krishnan & Xiao 2019.) It integrates to 1; `width` is the standard deviation of each
-    eigenvalue's bell.
+    Stochastic Lanczos quadrature (Ghorbani, Krishnan & Xiao 2019). It integrates to 1; `width` is
+    the standard deviation of each eigenvalue's bell.
     """
     total = torch.zeros(point.rows.shape[0], len(grid), dtype=torch.float64)
     for i in range(draws):
@@ -392,7 +371,7 @@ def classify_points(grads: Rows, found: Ritz, *, flat: float = 1e-4) -> list[str
     has.
     """
     kinds = []
-    columns = [_length(grads.double()), found.values[:, [0, -1]], found.errors[:, [0, -1]]]
+    columns = [row_norm(grads.double()), found.values[:, [0, -1]], found.errors[:, [0, -1]]]
     for g, low, high, low_error, high_error in torch.cat(columns, 1).tolist():
         if not all(map(math.isfinite, (g, low, high, low_error, high_error))):
             kinds.append("cannot tell")

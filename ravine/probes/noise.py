@@ -1,5 +1,4 @@
-"""How noisy gradients are: each example's gradient, its length, and the gradient noise scale of
-each network.
+"""How noisy gradients are: each example's gradient, its length, and the gradient noise scale.
 
 The noise scale tr Σ / |G|² is about the batch size at which a gradient is half signal, half noise
 (McCandlish et al. 2018). G is the gradient over all examples there could be, Σ the covariance of
@@ -32,8 +31,7 @@ def squared_gradient_norms(
     *,
     buffers: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """|g_i|² of each example, [P, B], as at test time (no dropout, running statistics: else
-    examples would mix).
+    """|g_i|² of each example, [P, B], as at test time, since examples must not mix.
 
     Where every layer with weights is linear, at the price of one gradient and without making the
     g_i: with a_{l−1} what goes into layer l and δ_l = ∂loss/∂(what comes out), ∂W_l = a_{l−1} δ_lᵀ,
@@ -113,10 +111,10 @@ def per_example_gradients(
 
 
 class GradientNoise(NamedTuple):
-    """`signal` estimates |G|², `noise` tr Σ, without bias; `scale` = noise / signal, in examples.
-    [P, 1] each.
+    """`signal` estimates |G|², `noise` tr Σ, without bias, [P, 1]; `scale` = noise / signal.
 
-    The signal can come out at 0 or below where the noise drowns it; then the scale is infinite.
+    The signal can come out at 0 or below where the noise drowns it; then the scale is infinite. It
+    counts examples.
     """
 
     signal: Column
@@ -130,8 +128,7 @@ class GradientNoise(NamedTuple):
 
 
 def gradient_noise(lengths: Tensor, grads: Rows) -> GradientNoise:
-    """From all |g_i|² [P, B] and the mean gradient ḡ [P, W] over the same B examples (two at
-    least).
+    """From all |g_i|² [P, B] and the mean gradient ḡ [P, W] over the same B ≥ 2 examples.
 
         tr Σ = B / (B − 1) (mean |g_i|² − |ḡ|²)        |G|² = |ḡ|² − tr Σ / B
 
@@ -148,12 +145,12 @@ def gradient_noise(lengths: Tensor, grads: Rows) -> GradientNoise:
 
 
 def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> GradientNoise:
-    """From the gradients of a small and of a large batch, of `sizes` b < B (McCandlish et al. 2018,
-    appendix A).
+    """From the gradients of a small and of a large batch, of `sizes` b < B.
 
         |G|² = (B |g_B|² − b |g_b|²) / (B − b)        tr Σ = (|g_b|² − |g_B|²) / (1/b − 1/B)
 
-    One pair says little: average both over many steps before dividing (`NoiseAverage`).
+    (McCandlish et al. 2018, appendix A.) One pair says little: average both over many steps before
+    dividing (`NoiseAverage`).
     """
     b, big = sizes
     if not 0 < b < big:
@@ -165,8 +162,7 @@ def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> Gradient
 
 @dataclass(frozen=True)
 class NoiseAverage:
-    """Exponential averages of signal and noise, each by itself: the ratio of means is wanted, not
-    the mean of ratios.
+    """Exponential averages of signal and noise: the ratio of means, not the mean of ratios.
 
     Both begin at 0 and lack the same factor, so that their ratio needs no correction for it.
     """

@@ -39,11 +39,8 @@ def contact_sheet(
     or the source no images.
     """
     if not recipe.augment:
-        raise RecipeError(
-            "the recipe has no augmentation",
-            why="there is nothing to show",
-            do='add augment = [{name = "Flip"}, {name = "Rotate"}] to the recipe file',
-        )
+        do = 'add augment = [{name = "Flip"}, {name = "Rotate"}] to the recipe file'
+        raise RecipeError("the recipe has no augmentation", why="there is nothing to show", do=do)
     task = load_task(recipe, frame)
     check_augmentation(recipe.augment, getattr(task.encoder, "image", None))
     train, targets = task.train_examples, task.train_examples.targets

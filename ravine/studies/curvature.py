@@ -142,8 +142,7 @@ def curvature_of(
     flat: float = 1e-4,
     frame: TableLike | None = None,
 ) -> Curvature:
-    """Both ends of each member's spectrum, its trace, the kind of point it stands at, and its
-    gradient's noise.
+    """Both ends of each member's spectrum, its trace, kind of point and gradient noise.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)

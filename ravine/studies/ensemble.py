@@ -1,5 +1,4 @@
-"""Ensembles: independent members, snapshots of one run, averaged weights, soups, greedy
-selection.
+"""Ensembles: independent members, snapshots, averaged weights, soups, greedy selection.
 
 An ensemble is a model like any other: its members' predictions (probabilities, or means) are
 averaged, it predicts and scores, and `as_run` writes a run's folder of it. Letters: M members, N
@@ -47,8 +46,7 @@ COMPARISON_RESAMPLES = 400  # of the test examples and the repeats
 
 
 def join_models(models: Sequence[Model]) -> Model:
-    """All members of several models as one ensemble. Their recipes may differ in numbers and
-    seeds only.
+    """All members of several models, whose recipes differ in numbers and seeds alone, as one.
 
     Raises `RecipeError` where the networks differ in structure or learned different tasks.
     """
@@ -58,24 +56,18 @@ def join_models(models: Sequence[Model]) -> Model:
     for model in models[1:]:
         same_network = group_key(model.recipe.network) == group_key(first.recipe.network)
         if not same_network or model.signature != first.signature:
-            raise RecipeError(
-                "the models' networks differ",
-                why="an ensemble keeps its members' weights in one matrix",
-                do="join models that differ in numbers and seeds alone",
-            )
+            why = "an ensemble keeps its members' weights in one matrix"
+            do = "join models that differ in numbers and seeds alone"
+            raise RecipeError("the models' networks differ", why=why, do=do)
         if model.encoder.to_plain() != first.encoder.to_plain():
-            raise RecipeError(
-                "the models' encodings differ",
-                why="they learned from different training rows",
-                do="train them on one split: the same split_seed",
-            )
+            what, why = "the models' encodings differ", "they learned from different training rows"
+            raise RecipeError(what, why=why, do="train them on one split: the same split_seed")
     buffers = {n: torch.cat([m.buffers[n] for m in models]) for n in first.buffers}
     return replace(first, weights=torch.cat([m.weights for m in models]), buffers=buffers)
 
 
 def soup(model: Model, task: Task, members: Sequence[int] | None = None) -> Model:
-    """One network whose weights are the mean of the members' (a uniform soup, Wortsman et al.
-    2022).
+    """One network with the mean of the members' weights: a uniform soup (Wortsman et al. 2022).
 
     It costs one network to predict. It is good where the members lie in one basin: snapshots of one
     late run, runs that were fine-tuned from the same weights. Networks from different seeds do not.
@@ -127,10 +119,9 @@ def greedy_soup(model: Model, task: Task) -> Model:
 
 
 def select_members(model: Model, task: Task, *, size: int = 20) -> Model:
-    """The members that make the best ensemble on the validation split, chosen greedily (Caruana et
-    al. 2004).
+    """The members that make the best ensemble on the validation split, chosen greedily.
 
-    A member may be chosen more than once: then it counts more.
+    (Caruana et al. 2004.) A member may be chosen more than once: then it counts more.
     """
     examples = _validation_examples(task)
     assert examples.targets is not None
@@ -144,8 +135,7 @@ def select_members(model: Model, task: Task, *, size: int = 20) -> Model:
 def greedy_selection(
     predictions: Tensor, targets: Tensor, metric: Metric, *, size: int
 ) -> list[int]:
-    """Which members [M, N, C] to average, with repeats: each step adds the one after which the mean
-    is best.
+    """Which members [M, N, C] to average, with repeats: each step adds the one that helps most.
 
     Of all the steps' ensembles, at most `size` large, the best is returned, the smallest of equals.
 
@@ -233,8 +223,7 @@ ALL_WAYS = (ONE_NETWORK, SNAPSHOT_ENSEMBLE, SWA, EMA, SHORT_MEMBERS, *LARGE_BUDG
 
 @dataclass(frozen=True)
 class BudgetResult:
-    """One way to spend a budget: how many networks, the budget (times the recipe's epochs), and
-    the scores.
+    """One way to spend a budget (times the recipe's epochs), and its scores.
 
     `score` and `loss` are means over repeats with Student's intervals. `better` is the difference
     of scores to the single run of the same budget, `lower` that of losses (positive: better); both
@@ -284,8 +273,7 @@ class EnsembleComparison:
 def compare_ensembles(
     recipe: Recipe, frame: TableLike | None = None, *, members: int = 4, repeats: int = 4
 ) -> EnsembleComparison:
-    """Spend the recipe's epochs in several ways, and `members` times as many, and compare what each
-    way gives.
+    """Compare ways to spend the recipe's epochs, and `members` times as many.
 
     For one budget: one network; snapshots at the ends of `members` cosine cycles (SGDR) of one run;
     SWA and EMA at a constant rate; `members` short runs. For `members` budgets: that many
@@ -387,15 +375,9 @@ def _compare(
     for name in ALL_WAYS:
         large = name in LARGE_BUDGETS
         single = LONGER_NETWORK if large else ONE_NETWORK
-        lines.append(
-            BudgetResult(
-                name,
-                networks=members if name in ENSEMBLE_WAYS else 1,
-                budget=float(members) if large else 1.0,
-                score=t_interval(values[metric.name][name][0]),
-                loss=t_interval(values[loss.name][name][0]),
-                better=difference(metric, name, single),
-                lower=difference(loss, name, single),
-            )
-        )
+        networks = members if name in ENSEMBLE_WAYS else 1
+        score, lost = (t_interval(values[m.name][name][0]) for m in (metric, loss))
+        better, lower = (difference(m, name, single) for m in (metric, loss))
+        budget = float(members) if large else 1.0
+        lines.append(BudgetResult(name, networks, budget, score, lost, better, lower))
     return lines, metric, loss

@@ -1,5 +1,4 @@
-"""Transfer learning by features: the outputs of a frozen network on images, computed once, as a
-table on which heads train.
+"""Transfer learning by features: a frozen network's outputs as a table on which heads train.
 
 Letters: N images, C channels, H × W places, F features.
 """
@@ -24,14 +23,8 @@ from ravine.data.task import Task
 from ravine.errors import DataError, InputError, RecipeError, nearest
 from ravine.files import write_atomically
 from ravine.finetuning import DepthRates, Gradual
-from ravine.networks.mlp import Mlp
-from ravine.networks.pretrained import (
-    RANDOM_WEIGHTS,
-    Architecture,
-    ImageFormat,
-    PreprocessLayer,
-    Pretrained,
-)
+from ravine.networks import Mlp, Pretrained
+from ravine.networks.pretrained import RANDOM_WEIGHTS, Architecture, ImageFormat, PreprocessLayer
 from ravine.protocols import Tuning
 from ravine.recipe import Recipe
 from ravine.serialization import vary
@@ -91,15 +84,12 @@ def features(
 
 
 def feature_table(values: Tensor) -> pd.DataFrame:
-    """Features [N, F] as a table whose columns are f0000, f0001, ...: what the run of `transfer`
-    predicts from.
+    """Features [N, F] as the table that the run of `transfer` predicts from.
 
     >>> list(feature_table(torch.zeros(2, 3)).columns)
     ['f0000', 'f0001', 'f0002']
     """
-    return pd.DataFrame(
-        values.numpy(), columns=pd.Index([f"f{i:04}" for i in range(values.shape[1])])
-    )
+    return pd.DataFrame({f"f{i:04}": column for i, column in enumerate(values.numpy().T)})
 
 
 def transfer(
@@ -154,9 +144,8 @@ def heads_on_features(
     Each image stays in the split that the recipe gives it.
     """
     if recipe.augment:
-        why = "features of a frozen network are computed once"
-        do = 'set augment = "none", or use mode = "fine-tune"'
-        raise RecipeError("the recipe augments images", why=why, do=do)
+        what, why = "the recipe augments images", "features of a frozen network are computed once"
+        raise RecipeError(what, why=why, do='set augment = "none", or use mode = "fine-tune"')
     task = load_task(recipe, frame)
     tables = []
     for name in SPLIT_NAMES:
@@ -265,9 +254,8 @@ def _compute(
 
 def _digest(module: nn.Module, known: ImageFormat | None, layer: str | None, images: Tensor) -> str:
     """A hash of all that features depend on."""
-    hashed = hashlib.blake2b(
-        f"{module!r} {known!r} {layer!r} {images.dtype} {images.shape}".encode(), digest_size=16
-    )
+    settings = f"{module!r} {known!r} {layer!r} {images.dtype} {images.shape}"
+    hashed = hashlib.blake2b(settings.encode(), digest_size=16)
     for name, value in module.state_dict().items():
         hashed.update(name.encode())
         hashed.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -123,9 +123,8 @@ class RangeTest:
         """The result as JSON-ready data."""
         intervals = {"largest": self.largest._asdict(), "lowest": self.lowest._asdict()}
         arrays = {name: getattr(self, name).tolist() for name in ("rates", "starts", "losses")}
-        return (
-            {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | intervals | arrays
-        )
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return plain | intervals | arrays
 
 
 def range_test(
@@ -138,8 +137,7 @@ def range_test(
     seeds: int = SEEDS_PER_RATE,
     steps: int = STEPS_PER_RATE,
 ) -> RangeTest:
-    """Train `seeds` networks at each of `rates` constant learning rates from `low` to `high`, for
-    about `steps` steps.
+    """Train `seeds` networks for about `steps` steps at each of `rates` constant learning rates.
 
     The recipe's schedule, averages and early stopping are left out; a large training split is cut
     so that the loss is known at five times at least. Raises `RecipeError` for an empty range, and
@@ -152,11 +150,9 @@ def range_test(
     True
     """
     if not (0 < low < high < math.inf):
-        raise RecipeError(
-            f"learning rates from {low:g} to {high:g}",
-            why="the lower end must be above 0 and below the upper one",
-            do=f"write {LOWEST_RATE:g} and {HIGHEST_RATE:g}",
-        )
+        what = f"learning rates from {low:g} to {high:g}"
+        do = f"write {LOWEST_RATE:g} and {HIGHEST_RATE:g}"
+        raise RecipeError(what, why="the lower end must be above 0 and below the upper one", do=do)
     for name, value, least in (("rates", rates, 3), ("seeds", seeds, 1), ("steps", steps, 10)):
         if value < least:
             why = f"a range test needs at least {least}"
@@ -193,11 +189,9 @@ def read_range(
     fall = np.where(np.isfinite(losses), starts - losses, -np.inf)  # [R, S]
     most = fall.max(0)
     if not (most > 0).all():
-        raise RecipeError(
-            "at no learning rate does the loss fall",
-            why=f"tried were {rates[0]:.2g} to {rates[-1]:.2g} for {steps} steps",
-            do="run `ravine check`, or widen the range",
-        )
+        what = "at no learning rate does the loss fall"
+        why = f"tried were {rates[0]:.2g} to {rates[-1]:.2g} for {steps} steps"
+        raise RecipeError(what, why=why, do="run `ravine check`, or widen the range")
     usable = fall >= USABLE_FALL * most
     best, places = fall.argmax(0), np.arange(len(rates))
     # the range around the best rate: a rate beyond one that failed is luck

@@ -1,5 +1,4 @@
-"""Hyperparameter search: grid and random search over a recipe's settings, judged on the
-validation split.
+"""Hyperparameter search: grid and random, over a recipe's settings, by the validation score.
 
 Trials that differ only in numbers (rates, strengths) train as one batch, so a search costs little
 more than a run. The test split is first used when the best recipe is trained again.
@@ -27,7 +26,6 @@ from ravine.recipe_files import with_values
 from ravine.reporting.text_table import aligned_rows
 from ravine.rng import stream
 from ravine.serialization import get
-from ravine.statistics import BOOTSTRAP_RESAMPLES
 from ravine.training.run import Run
 from ravine.training.train import train, train_all
 
@@ -294,12 +292,7 @@ class Search:
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
         trials = [
-            {
-                "values": dict(t.values),
-                "score": t.score,
-                "members": t.members,
-                "failed": t.has_failed,
-            }
+            dict(values=dict(t.values), score=t.score, members=t.members, failed=t.has_failed)
             for t in self.trials
         ]
         return {
@@ -374,11 +367,9 @@ def draw_trials(
         for path, s in space.items():
             grid = s.grid()
             if grid is None:
-                raise RecipeError(
-                    f"the space of {path} has no count",
-                    why="a grid must know how many values to try",
-                    do=f"write {path}=LOW..HIGH/5, or search at random",
-                )
+                what = f"the space of {path} has no count"
+                do = f"write {path}=LOW..HIGH/5, or search at random"
+                raise RecipeError(what, why="a grid must know how many values to try", do=do)
             grids.append(grid)
         return [dict(zip(space, v, strict=True)) for v in itertools.product(*grids)]
     if method != "random":
@@ -404,25 +395,10 @@ def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> np.nda
     >>> expected_best([1.0, 2.0, 3.0]).round(4).tolist()
     [2.0, 2.6667, 3.0]
     """
-    x, sign = _worst_for_failed(scores, higher_is_better)
-    return sign * np.sort(x) @ _draw_shares(len(x)).T
-
-
-def best_of_k_interval(
-    scores: ArrayLike, *, higher_is_better: bool = True, seed: int = 0
-) -> np.ndarray:
-    """The 95 % interval of the expected best of k, by the bootstrap over trials: [2, T]."""
-    x, sign = _worst_for_failed(scores, higher_is_better)
-    places = np.random.default_rng(seed).integers(0, len(x), (BOOTSTRAP_RESAMPLES, len(x)))
-    best = np.sort(x[places], axis=1) @ _draw_shares(len(x)).T
-    return np.sort(sign * np.quantile(best, (0.025, 0.975), axis=0), axis=0)
-
-
-def _worst_for_failed(scores: ArrayLike, higher_is_better: bool) -> tuple[np.ndarray, float]:
-    """Scores of which more is better, the worst in place of NaN; and the sign that turns them."""
     sign = 1.0 if higher_is_better else -1.0
     x = sign * np.asarray(scores, dtype=float).ravel()
-    return np.where(np.isnan(x), np.nanmin(x), x), sign
+    x = np.where(np.isnan(x), np.nanmin(x), x)
+    return sign * np.sort(x) @ _draw_shares(len(x)).T
 
 
 def _draw_shares(count: int) -> np.ndarray:

@@ -45,9 +45,8 @@ def require_workers(given: object) -> int:
     if given is None:
         return os.cpu_count() or 1
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        what = f"workers is {given!r}"
-        do = "use 1, or leave it out for one per core"
-        raise InputError(what, why="it is a number of processes, at least 1", do=do)
+        what, why = f"workers is {given!r}", "it is a number of processes, at least 1"
+        raise InputError(what, why=why, do="use 1, or leave it out for one per core")
     return given
 
 

@@ -65,6 +65,7 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
     meter.sums, meter.counts = groups.get("meter", {}), plain["counts"]
     names = ("optimizer", "average", "schedule", "best", "losses", "lowest")
     events = [e | {"kind": current_code(e["kind"])} for e in plain["events"]]
+    kept = {name: groups.get(name, {}) for name in names}
     return Cohort(
         job=job,
         parts=parts,
@@ -73,9 +74,7 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
         step=plain["step"],
         weights=tensors["weights"].to(job.device),
         buffers=groups.get("buffers", {}),
-        state=TrainingState(
-            **{name: groups.get(name, {}) for name in names}, loss_count=plain["loss_count"]
-        ),
+        state=TrainingState(**kept, loss_count=plain["loss_count"]),
         log=TrainingLog(meter, plain["series"], events),
         ended=EndedNetworks(groups["ended"], plain["outcomes"], plain["effects"]),
     )
@@ -104,13 +103,11 @@ def _unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         state = metadata["state"]
         plain = json.loads(state)
     except FileNotFoundError:
-        raise RunError(
-            f"{path} is missing", why="the run left no checkpoint", do="train again"
-        ) from None
+        do = "train again"
+        raise RunError(f"{path} is missing", why="the run left no checkpoint", do=do) from None
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise RunError(
-            f"{path} is damaged", why=str(error), do="train again without --resume"
-        ) from None
+        why = str(error)
+        raise RunError(f"{path} is damaged", why=why, do="train again without --resume") from None
     check_schema(plain.get("schema"), path)
     if _digest(tensors, state) != metadata.get("digest"):
         why = "its contents do not match its digest"

@@ -57,9 +57,8 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
         built.load_weights()  # raises here, before any work, where the weights cannot be read
         _check_tuning(recipe.tuning, built.layout, training_plan(recipe, task))
     if recipe.batch != "all" and batch_size(recipe, task) > task.train.count:
-        what = f"batch is {recipe.batch}"
-        why = f"there are only {task.train.count} training examples"
-        raise RecipeError(what, why=why, do='make it smaller, or write batch = "all"')
+        what, do = f"batch is {recipe.batch}", 'make it smaller, or write batch = "all"'
+        raise RecipeError(what, why=f"there are only {task.train.count} training examples", do=do)
     return recipe
 
 
@@ -69,9 +68,8 @@ def _with_loss(recipe: Recipe, task: Task) -> Recipe:
         return recipe.vary("loss", _usual_loss(task.kind, loss.label_smoothing))
     if task.kind not in loss.tasks:
         names = ", ".join(c.__name__ for c in losses.ALL if task.kind in c.tasks)
-        what = f"loss is {type(recipe.loss).__name__}"
-        why = f"the task is {task.kind}, for which there are {names}"
-        raise RecipeError(what, why=why, do="leave loss out, or set data.task")
+        what, do = f"loss is {type(recipe.loss).__name__}", "leave loss out, or set data.task"
+        raise RecipeError(what, why=f"the task is {task.kind}, for which there are {names}", do=do)
     return recipe
 
 

@@ -140,12 +140,7 @@ class Evaluator:
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        validation: Examples | None,
-        metric: Metric,
-        *,
-        test: Examples | None = None,
+        self, plan: Plan, validation: Examples | None, metric: Metric, test: Examples | None = None
     ):
         self.plan, self.validation, self.test, self.metric = plan, validation, test, metric
         # where epochs are tiny not after each: evaluating would cost more than training

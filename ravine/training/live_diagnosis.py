@@ -1,5 +1,4 @@
-"""Diagnoses the training curves of a cohort while it trains: each finding is reported once and kept
-among the events.
+"""Diagnoses a cohort's training curves while it trains: a finding is an event, reported once.
 
 A check costs a few milliseconds, and a run has at most `len(INTERIM_SHARES)` of them, however many
 evaluations it has.
@@ -24,9 +23,7 @@ LIVE_RULES = tuple(
 
 
 def is_diagnosis_due(cohort: Cohort) -> bool:
-    """Whether the evaluation that was just made is the first one at or after a share of the budget
-    in `INTERIM_SHARES`.
-    """
+    """Whether this evaluation is the first after one of the `INTERIM_SHARES` of the budget."""
     if cohort.log.is_new("train/loss", cohort.step):
         return False
     points = cohort.log.series["train/loss"]
@@ -35,8 +32,7 @@ def is_diagnosis_due(cohort: Cohort) -> bool:
 
 
 def diagnose_cohort(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
-    """The findings that a cohort's curves show now and did not show before; added to the cohort's
-    events.
+    """The findings that a cohort's curves show for the first time; they are added to its events.
 
     `alpha` is the cohort's share of the run's budget of false alarms. What was reported is known by
     the events, which are in every checkpoint: a run that is resumed reports nothing twice.
@@ -45,18 +41,14 @@ def diagnose_cohort(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
         name: Series(np.array([s for s, _ in points]), np.array([v for _, v in points]))
         for name, points in cohort.log.series.items()
     }
-    plan = cohort.job.plan
+    networks, keeps_best = len(cohort.job.seeds), cohort.parts.stop is not None
+    steps, per_epoch = cohort.job.plan.steps, cohort.job.plan.per_epoch
+    plan = RunPlan(
+        budget=steps, steps_per_epoch=per_epoch, keeps_best=keeps_best, networks=networks
+    )
+    outcomes = cohort.ended.outcomes
     curves = curves_of_series(
-        series,
-        range(len(cohort.job.seeds)),
-        outcomes=cohort.ended.outcomes,
-        steps=cohort.step,
-        plan=RunPlan(
-            budget=plan.steps,
-            steps_per_epoch=plan.per_epoch,
-            keeps_best=cohort.parts.stop is not None,
-            networks=len(cohort.job.seeds),
-        ),
+        series, range(networks), outcomes=outcomes, steps=cohort.step, plan=plan
     )
     curves = replace(curves, alpha=alpha, only_now=True)
     reported = {event["kind"] for event in cohort.log.events}

@@ -56,9 +56,8 @@ def new_folder(folder: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        what = f"{folder} cannot be written to"
-        do = "name another folder with --out"
-        raise InputError(what, why=error.strerror or str(error), do=do) from None
+        what, why = f"{folder} cannot be written to", error.strerror or str(error)
+        raise InputError(what, why=why, do="name another folder with --out") from None
     return folder
 
 
@@ -171,8 +170,7 @@ def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> tuple[Rows, d
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         if isinstance(error, RunError):
             raise
-        raise RunError(
-            f"{path} is damaged", why=str(error), do="train again, or restore the file"
-        ) from None
+        what = f"{path} is damaged"
+        raise RunError(what, why=str(error), do="train again, or restore the file") from None
     buffers = {n.removeprefix("buffer/"): v for n, v in tensors.items() if n.startswith("buffer/")}
     return weights, buffers

@@ -23,9 +23,9 @@ def is_sampled(step: int, plan: Plan) -> bool:
 def log_step(
     cohort: Cohort, before: Rows, grads: Rows, unclipped: Tensor | None, context: StepContext
 ) -> None:
-    """Log |g|, |w|, |Δw| / |w| (of all weights, and of each layer that trains) and the learning
-    rate of the step just made, for each network. `unclipped` is the gradient's length before it was
-    clipped; None where nothing clips.
+    """Log |g|, |w|, |Δw| / |w| and the learning rate of the step just made, for each network.
+
+    `unclipped` is the gradient's length before it was clipped; None where nothing clips.
     """
     change = cohort.weights - before
     update = row_norm(change) / row_norm(before).clamp_min(1e-30)

@@ -19,12 +19,7 @@ from ravine.networks.torch_module import ModuleFactory
 from ravine.part import group_key, stack
 from ravine.recipe import Recipe
 from ravine.record import read_json
-from ravine.training.arguments import (
-    require_device,
-    require_recipe,
-    require_recipes,
-    require_workers,
-)
+from ravine.training import arguments
 from ravine.training.batches import InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
@@ -77,8 +72,8 @@ def train(
     >>> ravine.train(recipe).score.metric
     'accuracy'
     """
-    recipe = require_recipe(recipe)
-    device, workers = require_device(device), require_workers(workers)
+    recipe = arguments.require_recipe(recipe)
+    device, workers = arguments.require_device(device), arguments.require_workers(workers)
     task, recipe = prepare(recipe, frame)
     assignments = assign_jobs([recipe], [task], device=device, workers=workers)
     folder = None if out is None else new_folder(Path(out))
@@ -104,8 +99,8 @@ def train_all(
 
     A network's numbers are the same, bit for bit, whatever it is trained together with.
     """
-    recipes, tasks = require_recipes(recipes), []
-    device, workers = require_device(device), require_workers(workers)
+    recipes, tasks = arguments.require_recipes(recipes), []
+    device, workers = arguments.require_device(device), arguments.require_workers(workers)
     loaded: dict[Any, Task] = {}
     for recipe in recipes:
         parts = (recipe.data, recipe.split, recipe.encoding)
@@ -126,7 +121,7 @@ def train_on(
     report: Report | None = None,
 ) -> list[Run]:
     """Train resolved recipes, each on the loaded task at its place of `tasks` (see `prepare`)."""
-    device, workers = require_device(device), require_workers(workers)
+    device, workers = arguments.require_device(device), arguments.require_workers(workers)
     assignments = assign_jobs(recipes, tasks, device=device, workers=workers)
     began, alone = time.monotonic(), len(recipes) == 1
     controls = _controls(assignments, None, workers, report, math.inf, diagnosed=alone)
@@ -153,16 +148,15 @@ def resume(
     torch module. Raises `RunError` if the folder is no run, is finished, is damaged, or if the data
     are not those the run began with.
     """
-    folder, workers = Path(folder), require_workers(workers)
+    folder, workers = Path(folder), arguments.require_workers(workers)
     plan = _unfinished_plan(folder)
     recipe = planned_recipe(plan, module)
     task = load_task(recipe, frame)
     if task.fingerprint != plan["fingerprint"]:
-        what = f"the data of {folder} have changed"
-        why = "a run can only go on with the data it began with"
-        raise RunError(what, why=why, do="restore the data, or train again")
+        what, do = f"the data of {folder} have changed", "restore the data, or train again"
+        raise RunError(what, why="a run can only go on with the data it began with", do=do)
     (folder / "stop").unlink(missing_ok=True)
-    device = require_device(plan["device"])
+    device = arguments.require_device(plan["device"])
     assignments = [assign_members(m, recipe, task, device=device) for m in plan["jobs"]]
     began = time.monotonic()
     controls = _controls(assignments, folder, workers, report, checkpoint_seconds)
@@ -309,9 +303,8 @@ def _finish_run(
 def _unfinished_plan(folder: Path) -> dict[str, Any]:
     """The plan of a run that can go on. Raises `RunError` where the folder holds none."""
     if (folder / "record.json").exists():
-        what = f"{folder} is finished"
         do = f"predict with it: ravine predict {folder} new.csv"
-        raise RunError(what, why="there is nothing left to train", do=do)
+        raise RunError(f"{folder} is finished", why="there is nothing left to train", do=do)
     if not (folder / "plan.json").exists():
         do = "name the folder that `ravine train` printed"
         raise RunError(f"{folder} is not a run", why="it has no plan.json", do=do)

@@ -55,9 +55,8 @@ def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> t
         if not (pieces / "record.json").exists():
             _wait_for(_start_run(pieces, recipe))
         if not killed:
-            what = "the run ended before it could be killed"
-            do = "train for longer, such as --set epochs=100"
-            raise RunError(what, why="so nothing was proved", do=do)
+            what, why = "the run ended before it could be killed", "so nothing was proved"
+            raise RunError(what, why=why, do="train for longer, such as --set epochs=100")
         different = [f for f in COMPARED_FILES if _bytes_of(whole / f) != _bytes_of(pieces / f)]
         if _score(whole) != _score(pieces):
             different.append("score")

@@ -14,15 +14,9 @@ from ravine.diagnosis.training_loop.history import InputHistory, LoopHistory, Mo
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames
 from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, find_tables, first_tensor
+from ravine.watching import module_hooks
 from ravine.watching.failures import FailureLog
-from ravine.watching.inactive_units import InactiveUnitMonitor
 from ravine.watching.inspection import CONSECUTIVE_STEPS, Inspection
-from ravine.watching.module_hooks import (
-    BATCH_NORM_MODULES,
-    DROPOUT_MODULES,
-    FAST_PATH_MODULES,
-    ModuleHooks,
-)
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_STDS = 64
@@ -48,8 +42,8 @@ class ForwardHooks:
     def __post_init__(self) -> None:
         self.modes = ModeMonitor(self.names.model, self.history)
         self.inputs = InputMonitor(self.history)
-        self.modules = ModuleHooks(self.model, self.history, self.failures)
-        self.units = InactiveUnitMonitor(self.failures)
+        self.modules = module_hooks.ModuleHooks(self.model, self.history, self.failures)
+        self.units = module_hooks.InactiveUnitMonitor(self.failures)
         self._can_be_hooked = False
         self._handle: Any = None
         self._entrance_handle: Any = None
@@ -60,7 +54,7 @@ class ForwardHooks:
         compiled = (name or "the model" for name, m in self.model.named_modules() if is_compiled(m))
         self.history.model.compiled = next(compiled, "")
         in_place = getattr(self.model, "_compiled_call_impl", None) is not None  # with its hooks
-        unhookable = (*FAST_PATH_MODULES, torch.jit.ScriptModule)
+        unhookable = (*module_hooks.FAST_PATH_MODULES, torch.jit.ScriptModule)
         self._can_be_hooked = not in_place and not isinstance(self.model, unhookable)
         self.update_model_hook()
         self.modules.register(fast_path=False)
@@ -98,9 +92,7 @@ class ForwardHooks:
             self.update_model_hook()
 
     def find_entrance(self) -> None:
-        """After the first step: where the model is never called as a whole, use the calls of one
-        of its modules in the order of events.
-        """
+        """After the first step: where the model is never called as a whole, watch one module."""
         called, self.modules.first_calls = self.modules.first_calls, []
         if not called or not FORWARD_EVENTS.isdisjoint(self.history.tape):
             return
@@ -182,7 +174,7 @@ class ModeMonitor:
         return tuple(
             n
             for n, m in evaluating.items()
-            if _has_trainable(m) or not isinstance(m, BATCH_NORM_MODULES)
+            if _has_trainable(m) or not isinstance(m, module_hooks.BATCH_NORM_MODULES)
         )
 
 
@@ -273,8 +265,8 @@ def _has_trainable(module: nn.Module) -> bool:
 
 def depends_on_mode(module: nn.Module) -> bool:
     """Whether a module behaves differently in training and in evaluation."""
-    is_dropout = isinstance(module, DROPOUT_MODULES) and module.p > 0
-    return is_dropout or isinstance(module, BATCH_NORM_MODULES)
+    is_dropout = isinstance(module, module_hooks.DROPOUT_MODULES) and module.p > 0
+    return is_dropout or isinstance(module, module_hooks.BATCH_NORM_MODULES)
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -22,9 +22,7 @@ class LearningRateMonitor:
     last_reading: int = 0  # steps of the loop
 
     def read(self, optimizer: Optimizer) -> None:
-        """Note the highest rate of an optimizer. The steps since the last reading count as made at
-        the new rate if the old one was as low.
-        """
+        """Note the highest rate; earlier steps count as made at it if the last was as low."""
         lrs = group_learning_rates(optimizer)
         if not lrs:
             return

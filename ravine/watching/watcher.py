@@ -69,25 +69,18 @@ def watch(
     ['RVN-L01']
     """
     if not isinstance(model, nn.Module):
-        raise InputError(
-            f"the model is a {type(model).__name__}",
-            why="only a torch.nn.Module can be watched",
-            do="give the module whose parameters are trained",
-        )
+        what = f"the model is a {type(model).__name__}"
+        why = "only a torch.nn.Module can be watched"
+        raise InputError(what, why=why, do="give the module whose parameters are trained")
     optimizers = tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
     for one in optimizers:
         if not isinstance(one, Optimizer):
-            raise InputError(
-                f"the optimizer is a {type(one).__name__}",
-                why="only a torch.optim.Optimizer can be watched",
-                do="give the torch optimizer itself, or leave it out",
-            )
+            what = f"the optimizer is a {type(one).__name__}"
+            why = "only a torch.optim.Optimizer can be watched"
+            raise InputError(what, why=why, do="give the torch optimizer itself, or leave it out")
     if every < MIN_INTERVAL:
-        raise InputError(
-            f"every is {every}",
-            why="two steps in so many are inspected closely",
-            do=f"use {MIN_INTERVAL} or more",
-        )
+        why = "two steps in so many are inspected closely"
+        raise InputError(f"every is {every}", why=why, do=f"use {MIN_INTERVAL} or more")
     return Watcher(model, optimizers, scheduler, every, None if quiet else sys.stderr)
 
 

@@ -506,7 +506,7 @@ def test_worker_processes_give_what_this_process_gives(tmp_path, monkeypatch):
     )
     assert load(tmp_path).fingerprint == alone.fingerprint
     assert len(calls) == 2 and calls[0]["return_as"] == "generator"
-    decode = pickle.loads(pickle.dumps(many.decode_image))
+    decode = pickle.loads(pickle.dumps(many.image_file.decode_image))
     decode(str(tmp_path / "a" / "00.png"), ImageSpec(4, 4, 1, "crop"))
 
 

@@ -19,7 +19,6 @@ from ravine.studies.search import (
     IntegerSpace,
     LogUniformSpace,
     UniformSpace,
-    best_of_k_interval,
     draw_trials,
     expected_best,
     read_space,
@@ -57,13 +56,6 @@ def test_failed_trials_count_as_the_worst_and_many_do_not_overflow():
         and (np.diff(many) > -1e-12).all()
         and many[-1] == pytest.approx(1.0)
     )
-
-
-def test_the_interval_holds_the_curve_and_closes_on_nothing():
-    scores = np.random.default_rng(1).random(20)
-    low, high = best_of_k_interval(scores)
-    curve = expected_best(scores)
-    assert (low <= curve + 1e-12).all() and (curve[:10] <= high[:10]).all() and (high > low).all()
 
 
 @pytest.mark.parametrize(
