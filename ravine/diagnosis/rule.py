@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Required, TypeAlias, TypedDict, Unpack
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
@@ -41,7 +41,25 @@ class Observation:
 FindFault: TypeAlias = Callable[[Any], Iterable[Observation]]
 
 
-def observe(*seen: Evidence | Change | None, **about: Any) -> Observation:
+class SeverityFields(TypedDict, total=False):
+    """How an observation differs from what its rule says."""
+
+    title: str
+    severity: str
+    confidence: str
+
+
+class ObservationFields(SeverityFields, total=False):
+    """The fields of `Observation` beside evidence and changes."""
+
+    where: str
+    since: int | None
+    suspects: tuple[str, ...]
+    cause: str
+    trial: Trial | None
+
+
+def observe(*seen: Evidence | Change | None, **about: Unpack[ObservationFields]) -> Observation:
     """An observation of evidence and what to change; `about` are its other fields."""
     evidence = tuple(each for each in seen if isinstance(each, Evidence))
     changes = tuple(each for each in seen if isinstance(each, Change))
@@ -96,7 +114,19 @@ class Rule:
         return [Finding(**self._defaults | settings) for settings in given]
 
 
-def rule(code: str, severity: str, cause: str, **about: Any) -> Callable[[FindFault], Rule]:
+class RuleFields(TypedDict, total=False):
+    """The fields of `Rule` that a decorator may give."""
+
+    needs: Required[str]
+    confidence: str
+    explains: tuple[str, ...]
+    also: tuple[str, ...]
+    picture: str
+
+
+def rule(
+    code: str, severity: str, cause: str, *, symptom: bool = False, **about: Unpack[RuleFields]
+) -> Callable[[FindFault], Rule]:
     """Make a function that finds a fault the rule of a code; `about` are further fields of `Rule`.
 
     >>> @rule("RVN-L01", "error", "zero-grad", needs="snapshots")
@@ -106,10 +136,14 @@ def rule(code: str, severity: str, cause: str, **about: Any) -> Callable[[FindFa
     >>> gradients_pile_up.code, len(list(gradients_pile_up(2)))
     ('RVN-L01', 1)
     """
-    return lambda find: Rule(code=code, severity=severity, cause=cause, find=find, **about)
+    return lambda find: Rule(
+        code=code, severity=severity, cause=cause, find=find, symptom=symptom, **about
+    )
 
 
-def symptom(code: str, severity: str, cause: str, **about: Any) -> Callable[[FindFault], Rule]:
+def symptom(
+    code: str, severity: str, cause: str, **about: Unpack[RuleFields]
+) -> Callable[[FindFault], Rule]:
     """A rule that says that something goes wrong, not why."""
     return rule(code, severity, cause, symptom=True, **about)
 

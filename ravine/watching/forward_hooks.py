@@ -16,6 +16,7 @@ from ravine.diagnosis.training_loop.parameter_names import ParameterNames
 from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, find_tables, first_tensor
 from ravine.watching import module_hooks
 from ravine.watching.failures import FailureLog
+from ravine.watching.inactive_units import InactiveUnitMonitor
 from ravine.watching.inspection import CONSECUTIVE_STEPS, Inspection
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
@@ -43,7 +44,7 @@ class ForwardHooks:
         self.modes = ModeMonitor(self.names.model, self.history)
         self.inputs = InputMonitor(self.history)
         self.modules = module_hooks.ModuleHooks(self.model, self.history, self.failures)
-        self.units = module_hooks.InactiveUnitMonitor(self.failures)
+        self.units = InactiveUnitMonitor(self.failures)
         self._can_be_hooked = False
         self._handle: Any = None
         self._entrance_handle: Any = None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, SeverityFields, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 MIN_EXAMPLES = 10  # with fewer, equal ones mean nothing
@@ -20,7 +20,9 @@ def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
     for broken in data.not_finite:
         # one of several numbers: a mask in the loss may leave them out
         several = broken.where.startswith("target ")
-        about = {"severity": "note", "confidence": "medium"} if several else {}
+        about: SeverityFields = {}
+        if several:
+            about = {"severity": "note", "confidence": "medium"}
         counts = f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite"
         evidence = Evidence("examples with NaN or infinity", broken.rows, "", 0, counts)
         change = Change("data", "leave these examples out, or fill them in")

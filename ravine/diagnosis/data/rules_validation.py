@@ -7,7 +7,7 @@ from ravine.diagnosis.baseline_learners import SURE_SIGNAL
 from ravine.diagnosis.data.measure import BEYOND_DOUBT
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.data.rules_inputs import MIN_EXAMPLES
-from ravine.diagnosis.rule import Observation, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, SeverityFields, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 LEAKED_FRACTION = 0.05  # of the validation examples
@@ -68,7 +68,9 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         distance = Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of)
         spread = Evidence("spread over that in training", ratio, "", limit, of)
         change = Change("data", "mean and spread of the training examples, for both")
-        about = {} if several else {"severity": "note", "confidence": "medium"}
+        about: SeverityFields = {}
+        if not several:
+            about = {"severity": "note", "confidence": "medium"}
         suspects = ("split", "normalization")
         yield observe(distance, spread, change, where="validation", suspects=suspects, **about)
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:

@@ -157,8 +157,10 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
         unreached = Evidence(name, len(found.unreached), "", 0, join_names(found.unreached))
         change = Change("model", "no detach and no no_grad behind them; or freeze them")
         where, suspects = module_of(found.unreached[0]), ("frozen-parameters",)
-        about = {"title": "layers in use get no gradient", "severity": "warning"}
-        yield observe(unreached, change, where=where, suspects=suspects, **about)
+        title, severity = "layers in use get no gradient", "warning"
+        yield observe(
+            unreached, change, where=where, suspects=suspects, title=title, severity=severity
+        )
 
 
 @rule(

@@ -27,13 +27,13 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
         return
     name, steps = "inspected steps, all with the same inputs", f"in {history.steps} steps"
     equal = Evidence(name, inputs.count, "", None, steps)
-    rows, about = Evidence("examples in them", inputs.rows), {"since": inputs.first_step}
+    rows, since = Evidence("examples in them", inputs.rows), inputs.first_step
     if inputs.table_rows <= 0:
-        yield observe(equal, rows, **about)
+        yield observe(equal, rows, since=since)
         return
     table = Evidence("examples in the table they come from", inputs.table_rows)
     change, suspects = Change("loop", "the next batch for each step"), ("randomness", "overfitting")
-    yield observe(equal, rows, table, change, severity="warning", suspects=suspects, **about)
+    yield observe(equal, rows, table, change, severity="warning", suspects=suspects, since=since)
 
 
 @rule(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Unpack
 
 from ravine.diagnosis.op_names import (
     BROADCASTING_NODES,
@@ -10,7 +10,7 @@ from ravine.diagnosis.op_names import (
     NODE_OUTPUT_RANGES,
     PROBABILITY_NODES,
 )
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, SeverityFields, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
@@ -212,7 +212,13 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
             yield observe(Evidence("target from", low, "", 0.0), top, change, since=0)
 
 
-def _observe_at(graph: Graph, place: int, *seen: Evidence | Change, **about: Any) -> Observation:
+def _observe_at(
+    graph: Graph,
+    place: int,
+    *seen: Evidence | Change,
+    suspects: tuple[str, ...] = (),
+    **about: Unpack[SeverityFields],
+) -> Observation:
     """What is wrong from the start with the activation at a place, or with that before a loss.
 
     It is where its module is; without a module, at the last weight before it.
@@ -223,4 +229,4 @@ def _observe_at(graph: Graph, place: int, *seen: Evidence | Change, **about: Any
         sources = (graph.source(i, arithmetic) for i in node.inputs)
         place = next((source for source in sources if source >= 0), place)
     where = graph.nodes[place].module or graph.last_weight(place)
-    return observe(*seen, where=where, since=0, **about)
+    return observe(*seen, where=where, since=0, suspects=suspects, **about)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from ravine.diagnosis.rule import Observation, Rule, observe, rule
 from ravine.diagnosis.trials.outcome import (
@@ -155,10 +154,26 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     yield observe(reached, *scores, change, suspects=("labels", "hidden-activation"))
 
 
-def remedy_rule(code: str, cause: str, **about: Any) -> Rule:
+def remedy_rule(
+    code: str,
+    cause: str,
+    *,
+    picture: str = "",
+    explains: tuple[str, ...] = (),
+    also: tuple[str, ...] = (),
+) -> Rule:
     """The rule that names a cause if its remedy explains the run best."""
-    find = partial(explain_by_cause, cause=cause)
-    return rule(code, "warning", cause, confidence="medium", needs="trials", **about)(find)
+    decorate = rule(
+        code,
+        "warning",
+        cause,
+        confidence="medium",
+        needs="trials",
+        picture=picture,
+        explains=explains,
+        also=also,
+    )
+    return decorate(partial(explain_by_cause, cause=cause))
 
 
 ALL = (
