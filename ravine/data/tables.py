@@ -1,6 +1,5 @@
 """Tables from files (CSV in its many dialects, Parquet, JSON lines), DataFrames and arrays."""
 
-import csv
 import gzip
 import io
 import json
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ravine.data.csv_dialect import find_decimal, find_separator, read_column_names
 from ravine.data.examples import LoadedImages
 from ravine.errors import DataError, first_line, nearest
 from ravine.files import check_readable
@@ -27,7 +27,6 @@ from ravine.files import check_readable
 MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
-CSV_SEPARATORS = (",", ";", "\t", "|")
 
 TableLike: TypeAlias = (
     pd.DataFrame | pd.Series | Mapping[str, Any] | ArrayLike | Tensor | tuple[Any, Any]
@@ -202,9 +201,10 @@ def _text_of(data: bytes, path: Path, notes: list[str]) -> str:
 def _read_csv(data: bytes, path: Path, notes: list[str]) -> pd.DataFrame:
     text = _text_of(data, path, notes)
     sample = text[:200_000].splitlines()[:300]
-    separator = _separator(sample)
-    decimal = _decimal(sample, separator)
-    names, longer = _header(sample, separator, path)
+    separator = find_separator(sample)
+    decimal = find_decimal(sample, separator)
+    names, longer = read_column_names(sample, separator, path)
+    _check_distinct(names, path)
     if separator != ",":
         notes.append(
             f"Columns of {path.name} are separated by "
@@ -246,40 +246,6 @@ def _whole(values: pd.Series) -> bool:
 def _led_by_zeros(written: pd.Series) -> bool:
     """Whether whole numbers are written with zeros before them, as codes are: 01234 is not 1234."""
     return bool(written.str.fullmatch(r"\d+").all() and written.str.fullmatch(r"0\d+").any())
-
-
-def _header(lines: Sequence[str], separator: str, path: Path) -> tuple[list[str], bool]:
-    """The column names, and whether rows have one field more, as R writes those with names."""
-    rows = [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
-    names = [n.strip().lstrip("\ufeff") or f"Unnamed: {i}" for i, n in enumerate(rows[0])]
-    if all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", n) for n in names):
-        what, why = f"{path} has no column names", f"its first line is {lines[0][:60]!r}"
-        raise DataError(what, why=why, do="write a first line with a name for each column")
-    _check_distinct(names, path)
-    body = rows[1:-1] or rows[1:]  # the last line of the sample may be cut
-    return names, bool(body) and all(len(row) == len(names) + 1 for row in body)
-
-
-def _separator(lines: Sequence[str]) -> str:
-    """The separator that cuts most lines into equally many fields, more than one; else a comma."""
-
-    def quality(separator: str) -> tuple[float, int]:
-        widths = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
-        if not widths or widths[0] < 2:
-            return 0.0, 0
-        return sum(w == widths[0] for w in widths) / len(widths), widths[0]
-
-    return max(CSV_SEPARATORS, key=lambda s: (round(quality(s)[0], 1), quality(s)[1]))
-
-
-def _decimal(lines: Sequence[str], separator: str) -> str:
-    """A comma where numbers have decimal commas: not always three digits after, and no dots."""
-    if separator == ",":
-        return "."
-    cells = [cell.strip() for row in csv.reader(lines[1:], delimiter=separator) for cell in row]
-    commas = [c for c in cells if re.fullmatch(r"[-+]?\d+,\d+([eE][-+]?\d+)?", c)]
-    dots = [c for c in cells if re.fullmatch(r"[-+]?\d*\.\d+([eE][-+]?\d+)?", c)]
-    return "," if not dots and any(len(c.partition(",")[2]) != 3 for c in commas) else "."
 
 
 def _read_json_lines(data: bytes, path: Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from ravine.data import RowGroups, TableLike, Task
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_curves.rules import ALL as CURVE_RULES
 from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
-from ravine.diagnosis.trials.outcome import TrialResults
+from ravine.diagnosis.trials.trial_results import TrialResults
 from ravine.errors import InputError, RavineError
 from ravine.examination.preflight import check_recipe
 from ravine.examination.recipe_changes import SetSetting, useful_changes

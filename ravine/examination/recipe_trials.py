@@ -14,7 +14,7 @@ from torch import Tensor
 from ravine import metrics
 from ravine.data import Examples, RowGroups, TableLike, Task
 from ravine.data.examples import evenly_spaced
-from ravine.diagnosis.trials.outcome import TRIAL_SEEDS
+from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS
 from ravine.examination.recipe_changes import apply_changes
 from ravine.examination.scores import scaled_score
 from ravine.examination.subject import Say, SeedRun, TrialBudget

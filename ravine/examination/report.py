@@ -6,8 +6,12 @@ from dataclasses import replace
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.registry import SYMPTOM_CODES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.outcome import NEAR_PERFECT_SCORE, ORDERED_GENERAL_CAUSES, TrialResults
 from ravine.diagnosis.trials.rules import ALL as TRIAL_RULES
+from ravine.diagnosis.trials.trial_results import (
+    NEAR_PERFECT_SCORE,
+    ORDERED_GENERAL_CAUSES,
+    TrialResults,
+)
 from ravine.examination.remedies import remedies_of
 from ravine.examination.subject import Say, Subject, stay_silent
 from ravine.examination.trials import changes_by_hand, try_cures, try_remedies, try_stopping_at

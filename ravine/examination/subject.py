@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.trials.outcome import TrialResults
+from ravine.diagnosis.trials.trial_results import TrialResults
 from ravine.finding import Change, Checks, Evidence, Finding
 from ravine.record import Score
 

@@ -19,6 +19,7 @@ from ravine.examination.torch_data import (
     Pair,
     TensorData,
     as_pair,
+    hold_out,
     read_loader,
     require_batches,
     require_rows,
@@ -37,8 +38,6 @@ ON_A_BATCH = (
     "model and loss do not run on a batch",
     "call loss(model(inputs), targets) on one batch yourself",
 )
-HELD_OUT_SHARE = 0.2  # of the training examples, where no validation examples are given
-MIN_EXAMPLES_TO_SPLIT = 60
 
 
 def read_program(
@@ -86,7 +85,8 @@ def read_program(
         seed=seed,
     )
     if validation is None and isinstance(data, TensorData):
-        program = _hold_out(program, data)
+        kept, held = hold_out(data, seed)
+        program = replace(program, train=kept, held_out=held is not None, validation=held)
     _try_once(program)
     return program
 
@@ -121,25 +121,6 @@ def _materialize(
     with isolated_rng(seed), torch.no_grad(), explain_errors(*ON_A_BATCH):
         model(next(iter(data.epoch()))[0])
     return model, optimizer
-
-
-def _hold_out(program: TorchProgram, data: TensorData) -> TorchProgram:
-    """The program with training examples held out, drawn at random; of few examples none."""
-    count = len(data.inputs)
-    if count < MIN_EXAMPLES_TO_SPLIT:
-        return program
-    with isolated_rng(program.seed):
-        order = torch.randperm(count)
-    out = round(HELD_OUT_SHARE * count)
-    if (count - out) % data.batch == 1 and count % data.batch != 1:
-        out += 1  # or the last batch would have one example, which normalization refuses
-    held, kept = order[:out], order[out:].sort().values
-    return replace(
-        program,
-        train=replace(data, inputs=data.inputs[kept], targets=data.targets[kept]),
-        held_out=True,
-        validation=(data.inputs[held], data.targets[held]),
-    )
 
 
 def _try_once(program: TorchProgram) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.trials.outcome import TRIAL_SEEDS, Outcome, TrialResults
+from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, Outcome, TrialResults
 from ravine.examination.torch_changes import (
     OutputForEachClass,
     ScaleLearningRate,

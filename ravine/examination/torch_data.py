@@ -5,7 +5,7 @@ Letters: N examples.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -21,6 +21,9 @@ from torch.utils.data import (
 
 from ravine.errors import InputError
 from ravine.rng import isolated_rng
+
+HELD_OUT_SHARE = 0.2  # of the training examples, where no validation examples are given
+MIN_EXAMPLES_TO_SPLIT = 60
 
 Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
 
@@ -111,6 +114,21 @@ class LoaderData:
             if sum(len(x) for x, _ in kept) >= count:
                 break
         return torch.cat([x for x, _ in kept])[:count], torch.cat([y for _, y in kept])[:count]
+
+
+def hold_out(data: TensorData, seed: int) -> tuple[TensorData, Pair | None]:
+    """The training examples without some that are drawn at random, and those; of few none."""
+    count = len(data.inputs)
+    if count < MIN_EXAMPLES_TO_SPLIT:
+        return data, None
+    with isolated_rng(seed):
+        order = torch.randperm(count)
+    out = round(HELD_OUT_SHARE * count)
+    if (count - out) % data.batch == 1 and count % data.batch != 1:
+        out += 1  # or the last batch would have one example, which normalization refuses
+    held, kept = order[:out], order[out:].sort().values
+    train = replace(data, inputs=data.inputs[kept], targets=data.targets[kept])
+    return train, (data.inputs[held], data.targets[held])
 
 
 def read_loader(loader: DataLoader[Any]) -> TensorData | LoaderData:

@@ -12,7 +12,7 @@ from ravine.diagnosis.baseline_learners import fit_baseline
 from ravine.diagnosis.constant_baseline import Loss, find_best_constant
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.output_kinds import find_class_axis, find_probabilities
-from ravine.diagnosis.trials.outcome import (
+from ravine.diagnosis.trials.trial_results import (
     LEARNER_MARGIN,
     LearnerComparison,
     Outcome,

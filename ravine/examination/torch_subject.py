@@ -16,7 +16,7 @@ from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.outcome import TRIAL_SEEDS, TrialResults
+from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.errors import first_line, shorten
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
 from ravine.examination.subject import (

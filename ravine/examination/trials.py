@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ravine.diagnosis.trials.outcome import SCORE_GAIN, Outcome, TrialResults
+from ravine.diagnosis.trials.trial_results import SCORE_GAIN, Outcome, TrialResults
 from ravine.examination.remedies import Remedy
 from ravine.examination.subject import CannotTryError, Observed, Say, SeedRun, Strength, Subject
 from ravine.examination.verdict import weigh

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.outcome import (
+from ravine.diagnosis.trials.rules import ALL
+from ravine.diagnosis.trials.trial_results import (
     LearnerComparison,
     Outcome,
     TrialResults,
     WholeRun,
     find_lag,
 )
-from ravine.diagnosis.trials.rules import ALL
 from ravine.finding import CAUSES, Change, Evidence, Trial
 
 FACT = (Evidence("a fact", 1.0),)

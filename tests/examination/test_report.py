@@ -7,7 +7,7 @@ import pytest
 
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.trials.outcome import Outcome, TrialResults, WholeRun
+from ravine.diagnosis.trials.trial_results import Outcome, TrialResults, WholeRun
 from ravine.examination.report import (
     examine_subject,
     excuse_unlearnable,

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ravine.diagnosis.trials.outcome import Outcome, TrialResults, WholeRun
+from ravine.diagnosis.trials.trial_results import Outcome, TrialResults, WholeRun
 from ravine.examination.subject import CannotTryError, SeedRun, stay_silent
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_changes import (

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.trials.outcome import LearnerComparison, Outcome, TrialResults
+from ravine.diagnosis.trials.trial_results import LearnerComparison, Outcome, TrialResults
 from ravine.examination.remedies import Remedy
 from ravine.examination.subject import (
     CannotTryError,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from ravine.diagnosis.rule import Observation, Rule, observe, rule
-from ravine.diagnosis.trials.outcome import (
+from ravine.diagnosis.trials.trial_results import (
     CLEAR_SCORE_GAIN,
     LEARNER_MARGIN,
     MISSED_GAIN,
