@@ -78,13 +78,13 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     if distinct == 2:
         return "binary", "two values"
     if isinstance(values.dtype, pd.CategoricalDtype):
-        return "classes", "it is categorical"
+        return "classes", "a column of categories"
     if is_datetime64_any_dtype(values.dtype):
         what, why = f"the target {values.name} is a date", "dates cannot be predicted"
         raise DataError(what, why=why, do="convert it to a number, such as days since a fixed date")
     style = parsing.column_number_style(values)
     if parsing.is_text(values) and not style:
-        return "classes", "it is text"
+        return "classes", "a column of text"
     numbers = parsing.numbers_of(values, str(values.name), style)
     whole = bool((numbers == np.round(numbers)).all())
     if whole and distinct <= 20 and len(values) >= 10 * distinct:

@@ -82,7 +82,7 @@ def test_what_cannot_be_made_or_makes_no_difference_is_left_out():
         ({}, Change("loss", "weights by class"), Change("class_weights", "balanced")),
         (
             {"network__initializer": Normal(sd=3.0)},
-            Change("init", "weights that fit the width"),
+            Change("init", "nn.init.kaiming_normal_(layer.weight)"),
             Change("network.initializer", {"name": "He"}),
         ),
         (

@@ -40,7 +40,7 @@ def block(text, label):
 def test_it_says_what_was_inferred_and_how_it_trained(record):
     text = lines(record)
     assert block(text, "data") == [
-        "Target target: classification, 3 classes (it is text).",
+        "Target target: classification, 3 classes (a column of text).",
         "Input columns: 4 numeric.",
         "Split: 102 training, 24 validation and 24 test rows (Stratified).",
     ]

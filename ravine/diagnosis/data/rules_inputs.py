@@ -69,7 +69,7 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
         text += f"{spreads.smallest_name} {spreads.smallest:.3g}"
         found.append(Evidence(name, spreads.ratio, "", COLUMN_SPREAD_RATIO, text))
     if inputs.median_offset > FAR_OFFSET:
-        name = "distance of a middling column from 0"
+        name = "distance of the median column's mean from 0"
         found.append(Evidence(name, inputs.median_offset, "spreads", FAR_OFFSET))
     if found:
         yield observe(*found, Change("input.scale", "standardize"))

@@ -45,9 +45,10 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
         name = "distance of the targets from 0"
         found.append(Evidence(name, targets.largest_offset, "spreads", FAR_OFFSET))
     if found:
-        highest = Evidence("to", targets.high)
+        lowest = Evidence("lowest target", targets.low)
+        highest = Evidence("highest target", targets.high)
         change = Change("target.scale", "standardize")
-        yield observe(*found, Evidence("targets from", targets.low), highest, change)
+        yield observe(*found, lowest, highest, change)
 
 
 @rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also=("leakage",))
@@ -119,7 +120,8 @@ def shifted_targets(data: DataProfile) -> Iterator[Observation]:
         how = f"{abs(shifted.rows)} row {way}" if shifted.rows else "in the opposite order"
         sure = f"{shifted.signal:.0f} standard errors beyond chance"
         constant = f"the best constant scores {shifted.null_score:.3g}"
-        name, unit = "as they are paired", "standard errors"
+        name = "association of the predictions with the targets as they are paired"
+        unit = "standard errors"
         given = Evidence(f"score with the targets {how}", shifted.score, "", None, sure)
         paired = Evidence(name, shifted.given_signal, unit, SURE_SIGNAL, constant)
         change = Change("data", "one order for inputs and targets")

@@ -27,10 +27,11 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
         first += f", by {found.function}"
     name = "change of an output when only other examples change"
     mixed = Evidence(name, found.change, "of the outputs' spread", 0, first)
-    change = Change("model", "keep the batch in its dimension (batch_first, dim)")
+    own = "one example's output from its own input: batch_first=True, dim=1, no reshape over "
+    change = Change("model", f"{own}examples")
     about: dict[str, Any] = {}
     if found.module_class.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")):
-        change = Change("model", "running statistics")
+        change = Change("model", "track_running_stats=True")
         about = dict(cause="normalization", severity="note", suspects=("train-eval-mode",))
     yield observe(mixed, change, where=found.where, **about)
 
@@ -42,11 +43,13 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
     if found.compares_all:
         name = "change of the loss when the targets are permuted"
         evidence = Evidence(name, 0.0, "", None, shapes)
-        change = Change("loss", "give output and target one shape")
+        advice = "output and target of one shape: output.squeeze(1) for [N, 1] and [N]"
+        change = Change("loss", advice)
         yield observe(evidence, change, title="the loss compares every output with every target")
     elif found.missed_fraction:
-        name = "of changed targets affect another example's output, not their own"
-        change = Change("loss", "outputs and targets in one order: reshape, do not transpose")
+        name = "of changed targets change the loss of another example, not of their own"
+        advice = "output.transpose(...) to the order of the target before any reshape"
+        change = Change("loss", advice)
         evidence = Evidence(name, 100 * found.missed_fraction, "%", 0, shapes)
         yield observe(evidence, change, suspects=("labels",))
 
@@ -92,12 +95,12 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
     """What makes all outputs equal."""
     if found.softmax_of_one:
         units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for every input")
-        change = Change("output", "sigmoid for one unit, or a unit for each class")
+        change = Change("output", "torch.sigmoid for one output, or one output for each class")
         return observe(units, change, where=found.constant_from, cause="output-activation")
     if found.zero_weights:
         name = "weight matrices of zeros without a gradient"
         evidence = Evidence(name, len(found.zero_weights), "", 0)
-        change = Change("init", "random weights")
+        change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         return observe(evidence, change, where=module_of(found.zero_weights[0]))
     if found.dead_layers:
         name, count = "layers whose units no example activates", len(found.dead_layers)
@@ -105,7 +108,7 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         if found.dead_output:
             return observe(
                 dead,
-                Change("output", "without the rectifier"),
+                Change("output", "no ReLU at the output"),
                 where=found.constant_from,
                 cause="output-activation",
                 suspects=("dead-units",),
@@ -125,12 +128,12 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         name = "spread of the last hidden layer's output over the first's"
         return observe(
             Evidence(name, flow.signal, "", LOST_SIGNAL),
-            Change("init", "He, Glorot or LeCun"),
+            Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)"),
             where=flow.where,
             cause="vanishing",
             suspects=("initialization", "hidden-activation"),
         )
-    change = Change("init", "weights that fit the width")
+    change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
     return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))
 
 
@@ -150,12 +153,14 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
         }[found.missing]
         in_loss = found.missing == "loss"
         evidence = Evidence("parameters with a gradient", 0, "", 1, reason)
-        change = Change("loss" if in_loss else "model", "keep the graph")
+        advice = "no detach(), item(), numpy() or no_grad() before the loss"
+        change = Change("loss" if in_loss else "model", advice)
         yield observe(evidence, change, where=found.cut_at, suspects=("loss",) if in_loss else ())
     elif found.unreached:
         name = "parameters that the outputs depend on, as initialized, without a gradient"
         unreached = Evidence(name, len(found.unreached), "", 0, join_names(found.unreached))
-        change = Change("model", "no detach and no no_grad behind them; or freeze them")
+        advice = "no detach() or no_grad() after these layers, or requires_grad_(False) for them"
+        change = Change("model", advice)
         where, suspects = module_of(found.unreached[0]), ("frozen-parameters",)
         title, severity = "layers in use get no gradient", "warning"
         yield observe(
@@ -193,7 +198,8 @@ def copied_units(start: StartProfile) -> Iterator[Observation]:
     if copied:
         name = "weight matrices with rows that start equal and get equal updates"
         evidence = Evidence(name, len(copied), "", 0, join_names(copied))
-        yield observe(evidence, Change("init", "random weights"), where=module_of(copied[0]))
+        change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
+        yield observe(evidence, change, where=module_of(copied[0]))
 
 
 @rule("RVN-I08", "warning", "train-eval-mode", needs="repeat", also=("dropout", "randomness"))

@@ -28,11 +28,11 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         must = "must be the lower one"
         right = Evidence("loss of right answers", form.right_loss, "", form.wrong_loss, must)
         evidence = Evidence("loss of wrong answers", form.wrong_loss)
-        yield observe(right, evidence, Change("loss", "the other sign"))
+        yield observe(right, evidence, Change("loss", "-loss"))
         return
     if form.takes != "log-probabilities" or start.loss.targets.kind not in ("classes", "tokens"):
         return
-    change = Change("loss", "cross_entropy on logits")
+    change = Change("loss", "nn.CrossEntropyLoss() on logits")
     if form.unbounded and not form.gives:
         name, text = "lowest loss of logits that grow", "it falls in proportion to them"
         evidence = Evidence(name, -math.inf, "", 0.0, text)
@@ -65,8 +65,8 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
     form, kind = start.loss.form, start.loss.targets.kind
     left, kept = start.loss.baselines.unreachable, ()
     if left is not None:
-        name = "of the loss of a constant answer stays with the best outputs"
-        kept = (Evidence(name, 100 * left, "%", 100 * UNREACHABLE_LOSS),)
+        name = "of the loss of the best constant answer remains with the best outputs that the"
+        kept = (Evidence(f"{name} activation allows", 100 * left, "%", 100 * UNREACHABLE_LOSS),)
     squashed = form.gives in ("probabilities", "0 to 1")
     if form.takes == "logits" and squashed and kind in ("classes", "tokens", "labels"):
         evidence = Evidence("outputs between 0 and 1 where the loss takes logits", 100.0, "%", 0.0)
@@ -74,7 +74,7 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
         yield observe(evidence, *kept, change, where=form.last_at, suspects=("loss",))
     elif left is not None and left > UNREACHABLE_LOSS:
         numbers = kind == "numbers"
-        output = "linear" if numbers else "sigmoid, or linear and a loss with logits"
+        output = "linear" if numbers else "torch.sigmoid, or none and nn.BCEWithLogitsLoss"
         yield observe(
             *kept,
             Change("output", output),
@@ -118,7 +118,7 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     else:
         return
     frequency = Evidence(name, 100 * shares[i], "%")
-    constant = Evidence("the same of the best constant answer", 100 * answer[i], "%")
+    constant = Evidence(f"{name} in the best constant answer", 100 * answer[i], "%")
     yield observe(weight, frequency, constant, Change("loss", advice))
 
 
@@ -143,7 +143,8 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
         Change("data", "fill or drop what is not finite"),
         Change("init", "smaller weights"),
     )
-    loss = Change("loss", "one that is defined for these outputs, as with logits")
+    finite = "nn.CrossEntropyLoss or nn.BCEWithLogitsLoss on logits, finite for all of them"
+    loss = Change("loss", finite)
     cause, suspects, change = {
         "inputs": ("data-degenerate", (), data),
         "targets": ("data-degenerate", (), data),
@@ -176,5 +177,6 @@ def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
     if start.loss.targets.class_numbers:
         name = "outputs for several whole-number targets"
         evidence = Evidence(name, 1, "", None, "as if class 2 lay between 1 and 3")
-        change = Change("loss", "cross_entropy with an output for each class, if they are classes")
+        advice = "nn.CrossEntropyLoss() and one output for each class, if they are classes"
+        change = Change("loss", advice)
         yield observe(evidence, change, where=start.loss.form.last_at)

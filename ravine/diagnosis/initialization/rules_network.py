@@ -54,7 +54,8 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     if layer is not None:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
         weights = Evidence(name, layer.weight_rms, "", layer.expected_rms, usual)
-        change, suspects = Change("init", "weights that fit the width"), ("saturation", "exploding")
+        change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
+        suspects = ("saturation", "exploding")
         sure: SeverityFields = {"severity": "warning", "confidence": "high"}
         yield observe(*evidence, weights, change, where=layer.where, suspects=suspects, **sure)
     else:
@@ -100,8 +101,8 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     yield observe(
         Evidence(change, signal, "", limit, over),
         Evidence("gradient at the first layer over that at the last", gradient, "", limit),
-        Change("init", "He, Glorot or LeCun"),
-        Change("normalization", "between the layers"),
+        Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)"),
+        Change("normalization", "nn.BatchNorm1d or nn.LayerNorm between the layers"),
         where=flow.where,
         cause=cause,
         suspects=tuple(suspects),
@@ -157,7 +158,7 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
     ratio = 1.0 if layer is None else layer.weight_ratio
     cause, change = "saturation", Change("input.scale", "standardize")
     if ratio >= LARGE_WEIGHT_RATIO:
-        cause, change = "initialization", Change("init", "weights that fit the width")
+        cause, change = "initialization", Change("init", "nn.init.kaiming_normal_(layer.weight)")
     elif start.first_loss.input_spread > LARGE_INPUT_SPREAD:
         cause = "input-scale"
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
@@ -189,8 +190,8 @@ def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
         worst = max(found.values(), key=lambda layer: abs(math.log(layer.weight_ratio)))
         name, usual = "weights, root mean square", f"usual for {worst.fan_in} inputs"
         weights = Evidence(name, worst.weight_rms, "", worst.expected_rms, usual)
-        far_off = Evidence("layers so far off", len(found), "", 0, join_names(found))
-        change = Change("init", "weights that fit the width")
+        far_off = Evidence("layers with such weights", len(found), "", 0, join_names(found))
+        change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         yield observe(weights, far_off, change, where=worst.where)
 
 
@@ -209,14 +210,15 @@ def has_large_weights(layer: LayerStats) -> bool:
 )
 def stale_statistics(start: StartProfile) -> Iterator[Observation]:
     name = "momentum of the running statistics"
-    change = Change("model", "momentum 0.1")
+    change = Change("model", "momentum=0.1 in batch normalization")
     for norm in start.batch_norms:
         if norm.batch_statistics or norm.momentum is None:
             continue
         off = norm.mean_offset > SHIFTED_MEAN or norm.std_ratio > STRETCHED_STD
         if norm.momentum < SLOW_MOMENTUM and off:
             unit, after = "standard deviations", "after 30 batches"
-            mean = Evidence("running mean off by", norm.mean_offset, unit, SHIFTED_MEAN, after)
+            distance = "distance of the running mean from the mean"
+            mean = Evidence(distance, norm.mean_offset, unit, SHIFTED_MEAN, after)
             ratio = "running standard deviation off by"
             momentum = Evidence(name, norm.momentum, "", SLOW_MOMENTUM)
             std = Evidence(ratio, norm.std_ratio, "times", STRETCHED_STD)

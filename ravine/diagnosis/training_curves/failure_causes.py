@@ -67,15 +67,15 @@ def distance_evidence(curves: TrainingCurves) -> tuple[Evidence, ...]:
 
 
 def lower_rate() -> tuple[Change, ...]:
-    return (Change("optimizer.lr", "divided by 3 to 10"),)
+    return (Change("optimizer.lr", "a third to a tenth of the present one"),)
 
 
 def changes_against(cause: str) -> tuple[Change, ...]:
     """What to change in a recipe against a cause."""
     return {
         "learning-rate-high": lower_rate(),
-        "learning-rate-low": (Change("optimizer.lr", "times 10"),),
-        "too-few-steps": (Change("epochs", "times 3"),),
+        "learning-rate-low": (Change("optimizer.lr", "10 times the present one"),),
+        "too-few-steps": (Change("epochs", "3 times as many"),),
         "gradient-clipping": (Change("clip", "none"),),
         "over-regularized": (Change(SETTING_PATHS["weight decay"], 0.0),),
         "dropout": (Change(SETTING_PATHS["dropout"], 0.2),),

@@ -128,7 +128,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_SHARE
     seen: list[Evidence | Change] = [Evidence(name, 100 * rest, "%", limit)]
     if falling:
-        name = "it was still falling: as many steps again would gain"
+        name = "gain of as many steps again at the last high rate, of what was gained"
         seen.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
     seen.append(Change("schedule", "one that lasts the whole run"))
     severity = "warning" if falling else "note"

@@ -170,10 +170,10 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
         cause, suspects = "learning-rate-low", ("too-few-steps", "gradient-clipping")
     yield observe(
         *evidence,
-        Change("optimizer.lr", "times 10") if every else None,
+        Change("optimizer.lr", "10 times the present one") if every else None,
         where="" if every else join_names(stuck),
         severity="warning" if useless and curves.has_ended else "note",
-        title="the weights will hardly move" if every else "",
+        title="the weights hardly move" if every else "",
         cause=cause,
         suspects=suspects,
     )

@@ -84,12 +84,12 @@ def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
     share, limit = 100 * (last - lowest) / fall, 100 * RISEN_LOSS
     seen: list[Evidence | Change] = [
         Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
-        Evidence("of all that was gained, lost again", share, "%", limit),
+        Evidence("of the fall of the validation loss was lost again", share, "%", limit),
     ]
     if len(now):
         seen.append(Evidence("training loss", float(now.values[-1]), "", None, "still falls"))
     if keeps_best:
-        seen.append(Evidence("best weights are kept", best, "step"))
+        seen.append(Evidence("step of the best weights, which are kept", best))
     seen += [Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)]
     title = "the confidence of the predictions rises, the score does not fall" if flat else ""
     yield observe(*seen, severity="note" if keeps_best or flat else "", title=title)

@@ -77,9 +77,10 @@ def _tight_clipping(curves: TrainingCurves, useless: bool) -> Iterator[Observati
     if typical >= KEPT_LENGTH or not always:
         return
     slow = curves.distance < SHORT_DISTANCE or falls_evenly(curves)
+    left = "of the gradient's length was left by clipping"
     yield observe(
         Evidence("steps in which the gradient was cut", 100 * cut, "%", 100 * CUT_STEPS),
-        Evidence("of its length was left", 100 * typical, "%", 100 * KEPT_LENGTH),
+        Evidence(left, 100 * typical, "%", 100 * KEPT_LENGTH),
         *distance_evidence(curves),
         Change("clip", "a limit near the gradient's usual norm"),
         where="clip",
@@ -117,7 +118,8 @@ def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation
         return
     norms, effects = curves.updates.weight_norm.values, curves.effects.values
     path = SETTING_PATHS[next((name for name in DECAY_NAMES if effects.get(name)), DECAY_NAMES[0])]
-    name, shrunk = "norm of the weights, of what it was", 100 * float(norms[-1] / norms[0])
+    name = "norm of the weights at the end over that at the start"
+    shrunk = 100 * float(norms[-1] / norms[0])
     yield observe(
         Evidence(name, shrunk, "%", 100 * SHRUNK_WEIGHTS),
         Evidence("loss", float(curve.values[-1]), "", null, CONSTANT_LIMIT_TEXT),

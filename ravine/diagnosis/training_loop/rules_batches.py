@@ -27,7 +27,7 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
         return
     name, steps = "inspected steps, all with the same inputs", f"in {history.steps} steps"
     equal = Evidence(name, inputs.count, "", None, steps)
-    rows, since = Evidence("examples in them", inputs.rows), inputs.first_step
+    rows, since = Evidence("examples in these inputs", inputs.rows), inputs.first_step
     if inputs.table_rows <= 0:
         yield observe(equal, rows, since=since)
         return
@@ -51,7 +51,8 @@ def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
         if far and falls >= 3 and not rises:
             place = next(i for i, value in enumerate(logs) if logs[0] - value > math.log(2))
             at_first = Evidence("standard deviation of the inputs at first", stds[0][1])
-            now = Evidence("now", stds[-1][1], "", None, "steadily in one direction")
+            name, way = "standard deviation of the inputs now", "steadily in one direction"
+            now = Evidence(name, stds[-1][1], "", None, way)
             change = Change("data", "scaled once, before the loop, into a new tensor")
             yield observe(at_first, now, change, since=stds[place][0])
 
@@ -65,4 +66,4 @@ def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
     if math.isfinite(std) and (std > WIDE_INPUTS or 0 < std < NARROW_INPUTS):
         limit = WIDE_INPUTS if std > WIDE_INPUTS else NARROW_INPUTS
         scale = Evidence("standard deviation of the inputs", std, "", limit)
-        yield observe(scale, Evidence("their mean", inputs.mean))
+        yield observe(scale, Evidence("mean of the inputs", inputs.mean))

@@ -40,7 +40,7 @@ def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
     picture="schedules",
 )
 def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
-    change = Change("loop", "step it once an epoch, or give its length in steps")
+    change = Change("loop", "scheduler.step() once an epoch, or the scheduler's length in steps")
     rates = history.rates
     for scheduler in rates.schedulers:
         if scheduler.length is not None and scheduler.steps > scheduler.length + 1:
@@ -96,6 +96,6 @@ def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
         name = "parameters with gradients in a group at a learning rate of 0"
         count = Evidence(name, len(still), "", 0)
         as_initialized = Evidence("of these, matrices still as initialized", untrained, "", 0)
-        change = Change("optimizer", "a learning rate above 0 for every group")
+        change = Change("optimizer", "lr above 0 in every entry of param_groups")
         where, suspects = join_names(p.name for p in still), ("frozen-parameters", "schedule")
         yield observe(count, as_initialized, change, where=where, since=0, suspects=suspects)

@@ -154,7 +154,7 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
         low_rate = Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps)
         fallen_rate = Evidence("mean loss when the rate had fallen", before)
         final_loss = Evidence("mean loss at the end", level)
-        change = Change("loop", "a schedule as long as the run; step it once an epoch")
+        change = Change("loop", "scheduler.step() once an epoch, and a schedule as long as the run")
         yield observe(low_rate, fallen_rate, final_loss, change, since=steps - low_steps)
 
 

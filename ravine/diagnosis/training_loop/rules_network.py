@@ -37,7 +37,8 @@ def equal_units(history: LoopHistory) -> Iterator[Observation]:
         layer, (equal, units) = next(iter(found.items()))
         name = "units equal to another, in weights and in gradient"
         evidence = Evidence(name, equal, "", 0, f"of {units} in {layer}: they stay equal")
-        yield observe(evidence, Change("init", "random"), where=join_names(found), since=0)
+        change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
+        yield observe(evidence, change, where=join_names(found), since=0)
 
 
 @rule("RVN-S02", "warning", "hidden-activation", needs="graph")

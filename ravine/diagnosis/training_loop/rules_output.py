@@ -41,12 +41,12 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
             lowest = math.log(1 + (classes - 1) / math.e)
             why = f"for {classes} classes, as outputs are between 0 and 1"
             limit = Evidence("lowest loss that can be reached", lowest, "", None, why)
-            advice = "; cross entropy has its own"
+            advice = "; nn.CrossEntropyLoss applies log_softmax itself"
         yield _observe_at(
             graph,
             place,
             limit,
-            Change("output", f"without {before.lower()}{advice}"),
+            Change("output", f"no {before.lower()} before the loss{advice}"),
             title=f"{before.lower()} before cross entropy",
             severity="error" if is_probability else "warning",
         )
@@ -73,7 +73,7 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
         if before >= 0 and graph.nodes[before].name in PROBABILITY_NODES:
             name = graph.nodes[before].name.lower()
             evidence = Evidence(lowest, 0.5)
-            change = Change("output", f"without {name}")
+            change = Change("output", f"no {name} before the loss, which applies sigmoid itself")
             yield _observe_at(
                 graph, before, evidence, change, title=f"{name} before a loss that takes logits"
             )
@@ -117,7 +117,7 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
             continue
         if node.shape[node.dim] == 1:
             units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for any input")
-            change = Change("output", "sigmoid for one unit, or a unit for each class")
+            change = Change("output", "torch.sigmoid for one output, or one output for each class")
             yield _observe_at(graph, place, units, change)
 
 
@@ -147,8 +147,10 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
         if rows > 1 and node.shape == (rows, rows) and output in ((rows, 1), (rows,)):
             target = [rows] if len(output) == 2 else [rows, 1]
             shapes = f"an output of shape {list(output)} and a target of shape {target}"
-            evidence = Evidence("differences in the loss", rows * rows, "", rows, shapes)
-            change = Change("loss", "output.squeeze(1), or target.unsqueeze(1)")
+            name = "pairs of output and target in the loss"
+            evidence = Evidence(name, rows * rows, "", rows, shapes)
+            wider = "output" if len(output) == 2 else "target"
+            change = Change("loss", f"{wider}.squeeze(1)")
             yield _observe_at(graph, place, evidence, change)
             return
 
@@ -162,9 +164,10 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
         rows, columns = node.shape
         before = graph.source_name(node.inputs[0])
         if rows != columns and rows > 1 and before in ("Addmm", "Linear"):
-            why = f"of outputs of shape {list(node.shape)}: the examples, not the classes"
-            evidence = Evidence("softmax over dimension", 0, "", 1, why)
-            yield _observe_at(graph, place, evidence, Change("output", "softmax over dim=1"))
+            shape = list(node.shape)
+            why = f"outputs have shape {shape}: dim 0 are the examples, dim 1 the classes"
+            evidence = Evidence("dim of the softmax", 0, "", None, why)
+            yield _observe_at(graph, place, evidence, Change("output", "softmax(dim=1)"))
 
 
 @rule(
@@ -189,13 +192,14 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
         before = next(graph.source_name(i) for i in inputs if i >= 0)
     name, limit = "share of the target's variance out of range", 100 * UNREACHABLE_TARGET_FRACTION
     known = node.high > node.low
-    bounds = (Evidence("target from", node.low), Evidence("to", node.high)) if known else ()
+    lowest, highest = Evidence("lowest target", node.low), Evidence("highest target", node.high)
+    bounds = (lowest, highest) if known else ()
     yield _observe_at(
         graph,
         place,
         Evidence(name, 100 * lost, "%", limit),
         *bounds,
-        Change("output", f"without {before.lower()}"),
+        Change("output", f"no {before.lower()} at the output"),
         title=f"{before.lower()} cannot reach the targets",
         severity="error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning",
         suspects=("target-scale",),
@@ -207,9 +211,9 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
         if low < 0 or high > 1:
-            top = Evidence("to", high, "", 1.0, "the loss has no lower bound")
+            top = Evidence("highest target", high, "", 1.0, "the loss has no lower bound")
             change = Change("data", "targets from 0 to 1")
-            yield observe(Evidence("target from", low, "", 0.0), top, change, since=0)
+            yield observe(Evidence("lowest target", low, "", 0.0), top, change, since=0)
 
 
 def _observe_at(

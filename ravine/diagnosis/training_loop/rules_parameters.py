@@ -26,8 +26,8 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     state = "some still as initialized" if untrained else ""
     name = "parameters with gradients that are in no optimizer"
     count = Evidence(name, len(missing), "", 0, state)
-    numbers = Evidence("numbers in them", sum(math.prod(p.shape) for p in missing))
-    change = Change("optimizer", "build it from all of model.parameters()")
+    numbers = Evidence("numbers in these parameters", sum(math.prod(p.shape) for p in missing))
+    change = Change("optimizer", "torch.optim.SGD(model.parameters(), ...): with all parameters")
     severity = "note" if is_backbone and not untrained else "error"  # a note: may be meant
     where = join_names(p.name for p in missing)
     yield observe(count, numbers, change, where=where, severity=severity)
@@ -51,7 +51,7 @@ def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
         name = "parameters in the optimizer that are not the model's and get no gradient"
         left_out = Evidence("parameters of the model in no optimizer", len(missing), "", 0)
         evidence = Evidence(name, len(unused), "", 0)
-        change = Change("optimizer", "build it after the model is complete")
+        change = Change("optimizer", "create the optimizer after the last change of the model")
         where = join_names(p.name for p in missing)
         yield observe(evidence, left_out, change, where=where, since=0)
 
