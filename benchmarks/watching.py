@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 import ravine
-from ravine.watching.inspection import INSPECTION_INTERVAL
+from ravine.watching.inspection_schedule import INSPECTION_INTERVAL
 from ravine.watching.watcher import Watcher
 
 

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from ravine.diagnosis.training_loop.history import LoopHistory, SchedulerState
 from ravine.diagnosis.training_loop.optimizer_monitor import group_learning_rates
-from ravine.watching.inspection import FIRST_STEPS
+from ravine.watching.inspection_schedule import FIRST_STEPS
 
 READING_INTERVAL = 10  # steps
 

@@ -16,7 +16,7 @@ from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent, 
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames
 from ravine.watching.failures import FailureLog
 from ravine.watching.forward_hooks import ForwardHooks
-from ravine.watching.inspection import Inspection
+from ravine.watching.inspection_schedule import Inspection
 
 FIRST_LOSSES = 8  # kept one by one
 PENDING_LOSSES = 10  # on an accelerator, that are read together

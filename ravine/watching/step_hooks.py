@@ -14,7 +14,7 @@ from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
 from ravine.watching.forward_hooks import ForwardHooks
-from ravine.watching.inspection import FIRST_STEPS
+from ravine.watching.inspection_schedule import FIRST_STEPS
 from ravine.watching.learning_rates import READING_INTERVAL, LearningRateMonitor, SchedulerMonitor
 from ravine.watching.loss_reader import LossReader
 

@@ -33,7 +33,7 @@ from ravine.errors import InputError
 from ravine.finding import Finding, Report
 from ravine.watching.failures import FailureLog
 from ravine.watching.forward_hooks import ForwardHooks
-from ravine.watching.inspection import INSPECTION_INTERVAL, Inspection
+from ravine.watching.inspection_schedule import INSPECTION_INTERVAL, Inspection
 from ravine.watching.learning_rates import SchedulerMonitor
 from ravine.watching.loss_reader import NONFINITE_INTERVAL, LossReader
 from ravine.watching.rule_runner import RuleRunner
