@@ -35,14 +35,14 @@ class Freeze(_Freezing):
     >>> from ravine.layout import Slot
     >>> layout = Layout((Slot(name="body.weight", shape=(1, 2)), Slot(name="output.weight",
     ...                                                               shape=(2, 1))))
-    >>> Freeze(layers=("body",)).lr(layout, 0, Plan(steps=10, per_epoch=5)).tolist()
+    >>> Freeze(layers=("body",)).lr_multipliers(layout, 0, Plan(steps=10, per_epoch=5)).tolist()
     [[0.0, 0.0, 1.0, 1.0]]
     """
 
     acts: ClassVar[Effect] = Effect("freeze", FROZEN_MEANING)
     layers: tuple[str, ...] = ("module",)
 
-    def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
+    def lr_multipliers(self, layout: Layout, step: int, plan: Plan) -> Row:
         frozen = matching_slots(layout, self.layers, setting="Freeze.layers")
         return layout.row(lambda slot: slot.name not in frozen)
 
@@ -54,14 +54,14 @@ class LastLayers(_Freezing):
     >>> from ravine.layout import Slot
     >>> layout = Layout(tuple(Slot(name=f"{n}.weight", shape=(1, 1)) for n in ("hidden.0",
     ...     "hidden.1", "output")))
-    >>> LastLayers(count=2).lr(layout, 0, Plan(steps=10, per_epoch=5)).tolist()
+    >>> LastLayers(count=2).lr_multipliers(layout, 0, Plan(steps=10, per_epoch=5)).tolist()
     [[0.0, 1.0, 1.0]]
     """
 
     acts: ClassVar[Effect] = Effect("last layers", FROZEN_MEANING)
     count: int = setting(default=1, ge=1)
 
-    def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
+    def lr_multipliers(self, layout: Layout, step: int, plan: Plan) -> Row:
         return _of_last(layout, self.count)
 
 
@@ -75,7 +75,7 @@ class Gradual(_Freezing):
     acts: ClassVar[Effect] = Effect("gradual unfreezing", FROZEN_MEANING)
     epochs: int = setting(default=1, ge=1)
 
-    def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
+    def lr_multipliers(self, layout: Layout, step: int, plan: Plan) -> Row:
         return _of_last(layout, 1 + step // plan.per_epoch // self.epochs)
 
 
@@ -89,7 +89,8 @@ class Unfreeze(_Freezing):
     >>> layout = Layout((Slot(name="body.weight", shape=(1, 2)), Slot(name="output.weight",
     ...                                                               shape=(2, 1))))
     >>> stages = Unfreeze(stages=((0, "output"), (2, "*")))
-    >>> [stages.lr(layout, step, Plan(steps=20, per_epoch=5)).tolist() for step in (0, 9, 10)]
+    >>> plan = Plan(steps=20, per_epoch=5)
+    >>> [stages.lr_multipliers(layout, step, plan).tolist() for step in (0, 9, 10)]
     [[[0.0, 0.0, 1.0, 1.0]], [[0.0, 0.0, 1.0, 1.0]], [[1.0, 1.0, 1.0, 1.0]]]
     """
 
@@ -104,7 +105,7 @@ class Unfreeze(_Freezing):
             do = 'start with a stage at epoch 0: [0, "output"]'
             raise RecipeError(what, why="nothing would train before the first stage", do=do)
 
-    def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
+    def lr_multipliers(self, layout: Layout, step: int, plan: Plan) -> Row:
         matching_slots(layout, [pattern for _, pattern in self.stages], setting="Unfreeze.stages")
         epoch = step // plan.per_epoch
         begun = [pattern for first, pattern in self.stages if first <= epoch]
@@ -123,7 +124,7 @@ class DepthRates:
     >>> from ravine.layout import Slot
     >>> layout = Layout(tuple(Slot(name=f"{n}.weight", shape=(1, 1)) for n in ("hidden.0",
     ...     "hidden.1", "output")))
-    >>> DepthRates(decay=0.5).lr(layout, 0, Plan(steps=10, per_epoch=5)).tolist()
+    >>> DepthRates(decay=0.5).lr_multipliers(layout, 0, Plan(steps=10, per_epoch=5)).tolist()
     [[0.25, 0.5, 1.0]]
     """
 
@@ -132,7 +133,7 @@ class DepthRates:
     )
     decay: float = setting(default=0.8, gt=0, le=1)
 
-    def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
+    def lr_multipliers(self, layout: Layout, step: int, plan: Plan) -> Row:
         found = depths(layout)
         above = {name: len(found) - 1 - d for d, names in enumerate(found) for name in names}
         return layout.row(lambda slot: self.decay ** above[slot.name])

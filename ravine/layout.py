@@ -26,8 +26,8 @@ class Slot:
     """One named tensor of a network.
 
     Penalties and weight decay act on the `role` "weight" alone, never on biases, normalization
-    scales or embeddings. `lr` multiplies the learning rate of this tensor (RealMLP's bias factor,
-    rates by depth). `fan_in` and `fan_out` count the connections of one unit, for initializers.
+    scales or embeddings. `lr_multiplier` is that of this tensor's learning rate (RealMLP's
+    biases, rates by depth). `fan_in` and `fan_out` count the connections of one unit.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Slot:
     role: Role = "weight"
     fan_in: int = 1
     fan_out: int = 1
-    lr: float = 1.0
+    lr_multiplier: float = 1.0
 
     @property
     def size(self) -> int:
@@ -78,15 +78,15 @@ class Layout:
         values = [torch.full((slot.size,), float(value(slot)), dtype=dtype) for slot in self.slots]
         return torch.cat(values)[None] if values else torch.zeros(1, 0, dtype=dtype)
 
-    def decays(self, *, dtype: torch.dtype = torch.float32) -> Row:
+    def decay_mask(self, *, dtype: torch.dtype = torch.float32) -> Row:
         """1 where weight decay and penalties act (the role "weight"), 0 elsewhere."""
         return self.row(lambda slot: slot.role == "weight", dtype=dtype)
 
-    def lr(self, *, dtype: torch.dtype = torch.float32) -> Row | None:
-        """The factor of the learning rate of each weight, or None where all are 1."""
-        if all(slot.lr == 1.0 for slot in self.slots):
+    def lr_multipliers(self, *, dtype: torch.dtype = torch.float32) -> Row | None:
+        """The multiplier of the learning rate of each weight, or None where all are 1."""
+        if all(slot.lr_multiplier == 1.0 for slot in self.slots):
             return None
-        return self.row(lambda slot: slot.lr, dtype=dtype)
+        return self.row(lambda slot: slot.lr_multiplier, dtype=dtype)
 
 
 def matches(name: str, pattern: str) -> bool:

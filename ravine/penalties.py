@@ -1,9 +1,10 @@
 """Penalties: functions of the weights alone that are added to each network's loss.
 
-They act where `decays` is 1: on weights, never on biases, normalization scales or embeddings.
+They act where `decay_mask` is 1: on weights, never on biases, normalization scales or embeddings.
 Letters: w the weights of one network, λ `strength`.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from ravine.effects import Effect, Meter
 from ravine.layout import Column, Row, Rows, row_norm
 from ravine.part import Number, match, part, setting
+from ravine.protocols import Penalty
 
 PENALTY_MEANING = "length of the penalty's gradient relative to that of the weights"
 
@@ -31,15 +33,15 @@ class L2:
     strength: Number = setting(default=1e-4, ge=0)
     form: Literal["squared", "half", "norm"] = "squared"
 
-    def value(self, rows: Rows, decays: Row) -> Column:
-        weights = decays * rows
+    def value(self, rows: Rows, decay_mask: Row) -> Column:
+        weights = decay_mask * rows
         if self.form == "norm":
             return match(self.strength, rows) * row_norm(weights)
         strength = self.strength if self.form == "squared" else self.strength * 0.5
         return match(strength, rows) * (weights * weights).sum(1, keepdim=True)
 
-    def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows:
-        weights = decays * rows
+    def gradient(self, rows: Rows, decay_mask: Row, meter: Meter | None) -> Rows:
+        weights = decay_mask * rows
         if self.form == "norm":
             size = row_norm(weights)
             found = match(self.strength, rows) * (weights / torch.where(size == 0, 1.0, size))
@@ -55,11 +57,13 @@ class L1:
     acts: ClassVar[Effect] = Effect("L1", PENALTY_MEANING)
     strength: Number = setting(default=1e-4, ge=0)
 
-    def value(self, rows: Rows, decays: Row) -> Column:
-        return match(self.strength, rows) * (decays * rows).abs().sum(1, keepdim=True)
+    def value(self, rows: Rows, decay_mask: Row) -> Column:
+        return match(self.strength, rows) * (decay_mask * rows).abs().sum(1, keepdim=True)
 
-    def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows:
-        return _report(self.acts, match(self.strength, rows) * (decays * rows).sign(), rows, meter)
+    def gradient(self, rows: Rows, decay_mask: Row, meter: Meter | None) -> Rows:
+        return _report(
+            self.acts, match(self.strength, rows) * (decay_mask * rows).sign(), rows, meter
+        )
 
 
 @part
@@ -73,21 +77,27 @@ class ElasticNet:
     strength: Number = setting(default=1e-4, ge=0)
     ratio: Number = setting(default=0.5, ge=0, le=1)
 
-    def value(self, rows: Rows, decays: Row) -> Column:
-        weights = decays * rows
+    def value(self, rows: Rows, decay_mask: Row) -> Column:
+        weights = decay_mask * rows
         squares = (weights * weights).sum(1, keepdim=True)
         sizes = weights.abs().sum(1, keepdim=True)
         square = match(self.strength * self.ratio, rows) * squares
         return square + match(self.strength * (1 - self.ratio), rows) * sizes
 
-    def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows:
-        weights = decays * rows
+    def gradient(self, rows: Rows, decay_mask: Row, meter: Meter | None) -> Rows:
+        weights = decay_mask * rows
         found = match(2 * self.strength * self.ratio, rows) * weights
         found = found + match(self.strength * (1 - self.ratio), rows) * weights.sign()
         return _report(self.acts, found, rows, meter)
 
 
 ALL = (L2, L1, ElasticNet)
+
+
+def penalty_sum(penalties: Sequence[Penalty], rows: Rows, *, decay_mask: Row) -> Column:
+    """What several penalties add to each network's loss, [P, 1]."""
+    values = (penalty.value(rows, decay_mask) for penalty in penalties)
+    return sum(values, torch.zeros_like(rows[:, :1]))
 
 
 def _report(acts: Effect, found: Rows, rows: Rows, meter: Meter | None) -> Rows:

@@ -38,15 +38,15 @@ class StepContext(NamedTuple):
 
     step: int  # 1 at the first update
     factor: Any  # the schedule's multiple of the learning rate: a float or a float64 column
-    decays: Row  # 1 where weight decay and penalties act, else 0
+    decay_mask: Row  # 1 where weight decay and penalties act, else 0
     layout: Layout
-    lr: Row | None = None  # a factor of the learning rate for each weight, None where all are 1
+    lr_multipliers: Row | None = None  # of the learning rate, for each weight; None: all are 1
     meter: Meter | None = None  # where techniques report, None in the steps that are not sampled
 
     def rate(self, lr: Number, rows: Rows) -> Any:
-        """The learning rate of this step by rows: lr · schedule · (factor of the weight)."""
+        """The learning rate of this step by rows: lr · schedule · multiplier of the weight."""
         rate = match(lr * self.factor, rows)
-        return rate if self.lr is None else rate * self.lr.to(rows)
+        return rate if self.lr_multipliers is None else rate * self.lr_multipliers.to(rows)
 
 
 class Optimizer(Protocol):
@@ -129,9 +129,9 @@ class Average(Protocol):
 class Penalty(Protocol):
     """Adds a function of the weights to the loss."""
 
-    def value(self, rows: Rows, decays: Row) -> Column: ...
+    def value(self, rows: Rows, decay_mask: Row) -> Column: ...
 
-    def gradient(self, rows: Rows, decays: Row, meter: Meter | None) -> Rows: ...
+    def gradient(self, rows: Rows, decay_mask: Row, meter: Meter | None) -> Rows: ...
 
 
 # Schedules
@@ -300,11 +300,11 @@ class Tuning(Protocol):
     acts: ClassVar[Effect]
 
     def effect_of(self, row: Row) -> float:
-        """What it did in a step, from the factors that it gave."""
+        """What it did in a step, from the multipliers that it gave."""
         ...
 
-    def lr(self, layout: Layout, step: int, plan: Plan) -> Row:
-        """The factor of each weight's learning rate [1, W] at a step (from 0); 0 freezes it."""
+    def lr_multipliers(self, layout: Layout, step: int, plan: Plan) -> Row:
+        """The multiplier of each weight's learning rate [1, W] at a step (from 0); 0 freezes it."""
         ...
 
 

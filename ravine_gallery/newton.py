@@ -114,7 +114,7 @@ def search_path(rule: Any, objective: Objective, rows: Rows, steps: int) -> Tens
     """The points of a rule that may search along its steps, [T + 1, P, W]."""
     layout, state, places = objective.layout, rule.start(rows), [rows]
     for step in range(1, steps + 1):
-        context = StepContext(step, 1.0, layout.decays(dtype=rows.dtype), layout)
+        context = StepContext(step, 1.0, layout.decay_mask(dtype=rows.dtype), layout)
         first = objective.value_and_grad(rows)
         if isinstance(rule, SearchOptimizer):
             rows, state = rule.search(rows, _Around(objective, first), state, context)

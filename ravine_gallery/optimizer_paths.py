@@ -63,12 +63,12 @@ def walk(
     if many and len(rows) == 1:
         rows = rows.repeat(len(rule), 1)
     layout = Layout((Slot(name="place", shape=(rows.shape[1],)),))
-    decays = layout.decays(dtype=rows.dtype)
+    decay_mask = layout.decay_mask(dtype=rows.dtype)
     state = one.start(rows)
     places, eval_places, slopes = [rows], [_eval_rows(one, rows, state)], []
     for step in range(1, steps + 1):
         grads = gradient(rows, step)
-        now = StepContext(step=step, factor=factor(step), decays=decays, layout=layout)
+        now = StepContext(step=step, factor=factor(step), decay_mask=decay_mask, layout=layout)
         rows, state = one.update(rows, grads, state, now)
         places.append(rows.clone())
         eval_places.append(_eval_rows(one, rows, state).clone())

@@ -138,11 +138,11 @@ class FourthPower:
     acts: ClassVar[Effect | None] = None
     strength: Number = setting(default=1e-3, ge=0)
 
-    def value(self, rows, decays):
-        return match(self.strength, rows) * (decays * rows).pow(4).sum(1, keepdim=True)
+    def value(self, rows, decay_mask):
+        return match(self.strength, rows) * (decay_mask * rows).pow(4).sum(1, keepdim=True)
 
-    def gradient(self, rows, decays, meter):
-        return match(4 * self.strength, rows) * (decays * rows).pow(3)
+    def gradient(self, rows, decay_mask, meter):
+        return match(4 * self.strength, rows) * (decay_mask * rows).pow(3)
 
 
 @part

@@ -229,7 +229,7 @@ def test_norms_and_embeddings_belong_to_a_depth():
 
 def test_factors_of_parts():
     def factors(part, step):
-        row = part.lr(LAYERS, step, PLAN)
+        row = part.lr_multipliers(LAYERS, step, PLAN)
         return [
             float(row[0, LAYERS.spans[f"{n}.weight"][0]])
             for n in ("hidden.0", "hidden.1", "hidden.2", "output")

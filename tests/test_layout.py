@@ -11,7 +11,7 @@ from ravine.layout import Layout, Slot, row_norm
 LAYOUT = Layout(
     (
         Slot(name="0.weight", shape=(2, 3), fan_in=2, fan_out=3),
-        Slot(name="0.bias", shape=(1, 3), role="bias", lr=0.1),
+        Slot(name="0.bias", shape=(1, 3), role="bias", lr_multiplier=0.1),
         Slot(name="norm.scale", shape=(3,), role="scale"),
         Slot(name="codes", shape=(4, 2), role="embedding"),
     )
@@ -41,14 +41,16 @@ def test_views_take_a_row_apart_without_loss(shapes, networks):
 
 
 def test_decay_acts_on_the_role_weight_alone():
-    assert LAYOUT.decays().tolist() == [[1.0] * 6 + [0.0] * 14]
-    assert LAYOUT.decays(dtype=torch.float64).dtype == torch.float64
+    assert LAYOUT.decay_mask().tolist() == [[1.0] * 6 + [0.0] * 14]
+    assert LAYOUT.decay_mask(dtype=torch.float64).dtype == torch.float64
 
 
 def test_the_rates_factor_is_a_row_or_none_where_all_are_one():
-    assert LAYOUT.lr(dtype=torch.float64).tolist() == [[1.0] * 6 + [0.1] * 3 + [1.0] * 11]
-    assert Layout(LAYOUT.slots[:1]).lr() is None
-    assert Layout(()).decays().shape == (1, 0)
+    assert LAYOUT.lr_multipliers(dtype=torch.float64).tolist() == [
+        [1.0] * 6 + [0.1] * 3 + [1.0] * 11
+    ]
+    assert Layout(LAYOUT.slots[:1]).lr_multipliers() is None
+    assert Layout(()).decay_mask().shape == (1, 0)
 
 
 def test_length_is_of_each_row_and_a_nan_stays_in_its_own():

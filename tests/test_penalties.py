@@ -67,14 +67,14 @@ def test_the_values_are_the_written_ones():
 def test_alone_and_together_the_bits_are_the_same_and_nan_stays_apart(part, dtype):
     w = torch.randn(7, 1003, generator=torch.Generator().manual_seed(2)).to(dtype)
     w[3, 5] = torch.nan
-    decays = (torch.arange(1003) % 3 > 0)[None].to(dtype)
+    decay_mask = (torch.arange(1003) % 3 > 0)[None].to(dtype)
     parts = [type(part)(**{**vars(part), "strength": 0.1 * (1 + i)}) for i in range(7)]
-    value, gradient = stack(parts).value(w, decays), stack(parts).gradient(w, decays, None)
+    value, gradient = stack(parts).value(w, decay_mask), stack(parts).gradient(w, decay_mask, None)
     assert value.shape == (7, 1) and gradient.dtype == dtype
     for i, own in enumerate(parts):
         if i != 3:
-            assert torch.equal(own.value(w[i : i + 1], decays)[0], value[i])
-            assert torch.equal(own.gradient(w[i : i + 1], decays, None)[0], gradient[i])
+            assert torch.equal(own.value(w[i : i + 1], decay_mask)[0], value[i])
+            assert torch.equal(own.gradient(w[i : i + 1], decay_mask, None)[0], gradient[i])
     assert value[3].isnan().all() and value[[0, 1, 2, 4, 5, 6]].isfinite().all()
 
 

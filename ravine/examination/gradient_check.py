@@ -92,8 +92,8 @@ def _loss_and_gradient(cohort: Cohort, examples: Examples) -> GradientAt:
             grads, losses = manual_gradients(cohort, batch, None)
         grads, losses = grads.clone(), losses.clone()
         for penalty in cohort.parts.penalties:
-            grads = grads + penalty.gradient(cohort.weights, cohort.workspace.decays, None)
-            losses = losses + penalty.value(cohort.weights, cohort.workspace.decays)
+            grads = grads + penalty.gradient(cohort.weights, cohort.workspace.decay_mask, None)
+            losses = losses + penalty.value(cohort.weights, cohort.workspace.decay_mask)
         return losses, grads
 
     return at

@@ -49,7 +49,7 @@ def measure_penalties(recipe: Recipe, task: Task, *, networks: int = 4) -> Penal
         return None
     built = BatchedNetwork(stack([recipe] * networks).network, task.signature)
     weights, _ = built.start(list(range(recipe.seed, recipe.seed + networks)))
-    weights, decays = weights.double(), built.layout.decays(dtype=torch.float64)
+    weights, decay_mask = weights.double(), built.layout.decay_mask(dtype=torch.float64)
     tensors = built.layout.views(weights)
     matrices = [tensors[s.name].flatten(1) for s in built.layout.slots if s.role == "weight"]
     added, rises, differences = [], True, []
@@ -58,7 +58,7 @@ def measure_penalties(recipe: Recipe, task: Task, *, networks: int = 4) -> Penal
         values = []
         for factor in STRENGTH_FACTORS:
             scaled = dataclasses.replace(part, strength=float(part.strength) * factor)
-            values.append(scaled.value(weights, decays)[:, 0])
+            values.append(scaled.value(weights, decay_mask)[:, 0])
             expected = penalty_by_formula(scaled, matrices)
             if expected is not None:
                 error = (values[-1] - expected).abs() / expected.abs().clamp_min(1e-300)

@@ -5,6 +5,7 @@ Letters: P networks, B examples, F inputs, H units, K columns of codes. Weights 
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -92,8 +93,8 @@ class LinearLayer(BuiltLayer):
         weight = Slot(name=f"{name}.weight", shape=(inputs, outputs), role="weight", **fans)
         self.initializers = {weight: initializer}
         if bias is not None:
-            slot = Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", lr=bias_lr, **fans)
-            self.initializers[slot] = bias
+            slot = Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", **fans)
+            self.initializers[replace(slot, lr_multiplier=bias_lr)] = bias
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         return self.product(x, tensors)
@@ -164,7 +165,7 @@ class ScaleLayer(BuiltLayer):
     """y = x · s, a factor for each feature that starts at 1: a soft selection (RealMLP)."""
 
     def __init__(self, name: str, features: int, *, lr: float = 6.0):
-        slot = Slot(name=f"{name}.scale", shape=(1, features), role="scale", lr=lr)
+        slot = Slot(name=f"{name}.scale", shape=(1, features), role="scale", lr_multiplier=lr)
         self.initializers = {slot: Constant(value=1.0)}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
@@ -279,7 +280,7 @@ class ParametricActivationLayer(BuiltLayer):
 
     def __init__(self, name: str, units: int, activation: Activation, *, lr: float = 0.1):
         self.activation = activation
-        slot = Slot(name=f"{name}.alpha", shape=(1, units), role="scale", lr=lr)
+        slot = Slot(name=f"{name}.alpha", shape=(1, units), role="scale", lr_multiplier=lr)
         self.initializers = {slot: Constant(value=1.0)}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
@@ -398,7 +399,7 @@ class PeriodicNumbers(BuiltLayer):
         self, features: int, *, frequencies: int, outputs_each: int, sigma: float, lr: float
     ):
         waves, mixed = frequencies, outputs_each - 1
-        slot = partial(Slot, role="embedding", lr=lr, fan_in=waves, fan_out=mixed)
+        slot = partial(Slot, role="embedding", lr_multiplier=lr, fan_in=waves, fan_out=mixed)
         of_mixing = Uniform(limit=1 / math.sqrt(waves))
         self.initializers = {
             slot(name="numbers.w1", shape=(features, 1, waves)): Normal(sd=sigma),
@@ -427,7 +428,7 @@ class PiecewiseLinearNumbers(BuiltLayer):
 
     def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):
         self.bins, start = bins, Uniform(limit=1 / math.sqrt(bins))
-        slot = partial(Slot, role="embedding", lr=lr, fan_in=bins, fan_out=outputs_each)
+        slot = partial(Slot, role="embedding", lr_multiplier=lr, fan_in=bins, fan_out=outputs_each)
         self.initializers = {
             slot(name="numbers.weight", shape=(features, bins, outputs_each)): start,
             slot(name="numbers.bias", shape=(features, 1, outputs_each)): start,

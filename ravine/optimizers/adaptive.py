@@ -182,8 +182,8 @@ class AdamW(AdamSettings, DecoupledDecay):
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         share = match(self.share(context), rows)
-        if context.lr is not None and self.decay == "torch":
-            share = share * context.lr
+        if context.lr_multipliers is not None and self.decay == "torch":
+            share = share * context.lr_multipliers
         rows = self.shrink(rows, share, context)
         new = update_moments(grads, state, self.beta1, self.beta2)
         return rows - adam_step(new, self, rows, context), new

@@ -20,7 +20,7 @@ class ClipNorm:
     not shrink another's step; and no 1e-6 is added to |g|. A gradient that is not finite is left
     unchanged: divergence belongs in the record.
 
-    >>> context = StepContext(step=1, factor=1.0, decays=torch.ones(1, 2), layout=None)
+    >>> context = StepContext(step=1, factor=1.0, decay_mask=torch.ones(1, 2), layout=None)
     >>> ClipNorm(limit=1.0).clip(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), context)
     tensor([[0.6000, 0.8000],
             [0.3000, 0.4000]])

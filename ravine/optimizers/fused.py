@@ -145,7 +145,7 @@ def _descend_by_kernel_(
     for w, g, v, rate, momentum, damping, pull in zip(
         rows.unbind(), grads.unbind(), velocities, rates, momenta, dampings, pulls, strict=True
     ):
-        g = torch.addcmul(g, context.decays[0], w, value=pull) if pull else g
+        g = torch.addcmul(g, context.decay_mask[0], w, value=pull) if pull else g
         moving = {"momentum": momentum, "dampening": damping, "is_first_step": first}
         SGD_KERNEL([w], [g], v, lr=rate, **moving, **unused)
 
@@ -177,9 +177,9 @@ def _adam_(
     unused = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
     for (w, g, m, v), (rate, (beta1, beta2), eps, decay) in zip(matrices, numbers, strict=True):
         if decay and coupled:
-            g = torch.addcmul(g, context.decays[0], w, value=decay)
+            g = torch.addcmul(g, context.decay_mask[0], w, value=decay)
         elif decay:
-            w.addcmul_(context.decays[0], w, value=-decay)
+            w.addcmul_(context.decay_mask[0], w, value=-decay)
         settings = {"lr": rate, "beta1": beta1, "beta2": beta2, "eps": eps}
         ADAM_KERNEL([w], [g], [m], [v], [], [step], **settings, **unused)
     return True
@@ -196,7 +196,7 @@ _IN_PLACE: Mapping[type, Callable[..., bool]] = {
 def _fits(kernel: Callable | None, rows: Rows, context: StepContext) -> bool:
     """Whether torch has a kernel for this update: one rate for all weights, on a CPU."""
     on_cpu = rows.device.type == "cpu" and rows.is_contiguous()
-    return kernel is not None and on_cpu and context.lr is None
+    return kernel is not None and on_cpu and context.lr_multipliers is None
 
 
 def _list(number: Any, networks: int) -> list[float]:

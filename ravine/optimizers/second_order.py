@@ -148,8 +148,9 @@ class _WholeHessian:
         grads = _zero_frozen(objective.first.grads, context).double()
         hessian = objective.hessian(rows).double()
         identity = torch.eye(rows.shape[1], dtype=torch.float64, device=rows.device)
-        if context.lr is not None:  # frozen weights get rows and columns of the identity
-            free = context.lr.to(rows.device)[0] != 0
+        multipliers = context.lr_multipliers
+        if multipliers is not None:  # frozen weights get rows and columns of the identity
+            free = multipliers.to(rows.device)[0] != 0
             hessian = torch.where(free[:, None] & free[None], hessian, identity)
         step, effect = self.solve(grads, hessian, identity)
         if context.meter is not None:
@@ -209,4 +210,5 @@ class SaddleFreeNewton(_WholeHessian):
 
 def _zero_frozen(rows: Rows, context: StepContext) -> Rows:
     """Rows with 0 at the frozen weights."""
-    return rows if context.lr is None else torch.where(context.lr.to(rows.device) != 0, rows, 0.0)
+    multipliers = context.lr_multipliers
+    return rows if multipliers is None else torch.where(multipliers.to(rows.device) != 0, rows, 0.0)

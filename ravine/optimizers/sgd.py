@@ -18,7 +18,7 @@ from ravine.protocols import State, StepContext, UpdateResult
 class SGD(CoupledDecay):
     """Gradient descent: w ← w − α g (Robbins & Monro 1951 where g is that of a minibatch).
 
-    >>> context = StepContext(step=1, factor=1.0, decays=torch.ones(1, 2), layout=None)
+    >>> context = StepContext(step=1, factor=1.0, decay_mask=torch.ones(1, 2), layout=None)
     >>> SGD(lr=0.5).update(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]), {}, context)[0]
     tensor([[0.5000, 1.5000]])
     """
@@ -126,7 +126,7 @@ class ASGD:
         slowed = per_network(eta, self.lr * context.factor, self.lambd, self.power)
         rate = context._replace(factor=1.0).rate(slowed, rows)
         share = match(per_network(lambda t0: 1 / max(1, context.step - 1 - t0), self.t0), rows)
-        new = rows - rate * (match(self.lambd, rows) * (context.decays * rows) + grads)
+        new = rows - rate * (match(self.lambd, rows) * (context.decay_mask * rows) + grads)
         average = state["average"] + share * (new - state["average"])
         return new, {"average": average}
 

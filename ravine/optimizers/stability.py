@@ -24,23 +24,24 @@ class StabilityEdge(NamedTuple):
     """Steps grow where `matrix` has an eigenvalue above `threshold` [P, 1] (inf at a rate of 0).
 
     matrix = S (H + λ D) S, or S H S + λ D where the decay is decoupled. S is diagonal: `root` [P,
-    W] or [1, W] or None for 1; D is 1 where decay acts (`decays`).
+    W] or [1, W] or None for 1; D is 1 where decay acts (`decay_mask`).
     """
 
     threshold: Column
     root: Rows | None
     coupled: Column
     decoupled: Column
-    decays: Row
+    decay_mask: Row
 
     def product(self, hessian: Callable[[Rows], Rows]) -> Callable[[Rows], Rows]:
         """The matrix's products with vectors, from those of H."""
 
         def of(vectors: Rows) -> Rows:
+            mask = self.decay_mask.to(vectors)
             scaled = vectors if self.root is None else self.root * vectors
-            found = hessian(scaled) + self.coupled.to(vectors) * (self.decays.to(vectors) * scaled)
+            found = hessian(scaled) + self.coupled.to(vectors) * (mask * scaled)
             found = found if self.root is None else self.root * found
-            return found + self.decoupled.to(vectors) * (self.decays.to(vectors) * vectors)
+            return found + self.decoupled.to(vectors) * (mask * vectors)
 
         return of
 
@@ -58,7 +59,7 @@ def stability_edge(
 
     (Cohen et al. 2021 and 2022.) P⁻¹ H has the eigenvalues of P^−½ H P^−½. Coupled weight decay
     adds λ to H. Adaptive rules need their `state`; without it, with amsgrad or centered, and for
-    all other rules, None. Factors of the rate (`context.lr`) count as part of P⁻¹.
+    all other rules, None. `context.lr_multipliers` count as part of P⁻¹.
     """
     zero = torch.zeros(rows.shape[0], 1, dtype=torch.float64)
     found = _rate(optimizer)
@@ -70,16 +71,16 @@ def stability_edge(
         return most / rate if rate > 0 else math.inf
 
     threshold = zero + per_network(ratio, found, optimizer.lr * context.factor)
-    root = None if context.lr is None else context.lr.to(rows).sqrt()
+    root = None if context.lr_multipliers is None else context.lr_multipliers.to(rows).sqrt()
     if state is not None and isinstance(optimizer, ADAPTIVE_RULES):
         scale = _scale(optimizer, rows, state, context.step)
         root = scale.rsqrt() if root is None else root * scale.rsqrt()
     decay = zero + optimizer.weight_decay
     if not isinstance(optimizer, AdamW):
-        return StabilityEdge(threshold, root, decay, zero, context.decays)
+        return StabilityEdge(threshold, root, decay, zero, context.decay_mask)
     # what AdamW takes off is α λ w ("torch"), or λ w whatever α is ("fixed")
     decay = decay if optimizer.decay == "torch" else decay / (zero + optimizer.lr)
-    return StabilityEdge(threshold, root, zero, decay, context.decays)
+    return StabilityEdge(threshold, root, zero, decay, context.decay_mask)
 
 
 def _rate(optimizer: Optimizer) -> Number | None:

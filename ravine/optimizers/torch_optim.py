@@ -69,8 +69,8 @@ class AsTorch(torch.optim.Optimizer):
         kept[UPDATE_COUNT] += 1
         role = "weight" if p.dim() > 1 else "bias"
         layout = Layout((Slot(name="tensor", shape=tuple(p.shape), role=role),))
-        decays, factor = layout.decays(dtype=p.dtype).to(p.device), float(lr) / self.rule.lr
-        context = StepContext(kept[UPDATE_COUNT], factor, decays, layout)
+        decay_mask = layout.decay_mask(dtype=p.dtype).to(p.device)
+        context = StepContext(kept[UPDATE_COUNT], float(lr) / self.rule.lr, decay_mask, layout)
         new, state = self.rule.update(rows, grad.reshape(1, -1), _tensors(kept), context)
         p.copy_(new.view_as(p))
         kept |= state
@@ -143,8 +143,8 @@ class TorchOptimizer:
             for i, rate in enumerate(rates)
         ]
         new = torch.stack([row for row, _ in updated])
-        if context.lr is not None:
-            new = rows + context.lr.to(rows) * (new - rows)
+        if context.lr_multipliers is not None:
+            new = rows + context.lr_multipliers.to(rows) * (new - rows)
         names = updated[0][1]
         return new, {name: torch.stack([kept[name] for _, kept in updated]) for name in names}
 

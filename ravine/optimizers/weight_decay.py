@@ -1,6 +1,6 @@
 """Weight decay in an optimizer: coupled (in the gradient) or decoupled (taken from the weights).
 
-Both act only where `context.decays` is 1, and report how much they did.
+Both act only where `context.decay_mask` is 1, and report how much they did.
 """
 
 from typing import Any, ClassVar
@@ -42,7 +42,7 @@ class CoupledDecay(_Decay):
         """The gradient with the decay added."""
         if is_zero(self.weight_decay):
             return grads
-        pull = match(self.weight_decay, rows) * (context.decays * rows)
+        pull = match(self.weight_decay, rows) * (context.decay_mask * rows)
         if context.meter is not None:
             context.meter.add(EFFECT_NAME, relative_size(pull, grads))
         return grads + pull
@@ -59,7 +59,7 @@ class DecoupledDecay(_Decay):
         """The weights less a share of themselves; `share` multiplies rows, as `context.rate`."""
         if is_zero(self.weight_decay):
             return rows
-        decay = share * (context.decays * rows)
+        decay = share * (context.decay_mask * rows)
         if context.meter is not None:
             context.meter.add(EFFECT_NAME, relative_size(decay, rows))
         return rows - decay

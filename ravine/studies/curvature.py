@@ -5,6 +5,7 @@ Letters: M members, W weights.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -17,6 +18,7 @@ from ravine.layout import Column, Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers.stability import stability_edge
 from ravine.part import stack
+from ravine.penalties import penalty_sum
 from ravine.probes.curvature import (
     Estimate,
     Objective,
@@ -54,7 +56,8 @@ class RunProbe:
     def context(self) -> StepContext:
         """That of an optimizer's first step from here, at its full rate."""
         layout, dtype = self.network.layout, self.rows.dtype
-        return StepContext(1, 1.0, layout.decays(dtype=dtype), layout, layout.lr(dtype=dtype))
+        mask, multipliers = layout.decay_mask(dtype=dtype), layout.lr_multipliers(dtype=dtype)
+        return StepContext(1, 1.0, mask, layout, multipliers)
 
 
 def probe_run(
@@ -95,11 +98,8 @@ def probe_run(
     network, loss = BatchedNetwork(stack([recipe]).network, run.model.signature), recipe.loss
     assert loss is not None  # resolved before training
     buffers = {name: value.double().cpu() for name, value in run.model.buffers.items()}
-    decays = network.layout.decays(dtype=torch.float64)
-
-    def penalty(rows: Rows) -> Column:
-        return sum((p.value(rows, decays) for p in recipe.penalties), torch.zeros_like(rows[:, :1]))
-
+    decay_mask = network.layout.decay_mask(dtype=torch.float64)
+    penalty = partial(penalty_sum, recipe.penalties, decay_mask=decay_mask)
     more = penalty if recipe.penalties else None
     objective = Objective.of_program(network, loss, batch, buffers=buffers, more=more)
     return RunProbe(

@@ -151,7 +151,7 @@ def start_cohort(job: Job) -> Cohort:
 
 def starting_spread(network: BatchedNetwork, weights: Rows) -> Tensor:
     """The standard deviation of each network's starting weights, [P]: 0 if all are equal."""
-    chosen = weights[:, network.layout.decays(dtype=torch.float64)[0].to(weights.device) > 0]
+    chosen = weights[:, network.layout.decay_mask(dtype=torch.float64)[0].to(weights.device) > 0]
     return chosen.double().std(1, correction=0) if chosen.shape[1] else torch.zeros(len(weights))
 
 

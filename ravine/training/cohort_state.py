@@ -72,9 +72,9 @@ class Workspace:
     grads: Rows
     grad_views: dict[str, Tensor]
     grad_list: list[Tensor]
-    decays: Row
-    lr_row: Row | None  # a factor of the learning rate for each weight; None where all are 1
-    multipliers: LrMultipliers | None  # of the recipe's `tuning`
+    decay_mask: Row
+    lr_multipliers: Row | None  # of the slots, for each weight; None where all are 1
+    multipliers: LrMultipliers | None  # of slots and of the recipe's `tuning`, where it has one
     loss: Loss
     manual: ManualBackprop | None  # where the backward pass is written out and needs no autograd
 
@@ -94,15 +94,15 @@ class Workspace:
             manual = ManualBackprop(network, loss)
         grads = torch.zeros_like(weights)
         grad_views = layout.views(grads)
-        lr = layout.lr(dtype=weights.dtype)
+        lr_multipliers = layout.lr_multipliers(dtype=weights.dtype)
         return cls(
             leaves=leaves if manual is None else views,
             leaf_list=[leaf for n, leaf in leaves.items() if n in trainable],
             grads=grads,
             grad_views=grad_views,
             grad_list=[view for n, view in grad_views.items() if n in trainable],
-            decays=layout.decays(dtype=weights.dtype).to(weights.device),
-            lr_row=None if lr is None else lr.to(weights.device),
+            decay_mask=layout.decay_mask(dtype=weights.dtype).to(weights.device),
+            lr_multipliers=None if lr_multipliers is None else lr_multipliers.to(weights.device),
             multipliers=multipliers,
             loss=loss,
             manual=manual,

@@ -112,7 +112,7 @@ def _check_class_weights(task: Task) -> None:
 
 def _check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
     """Raise `RecipeError` where patterns match nothing, or no weight would ever train."""
-    train_last = [part.lr(layout, plan.steps - 1, plan) != 0 for part in parts]
+    train_last = [part.lr_multipliers(layout, plan.steps - 1, plan) != 0 for part in parts]
     if parts and not bool(torch.cat(train_last).all(0).any()):
         what = "tuning freezes every weight to the end"
         raise RecipeError(what, why="nothing would learn", do="leave a layer free, such as output")

@@ -4,6 +4,7 @@ Letters: P networks now in the cohort, B examples, W weights, C outputs.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from ravine.data import Examples
 from ravine.effects import Meter
 from ravine.layout import Rows, row_norm
 from ravine.optimizers.fused import apply_update_
+from ravine.penalties import penalty_sum
 from ravine.probes.curvature import Objective
 from ravine.protocols import Batch, ForwardContext, LossAndGradient, SearchOptimizer, StepContext
 from ravine.training.batches import Batches
@@ -38,9 +40,9 @@ def train_cohort(
             grads, losses = gradients(cohort, outputs, batch, meter)
         else:
             grads, losses = manual_gradients(cohort, batch, meter)
-        rates = work.lr_row if multipliers is None else multipliers.at(cohort.step)
+        rates = work.lr_multipliers if multipliers is None else multipliers.at(cohort.step)
         factor, layout = factors.at(cohort.step), cohort.network.layout
-        context = StepContext(cohort.step + 1, factor, work.decays, layout, rates, meter)
+        context = StepContext(cohort.step + 1, factor, work.decay_mask, layout, rates, meter)
         unclipped = row_norm(grads) if sampled and cohort.parts.clip is not None else None
         grads = process_gradients(cohort, grads, context)
         before = cohort.weights.clone() if sampled or multipliers is not None else None
@@ -133,7 +135,7 @@ def _mean_losses(each: Tensor, batch: Batch) -> Tensor:
 def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows:
     """Gradients as the update takes them: penalties are added, then each network's is clipped."""
     for penalty in cohort.parts.penalties:
-        grads = grads + penalty.gradient(cohort.weights, context.decays, context.meter)
+        grads = grads + penalty.gradient(cohort.weights, context.decay_mask, context.meter)
     multipliers, clip = cohort.workspace.multipliers, cohort.parts.clip
     if multipliers is None:
         return grads if clip is None else clip.clip(grads, context)
@@ -147,11 +149,8 @@ class BatchObjective:
     """The loss of a step's batch, penalties included, as a function of the weights."""
 
     def __init__(self, cohort: Cohort, batch: Batch, first: LossAndGradient):
-        penalties, decays = cohort.parts.penalties, cohort.workspace.decays
-
-        def penalty(rows: Rows) -> Tensor:
-            return sum((p.value(rows, decays) for p in penalties), torch.zeros_like(rows[:, :1]))
-
+        penalties = cohort.parts.penalties
+        penalty = partial(penalty_sum, penalties, decay_mask=cohort.workspace.decay_mask)
         self.objective = Objective.of_program(
             cohort.network,
             cohort.workspace.loss,

@@ -42,10 +42,10 @@ def moment(
     *,
     factor: Any = 1.0,
     meter: Any = None,
-    decays: Tensor | None = None,
+    decay_mask: Tensor | None = None,
 ) -> StepContext:
-    decays = torch.ones(1, W, dtype=dtype) if decays is None else decays
-    return StepContext(step=step, factor=factor, decays=decays, layout=LAYOUT, meter=meter)
+    decay_mask = torch.ones(1, W, dtype=dtype) if decay_mask is None else decay_mask
+    return StepContext(step=step, factor=factor, decay_mask=decay_mask, layout=LAYOUT, meter=meter)
 
 
 def gradients(rows: Tensor, step: int, *, keep: list[int] | None = None) -> Tensor:
@@ -222,7 +222,7 @@ def test_a_rate_of_zero_changes_nothing_and_factors_multiply_the_rate(cls):
     torch.testing.assert_close(still, rows, rtol=1e-14, atol=1e-14)
     row = torch.ones(1, W, dtype=rows.dtype)
     row[:, 20:24] = 0.0
-    now = moment(1, rows.dtype)._replace(lr=row)
+    now = moment(1, rows.dtype)._replace(lr_multipliers=row)
     moved, _ = part.update(rows, grads, part.start(rows), now)
     torch.testing.assert_close(moved[:, 20:24], rows[:, 20:24], rtol=1e-14, atol=1e-14)
     plain, _ = part.update(rows, grads, part.start(rows), moment(1, rows.dtype))

@@ -192,15 +192,15 @@ class Forgetful:
     strength: float = 0.1
     nothing: bool = False
 
-    def value(self, rows, decays):
+    def value(self, rows, decay_mask):
         return (
             0 * rows[:, :1]
             if self.nothing
-            else self.strength * (decays * rows)[:, 1:].square().sum(1, keepdim=True)
+            else self.strength * (decay_mask * rows)[:, 1:].square().sum(1, keepdim=True)
         )
 
-    def gradient(self, rows, decays, meter):
-        return 2 * self.strength * decays * rows
+    def gradient(self, rows, decay_mask, meter):
+        return 2 * self.strength * decay_mask * rows
 
 
 @pytest.mark.parametrize("penalty", [Forgetful(nothing=True), L2(strength=0.0)])
@@ -342,11 +342,11 @@ class Halved:
 
     strength: float = 1.0
 
-    def value(self, rows, decays):
-        return self.strength * (decays * rows.square()).sum(1, keepdim=True)
+    def value(self, rows, decay_mask):
+        return self.strength * (decay_mask * rows.square()).sum(1, keepdim=True)
 
-    def gradient(self, rows, decays, meter):
-        return self.strength * decays * rows
+    def gradient(self, rows, decay_mask, meter):
+        return self.strength * decay_mask * rows
 
 
 def test_a_gradient_that_is_off_is_found():

@@ -12,8 +12,8 @@ from ravine.protocols import StepContext
 
 
 def now(step=1, meter=None):
-    decays = torch.ones(1, 1)
-    return StepContext(step=step, factor=1.0, decays=decays, layout=None, meter=meter)
+    decay_mask = torch.ones(1, 1)
+    return StepContext(step=step, factor=1.0, decay_mask=decay_mask, layout=None, meter=meter)
 
 
 def noise(*shape, seed=0):

@@ -26,9 +26,9 @@ from ravine.optimizers.muon import orthogonalize
 from ravine.protocols import StepContext
 
 
-def now(step, *, factor=1.0, width=2, decays=None, meter=None):
-    decays = torch.ones(1, width, dtype=torch.float64) if decays is None else decays
-    return StepContext(step=step, factor=factor, decays=decays, layout=None, meter=meter)
+def now(step, *, factor=1.0, width=2, decay_mask=None, meter=None):
+    decay_mask = torch.ones(1, width, dtype=torch.float64) if decay_mask is None else decay_mask
+    return StepContext(step=step, factor=factor, decay_mask=decay_mask, layout=None, meter=meter)
 
 
 def path(part, rows, gradient, steps, *, factor=lambda step: 1.0):
@@ -144,7 +144,7 @@ def test_centered_rmsprop_survives_a_constant_gradient(dtype):
     state, grads = part.start(rows), torch.tensor([[1.0, 0.3, 1e-3]], dtype=dtype)
     for step in range(1, 3001):
         rows, state = part.update(
-            rows, grads, state, now(step, width=3, decays=torch.ones(1, 3, dtype=dtype))
+            rows, grads, state, now(step, width=3, decay_mask=torch.ones(1, 3, dtype=dtype))
         )
     assert rows.isfinite().all()
     # torch 2.13 has NaN here after some 1,200 steps
@@ -219,17 +219,17 @@ def test_weight_decay_acts_only_where_it_should_and_reports_what_it_did(cls):
     rows, grads = START.repeat(2, 1), bowl(START).repeat(2, 1)
     meter = Meter(2)
     part, plain = cls(lr=0.1, weight_decay=columns), cls(lr=0.1, weight_decay=0.0)
-    new, _ = part.update(rows, grads, part.start(rows), now(1, decays=HALF, meter=meter))
-    bare, _ = plain.update(rows, grads, plain.start(rows), now(1, decays=HALF, meter=meter))
+    new, _ = part.update(rows, grads, part.start(rows), now(1, decay_mask=HALF, meter=meter))
+    bare, _ = plain.update(rows, grads, plain.start(rows), now(1, decay_mask=HALF, meter=meter))
     shown = meter.means()["weight decay"]
     assert shown[0] == 0 and shown[1] > 0
     assert torch.equal(new[0], bare[0]) and torch.equal(new[1, 1], bare[1, 1])
     state = part.start(rows)
     for step in (1, 2):  # Adam's first step does not depend on the size of the gradient
-        new, state = part.update(rows, step * grads, state, now(step, decays=HALF))
+        new, state = part.update(rows, step * grads, state, now(step, decay_mask=HALF))
     state = plain.start(rows)
     for step in (1, 2):
-        bare, state = plain.update(rows, step * grads, state, now(step, decays=HALF))
+        bare, state = plain.update(rows, step * grads, state, now(step, decay_mask=HALF))
     assert new[1, 0] != bare[1, 0]
     assert part.acts is not None and part.acts.name == "weight decay"
     assert (plain.acts is None) == (cls is not AdamW)  # AdamW is there for its decay

@@ -42,11 +42,11 @@ LISTED = {
 
 
 def moment(step, width, dtype, *, meter=None, networks=P):
-    decays = (torch.arange(width) % 5 > 0)[None].to(dtype)
+    decay_mask = (torch.arange(width) % 5 > 0)[None].to(dtype)
     factor = (
         torch.linspace(1.0, 0.5, P, dtype=torch.float64).view(-1, 1)[:networks] if step > 3 else 1.0
     )
-    return StepContext(step=step, factor=factor, decays=decays, layout=None, meter=meter)
+    return StepContext(step=step, factor=factor, decay_mask=decay_mask, layout=None, meter=meter)
 
 
 def noise(width, seed, dtype):
@@ -126,7 +126,7 @@ def test_factors_of_the_rate_for_single_weights_are_kept_to_at_every_width(part)
     for width in WIDTHS:
         rows, grads = noise(width, 0, torch.float32), noise(width, 1, torch.float32)
         factors = torch.linspace(0, 1, width)[None]
-        now = moment(1, width, torch.float32)._replace(lr=factors)
+        now = moment(1, width, torch.float32)._replace(lr_multipliers=factors)
         expected, _ = part.update(rows, grads, part.start(rows), now)
         apply_update_(part, rows, grads, part.start(rows), now)
         assert torch.equal(rows, expected)

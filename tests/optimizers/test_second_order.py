@@ -347,9 +347,9 @@ def test_a_penalty_is_part_of_what_is_searched():
         task.train_examples.to("cpu", torch.float64),
     )
     batch = Batch(examples.numbers[None], None, examples.targets[None])
-    decays = program.layout.decays(dtype=torch.float64)
+    decay_mask = program.layout.decay_mask(dtype=torch.float64)
     objective = Objective.of_program(
-        program, loss, batch, more=lambda rows: penalty.value(rows, decays)
+        program, loss, batch, more=lambda rows: penalty.value(rows, decay_mask)
     )
     assert (
         objective.value_and_grad(run.model.weights).grads.abs().max() < 1e-3

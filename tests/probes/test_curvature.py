@@ -393,9 +393,9 @@ def test_a_run_gives_its_objective(run):
     value = probe_run(run, examples=10_000).objective.value(of.rows)
     outputs = of.network(of.network.layout.views(of.rows), of.batch, ForwardContext(training=False))
     each = of.loss.per_example(outputs, of.batch.targets.expand(2, -1)).mean(1, keepdim=True)
-    decays = of.network.layout.decays(dtype=torch.float64)
+    decay_mask = of.network.layout.decay_mask(dtype=torch.float64)
     torch.testing.assert_close(
-        value, each + 0.01 * (decays * of.rows).square().sum(1, keepdim=True)
+        value, each + 0.01 * (decay_mask * of.rows).square().sum(1, keepdim=True)
     )
 
 
