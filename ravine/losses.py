@@ -68,7 +68,8 @@ class Huber(_RegressionLoss):
 
     def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
         error = outputs - targets
-        size, delta = error.abs(), match(self.delta, error)
+        size = error.abs()
+        delta = match(self.delta, error)
         linear = (size - delta * 0.5) * delta
         return _over_outputs(torch.where(size <= delta, error.square() * 0.5, linear))
 
@@ -144,15 +145,15 @@ class SoftmaxCrossEntropy:
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
     def per_example(self, outputs: Tensor, targets: Tensor, meter: Meter | None = None) -> Tensor:
-        smooth = not is_zero(self.label_smoothing)
         self._report(outputs, meter)
         # by the shape alone, so that a network's bits never depend on the other networks
         small = outputs.shape[1] * outputs.shape[2] <= MAX_SMALL_LOGITS
-        chosen, mean = (_small if small else _large)(outputs, targets, smooth)
-        if not smooth:
-            return chosen
-        share, rest = match(1 - self.label_smoothing, chosen), match(self.label_smoothing, mean)
-        return chosen * share + mean * rest
+        surprisals = _surprisals_by_log_softmax if small else _surprisals_by_log_sum
+        of_target, mean = surprisals(outputs, targets, with_mean=not is_zero(self.label_smoothing))
+        if mean is None:
+            return of_target
+        of_target = of_target * match(1 - self.label_smoothing, of_target)
+        return of_target + mean * match(self.label_smoothing, mean)
 
     def _report(self, outputs: Tensor, meter: Meter | None) -> None:
         if meter is not None and not is_zero(self.label_smoothing):
@@ -174,15 +175,15 @@ class SoftmaxCrossEntropy:
             shifted = outputs - outputs.amax(-1, keepdim=True)
             raised = shifted.exp()
             total = raised.sum(-1, keepdim=True)
-            logs, slope = shifted - total.log(), raised / total
+            logs = shifted - total.log()
+            slope = raised / total
         losses = logs.gather(-1, chosen).squeeze(-1).neg()
         if is_zero(self.label_smoothing):
             return losses, slope.scatter_(-1, chosen, -1.0, reduce="add")
         share = match(1 - self.label_smoothing, losses)
         losses = losses * share - logs.mean(-1) * match(self.label_smoothing, losses)
-        whole = match(1 - self.label_smoothing, outputs) * torch.ones_like(
-            chosen, dtype=outputs.dtype
-        )
+        whole = torch.ones_like(chosen, dtype=outputs.dtype)
+        whole = match(1 - self.label_smoothing, outputs) * whole
         slope = slope - match(self.label_smoothing / outputs.shape[2], outputs)
         return losses, slope.scatter_add_(-1, chosen, -whole)
 
@@ -207,14 +208,18 @@ class ByTask:
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
 
-def _small(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
+def _surprisals_by_log_softmax(
+    outputs: Tensor, targets: Tensor, *, with_mean: bool
+) -> tuple[Tensor, Tensor | None]:
     """−log p of the target and, for smoothing, its mean over the classes, both [P, B]."""
     logs = F.log_softmax(outputs.flatten(0, 1), -1)
-    chosen = F.nll_loss(logs, targets.reshape(-1), reduction="none").view(targets.shape)
-    return chosen, -logs.mean(-1).view(targets.shape) if smooth else chosen
+    of_target = F.nll_loss(logs, targets.reshape(-1), reduction="none").view(targets.shape)
+    return of_target, -logs.mean(-1).view(targets.shape) if with_mean else None
 
 
-def _large(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
+def _surprisals_by_log_sum(
+    outputs: Tensor, targets: Tensor, *, with_mean: bool
+) -> tuple[Tensor, Tensor | None]:
     """The same from log Σ e^z − z_y, z = x − max x.
 
     torch's log_softmax takes 0.4 µs for each row of ten classes; this takes 600 µs instead of 750
@@ -224,8 +229,8 @@ def _large(outputs: Tensor, targets: Tensor, smooth: bool) -> tuple[Tensor, Tens
     """
     shifted = outputs - outputs.detach().amax(-1, keepdim=True)
     total = shifted.exp().sum(-1).log()
-    chosen = total - shifted.gather(-1, targets[..., None]).squeeze(-1)
-    return chosen, total - shifted.mean(-1) if smooth else chosen
+    of_target = total - shifted.gather(-1, targets[..., None]).squeeze(-1)
+    return of_target, total - shifted.mean(-1) if with_mean else None
 
 
 def _median(targets: Tensor, shares: Tensor) -> Tensor:

@@ -8,19 +8,12 @@ with the same seed and other strengths see the same changes, more or less of the
 from collections import Counter
 from collections.abc import Sequence
 
-from ravine.augment.affine import Rotate as Rotate
-from ravine.augment.affine import Shear as Shear
-from ravine.augment.affine import Stretch as Stretch
-from ravine.augment.affine import Zoom as Zoom
-from ravine.augment.colors import ColorJitter as ColorJitter
-from ravine.augment.colors import Noise as Noise
-from ravine.augment.flips import Crop as Crop
-from ravine.augment.flips import Flip as Flip
-from ravine.augment.kornia_ops import KorniaAugmentation as KorniaAugmentation
-from ravine.augment.mixing import CutMix as CutMix
-from ravine.augment.mixing import Erase as Erase
-from ravine.augment.mixing import Mixup as Mixup
-from ravine.augment.randaugment import RandAugment as RandAugment
+from ravine.augment.affine import Rotate, Shear, Stretch, Zoom
+from ravine.augment.colors import ColorJitter, Noise
+from ravine.augment.flips import Crop, Flip
+from ravine.augment.kornia_ops import KorniaAugmentation
+from ravine.augment.mixing import CutMix, Erase, Mixup
+from ravine.augment.randaugment import RandAugment
 from ravine.errors import RecipeError
 from ravine.protocols import Augmentation, ChecksShape, ImageShape
 

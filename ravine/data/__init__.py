@@ -5,20 +5,14 @@ from typing import Any
 
 from ravine.data.datasets import BUNDLED_SETS as BUNDLED_SETS
 from ravine.data.drift import describe_drift as describe_drift
-from ravine.data.encoder import Encoder as Encoder
-from ravine.data.encoder import Encoding as Encoding
+from ravine.data.encoder import Encoder, Encoding
 from ravine.data.examples import Examples as Examples
 from ravine.data.image_sources import holds_images as holds_images
-from ravine.data.images import ImageEncoder as ImageEncoder
-from ravine.data.images import Images as Images
+from ravine.data.images import ImageEncoder, Images
 from ravine.data.prediction_file import round_floats as round_floats
 from ravine.data.prediction_file import with_identifiers as with_identifiers
-from ravine.data.source import Data as Data
-from ravine.data.splits import ByTime as ByTime
-from ravine.data.splits import Given as Given
-from ravine.data.splits import Grouped as Grouped
-from ravine.data.splits import Random as Random
-from ravine.data.splits import Stratified as Stratified
+from ravine.data.source import Data
+from ravine.data.splits import ByTime, Given, Grouped, Random, Stratified
 from ravine.data.streaming import RowGroups as RowGroups
 from ravine.data.tables import ExamplesLike as ExamplesLike
 from ravine.data.tables import TableLike as TableLike

@@ -129,11 +129,11 @@ class LinearLayer(BuiltLayer):
         tensors: dict[str, Tensor],
         grads: dict[str, Tensor],
         *,
-        further: bool,
+        input_gradient: bool,
     ) -> Tensor:
         """Write ∂W = xᵀ δ · scale and ∂b = Σ δ into `grads`, given δ = ∂loss/∂y.
 
-        Returns ∂x = δ Wᵀ · scale if `further`.
+        Returns ∂x = δ Wᵀ · scale if `input_gradient`, which the first layer has no use for.
         """
         weight = tensors[self.slots[0].name]
         if self.has_bias:
@@ -144,7 +144,7 @@ class LinearLayer(BuiltLayer):
         if 1 in weight.shape[1:]:
             product = (x * delta).sum(1, keepdim=True)
             into.copy_(product if weight.shape[1] == 1 else product.transpose(1, 2))
-            if not further:
+            if not input_gradient:
                 return delta
             if weight.shape[1] == 1:
                 return (delta * weight).sum(-1, keepdim=True)
@@ -153,7 +153,7 @@ class LinearLayer(BuiltLayer):
             into.copy_(torch.bmm(delta.transpose(1, 2), x).transpose(1, 2))
         else:  # not out=into: into a part of the matrix torch multiplies one network after another
             into.copy_(torch.bmm(x.transpose(1, 2), delta))
-        return torch.bmm(delta, weight.transpose(1, 2)) if further else delta
+        return torch.bmm(delta, weight.transpose(1, 2)) if input_gradient else delta
 
     def squared_gradient_norms(self, x: Tensor, delta: Tensor) -> Tensor:
         """|∂W|² + |∂b|² of each example, [P, B]: ∂W = x δᵀ has rank 1, so |∂W|² = |x|² |δ|²."""

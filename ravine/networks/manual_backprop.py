@@ -95,5 +95,5 @@ class ManualBackprop:
             if activate is not None:
                 after = inputs[i + 1]
                 delta = activate.activation.backward(delta, after)  # type: ignore[attr-defined]
-            delta = linear.backward_(delta, inputs[i], tensors, grads, further=i > 0)
+            delta = linear.backward_(delta, inputs[i], tensors, grads, input_gradient=i > 0)
         return losses

@@ -17,18 +17,11 @@ from ravine.optimizers.averaging import Swa as Swa
 from ravine.optimizers.clipping import ALL_CLIPS as ALL_CLIPS
 from ravine.optimizers.clipping import ClipNorm as ClipNorm
 from ravine.optimizers.clipping import ClipValue as ClipValue
-from ravine.optimizers.lookahead import Lookahead as Lookahead
-from ravine.optimizers.muon import Muon as Muon
-from ravine.optimizers.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
-from ravine.optimizers.schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
-from ravine.optimizers.second_order import Lbfgs as Lbfgs
-from ravine.optimizers.second_order import Newton as Newton
-from ravine.optimizers.second_order import SaddleFreeNewton as SaddleFreeNewton
-from ravine.optimizers.sgd import ASGD as ASGD
-from ravine.optimizers.sgd import SGD as SGD
-from ravine.optimizers.sgd import Momentum as Momentum
-from ravine.optimizers.sgd import Nesterov as Nesterov
-from ravine.optimizers.sgd import Rprop as Rprop
+from ravine.optimizers.lookahead import Lookahead
+from ravine.optimizers.muon import Muon
+from ravine.optimizers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from ravine.optimizers.second_order import Lbfgs, Newton, SaddleFreeNewton
+from ravine.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, Rprop
 from ravine.optimizers.torch_optim import AsTorch as AsTorch
 from ravine.optimizers.torch_optim import TorchOptimizer as TorchOptimizer
 

@@ -22,7 +22,7 @@ from ravine.errors import RecipeError
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
 from ravine.optimizers.averaging import Snapshots
-from ravine.part import group_key, stack
+from ravine.part import group_key
 from ravine.recipe import Recipe
 from ravine.record import Member, Record
 from ravine.reporting.text_table import aligned_rows
@@ -83,16 +83,9 @@ def soup(model: Model, task: Task, members: Sequence[int] | None = None) -> Mode
         plan=training_plan(recipe, task),
         batch=batch_size(recipe, task),
     )
+    buffers = {name: value[:1] for name, value in model.buffers.items()}
     with exact_arithmetic():
-        buffers = recompute_statistics(
-            stack([recipe]).network,
-            model.signature,
-            weights,
-            {name: value[:1] for name, value in model.buffers.items()},
-            first_epoch(task, job),
-            seeds=job.seeds,
-            batch=job.batch,
-        )
+        buffers = recompute_statistics(job, weights, buffers, batches=first_epoch(task, job))
     return replace(model, weights=weights, buffers=buffers)
 
 

@@ -6,7 +6,7 @@ batch counting by its size. Letters: P networks, B examples in a batch.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -15,22 +15,17 @@ from torch import Tensor, nn
 from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.networks.torch_module import TorchModuleLayer
-from ravine.protocols import Batch, ForwardContext, Network, Signature
+from ravine.part import stack
+from ravine.protocols import Batch, ForwardContext
 from ravine.serialization import replace_everywhere
+from ravine.training.cohort import Job
 
 
 @torch.no_grad()
 def recompute_statistics(
-    network: Network,
-    signature: Signature,
-    weights: Rows,
-    buffers: dict[str, Tensor],
-    batches: Iterable[Batch],
-    *,
-    seeds: Sequence[int],
-    batch: int,
+    job: Job, weights: Rows, buffers: dict[str, Tensor], *, batches: Iterable[Batch]
 ) -> dict[str, Tensor]:
-    """The buffers that belong to weights [P, W]: means of batch statistics, [P, ...] by name.
+    """The buffers of a job's weights [P, W]: means of batch statistics, [P, ...] by name.
 
     As torch's `update_bn` does, with two differences: a smaller last batch counts less, and one of
     a single example not at all. Dropout is as in training. Without buffers nothing is done.
@@ -38,13 +33,15 @@ def recompute_statistics(
     if not buffers:
         return {}
     # momentum 1: running statistics are those of the newest batch
-    built = BatchedNetwork(replace_everywhere(network, {"momentum": 1.0}), signature)
+    network = replace_everywhere(stack(job.recipes).network, {"momentum": 1.0})
+    built = BatchedNetwork(network, job.signature)
     for layer in built.layers:
         if isinstance(layer, TorchModuleLayer):
             layer.module = _reset_module_momentum(layer.module)
     tensors = built.layout.views(weights)
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in buffers.items()}
-    count, context = 0, ForwardContext(training=True, seeds=seeds, batch=batch)
+    context = ForwardContext(training=True, seeds=job.seeds, batch=job.batch)
+    count = 0
     for step, found in enumerate(batches):
         size = found.numbers.shape[1]
         if size < 2:

@@ -66,15 +66,15 @@ class TrainedMember(NamedTuple):
 
 
 def assemble_run(
-    place: int,
     recipe: Recipe,
     task: Task,
+    *,
+    place: int,
     assignments: Sequence[JobAssignment],
     results: Sequence[JobResult],
-    *,
     seconds: float,
 ) -> tuple[Record, Model | None]:
-    """The record and the model of one recipe of a list; no model where every member diverged."""
+    """The record and the model of the recipe at a place of a list; no model if all diverged."""
     trained = _members_of(place, assignments, results)
     series = _series(trained)
     model = _model(recipe, task, trained)
@@ -83,10 +83,10 @@ def assemble_run(
     steps = training_plan(recipe, task).steps
     reported = [t.result.ended.effects[t.row] for t in trained]
     effects = list_effects(recipe, reported, series, members, steps=steps)
-    meaning = "of the table's encoding"
-    encoding = {name: float(value) for name, value in task.effects.items() if value}
     effects += tuple(
-        EffectReport(name=n, meaning=meaning, values=(v,)) for n, v in encoding.items()
+        EffectReport(name=name, meaning="of the table's encoding", values=(float(value),))
+        for name, value in task.effects.items()
+        if value
     )
     record = Record(
         recipe=to_plain(recipe),

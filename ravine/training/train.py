@@ -16,14 +16,14 @@ from ravine.data import TableLike, Task
 from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
 from ravine.errors import Interrupted, RunError
 from ravine.networks.torch_module import ModuleFactory
-from ravine.part import group_key, stack
+from ravine.part import group_key
 from ravine.recipe import Recipe
 from ravine.record import read_json
 from ravine.training import arguments
-from ravine.training.batches import InMemory, first_epoch, training_batches
+from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
-from ravine.training.cohort import Cohort, start_cohort
+from ravine.training.cohort import Cohort, Job, start_cohort
 from ravine.training.defaults import load_task, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
@@ -73,7 +73,8 @@ def train(
     'accuracy'
     """
     recipe = arguments.require_recipe(recipe)
-    device, workers = arguments.require_device(device), arguments.require_workers(workers)
+    device = arguments.require_device(device)
+    workers = arguments.require_workers(workers)
     task, recipe = prepare(recipe, frame)
     assignments = assign_jobs([recipe], [task], device=device, workers=workers)
     folder = None if out is None else new_folder(Path(out))
@@ -82,9 +83,9 @@ def train(
         members = [a.shares[0].members for a in assignments]
         write_plan(folder, recipe, task, members, device=device, findings=findings)
     began = time.monotonic()
-    controls = _controls(assignments, folder, workers, report, checkpoint_seconds)
-    results = train_jobs(assignments, controls, workers=workers)
-    return _finish_run(recipe, task, assignments, results, folder, began, findings)
+    options = {"workers": workers, "report": report, "seconds": checkpoint_seconds}
+    results = train_jobs(assignments, _controls(assignments, folder, **options), workers=workers)
+    return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
 
 
 def train_all(
@@ -99,8 +100,10 @@ def train_all(
 
     A network's numbers are the same, bit for bit, whatever it is trained together with.
     """
-    recipes, tasks = arguments.require_recipes(recipes), []
-    device, workers = arguments.require_device(device), arguments.require_workers(workers)
+    recipes = arguments.require_recipes(recipes)
+    device = arguments.require_device(device)
+    workers = arguments.require_workers(workers)
+    tasks = []
     loaded: dict[Any, Task] = {}
     for recipe in recipes:
         parts = (recipe.data, recipe.split, recipe.encoding)
@@ -121,16 +124,16 @@ def train_on(
     report: Report | None = None,
 ) -> list[Run]:
     """Train resolved recipes, each on the loaded task at its place of `tasks` (see `prepare`)."""
-    device, workers = arguments.require_device(device), arguments.require_workers(workers)
+    device = arguments.require_device(device)
+    workers = arguments.require_workers(workers)
     assignments = assign_jobs(recipes, tasks, device=device, workers=workers)
-    began, alone = time.monotonic(), len(recipes) == 1
-    controls = _controls(assignments, None, workers, report, math.inf, diagnosed=alone)
+    began = time.monotonic()
+    options = {"workers": workers, "report": report, "seconds": math.inf}
+    controls = _controls(assignments, None, **options, diagnosed=len(recipes) == 1)
     results = train_jobs(assignments, controls, workers=workers)
-    seconds = time.monotonic() - began
-    runs = []
-    for place, (recipe, task) in enumerate(zip(recipes, tasks, strict=True)):
-        runs.append(Run(*assemble_run(place, recipe, task, assignments, results, seconds=seconds)))
-    return runs
+    made = {"assignments": assignments, "results": results, "seconds": time.monotonic() - began}
+    each = enumerate(zip(recipes, tasks, strict=True))
+    return [Run(*assemble_run(recipe, task, place=place, **made)) for place, (recipe, task) in each]
 
 
 def resume(
@@ -148,7 +151,8 @@ def resume(
     torch module. Raises `RunError` if the folder is no run, is finished, is damaged, or if the data
     are not those the run began with.
     """
-    folder, workers = Path(folder), arguments.require_workers(workers)
+    folder = Path(folder)
+    workers = arguments.require_workers(workers)
     plan = _unfinished_plan(folder)
     recipe = planned_recipe(plan, module)
     task = load_task(recipe, frame)
@@ -159,10 +163,10 @@ def resume(
     device = arguments.require_device(plan["device"])
     assignments = [assign_members(m, recipe, task, device=device) for m in plan["jobs"]]
     began = time.monotonic()
-    controls = _controls(assignments, folder, workers, report, checkpoint_seconds)
-    results = train_jobs(assignments, controls, workers=workers)
+    options = {"workers": workers, "report": report, "seconds": checkpoint_seconds}
+    results = train_jobs(assignments, _controls(assignments, folder, **options), workers=workers)
     findings = plan.get("findings", ())
-    return _finish_run(recipe, task, assignments, results, folder, began, findings)
+    return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
 
 
 def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
@@ -181,35 +185,40 @@ def train_jobs(
 
     A job goes on from its checkpoint if it has one.
     """
+    pairs = list(zip(assignments, controls, strict=True))
     there = _places_elsewhere(assignments, workers)
-    elsewhere = _train_in_processes(
-        [assignments[i] for i in there], [controls[i] for i in there], workers
-    )
+    elsewhere = _train_in_processes([pairs[i] for i in there], workers)
     results: dict[int, JobResult] = {}
-    for place, (assignment, control) in enumerate(zip(assignments, controls, strict=True)):
+    for place, (assignment, control) in enumerate(pairs):
         if place in there:
             continue
-        task, job = assignment.task, assignment.job
         with exact_arithmetic() as exact:
-            path = control.checkpoint
-            resumed = path is not None and path.exists()
-            cohort = load_checkpoint(path, job) if path and resumed else start_cohort(job)
+            cohort = _start_or_load(assignment.job, control.checkpoint)
             if cohort.ids:
-                batches, evaluate = training_batches(task, cohort), Evaluator.of_task(task, job)
-                if not resumed:
-                    train_examples = batches.examples if isinstance(batches, InMemory) else None
-                    log_constant_baseline(cohort, train_examples, evaluate.validation)
+                batches = training_batches(assignment.task, cohort)
+                evaluate = Evaluator.of_task(assignment.task, assignment.job)
+                _log_first_baseline(cohort, batches, evaluate)
                 train_cohort(cohort, batches, evaluate, pause=keep_snapshots(cohort, control))
                 if not control.interrupted:
-                    report_snapshots(cohort)
-                    _recompute_kept_buffers(cohort, task)
-            if path is not None and not control.interrupted:
-                save_checkpoint(cohort, path)
+                    _complete(cohort, assignment.task, control.checkpoint)
         if not exact:
             cohort.log.events.append(INEXACT_EVENT)
         results[place] = JobResult(cohort.ended, cohort.log, control.interrupted)
     results |= dict(zip(there, elsewhere, strict=True))
     return [results[i] for i in range(len(assignments))]
+
+
+def _start_or_load(job: Job, checkpoint: Path | None) -> Cohort:
+    if checkpoint is not None and checkpoint.exists():
+        return load_checkpoint(checkpoint, job)
+    return start_cohort(job)
+
+
+def _log_first_baseline(cohort: Cohort, batches: Batches, evaluate: Evaluator) -> None:
+    """Log the constant baseline before the first step; a checkpoint has it already."""
+    if cohort.step == 0:
+        examples = batches.examples if isinstance(batches, InMemory) else None
+        log_constant_baseline(cohort, examples, evaluate.validation)
 
 
 def _places_elsewhere(assignments: Sequence[JobAssignment], workers: int) -> list[int]:
@@ -220,10 +229,10 @@ def _places_elsewhere(assignments: Sequence[JobAssignment], workers: int) -> lis
 
 
 def _train_in_processes(
-    assignments: Sequence[JobAssignment], controls: Sequence[JobControl], workers: int
+    pairs: Sequence[tuple[JobAssignment, JobControl]], workers: int
 ) -> Iterator[JobResult]:
     """The results of jobs that other processes train, which begin now."""
-    if not assignments:
+    if not pairs:
         return iter(())
     # at least 2: joblib would not start a single other process; pre_dispatch says how many work at
     # a time
@@ -232,36 +241,31 @@ def _train_in_processes(
     )
     results = parallel(
         joblib.delayed(train_jobs)([assignment], [control], workers=1)
-        for assignment, control in zip(assignments, controls, strict=True)
+        for assignment, control in pairs
     )
     return (result for (result,) in results)  # type: ignore[misc]
 
 
-def _recompute_kept_buffers(cohort: Cohort, task: Task) -> None:
-    """Give averaged weights the statistics of batch normalization that belong to them."""
-    job, tensors = cohort.job, cohort.ended.tensors
+def _complete(cohort: Cohort, task: Task, checkpoint: Path | None) -> None:
+    """Report snapshots, give averaged weights their statistics of batch norm, and save it all."""
+    report_snapshots(cohort)
+    tensors = cohort.ended.tensors
     buffers = {name: tensors[f"buffer/{name}"] for name in cohort.buffers}
-    if cohort.parts.average is None or not buffers:
-        return
-    found = recompute_statistics(
-        stack(job.recipes).network,
-        job.signature,
-        tensors["weights"],
-        buffers,
-        first_epoch(task, job),
-        seeds=job.seeds,
-        batch=job.batch,
-    )
-    tensors |= {f"buffer/{name}": value for name, value in found.items()}
+    if cohort.parts.average is not None and buffers:
+        batches = first_epoch(task, cohort.job)
+        found = recompute_statistics(cohort.job, tensors["weights"], buffers, batches=batches)
+        tensors |= {f"buffer/{name}": value for name, value in found.items()}
+    if checkpoint is not None:
+        save_checkpoint(cohort, checkpoint)
 
 
 def _controls(
     assignments: Sequence[JobAssignment],
     folder: Path | None,
+    *,
     workers: int,
     report: Report | None,
     seconds: float,
-    *,
     diagnosed: bool = True,
 ) -> list[JobControl]:
     """The control of each job. Jobs in other processes report nothing."""
@@ -281,10 +285,9 @@ def _controls(
 
 
 def _finish_run(
-    recipe: Recipe,
-    task: Task,
     assignments: Sequence[JobAssignment],
     results: Sequence[JobResult],
+    *,
     folder: Path | None,
     began: float,
     findings: Sequence[Mapping[str, Any]],
@@ -292,8 +295,9 @@ def _finish_run(
     """The run of one recipe from the results of its jobs, written to its folder."""
     if any(r.interrupted for r in results):
         raise Interrupted(f"stopped; go on with: ravine train --resume {folder}")
-    seconds = time.monotonic() - began
-    record, model = assemble_run(0, recipe, task, assignments, results, seconds=seconds)
+    first = assignments[0]
+    made = {"assignments": assignments, "results": results, "seconds": time.monotonic() - began}
+    record, model = assemble_run(first.job.recipes[0], first.task, place=0, **made)
     record = replace(record, findings=tuple(findings))
     if folder is not None:
         write_run(record, model, folder)

@@ -14,8 +14,9 @@ from ravine.networks.batched import BatchedNetwork
 from ravine.networks.torch_module import TorchModule
 from ravine.optimizers import Ema, Swa
 from ravine.part import stack
-from ravine.protocols import Batch, Signature
+from ravine.protocols import Batch, Plan, Signature
 from ravine.training.batchnorm_stats import recompute_statistics
+from ravine.training.cohort import Job
 from ravine.training.defaults import prepare
 from ravine.training.train import train, train_all
 
@@ -50,6 +51,11 @@ def torchs(layout, weights, hidden=(6, 5)):
     return torch.nn.Sequential(*layers)
 
 
+def job_of(network, signature, *, seed, batch):
+    recipe, plan = RECIPE.vary("network", network), Plan(steps=1, per_epoch=1)
+    return Job(recipes=(recipe,), seeds=(seed,), signature=signature, plan=plan, batch=batch)
+
+
 def test_they_are_torchs_update_bn():
     program = BatchedNetwork(stack([NETWORK]), Signature(4, (), 3))
     weights, buffers = program.start([3])
@@ -61,15 +67,8 @@ def test_they_are_torchs_update_bn():
         torch.randn(5, 20, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
         + 1
     )
-    found = recompute_statistics(
-        stack([NETWORK]),
-        Signature(4, (), 3),
-        weights,
-        buffers,
-        [Batch(b[None]) for b in batches],
-        seeds=[3],
-        batch=20,
-    )
+    job = job_of(NETWORK, Signature(4, (), 3), seed=3, batch=20)
+    found = recompute_statistics(job, weights, buffers, batches=[Batch(b[None]) for b in batches])
     model = torchs(program.layout, weights)
     torch.optim.swa_utils.update_bn(list(batches), model)
     for i in range(2):
@@ -85,15 +84,13 @@ def test_those_of_a_module_of_ones_own_are_worked_out_anew_too():
     signature = Signature(4, (), 5)
     weights, buffers = BatchedNetwork(network, signature).start([3])
     batches = torch.randn(5, 20, 4, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    found = recompute_statistics(
-        network, signature, weights, buffers, [Batch(b[None]) for b in batches], seeds=[3], batch=20
-    )
+    job = job_of(network, signature, seed=3, batch=20)
+    cut = [Batch(b[None]) for b in batches]
+    found = recompute_statistics(job, weights, buffers, batches=cut)
     tensors = BatchedNetwork(network, signature).layout.views(weights)
     signal = batches.flatten(0, 1) @ tensors["module.0.weight"][0].T + tensors["module.0.bias"][0]
     torch.testing.assert_close(found["module.1.running_mean"][0], signal.mean(0))
-    again = recompute_statistics(
-        network, signature, weights, found, [Batch(b[None]) for b in batches], seeds=[3], batch=20
-    )
+    again = recompute_statistics(job, weights, found, batches=cut)
     torch.testing.assert_close(
         again["module.1.running_mean"], found["module.1.running_mean"], rtol=0, atol=0
     )
@@ -105,9 +102,8 @@ def test_a_smaller_batch_counts_less_and_one_example_not_at_all():
     weights, buffers = program.start([0])
     x = torch.randn(13, 2, generator=torch.Generator().manual_seed(1))
     cut = [Batch(part[None]) for part in (x[:8], x[8:12], x[12:])]
-    found = recompute_statistics(
-        stack([network]), signature, weights, buffers, cut, seeds=[0], batch=8
-    )
+    job = job_of(network, signature, seed=0, batch=8)
+    found = recompute_statistics(job, weights, buffers, batches=cut)
     signal = x[:12] @ program.layout.views(weights)["hidden.0.weight"][0]
     torch.testing.assert_close(found["hidden.0.norm.mean"].reshape(-1), signal.mean(0))
 
@@ -143,9 +139,5 @@ def test_alone_and_in_company_they_are_the_same():
 
 
 def test_networks_without_batch_norm_are_left_alone():
-    assert (
-        recompute_statistics(
-            stack([mlp.Mlp()]), Signature(2, (), 1), torch.zeros(1, 1), {}, [], seeds=[0], batch=1
-        )
-        == {}
-    )
+    job = job_of(mlp.Mlp(), Signature(2, (), 1), seed=0, batch=1)
+    assert recompute_statistics(job, torch.zeros(1, 1), {}, batches=[]) == {}
