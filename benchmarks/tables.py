@@ -165,7 +165,7 @@ def main() -> None:
     asked = parser.parse_args()
     recipe = catalog.named_recipe(asked.recipe)
     for assignment in asked.settings:
-        recipe = recipe_files.with_setting(recipe, assignment)
+        recipe = recipe_files.with_settings(recipe, assignment)
     print(f"{'':14}{'':9} {'ravine':26}{'sklearn MLP':27}{'HistGB':26}")
     found = []
     for name in asked.sets.split(","):

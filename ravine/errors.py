@@ -49,11 +49,7 @@ class InputError(RavineError, ValueError):
 
     # keyword-only arguments, and attributes added since, come back from a worker process
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.what, self.why, self.do, self.where), self.__dict__
-
-
-def _rebuild(kind: type[InputError], what: str, why: str, do: str, where: str) -> InputError:
-    return kind(what, why=why, do=do, where=where)
+        return type(self), (self.what,), self.__dict__
 
 
 class RecipeError(InputError):

@@ -39,6 +39,7 @@ class Slot:
 
     @property
     def size(self) -> int:
+        """How many weights it has."""
         return math.prod(self.shape)
 
 
@@ -56,6 +57,7 @@ class Layout:
 
     @cached_property
     def width(self) -> int:
+        """How many weights a network has, W."""
         return sum(slot.size for slot in self.slots)
 
     @cached_property
@@ -69,9 +71,8 @@ class Layout:
 
     def views(self, rows: Rows) -> dict[str, Tensor]:
         """The slots as views [P, *shape] of the matrix."""
-        return {
-            s.name: rows[:, slice(*self.spans[s.name])].unflatten(1, s.shape) for s in self.slots
-        }
+        spans = self.spans
+        return {s.name: rows[:, slice(*spans[s.name])].unflatten(1, s.shape) for s in self.slots}
 
     def row(self, value: Callable[[Slot], float], *, dtype: torch.dtype = torch.float32) -> Row:
         """A row [1, W] with one value per slot: a mask, a factor of the learning rate."""

@@ -38,6 +38,7 @@ class Grouping(NamedTuple):
     size: int
 
     def of(self, like: Tensor) -> Tensor:
+        """The weights of the examples of `like` [P, N, ...], float64 [N]."""
         if self.weights is None:
             return torch.ones(like.shape[1], dtype=torch.float64, device=like.device)
         return self.weights.to(like.device, torch.float64).reshape(-1)
@@ -131,15 +132,17 @@ def _sum_brier(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
 
 def _sum_confusion(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     """For each class the shares predicted and true, predicted, true; [P, G, 3 K], K at least 2."""
-    networks, count = predictions.shape[0], max(2, predictions.shape[2])
+    networks = predictions.shape[0]
+    count = max(2, predictions.shape[2])
     chosen, true = _class_numbers(predictions, targets)
-    weights, places = spread.of(predictions), spread.groups * 3 * count
+    weights = spread.of(predictions)
+    places = spread.groups * 3 * count
     totals = weights.new_zeros(networks, spread.size * 3 * count)
     weights = weights.expand(networks, -1)
     totals.scatter_add_(1, places + chosen, weights * (chosen == true))
     totals.scatter_add_(1, places + count + chosen, weights)
     totals.scatter_add_(1, (places + 2 * count + true).expand(networks, -1), weights)
-    total = weights.new_zeros(spread.size).index_add_(0, spread.groups, spread.of(predictions))
+    total = weights.new_zeros(spread.size).index_add_(0, spread.groups, weights[0])
     return Sums(totals.view(networks, spread.size, 3 * count), total)
 
 
@@ -178,7 +181,8 @@ def _balanced_accuracy(means: Tensor) -> Tensor:
 def _sum_squares(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     """Each output's squared error, target, and its square (about the plain mean), [P, G, 3 C]."""
     y = targets.double().reshape(predictions.shape[1], -1)
-    errors, y0 = (predictions.double() - y).square(), y - y.mean(0)
+    errors = (predictions.double() - y).square()
+    y0 = y - y.mean(0)
     sums = [errors, y0.expand(errors.shape), y0.square().expand(errors.shape)]
     return spread.sums(torch.cat(sums, 2))
 
@@ -193,11 +197,6 @@ def _r2(means: Tensor) -> Tensor:
     constant = variance <= 1e-15 * square.clamp(min=1e-300)
     missed = (error > 0).double()
     return (1 - torch.where(constant, missed, error / torch.where(constant, 1, variance))).mean(-1)
-
-
-def _rmse(means: Tensor) -> Tensor:
-    """√ of the mean squared error, averaged over outputs."""
-    return means.chunk(3, -1)[0].sqrt().mean(-1)
 
 
 def _sum_absolute(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
@@ -221,7 +220,7 @@ F1_SCORE = Metric("f1", True, _sum_confusion, _f1)
 LABEL_ACCURACY = Metric("label_accuracy", True, _sum_label_correct, _first_mean)
 LABEL_F1 = Metric("label_f1", True, _sum_label_confusion, _f1_labels)
 R2 = Metric("r2", True, _sum_squares, _r2)
-RMSE = Metric("rmse", False, _sum_squares, _rmse)
+RMSE = Metric("rmse", False, _sum_squares, lambda means: means.chunk(3, -1)[0].sqrt().mean(-1))
 MAE = Metric("mae", False, _sum_absolute, _first_mean)
 
 # the main one comes first
@@ -242,10 +241,10 @@ def main_metric(kind: str) -> Metric:
 
 def metric_named(name: str) -> Metric:
     """The metric with a name. Raises `RecipeError` with the nearest name."""
-    for metric in ALL:
-        if metric.name == name:
-            return metric
-    raise RecipeError(f"no metric is named {name!r}", why=nearest(name, [m.name for m in ALL]))
+    known = {metric.name: metric for metric in ALL}
+    if name not in known:
+        raise RecipeError(f"no metric is named {name!r}", why=nearest(name, known))
+    return known[name]
 
 
 def constant_prediction(targets: Tensor, outputs: int) -> Tensor:
@@ -255,7 +254,7 @@ def constant_prediction(targets: Tensor, outputs: int) -> Tensor:
     tensor([[[0.2500, 0.0000, 0.7500]]], dtype=torch.float64)
     """
     if not targets.is_floating_point():
-        targets = torch.nn.functional.one_hot(targets.reshape(-1), outputs)
+        targets = one_hot(targets.reshape(-1), outputs)
     return targets.double().reshape(len(targets), -1).mean(0)[None, None]
 
 
@@ -276,7 +275,8 @@ def confidence_interval(
     >>> round(low, 3), round(high, 3)
     (0.301, 0.954)
     """
-    metric, predictions = metric_named(name), predictions[None]
+    metric = metric_named(name)
+    predictions = predictions[None]
     value = float(metric.of(predictions, targets))
     if math.isnan(value):
         return math.nan, math.nan

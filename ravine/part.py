@@ -89,9 +89,9 @@ def _check(self: Any) -> None:
         checked = _check_value(type(self), field, value)
         if checked is not value:
             object.__setattr__(self, field.name, checked)
-    own, values = getattr(self, "check", None), vars(self).values()
-    if own is not None and not any(isinstance(v, Tensor) for v in values):
-        own()
+    stacked = any(isinstance(value, Tensor) for value in vars(self).values())
+    if hasattr(self, "check") and not stacked:
+        self.check()
 
 
 def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
@@ -208,12 +208,8 @@ def group_key(value: Any) -> Any:
     True
     """
     if is_part(value):
-        kinds = field_types(type(value))
-        entries = [
-            (f.name, None if is_number(kinds[f.name]) else group_key(getattr(value, f.name)))
-            for f in dataclasses.fields(value)
-        ]
-        return (type(value), tuple(entries))
+        names = [name for name, hint in field_types(type(value)).items() if not is_number(hint)]
+        return (type(value), tuple((name, group_key(getattr(value, name))) for name in names))
     if isinstance(value, (tuple, list)):
         return tuple(group_key(v) for v in value)
     if isinstance(value, Mapping):

@@ -61,9 +61,8 @@ class L1:
         return match(self.strength, rows) * (decay_mask * rows).abs().sum(1, keepdim=True)
 
     def gradient(self, rows: Rows, decay_mask: Row, meter: Meter | None) -> Rows:
-        return _report(
-            self.acts, match(self.strength, rows) * (decay_mask * rows).sign(), rows, meter
-        )
+        found = match(self.strength, rows) * (decay_mask * rows).sign()
+        return _report(self.acts, found, rows, meter)
 
 
 @part

@@ -50,7 +50,10 @@ class StepContext(NamedTuple):
 
 
 class Optimizer(Protocol):
-    """A pure rule that updates weights: a network's new ones depend on its own row alone."""
+    """A pure rule that updates weights: a network's new ones depend on its own row alone.
+
+    `start` gives what it remembers before the first step, `update` the new weights and memory.
+    """
 
     @property
     def lr(self) -> Number: ...
@@ -105,7 +108,7 @@ class SearchOptimizer(Protocol):
 
 @runtime_checkable
 class HasEvalWeights(Protocol):
-    """An optimizer that takes gradients at one point and keeps another, such as an average."""
+    """An optimizer that takes gradients at one point and keeps another: its `eval_weights`."""
 
     def eval_weights(self, rows: Rows, state: State) -> Rows: ...
 
@@ -127,7 +130,7 @@ class Average(Protocol):
 
 
 class Penalty(Protocol):
-    """Adds a function of the weights to the loss."""
+    """Adds a function of the weights where `decay_mask` is 1 to the loss; reports its gradient."""
 
     def value(self, rows: Rows, decay_mask: Row) -> Column: ...
 
@@ -228,7 +231,7 @@ class Signature(NamedTuple):
 
 
 class Layer(Protocol):
-    """A built layer: the tensors it needs and what it computes, for all networks at once."""
+    """A built layer: the tensors it needs (`slots`), how they start, what it computes of them."""
 
     @property
     def slots(self) -> tuple[Slot, ...]: ...
@@ -309,7 +312,7 @@ class Tuning(Protocol):
 
 
 class Network(Protocol):
-    """Describes layers; the part that stands in a recipe."""
+    """Describes layers, which `build` makes for a task; the part that stands in a recipe."""
 
     def build(self, signature: Signature) -> Sequence[Layer]: ...
 

@@ -115,21 +115,13 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def with_setting(recipe: Recipe, assignment: str) -> Recipe:
-    """A copy with one `path=value` changed, the value written as in TOML; strings may be unquoted.
+def with_settings(recipe: Recipe, *assignments: str) -> Recipe:
+    """A copy with some `path=value` changed in order; a part's name goes with its settings.
+
+    Values are written as in TOML; strings may be unquoted.
 
     >>> from ravine.catalog import named_recipe
-    >>> with_setting(named_recipe("plain"), "optimizer.lr=0.5").optimizer.lr
-    0.5
-    """
-    return with_settings(recipe, (assignment,))
-
-
-def with_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """A copy with several `path=value` changed in order; a part's name goes with its settings.
-
-    >>> from ravine.catalog import named_recipe
-    >>> with_settings(named_recipe("plain"), ["split=ByTime", "split.column=sold"]).split
+    >>> with_settings(named_recipe("plain"), "split=ByTime", "split.column=sold").split
     ByTime(validation=0.15, test=0.15, column='sold')
     """
     for text, path, value in _join_assignments([_parse_assignment(a) for a in assignments]):
@@ -220,7 +212,7 @@ def _nested_change(old: Any, names: Sequence[str], value: Any, path: Sequence[st
     """Plain data that change the setting at a path below a value; tuples are written out."""
     if not names:
         return value
-    name, rest = names[0], names[1:]
+    name, *rest = names
     deeper = [*path, name]
     if not (isinstance(old, tuple) and name.isdecimal()):
         inner = getattr(old, name, None) if is_part(old) else None
@@ -229,7 +221,8 @@ def _nested_change(old: Any, names: Sequence[str], value: Any, path: Sequence[st
         why = f"its places are 0 to {len(old) - 1}" if old else "there is nothing in it"
         do = f"set {'.'.join(path)} as a whole"
         raise RecipeError(f"no setting '{'.'.join(deeper)}'", why=why, do=do)
-    entries, entry = [v if is_part(v) else to_plain(v) for v in old], old[int(name)]
+    entry = old[int(name)]
+    entries = [v if is_part(v) else to_plain(v) for v in old]
     entries[int(name)] = _overlay(entry, _nested_change(entry, rest, value, deeper))
     return entries
 
@@ -276,7 +269,9 @@ def line_of_setting(text: str, path: str) -> int:
     >>> line_of_setting('epochs = 3\\n[optimizer]\\nlr = -1\\n', "optimizer.lr")
     3
     """
-    wanted, table, best, depth = [n for n in path.split(".") if n], [], 0, 0
+    wanted = [name for name in path.split(".") if name]
+    table = []
+    best = depth = 0
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line)
         key = re.match(r"\s*([\w\-.\"']+)\s*=", line)
@@ -286,5 +281,6 @@ def line_of_setting(text: str, path: str) -> int:
         if key and not header:
             names = [*table, *(n.strip("\"'") for n in key[1].split("."))]
         if names and names == wanted[: len(names)] and len(names) > depth:
-            best, depth = number, len(names)
+            best = number
+            depth = len(names)
     return best

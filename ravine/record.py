@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ravine.errors import RunError
 from ravine.files import check_readable
@@ -85,6 +86,7 @@ class EffectReport:
 
     @property
     def has_acted(self) -> bool:
+        """Whether the technique did anything to any member."""
         # NaN counts: a diverged network's techniques did act
         return any(v != 0 for v in self.values)
 
@@ -119,10 +121,8 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The record without its series, as JSON-ready data; numbers not finite become None."""
-        data = {
-            name: getattr(self, name)
-            for name in ("recipe", "task", "surroundings", "seconds", "findings")
-        }
+        unchanged = ("recipe", "task", "surroundings", "seconds", "findings")
+        data = {name: getattr(self, name) for name in unchanged}
         data["said"] = self.notes  # the key of all versions so far
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
         data["effects"] = [asdict(e) | {"acted": e.has_acted} for e in self.effects]
@@ -131,11 +131,9 @@ class Record:
 
 
 def record_files(record: Record) -> dict[str, bytes]:
-    """The files of a record by name: record.json and series.csv. The caller writes them."""
-    return {
-        "record.json": json.dumps(record.to_json(), indent=1).encode(),
-        "series.csv": _series_csv(record).encode(),
-    }
+    """The files of a record by name: series.csv and record.json, to be written in this order."""
+    plain = json.dumps(record.to_json(), indent=1)
+    return {"series.csv": _series_csv(record).encode(), "record.json": plain.encode()}
 
 
 def read_record(folder: Path) -> Record:
@@ -149,7 +147,7 @@ def read_record(folder: Path) -> Record:
         recipe=data["recipe"],
         task=data["task"],
         members=tuple(Member(**_with_nan(m)) for m in data["members"]),
-        series=_read_series(folder / "series.csv", len(data["members"])),
+        series=_read_series(folder / "series.csv"),
         events=tuple(Event(**e | {"kind": current_code(e["kind"])}) for e in data["events"]),
         effects=tuple(
             EffectReport(name=e["name"], meaning=e["meaning"], values=_with_nan(e["values"]))
@@ -180,6 +178,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
+def damaged_file(path: Path, why: str) -> RunError:
+    """What to say of a file of a run's folder that was changed, or not written to the end."""
+    return RunError(f"{path} is damaged", why=why, do="train again, or restore the file")
+
+
 def unreadable_file(path: Path, error: Exception) -> RunError:
     """What to say of a file of a run's folder that cannot be read."""
     return RunError(f"{path} cannot be read", why=str(error), do="train again, or restore the file")
@@ -188,8 +191,7 @@ def unreadable_file(path: Path, error: Exception) -> RunError:
 def check_schema(schema: Any, path: Path) -> None:
     """Raise `RunError` unless this version reads a file's schema."""
     if not isinstance(schema, int):
-        what = f"{path} is damaged"
-        raise RunError(what, why="it has no schema number", do="train again, or restore the file")
+        raise damaged_file(path, "it has no schema number")
     if schema > RECORD_SCHEMA:
         why = f"this version of Ravine reads up to {RECORD_SCHEMA}"
         raise RunError(f"{path} has schema {schema}", why=why, do="install a newer Ravine")
@@ -202,27 +204,19 @@ def _series_csv(record: Record) -> str:
     writer.writerow(["series", "step", *(f"seed {m.seed}" for m in record.members)])
     for name, series in record.series.items():
         for step, values in zip(series.steps.tolist(), series.values.tolist(), strict=True):
-            writer.writerow(
-                [name, step, *("" if v is None or math.isnan(v) else repr(v) for v in values)]
-            )
+            writer.writerow([name, step, *("" if math.isnan(v) else repr(v) for v in values)])
     return out.getvalue()
 
 
-def _read_series(path: Path, members: int) -> dict[str, Series]:
+def _read_series(path: Path) -> dict[str, Series]:
     check_readable(path, RunError)
     try:
-        rows = list(csv.reader(io.StringIO(path.read_text("utf-8"))))[1:]
-        grouped: dict[str, list[list[str]]] = {}
-        for name, *rest in rows:
-            grouped.setdefault(name, []).append(rest)
-        return {
-            name: Series(
-                np.array([int(r[0]) for r in found]),
-                np.array([[float(v or "nan") for v in r[1:]] for r in found]).reshape(-1, members),
-            )
-            for name, found in grouped.items()
-        }
-    except (OSError, ValueError) as error:
+        table = pd.read_csv(path, dtype=object, keep_default_na=False).replace("", "nan")
+        series = {}
+        for name, rows in table.groupby("series", sort=False):
+            series[str(name)] = Series(rows["step"].to_numpy(int), rows.iloc[:, 2:].to_numpy(float))
+        return series
+    except (OSError, ValueError, KeyError) as error:
         raise unreadable_file(path, error) from None
 
 

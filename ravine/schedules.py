@@ -303,8 +303,8 @@ class ReduceOnPlateau(_Scheduled):
         return state | {"stale": zeros, "resting": zeros.clone()}
 
     def observe(self, score: Column, state: State) -> State:
-        score, best = score.double(), state["best"]
-        better = score < self._bar(best)
+        score = score.double()
+        better = score < self._bar(state["best"])
         rests = state["resting"] > 0
         stale = torch.where(better | rests, 0.0, state["stale"] + 1)
         reduce = stale > _column(self.patience)
@@ -312,7 +312,7 @@ class ReduceOnPlateau(_Scheduled):
         rested = (state["resting"] - 1).clamp(min=0)
         return {
             "factor": torch.where(reduce, lower, state["factor"]),
-            "best": torch.where(better, score, best),
+            "best": torch.where(better, score, state["best"]),
             "stale": torch.where(reduce, 0.0, stale),
             "resting": torch.where(reduce, _column(self.cooldown), rested),
         }
@@ -356,22 +356,8 @@ def _power(base: Number, exponent: Tensor) -> Tensor:
     return torch.exp(exponent * torch.log(_column(base)))
 
 
-ALL = (
-    Constant,
-    StepDecay,
-    EveryK,
-    Exponential,
-    InverseTime,
-    Linear,
-    Polynomial,
-    Cosine,
-    FlatCosine,
-    SGDR,
-    Cyclical,
-    OneCycle,
-    WarmupStableDecay,
-    InverseSqrt,
-    Coslog4,
-    WarmUp,
-    ReduceOnPlateau,
-)
+STAIR_SCHEDULES = (Constant, StepDecay, EveryK)
+DECAY_SCHEDULES = (Exponential, InverseTime, Linear, Polynomial, Cosine, FlatCosine)
+CYCLE_SCHEDULES = (SGDR, Cyclical, OneCycle, Coslog4)
+OTHER_SCHEDULES = (WarmUp, WarmupStableDecay, InverseSqrt, ReduceOnPlateau)
+ALL = (*STAIR_SCHEDULES, *DECAY_SCHEDULES, *CYCLE_SCHEDULES, *OTHER_SCHEDULES)

@@ -64,17 +64,10 @@ def from_plain(
         if name != "name" and name not in known:
             error = RecipeError(f"{cls.__name__} has no setting {name!r}", why=nearest(name, known))
             raise _at(error, path, name)
-    values = {}
-    for name, given in data.items():
-        if name != "name":
-            values[name] = _value(known[name], given, choices, path=f"{path}.{name}".lstrip("."))
-    missing = [
-        f.name
-        for f in dataclasses.fields(cls)  # type: ignore
-        if f.name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
+    places = {name: f"{path}.{name}".lstrip(".") for name in data if name != "name"}
+    values = {name: _value(known[name], data[name], choices, path=p) for name, p in places.items()}
+    unset = [f for f in dataclasses.fields(cls) if f.name not in values]  # type: ignore
+    missing = [f.name for f in unset if f.default is f.default_factory is dataclasses.MISSING]
     if missing:
         do = f"set {f'{path}.{missing[0]}'.lstrip('.')}, too"
         raise _at(RecipeError(f"{cls.__name__} needs {', '.join(missing)}", do=do), path, "")
@@ -116,7 +109,8 @@ def _part_from(
         raise _at(RecipeError(f"{path} is {given!r}", why=why), path, "")
     if len(classes) == 1 and "name" not in given:
         return from_plain(classes[0], given, choices, path=path)
-    name, names = given.get("name"), [c.__name__ for c in classes]
+    name = given.get("name")
+    names = [c.__name__ for c in classes]
     if not isinstance(name, str):
         raise _at(RecipeError(f"{path} has no name", why=nearest("", names)), path, "")
     cls = next((c for c in classes if is_name_of(c, name)), None)
@@ -164,9 +158,8 @@ def vary(value: PartT, path: str, new: Any) -> PartT:
 def _step(value: Any, name: str, path: str) -> Any:
     if isinstance(value, tuple):
         if not name.isdecimal() or int(name) >= len(value):
-            why = "there is nothing in it"
-            if value:
-                why = f"{name!r} must be a place from 0 to {len(value) - 1}"
+            places = f"{name!r} must be a place from 0 to {len(value) - 1}"
+            why = places if value else "there is nothing in it"
             raise RecipeError(f"no setting {path!r}", why=why)
         return value[int(name)]
     if not is_part(value):

@@ -4,6 +4,7 @@ Letters: N examples, F features, C classes.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,11 +19,12 @@ from ravine.catalog import named_recipe
 from ravine.data import Data, Random, Stratified
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
-from ravine.recipe_files import with_setting
+from ravine.recipe_files import with_settings
 from ravine.training.run import Run
 from ravine.training.train import train
 
-TARGET_COLUMN, WEIGHT_COLUMN = "ravine target", "ravine weight"
+TARGET_COLUMN = "ravine target"
+WEIGHT_COLUMN = "ravine weight"
 MIN_EXAMPLES_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
 MIN_EXAMPLES_OF_CLASS = 3  # examples: with fewer, a class cannot be in every split
 
@@ -67,14 +69,12 @@ class _Network(BaseEstimator):
         """Train on checked features, and targets that are numbers or class codes."""
         few = task != "regression" and np.bincount(y).min() < MIN_EXAMPLES_OF_CLASS
         validation = 0.0 if few or len(y) < MIN_EXAMPLES_FOR_VALIDATION else self.validation
-        weight, columns = None, {TARGET_COLUMN: y}
-        if weights is not None:
-            weight, columns = WEIGHT_COLUMN, {WEIGHT_COLUMN: weights, TARGET_COLUMN: y}
-        numbers, target = self._numbers(frame), (TARGET_COLUMN,)
-        data = Data(target=target, task=task, weight=weight, numbers=numbers)
+        weighted = {} if weights is None else {WEIGHT_COLUMN: weights}
+        columns = {"target": (TARGET_COLUMN,), "weight": next(iter(weighted), None)}
+        data = Data(task=task, numbers=self._numbers(frame), **columns)
         split = Random if task == "regression" or few else Stratified
         recipe = self._recipe(data, split(validation=validation, test=0.0))
-        table = frame.assign(**columns)
+        table = frame.assign(**weighted, **{TARGET_COLUMN: y})
         self.run_: Run = train(recipe, table, device=self.device, workers=self.workers)
         self.record_ = self.run_.record
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
@@ -87,15 +87,13 @@ class _Network(BaseEstimator):
         if split.validation == 0:
             recipe = recipe.vary("stop", None)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        given = {"data": data, "split": split, "seeds": self.seeds}
-        given |= {"seed": seed, "split_seed": seed}
-        given |= {} if self.epochs is None else {"epochs": self.epochs}
-        for path, value in given.items():
-            recipe = recipe.vary(path, value)
+        drawn = {"seeds": self.seeds, "seed": seed, "split_seed": seed}
+        recipe = replace(recipe, data=data, split=split, **drawn)
+        recipe = recipe if self.epochs is None else recipe.vary("epochs", self.epochs)
         for path, value in (self.settings or {}).items():
             try:
                 if isinstance(value, str):
-                    recipe = with_setting(recipe, f"{path}={value}")
+                    recipe = with_settings(recipe, f"{path}={value}")
                 else:
                     recipe = recipe.vary(path, value)
             except RecipeError as error:

@@ -134,7 +134,8 @@ def roc_auc(scores: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Ten
             continue
         up, down = scores[:, positive, k], scores[:, ~positive, k]
         up_weights, down_weights = weights[positive], weights[~positive]
-        above, below = _share_below(up, down, down_weights), 1 - _share_below(down, up, up_weights)
+        above = _share_below(up, down, down_weights)
+        below = 1 - _share_below(down, up, up_weights)
         area = (above * up_weights).sum(1) / up_weights.sum()
         part = torch.zeros_like(scores[..., 0])
         part[:, positive] = _contribution(above, area, up_weights)

@@ -92,7 +92,10 @@ class StridedPool:
 class LinearModel:
     def build(self, signature):
         columns = ColumnsLayer(signature, size=2)
-        return [columns, LinearLayer("output", columns.outputs, signature.outputs, He(), He())]
+        return [
+            columns,
+            LinearLayer("output", columns.outputs, signature.outputs, initializer=He(), bias=He()),
+        ]
 
 
 class SquaredNumbers:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from ravine.cli import run_command
+from ravine.training.verify_resume import ResumeProof
 
 QUICK = ["--set", "epochs=3", "--seeds", "2"]
 
@@ -215,6 +216,14 @@ def test_help_names_the_commands_and_versions_are_plain(capfd):
 def test_verify_resume_proves_a_recipe(here):
     done = command("verify-resume", "digits", "--set", "epochs=20", "--seeds", "2", "--kills", "2")
     assert done.returncode == 0 and "the same bit for bit" in done.stdout
+
+
+def test_verify_resume_prints_its_proof_as_an_object(monkeypatch, capfd):
+    proof = ResumeProof(kills=2, wanted=3, different=("score",))
+    monkeypatch.setattr("ravine.training.verify_resume.prove_resume", lambda *_, **__: proof)
+    assert run_command(["verify-resume", "iris", "--json"]) == 1
+    found = json.loads(capfd.readouterr().out)
+    assert found == {"schema": 1, "same": False, "kills": 2, "wanted": 3, "different": ["score"]}
 
 
 def test_unexpected_errors_keep_their_traceback(monkeypatch):

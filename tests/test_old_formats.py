@@ -68,7 +68,7 @@ def test_a_recipe_of_images_is_read_and_means_the_same(tmp_path):
 
 def test_an_old_name_changes_the_settings_of_the_part_that_has_it_now():
     recipe = ravine.read_recipe(FILES / "table.toml")
-    varied = with_settings(recipe, ["optimizer=Guest", "optimizer.lr=0.5"]).optimizer
+    varied = with_settings(recipe, *["optimizer=Guest", "optimizer.lr=0.5"]).optimizer
     assert type(varied) is type(recipe.optimizer) and varied.lr == 0.5
 
 

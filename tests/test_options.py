@@ -43,34 +43,34 @@ def test_every_option_is_explained_and_means_the_same_in_every_command():
 def test_a_parts_name_and_its_settings_are_taken_together():
     plain = catalog.named_recipe("plain")
     assert with_settings(
-        plain, ["split=ByTime", "epochs=3", "split.column=sold"]
+        plain, *["split=ByTime", "epochs=3", "split.column=sold"]
     ) == recipe_files.with_changes(
         plain, {"epochs": 3, "split": {"name": "ByTime", "column": "sold"}}
     )
     told = with_settings(
-        plain, ["schedule=WarmUp", "schedule.then=StepDecay", "schedule.then.gamma=0.5"]
+        plain, *["schedule=WarmUp", "schedule.then=StepDecay", "schedule.then.gamma=0.5"]
     )
     assert told == recipe_files.with_changes(
         plain, {"schedule": {"name": "WarmUp", "then": {"name": "StepDecay", "gamma": 0.5}}}
     )
     own = catalog.named_recipe("default").vary("optimizer", AdamW(beta1=0.5))
-    told = with_settings(own, ["optimizer=AdamW", "optimizer.lr=0.1"]).optimizer
+    told = with_settings(own, *["optimizer=AdamW", "optimizer.lr=0.1"]).optimizer
     assert told == AdamW(
         lr=0.1
     )  # a name alone starts from the part's defaults, whichever part the recipe has
     assert (
-        with_settings(plain, ["split=ByTime", "split.column=a", "split=Random"]).split == Random()
+        with_settings(plain, *["split=ByTime", "split.column=a", "split=Random"]).split == Random()
     )
     assert with_settings(
-        plain, ["split=Random", "split=Grouped", "split.column=a"]
+        plain, *["split=Random", "split=Grouped", "split.column=a"]
     ).split == Grouped(column="a")
 
 
 def test_an_entry_of_a_list_can_be_set_at_any_depth():
     default = catalog.named_recipe("default")
-    assert get(with_settings(default, ["network.hidden.0=64"]), "network.hidden") == (64, 256)
+    assert get(with_settings(default, *["network.hidden.0=64"]), "network.hidden") == (64, 256)
     told = with_settings(
-        default, ["penalties=[{name='L2', strength=0.1}, 'L1']", "penalties.0.strength=0.2"]
+        default, *["penalties=[{name='L2', strength=0.1}, 'L1']", "penalties.0.strength=0.2"]
     )
     assert [type(p).__name__ for p in told.penalties] == ["L2", "L1"] and get(
         told, "penalties.0.strength"
@@ -103,7 +103,7 @@ def test_an_entry_of_a_list_can_be_set_at_any_depth():
 )
 def test_a_setting_that_cannot_be_made_says_what_to_write(given, said):
     with pytest.raises(RecipeError) as caught:
-        with_settings(catalog.named_recipe("default"), given)
+        with_settings(catalog.named_recipe("default"), *given)
     assert said in str(caught.value)
 
 
@@ -153,14 +153,14 @@ def test_arguments_that_no_command_takes_are_one_message_and_one_object(asked, s
 )
 def test_a_wrong_value_says_what_to_write(given, said):
     with pytest.raises(RecipeError) as caught:
-        with_settings(catalog.named_recipe("default"), [given])
+        with_settings(catalog.named_recipe("default"), *[given])
     assert said in str(caught.value)
 
 
 def test_long_values_are_shortened_in_messages():
     given = f"network.hidden={[*range(1, 500), -1]}"
     with pytest.raises(RecipeError) as caught:
-        with_settings(catalog.named_recipe("default"), [given])
+        with_settings(catalog.named_recipe("default"), *[given])
     assert len(str(caught.value)) < 240 and "at place 499, not -1" in str(caught.value)
 
 
@@ -187,7 +187,7 @@ def test_on_a_terminal_messages_are_wrapped(monkeypatch, capsys):
 
 def test_the_word_for_a_setting_is_its_path(tmp_path):
     table = pd.DataFrame({"x": [i**0.5 for i in range(80)], "n": [0, 1, 2, 3] * 20})
-    said = prepare(with_settings(catalog.named_recipe("plain"), ['data.target=["n"]']), table)[
+    said = prepare(with_settings(catalog.named_recipe("plain"), *['data.target=["n"]']), table)[
         0
     ].notes
     assert any('set data.task = "regression"' in line for line in said)

@@ -11,7 +11,7 @@ import pytest
 import ravine
 import ravine_gallery as gallery
 from ravine.catalog import named_recipe
-from ravine.recipe_files import with_setting
+from ravine.recipe_files import with_settings
 
 ROOT = Path(ravine.__file__).parent.parent
 PAGE = ROOT / "docs" / "techniques.md"
@@ -77,7 +77,7 @@ def test_the_setting_can_be_set_and_the_command_parses(row):
         if text.startswith("ravine "):
             app.parse_args(shlex.split(text)[1:], exit_on_error=False, print_error=False)
         else:
-            recipe = with_setting(recipe, text)
+            recipe = with_settings(recipe, text)
 
 
 @pytest.mark.parametrize("row", ROWS)

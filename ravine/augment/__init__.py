@@ -17,21 +17,9 @@ from ravine.augment.randaugment import RandAugment
 from ravine.errors import RecipeError
 from ravine.protocols import Augmentation, ChecksShape, ImageShape
 
-ALL = (
-    Flip,
-    Crop,
-    Zoom,
-    Rotate,
-    Stretch,
-    Shear,
-    ColorJitter,
-    Noise,
-    Erase,
-    Mixup,
-    CutMix,
-    RandAugment,
-    KorniaAugmentation,
-)
+GEOMETRIC_PARTS = (Flip, Crop, Zoom, Rotate, Stretch, Shear)
+MIXING_PARTS = (Erase, Mixup, CutMix)
+ALL = (*GEOMETRIC_PARTS, ColorJitter, Noise, *MIXING_PARTS, RandAugment, KorniaAugmentation)
 
 
 def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) -> None:
@@ -49,18 +37,15 @@ def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) 
         what = f"the recipe augments with {type(parts[0]).__name__}"
         do = "leave augment out, or name a folder of images"
         raise RecipeError(what, why="the examples are rows of a table", do=do)
-    for name, times in Counter(map(_stream_name, parts)).items():
-        if times > 1:
-            what = f"{name} stands twice in augment"
-            raise RecipeError(what, why="both would draw the same", do="leave one of them out")
-    if sum(isinstance(p, (Mixup, CutMix)) for p in parts) > 1:
+    # under these names parts draw their random numbers
+    names = [getattr(part, "augmentation", type(part).__name__) for part in parts]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        what = f"{twice[0]} stands twice in augment"
+        raise RecipeError(what, why="both would draw the same", do="leave one of them out")
+    if sum(isinstance(part, (Mixup, CutMix)) for part in parts) > 1:
         why = "a loss has one share for what is mixed in"
         raise RecipeError("augment has both Mixup and CutMix", why=why, do="leave one of them out")
-    for one in parts:
-        if isinstance(one, ChecksShape):
-            one.check_shape(image)
-
-
-def _stream_name(one: Augmentation) -> str:
-    """The name under which a part draws."""
-    return one.augmentation if isinstance(one, KorniaAugmentation) else type(one).__name__
+    for part in parts:
+        if isinstance(part, ChecksShape):
+            part.check_shape(image)

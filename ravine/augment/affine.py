@@ -34,7 +34,8 @@ class Rotate:
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         angle = _draw_signed(batch.numbers, context, "rotate", 1)[..., 0]
         angle = angle * match(self.degrees * (math.pi / 180), angle)
-        return _warp_batch(batch, context, "rotate", rotation_maps(angle), self.edges)
+        pixels = warp(batch.numbers, rotation_maps(angle), self.edges)
+        return with_pixels(batch, pixels, context, "rotate")
 
 
 @part
@@ -53,7 +54,7 @@ class Stretch:
         log = torch.as_tensor(self.factor, dtype=torch.float64).log()
         shrink = (-drawn * match(log, drawn)).exp()
         maps = scaling_maps(shrink[..., 0], shrink[..., 1])
-        return _warp_batch(batch, context, "stretch", maps, self.edges)
+        return with_pixels(batch, warp(batch.numbers, maps, self.edges), context, "stretch")
 
 
 @part
@@ -72,7 +73,8 @@ class Shear:
         drawn = _draw_signed(batch.numbers, context, "shear", 2)
         along = drawn[..., 0] * match(self.degrees * (math.pi / 180), drawn[..., 0])
         down = drawn[..., 1] * match(self.vertical * (math.pi / 180), drawn[..., 1])
-        return _warp_batch(batch, context, "shear", shear_maps(along.tan(), down.tan()), self.edges)
+        maps = shear_maps(along.tan(), down.tan())
+        return with_pixels(batch, warp(batch.numbers, maps, self.edges), context, "shear")
 
 
 @part
@@ -95,11 +97,12 @@ class Zoom:
         size = 1 - size * match(1 - self.area, size)
         log = torch.as_tensor(self.ratio, dtype=torch.float64).log()
         shape = ((2 * shape - 1) * match(log, shape)).exp()
-        width, height = (size * shape).sqrt().clamp(max=1), (size / shape).sqrt().clamp(max=1)
+        width = (size * shape).sqrt().clamp(max=1)
+        height = (size / shape).sqrt().clamp(max=1)
         across = (right - 0.5) * (1 - width) * x.shape[-1]
         below = (down - 0.5) * (1 - height) * x.shape[-2]
         maps = scaling_maps(height, width, below, across)
-        return _warp_batch(batch, context, "zoom", maps, "border")
+        return with_pixels(batch, warp(x, maps, "border"), context, "zoom")
 
 
 def rotation_maps(angle: Tensor) -> Tensor:
@@ -144,9 +147,7 @@ def warp(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
         torch.add(a * xs, b * ys[:, None] + c, out=grid[..., side])
     # in units of half a side, as grid_sample counts without align_corners: −1 and 1 are the outer
     # edges of the pixels
-    found = grid_sample(
-        x.flatten(0, 1), grid, mode="bilinear", padding_mode=edges, align_corners=False
-    )
+    found = grid_sample(x.flatten(0, 1), grid, padding_mode=edges, align_corners=False)
     still = (maps == torch.eye(2, 3, dtype=maps.dtype, device=maps.device)).flatten(2).all(-1)
     return where_changed(~still, found.view(x.shape), x)
 
@@ -154,9 +155,3 @@ def warp(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
 def _draw_signed(x: Tensor, context: ForwardContext, name: str, count: int) -> Tensor:
     """Draws from −1 to 1, [P, B, count]."""
     return 2 * draw_uniforms(step_generators(context, name), x, x.shape[1], count) - 1
-
-
-def _warp_batch(
-    batch: Batch, context: ForwardContext, name: str, maps: Tensor, edges: Edges
-) -> Batch:
-    return with_pixels(batch, warp(batch.numbers, maps, edges), context, name)

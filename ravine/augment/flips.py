@@ -28,8 +28,8 @@ class Flip:
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
         drawn = draw_uniforms(step_generators(context, "flip"), x, x.shape[1], 2)
-        across, down = drawn[..., 0], drawn[..., 1]
-        across, down = across < match(self.horizontal, across), down < match(self.vertical, down)
+        across = drawn[..., 0] < match(self.horizontal, drawn[..., 0])
+        down = drawn[..., 1] < match(self.vertical, drawn[..., 1])
         rows, columns = (torch.arange(n, device=x.device) for n in x.shape[-2:])
         rows = torch.where(down[..., None], rows.flip(0), rows)
         columns = torch.where(across[..., None], columns.flip(0), columns)

@@ -44,7 +44,8 @@ class KorniaAugmentation:
             raise RecipeError(what, why=str(error), do=do) from None
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
-        made, found = self._make(), []
+        made = self._make()
+        found = []
         for images, seed in zip(batch.numbers, context.seeds, strict=True):
             with isolated_rng(stream_seed(seed, f"augment/{self.augmentation}", context.step)):
                 found.append(made(images))

@@ -6,7 +6,7 @@ H rows and W columns of an image.
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -50,8 +50,9 @@ class Erase:
         height, width = x.shape[-2:]
         tall = (size * shape * height).round().clamp(max=height)
         wide = (size / shape * width).round().clamp(max=width)
-        top, left = (down * (height - tall + 1)).floor(), (right * (width - wide + 1)).floor()
-        inside = box_mask(x, top, top + tall, left, left + wide)
+        top = (down * (height - tall + 1)).floor()
+        left = (right * (width - wide + 1)).floor()
+        inside = box_mask(x, rows=(top, top + tall), columns=(left, left + wide))
         inside = inside & (whether < match(self.probability, whether))[..., None, None]
         if context.meter is not None:
             context.meter.add("erase", inside.double().mean((1, 2, 3)))
@@ -80,7 +81,7 @@ class Mixup:
         networks = torch.arange(x.shape[0], device=x.device)[:, None]
         m = per_image(share, x)
         mixed = where_changed(share > 0, x + m * (x[networks, other] - x), x)
-        return _mix(batch, context, "mixup", mixed, other, share)
+        return _mix(batch, context, "mixup", numbers=mixed, other=other, share=share)
 
 
 @part
@@ -100,22 +101,25 @@ class CutMix:
         share, down, right = draw_uniforms(drawn_from, x, x.shape[1], 3).unbind(-1)
         side = beta_quantile(self.alpha, share).sqrt()
         height, width = x.shape[-2:]
-        tall, wide = (side * height).round(), (side * width).round()
+        tall = (side * height).round()
+        wide = (side * width).round()
         top = (down * height).floor() - (tall / 2).floor()
         left = (right * width).floor() - (wide / 2).floor()
-        inside = box_mask(x, top, top + tall, left, left + wide)
+        inside = box_mask(x, rows=(top, top + tall), columns=(left, left + wide))
         other = draw_partners(drawn_from, x)
         networks = torch.arange(x.shape[0], device=x.device)[:, None]
         mixed = torch.where(inside[:, :, None], x[networks, other], x)
-        return _mix(batch, context, "cutmix", mixed, other, inside.double().mean((2, 3)))
+        share = inside.double().mean((2, 3))
+        return _mix(batch, context, "cutmix", numbers=mixed, other=other, share=share)
 
 
-def box_mask(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Whether each pixel is in its example's rectangle, [P, B, H, W]; ends [P, B] excluded."""
-    rows, columns = (torch.arange(n, device=x.device) for n in x.shape[-2:])
-    in_rows = (rows >= top[..., None]) & (rows < bottom[..., None])
-    in_columns = (columns >= left[..., None]) & (columns < right[..., None])
-    return in_rows[..., :, None] & in_columns[..., None, :]
+def box_mask(x: Tensor, *, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:
+    """Whether each pixel is in its example's rectangle, [P, B, H, W]: from, to [P, B]."""
+    inside = []
+    for count, (start, end) in zip(x.shape[-2:], (rows, columns), strict=True):
+        places = torch.arange(count, device=x.device)
+        inside.append((places >= start[..., None]) & (places < end[..., None]))
+    return inside[0][..., :, None] & inside[1][..., None, :]
 
 
 def beta_quantile(alpha: Number, level: Tensor) -> Tensor:
@@ -131,7 +135,13 @@ def beta_quantile(alpha: Number, level: Tensor) -> Tensor:
 
 
 def _mix(
-    batch: Batch, context: ForwardContext, name: str, numbers: Tensor, other: Tensor, share: Tensor
+    batch: Batch,
+    context: ForwardContext,
+    name: str,
+    *,
+    numbers: Tensor,
+    other: Tensor,
+    share: Tensor,
 ) -> Batch:
     """The batch with mixed images.
 
@@ -144,15 +154,11 @@ def _mix(
     if context.meter is not None:
         context.meter.add(name, share.double().mean(1))
     networks = torch.arange(numbers.shape[0], device=numbers.device)[:, None]
-    weights, share = batch.weights, share.to(numbers.dtype)
+    weights = batch.weights
+    share = share.to(numbers.dtype)
     if weights is not None:
         of_others = share * weights[networks, other]
         weights = (1 - share) * weights + of_others
         share = torch.where(weights > 0, of_others / weights, torch.zeros_like(weights))
-    return dataclasses.replace(
-        batch,
-        numbers=numbers,
-        weights=weights,
-        mixed_targets=batch.targets[networks, other],
-        mixed_share=share,
-    )
+    mixed: Any = {"mixed_targets": batch.targets[networks, other], "mixed_share": share}
+    return dataclasses.replace(batch, numbers=numbers, weights=weights, **mixed)

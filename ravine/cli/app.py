@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import cyclopts
 
 from ravine.cli.diagnose import check_command, doctor_command, explain_command
+from ravine.cli.options import nearest_setting, option_value
 from ravine.cli.output import print_json
 from ravine.cli.study import (
     augment_command,
@@ -32,7 +33,7 @@ from ravine.cli.train import (
     train_command,
     verify_resume_command,
 )
-from ravine.errors import InputError, Interrupted, RavineError, fold_name, nearest
+from ravine.errors import InputError, Interrupted, RavineError, nearest
 
 COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "train": train_command,
@@ -105,7 +106,7 @@ def run_command(arguments: list[str]) -> int:
 
 
 def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> InputError:
-    """The error for arguments that no command takes, with how to write a recipe's setting."""
+    """The error for arguments that no command takes, with the option or setting that was meant."""
     command = arguments[0] if arguments[0] in app else ""
     if not command:
         names = [name for name in app if not name.startswith("-")]
@@ -115,50 +116,13 @@ def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return InputError(f"{' '.join(error.unused_tokens or ())}: one argument too many", do=do)
     option = re.match(r"Unknown option: (-[-\w.]*\w)", what)
-    takes_settings = "options" in inspect.signature(COMMAND_FUNCTIONS[command]).parameters
-    path = setting_meant_by(option[1].lstrip("-")) if option and takes_settings else ""
-    if option and path:
-        return InputError(
-            f"{command} has no option {option[1]}",
-            why=f"{path} is a setting of the recipe",
-            do=f"write --set {path}={value_of_option(option[1], arguments)}",
-        )
+    if option and "options" in inspect.signature(COMMAND_FUNCTIONS[command]).parameters:
+        path = nearest_setting(option[1].lstrip("-"))
+        if path:
+            why = f"{path} is a setting of the recipe"
+            do = f"write --set {path}={option_value(option[1], arguments)}"
+            return InputError(f"{command} has no option {option[1]}", why=why, do=do)
     return InputError(what.rstrip("."), do="" if "Did you mean" in what else do)
-
-
-def value_of_option(option: str, arguments: Sequence[str]) -> str:
-    """The value given to an option, with `=` or as the next argument; VALUE where there is none."""
-    at = next((i for i, a in enumerate(arguments) if a.split("=")[0] == option), len(arguments) - 1)
-    after = (a for a in arguments[at + 1 : at + 2] if a[0] != "-")
-    return arguments[at].partition("=")[2] or next(after, "VALUE")
-
-
-def setting_meant_by(option: str) -> str:
-    """The path of a default recipe's setting from an option's name, its end or its initials."""
-    from ravine.catalog import named_recipe
-    from ravine.part import field_types, is_part
-
-    paths: list[str] = []
-
-    def walk(part: object, above: str) -> None:
-        for name in field_types(type(part)):
-            value = getattr(part, name)
-            paths.append(f"{above}{name}")
-            if is_part(value):
-                walk(value, f"{above}{name}.")
-
-    walk(named_recipe("default"), "")
-    initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
-    for meant in (option, initials):
-        matches = [
-            path
-            for path in paths
-            if fold_name(meant) in (fold_name(path), fold_name(path.rpartition(".")[2]))
-            and len(meant) > 1
-        ]
-        if matches:
-            return min(matches, key=lambda path: path.count("."))
-    return ""
 
 
 def print_error(error: RavineError, *, as_json: bool) -> None:

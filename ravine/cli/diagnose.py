@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
@@ -21,7 +20,7 @@ from ravine.cli.options import (
     Switch,
     recipe_for,
 )
-from ravine.cli.output import check_writable, live_line, print_json, print_report
+from ravine.cli.output import check_writable, live_line, print_json, print_report, text_style
 from ravine.errors import InputError, RavineError
 
 if TYPE_CHECKING:
@@ -94,8 +93,10 @@ def doctor_command(
     fixed_path = fixed_recipe_path(what, out, force=force) if fix else None
     if (Path(what) / "plan.json").exists():
         if options != DEFAULT_OPTIONS:
-            why, do = "a run is examined as it was trained", f"write only: ravine doctor {what}"
-            raise InputError(f"settings beside {what}", why=why, do=do)
+            do = f"write only: ravine doctor {what}"
+            raise InputError(
+                f"settings beside {what}", why="a run is examined as it was trained", do=do
+            )
         subject = subject_of(Path(what))
         recipe = subject.recipe
     else:
@@ -140,7 +141,7 @@ def explain_command(
     from ravine.diagnosis.registry import ALL_RULES, RULES_BY_FAMILY
     from ravine.old_names import RETIRED_CODES
 
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    color = text_style(sys.stdout)["color"]
     topic = find_topic(name, ALL_RULES) if name else ""
     if picture is not None:
         draw_experiment(topic, picture, force=force)
@@ -178,20 +179,16 @@ def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
     shows = getattr(topic, "picture", "")
     if not shows:
         what = f"no figure for {getattr(topic, 'code', topic) or 'all codes'}"
-        why, do = (
-            "no experiment of the gallery shows it",
-            "leave --picture out, or see ravine gallery",
-        )
-        raise InputError(what, why=why, do=do)
+        do = "leave --picture out, or see ravine gallery"
+        raise InputError(what, why="no experiment of the gallery shows it", do=do)
     check_writable(out, force=force, endings=(".svg",), what="figures")
-    result = run_experiment(find_experiment(shows), quick=True)
+    experiment = find_experiment(shows)
+    result = run_experiment(experiment, quick=True)
     if not result.pictures:
         raise RavineError(f"the experiment {shows} drew nothing. {result.error}")
     write_atomically(out, next(iter(result.pictures.values())).encode())
-    print(
-        f"{find_experiment(shows).title}: {out} (all of it: ravine gallery {shows} -o shown)",
-        file=sys.stderr,
-    )
+    where = f"{out} (all of it: ravine gallery {shows} -o shown)"
+    print(f"{experiment.title}: {where}", file=sys.stderr)
 
 
 # Recipes with remedies

@@ -1,14 +1,15 @@
-"""Options that several commands share, and the recipe that they describe."""
+"""Options that several commands share, the recipe they describe, hints for unknown ones."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from ravine.errors import InputError
+from ravine.errors import InputError, fold_name
 
 if TYPE_CHECKING:
     from ravine.recipe import Recipe
@@ -16,13 +17,8 @@ if TYPE_CHECKING:
 Switch = Annotated[bool, Parameter(negative="")]
 Repeatable = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 OutputPath = Annotated[Path | None, Parameter(name=["-o", "--out"])]
-SourceName = Annotated[
-    str,
-    Parameter(
-        help="A table (CSV, Parquet, JSON lines), a folder of images, a recipe (.toml), or the "
-        "name of a bundled set."
-    ),
-]
+SOURCE_KINDS = "A table (CSV, Parquet, JSON lines), a folder of images, a recipe (.toml)"
+SourceName = Annotated[str, Parameter(help=f"{SOURCE_KINDS}, or the name of a bundled set.")]
 Force = Annotated[bool, Parameter(negative="", help="Write over an existing file.")]
 Quiet = Annotated[bool, Parameter(negative="", help="No progress.")]
 Json = Annotated[bool, Parameter(negative="", help="Print the result as one JSON object.")]
@@ -85,4 +81,40 @@ def apply_options(recipe: Recipe, options: RecipeOptions) -> Recipe:
     from ravine.recipe_files import with_settings
 
     recipe = recipe.vary("data.target", options.target) if options.target else recipe
-    return with_settings(recipe, options.set_)
+    return with_settings(recipe, *options.set_)
+
+
+# Hints where an option is unknown
+
+
+def nearest_setting(option: str) -> str:
+    """The path of the recipe's setting that an unknown option names, fully, by its end or initials.
+
+    Empty where there is none. Of several settings the one with the shortest path.
+    """
+    from ravine.catalog import named_recipe
+
+    paths = sorted(_setting_paths(named_recipe("default")), key=lambda path: path.count("."))
+    initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
+    for name in map(fold_name, (option, initials)):
+        for path in paths if len(name) > 1 else ():
+            if name in (fold_name(path), fold_name(path.rpartition(".")[2])):
+                return path
+    return ""
+
+
+def _setting_paths(part: object, above: str = "") -> Iterator[str]:
+    """The paths of a part's settings, and of those of the parts in it."""
+    from ravine.part import field_types, is_part
+
+    for name in field_types(type(part)):
+        yield f"{above}{name}"
+        if is_part(getattr(part, name)):
+            yield from _setting_paths(getattr(part, name), f"{above}{name}.")
+
+
+def option_value(option: str, arguments: Sequence[str]) -> str:
+    """The value given to an option, with `=` or as the next argument; VALUE where there is none."""
+    at = next((i for i, a in enumerate(arguments) if a.split("=")[0] == option), len(arguments) - 1)
+    after = (argument for argument in arguments[at + 1 : at + 2] if argument[0] != "-")
+    return arguments[at].partition("=")[2] or next(after, "VALUE")

@@ -73,8 +73,10 @@ def live_line(quiet: bool) -> Iterator[Callable[[str], None]]:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
-def check_writable(out: Path, *, force: bool, endings: tuple[str, ...], what: str) -> None:
-    """Raise `InputError` unless a result (`what`) can be written to `out`."""
+def check_writable(out: Path | None, *, force: bool, endings: tuple[str, ...], what: str) -> None:
+    """Raise `InputError` unless a result (`what`) can be written to `out`, if that is given."""
+    if out is None:
+        return
     if out.suffix.lower() not in endings:
         known = f"{', '.join(endings[:-1])} or {endings[-1]}" if endings[1:] else endings[0]
         do = f"write {out.parent / (out.stem or what)}{endings[0]}"

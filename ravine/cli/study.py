@@ -64,8 +64,7 @@ def range_command(
     """
     from ravine.studies.lr_range_test import range_test
 
-    if out is not None:
-        check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
+    check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
     recipe = recipe_for(what, options)
     found = range_test(recipe, low=low, high=high, rates=rates, seeds=seeds, steps=steps)
     if out is not None:
@@ -111,8 +110,7 @@ def search_command(
     from ravine.recipe_files import recipe_text
     from ravine.studies.search import read_spaces, search
 
-    if out is not None:
-        check_writable(out, force=force, endings=(".toml",), what="recipes")
+    check_writable(out, force=force, endings=(".toml",), what="recipes")
     recipe = recipe_for(what, options)
     spaces = read_spaces(space, recipe)
     found = search(recipe, spaces, method=method, trials=trials, seeds=seeds, seed=seed)
@@ -255,5 +253,6 @@ def list_experiments(experiments: Sequence[Experiment], *, json: bool) -> None:
         print_json({"experiments": [{n: getattr(e, n) for n in names} for e in experiments]})
         return
     width = max((len(e.name) for e in experiments), default=0)
-    for e in experiments:
-        print(f"{e.name:{width}}  {e.seconds:4.0f} s  {' '.join(e.rows):11}  {e.title}")
+    for experiment in experiments:
+        name, rows = experiment.name, " ".join(experiment.rows)
+        print(f"{name:{width}}  {experiment.seconds:4.0f} s  {rows:11}  {experiment.title}")

@@ -21,7 +21,7 @@ from ravine.cli.options import (
     SourceName,
     recipe_for,
 )
-from ravine.cli.output import check_writable, print_json, text_style
+from ravine.cli.output import check_writable, print_json, print_result, text_style
 from ravine.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,14 +84,9 @@ def train_command(
     recipe = recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
     with run_progress(folder, quiet) as report:
-        run = training.train(
-            recipe,
-            out=folder,
-            device=device,
-            workers=workers,
-            report=report,
-            check=first_checks(quiet) if check else None,
-        )
+        settings = {"device": device, "workers": workers, "report": report}
+        settings["check"] = first_checks(quiet) if check else None
+        run = training.train(recipe, out=folder, **settings)
     return print_run(run, as_json=json)
 
 
@@ -113,11 +108,10 @@ def predict_command(
     from ravine.files import write_atomically
     from ravine.training.train import open_run
 
-    if out is not None:
-        check_writable(out, force=force, endings=TABLE_ENDINGS, what="predictions")
-        if out.exists() and table.exists() and out.samefile(table):
-            why = "its columns would be lost"
-            raise InputError(f"{out} is the table itself", why=why, do="name another file")
+    check_writable(out, force=force, endings=TABLE_ENDINGS, what="predictions")
+    if out is not None and out.exists() and table.exists() and out.samefile(table):
+        why = "its columns would be lost"
+        raise InputError(f"{out} is the table itself", why=why, do="name another file")
     predictions = predict_source(open_run(run), table)
     if out is None:
         predictions.to_csv(sys.stdout, index=False)
@@ -172,6 +166,7 @@ def verify_resume_command(
     seeds: int | None = None,
     seed: int | None = None,
     kills: int = 3,
+    json: Json = False,
 ) -> int:
     """Prove for a recipe that a run killed at random moments and resumed ends as one never stopped,
     bit for bit.
@@ -188,9 +183,9 @@ def verify_resume_command(
     from ravine.training.verify_resume import prove_resume
 
     recipe = recipe_for(what, options, seeds=seeds, seed=seed)
-    same, text = prove_resume(recipe, kills=kills, say=lambda line: print(line, file=sys.stderr))
-    print(text)
-    return 0 if same else 1
+    found = prove_resume(recipe, kills=kills, say=lambda line: print(line, file=sys.stderr))
+    print_result(found, as_json=json)
+    return 1 if found.different else 0
 
 
 # Runs
@@ -261,9 +256,8 @@ def print_run(run: Run, *, as_json: bool) -> int:
     findings = arrange([*before, *run_rules(curve_rules.ALL, curves_of_record(run.record))[0]])
     if as_json:
         fields = run.record.to_json()
-        score, _ = fields.pop("score"), fields.pop("findings")
-        plain = [f.to_json() for f in findings]
-        print_json({"run": folder, "score": score, "findings": plain, **fields})
+        fields["findings"] = [finding.to_json() for finding in findings]
+        print_json({"run": folder, **fields})
     else:
         new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
         style = text_style(sys.stdout)

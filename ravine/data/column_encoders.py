@@ -48,14 +48,16 @@ class Scaling:
         x = x[~np.isnan(x)]
         if len(x) == 0:
             return cls(fill=0.0, factor=0.0)
-        fill, seen = float(np.median(x)), (float(x.min()), float(x.max()))
+        fill = float(np.median(x))
+        seen = (float(x.min()), float(x.max()))
         center, factor, knots = 0.0, 1.0, ()
         if how == "quantile":
             knots = tuple(np.quantile(x, np.linspace(0, 1, min(MAX_KNOTS, len(x)))).tolist())
         elif how == "robust":
             low, high = np.quantile(x, [0.25, 0.75])
             # half the range for a column that is mostly one value, as RealMLP does
-            center, factor = fill, _inverse(float((high - low) or (x.max() - x.min()) / 2))
+            center = fill
+            factor = _inverse(float((high - low) or (x.max() - x.min()) / 2))
         elif how == "standard":
             center, spread = mean_and_spread(x)
             factor = _inverse(spread)
@@ -80,7 +82,8 @@ def _inverse(spread: float) -> float:
 
 def _normal_rank(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
     """The normal quantile of each value's rank among the knots, at most 5.2."""
-    at, ranks = np.asarray(knots), np.linspace(0, 1, len(knots))
+    at = np.asarray(knots)
+    ranks = np.linspace(0, 1, len(knots))
     rank = (np.interp(x, at, ranks) - np.interp(-x, -at[::-1], -ranks[::-1])) / 2
     return np.clip(ndtri(np.clip(rank, 1e-7, 1 - 1e-7)), -5.2, 5.2)
 
@@ -223,8 +226,8 @@ def level_codes(values: pd.Series, levels: Sequence[str]) -> np.ndarray:
     Gaps have the level "(missing)" where the training rows had enough of them.
     """
     texts, codes = texts_of(values)
-    known, wanted = np.array(levels, object), np.array([*texts, MISSING_LEVEL], object)
-    places = pd.Index(known).get_indexer(pd.Index(wanted)) + 1
+    known = pd.Index(np.array(levels, object))
+    places = known.get_indexer(pd.Index(np.array([*texts, MISSING_LEVEL], object))) + 1
     return places.astype(np.int64)[codes]
 
 

@@ -7,7 +7,7 @@ import datetime
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -63,28 +63,31 @@ def infer_column_types(
     [UsedColumn(name='a', kind='number', style='1,234.5')]
     """
     notes = [] if notes is None else notes
-    told: dict[Any, ColumnKind] = dict.fromkeys(numbers, "number")
-    told |= dict.fromkeys(categories, "category")
-    found = [_infer_type(frame[n], str(n), rows, told.get(str(n)), notes) for n in frame.columns]
+    kinds: dict[str, ColumnKind] = dict.fromkeys(numbers, "number")
+    kinds |= dict.fromkeys(categories, "category")
+    found = [
+        _infer_type(frame[name], str(name), kind=kinds.get(str(name)), rows=rows, notes=notes)
+        for name in frame.columns
+    ]
     used = [f for f in found if isinstance(f, UsedColumn)]
     return used, [f for f in found if isinstance(f, DroppedColumn)]
 
 
 def _infer_type(
-    values: pd.Series, name: str, rows: int, told: ColumnKind | None, notes: list[str]
+    values: pd.Series, name: str, *, kind: ColumnKind | None, rows: int, notes: list[str]
 ) -> UsedColumn | DroppedColumn:
     count = int(values.notna().sum())
     if count == 0:
         return DroppedColumn(name, "it has no values in the training rows")
     numeric = types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
-    if numeric and told != "category":
-        return _type_of_numbers(values, name, rows, forced=told == "number")
+    if numeric and kind != "category":
+        return _type_of_numbers(values, name, rows, forced=kind == "number")
     texts, codes = parsing.texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
-    if told == "category":
+    if kind == "category":
         return UsedColumn(name, "category")
-    if told == "number":
+    if kind == "number":
         style = parsing.number_style(texts) or "1,234.5" if parsing.is_text(values) else ""
         return UsedColumn(name, "number", style)
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -95,7 +98,7 @@ def _infer_type(
         return UsedColumn(name, "number", "days")
     if {t.lower() for t in texts} in parsing.YES_NO_PAIRS:
         return UsedColumn(name, "boolean")
-    return _type_of_text(values, name, rows, texts, codes, notes)
+    return _type_of_text(values, name, texts, codes=codes, rows=rows, notes=notes)
 
 
 def _type_of_numbers(
@@ -117,14 +120,21 @@ def _type_of_numbers(
 
 
 def _type_of_text(
-    values: pd.Series, name: str, rows: int, texts: list[str], codes: np.ndarray, notes: list[str]
+    values: pd.Series,
+    name: str,
+    texts: list[str],
+    *,
+    codes: np.ndarray,
+    rows: int,
+    notes: list[str],
 ) -> UsedColumn | DroppedColumn:
     first = values.dropna().iloc[0]
     if isinstance(first, (list, tuple, set, dict, np.ndarray)):
         return DroppedColumn(name, "it holds lists, not single values")
     if isinstance(first, (datetime.date, np.datetime64)):
         return UsedColumn(name, "date")
-    count, coded = int((codes >= 0).sum()), _first_code(texts)
+    count = int((codes >= 0).sum())
+    coded = _first_code(texts)
     if coded and len(texts) < count:
         notes.append(
             f"{name} is taken as categories: its numbers begin with zeros ({coded!r}). If they are "
@@ -144,16 +154,11 @@ def _type_of_text(
         return DroppedColumn(name, "it has another text in every row")
     if count >= MIN_ROWS_FOR_IDENTIFIERS and len(texts) > count / 2 and words >= 4:
         return DroppedColumn(name, "it is free text")
-    odd = [
-        t
-        for t in texts
-        if not parsing.is_gap(t) and np.isnan(parsing.number_of(t, parsing.ENGLISH_NUMBER))
-    ]
+    numbers = parsing.parse_numbers(texts, "1,234.5")
+    odd = [t for t, x in zip(texts, numbers, strict=True) if np.isnan(x) and not parsing.is_gap(t)]
     if len(texts) > 10 and len(odd) < 0.1 * len(texts):
-        notes.append(
-            f"{name} is taken as categories: most of it is numbers, but not {odd[0]!r}"
-            f"{' and others' if len(odd) > 1 else ''}."
-        )
+        exceptions = f"{odd[0]!r}{' and others' if len(odd) > 1 else ''}"
+        notes.append(f"{name} is taken as categories: most of it is numbers, but not {exceptions}.")
     return UsedColumn(name, "category")
 
 
@@ -166,11 +171,8 @@ def _first_code(texts: Sequence[str]) -> str:
 def _ambiguous_dates(texts: Sequence[str], style: str, name: str) -> list[str]:
     """A note on dates that could as well be read with day and month exchanged."""
     exchanged = style.translate(str.maketrans("md", "dm"))
-    if (
-        "%m" not in style
-        or exchanged not in parsing.DATE_FORMATS
-        or not parsing.dates_parse(texts, exchanged)
-    ):
+    ambiguous = "%m" in style and exchanged in parsing.DATE_FORMATS
+    if not ambiguous or not parsing.dates_parse(texts, exchanged):
         return []
     moment = pd.to_datetime(texts[0], format=style)
     return [

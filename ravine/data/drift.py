@@ -68,10 +68,9 @@ def _far_outside(column: Numeric | Date, x: np.ndarray) -> list[str]:
     if not far.any():
         return []
     most = x[far][np.argmax(np.maximum(low - x[far], x[far] - high))]
-    shown = [
-        f"{v:,.6g}" if isinstance(column, Numeric) else str(np.datetime64(int(v), "D"))
-        for v in (most, low, high)
-    ]
+    shown = [f"{value:,.6g}" for value in (most, low, high)]
+    if isinstance(column, Date):
+        shown = [str(np.datetime64(int(day), "D")) for day in (most, low, high)]
     rows = _count_rows(far)
     return [f"{column.name} in {rows} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"]
 

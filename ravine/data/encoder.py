@@ -85,6 +85,7 @@ class Encoder:
 
     @cached_property
     def features(self) -> tuple[str, ...]:
+        """The names of the numbers, [F]."""
         return tuple(name for column in self._number_encoders for name in column.names)
 
     @cached_property
@@ -95,10 +96,12 @@ class Encoder:
 
     @cached_property
     def code_names(self) -> tuple[str, ...]:
+        """The names of the columns of codes, [K]."""
         return tuple(column.name for column in self._code_encoders)
 
     @cached_property
     def code_sizes(self) -> tuple[int, ...]:
+        """How many codes each of these columns has, [K]."""
         return tuple(column.size for column in self._code_encoders)
 
     @property
@@ -123,7 +126,8 @@ class Encoder:
         frame, _ = table_from(frame)
         for name in self.columns:
             if name not in frame.columns:
-                why, do = nearest(name, list(frame.columns)), "rename the column, or add it"
+                why = nearest(name, list(frame.columns))
+                do = "rename the column, or add it"
                 raise DataError(f"the table has no column {name!r}", why=why, do=do)
         blocks = [column.encode(frame[column.name]) for column in self._number_encoders]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
@@ -136,8 +140,8 @@ class Encoder:
         weights = None
         if weight is not None:
             weights = torch.from_numpy(weights_of(frame, weight).astype(np.float32))
-        inputs, targets = self.apply(frame), self.target.encode(frame)
-        return dataclasses.replace(inputs, targets=targets, weights=weights)
+        inputs = self.apply(frame)
+        return dataclasses.replace(inputs, targets=self.target.encode(frame), weights=weights)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data, exact through JSON; `from_plain` gives the same encoder back."""
@@ -156,10 +160,10 @@ class Encoder:
 def fit_encoder(
     train: pd.DataFrame,
     task_type: TaskType,
+    *,
     encoding: Encoding,
     data: Data,
     split_columns: Sequence[str],
-    *,
     rows: int,
     notes: list[str],
     levels: Mapping[str, Counter] | None = None,
@@ -173,16 +177,17 @@ def fit_encoder(
     notes += describe_excluded(data, split_columns)
     excluded = {*task_type.names, *data.drop, *split_columns, data.weight}
     inputs = train.drop(columns=[name for name in train.columns if name in excluded])
-    used, dropped = infer_column_types(
-        inputs, rows=rows, categories=data.categories, numbers=data.numbers, notes=notes
-    )
+    kinds = {"categories": data.categories, "numbers": data.numbers}
+    used, dropped = infer_column_types(inputs, rows=rows, notes=notes, **kinds)
     # reported even where they do nothing
     requested = ["columns scaled"] * (encoding.scale != "none")
     requested += ["columns clipped"] * (encoding.smooth_clip is not None)
-    fitted, effects = [], Counter(dict.fromkeys(requested, 0))
+    effects = Counter(dict.fromkeys(requested, 0))
+    fitted = []
     seen: dict[bytes, str] = {}
     for column in used:
-        values, measured = train[column.name], column.kind in ("number", "date")
+        values = train[column.name]
+        measured = column.kind in ("number", "date")
         # of others the codes: two columns that name the same groups differently are equal
         content = values_of(values, column) if measured else texts_of(values)[1]
         kind = column.kind if measured else "category"
@@ -190,7 +195,9 @@ def fit_encoder(
         twin = seen.setdefault(key, column.name)  # the first with this content in training rows
         found = None
         if twin == column.name:
-            found = _fit_column(values, content, column, encoding, levels or {}, effects)
+            counted = None if levels is None else levels.get(column.name)
+            how = {"encoding": encoding, "counted": counted, "effects": effects}
+            found = _fit_column(column, values, content, **how)
         if found is not None:
             fitted.append(found)
             continue
@@ -210,18 +217,20 @@ def fit_encoder(
 
 
 def _fit_column(
+    column: UsedColumn,
     values: pd.Series,
     content: np.ndarray,
-    column: UsedColumn,
+    *,
     encoding: Encoding,
-    levels: Mapping[str, Counter],
+    counted: Counter | None,
     effects: Counter,
 ) -> ColumnEncoder | None:
     if column.kind == "boolean":
         effects["flags as ±1"] += 1
         return Flag(column.name)
     if column.kind == "category":
-        return _fit_category(values, column.name, encoding, levels.get(column.name), effects)
+        counts = count_levels(values) if counted is None else counted
+        return _fit_category(column.name, counts, encoding, effects)
     if column.kind == "date" and encoding.dates == "drop":
         return None
     scaling = Scaling.fit(content, encoding.scale, encoding.smooth_clip)
@@ -240,9 +249,8 @@ def _fit_column(
 
 
 def _fit_category(
-    values: pd.Series, name: str, encoding: Encoding, counted: Counter | None, effects: Counter
+    name: str, counts: Counter, encoding: Encoding, effects: Counter
 ) -> ColumnEncoder | None:
-    counts = count_levels(values) if counted is None else counted
     frequent = [t for t, n in counts.items() if n >= encoding.rare]
     kept = sorted(frequent, key=lambda t: (-counts[t], t))[: encoding.codes_up_to]
     effects["rare levels joined"] += len(counts) - len(kept)
@@ -265,9 +273,8 @@ def count_levels(values: pd.Series) -> Counter:
 
 def _describe_columns(used: Sequence[UsedColumn], dropped: Sequence[DroppedColumn]) -> list[str]:
     gone = {d.name for d in dropped}
-    kept = {
-        kind: [c for c in used if c.kind == kind and c.name not in gone] for kind in KIND_ADJECTIVES
-    }
+    left = [c for c in used if c.name not in gone]
+    kept = {kind: [c for c in left if c.kind == kind] for kind in KIND_ADJECTIVES}
     counts = [f"{len(columns)} {KIND_ADJECTIVES[k]}" for k, columns in kept.items() if columns]
     sentences = [f"Input columns: {', '.join(counts)}."] if counts else []
     texts = [c.name for c in kept["number"] if c.style and c.style != "days"]

@@ -77,9 +77,10 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images [N, H, W] and their labels [N]. Raises `DataError` if they are not equally many."""
     labels = labels_file(images)
-    x, y = read_idx(images, 3), read_idx(labels, 1)
-    if len(x) != len(y):
-        what = f"{images.name} has {len(x)} images and {labels.name} {len(y)} labels"
+    pixels = read_idx(images, 3)
+    classes = read_idx(labels, 1)
+    if len(pixels) != len(classes):
+        what = f"{images.name} has {len(pixels)} images and {labels.name} {len(classes)} labels"
         why = "each image needs its label"
         raise DataError(what, why=why, do="use two files of the same split")
-    return x, y
+    return pixels, classes

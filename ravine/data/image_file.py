@@ -23,7 +23,7 @@ GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 DEEP_MODES = GRAY_MODES[4:]  # with more than a byte for each value
 ROTATING_ORIENTATIONS = (5, 6, 7, 8)  # the EXIF orientations that swap rows and columns
 MAX_DEFAULT_SIDE = 224  # the longest side that is chosen by default
-# what may be done to an image, in the order of the bits that say so
+# what may be done to an image
 IMAGE_CHANGES = ("resized", "turned upright", "put on white", "cut to 8 bits")
 
 
@@ -89,8 +89,8 @@ def read_header(path: str) -> ImageHeader | UnreadableImage:
         return UnreadableImage(path, _reason(error))
 
 
-def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, int] | UnreadableImage:
-    """A file's image as bytes [C, H, W], and which of `IMAGE_CHANGES` were made, as bits.
+def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, set[str]] | UnreadableImage:
+    """A file's image as bytes [C, H, W], and which of `IMAGE_CHANGES` were made.
 
     It is turned upright as its EXIF orientation says, what is transparent becomes white, 16 bits
     become 8 (v / 257, rounded), palettes their colors, and then it is fitted.
@@ -105,12 +105,12 @@ def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, int] | Unreada
             whole = opened.size
             opened.draft(None, (side, side))
             opened.load()
-            found, done = _turn_upright(opened)
-            done |= whole != opened.size
-            found, more = _to_plain_mode(found, spec.channels)
-            done |= more
-            done |= found.size != (spec.width, spec.height)
-            return fit_image(found, spec), done
+            turned = _orientation(opened) in range(2, 9)
+            upright = pillow_module("ImageOps").exif_transpose(opened) if turned else opened
+            found, changes = _to_plain_mode(upright, spec.channels)
+            resized = whole != opened.size or found.size != (spec.width, spec.height)
+            changes |= {"turned upright"} if turned else set()
+            return fit_image(found, spec), changes | ({"resized"} if resized else set())
     except Exception as error:  # damaged files make Pillow's readers raise errors of every kind
         return UnreadableImage(path, _reason(error))
 
@@ -124,7 +124,8 @@ def fit_image(image: Any, spec: ImageSpec) -> np.ndarray:
     """
     size = (spec.width, spec.height)
     if image.size != size:
-        bilinear, operations = pillow_module().Resampling.BILINEAR, pillow_module("ImageOps")
+        bilinear = pillow_module().Resampling.BILINEAR
+        operations = pillow_module("ImageOps")
         if spec.fit == "crop":
             image = operations.fit(image, size, method=bilinear)
         elif spec.fit == "pad":
@@ -133,13 +134,6 @@ def fit_image(image: Any, spec: ImageSpec) -> np.ndarray:
             image = image.resize(size, bilinear)
     values = np.asarray(image, np.uint8)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
-
-
-def _turn_upright(image: Any) -> tuple[Any, int]:
-    if _orientation(image) in range(2, 9):
-        upright = pillow_module("ImageOps").exif_transpose(image)
-        return upright, 1 << IMAGE_CHANGES.index("turned upright")
-    return image, 0
 
 
 def _orientation(image: Any) -> int:
@@ -155,20 +149,21 @@ def _is_gray(image: Any) -> bool:
     return bool((colors == colors[:, :1]).all())
 
 
-def _to_plain_mode(image: Any, channels: int) -> tuple[Any, int]:
+def _to_plain_mode(image: Any, channels: int) -> tuple[Any, set[str]]:
     """The image in mode L or RGB, and what was done to bring it there."""
-    pil, done = pillow_module(), 0
+    pil = pillow_module()
+    changes = set()
     if image.mode in DEEP_MODES:
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = pil.fromarray(((values + 128) // 257).astype(np.uint8))
-        done = 1 << IMAGE_CHANGES.index("cut to 8 bits")
+        changes.add("cut to 8 bits")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
-        opaque = layer.getextrema()[3][0] == 255
+        if layer.getextrema()[3][0] < 255:
+            changes.add("put on white")
         image = pil.alpha_composite(pil.new("RGBA", layer.size, "white"), layer)
-        done |= 0 if opaque else 1 << IMAGE_CHANGES.index("put on white")
     mode = "L" if channels == 1 else "RGB"
-    return image if image.mode == mode else image.convert(mode), done
+    return image if image.mode == mode else image.convert(mode), changes
 
 
 def _reason(error: Exception) -> str:

@@ -48,6 +48,7 @@ class ImageListing:
 
 def list_images(
     source: str,
+    *,
     target: tuple[str, ...],
     path: str | None,
     frame: tables.TableLike | None,
@@ -60,7 +61,8 @@ def list_images(
     if isinstance(frame, tuple) and len(frame) == 2:
         return _list_pair(frame[0], frame[1], target)
     if frame is not None:
-        return _list_table(tables.table_from(frame)[0], Path(source), target, path, notes)
+        table = tables.table_from(frame)[0]
+        return _list_table(table, Path(source), target=target, path=path, notes=notes)
     if not source:
         what = "no images are given"
         raise DataError(what, why="data.source is empty", do="name a folder of images")
@@ -78,7 +80,8 @@ def list_images(
         what = f"{place} is no set of images"
         do = "name a folder with a folder for each class, a table of paths, or idx files"
         raise DataError(what, why=f"its suffix is {place.suffix!r}", do=do)
-    return _list_table(tables.read_table(place, notes), place.parent, target, path, notes)
+    table = tables.read_table(place, notes)
+    return _list_table(table, place.parent, target=target, path=path, notes=notes)
 
 
 def holds_images(source: str) -> bool:
@@ -89,14 +92,10 @@ def holds_images(source: str) -> bool:
     """
     place = Path(source)
     if place.is_dir():
-        kinds = Counter(p.suffix.lower() for p in _files_within(place))
-        table_files = sum(
-            kinds[suffix] for suffix in tables.PARQUET_SUFFIXES
-        )  # a folder of those is one table
-        return (
-            idx_images(place, "train") is not None
-            or sum(kinds[suffix] for suffix in IMAGE_SUFFIXES) > table_files
-        )
+        suffixes = [file.suffix.lower() for file in _files_within(place)]
+        images = sum(suffix in IMAGE_SUFFIXES for suffix in suffixes)
+        pieces = sum(suffix in tables.PARQUET_SUFFIXES for suffix in suffixes)  # of one table
+        return idx_images(place, "train") is not None or images > pieces
     if not place.is_file():
         return False
     if tables.file_kind(place) not in (".csv", ".tsv", ".txt", *tables.JSON_LINES_SUFFIXES):
@@ -117,29 +116,27 @@ def holds_images(source: str) -> bool:
 def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> ImageListing:
     name = _one_name(target, "class")
     inside = _folders(root)
-    splits = {f: SPLIT_WORDS[f.name.lower()] for f in inside if f.name.lower() in SPLIT_WORDS}
-    training = [f for f, place in splits.items() if place == 0 and _folders(f)]
+    marked = [folder for folder in inside if folder.name.lower() in SPLIT_WORDS]
+    splits = {folder: SPLIT_WORDS[folder.name.lower()] for folder in marked}
+    training = [folder for folder, place in splits.items() if place == 0 and _folders(folder)]
     if not training:
         rows = _images_by_class(root, notes, strict=True)
         return _listing_of_rows(root, rows, name, None)
     twice = [SPLIT_NAMES[place] for place, n in Counter(splits.values()).items() if n > 1]
     if twice:
-        why = f"they are {', '.join(f.name for f in splits)}"
+        why = f"they are {', '.join(folder.name for folder in splits)}"
         raise DataError(f"{root} has two folders for {twice[0]}", why=why, do="join the folders")
-    others = [f.name for f in inside if f not in splits]
+    others = [folder.name for folder in inside if folder not in splits]
     if others:
-        notes.append(
-            f"{join_first(others)} beside {training[0].name} "
-            f"{'is' if len(others) == 1 else 'are'} passed over."
-        )
-    rows, places = [], []
+        are = "is" if len(others) == 1 else "are"
+        notes.append(f"{join_first(others)} beside {training[0].name} {are} passed over.")
+    rows: list[tuple[str, str]] = []
+    places: list[int] = []
     for folder, place in sorted(splits.items(), key=lambda item: item[1]):
         found = _images_by_class(folder, notes, strict=place == 0) if _folders(folder) else []
         if not found:
-            notes.append(
-                f"{folder.name} has no folders of classes and is passed over; ravine predict can "
-                f"name what is in it."
-            )
+            passed = f"{folder.name} has no folders of classes and is passed over"
+            notes.append(f"{passed}; ravine predict can name what is in it.")
         rows += found
         places += [place] * len(found)
     return _listing_of_rows(root, rows, name, np.array(places))
@@ -148,11 +145,11 @@ def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> Image
 def _images_by_class(root: Path, notes: list[str], *, strict: bool) -> list[tuple[str, str]]:
     """The images in a folder of class folders with their classes; `strict`: each class has some."""
     folders = _folders(root)
-    found = {f: [p for p in _files_within(f) if is_image(p)] for f in folders}
-    loose = [p for p in root.iterdir() if p.is_file() and is_image(p)]
+    found = {folder: list(filter(is_image, _files_within(folder))) for folder in folders}
+    loose = [file for file in root.iterdir() if file.is_file() and is_image(file)]
     if not any(found.values()):
         raise _no_images(root, loose)
-    empty = [f.name for f, paths in found.items() if not paths]
+    empty = [folder.name for folder, files in found.items() if not files]
     if empty and strict:
         what, do = f"{root / empty[0]} has no images", "add images, or remove the folder"
         raise DataError(what, why="each folder is a class, and a class needs some", do=do)
@@ -160,10 +157,9 @@ def _images_by_class(root: Path, notes: list[str], *, strict: bool) -> list[tupl
         why, do = "each folder in it is a class", "give a folder with two or more"
         raise DataError(f"{root} has but one class, {folders[0].name!r}", why=why, do=do)
     if loose:
-        notes.append(
-            f"{len(loose)} images beside the folders of {root.name} have no class and are left out."
-        )
-    return [(str(p), f.name) for f, paths in found.items() for p in paths]
+        where = f"{len(loose)} images beside the folders of {root.name}"
+        notes.append(f"{where} have no class and are left out.")
+    return [(str(file), folder.name) for folder, files in found.items() for file in files]
 
 
 def _no_images(root: Path, loose: Sequence[Path]) -> DataError:
@@ -171,8 +167,8 @@ def _no_images(root: Path, loose: Sequence[Path]) -> DataError:
         what = f"the {len(loose)} images in {root} have no class"
         do = "put each class in a folder of its own, or give a table of paths and labels"
         return DataError(what, why="they are in no folder of their own", do=do)
-    suffixes = Counter(p.suffix.lower() or "no suffix" for p in _files_within(root))
-    kinds = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(4)) or "nothing"
+    suffixes = Counter(file.suffix.lower() or "no suffix" for file in _files_within(root))
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4)) or "nothing"
     do = "name a folder with a folder of images for each class"
     return DataError(f"{root} has no images", why=f"there is {kinds} in it; {SUFFIX_HINT}", do=do)
 
@@ -182,21 +178,23 @@ def _listing_of_rows(
 ) -> ImageListing:
     path = "path" if name != "path" else "file"
     # so that folders 0 to 9 are classes, not amounts
-    classes = pd.Categorical([c for _, c in rows])
-    table = pd.DataFrame({path: [os.path.relpath(p, root) for p, _ in rows], name: classes})
-    return ImageListing(table, (name,), [p for p, _ in rows], path, place)
+    files, classes = zip(*rows, strict=True)
+    relative = [os.path.relpath(file, root) for file in files]
+    table = pd.DataFrame({path: relative, name: pd.Categorical(classes)})
+    return ImageListing(table, (name,), list(files), path, place)
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+    inside = (folder for folder in root.iterdir() if not folder.name.startswith((".", "__")))
+    return sorted(filter(Path.is_dir, inside))
 
 
 def _files_within(root: Path) -> list[Path]:
     """All files within a folder, hidden ones left out, in an order that is the same everywhere."""
     found = []
     for folder, inner, names in os.walk(root):
-        inner[:] = sorted(n for n in inner if not n.startswith((".", "__")))
-        found += [Path(folder, n) for n in sorted(names) if not n.startswith(".")]
+        inner[:] = sorted(name for name in inner if not name.startswith((".", "__")))
+        found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
     return found
 
 
@@ -204,12 +202,17 @@ def _files_within(root: Path) -> list[Path]:
 
 
 def _list_table(
-    table: pd.DataFrame, folder: Path, target: tuple[str, ...], path: str | None, notes: list[str]
+    table: pd.DataFrame,
+    folder: Path,
+    *,
+    target: tuple[str, ...],
+    path: str | None,
+    notes: list[str],
 ) -> ImageListing:
     column = path_column(table, path, target)
-    others = [str(c) for c in table.columns if c != column]
+    others = [str(name) for name in table.columns if name != column]
     if not target:
-        likely = [c for c in others if c.lower() in TARGET_NAMES] or others
+        likely = [name for name in others if name.lower() in TARGET_NAMES] or others
         if len(likely) == 1:
             target = (likely[0],)
             notes.append(f"{column} holds the paths, {likely[0]} what is to be learned.")
@@ -222,17 +225,18 @@ def _list_table(
 
 def path_column(table: pd.DataFrame, path: str | None, target: Sequence[str] = ()) -> str:
     """The column of paths: as named, else that whose values end as images do, else by its name."""
-    names = [str(c) for c in table.columns]
+    names = list(map(str, table.columns))
     if path is not None:
         if path not in names:
             raise DataError(f"data.path is {path!r}, which is no column", why=nearest(path, names))
         return path
-    found = [n for n in _path_columns(table) if n not in target]
-    found = found or [n for n in names if n.lower() in PATH_COLUMN_NAMES][:1]
+    found = [name for name in _path_columns(table) if name not in target]
+    found = found or [name for name in names if name.lower() in PATH_COLUMN_NAMES][:1]
     if len(found) != 1:
         columns = f"the columns are {', '.join(names[:30])}"
-        what, do = "no column is known to hold the images' paths", 'name it: data.path = "COLUMN"'
-        raise DataError(what, why=f"{' and '.join(found)} could be" if found else columns, do=do)
+        why = f"{' and '.join(found)} could be" if found else columns
+        what = "no column is known to hold the images' paths"
+        raise DataError(what, why=why, do='name it: data.path = "COLUMN"')
     return found[0]
 
 
@@ -240,7 +244,7 @@ def _path_columns(table: pd.DataFrame) -> list[str]:
     def all_images(values: pd.Series) -> bool:
         present = values.dropna().head(100)
         texts = is_text(values) and len(present) > 0
-        return texts and all(isinstance(v, str) and is_image(v) for v in present)
+        return texts and all(isinstance(value, str) and is_image(value) for value in present)
 
     return [str(name) for name in table.columns if all_images(table[name])]
 
@@ -252,24 +256,23 @@ def paths_in(table: pd.DataFrame, column: str, folder: Path) -> list[str]:
         what = f"{column} is missing in row {table.index[int(gaps.argmax())]}"
         do = "fill the gap, or leave the row out"
         raise DataError(what, why="each row needs an image", do=do)
-    return check_paths([os.path.join(folder, str(v).strip()) for v in table[column]])
+    return check_paths([os.path.join(folder, str(path).strip()) for path in table[column]])
 
 
 def check_paths(paths: Sequence[str]) -> list[str]:
     """The paths. Raises `DataError` unless all are images that exist, with the nearest name."""
-    odd = [p for p in paths if not is_image(p)]
+    odd = [path for path in paths if not is_image(path)]
     if odd:
         what = f"{odd[0]} has the suffix {Path(odd[0]).suffix!r}"
         raise DataError(what, why=SUFFIX_HINT, do="convert the file, or leave it out")
-    gone = [p for p in paths if not os.path.isfile(p)]
+    gone = [path for path in paths if not os.path.isfile(path)]
     if gone:
-        folder = os.path.exists(gone[0])
-        first = (
-            DataError(f"{gone[0]} is a folder") if folder else tables.missing_file(Path(gone[0]))
-        )
-        count = f"{len(gone)} of {len(paths)} images are missing: " if len(gone) > 1 else ""
-        why = first.why
-        raise DataError(count + first.what, why=why, do="correct the paths, or leave the rows out")
+        first = tables.missing_file(Path(gone[0]))
+        if os.path.exists(gone[0]):
+            first = DataError(f"{gone[0]} is a folder")
+        what = f"{len(gone)} of {len(paths)} images are missing: " if len(gone) > 1 else ""
+        do = "correct the paths, or leave the rows out"
+        raise DataError(what + first.what, why=first.why, do=do)
     return list(paths)
 
 
@@ -278,31 +281,34 @@ def check_paths(paths: Sequence[str]) -> list[str]:
 
 def _list_pair(x: Any, y: Any, target: tuple[str, ...]) -> ImageListing:
     images = array_to_bytes(x)
-    y = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
-    table, targets = tables.table_from((np.arange(len(images))[:, None], y))
-    if len(target) == len(targets):
-        table, targets = table.rename(columns=dict(zip(targets, target, strict=True))), target
-    return ImageListing(table[list(targets)], targets, images, "")
+    answers = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+    table, names = tables.table_from((np.arange(len(images))[:, None], answers))
+    table = table[list(names)]
+    if len(target) == len(names):
+        table, names = table.set_axis(list(target), axis=1), target
+    return ImageListing(table, names, images, "")
 
 
 def _list_idx_file(images: Path, target: tuple[str, ...], notes: list[str]) -> ImageListing:
     """Images and labels; beside train-..., those named t10k-... or test-... are the test split."""
     name = _one_name(target, "label")
-    x, y = read_pair(images)
-    place, tested = None, None
+    pixels, labels = read_pair(images)
+    place = tested = None
     if images.name.lower().startswith("train"):
         tested = idx_images(images.parent, "t10k") or idx_images(images.parent, "test")
     if tested is not None:
-        more, labels = read_pair(tested)
-        if more.shape[1:] != x.shape[1:]:
-            sizes = [" x ".join(map(str, a.shape[1:])) for a in (more, x)]
-            why, do = f"those in {images.name} are {sizes[1]}", "use files of the same data set"
-            raise DataError(f"the images in {tested.name} are {sizes[0]}", why=why, do=do)
-        place = np.repeat([0, 2], [len(x), len(more)])
-        x, y = np.concatenate([x, more]), np.concatenate([y, labels])
+        test_pixels, test_labels = read_pair(tested)
+        if test_pixels.shape[1:] != pixels.shape[1:]:
+            size, test_size = (" x ".join(map(str, a.shape[1:])) for a in (pixels, test_pixels))
+            why = f"those in {images.name} are {size}"
+            do = "use files of the same data set"
+            raise DataError(f"the images in {tested.name} are {test_size}", why=why, do=do)
+        place = np.repeat([0, 2], [len(pixels), len(test_pixels)])
+        pixels = np.concatenate([pixels, test_pixels])
+        labels = np.concatenate([labels, test_labels])
         notes.append(f"The images of {tested.name} are the test split.")
-    table = pd.DataFrame({name: pd.Categorical(y.astype(np.int64))})
-    return ImageListing(table, (name,), x[:, None], "", place)
+    table = pd.DataFrame({name: pd.Categorical(labels.astype(np.int64))})
+    return ImageListing(table, (name,), pixels[:, None], "", place)
 
 
 def _one_name(target: tuple[str, ...], usual: str) -> str:
@@ -327,7 +333,7 @@ def list_unlabeled(
     if isinstance(given, pd.DataFrame):
         return _unlabeled_table(given, path, Path("."))
     paths = list(given) if isinstance(given, (list, tuple)) else []
-    if paths and all(isinstance(p, (str, Path)) for p in paths):
+    if paths and all(isinstance(one, (str, Path)) for one in paths):
         return list(map(str, paths)), check_paths(list(map(str, paths)))
     return [], array_to_bytes(given)
 
@@ -336,14 +342,14 @@ def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.n
     if not place.exists():
         raise tables.missing_file(place)
     if place.is_dir():
-        files = [str(p) for p in _files_within(place) if is_image(p)]
-        idx = sorted(p for p in place.iterdir() if is_idx(p))
+        files = [str(file) for file in _files_within(place) if is_image(file)]
+        idx = sorted(filter(is_idx, place.iterdir()))
         if not files and idx:
             what, do = f"{place} has no images of their own", f"name one of them: {idx[0]}"
-            raise DataError(what, why=f"it has {join_first([p.name for p in idx])}", do=do)
+            raise DataError(what, why=f"it has {join_first([file.name for file in idx])}", do=do)
         if not files:
             raise _no_images(place, ())
-        return [os.path.relpath(p, place) for p in files], files
+        return [os.path.relpath(file, place) for file in files], files
     if is_idx(place):
         return [], read_idx(place, 3)[:, None]
     if tables.file_kind(place) in TABLE_SUFFIXES:
@@ -353,4 +359,4 @@ def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.n
 
 def _unlabeled_table(table: pd.DataFrame, path: str, folder: Path) -> tuple[list[str], list[str]]:
     column = path if path in table.columns else path_column(table, None)
-    return [str(v) for v in table[column]], paths_in(table, column, folder)
+    return list(map(str, table[column])), paths_in(table, column, folder)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +45,8 @@ class PixelFile:
             do = "free disk space, set TMPDIR to a larger disk, or set a smaller data.size"
             raise DataError(what, why=f"{folder} has {_format_size(free)} free", do=do)
         handle, name = tempfile.mkstemp(prefix="ravine-", suffix=".pixels", dir=folder)
-        self.path, self.writer = Path(name), open(handle, "wb")
+        self.path = Path(name)
+        self.writer = open(handle, "wb")
         weakref.finalize(self, self.path.unlink, missing_ok=True)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,7 +74,8 @@ class PixelBuffer:
 
     def __init__(self, count: int, spec: image_file.ImageSpec, memory: int):
         self.shape = (spec.channels, spec.height, spec.width)
-        self.count, size = 0, count * spec.bytes
+        size = count * spec.bytes
+        self.count = 0
         self.file = PixelFile(size) if size > memory else None
         self.array = np.empty((0 if self.file else count, *self.shape), np.uint8)
 
@@ -104,16 +107,12 @@ class ReadResult:
     unreadable: tuple[image_file.UnreadableImage, ...] = ()
 
 
-def read_headers(paths: Sequence[str]) -> list[image_file.ImageHeader | image_file.UnreadableImage]:
-    """Size and color of each file's image."""
-    return list(map_in_workers(image_file.read_header, paths))
-
-
 def read_files(
     paths: Sequence[str], spec: image_file.ImageSpec, pixels: PixelBuffer, *, skip: bool
 ) -> ReadResult:
     """Decode files into `pixels` in order; unless `skip`, end at a hundred unreadable ones."""
-    kept, bad, counts = [], [], np.zeros(len(image_file.IMAGE_CHANGES), np.int64)
+    kept, bad = [], []
+    counts = Counter()
     for found in map_in_workers(partial(image_file.decode_image, spec=spec), paths):
         kept.append(not isinstance(found, image_file.UnreadableImage))
         if isinstance(found, image_file.UnreadableImage):
@@ -123,9 +122,9 @@ def read_files(
         else:
             image, changes = found
             pixels.add(image[None])
-            counts += changes >> np.arange(len(image_file.IMAGE_CHANGES)) & 1
-    changes = zip(image_file.IMAGE_CHANGES, counts, strict=True)
-    effects = {f"images {change}": float(n) for change, n in changes if n}
+            counts.update(changes)
+    made = [change for change in image_file.IMAGE_CHANGES if counts[change]]
+    effects = {f"images {change}": float(counts[change]) for change in made}
     return ReadResult(np.array(kept, bool), effects, tuple(bad))
 
 
@@ -170,8 +169,8 @@ def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1) if last else x
     x = _as_bytes(x, name)
     if x.shape[1] == 4:
-        color, alpha = x[:, :3].astype(np.float32), x[:, 3:].astype(np.float32) / 255
-        x = np.rint(color * alpha + 255 * (1 - alpha)).astype(np.uint8)
+        alpha = x[:, 3:].astype(np.float32) / 255
+        x = np.rint(x[:, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     return x
 
 

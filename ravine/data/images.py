@@ -14,8 +14,15 @@ import pandas as pd
 from ravine.data import image_store
 from ravine.data.encoder import Encoding
 from ravine.data.examples import Examples, LoadedImages
-from ravine.data.image_file import FitMode, ImageHeader, ImageSpec, UnreadableImage, default_size
-from ravine.data.image_sources import ImageListing, list_images, list_unlabeled
+from ravine.data.image_file import (
+    FitMode,
+    ImageHeader,
+    ImageSpec,
+    UnreadableImage,
+    default_size,
+    read_header,
+)
+from ravine.data.image_sources import list_images, list_unlabeled
 from ravine.data.source import check_distinct_targets, parse_size, with_targets
 from ravine.data.splits import (
     SPLIT_NAMES,
@@ -97,7 +104,8 @@ class ImageEncoder:
         """
         names, images = list_unlabeled(given, self.path)
         pixels = image_store.PixelBuffer(len(images), self.spec, parse_size(memory, "Images"))
-        result = _read_pixels(images, np.arange(len(images)), self.spec, pixels, self.corrupt)
+        into = {"spec": self.spec, "pixels": pixels, "corrupt": self.corrupt}
+        result = _read_pixels(images, np.arange(len(images)), **into)
         kept = tuple(n for n, good in zip(names, result.kept, strict=True) if good) if names else ()
         ((tensor, backing),) = pixels.split([pixels.count])
         return LoadedImages(kept, tensor, backing, _skipped_note(result.unreadable))
@@ -113,19 +121,15 @@ class ImageEncoder:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data, exact through JSON; `from_plain` gives the same encoder back."""
-        return {
-            "images": self.image._asdict(),
-            "fit": self.fit,
-            "path": self.path,
-            "corrupt": self.corrupt,
-            "target": self.target.to_plain(),
-        }
+        settings = {"fit": self.fit, "path": self.path, "corrupt": self.corrupt}
+        return {"images": self.image._asdict(), **settings, "target": self.target.to_plain()}
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Self:
         """The encoder that plain data describe."""
-        p = get_key(data, "images")
-        image = ImageShape(p["channels"], p["height"], p["width"], tuple(p["mean"]), tuple(p["sd"]))
+        plain = get_key(data, "images")
+        moments = {name: tuple(plain[name]) for name in ("mean", "sd")}
+        image = ImageShape(**{**plain, **moments})
         target = Target.from_plain(data["target"])
         return cls(image, target, data["fit"], data["path"], data["corrupt"])
 
@@ -143,16 +147,19 @@ def read_images(
 
     Returns the encoder, by split the examples and the places of their rows, and a hash of pixels.
     """
-    listing = list_images(data.source, data.target, data.path, frame, notes)
+    named = {"target": data.target, "path": data.path}
+    listing = list_images(data.source, **named, frame=frame, notes=notes)
     table, places = with_targets(listing.table, listing.targets, notes)
     require_count(len(table), 0, 0)
     task_type = infer_task_type(table, listing.targets, data.task, notes)
-    rows = _split_rows(listing, table, places, split, task_type, seed, notes)
+    place = None if listing.place is None else listing.place[places]
+    rows = _split_rows(split, table, task_type, place=place, seed=seed, notes=notes)
     check_splits(rows, table, task_type, [])
     order = np.concatenate(rows)
     spec = _image_spec(data, listing.images, places, rows)
     pixels = image_store.PixelBuffer(len(order), spec, parse_size(data.memory, "Images"))
-    result = _read_pixels(listing.images, places[order], spec, pixels, data.corrupt)
+    into = {"spec": spec, "pixels": pixels, "corrupt": data.corrupt}
+    result = _read_pixels(listing.images, places[order], **into)
     effects = dict(result.effects)
     if result.unreadable:
         effects["images left out"] = float(len(result.unreadable))
@@ -181,20 +188,18 @@ def _describe_sizes(spec: ImageSpec, rows: SplitRows, memory: str | None) -> lis
     count = sum(map(len, rows))
     notes = [f"{count} images, {spec.height} x {spec.width}, {color}."]
     if memory is not None:
-        notes.append(
-            f"They take {count * spec.bytes / 1e6:,.0f} MB, more than data.memory = {memory!r}: "
-            f"they are kept in a temporary file."
-        )
+        size = f"{count * spec.bytes / 1e6:,.0f} MB, more than data.memory = {memory!r}"
+        notes.append(f"They take {size}: they are kept in a temporary file.")
     train, validation, test = map(len, rows)
     return [*notes, f"Split: {train} training, {validation} validation, {test} test."]
 
 
 def _split_rows(
-    listing: ImageListing,
-    table: pd.DataFrame,
-    places: np.ndarray,
     split: AnySplit,
+    table: pd.DataFrame,
     task_type: TaskType,
+    *,
+    place: np.ndarray | None,
     seed: int,
     notes: list[str],
 ) -> SplitRows:
@@ -202,15 +207,15 @@ def _split_rows(
 
     Rows that the recipe itself gives (`Given`) win over the source's.
     """
-    if listing.place is None or isinstance(split, Given):
+    if place is None or isinstance(split, Given):
         return split.rows(table, task_type, seed, notes)
-    place = listing.place[places].copy()
     given = [n for i, n in enumerate(SPLIT_NAMES) if (place == i).any() and hasattr(split, n)]
     drawn = dataclasses.replace(split, **dict.fromkeys(given, 0.0))
     train = np.flatnonzero(place == 0)
     if any(getattr(drawn, name, 0.0) > 0 for name in SPLIT_NAMES[1:]):
         rest = drawn.rows(table.iloc[train], task_type, seed, notes)
-        place[train[rest.validation]], place[train[rest.test]] = 1, 2
+        place[train[rest.validation]] = 1
+        place[train[rest.test]] = 2
     return SplitRows.of(place)
 
 
@@ -225,7 +230,8 @@ def _image_spec(
         channels = images.shape[1] if channels == "auto" else channels
         return ImageSpec(height, width, channels, data.fit)
     if size is None or channels == "auto":
-        found = image_store.read_headers([images[i] for i in places])
+        files = [images[i] for i in places]
+        found = list(image_store.map_in_workers(read_header, files))
         bad = tuple(head for head in found if isinstance(head, UnreadableImage))
         if len(bad) == len(found) or (bad and data.corrupt == "stop"):
             raise _unreadable_error(bad, len(found))
@@ -241,15 +247,15 @@ def _image_spec(
 def _read_pixels(
     images: list[str] | np.ndarray,
     order: np.ndarray,
+    *,
     spec: ImageSpec,
     pixels: image_store.PixelBuffer,
     corrupt: Literal["stop", "skip"],
 ) -> image_store.ReadResult:
     if isinstance(images, np.ndarray):
         return image_store.read_array(images, order, spec, pixels)
-    result = image_store.read_files(
-        [images[i] for i in order], spec, pixels, skip=corrupt == "skip"
-    )
+    files = [images[i] for i in order]
+    result = image_store.read_files(files, spec, pixels, skip=corrupt == "skip")
     if result.unreadable and (corrupt == "stop" or not result.kept.any()):
         raise _unreadable_error(result.unreadable, len(order))
     return result
@@ -259,7 +265,8 @@ def _unreadable_error(bad: tuple[UnreadableImage, ...], count: int) -> DataError
     what = f"{len(bad)} of {count} images cannot be read"
     do = 'restore or remove them, or set data.corrupt = "skip"'
     if len(bad) == count:
-        what, do = f"none of the {count} images can be read", "copy or download them again"
+        what = f"none of the {count} images can be read"
+        do = "copy or download them again"
     return DataError(what, why=image_store.name_files(bad), do=do)
 
 

@@ -59,6 +59,7 @@ def _text(value: Any) -> str:
 
 
 def is_text(values: pd.Series) -> bool:
+    """Whether a column is stored neither as numbers nor as durations."""
     return not (is_numeric_dtype(values.dtype) or is_timedelta64_dtype(values.dtype))
 
 
@@ -100,6 +101,7 @@ def number_of(text: str, pattern: re.Pattern) -> float:
 
 
 def parse_numbers(texts: Sequence[str], style: str) -> np.ndarray:
+    """The numbers that texts write in a style, float64 [N], NaN where they write none."""
     pattern = NUMBER_PATTERNS.get(style, ENGLISH_NUMBER)
     return np.array([number_of(t, pattern) for t in texts], np.float64)
 
@@ -156,11 +158,13 @@ def format_of(texts: Sequence[str]) -> str:
 
 
 def dates_parse(texts: Sequence[str], style: str) -> bool:
+    """Whether all texts are dates of a format."""
     values = pd.Series(list(texts), dtype=object)
     return bool(pd.to_datetime(values, format=style, errors="coerce", utc=True).notna().all())
 
 
 def refuse_values(values: pd.Series, bad: np.ndarray, name: str, wanted: str) -> None:
+    """Raise `DataError` for the first `bad` value of a column, with its row and what it must be."""
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         what = f"{name} is {str(values.iloc[row])!r} in row {values.index[row]}"

@@ -47,8 +47,10 @@ class Data:
         check_distinct_targets(self.target)
         both = set(self.categories) & set(self.numbers)
         if both:
-            why, do = "it is in Data.categories, too", "leave it in one of them"
-            raise RecipeError(f"Data.numbers has {min(both)!r}", why=why, do=do)
+            why = "it is in Data.categories, too"
+            raise RecipeError(
+                f"Data.numbers has {min(both)!r}", why=why, do="leave it in one of them"
+            )
         if self.memory is not None:
             parse_size(self.memory)
 
@@ -102,13 +104,8 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
         guess = next((n for n in names if n.lower() in TARGET_NAMES), names[-1])
         do = f"say which is to be predicted, such as --target {guess!r}"
         raise DataError("no target is given", why=f"the columns are {', '.join(names[:30])}", do=do)
-    lists = {
-        "target": targets,
-        "drop": data.drop,
-        "categories": data.categories,
-        "numbers": data.numbers,
-        "weight": () if data.weight is None else (data.weight,),
-    }
+    lists = {name: getattr(data, name) for name in ("drop", "categories", "numbers")}
+    lists = {"target": targets, **lists, "weight": () if data.weight is None else (data.weight,)}
     for setting, wanted in lists.items():
         for name in wanted:
             if name not in names:
@@ -135,16 +132,12 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
         values = table[name]
         known &= values.notna().to_numpy()
         stored = is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
-        texts = [] if stored or _holds_lists(values) else texts_of(values)[0]
-        style = number_style(texts)
+        first = values.dropna().head(1)
+        lists = any(isinstance(value, (list, tuple, set, np.ndarray)) for value in first)
+        style = "" if stored or lists else number_style(texts_of(values)[0])
         if style:
             known &= ~np.isnan(numbers_of(values.where(known), name, style))
     return known
-
-
-def _holds_lists(values: pd.Series) -> bool:
-    present = values.dropna()
-    return len(present) > 0 and isinstance(present.iloc[0], (list, tuple, set, np.ndarray))
 
 
 def with_targets(
@@ -158,9 +151,8 @@ def with_targets(
         raise DataError(what, why="there is nothing to learn", do="choose another target")
     places = np.flatnonzero(known)
     if len(places) < len(table):
-        notes.append(
-            f"{len(table) - len(places)} of {len(table)} rows have no {named} and are left out."
-        )
+        lacking = f"{len(table) - len(places)} of {len(table)} rows have no {named}"
+        notes.append(f"{lacking} and are left out.")
         table = table.iloc[places]
         whole = [n for n in targets if _are_whole(table[n])]
         table = table.astype(dict.fromkeys(whole, np.int64))

@@ -112,8 +112,7 @@ class Grouped(_Sizes):
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
     ) -> SplitRows:
-        texts, codes = texts_of(named_column(frame, self.column, "split.column"))
-        _check_complete(codes >= 0, self.column)
+        texts, codes = _complete_texts(frame, self.column)
         wanted = sum(f > 0 for f in (self.validation, self.test)) + 1
         if len(texts) < wanted:
             what = f"{self.column} has {len(texts)} groups"
@@ -121,18 +120,20 @@ class Grouped(_Sizes):
             raise DataError(what, why=why, do="choose another column, or fewer splits")
         shuffled = torch.randperm(len(texts), generator=stream(seed, "split")).numpy()
         order = np.argsort(texts, kind="stable")[shuffled]
-        sizes, at = np.bincount(codes)[order], 0
+        sizes = np.bincount(codes)[order]
         place = np.zeros(len(texts), np.int64)
+        at = 0
         for split, share in ((2, self.test), (1, self.validation)):
-            rows, enough = 0, share * len(frame)
+            rows = 0
+            enough = share * len(frame)
             while share > 0 and at < len(order) - 1 and (not rows or rows + sizes[at] / 2 < enough):
                 place[order[at]] = split
-                rows, at = rows + sizes[at], at + 1
+                rows += sizes[at]
+                at += 1
         return SplitRows.of(place[codes])
 
     def place_block(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
-        texts, codes = texts_of(named_column(frame, self.column, "split.column"))
-        _check_complete(codes >= 0, self.column)
+        texts, codes = _complete_texts(frame, self.column)
         keys = pd.util.hash_array(np.array(texts, object)).view(np.int64)
         return hash_places(keys, self.validation, self.test, seed)[codes]
 
@@ -146,7 +147,7 @@ class ByTime(_Sizes):
     def rows(
         self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
     ) -> SplitRows:
-        values = named_column(frame, self.column, "split.column")
+        values = _column(frame, self.column)
         found = infer_column_types(values.to_frame(), rows=0)[0]
         if not found or found[0].kind not in ("date", "number"):
             what, do = f"{self.column} is no time", "choose a column of dates or numbers"
@@ -207,10 +208,8 @@ class Given(_Split):
         train = np.flatnonzero(place == 0)
         if not (place == 1).any() and self.validation > 0:
             place[train[draw_places(len(train), self.validation, 0.0, seed) == 1]] = 1
-            drawn = (place == 1).sum()
-            notes.append(
-                f"No row was given to validation: {drawn} of {len(train)} training rows are."
-            )
+            drawn = f"{(place == 1).sum()} of {len(train)} training rows are"
+            notes.append(f"No row was given to validation: {drawn}.")
         return SplitRows.of(place)
 
     def place_block(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
@@ -223,8 +222,7 @@ class Given(_Split):
         return place
 
     def _from_column(self, frame: pd.DataFrame) -> np.ndarray:
-        texts, codes = texts_of(named_column(frame, self.column, "split.column"))
-        _check_complete(codes >= 0, self.column)
+        texts, codes = _complete_texts(frame, self.column)
         odd = [t for t in texts if t.lower() not in SPLIT_WORDS]
         if odd:
             what = f"the split column {self.column} has the value {odd[0]!r}"
@@ -277,19 +275,26 @@ def _counts(count: int, test: float, validation: float) -> tuple[int, int]:
     return min(tested, count - 1), validated
 
 
-def named_column(frame: pd.DataFrame, name: str, setting_name: str) -> pd.Series:
-    """A column that a setting names. Raises `DataError` with the nearest name."""
+def _column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """The column that a split names. Raises `DataError` with the nearest name."""
     if name not in frame.columns:
         why = nearest(name, [str(c) for c in frame.columns])
-        raise DataError(f"{setting_name} is {name!r}, which is no column", why=why)
+        raise DataError(f"split.column is {name!r}, which is no column", why=why)
     return frame[name]
+
+
+def _complete_texts(frame: pd.DataFrame, name: str) -> tuple[list[str], np.ndarray]:
+    """The distinct texts of the column that a split names, and each row's place among them."""
+    texts, codes = texts_of(_column(frame, name))
+    _check_complete(codes >= 0, name)
+    return texts, codes
 
 
 def _check_complete(present: np.ndarray, name: str) -> None:
     if not present.all():
-        row = int(np.flatnonzero(~present)[0])
-        what, why = f"{name} is missing in row {row}", "the split needs it in every row"
-        raise DataError(what, why=why, do="fill the gap, or leave the row out")
+        what = f"{name} is missing in row {int(np.flatnonzero(~present)[0])}"
+        do = "fill the gap, or leave the row out"
+        raise DataError(what, why="the split needs it in every row", do=do)
 
 
 def check_splits(

@@ -66,7 +66,8 @@ class RowGroup:
 
 def row_groups_of(path: Path) -> tuple[RowGroup, ...]:
     """The row groups at a path, in order. Raises `DataError` for damaged files."""
-    pieces, first = [], 0
+    pieces = []
+    first = 0
     for file in parquet_files(path):
         check_readable(file)
         try:
@@ -94,10 +95,8 @@ def read_blocks(
     at = piece.first
     try:
         with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file:
-            batches = file.iter_batches(
-                rows, row_groups=[piece.group], columns=columns, use_threads=False
-            )
-            for batch in batches:
+            chosen = {"row_groups": [piece.group], "columns": columns}
+            for batch in file.iter_batches(rows, use_threads=False, **chosen):
                 frame = check_table(batch.to_pandas(), piece.file)
                 yield frame.set_axis(range(at, at + batch.num_rows))
                 at += batch.num_rows
@@ -192,12 +191,14 @@ def read_in_pieces(
         why = "its rows would have to be sorted"
         raise DataError(what, why=why, do="use Random, Grouped or Given")
     assert data.memory is not None
-    pieces, memory = row_groups_of(Path(data.source)), parse_size(data.memory)
+    pieces = row_groups_of(Path(data.source))
+    memory = parse_size(data.memory)
     total, width = _size(pieces)
     block = int(min(65536, max(256, memory / 32 / width)))
     wanted = int(min(SAMPLE_ROWS[1], max(SAMPLE_ROWS[0], memory / 16 / width)))
     survey = _first_pass(pieces, data, split, encoding, seed=seed, block=block, sample=wanted)
-    train, count = survey.sample, int(survey.counts[0])
+    train = survey.sample
+    count = int(survey.counts[0])
     notes.append(
         f"{data.source} has {total} rows, more than {data.memory} of memory: it is read in pieces; "
         f"the encoding is fitted on {len(train)} training rows drawn at random."
@@ -205,9 +206,9 @@ def read_in_pieces(
     if survey.rows < total:
         targets = ", ".join(data.target)
         notes.append(f"{total - survey.rows} of {total} rows have no {targets} and are left out.")
-    task_type, columns = _task_type(survey, data, notes), split.columns()
-    sampled: dict[str, Any] = {"rows": total, "notes": notes, "levels": survey.levels}
-    encoder = fit_encoder(train, task_type, encoding, data, columns, **sampled)
+    task_type = _task_type(survey, data, notes)
+    how = {"encoding": encoding, "data": data, "split_columns": split.columns(), "notes": notes}
+    encoder = fit_encoder(train, task_type, rows=total, levels=survey.levels, **how)
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
     groups = RowGroups(pieces, encoder, split, seed, data.weight, count, block, buffer=room)
@@ -235,7 +236,8 @@ def _first_pass(
     block: int,
     sample: int,
 ) -> SurveyCounts:
-    survey, hashed = SurveyCounts(), hashlib.blake2b(digest_size=16)
+    survey = SurveyCounts()
+    hashed = hashlib.blake2b(digest_size=16)
     kept: list[pd.DataFrame] = []
     for piece in pieces:
         for raw in read_blocks(piece, block):

@@ -47,7 +47,8 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     The separator (comma, semicolon, tab, bar), the encoding (UTF-8, UTF-16, Latin-1) and decimal
     commas are found from the file; what is unusual is appended to `notes`. Raises `DataError`.
     """
-    path, notes = Path(path), [] if notes is None else notes
+    path = Path(path)
+    notes = [] if notes is None else notes
     if not path.exists():
         raise missing_file(path)
     if is_parquet(path):
@@ -188,10 +189,8 @@ def _text_of(data: bytes, path: Path, notes: list[str]) -> str:
     if odd > 0.005 * len(head):
         do = "name a CSV, Parquet or JSON lines file"
         raise DataError(f"{path} is not text", why="it holds binary data", do=do)
-    notes.append(
-        f"{path.name} is not UTF-8; it was read as Latin-1 (Windows-1252): "
-        f"check names with accents."
-    )
+    what = f"{path.name} is not UTF-8; it was read as Latin-1 (Windows-1252)"
+    notes.append(f"{what}: check names with accents.")
     return data.decode("cp1252", errors="replace")
 
 
@@ -206,10 +205,8 @@ def _read_csv(data: bytes, path: Path, notes: list[str]) -> pd.DataFrame:
     names, longer = read_column_names(sample, separator, path)
     _check_distinct(names, path)
     if separator != ",":
-        notes.append(
-            f"Columns of {path.name} are separated by "
-            f"{'tabs' if separator == chr(9) else repr(separator)}."
-        )
+        sign = "tabs" if separator == "\t" else repr(separator)
+        notes.append(f"Columns of {path.name} are separated by {sign}.")
     if decimal == ",":
         notes.append(f"Numbers in {path.name} have decimal commas.")
     read = partial(

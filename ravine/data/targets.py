@@ -76,7 +76,9 @@ class Target:
     def frame(self, predictions: Tensor, index: Any = None) -> pd.DataFrame:
         """Predictions [N, C] as a table: the answer, and the probability of each class or label."""
         values = self.decode(predictions).detach().cpu().double().numpy()
-        kind, names, classes = self.task_type.kind, self.task_type.names, self.task_type.classes
+        kind = self.task_type.kind
+        names = self.task_type.names
+        classes = self.task_type.classes
         if kind == "regression":
             return pd.DataFrame(values, columns=list(names), index=index)
         if self.task_type.lists:
@@ -124,19 +126,15 @@ def fit_target(
             why = "they have no logarithm"
             raise DataError(what, why=why, do='set encoding.target = "standard"')
         candidate = "log" if y.min() > 0 else "log1p"
-        before, after = skewness(y[:, 0]), skewness(_transform(y, candidate)[:, 0])
+        before, after = (skewness(values[:, 0]) for values in (y, _transform(y, candidate)))
         if how == "log" or (before > MIN_SKEWNESS_TO_LOG and abs(after) < before / 2):
             transform = candidate
-            notes.append(
-                f"The logarithm of {task_type.names[0]} is learned: its skewness is {before:.1f}, "
-                f"the logarithm's {after:.1f} (training rows)."
-            )
+            skewed = f"its skewness is {before:.1f}, the logarithm's {after:.1f} (training rows)"
+            notes.append(f"The logarithm of {task_type.names[0]} is learned: {skewed}.")
         elif before > MIN_SKEWNESS_TO_MENTION and abs(after) < before / 2:
-            notes.append(
-                f"{task_type.names[0]} is skewed ({before:.1f}, its logarithm {after:.1f}): if "
-                "it is a share of it that an error should be measured by, "
-                'set encoding.target = "log".'
-            )
+            skewed = f"{task_type.names[0]} is skewed ({before:.1f}, its logarithm {after:.1f})"
+            advice = 'should be measured by, set encoding.target = "log".'
+            notes.append(f"{skewed}: if it is a share of it that an error {advice}")
     z = _transform(y, transform)
     scales = [(0.0, 1.0) if how == "none" else mean_and_spread(column) for column in z.T]
     centers, spreads = zip(*scales, strict=True)

@@ -54,6 +54,7 @@ class Task:
 
     @property
     def kind(self) -> TaskKind:
+        """What kind of task it is: "binary", "classes", "labels" or "regression"."""
         return self.encoder.target.task_type.kind
 
     @property
@@ -63,6 +64,7 @@ class Task:
 
     @property
     def classes(self) -> tuple[Any, ...]:
+        """The classes or labels, in the target's own values; none for numbers."""
         return self.encoder.target.task_type.classes
 
     @property
@@ -88,8 +90,8 @@ class Task:
         """What goes in and comes out of a network for this task."""
         encoder = self.encoder
         image = encoder.image if isinstance(encoder, ImageEncoder) else None
-        codes, flags = tuple(encoder.code_sizes), tuple(encoder.flags)
-        return Signature(len(encoder.features), codes, self.outputs, image, flags)
+        numbers = len(encoder.features)
+        return Signature(numbers, encoder.code_sizes, self.outputs, image, encoder.flags)
 
 
 def load(
@@ -120,10 +122,9 @@ def load(
         else:
             found = _read_at_once(data, split, encoding, seed=seed, frame=frame, notes=notes)
     encoder, examples, rows, digest = found
-    train, held_out = examples["train"], (examples["validation"], examples["test"])
-    assert train is not None  # splits raise before
     fingerprint = _fingerprint(encoder, examples, rows, digest)
-    return Task(encoder, train, *held_out, tuple(notes), fingerprint, rows)
+    made: Any = {**examples, "notes": tuple(notes), "fingerprint": fingerprint, "rows": rows}
+    return Task(encoder, **made)
 
 
 def _read_at_once(
@@ -151,8 +152,8 @@ def _read_at_once(
     if data.test is not None:
         rows = rows._replace(test=np.arange(own, len(table)))
     check_splits(rows, table, task_type, notes)
-    train, columns = table.iloc[rows.train], split.columns()
-    encoder = fit_encoder(train, task_type, encoding, data, columns, rows=len(table), notes=notes)
+    how = {"encoding": encoding, "data": data, "split_columns": split.columns(), "notes": notes}
+    encoder = fit_encoder(table.iloc[rows.train], task_type, rows=len(table), **how)
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()

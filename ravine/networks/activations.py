@@ -204,19 +204,6 @@ class Sine(Nonlinearity):
         return math.sqrt(2 / -math.expm1(-2 * float(self.frequency) ** 2))
 
 
-ALL = (
-    Identity,
-    Sigmoid,
-    Tanh,
-    ReLU,
-    LeakyReLU,
-    ELU,
-    SELU,
-    GELU,
-    SiLU,
-    Mish,
-    Softplus,
-    HardTanh,
-    HardSwish,
-    Sine,
-)
+BOUNDED_ACTIVATIONS = (Sigmoid, Tanh, HardTanh, Sine)
+RECTIFIER_ACTIVATIONS = (ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Mish, Softplus, HardSwish)
+ALL = (Identity, *BOUNDED_ACTIVATIONS, *RECTIFIER_ACTIVATIONS)

@@ -55,9 +55,8 @@ class LayerModule(nn.Module):
     def __init__(self, layer: Layer, tensors: Tensors):
         super().__init__()
         self.layer = layer
-        self.weights = nn.ParameterDict(
-            {_key(s.name): nn.Parameter(tensors[s.name].clone()) for s in layer.slots}
-        )
+        own = {_key(s.name): nn.Parameter(tensors[s.name].clone()) for s in layer.slots}
+        self.weights = nn.ParameterDict(own)
         for name in layer.buffers:
             self.register_buffer(_key(name), tensors[name].clone())
 
@@ -143,7 +142,8 @@ def _modules(layers: Any, tensors: Tensors, named: list[tuple[str, nn.Module]]) 
 def _fill_(module: nn.Module, layer: Layer, tensors: Tensors) -> None:
     """Copy a layer's tensors into the module that torch has for it, which holds them in order."""
     parameters = sorted(module.parameters(), key=lambda p: not p.requires_grad)  # frozen ones last
-    held, names = [*parameters, *module.buffers()], [*(s.name for s in layer.slots), *layer.buffers]
+    held = [*parameters, *module.buffers()]
+    names = [*(slot.name for slot in layer.slots), *layer.buffers]
     with torch.no_grad():
         for own, name in zip(held, names, strict=False):  # batch norms of torch also count batches
             value = tensors[name]
@@ -163,11 +163,6 @@ class BatchNormModule(nn.modules.batchnorm._BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
-
-
-def _batch_norm(layer: BatchNormLayer) -> nn.Module:
-    units = layer.slots[0].shape[1]
-    return BatchNormModule(units, eps=layer.eps, momentum=float(layer.momentum))
 
 
 class LayerNormModule(nn.LayerNorm):
@@ -201,7 +196,9 @@ class ActivationModule(nn.Module):
 TORCH_MODULES: Mapping[type, Callable[[Any], nn.Module | None]] = {
     LinearLayer: lambda layer: nn.Linear(*layer.slots[0].shape, bias=layer.has_bias),
     ConvolutionLayer: _convolution,
-    BatchNormLayer: _batch_norm,
+    BatchNormLayer: lambda layer: BatchNormModule(
+        layer.slots[0].shape[1], eps=layer.eps, momentum=float(layer.momentum)
+    ),
     LayerNormLayer: lambda layer: LayerNormModule(layer.slots[0].shape[1], eps=layer.eps),
     DropoutLayer: _dropout,
     ActivationLayer: lambda layer: ActivationModule(layer.activation),

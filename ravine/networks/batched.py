@@ -29,11 +29,13 @@ class BatchedNetwork:
 
     def start(self, seeds: Sequence[int]) -> tuple[Rows, dict[str, Tensor]]:
         """Starting weights [P, W] and buffers [P, ...]; each network draws from its own streams."""
-        count, tensors = len(seeds), {}
+        count = len(seeds)
+        tensors = {}
         for layer in self.layers:
             generators = {s.name: [stream(seed, s.name) for seed in seeds] for s in layer.slots}
             tensors |= layer.start(generators)
-        loaded, buffers = self.load_weights(), self.buffers
+        loaded = self.load_weights()
+        buffers = self.buffers
         for name, value in loaded.items():
             if name not in buffers:
                 tensors[name] = value.float().expand(count, *value.shape)

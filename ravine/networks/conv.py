@@ -3,9 +3,9 @@
 Letters: B examples, C channels, H × W pixels. Signals are [P, B, C, H, W].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch.nn.functional as F
 
@@ -80,11 +80,6 @@ class ConvStages:
         padding = self.kernel // 2 if self.padding is None else self.padding
         return self.stride if first else 1, padding
 
-    def convolved_sides(self, name: str, shape: SignalShape, *, first: bool) -> tuple[int, int]:
-        """Height and width after a convolution."""
-        stride, padding = self.window(first=first)
-        return output_sides(name, shape, lambda s: (s + 2 * padding - self.kernel) // stride + 1)
-
 
 @part
 class Conv(ConvStages):
@@ -113,7 +108,6 @@ class Conv(ConvStages):
         image = image_shape_of(signature, "Conv")
         shape = (image.channels, image.height, image.width)
         layers: list[Layer] = [PixelLayer(image)]
-        bias = None if isinstance(self.norm, BatchNorm) else self.bias
         for s, channels in enumerate(self.channels):
             for c in range(self.convolutions):
                 made, shape = self._convolution(f"conv.{s}.{c}", shape, channels, first=c == 0)
@@ -126,27 +120,17 @@ class Conv(ConvStages):
                 layers.append(self.spatial_dropout.layer(f"conv.{s}.dropout"))
         layers.append(GlobalAverageLayer() if self.global_average else FlattenLayer())
         width = shape[0] * (1 if self.global_average else shape[1] * shape[2])
-        for h, units in enumerate(self.hidden):
-            name = f"hidden.{h}"
-            layers.append(LinearLayer(name, width, units, self.initializer, bias))
-            layers += following_layers(name, units, self.norm, self.activation, self.dropout)
-            width = units
-        output = Constant(value=0.0) if self.zero_output else self.initializer
-        return [*layers, LinearLayer("output", width, signature.outputs, output, self.bias)]
+        return layers + head_layers(self, width, self.hidden, outputs=signature.outputs)
 
     def _convolution(
         self, name: str, shape: SignalShape, channels: int, *, first: bool
     ) -> tuple[list[Layer], SignalShape]:
         """A convolution with the layers after it, and its output shape."""
-        sides = self.convolved_sides(name, shape, first=first)
         stride, padding = self.window(first=first)
-        pointwise = partial(
-            ConvolutionLayer,
-            kernel=1,
-            initializer=self.initializer,
-            bias=None if isinstance(self.norm, BatchNorm) else self.bias,
-            places=sides[0] * sides[1],
-        )
+        sides = output_sides(name, shape, lambda s: (s + 2 * padding - self.kernel) // stride + 1)
+        bias = None if isinstance(self.norm, BatchNorm) else self.bias
+        start = {"initializer": self.initializer, "bias": bias, "places": sides[0] * sides[1]}
+        pointwise = partial(ConvolutionLayer, kernel=1, **start)
         convolve = partial(pointwise, kernel=self.kernel, stride=stride, padding=padding)
         follow = partial(following_layers, norm=self.norm, activation=self.activation, dropout=None)
         layers: list[Layer] = []
@@ -194,8 +178,9 @@ class ResNet:
             what = f"ResNet.kernel is {self.kernel}"
             raise RecipeError(what, why="shortcuts need odd kernels, which keep the size")
         if self.zero_last_gamma and self.norm is None:
-            why, do = "γ is a norm's", 'set norm = "BatchNorm", or leave zero_last_gamma out'
-            raise RecipeError("ResNet.zero_last_gamma is set but there is no norm", why=why, do=do)
+            what = "ResNet.zero_last_gamma is set but there is no norm"
+            do = 'set norm = "BatchNorm", or leave zero_last_gamma out'
+            raise RecipeError(what, why="γ is a norm's", do=do)
 
     def build(self, signature: Signature) -> list[Layer]:
         image = image_shape_of(signature, "ResNet")
@@ -210,8 +195,7 @@ class ResNet:
         layers.append(GlobalAverageLayer())
         if self.dropout is not None:
             layers.append(self.dropout.layer("dropout"))
-        output = Constant(value=0.0) if self.zero_output else self.initializer
-        return [*layers, LinearLayer("output", shape[0], signature.outputs, output, self.bias)]
+        return layers + head_layers(self, shape[0], (), outputs=signature.outputs)
 
     def _block(
         self, name: str, shape: SignalShape, channels: int, *, stride: int
@@ -220,9 +204,8 @@ class ResNet:
         second, last = self._convolution(f"{name}.second", middle, channels)
         shortcut: list[Layer] = []
         if stride > 1 or channels != shape[0]:
-            shortcut, _ = self._convolution(
-                f"{name}.shortcut", shape, channels, stride=stride, kernel=1
-            )
+            window = {"stride": stride, "kernel": 1}
+            shortcut, _ = self._convolution(f"{name}.shortcut", shape, channels, **window)
         zeroed = f"{name}.second.norm.gamma" if self.zero_last_gamma else None
         inner = [*first, ActivationLayer(self.activation), *second]
         return ResidualLayer(inner, shortcut, self.activation, zeroed=zeroed), last
@@ -240,16 +223,28 @@ class ResNet:
         kernel = self.kernel if kernel is None else kernel
         sides = output_sides(name, shape, lambda size: (size - 1) // stride + 1)
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
-        window = {"stride": stride, "padding": kernel // 2, "places": sides[0] * sides[1]}
-        convolution = ConvolutionLayer(
-            name, shape[0], channels, kernel, self.initializer, bias, **window
-        )
+        start = {"initializer": self.initializer, "bias": bias, "places": sides[0] * sides[1]}
+        window: Any = {"kernel": kernel, "stride": stride, "padding": kernel // 2}
+        convolution = ConvolutionLayer(name, shape[0], channels, **start, **window)
         norm = [] if self.norm is None else [self.norm.layer(f"{name}.norm", channels)]
         return [convolution, *norm], (channels, *sides)
 
 
+def head_layers(part: Any, inputs: int, widths: Sequence[int], *, outputs: int) -> list[Layer]:
+    """The fully connected layers `hidden.0`, ... of a network of images, and its output layer."""
+    layers: list[Layer] = []
+    bias = None if isinstance(part.norm, BatchNorm) else part.bias
+    follow = partial(following_layers, norm=part.norm, activation=part.activation)
+    for i, units in enumerate(widths):
+        linear = LinearLayer(f"hidden.{i}", inputs, units, initializer=part.initializer, bias=bias)
+        layers += [linear, *follow(f"hidden.{i}", units, dropout=part.dropout)]
+        inputs = units
+    output = Constant(value=0.0) if getattr(part, "zero_output", False) else part.initializer
+    return [*layers, LinearLayer("output", inputs, outputs, initializer=output, bias=part.bias)]
+
+
 def following_layers(
-    name: str, units: int, norm: Norm | None, activation: Activation, dropout: Drop | None
+    name: str, units: int, *, norm: Norm | None, activation: Activation, dropout: Drop | None
 ) -> list[Layer]:
     """The layers after a weighted layer: norm, activation, dropout."""
     layers: list[Layer] = [] if norm is None else [norm.layer(f"{name}.norm", units)]

@@ -66,7 +66,8 @@ class PixelLayer(BuiltLayer):
         self.values = image.channels * image.height * image.width
 
     def __call__(self, batch: Batch, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
-        given, dtype = batch.numbers, next(iter(tensors.values())).dtype
+        given = batch.numbers
+        dtype = next(iter(tensors.values())).dtype
         x = given.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
         scale = self.sd * 255 if given.dtype == torch.uint8 else self.sd
         shift = self.mean / self.sd
@@ -95,10 +96,10 @@ class ConvolutionLayer(BuiltLayer):
         name: str,
         inputs: int,
         outputs: int,
+        *,
         kernel: int,
         initializer: Initializer,
         bias: Initializer | None,
-        *,
         stride: int = 1,
         padding: int = 0,
         groups: int = 1,
@@ -189,7 +190,7 @@ class ResidualLayer:
         return started
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
-        y, carried = x, x
+        y = carried = x
         for layer in self.inner:
             y = layer(y, tensors, context)
         for layer in self.shortcut:

@@ -41,12 +41,13 @@ class EfficientNetLite0(nn.Module):
     def __init__(self, classes: int = 1000):
         super().__init__()
         self.stem = ConvNormReLU6(3, 32, kernel=3, stride=2)
-        stages, width = [], 32
+        stages = []
+        width = 32
         for count, kernel, stride, widen, channels in BLOCK_STAGES:
             blocks = []
             for i in range(count):
-                first = stride if i == 0 else 1
-                blocks.append(InvertedResidual(width, channels, kernel, first, widen))
+                shape = {"kernel": kernel, "stride": stride if i == 0 else 1, "widen": widen}
+                blocks.append(InvertedResidual(width, channels, **shape))
                 width = channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
@@ -75,9 +76,8 @@ class ConvNormReLU6(nn.Module):
         clipped: bool = True,
     ):
         super().__init__()
-        self.convolution = nn.Conv2d(
-            inputs, outputs, kernel, stride=stride, groups=groups, bias=False
-        )
+        window = {"stride": stride, "groups": groups, "bias": False}
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, **window)
         # momentum as in torch: TensorFlow's 0.01 takes hundreds of steps to forget where the
         # averages began
         self.norm = nn.BatchNorm2d(outputs, eps=BATCH_NORM_EPS, momentum=0.1)
@@ -89,10 +89,8 @@ class ConvNormReLU6(nn.Module):
             x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
             high = wide = 0
         filters = self.convolution
-        x = functional.conv2d(
-            x, filters.weight, None, self.stride, (high // 2, wide // 2), 1, filters.groups
-        )
-        x = self.norm(x)
+        window = (self.stride, (high // 2, wide // 2), 1, filters.groups)  # 1: no dilation
+        x = self.norm(functional.conv2d(x, filters.weight, None, *window))
         return functional.relu6(x) if self.clipped else x
 
     def _padding(self, size: int) -> int:
@@ -103,7 +101,7 @@ class ConvNormReLU6(nn.Module):
 class InvertedResidual(nn.Module):
     """Widen, filter each channel by itself, narrow; the input is added where the shape stays."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, widen: int):
+    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, widen: int):
         super().__init__()
         middle = inputs * widen
         self.widen = ConvNormReLU6(inputs, middle, kernel=1) if widen > 1 else nn.Identity()

@@ -174,15 +174,5 @@ def _scale(draws: Tensor, scale: Number) -> Tensor:
     return draws * match(scale, draws)
 
 
-ALL = (
-    Zero,
-    Constant,
-    Normal,
-    Uniform,
-    TruncatedNormal,
-    LeCun,
-    Glorot,
-    He,
-    Orthogonal,
-    TorchDefault,
-)
+FAN_INITIALIZERS = (LeCun, Glorot, He, Orthogonal, TorchDefault)  # their scale follows the fans
+ALL = (Zero, Constant, Normal, Uniform, TruncatedNormal, *FAN_INITIALIZERS)

@@ -39,36 +39,30 @@ class Dropout:
     """Zero with probability `rate` in training, and divide the rest by 1 − rate (inverted)."""
 
     acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
+    kind: ClassVar[dict[str, bool]] = {}
     rate: Number = setting(default=0.2, ge=0, lt=1)
 
     def layer(self, name: str) -> Layer:
-        return layers.DropoutLayer(name, rate=self.rate)
+        return layers.DropoutLayer(name, rate=self.rate, **self.kind)
 
 
 @part
-class ClassicDropout:
+class ClassicDropout(Dropout):
     """Zero with probability `rate` in training; multiply by 1 − rate at test time (as published).
 
     Equal to `Dropout` in expectation; the scale of the weights differs. (Elsewhere the probability
     of keeping a unit, 1 − rate, is stated.)
     """
 
-    acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
-    rate: Number = setting(default=0.2, ge=0, lt=1)
-
-    def layer(self, name: str) -> Layer:
-        return layers.DropoutLayer(name, rate=self.rate, inverted=False)
+    kind: ClassVar[dict[str, bool]] = {"inverted": False}
 
 
 @part
-class SpatialDropout:
+class SpatialDropout(Dropout):
     """Inverted dropout of whole channels of images (Tompson et al. 2015); else of single units."""
 
-    acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
+    kind: ClassVar[dict[str, bool]] = {"spatial": True}
     rate: Number = setting(default=0.1, ge=0, lt=1)
-
-    def layer(self, name: str) -> Layer:
-        return layers.DropoutLayer(name, rate=self.rate, spatial=True)
 
 
 @part
@@ -84,13 +78,8 @@ class Periodic:
     lr: float = setting(default=0.1, gt=0)
 
     def layer(self, features: int) -> layers.PeriodicNumbers:
-        return layers.PeriodicNumbers(
-            features,
-            frequencies=self.frequencies,
-            outputs_each=self.outputs,
-            sigma=self.sigma,
-            lr=self.lr,
-        )
+        sizes = {"frequencies": self.frequencies, "outputs_each": self.outputs}
+        return layers.PeriodicNumbers(features, **sizes, sigma=self.sigma, lr=self.lr)
 
 
 @part
@@ -106,9 +95,8 @@ class PiecewiseLinear:
     lr: float = setting(default=1.0, gt=0)
 
     def layer(self, features: int) -> layers.PiecewiseLinearNumbers:
-        return layers.PiecewiseLinearNumbers(
-            features, bins=self.bins, outputs_each=self.outputs, lr=self.lr
-        )
+        sizes = {"bins": self.bins, "outputs_each": self.outputs}
+        return layers.PiecewiseLinearNumbers(features, **sizes, lr=self.lr)
 
 
 ALL_NORMS = (BatchNorm, LayerNorm)

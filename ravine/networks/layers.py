@@ -82,14 +82,15 @@ class LinearLayer(BuiltLayer):
         name: str,
         inputs: int,
         outputs: int,
+        *,
         initializer: Initializer,
         bias: Initializer | None,
-        *,
         scale: float = 1.0,
         bias_lr: float = 1.0,
     ):
         fans = {"fan_in": inputs, "fan_out": outputs}
-        self.scale, self.has_bias = scale, bias is not None
+        self.scale = scale
+        self.has_bias = bias is not None
         weight = Slot(name=f"{name}.weight", shape=(inputs, outputs), role="weight", **fans)
         self.initializers = {weight: initializer}
         if bias is not None:
@@ -114,9 +115,9 @@ class LinearLayer(BuiltLayer):
         if x.shape[0] != weight.shape[0]:  # one batch for all
             x = x.expand(weight.shape[0], -1, -1)
         if self.has_bias and weight.shape[2] < NARROW_OUTPUTS:
-            bias, turned = tensors[self.slots[1].name].transpose(1, 2), weight.transpose(1, 2)
-            y = torch.baddbmm(bias, turned, x.transpose(1, 2), alpha=self.scale)
-            return y.transpose(1, 2).contiguous()
+            bias = tensors[self.slots[1].name]
+            turned = (t.transpose(1, 2) for t in (bias, weight, x))
+            return torch.baddbmm(*turned, alpha=self.scale).transpose(1, 2).contiguous()
         if self.has_bias:
             return torch.baddbmm(tensors[self.slots[1].name], x, weight, alpha=self.scale)
         y = torch.bmm(x, weight)
@@ -197,15 +198,16 @@ class BatchNormLayer(NormLayer):
     def __init__(self, name: str, units: int, *, momentum: Number, eps: float):
         super().__init__(name, units, eps=eps)
         self.momentum = momentum
-        mean, variance = torch.zeros(1, units), torch.ones(1, units)
-        self.buffers = {f"{name}.mean": mean, f"{name}.variance": variance}
+        start = {"mean": torch.zeros(1, units), "variance": torch.ones(1, units)}
+        self.buffers = {f"{name}.{statistic}": value for statistic, value in start.items()}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         if x.dim() == 5:
             return self._normalize_images(x, tensors, context)
         mean, variance = (context.buffers[name] for name in self.buffers)
         if context.training and x.shape[1] > 1:
-            running, mean = (mean, variance), x.mean(1, keepdim=True)
+            running = (mean, variance)
+            mean = x.mean(1, keepdim=True)
             variance = (x - mean).square().mean(1, keepdim=True)
             with torch.no_grad():
                 self._update_running_(running, mean, variance * (x.shape[1] / (x.shape[1] - 1)))
@@ -314,7 +316,7 @@ class DropoutLayer(BuiltLayer):
 
     def _uniform(self, x: Tensor, context: ForwardContext) -> Tensor:
         """Uniform numbers [P, B, H] of this step, of a block that is drawn for several steps."""
-        examples, units = x.shape[1], x.shape[2:]
+        units = x.shape[2:]
         if self.spatial:
             units = (units[0], *[1] * len(units[1:]))
         block = max(1, min(16, MAX_DROPOUT_DRAWS // max(1, context.batch * math.prod(units))))
@@ -324,7 +326,7 @@ class DropoutLayer(BuiltLayer):
             for row, seed in zip(drawn, context.seeds, strict=True):
                 row.uniform_(generator=stream(seed, self.name, index))
             self._drawn = (context.seeds, index, drawn.to(x.device))
-        return self._drawn[2][:, place, :examples]
+        return self._drawn[2][:, place, : x.shape[1]]
 
 
 class ColumnsLayer:
@@ -335,8 +337,10 @@ class ColumnsLayer:
     """
 
     def __init__(self, signature: Signature, *, size: int, embed_numbers: Any = None):
-        numbers, codes, flags = signature.numbers, signature.codes, signature.flags
-        self.codes, self.size, self.embed_numbers = codes, size, embed_numbers
+        numbers, codes, _, _, flags = signature
+        self.codes = codes
+        self.size = size
+        self.embed_numbers = embed_numbers
         self.slots: tuple[Slot, ...] = () if embed_numbers is None else embed_numbers.slots
         self.buffers: dict[str, Tensor] = {}
         self.outputs = numbers if embed_numbers is None else embed_numbers.outputs + len(flags)
@@ -398,7 +402,8 @@ class PeriodicNumbers(BuiltLayer):
     def __init__(
         self, features: int, *, frequencies: int, outputs_each: int, sigma: float, lr: float
     ):
-        waves, mixed = frequencies, outputs_each - 1
+        waves = frequencies
+        mixed = outputs_each - 1
         slot = partial(Slot, role="embedding", lr_multiplier=lr, fan_in=waves, fan_out=mixed)
         of_mixing = Uniform(limit=1 / math.sqrt(waves))
         self.initializers = {
@@ -427,7 +432,8 @@ class PiecewiseLinearNumbers(BuiltLayer):
     """
 
     def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):
-        self.bins, start = bins, Uniform(limit=1 / math.sqrt(bins))
+        self.bins = bins
+        start = Uniform(limit=1 / math.sqrt(bins))
         slot = partial(Slot, role="embedding", lr_multiplier=lr, fan_in=bins, fan_out=outputs_each)
         self.initializers = {
             slot(name="numbers.weight", shape=(features, bins, outputs_each)): start,
@@ -436,7 +442,8 @@ class PiecewiseLinearNumbers(BuiltLayer):
         inner = torch.special.ndtri(torch.arange(1, bins, dtype=torch.float64) / bins)
         edge = inner[-1] + 1.0 if bins > 1 else torch.tensor(2.0, dtype=torch.float64)
         edges = torch.cat([-edge[None], inner, edge[None]]).float()
-        self.low, self.width = edges[:-1], edges[1:] - edges[:-1]
+        self.low = edges[:-1]
+        self.width = edges.diff()
         self.outputs = features * outputs_each
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:

@@ -69,6 +69,7 @@ class ManualBackprop:
         tensors: dict[str, Tensor],
         grads: dict[str, Tensor],
         batch: Batch,
+        *,
         share: Tensor | float,
         meter: Meter | None,
     ) -> Tensor:

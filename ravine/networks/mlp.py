@@ -67,26 +67,22 @@ class Mlp:
         for i, units in enumerate(self.hidden):
             layers += self._block(f"hidden.{i}", width, units)
             width = units
-        zero, outputs = self.zero_output, signature.outputs
-        return [*layers, self._linear("output", width, outputs, zero=zero, bias=True)]
+        kind = {"zero": self.zero_output, "bias": True}
+        return [*layers, self._linear("output", width, signature.outputs, **kind)]
 
     def _block(self, name: str, inputs: int, units: int) -> list[Layer]:
         before_norm = isinstance(self.norm, BatchNorm)
-        layers: list[Layer] = [self._linear(name, inputs, units, zero=False, bias=not before_norm)]
-        if self.norm is not None:
-            layers.append(self.norm.layer(f"{name}.norm", units))
+        linear = self._linear(name, inputs, units, zero=False, bias=not before_norm)
+        norm = [] if self.norm is None else [self.norm.layer(f"{name}.norm", units)]
+        activation: Layer = ActivationLayer(self.activation)
         if self.parametric:
-            layers.append(ParametricActivationLayer(f"{name}.activation", units, self.activation))
-        else:
-            layers.append(ActivationLayer(self.activation))
-        if self.dropout is not None:
-            layers.append(self.dropout.layer(f"{name}.dropout"))
-        return layers
+            activation = ParametricActivationLayer(f"{name}.activation", units, self.activation)
+        dropout = [] if self.dropout is None else [self.dropout.layer(f"{name}.dropout")]
+        return [linear, *norm, activation, *dropout]
 
     def _linear(self, name: str, inputs: int, units: int, *, zero: bool, bias: bool) -> LinearLayer:
         initializer = Constant(value=0.0) if zero else self.initializer
         scale = 1 / math.sqrt(inputs) if self.parametrization == "ntk" else 1.0
         biases = (Constant(value=0.0) if zero else self.bias) if bias else None
-        return LinearLayer(
-            name, inputs, units, initializer, biases, scale=scale, bias_lr=self.bias_lr
-        )
+        start = {"initializer": initializer, "bias": biases}
+        return LinearLayer(name, inputs, units, **start, scale=scale, bias_lr=self.bias_lr)

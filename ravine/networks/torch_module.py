@@ -88,10 +88,8 @@ class TorchModuleLayer:
         self.values = VALUES_PER_PIXEL * pixels
 
     def start(self, generators: SlotStreams) -> dict[str, Tensor]:
-        modules = [
-            _make_module(self.make, self.signature, seed=g.initial_seed())
-            for g in generators[self.slots[0].name]
-        ]
+        seeds = [generator.initial_seed() for generator in generators[self.slots[0].name]]
+        modules = [_make_module(self.make, self.signature, seed=seed) for seed in seeds]
         started = {}
         for slot, name in zip(self.slots, self.shapes, strict=True):
             each = [module.get_parameter(name).detach().float() for module in modules]
@@ -107,9 +105,11 @@ class TorchModuleLayer:
         for i in range(networks):
             shaped = zip(self.shapes.items(), own, strict=True)
             values = {n: t[i].reshape(shape) for (n, shape), t in shaped}
+            kept = {n: context.buffers[f"module.{n}"][i] for n in self.types}
+            # whole numbers have the module's own type
             beside = {
-                n: self._as_in_module(context.buffers[f"module.{n}"][i], kind)
-                for n, kind in self.types.items()
+                n: value.clone() if self.types[n].is_floating_point else value.to(self.types[n])
+                for n, value in kept.items()
             }
             outputs.append(self._one(xs[i], values | beside, context, i))
             if context.training:
@@ -120,10 +120,6 @@ class TorchModuleLayer:
         if context.meter is not None:
             context.meter.add("module", y.abs().mean((1, 2)))
         return y
-
-    def _as_in_module(self, value: Tensor, kind: torch.dtype) -> Tensor:
-        """A buffer in the module's own type where that is one of whole numbers."""
-        return value.clone() if kind.is_floating_point else value.to(kind)
 
     def _one(self, x: Tensor, values: dict[str, Tensor], context: ForwardContext, i: int) -> Tensor:
         """The outputs of one network [B, C], its random numbers from its own stream."""
@@ -190,7 +186,8 @@ def _make_module(make: ModuleFactory, signature: Signature, *, seed: int) -> nn.
 
 def _slot(name: str, shape: torch.Size) -> Slot:
     role: Role = "weight" if len(shape) >= 2 else "bias" if name.endswith("bias") else "scale"
-    name, sides = f"module.{name}", tuple(shape) or (1,)
+    name = f"module.{name}"
+    sides = tuple(shape) or (1,)
     if len(shape) < 2:
         return Slot(name=name, shape=sides, role=role)
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(torch.empty(shape, device="meta"))

@@ -63,7 +63,8 @@ class Adadelta(CoupledDecay):
     weight_decay: Number = setting(default=0.0, ge=0)
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
-        grads, eps = self.add_decay(rows, grads, context), match(self.eps, rows)
+        grads = self.add_decay(rows, grads, context)
+        eps = match(self.eps, rows)
         new = {"square": _blend(state["square"], grads * grads, self.rho)}
         step = (state["step_square"] + eps).sqrt() / (new["square"] + eps).sqrt() * grads
         new["step_square"] = _blend(state["step_square"], step * step, self.rho)
@@ -147,10 +148,8 @@ class Adam(AdamSettings, CoupledDecay):
         square = new["square"]
         if self.amsgrad:
             square = new["largest"] = torch.maximum(state["largest"], square)
-        seen1, seen2 = (
-            bias_correction(b, context.step) if self.bias_correction else 1.0
-            for b in (self.beta1, self.beta2)
-        )
+        seen1 = bias_correction(self.beta1, context.step) if self.bias_correction else 1.0
+        seen2 = bias_correction(self.beta2, context.step) if self.bias_correction else 1.0
         root2 = per_network(math.sqrt, seen2)
         if self.eps_at == "inside":
             root = (square + match(self.eps * seen2, rows)).sqrt()

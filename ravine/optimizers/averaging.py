@@ -63,9 +63,8 @@ class Swa:
 
     def update(self, rows: Rows, state: State, context: StepContext, plan: Plan) -> State:
         if context.step % plan.per_epoch == 0:
-            late = per_network(
-                lambda start: float(context.step > start * plan.steps), self.start_at
-            )
+            done = context.step
+            late = per_network(lambda start: float(done > start * plan.steps), self.start_at)
             count = state["count"] + match(late, state["count"])
             share = match(1 / count.clamp_min(1), rows)
             moved = state["average"] + share * (rows - state["average"])

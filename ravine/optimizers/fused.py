@@ -33,7 +33,7 @@ ADAM_KERNEL: Any = getattr(torch, "_fused_adam_", None)
 
 
 def apply_update_(
-    optimizer: Optimizer, rows: Rows, grads: Rows, state: State, context: StepContext
+    optimizer: Optimizer, rows: Rows, grads: Rows, *, state: State, context: StepContext
 ) -> None:
     """Make one update: write the new weights into `rows` and the new state into `state`.
 
@@ -43,8 +43,9 @@ def apply_update_(
     if rows.shape[0] == 1 and isinstance(context.factor, Tensor):
         context = context._replace(factor=float(context.factor))
     in_place = _IN_PLACE.get(type(optimizer))
-    if in_place is None or not in_place(optimizer, rows, grads, state, context):
-        _by_rule_(optimizer, rows, grads, state, context)
+    now = {"state": state, "context": context}
+    if in_place is None or not in_place(optimizer, rows, grads, **now):
+        _by_rule_(optimizer, rows, grads, **now)
 
 
 class _Same:
@@ -66,7 +67,7 @@ def _once(optimizer: _Same) -> Any:
 
 
 def _by_rule_(
-    optimizer: Optimizer, rows: Rows, grads: Rows, state: State, context: StepContext
+    optimizer: Optimizer, rows: Rows, grads: Rows, *, state: State, context: StepContext
 ) -> None:
     """Apply the pure rule, to as many rows at once as fit the cache."""
     networks, width = rows.shape
@@ -102,17 +103,18 @@ def _at(context: StepContext, here: slice) -> StepContext:
 
 
 def _descend_(
-    optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, context: StepContext
+    optimizer: SGD | Momentum, rows: Rows, grads: Rows, *, state: State, context: StepContext
 ) -> bool:
     """SGD and torch's form of momentum. Returns whether it made the update."""
     if isinstance(optimizer, Momentum) and optimizer.form != "outside":
         return False
     if rows.shape[1] >= SGD_WIDTH and _fits(SGD_KERNEL, rows, context):
-        _descend_by_kernel_(optimizer, rows, grads, state, context)
+        _descend_by_kernel_(optimizer, rows, grads, state=state, context=context)
         return True
     if not isinstance(optimizer, Momentum) or rows.device.type != "cpu":
         return False
-    grads, momentum = optimizer.add_decay(rows, grads, context), match(optimizer.momentum, rows)
+    grads = optimizer.add_decay(rows, grads, context)
+    momentum = match(optimizer.momentum, rows)
     if context.step > 1 and not is_zero(optimizer.dampening):
         grads = match(1 - optimizer.dampening, rows) * grads
     rate = context.rate(optimizer.lr, rows)
@@ -128,12 +130,13 @@ def _descend_(
 
 
 def _descend_by_kernel_(
-    optimizer: SGD | Momentum, rows: Rows, grads: Rows, state: State, context: StepContext
+    optimizer: SGD | Momentum, rows: Rows, grads: Rows, *, state: State, context: StepContext
 ) -> None:
     networks = rows.shape[0]
     rates = _list(optimizer.lr * context.factor, networks)
     pulls = _list(optimizer.weight_decay, networks)
-    momenta, dampings, velocities = [0.0] * networks, [0.0] * networks, [[]] * networks
+    momenta = dampings = [0.0] * networks
+    velocities = [[]] * networks
     if isinstance(optimizer, Momentum):
         momenta = _list(optimizer.momentum, networks)
         dampings = _list(optimizer.dampening, networks)
@@ -155,7 +158,7 @@ def _of(number: Any, here: slice) -> Any:
 
 
 def _adam_(
-    optimizer: Adam | AdamW, rows: Rows, grads: Rows, state: State, context: StepContext
+    optimizer: Adam | AdamW, rows: Rows, grads: Rows, *, state: State, context: StepContext
 ) -> bool:
     """Adam as in torch, by the fused kernel. Returns whether it made the update."""
     if rows.shape[1] < ADAM_WIDTH or not _fits(ADAM_KERNEL, rows, context):
@@ -164,7 +167,8 @@ def _adam_(
         if optimizer.eps_at != "outside" or not optimizer.bias_correction or optimizer.amsgrad:
             return False
     networks = rows.shape[0]
-    rates, epses = _list(optimizer.lr * context.factor, networks), _list(optimizer.eps, networks)
+    rates = _list(optimizer.lr * context.factor, networks)
+    epses = _list(optimizer.eps, networks)
     betas = zip(_list(optimizer.beta1, networks), _list(optimizer.beta2, networks), strict=True)
     coupled = isinstance(optimizer, Adam)
     decays = _list(optimizer.weight_decay if coupled else optimizer.share(context), networks)
@@ -185,12 +189,7 @@ def _adam_(
     return True
 
 
-_IN_PLACE: Mapping[type, Callable[..., bool]] = {
-    SGD: _descend_,
-    Momentum: _descend_,
-    Adam: _adam_,
-    AdamW: _adam_,
-}
+_IN_PLACE: Mapping[type, Any] = {SGD: _descend_, Momentum: _descend_, Adam: _adam_, AdamW: _adam_}
 
 
 def _fits(kernel: Callable | None, rows: Rows, context: StepContext) -> bool:

@@ -18,7 +18,8 @@ from torch import Tensor
 from ravine.layout import Column, Rows, row_dot
 from ravine.protocols import SearchObjective
 
-ARMIJO_SHARE, CURVATURE_SHARE = 1e-4, 0.9  # c1 and c2, usual for quasi-Newton directions
+ARMIJO_FRACTION = 1e-4  # c1 of the slope
+CURVATURE_FRACTION = 0.9  # c2 of the slope: both are usual for quasi-Newton directions
 MIN_BRACKET_WIDTH = 1e-9  # a bracket within which no weight moves further than this is closed
 
 
@@ -54,18 +55,20 @@ def strong_wolfe(
     slope = row_dot(objective.first.grads, direction)
     start = TrialStep(torch.zeros_like(first), objective.first.losses, slope)
     reach = direction.abs().amax(1, keepdim=True)
-    active, bracketed, stalled = wanted, torch.zeros_like(wanted), torch.zeros_like(wanted)
+    active = wanted
+    bracketed = stalled = torch.zeros_like(wanted)
     # the step before, while walking on; the bracket's ends, low the one with the least loss
     before = low = high = start
-    t, count = torch.where(wanted, first, 0.0), torch.zeros_like(first)
+    t = torch.where(wanted, first, 0.0)
+    count = torch.zeros_like(first)
     for done in range(tries):
         if not bool(active.any()):
             break
         here = _try_step(objective, rows, direction, t)
         count = count + active.to(count)
         walking, closing = active & ~bracketed, active & bracketed
-        above = here.value > start.value + ARMIJO_SHARE * here.t * start.slope
-        flat = here.slope.abs() <= -CURVATURE_SHARE * start.slope
+        above = here.value > start.value + ARMIJO_FRACTION * here.t * start.slope
+        flat = here.slope.abs() <= -CURVATURE_FRACTION * start.slope
         # walk on until a step is too long
         long = above | (here.value >= before.value) if done > 1 else above
         opened = walking & (long | (~flat & (here.slope >= 0)))
@@ -101,7 +104,8 @@ def _try_step(objective: SearchObjective, rows: Rows, direction: Rows, t: Column
 def _step_inside(low: TrialStep, high: TrialStep, stalled: Tensor) -> tuple[Column, Tensor]:
     """A step inside the bracket; one close to an end twice in a row is moved a tenth of it away."""
     least, most = torch.minimum(low.t, high.t), torch.maximum(low.t, high.t)
-    t, tenth = _cubic(low, high, least, most), 0.1 * (most - least)
+    t = _cubic(low, high, least, most)
+    tenth = 0.1 * (most - least)
     close = torch.minimum(most - t, t - least) < tenth
     moved = close & (stalled | (t >= most) | (t <= least))
     away = torch.where((t - most).abs() < (t - least).abs(), most - tenth, least + tenth)

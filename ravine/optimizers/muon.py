@@ -41,7 +41,8 @@ class Muon(AdamSettings, DecoupledDecay):
         momentum, rest = match(self.momentum, rows), match(1 - self.momentum, rows)
         new["velocity"] = momentum * state["velocity"] + rest * grads
         ahead = momentum * new["velocity"] + rest * grads
-        step, rate = adam_step(new, self, rows, context), context.rate(self.lr, rows)
+        step = adam_step(new, self, rows, context)
+        rate = context.rate(self.lr, rows)
         by_weight = isinstance(rate, Tensor) and rate.shape[1] > 1
         for slot in context.layout.slots:
             if slot.role == "weight" and len(slot.shape) == 2 and min(slot.shape) > 1:

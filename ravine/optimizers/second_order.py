@@ -50,15 +50,12 @@ class Lbfgs:
 
     def start(self, rows: Rows) -> State:
         networks, width = rows.shape
-        pairs = rows.new_zeros(networks, self.history, width)
-        return {
-            "last": torch.zeros_like(rows),
-            "moved": torch.zeros_like(rows),
-            "steps": pairs,
-            "changes": pairs.clone(),
-            "scale": torch.ones_like(rows[:, :1]),
-            "made": torch.zeros_like(rows[:, :1]),
+        pairs = {
+            name: rows.new_zeros(networks, self.history, width) for name in ("steps", "changes")
         }
+        zeros = {name: torch.zeros_like(rows) for name in ("last", "moved")}
+        ones = torch.ones_like(rows[:, :1])
+        return {**zeros, **pairs, "scale": ones, "made": torch.zeros_like(ones)}
 
     def search(
         self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
@@ -74,33 +71,27 @@ class Lbfgs:
         fine = losses.isfinite() & grads.isfinite().all(1, keepdim=True)
         steep = grads.abs().amax(1, keepdim=True) > FLAT_GRADIENT
         moves = steep & (-row_dot(grads, direction) >= MIN_DESCENT) & (begin > 0)
-        found = strong_wolfe(
-            objective, rows, direction, first=begin, wanted=fine & moves, tries=self.tries
-        )
+        settings = {"first": begin, "wanted": fine & moves, "tries": self.tries}
+        found = strong_wolfe(objective, rows, direction, **settings)
         moved = torch.where(found.t > 0, found.t * direction, 0.0)
         if context.meter is not None:
             for effect, value in zip(self.acts, (found.t, found.evaluations), strict=True):
                 context.meter.add(effect.name, value)
-        new = {
-            "last": grads.clone(),  # the loop writes the next gradients over these
-            "moved": moved,
-            "steps": steps,
-            "changes": changes,
-            "scale": scale,
-            "made": state["made"] + (fine & steep).to(rows),
-        }
+        made = state["made"] + (fine & steep).to(rows)
+        new = {"moved": moved, "steps": steps, "changes": changes, "scale": scale, "made": made}
+        new["last"] = grads.clone()  # the loop writes the next gradients over these
         return torch.where(fine, rows + moved, torch.nan), new
 
 
 def _update_pairs(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Tensor, Column]:
     """The pairs [P, M, W], newest last, with the last step's where it curves, and H⁻¹'s scale."""
-    change, moved = grads - state["last"], state["moved"]
+    change = grads - state["last"]
+    moved = state["moved"]
     curved = row_dot(change, moved)
     keep = wanted & (curved > MIN_CURVATURE)
-    steps, changes = (
-        torch.where(keep[..., None], torch.cat([old[:, 1:], new[:, None]], 1), old)
-        for old, new in ((state["steps"], moved), (state["changes"], change))
-    )
+    pairs = ((state["steps"], moved), (state["changes"], change))
+    added = [(old, torch.cat([old[:, 1:], new[:, None]], 1)) for old, new in pairs]
+    steps, changes = (torch.where(keep[..., None], longer, old) for old, longer in added)
     return steps, changes, torch.where(keep, curved / row_dot(change, change), state["scale"])
 
 
@@ -108,7 +99,8 @@ def two_loops(grads: Rows, steps: Tensor, changes: Tensor, scale: Column) -> Row
     """H⁻¹ g from pairs s, y (Nocedal & Wright 2006, algorithm 7.4); pairs of zeros are empty."""
     curved = [row_dot(steps[:, i], changes[:, i]) for i in range(steps.shape[1])]
     inverse = [torch.where(c > 0, 1 / c, 0.0) for c in curved]
-    q, shares = grads, []
+    q = grads
+    shares = []
     for i in reversed(range(steps.shape[1])):
         shares.append(inverse[i] * row_dot(steps[:, i], q))
         q = q - shares[-1] * changes[:, i]
@@ -129,14 +121,13 @@ class _WholeHessian:
 
     def check_memory(self, width: int) -> None:
         if width > self.limit:
-            megabytes = 8 * width**2 / 1e6
-            raise RecipeError(
-                f"{type(self).__name__} on networks of {width} weights",
-                why=f"one Hessian is {width} x {width} numbers, {megabytes:,.0f} MB in float64, "
-                f"some four of them are kept for each network, and {width} products make it; "
-                f"the limit is {self.limit} weights",
-                do="use Lbfgs, make the network smaller, or raise optimizer.limit",
+            what = f"{type(self).__name__} on networks of {width} weights"
+            why = (
+                f"a Hessian takes {8 * width**2 / 1e6:,.0f} MB in float64, each network keeps some "
             )
+            why += f"four, and {width} products make one; the limit is {self.limit} weights"
+            do = "use Lbfgs, make the network smaller, or raise optimizer.limit"
+            raise RecipeError(what, why=why, do=do)
 
     def start(self, rows: Rows) -> State:
         self.check_memory(rows.shape[1])

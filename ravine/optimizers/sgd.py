@@ -52,7 +52,8 @@ class Momentum(CoupledDecay):
     form: Literal["outside", "inside"] = "outside"
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
-        grads, rate = self.add_decay(rows, grads, context), context.rate(self.lr, rows)
+        grads = self.add_decay(rows, grads, context)
+        rate = context.rate(self.lr, rows)
         if context.step > 1:
             grads = match(1 - self.dampening, rows) * grads
         if self.form == "inside":
@@ -86,7 +87,8 @@ class Nesterov(CoupledDecay):
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)
-        rate, momentum = context.rate(self.lr, rows), match(self.momentum, rows)
+        rate = context.rate(self.lr, rows)
+        momentum = match(self.momentum, rows)
         if self.form == "torch":
             velocity = momentum * state["velocity"] + grads
             return rows - rate * (momentum * velocity + grads), {"velocity": velocity}
@@ -156,9 +158,9 @@ class Rprop:
         return {"size": size, "last": torch.zeros_like(rows)}
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
-        agree, size = grads * state["last"], state["size"]
-        grown, shrunk = size * match(self.growth, rows), size * match(self.shrink, rows)
-        size = torch.where(agree > 0, grown, torch.where(agree < 0, shrunk, size))
+        agree = grads * state["last"]
+        shrunk = torch.where(agree < 0, match(self.shrink, rows) * state["size"], state["size"])
+        size = torch.where(agree > 0, match(self.growth, rows) * state["size"], shrunk)
         size = size.clamp(self.smallest, self.largest)
         grads = torch.where(agree < 0, 0.0, grads)
         step = context.rate(1.0, rows) * (sign_or_nan(grads) * size)

@@ -104,8 +104,10 @@ def _rate(optimizer: Optimizer) -> Number | None:
 
 def _scale(optimizer: RMSprop | Adam | AdamW, rows: Rows, state: State, step: int) -> Rows:
     """The divisor of the gradients, P."""
-    square, at = state["square"], getattr(optimizer, "eps_at", "outside")
-    seen, eps = 1.0, optimizer.eps
+    square = state["square"]
+    at = getattr(optimizer, "eps_at", "outside")
+    seen = 1.0
+    eps = optimizer.eps
     if not isinstance(optimizer, RMSprop) and getattr(optimizer, "bias_correction", True):
         seen = bias_correction(optimizer.beta2, step)
         if at == "hat":

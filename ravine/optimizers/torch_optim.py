@@ -63,7 +63,8 @@ class AsTorch(torch.optim.Optimizer):
         return loss
 
     def _update(self, p: Tensor, grad: Tensor, lr: Any) -> None:
-        rows, kept = p.reshape(1, -1), self.state[p]
+        rows = p.reshape(1, -1)
+        kept = self.state[p]
         if not kept:
             kept |= {UPDATE_COUNT: 0, **self.rule.start(rows)}
         kept[UPDATE_COUNT] += 1
@@ -167,9 +168,8 @@ class TorchOptimizer:
 @functools.cache
 def _usable_classes() -> dict[str, Any]:
     """The classes of torch.optim that need nothing but a vector and its gradient."""
-    classes = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c)}
-    return {
-        name: cls
-        for name, cls in classes.items()
-        if issubclass(cls, torch.optim.Optimizer) and "foreach" in inspect.signature(cls).parameters
+    base = torch.optim.Optimizer
+    named = {
+        n: c for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, base)
     }
+    return {n: c for n, c in named.items() if "foreach" in inspect.signature(c).parameters}

@@ -19,7 +19,8 @@ from ravine.recipe import Recipe
 from ravine.reporting.plot_style import figure
 from ravine.training.defaults import load_task
 
-IMAGES_ON_SHEET, DRAWS_PER_IMAGE = 6, 7
+IMAGES_ON_SHEET = 6
+DRAWS_PER_IMAGE = 7
 IMAGE_INCHES = 1.05  # inches, of the longer side of an image
 MAX_NAME_LENGTH = 16  # of a class's name
 
@@ -43,23 +44,22 @@ def contact_sheet(
         raise RecipeError("the recipe has no augmentation", why="there is nothing to show", do=do)
     task = load_task(recipe, frame)
     check_augmentation(recipe.augment, getattr(task.encoder, "image", None))
-    train, targets = task.train_examples, task.train_examples.targets
+    train = task.train_examples
+    targets = train.targets
     assert targets is not None  # training examples have them
     classes = targets if task.kind in ("classes", "binary") else None
     chosen = in_turn(classes, train.count)[:images]
     originals = train.numbers[chosen].float() / 255
     augmented = augment_images(recipe, originals, targets[chosen], draws)
-    return _draw_sheet(originals, augmented, targets[chosen], task, recipe)
+    return _draw_sheet(originals, augmented, targets=targets[chosen], task=task, recipe=recipe)
 
 
 def augment_images(recipe: Recipe, originals: Tensor, targets: Tensor, draws: int) -> Batch:
     """What networks with seeds from the recipe's on get of images, [P, B, C, H, W]."""
-    batch = Batch(
-        originals.expand(draws, *originals.shape), targets=targets.expand(draws, *targets.shape)
-    )
-    context = ForwardContext(
-        training=True, seeds=range(recipe.seed, recipe.seed + draws), step=0, batch=len(originals)
-    )
+    images, answers = (t.expand(draws, *t.shape) for t in (originals, targets))
+    batch = Batch(images, targets=answers)
+    seeds = range(recipe.seed, recipe.seed + draws)
+    context = ForwardContext(training=True, seeds=seeds, batch=len(originals))
     for part in recipe.augment:
         batch = part(batch, context)
     return batch
@@ -97,18 +97,18 @@ def _shorten(text: str) -> str:
 
 
 def _draw_sheet(
-    originals: Tensor, augmented: Batch, targets: Tensor, task: Task, recipe: Recipe
+    originals: Tensor, augmented: Batch, *, targets: Tensor, task: Task, recipe: Recipe
 ) -> Figure:
-    rows, columns = len(originals), 1 + len(augmented.numbers)
+    rows = len(originals)
+    columns = 1 + len(augmented.numbers)
     height, width = originals.shape[-2:]
     scale = IMAGE_INCHES / max(height, width)
     title = textwrap.fill(", ".join(map(repr, recipe.augment)), 110)
     shares, others = augmented.mixed_share, augmented.mixed_targets
     below = 0.0 if shares is None else 0.16
-    sheet = figure(
-        1.1 + columns * (scale * width + 0.06),
-        0.5 + 0.16 * title.count("\n") + rows * (scale * height + 0.06 + below),
-    )
+    wide = 1.1 + columns * (scale * width + 0.06)
+    high = 0.5 + 0.16 * title.count("\n") + rows * (scale * height + 0.06 + below)
+    sheet = figure(wide, high)
     grid = sheet.subplots(rows, columns, squeeze=False)
     for row in range(rows):
         _show(grid[row, 0], originals[row])

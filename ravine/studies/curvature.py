@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ravine.data import RowGroups, TableLike
+from ravine.data import Examples, RowGroups, TableLike
 from ravine.data.splits import SPLIT_NAMES
 from ravine.errors import DataError, InputError, RunError
 from ravine.layout import Column, Rows
@@ -56,8 +56,8 @@ class RunProbe:
     def context(self) -> StepContext:
         """That of an optimizer's first step from here, at its full rate."""
         layout, dtype = self.network.layout, self.rows.dtype
-        mask, multipliers = layout.decay_mask(dtype=dtype), layout.lr_multipliers(dtype=dtype)
-        return StepContext(1, 1.0, mask, layout, multipliers)
+        multipliers = layout.lr_multipliers(dtype=dtype)
+        return StepContext(1, 1.0, layout.decay_mask(dtype=dtype), layout, multipliers)
 
 
 def probe_run(
@@ -77,11 +77,12 @@ def probe_run(
         raise InputError(f"the split {split!r}", why=f"there are {', '.join(SPLIT_NAMES)}")
     if examples < 1:
         raise InputError(f"{examples} examples", why="one is the least")
-    recipe, task = run.model.recipe, load_task(run.model.recipe, frame)
+    recipe = run.model.recipe
+    task = load_task(recipe, frame)
     if task.fingerprint != run.record.task["fingerprint"]:
         why = "they are not those the run was trained on"
         raise RunError("the data have changed", why=why, do="restore the data")
-    chosen = getattr(task, split)
+    chosen: Examples | RowGroups | None = getattr(task, split)
     if chosen is None:
         do = f"choose another split, or train with a {split} split"
         raise DataError(f"the run has no {split} split", do=do)
@@ -94,8 +95,9 @@ def probe_run(
             chosen, _ = balance_classes(chosen)
     order = torch.randperm(chosen.count, generator=stream(recipe.seed, "probed"))[:examples]
     chosen = chosen.take(order.sort().values).to("cpu", torch.float64)
-    batch = Batch(*(None if t is None else t[None] for t in chosen.fields))  # type: ignore
-    network, loss = BatchedNetwork(stack([recipe]).network, run.model.signature), recipe.loss
+    batch = Batch(*chosen.map(lambda t: t[None]).fields)
+    network = BatchedNetwork(stack([recipe]).network, run.model.signature)
+    loss = recipe.loss
     assert loss is not None  # resolved before training
     buffers = {name: value.double().cpu() for name, value in run.model.buffers.items()}
     decay_mask = network.layout.decay_mask(dtype=torch.float64)

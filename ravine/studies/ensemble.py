@@ -31,9 +31,9 @@ from ravine.serialization import to_plain
 from ravine.statistics import Interval, t_interval
 from ravine.training.batches import first_epoch
 from ravine.training.batchnorm_stats import recompute_statistics
-from ravine.training.cohort import Job
 from ravine.training.defaults import batch_size, prepare, training_plan
 from ravine.training.determinism import exact_arithmetic
+from ravine.training.jobs import assign_members
 from ravine.training.model import Model
 from ravine.training.results import describe_task, score_model, surroundings
 from ravine.training.run import Run
@@ -76,13 +76,7 @@ def soup(model: Model, task: Task, members: Sequence[int] | None = None) -> Mode
     chosen = torch.arange(len(model.weights)) if members is None else torch.tensor(list(members))
     weights = model.weights[chosen].double().mean(0, keepdim=True).to(model.weights.dtype)
     recipe = model.recipe.vary("batch", min(512, batch_size(model.recipe, task) * 4))
-    job = Job(
-        recipes=(recipe,),
-        seeds=(recipe.seed,),
-        signature=model.signature,
-        plan=training_plan(recipe, task),
-        batch=batch_size(recipe, task),
-    )
+    job = assign_members([0], recipe, task, device="cpu").job
     buffers = {name: value[:1] for name, value in model.buffers.items()}
     with exact_arithmetic():
         buffers = recompute_statistics(job, weights, buffers, batches=first_epoch(task, job))
@@ -95,18 +89,22 @@ def greedy_soup(model: Model, task: Task) -> Model:
     From the best member on, in the order of their own scores, a member stays in if the soup is no
     worse with it.
     """
-    metric, examples = selection_metric(task), _validation_examples(task)
+    metric = selection_metric(task)
+    examples = _validation_examples(task)
 
     def gains(candidate: Model) -> Tensor:
         return _gains(metric, candidate.member_predictions(examples), examples.targets)
 
     kept: list[int] = []
-    best, found = -math.inf, None
+    best = -math.inf
+    found = None
     for member in gains(model).argsort(descending=True, stable=True).tolist():
         candidate = soup(model, task, [*kept, member])
         gain = float(gains(candidate)[0])
         if found is None or gain >= best:
-            kept, best, found = [*kept, member], gain, candidate
+            kept = [*kept, member]
+            best = gain
+            found = candidate
     assert found is not None  # a model has members
     return found
 
@@ -136,15 +134,16 @@ def greedy_selection(
     >>> greedy_selection(each, torch.tensor([1, 0]), metrics.LOG_LOSS, size=5)
     [0, 0, 1, 0]
     """
-    total, chosen, best, length = torch.zeros_like(predictions[0]), [], -math.inf, 1
+    total = torch.zeros_like(predictions[0])
+    chosen: list[int] = []
+    gains: list[float] = []
     for step in range(size):
         scores = _gains(metric, (total + predictions) / (step + 1), targets)
         member = int(scores.argmax())
         chosen.append(member)
+        gains.append(float(scores[member]))
         total = total + predictions[member]
-        if float(scores[member]) > best:
-            best, length = float(scores[member]), step + 1
-    return chosen[:length]
+    return chosen[: 1 + gains.index(max(gains))]
 
 
 def as_run(

@@ -23,8 +23,8 @@ from ravine.data.task import Task
 from ravine.errors import DataError, InputError, RecipeError, nearest
 from ravine.files import write_atomically
 from ravine.finetuning import DepthRates, Gradual
-from ravine.networks import Mlp, Pretrained
-from ravine.networks.pretrained import RANDOM_WEIGHTS, Architecture, ImageFormat, PreprocessLayer
+from ravine.networks import Mlp, Pretrained, pretrained
+from ravine.networks.pretrained import ImageFormat, to_unit_range
 from ravine.protocols import Tuning
 from ravine.recipe import Recipe
 from ravine.serialization import vary
@@ -73,9 +73,9 @@ def features(
         found = _read_cache(path)
         if found is not None:
             return found
-    prepare = _to_unit_range
+    prepare = to_unit_range
     if known is not None:
-        prepare = PreprocessLayer(known, tensor.shape[1]).preprocess
+        prepare = pretrained.PreprocessLayer(known, tensor.shape[1]).preprocess
     found = _compute(module.to(device), layer, prepare, tensor, batch=batch, device=device)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def transfer(
     part = Pretrained(of=network) if isinstance(network, str) else network
     recipe, frame = _with_source(recipe, source)
     if mode == "scratch":
-        anew = vary(vary(part, "weights", RANDOM_WEIGHTS), "statistics", "batch")
+        anew = vary(vary(part, "weights", pretrained.RANDOM_WEIGHTS), "statistics", "batch")
         return train(recipe.vary("network", anew).vary("tuning", ()), frame, **options)
     if mode == "fine-tune":
         return train(recipe.vary("network", part).vary("tuning", tuning), frame, **options)
@@ -156,14 +156,11 @@ def heads_on_features(
     columns = tuple(c for c in tables[0].columns if c != SPLIT_COLUMN and c not in task.targets)
     same = ("activation", "initializer", "bias", "norm", "dropout")
     head = Mlp(hidden=network.head, **{name: getattr(network, name) for name in same})
+    data = Data(target=task.targets, task=task.kind, numbers=columns)
     split = Given(column=SPLIT_COLUMN)
-    recipe = dataclasses.replace(
-        recipe,
-        data=Data(target=task.targets, task=task.kind, numbers=columns),
-        split=split if task.validation is not None else vary(split, "validation", 0.0),
-        network=head,
-        tuning=(),
-    )
+    if task.validation is None:
+        split = vary(split, "validation", 0.0)
+    recipe = dataclasses.replace(recipe, data=data, split=split, network=head, tuning=())
     return recipe, pd.concat(tables, ignore_index=True)
 
 
@@ -186,10 +183,10 @@ def _load_frozen(network: str | Pretrained | nn.Module) -> tuple[ImageFormat | N
     if isinstance(network, nn.Module):
         return None, network.eval()
     part = Pretrained(of=network) if isinstance(network, str) else network
-    known, module = part.image_format(), Architecture(part.of).network()
-    if part.weights != RANDOM_WEIGHTS:
+    module = pretrained.Architecture(part.of).network()
+    if part.weights != pretrained.RANDOM_WEIGHTS:
         module.load_state_dict(part.state())
-    return known, module.eval()
+    return part.image_format(), module.eval()
 
 
 def _layer_named(module: nn.Module, layer: str) -> nn.Module:
@@ -220,10 +217,6 @@ def _answers(task: Task, targets: Tensor) -> dict[str, Any]:
 
 
 # Computing and keeping
-
-
-def _to_unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
-    return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
 
 
 @torch.inference_mode()

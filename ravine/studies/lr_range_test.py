@@ -26,8 +26,11 @@ from ravine.training.defaults import batch_size, prepare
 from ravine.training.evaluation import starting_losses
 from ravine.training.train import train_on
 
-LOWEST_RATE, HIGHEST_RATE, RATE_COUNT = 1e-6, 10.0, 36
-SEEDS_PER_RATE, STEPS_PER_RATE = 3, 200
+LOWEST_RATE = 1e-6
+HIGHEST_RATE = 10.0
+RATE_COUNT = 36
+SEEDS_PER_RATE = 3
+STEPS_PER_RATE = 200
 MIN_LOSS_POINTS = 5  # times at which a run's training loss is known
 USABLE_FALL = 0.5  # of the largest fall: a rate whose loss falls by that share of it is usable
 FLAT_FALL = 0.1  # of the largest fall: a loss that falls by less is not going down
@@ -93,28 +96,20 @@ class RangeTest:
         axes.plot(self.rates, middle, color=SERIES_COLORS[0])
         band(axes, self.rates, shown.min(1), shown.max(1), color=SERIES_COLORS[0])
         for place in np.flatnonzero(~known):
-            axes.plot(
-                self.rates[place], ceiling, marker="x", color=SERIES_COLORS[1], linestyle="none"
-            )
+            axes.plot(self.rates[place], ceiling, "x", color=SERIES_COLORS[1])
         axes.axhline(start, color=GRAY_COLOR, linewidth=1, linestyle=(0, (4, 2)))
         axes.axvline(self.rate, color=SERIES_COLORS[4], linewidth=1)
         style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9}
-        axes.annotate(
-            "before training", (self.rates[0], start), xytext=(2, 3), color=GRAY_COLOR, **style
-        )
+        gray, green = ({"color": color} for color in (GRAY_COLOR, SERIES_COLORS[2]))
+        axes.annotate("before training", (self.rates[0], start), xytext=(2, 3), **gray, **style)
         style["xycoords"] = ("data", "axes fraction")
         text = f"lowest {self.rate:.2g}"
         axes.annotate(text, (self.rate, 0.6), xytext=(-4, 0), ha="right", **style)
         text = f"usable up to {largest:.2g}"
-        axes.annotate(
-            text, (largest, 0.9), xytext=(4, 0), ha="left", color=SERIES_COLORS[2], **style
-        )
-        axes.set(
-            xscale="log",
-            xlabel="learning rate",
-            ylabel=f"training loss after {self.steps} steps",
-            title="Line: mean over seeds, band: all seeds; × diverged",
-        )
+        axes.annotate(text, (largest, 0.9), xytext=(4, 0), ha="left", **green, **style)
+        axes.set_title("Line: mean over seeds, band: all seeds; × diverged")
+        loss = f"training loss after {self.steps} steps"
+        axes.set(xscale="log", xlabel="learning rate", ylabel=loss)
         least = float(np.nanmin(np.where(known, middle, np.nan)))
         axes.set_ylim(min(0.0, least), 1.06 * ceiling)
         return drawing
@@ -158,9 +153,8 @@ def range_test(
             why = f"a range test needs at least {least}"
             raise RecipeError(f"{name} is {value}", why=why, do=f"use {least} or more")
     task, resolved = prepare(recipe, frame)
-    bare = dataclasses.replace(
-        resolved, schedule=Constant(), average=None, stop=None, snapshots=None, seeds=1
-    )
+    plain: dict[str, Any] = dict.fromkeys(("average", "stop", "snapshots"))
+    bare = dataclasses.replace(resolved, schedule=Constant(), seeds=1, **plain)
     task = _shorten_epochs(task, bare, steps)
     per_epoch = -(-task.train.count // batch_size(bare, task))
     epochs = max(1, round(steps / per_epoch))
@@ -193,7 +187,8 @@ def read_range(
         why = f"tried were {rates[0]:.2g} to {rates[-1]:.2g} for {steps} steps"
         raise RecipeError(what, why=why, do="run `ravine check`, or widen the range")
     usable = fall >= USABLE_FALL * most
-    best, places = fall.argmax(0), np.arange(len(rates))
+    best = fall.argmax(0)
+    places = np.arange(len(rates))
     # the range around the best rate: a rate beyond one that failed is luck
     tops, bottoms = [], []
     for s, at in enumerate(best):

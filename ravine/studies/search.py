@@ -231,6 +231,7 @@ class SearchTrial:
 
     @property
     def has_failed(self) -> bool:
+        """Whether one of its networks diverged."""
         return math.isnan(self.score)
 
 
@@ -258,6 +259,7 @@ class Search:
 
     @property
     def failures(self) -> int:
+        """How many trials failed."""
         return sum(t.has_failed for t in self.trials)
 
     def rank_trials(self) -> list[SearchTrial]:
@@ -275,7 +277,9 @@ class Search:
         rows = [[*paths, f"validation {self.metric}"]]
         for trial in self.rank_trials()[:most]:
             score = "diverged" if trial.has_failed else f"{trial.score:.4g}"
-            rows.append([*(_value_text(trial.values[p]) for p in paths), score])
+            values = [trial.values[path] for path in paths]
+            texts = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in values]
+            rows.append([*texts, score])
         lines = aligned_rows(rows)
         if len(self.trials) > most:
             lines.append(f"and {len(self.trials) - most} more")
@@ -283,18 +287,16 @@ class Search:
         lines.append(f"{len(self.trials)} trials{failed}")
         if self.refit is not None and self.refit.score is not None:
             score = self.refit.score
-            lines.append(
-                f"the best, trained again: {score.split} {score.metric} {score.value:.4g} "
-                f"[{score.low:.4g}, {score.high:.4g}]"
-            )
+            number = f"{score.value:.4g} [{score.low:.4g}, {score.high:.4g}]"
+            lines.append(f"the best, trained again: {score.split} {score.metric} {number}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
-        trials = [
-            dict(values=dict(t.values), score=t.score, members=t.members, failed=t.has_failed)
-            for t in self.trials
-        ]
+        trials = []
+        for trial in self.trials:
+            score = {"score": trial.score, "members": trial.members, "failed": trial.has_failed}
+            trials.append({"values": dict(trial.values), **score})
         return {
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
@@ -364,8 +366,8 @@ def draw_trials(
         raise RecipeError("there is nothing to search", why=why, do=EXAMPLE_ADVICE)
     if method == "grid":
         grids = []
-        for path, s in space.items():
-            grid = s.grid()
+        for path, values in space.items():
+            grid = values.grid()
             if grid is None:
                 what = f"the space of {path} has no count"
                 do = f"write {path}=LOW..HIGH/5, or search at random"
@@ -408,7 +410,3 @@ def _draw_shares(count: int) -> np.ndarray:
     log_ways = gammaln(np.maximum(i, k)) - gammaln(k) - gammaln(np.maximum(i - k, 0) + 1)
     log_all = gammaln(count + 1) - gammaln(k + 1) - gammaln(count - k + 1)
     return np.where(i >= k, np.exp(log_ways - log_all), 0.0)
-
-
-def _value_text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from ravine.data import Examples, RowGroups, Task
 from ravine.data.examples import concatenate
@@ -62,14 +61,11 @@ class InMemory:
         if epoch != self._epoch:
             streams = [stream(seed, "order", epoch) for seed in self.seeds]
             orders = torch.stack([torch.randperm(self.count, generator=g) for g in streams])
-            self._epoch, self._orders = epoch, orders.to(e.numbers.device)
+            self._epoch = epoch
+            self._orders = orders.to(e.numbers.device)
         index = self._orders[:, place * self.batch : (place + 1) * self.batch]
-        flat = index.reshape(-1)
-
-        def pick(values: Tensor) -> Tensor:
-            return values.index_select(0, flat).view(*index.shape, *values.shape[1:])
-
-        return Batch(*e.map(pick).fields)
+        picked = e.map(lambda t: t.index_select(0, index.reshape(-1)))
+        return Batch(*picked.map(lambda t: t.view(*index.shape, *t.shape[1:])).fields)
 
 
 class Streamed:
@@ -80,10 +76,16 @@ class Streamed:
     def __init__(
         self, groups: RowGroups, *, seed: int, batch: int, device: str | torch.device = "cpu"
     ):
-        self.groups, self.seed, self.device = groups, seed, device
-        self.count, self.batch = groups.count, min(batch, groups.count)
+        self.groups = groups
+        self.seed = seed
+        self.device = device
+        self.count = groups.count
+        self.batch = min(batch, groups.count)
         self.per_epoch = -(-self.count // self.batch)
-        self._epoch, self._next, self._chunks, self._rest = -1, 0, iter(()), None
+        self._epoch = -1
+        self._next = 0  # the batch of the epoch that is read next
+        self._chunks = iter(())
+        self._rest = None
 
     def keep(self, seeds: Sequence[int]) -> None:
         pass
@@ -103,34 +105,36 @@ class Streamed:
             chunk = next(self._chunks)
             self._rest = chunk if self._rest is None else concatenate([self._rest, chunk])
         places = torch.arange(self._rest.count, device=self._rest.numbers.device)
-        head, self._rest = self._rest.take(places[:wanted]), self._rest.take(places[wanted:])
+        head = self._rest.take(places[:wanted])
+        self._rest = self._rest.take(places[wanted:])
         self._next += 1
         return Batch(*head.map(lambda t: t[None].to(self.device)).fields)
 
 
 def training_batches(task: Task, cohort: Cohort) -> Batches:
     """The batches of a cohort, its examples weighted as the recipe says."""
-    job, recipe = cohort.job, cohort.job.recipes[0]
-    if isinstance(task.train, RowGroups):
-        return Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
-    examples = normalize_weights(task.train.to(job.device, getattr(torch, recipe.precision)))
-    if recipe.class_weights == "balanced":
-        examples, change = balance_classes(examples)
-        cohort.log.meter.add(CLASS_WEIGHTS_EFFECT.name, change)
-    return InMemory(examples, cohort.seeds, batch=job.batch)
+    batches = _unweighted_batches(task, cohort.job, cohort.seeds)
+    if isinstance(batches, InMemory):
+        batches.examples = normalize_weights(batches.examples)
+        if cohort.job.recipes[0].class_weights == "balanced":
+            batches.examples, change = balance_classes(batches.examples)
+            cohort.log.meter.add(CLASS_WEIGHTS_EFFECT.name, change)
+    return batches
 
 
 def first_epoch(task: Task, job: Job) -> Iterator[Batch]:
     """The training examples of a task once, in the batches of a job's first epoch."""
-    recipe = job.recipes[0]
-    batches: Batches
-    if isinstance(task.train, RowGroups):
-        batches = Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
-    else:
-        examples = task.train.to(job.device, getattr(torch, recipe.precision))
-        batches = InMemory(examples, job.seeds, batch=job.batch)
+    batches = _unweighted_batches(task, job, job.seeds)
     for step in range(batches.per_epoch):
         yield batches.at(step)
+
+
+def _unweighted_batches(task: Task, job: Job, seeds: Sequence[int]) -> InMemory | Streamed:
+    recipe = job.recipes[0]
+    if isinstance(task.train, RowGroups):
+        return Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
+    examples = task.train.to(job.device, getattr(torch, recipe.precision))
+    return InMemory(examples, seeds, batch=job.batch)
 
 
 def normalize_weights(examples: Examples) -> Examples:

@@ -52,7 +52,8 @@ def save_checkpoint(cohort: Cohort, path: Path) -> None:
 def load_checkpoint(path: Path, job: Job) -> Cohort:
     """The cohort of a checkpoint. Raises `RunError` if the file is damaged or of another job."""
     tensors, plain = _unpack(path)
-    ids, networks = plain["ids"], tensors["ended/steps"].shape[0]
+    ids = plain["ids"]
+    networks = tensors["ended/steps"].shape[0]
     if networks != len(job.recipes):
         what = f"{path} is of another run"
         why = f"it holds {networks} networks, the recipe asks for {len(job.recipes)}"
@@ -62,7 +63,8 @@ def load_checkpoint(path: Path, job: Job) -> Cohort:
     if 0 < len(ids) < len(job.recipes):
         parts = rows_of(parts, torch.tensor(ids))
     meter = Meter(len(ids))
-    meter.sums, meter.counts = groups.get("meter", {}), plain["counts"]
+    meter.sums = groups.get("meter", {})
+    meter.counts = plain["counts"]
     names = ("optimizer", "average", "schedule", "best", "losses", "lowest")
     events = [e | {"kind": current_code(e["kind"])} for e in plain["events"]]
     kept = {name: groups.get(name, {}) for name in names}
@@ -85,11 +87,8 @@ def _groups(tensors: Mapping[str, Tensor], device: str) -> dict[str, dict[str, T
     groups: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         group, _, rest = name.partition("/")
-        on_host = (
-            group in ("meter", "schedule")
-            or (group == "ended" and not value.is_floating_point())
-            or name in ("best/value", "best/step")
-        )
+        on_host = group in ("meter", "schedule") or name in ("best/value", "best/step")
+        on_host = on_host or (group == "ended" and not value.is_floating_point())
         groups.setdefault(group, {})[rest] = value if on_host else value.to(device)
     return groups
 

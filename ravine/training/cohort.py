@@ -77,7 +77,9 @@ class Cohort:
 
     def end(self, leaving: Mapping[int, str]) -> None:
         """Let the networks of some rows leave with their outcomes; the others go on unchanged."""
-        means, best, ended = self.log.meter.means(), self.state.best, self.ended
+        means = self.log.meter.means()
+        best = self.state.best
+        ended = self.ended
         for row, outcome in leaving.items():
             i = self.ids[row]
             ended.outcomes[i] = outcome
@@ -124,6 +126,7 @@ def start_cohort(job: Job) -> Cohort:
     }
     steps = {name: torch.zeros(count, dtype=torch.int64) for name in ("steps", "best_step")}
     schedule = parts.schedule
+    ended = {name: value.clone() for name, value in kept.items()} | steps
     state = TrainingState(
         optimizer=parts.optimizer.start(weights),
         average={} if parts.average is None else parts.average.start(weights),
@@ -141,11 +144,7 @@ def start_cohort(job: Job) -> Cohort:
         buffers=buffers,
         state=state,
         log=TrainingLog(meter),
-        ended=EndedNetworks(
-            {name: value.clone() for name, value in kept.items()} | steps,
-            outcomes=[""] * count,
-            effects=[{} for _ in range(count)],
-        ),
+        ended=EndedNetworks(ended, outcomes=[""] * count, effects=[{} for _ in range(count)]),
     )
 
 
@@ -157,8 +156,8 @@ def starting_spread(network: BatchedNetwork, weights: Rows) -> Tensor:
 
 def pretrained_share(network: BatchedNetwork) -> float:
     """The share of a network's starting weights that is pretrained."""
-    loaded, buffers = network.load_weights(), network.buffers
-    count = sum(value.numel() for name, value in loaded.items() if name not in buffers)
+    loaded = network.load_weights().items()
+    count = sum(value.numel() for name, value in loaded if name not in network.buffers)
     return count / max(network.layout.width, 1)
 
 

@@ -82,8 +82,10 @@ class Workspace:
     def of(cls, parts: Recipe, network: BatchedNetwork, weights: Rows, plan: Plan) -> Self:
         """The workspace of stacked recipes whose networks have these weights."""
         assert parts.loss is not None  # resolved before training
-        layout, loss = network.layout, with_shared_scalars(parts.loss)
-        multipliers, trainable = None, {slot.name for slot in layout.slots}
+        layout = network.layout
+        loss = with_shared_scalars(parts.loss)
+        multipliers = None
+        trainable = {slot.name for slot in layout.slots}
         if parts.tuning:
             multipliers = LrMultipliers(parts.tuning, layout, plan, like=weights)
             trainable = multipliers.trainable_slots

@@ -5,6 +5,7 @@ The measurements behind the defaults are in NOTEBOOK.md.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -15,8 +16,7 @@ from ravine.errors import RecipeError
 from ravine.layout import Layout
 from ravine.losses import BinaryCrossEntropy, ByTask, SoftmaxCrossEntropy
 from ravine.networks.batched import BatchedNetwork
-from ravine.part import Number
-from ravine.protocols import LoadsWeights, Loss, Plan, SearchOptimizer, Tuning
+from ravine.protocols import LoadsWeights, Plan, SearchOptimizer, Tuning
 from ravine.recipe import Recipe
 
 
@@ -28,13 +28,8 @@ def prepare(recipe: Recipe, frame: TableLike | None = None) -> tuple[Task, Recip
 
 def load_task(recipe: Recipe, frame: TableLike | None = None) -> Task:
     """The examples of a recipe's task, split and encoded."""
-    return data.load(
-        recipe.data,  # type: ignore[arg-type]
-        recipe.split,  # type: ignore[arg-type]
-        recipe.encoding,  # type: ignore[arg-type]
-        seed=recipe.split_seed,
-        frame=frame,
-    )
+    parts: Any = (recipe.data, recipe.split, recipe.encoding)
+    return data.load(*parts, seed=recipe.split_seed, frame=frame)
 
 
 def resolve(recipe: Recipe, task: Task) -> Recipe:
@@ -64,8 +59,11 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
 
 def _with_loss(recipe: Recipe, task: Task) -> Recipe:
     loss = ByTask() if recipe.loss is None else recipe.loss
+    if isinstance(loss, ByTask) and task.kind == "regression":
+        return recipe.vary("loss", losses.SquaredError())
     if isinstance(loss, ByTask):
-        return recipe.vary("loss", _usual_loss(task.kind, loss.label_smoothing))
+        cross_entropy = SoftmaxCrossEntropy if task.kind == "classes" else BinaryCrossEntropy
+        return recipe.vary("loss", cross_entropy(label_smoothing=loss.label_smoothing))
     if task.kind not in loss.tasks:
         names = ", ".join(c.__name__ for c in losses.ALL if task.kind in c.tasks)
         what, do = f"loss is {type(recipe.loss).__name__}", "leave loss out, or set data.task"
@@ -73,28 +71,17 @@ def _with_loss(recipe: Recipe, task: Task) -> Recipe:
     return recipe
 
 
-def _usual_loss(kind: str, smoothing: Number) -> Loss:
-    """Cross entropy with label smoothing, or ½ (y − f)² for numbers.
-
-    >>> _usual_loss("classes", 0.1)
-    SoftmaxCrossEntropy(label_smoothing=0.1)
-    """
-    if kind == "regression":
-        return losses.SquaredError()
-    cross_entropy = SoftmaxCrossEntropy if kind == "classes" else BinaryCrossEntropy
-    return cross_entropy(label_smoothing=smoothing)
-
-
 def _with_batch_and_epochs(recipe: Recipe, task: Task) -> Recipe:
-    count, of_images = task.train.count, task.signature.image is not None
+    count = task.train.count
+    of_images = task.signature.image is not None
     if recipe.batch is None:
         largest = 128 if of_images else 256
         power_of_two = 2 ** round(math.log2(max(1, count / 30)))
         recipe = recipe.vary("batch", min(largest, max(16, power_of_two), count))
     if recipe.epochs is None:
-        least, wanted, most = min(60, max(20, 1_200_000 / count)), 400_000 / count, 300
-        if of_images:
-            least, wanted, most = 8, 10_000 / count, 30
+        least = 8 if of_images else min(60, max(20, 1_200_000 / count))
+        wanted = (10_000 if of_images else 400_000) / count
+        most = 30 if of_images else 300
         recipe = recipe.vary("epochs", int(min(most, max(least, wanted))))
     return recipe
 

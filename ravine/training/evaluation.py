@@ -74,7 +74,8 @@ def weighted_mean(each: Tensor, examples: Examples) -> Tensor:
 
 def evaluation_weights(cohort: Cohort) -> Rows:
     """The weights to evaluate and keep, [P, W]: the average's, else the optimizer's own."""
-    rows, optimizer = cohort.weights, cohort.parts.optimizer
+    rows = cohort.weights
+    optimizer = cohort.parts.optimizer
     if cohort.parts.average is not None:
         rows = cohort.parts.average.eval_weights(rows, cohort.state.average)
     elif isinstance(optimizer, HasEvalWeights):
@@ -93,8 +94,8 @@ def starting_losses(recipe: Recipe, task: Task, networks: int) -> np.ndarray:
         weights, buffers = built.start(seeds)
         examples = evenly_spaced(task.train, affordable_count(task.signature, STARTING_EXAMPLES))
         context = ForwardContext(training=True, seeds=seeds, batch=examples.count, buffers=buffers)
-        codes = None if examples.codes is None else examples.codes[None]
-        outputs = built(built.layout.views(weights), Batch(examples.numbers[None], codes), context)
+        batch = Batch(*examples.map(lambda t: t[None]).fields)
+        outputs = built(built.layout.views(weights), batch, context)
         return example_losses(recipe.loss, outputs, examples).mean(1).double().numpy()
 
 
@@ -121,8 +122,8 @@ def log_constant_baseline(
     loss = cohort.parts.loss
     if known is None or known.targets is None or loss is None:
         return
-    count, device = len(known.targets), known.targets.device
-    weights = torch.ones(count, device=device) if known.weights is None else known.weights
+    equal = torch.ones(len(known.targets), device=known.targets.device)
+    weights = equal if known.weights is None else known.weights
     shares = (weights / weights.sum()).to(cohort.weights.dtype)
     answer = loss.best_constant(known.targets, shares, cohort.job.signature.outputs)
     for split, examples in (("train", train), ("validation", validation)):
@@ -164,7 +165,8 @@ class Evaluator:
         """Evaluate; return the rows of the networks that leave, with their outcomes."""
         state = cohort.state
         train_loss = state.losses["sum"] / state.loss_count
-        state.losses, state.loss_count = zero_losses(len(cohort.ids), cohort.weights.device), 0
+        state.losses = zero_losses(len(cohort.ids), cohort.weights.device)
+        state.loss_count = 0
         cohort.add_point("train/loss", train_loss)
         rows = evaluation_weights(cohort)
         finite = train_loss.flatten().isfinite() & rows.isfinite().all(1)
@@ -219,7 +221,8 @@ class Evaluator:
 
 def _keep_best(cohort: Cohort, rows: Rows, better: Tensor, value: Tensor) -> None:
     """Remember weights, buffers, value and step of the networks that are `better` [P]."""
-    best, here = cohort.state.best, better[:, None].to(rows.device)
+    best = cohort.state.best
+    here = better[:, None].to(rows.device)
     best["weights"] = torch.where(here, rows, best["weights"])
     for name, buffer in cohort.buffers.items():
         chosen = here.view(-1, *[1] * (buffer.dim() - 1))

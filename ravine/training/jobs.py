@@ -50,10 +50,9 @@ def assign_jobs(
     for group in groups.values():
         first = group[0][0]
         size = _job_size(recipes[first], tasks[first], len(group), device=device, workers=workers)
-        assignments += [
-            _assignment(group[at : at + size], recipes, tasks[first], device=device)
-            for at in range(0, len(group), size)
-        ]
+        for at in range(0, len(group), size):
+            part = group[at : at + size]
+            assignments.append(_assignment(part, recipes, tasks[first], device=device))
     return assignments
 
 

@@ -15,11 +15,8 @@ from ravine.finding import Finding
 from ravine.record import Series
 from ravine.training.cohort import Cohort
 
-LIVE_RULES = tuple(
-    rule
-    for rule in curve_rules.ALL
-    if rule.needs not in ("ended", "effects", "modes", "reachable", "lr")
-)
+KNOWN_AT_END = ("ended", "effects", "modes", "reachable", "lr")  # what rules may need
+LIVE_RULES = tuple(rule for rule in curve_rules.ALL if rule.needs not in KNOWN_AT_END)
 
 
 def is_diagnosis_due(cohort: Cohort) -> bool:
@@ -41,22 +38,19 @@ def diagnose_cohort(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
         name: Series(np.array([s for s, _ in points]), np.array([v for _, v in points]))
         for name, points in cohort.log.series.items()
     }
-    networks, keeps_best = len(cohort.job.seeds), cohort.parts.stop is not None
-    steps, per_epoch = cohort.job.plan.steps, cohort.job.plan.per_epoch
+    job = cohort.job
     plan = RunPlan(
-        budget=steps, steps_per_epoch=per_epoch, keeps_best=keeps_best, networks=networks
+        budget=job.plan.steps,
+        steps_per_epoch=job.plan.per_epoch,
+        keeps_best=cohort.parts.stop is not None,
+        networks=len(job.seeds),
     )
-    outcomes = cohort.ended.outcomes
-    curves = curves_of_series(
-        series, range(networks), outcomes=outcomes, steps=cohort.step, plan=plan
-    )
+    ended = {"outcomes": cohort.ended.outcomes, "steps": cohort.step}
+    curves = curves_of_series(series, range(plan.networks), **ended, plan=plan)
     curves = replace(curves, alpha=alpha, only_now=True)
     reported = {event["kind"] for event in cohort.log.events}
-    findings = [
-        replace(f, since=f.since or cohort.step)
-        for f in run_rules(LIVE_RULES, curves)[0]
-        if f.code not in reported
-    ]
+    new = [f for f in run_rules(LIVE_RULES, curves)[0] if f.code not in reported]
+    findings = [replace(finding, since=finding.since or cohort.step) for finding in new]
     for finding in findings:
         cohort.add_event(finding.code, event_text(finding))
     return tuple(findings)

@@ -4,7 +4,9 @@ Letters: P networks now in the cohort, B examples, W weights, C outputs.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,10 +30,13 @@ def train_cohort(
     cohort: Cohort, batches: Batches, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]
 ) -> None:
     """Train until every network has ended, or `pause` (asked after each step) returns True."""
-    plan, factors, state = cohort.job.plan, ScheduleFactors(cohort), cohort.state
+    plan = cohort.job.plan
+    state = cohort.state
+    factors = ScheduleFactors(cohort)
     searches = isinstance(cohort.parts.optimizer, SearchOptimizer)
     while cohort.ids and cohort.step < plan.steps:
-        work, multipliers = cohort.workspace, cohort.workspace.multipliers
+        work = cohort.workspace
+        multipliers = work.multipliers
         sampled = is_sampled(cohort.step, plan)
         meter = cohort.log.meter if sampled else None
         batch = augment_batch(cohort, batches.at(cohort.step), meter)
@@ -41,7 +46,8 @@ def train_cohort(
         else:
             grads, losses = manual_gradients(cohort, batch, meter)
         rates = work.lr_multipliers if multipliers is None else multipliers.at(cohort.step)
-        factor, layout = factors.at(cohort.step), cohort.network.layout
+        factor = factors.at(cohort.step)
+        layout = cohort.network.layout
         context = StepContext(cohort.step + 1, factor, work.decay_mask, layout, rates, meter)
         unclipped = row_norm(grads) if sampled and cohort.parts.clip is not None else None
         grads = process_gradients(cohort, grads, context)
@@ -49,9 +55,11 @@ def train_cohort(
         if searches:
             search_(cohort, batch, LossAndGradient(losses, grads), context)
         else:
-            apply_update_(cohort.parts.optimizer, cohort.weights, grads, state.optimizer, context)
+            rule = cohort.parts.optimizer
+            apply_update_(rule, cohort.weights, grads, state=state.optimizer, context=context)
         if multipliers is not None and before is not None:
-            multipliers.restore_frozen_(cohort.weights, before)
+            # not every rule leaves a weight alone whose rate is 0
+            torch.where(multipliers.frozen, before, cohort.weights, out=cohort.weights)
         average = cohort.parts.average
         if average is not None:
             state.average = average.update(cohort.weights, state.average, context, plan)
@@ -59,7 +67,7 @@ def train_cohort(
         state.losses["sum"] += losses
         state.loss_count += 1
         if sampled and before is not None:
-            log_step(cohort, before, grads, unclipped, context)
+            log_step(cohort, context, before=before, grads=grads, unclipped=unclipped)
         if evaluate.due(cohort.step):
             log_learning_rate(cohort, context)
             leaving = evaluate(cohort)
@@ -76,7 +84,8 @@ def augment_batch(cohort: Cohort, batch: Batch, meter: Meter | None) -> Batch:
     """The batch after the recipe's augmentations, one after another."""
     if not cohort.parts.augment:
         return batch
-    networks, numbers = len(cohort.ids), batch.numbers
+    networks = len(cohort.ids)
+    numbers = batch.numbers
     if numbers.dtype == torch.uint8:
         numbers = numbers.to(cohort.weights.dtype) / 255
     examples = Examples(numbers, batch.codes, batch.targets, batch.weights)
@@ -103,7 +112,8 @@ def gradients(
     cohort: Cohort, outputs: Tensor, batch: Batch, meter: Meter | None
 ) -> tuple[Rows, Tensor]:
     """The gradient of each network's mean loss on a batch [P, W] and those losses [P, 1]."""
-    work, targets = cohort.workspace, batch.targets
+    work = cohort.workspace
+    targets = batch.targets
     assert targets is not None
     targets = targets.expand(len(cohort.ids), *targets.shape[1:])
     each = work.loss.per_example(outputs, targets, meter)
@@ -120,10 +130,11 @@ def gradients(
 
 def manual_gradients(cohort: Cohort, batch: Batch, meter: Meter | None) -> tuple[Rows, Tensor]:
     """The same for networks whose backward pass is written out (`Workspace.manual`)."""
-    work, examples = cohort.workspace, batch.numbers.shape[1]
+    work = cohort.workspace
     assert work.manual is not None
+    examples = batch.numbers.shape[1]
     share = 1 / examples if batch.weights is None else batch.weights / examples
-    each = work.manual(work.leaves, work.grad_views, batch, share, meter)
+    each = work.manual(work.leaves, work.grad_views, batch, share=share, meter=meter)
     return work.grads, _mean_losses(each, batch)
 
 
@@ -136,43 +147,34 @@ def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows
     """Gradients as the update takes them: penalties are added, then each network's is clipped."""
     for penalty in cohort.parts.penalties:
         grads = grads + penalty.gradient(cohort.weights, context.decay_mask, context.meter)
-    multipliers, clip = cohort.workspace.multipliers, cohort.parts.clip
+    clip = cohort.parts.clip
+    multipliers = cohort.workspace.multipliers
     if multipliers is None:
         return grads if clip is None else clip.clip(grads, context)
-    masked = multipliers.mask_frozen(grads)
+    masked = torch.where(multipliers.frozen, 0.0, grads)
     masked = masked if clip is None else clip.clip(masked, context)
     # weights that are frozen for now keep their gradient, which does not count in the clip
     return torch.where(multipliers.frozen_for_now, grads, masked)
 
 
-class BatchObjective:
+@dataclass(frozen=True)
+class BatchObjective(Objective):
     """The loss of a step's batch, penalties included, as a function of the weights."""
 
-    def __init__(self, cohort: Cohort, batch: Batch, first: LossAndGradient):
-        penalties = cohort.parts.penalties
-        penalty = partial(penalty_sum, penalties, decay_mask=cohort.workspace.decay_mask)
-        self.objective = Objective.of_program(
-            cohort.network,
-            cohort.workspace.loss,
-            batch,
-            buffers=cohort.buffers,
-            context=forward_context(cohort, None),
-            more=penalty if penalties else None,
-        )
-        self.first = LossAndGradient(first.losses + penalty(cohort.weights), first.grads)
-
-    def value_and_grad(self, rows: Rows) -> LossAndGradient:
-        return self.objective.value_and_grad(rows)
-
-    def hessian(self, rows: Rows) -> Tensor:
-        return self.objective.hessian(rows)
+    first: LossAndGradient
 
 
 def search_(cohort: Cohort, batch: Batch, first: LossAndGradient, context: StepContext) -> None:
     """The update of an optimizer that evaluates a batch's loss often; writes weights and state."""
     optimizer = cohort.parts.optimizer
     assert isinstance(optimizer, SearchOptimizer)
-    objective = BatchObjective(cohort, batch, first)
+    mask = cohort.workspace.decay_mask
+    penalty = partial(penalty_sum, cohort.parts.penalties, decay_mask=mask)
+    settings: Any = {"buffers": cohort.buffers, "context": forward_context(cohort, None)}
+    settings["more"] = penalty if cohort.parts.penalties else None
+    whole = Objective.of_program(cohort.network, cohort.workspace.loss, batch, **settings)
+    first = LossAndGradient(first.losses + penalty(cohort.weights), first.grads)
+    objective = BatchObjective(whole.losses, whole.layout, first)
     new, state = optimizer.search(cohort.weights, objective, cohort.state.optimizer, context)
     cohort.weights.copy_(new)
     cohort.state.optimizer.update(state)
@@ -182,7 +184,10 @@ class ScheduleFactors:
     """The schedule's multiples of the learning rate, computed for many steps at once."""
 
     def __init__(self, cohort: Cohort):
-        self.cohort, self.first, self.table, self.shared = cohort, -1, torch.empty(0), [0.0]
+        self.cohort = cohort
+        self.first = -1  # the step of the table's first column
+        self.table = torch.empty(0)
+        self.shared = [0.0]
 
     def at(self, step: int) -> Tensor | float:
         """The factor of a step: a float if all networks share it, else a float64 column [P, 1]."""
@@ -191,7 +196,8 @@ class ScheduleFactors:
             steps = torch.arange(step, step + FACTORS_AT_ONCE, dtype=torch.float64)[None]
             schedule = self.cohort.parts.schedule
             self.table = schedule.factor(steps, self.cohort.job.plan)
-            self.first, place = step, 0
+            self.first = step
+            place = 0
             self.shared = self.table[0].tolist()
         state = self.cohort.state.schedule
         if state:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ravine.effects import Meter
-from ravine.layout import Layout, Row, Rows
+from ravine.layout import Layout, Row
 from ravine.protocols import Plan, Tuning
 
 
@@ -47,14 +47,6 @@ class LrMultipliers:
         """The names of the slots that train at some time."""
         spans = self.layout.spans
         return {n for n, (a, b) in spans.items() if not bool(self.always_frozen[0, a:b].all())}
-
-    def mask_frozen(self, grads: Rows) -> Rows:
-        """Gradients with 0 for frozen weights."""
-        return torch.where(self.frozen, 0.0, grads)
-
-    def restore_frozen_(self, rows: Rows, before: Rows) -> None:
-        """Write the frozen weights back: not every rule leaves a weight alone whose rate is 0."""
-        torch.where(self.frozen, before, rows, out=rows)
 
     def report(self, meter: Meter) -> None:
         """Report what each part did in this step."""

@@ -48,21 +48,17 @@ class TrainedMember(NamedTuple):
 
     @property
     def outcome(self) -> str:
+        """How it ended."""
         return self.result.ended.outcomes[self.row]
 
-    @property
-    def steps(self) -> int:
-        return int(self.result.ended.tensors["steps"][self.row])
-
-    @property
-    def best_step(self) -> int:
-        return int(self.result.ended.tensors["best_step"][self.row])
+    def at_end(self, name: str) -> Tensor:
+        """Its row in one of the tensors that are left of ended networks."""
+        return self.result.ended.tensors[name][self.row]
 
     @property
     def snapshots(self) -> Tensor | None:
         """Which places hold a snapshot, [K]; None where the recipe keeps none."""
-        filled = self.result.ended.tensors.get(FILLED_KEY)
-        return None if filled is None else filled[self.row]
+        return self.at_end(FILLED_KEY) if FILLED_KEY in self.result.ended.tensors else None
 
 
 def assemble_run(
@@ -81,13 +77,11 @@ def assemble_run(
     score, test_values = (None, []) if model is None else score_model(model, task)
     members = _members(recipe, trained, series, test_values)
     steps = training_plan(recipe, task).steps
-    reported = [t.result.ended.effects[t.row] for t in trained]
+    reported = [one.result.ended.effects[one.row] for one in trained]
     effects = list_effects(recipe, reported, series, members, steps=steps)
-    effects += tuple(
-        EffectReport(name=name, meaning="of the table's encoding", values=(float(value),))
-        for name, value in task.effects.items()
-        if value
-    )
+    done = {name: (float(value),) for name, value in task.effects.items() if value}
+    meaning = "of the table's encoding"
+    effects += tuple(EffectReport(name=n, meaning=meaning, values=v) for n, v in done.items())
     record = Record(
         recipe=to_plain(recipe),
         task=describe_task(task, model),
@@ -114,7 +108,7 @@ def _members_of(
         if share.recipe == place
         for row, member in zip(share.rows, share.members, strict=True)
     ]
-    return sorted(found, key=lambda t: t.member)
+    return sorted(found, key=lambda one: one.member)
 
 
 def _members(
@@ -124,18 +118,18 @@ def _members(
     test_values: Sequence[dict[str, float]],
 ) -> tuple[Member, ...]:
     """The members as the record has them, with test values for those that did not diverge."""
-    healthy = [m for m, t in enumerate(trained) if t.outcome != "diverged"]
+    healthy = [place for place, one in enumerate(trained) if one.outcome != "diverged"]
     tested = dict(zip(healthy, _last_snapshots(trained, test_values), strict=False))
     return tuple(
         Member(
-            seed=recipe.seed + t.member,
-            outcome=t.outcome,
-            steps=t.steps,
-            best_step=t.best_step,
-            validation=_validation_values(series, t.member, t.best_step),
-            test=tested.get(m, {}),
+            seed=recipe.seed + one.member,
+            outcome=one.outcome,
+            steps=int(one.at_end("steps")),
+            best_step=int(one.at_end("best_step")),
+            validation=_validation_values(series, one.member, int(one.at_end("best_step"))),
+            test=tested.get(place, {}),
         )
-        for m, t in enumerate(trained)
+        for place, one in enumerate(trained)
     )
 
 
@@ -145,18 +139,19 @@ def _last_snapshots(
     """The values of each healthy member's last weights, from those of all that it kept."""
     if not values or trained[0].snapshots is None:
         return values
-    kept = [t.snapshots for t in trained if t.outcome != "diverged" and t.snapshots is not None]
-    return [values[end - 1] for end in np.cumsum([int(places.sum()) for places in kept])]
+    healthy = [one for one in trained if one.outcome != "diverged"]
+    counts = [int(one.at_end(FILLED_KEY).sum()) for one in healthy]
+    return [values[end - 1] for end in np.cumsum(counts)]
 
 
 def _validation_values(series: Mapping[str, Series], member: int, step: int) -> dict[str, float]:
     """The validation values of the weights that were kept."""
     values = {}
-    for name, s in series.items():
+    for name, recorded in series.items():
         split, _, what = name.partition("/")
-        at = np.nonzero(s.steps == step)[0]
+        at = np.nonzero(recorded.steps == step)[0]
         if split == "validation" and len(at):
-            values[what] = float(s.values[at[0], member])
+            values[what] = float(recorded.values[at[0], member])
     return values
 
 
@@ -178,27 +173,27 @@ def _series(trained: Sequence[TrainedMember]) -> dict[str, Series]:
 
 def _events(trained: Sequence[TrainedMember]) -> tuple[Event, ...]:
     """The events of a recipe's members and of the run, by step; the same of several jobs once."""
-    places = {(id(t.result), t.row): t.member for t in trained}
-    results = {id(t.result): t.result for t in trained}
+    places = {(id(one.result), one.row): one.member for one in trained}
+    results = {id(one.result): one.result for one in trained}
     events = []
-    for i, result in results.items():
+    for key, result in results.items():
         for event in result.log.events:
             row = event["member"]
-            if row is None or (i, row) in places:
-                member = None if row is None else places[i, row]
+            if row is None or (key, row) in places:
+                member = None if row is None else places[key, row]
                 events.append(replace(Event(**event), member=member))
-    return tuple(sorted(dict.fromkeys(events), key=lambda e: e.step))
+    return tuple(sorted(dict.fromkeys(events), key=lambda event: event.step))
 
 
 def _model(recipe: Recipe, task: Task, trained: Sequence[TrainedMember]) -> Model | None:
-    healthy = [t for t in trained if t.outcome != "diverged"]
+    healthy = [one for one in trained if one.outcome != "diverged"]
     if not healthy:
         return None
 
     def gather(kept: str, snapshots: str) -> Tensor:
         if healthy[0].snapshots is None:
-            return torch.stack([t.result.ended.tensors[kept][t.row] for t in healthy])
-        return torch.cat([t.result.ended.tensors[snapshots][t.row][t.snapshots] for t in healthy])
+            return torch.stack([one.at_end(kept) for one in healthy])
+        return torch.cat([one.at_end(snapshots)[one.snapshots] for one in healthy])
 
     weights = gather("weights", WEIGHTS_KEY)
     kept = [n for n in healthy[0].result.ended.tensors if n.startswith("buffer/")]
@@ -216,7 +211,7 @@ def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
         "kind": task.kind,
         "target": list(task.targets),
         "classes": [str(c) for c in task.classes or ()],
-        "examples": {name: e.count if e else 0 for name, e in splits.items()},
+        "examples": {name: split.count if split else 0 for name, split in splits.items()},
         "features": inputs,
         "code_sizes": list(task.encoder.code_sizes),
         "weights": 0 if model is None else model.size,
@@ -256,17 +251,15 @@ def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, 
     averaged = target.decode(model.mean_prediction(examples)[None])
     known = metrics.METRICS_BY_TASK[task.kind]
     main = known[0]
-    low, high = metrics.confidence_interval(
-        main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL
-    )
+    ends = metrics.confidence_interval(main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL)
     others = {m.name: float(m.of(averaged, truth)[0]) for m in known}
     by_member = {m.name: m.of(each, truth).tolist() for m in known}
     values = [{n: v[i] for n, v in by_member.items()} for i in range(len(each))]
     score = Score(
         metric=main.name,
         value=others[main.name],
-        low=low,
-        high=high,
+        low=ends[0],
+        high=ends[1],
         confidence=CONFIDENCE_LEVEL,
         higher_is_better=main.higher_is_better,
         split=split,
@@ -335,7 +328,8 @@ def _effects_of(value: object) -> Iterator[Effect]:
 
 def _lr_effects(lr: np.ndarray) -> dict[str, list[float]]:
     """How far each member's rate [T, M] fell, and began, below its highest, as shares of that."""
-    high, first = np.nanmax(lr, 0), lr[0]
+    high = np.nanmax(lr, 0)
+    first = lr[0]
     size = np.where(high > 0, high, 1.0)
     fall = (high - np.nanmin(lr, 0)) / size
     rise = np.where((high > 0) & np.isfinite(first), 1 - first / size, 0.0)

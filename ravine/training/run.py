@@ -23,6 +23,7 @@ class Run:
 
     @property
     def score(self) -> Score | None:
+        """The score of the record; None where every member diverged, or no split was held out."""
         return self.record.score
 
     @property

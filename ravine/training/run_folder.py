@@ -34,6 +34,7 @@ from ravine.record import (
     RECORD_SCHEMA,
     Record,
     check_schema,
+    damaged_file,
     read_json,
     read_record,
     record_files,
@@ -56,7 +57,8 @@ def new_folder(folder: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        what, why = f"{folder} cannot be written to", error.strerror or str(error)
+        what = f"{folder} cannot be written to"
+        why = error.strerror or str(error)
         raise InputError(what, why=why, do="name another folder with --out") from None
     return folder
 
@@ -94,9 +96,8 @@ def write_run(record: Record, model: Model | None, folder: Path) -> None:
     if model is not None:
         write_atomically(folder / "encoder.json", json.dumps(model.encoder.to_plain()).encode())
         write_atomically(folder / "weights.safetensors", _weights(model))
-    files = record_files(record)
-    write_atomically(folder / "series.csv", files["series.csv"])
-    write_atomically(folder / "record.json", files["record.json"])
+    for name, data in record_files(record).items():
+        write_atomically(folder / name, data)
     for checkpoint in folder.glob("checkpoint-*.safetensors"):
         checkpoint.unlink()
 
@@ -135,8 +136,8 @@ def _signature(plain: Mapping[str, Any]) -> Signature:
     if image is not None:
         channels, height, width, mean, sd = image
         image = ImageShape(channels, height, width, tuple(mean), tuple(sd))
-    codes, flags = tuple(plain["codes"]), tuple(plain["flags"])
-    return Signature(plain["numbers"], codes, plain["outputs"], image, flags)
+    columns = {name: tuple(plain[name]) for name in ("codes", "flags")}
+    return Signature(plain["numbers"], outputs=plain["outputs"], image=image, **columns)
 
 
 def _read_encoder(path: Path) -> Encoder | ImageEncoder:
@@ -146,10 +147,7 @@ def _read_encoder(path: Path) -> Encoder | ImageEncoder:
     except (OSError, ValueError) as error:
         raise unreadable_file(path, error) from None
     except (AttributeError, LookupError, TypeError) as error:
-        why = "it does not describe an encoder"
-        raise RunError(
-            f"{path} is damaged", why=why, do="train again, or restore the file"
-        ) from error
+        raise damaged_file(path, "it does not describe an encoder") from error
 
 
 def _weights(model: Model) -> bytes:
@@ -170,7 +168,6 @@ def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> tuple[Rows, d
     except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         if isinstance(error, RunError):
             raise
-        what = f"{path} is damaged"
-        raise RunError(what, why=str(error), do="train again, or restore the file") from None
+        raise damaged_file(path, str(error)) from None
     buffers = {n.removeprefix("buffer/"): v for n, v in tensors.items() if n.startswith("buffer/")}
     return weights, buffers

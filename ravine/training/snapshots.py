@@ -15,7 +15,9 @@ from ravine.training.cohort import Cohort
 
 STEPS_AT_ONCE = 4096
 # names in checkpoints; "taken" says which places hold a snapshot
-WEIGHTS_KEY, FILLED_KEY, BUFFER_KEY = "snapshot/weights", "snapshot/taken", "snapshot/buffer/"
+WEIGHTS_KEY = "snapshot/weights"
+FILLED_KEY = "snapshot/taken"
+BUFFER_KEY = "snapshot/buffer/"
 
 
 def keep_snapshots(cohort: Cohort, pause: Callable[[Cohort], bool]) -> Callable[[Cohort], bool]:
@@ -39,9 +41,10 @@ def report_snapshots(cohort: Cohort) -> None:
     """Note each network's effect: how far its snapshots are from its last, relative to that."""
     if cohort.parts.snapshots is None:
         return
-    weights, filled = cohort.ended.tensors[WEIGHTS_KEY].double(), cohort.ended.tensors[FILLED_KEY]
-    for i, places in enumerate(filled):
-        own, effect = weights[i][places], 0.0
+    weights = cohort.ended.tensors[WEIGHTS_KEY].double()
+    for i, places in enumerate(cohort.ended.tensors[FILLED_KEY]):
+        own = weights[i][places]
+        effect = 0.0
         if len(own):
             distance = (own - own[-1:]).norm(dim=1).sum()
             effect = float(distance / max(1, len(own) - 1) / own[-1].norm().clamp_min(1e-30))
@@ -50,11 +53,11 @@ def report_snapshots(cohort: Cohort) -> None:
 
 def snapshot_steps(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
     """The networks of the job that keep a snapshot, and its place, by the number of steps made."""
-    keep, job = cohort.parts.snapshots, cohort.job
+    keep = cohort.parts.snapshots
     assert keep is not None
     found: dict[int, list[tuple[int, int]]] = {}
-    for network, recipe in enumerate(job.recipes):
-        ends = torch.nonzero(keep.ends(_factors(recipe, job.plan))).flatten().tolist()
+    for network, recipe in enumerate(cohort.job.recipes):
+        ends = torch.nonzero(keep.ends(_factors(recipe, cohort.job.plan))).flatten().tolist()
         for place, step in enumerate(ends if keep.last is None else ends[-keep.last :]):
             found.setdefault(step + 1, []).append((network, place))
     return found
@@ -68,7 +71,8 @@ def _factors(recipe: Recipe, plan: Plan) -> Tensor:
 
 def _allocate_slots(cohort: Cohort, count: int) -> None:
     """Empty places for each network's snapshots."""
-    networks, tensors = len(cohort.job.seeds), cohort.ended.tensors
+    networks = len(cohort.job.seeds)
+    tensors = cohort.ended.tensors
     like = {WEIGHTS_KEY: cohort.weights}
     like |= {f"{BUFFER_KEY}{name}": value for name, value in cohort.buffers.items()}
     for name, value in like.items():

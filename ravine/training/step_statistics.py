@@ -21,7 +21,7 @@ def is_sampled(step: int, plan: Plan) -> bool:
 
 
 def log_step(
-    cohort: Cohort, before: Rows, grads: Rows, unclipped: Tensor | None, context: StepContext
+    cohort: Cohort, context: StepContext, *, before: Rows, grads: Rows, unclipped: Tensor | None
 ) -> None:
     """Log |g|, |w|, |Δw| / |w| and the learning rate of the step just made, for each network.
 
@@ -49,7 +49,8 @@ def log_step(
 
 def _log_layers(cohort: Cohort, before: Rows, change: Rows) -> None:
     """Log |Δw| / |w| of each weight matrix that trains."""
-    layout, multipliers = cohort.network.layout, cohort.workspace.multipliers
+    layout = cohort.network.layout
+    multipliers = cohort.workspace.multipliers
     trainable = set(layout.spans) if multipliers is None else multipliers.trainable_slots
     for slot in layout.slots:
         if slot.role != "weight" or slot.name not in trainable:

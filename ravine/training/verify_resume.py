@@ -1,5 +1,6 @@
 """Proof that a recipe resumes: kill it at random, go on, compare with a run never stopped."""
 
+import dataclasses
 import json
 import random
 import subprocess
@@ -7,7 +8,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ravine.errors import InputError, RunError
 from ravine.recipe import Recipe
@@ -27,8 +30,30 @@ else:
 COMPARED_FILES = ("weights.safetensors", "series.csv")
 
 
-def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> tuple[bool, str]:
-    """Whether a run killed and resumed `kills` times ends as one never stopped; and a sentence.
+@dataclass(frozen=True)
+class ResumeProof:
+    """What differs between a run that was killed and resumed and one never stopped."""
+
+    kills: int
+    wanted: int  # kills that were asked for; the run may end before
+    different: tuple[str, ...]
+
+    def summary(self) -> str:
+        """The result in a sentence."""
+        after = f"after {self.kills} {'kill' if self.kills == 1 else 'kills'}"
+        if self.kills < self.wanted:
+            after += f" of {self.wanted} (the run ended before the next)"
+        if self.different:
+            return f"different {after}: {', '.join(self.different)}"
+        return f"the same bit for bit {after}: weights, series and score"
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON-ready data."""
+        return {"same": not self.different, **dataclasses.asdict(self)}
+
+
+def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> ResumeProof:
+    """Compare a run that is killed and resumed `kills` times with one never stopped.
 
     Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be
     trained at all, and where it trains so fast that it was never killed.
@@ -36,7 +61,7 @@ def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> t
     if kills < 1:
         raise InputError(f"kills is {kills}", why="without a kill nothing is proved", do="use 3")
     with tempfile.TemporaryDirectory() as name:
-        whole, pieces = Path(name) / "whole", Path(name) / "pieces"
+        whole, pieces = (Path(name) / run for run in ("whole", "pieces"))
         began = time.monotonic()
         _wait_for(_start_run(whole, recipe))
         seconds = time.monotonic() - began
@@ -60,19 +85,13 @@ def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> t
         different = [f for f in COMPARED_FILES if _bytes_of(whole / f) != _bytes_of(pieces / f)]
         if _score(whole) != _score(pieces):
             different.append("score")
-    after = f"after {killed} {'kill' if killed == 1 else 'kills'}"
-    if killed < kills:
-        after += f" of {kills} (the run ended before the next)"
-    if different:
-        return False, f"different {after}: {', '.join(different)}"
-    return True, f"the same bit for bit {after}: weights, series and score"
+    return ResumeProof(killed, kills, tuple(different))
 
 
 def _start_run(folder: Path, recipe: Recipe) -> subprocess.Popen:
     given = json.dumps(plain_recipe(recipe))
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD_SCRIPT, str(folder), given], stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", CHILD_SCRIPT, str(folder), given]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def _kill_after(process: subprocess.Popen, folder: Path, wait: float) -> bool:

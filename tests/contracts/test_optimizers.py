@@ -70,7 +70,7 @@ def run(
         now = moment(step, rows.dtype, factor=factor)
         grads = gradients(rows, step, keep=keep)
         if in_place:
-            apply_update_(part, rows, grads, state, now)
+            apply_update_(part, rows, grads, state=state, context=now)
         else:
             rows, state = part.update(rows, grads, state, now)
     return rows
@@ -178,9 +178,17 @@ def test_a_state_that_was_kept_goes_on_as_if_never_stopped(cls):
     for step in range(1, 31):
         if step == 13:
             kept_rows, kept = rows.clone(), copy.deepcopy(state)
-        apply_update_(part, rows, gradients(rows, step), state, moment(step, rows.dtype))
+        apply_update_(
+            part, rows, gradients(rows, step), state=state, context=moment(step, rows.dtype)
+        )
     for step in range(13, 31):
-        apply_update_(part, kept_rows, gradients(kept_rows, step), kept, moment(step, rows.dtype))
+        apply_update_(
+            part,
+            kept_rows,
+            gradients(kept_rows, step),
+            state=kept,
+            context=moment(step, rows.dtype),
+        )
     assert torch.equal(kept_rows, rows)
     assert kept.keys() == state.keys() and all(torch.equal(kept[n], state[n]) for n in state)
 

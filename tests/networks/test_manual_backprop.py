@@ -58,9 +58,9 @@ def test_equal_to_autograd(network, loss_name, weighted):
     assert ManualBackprop.applies(program, stacked)
     grads = program.layout.views(torch.full_like(rows, 7.0))
     batch = Batch(x, None, targets, weights)
-    losses = ManualBackprop(program, stacked)(
-        program.layout.views(rows), grads, batch, 1 / B if weights is None else weights / B, None
-    )
+    share = 1 / B if weights is None else weights / B
+    views = program.layout.views(rows)
+    losses = ManualBackprop(program, stacked)(views, grads, batch, share=share, meter=None)
     torch.testing.assert_close(losses, each.detach(), rtol=1e-12, atol=1e-13)
     for (name, found), wanted in zip(grads.items(), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-13, msg=name)

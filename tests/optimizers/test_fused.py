@@ -63,7 +63,7 @@ def walk(part, width, dtype, *, in_place, steps=6, networks=P, meter=None):
         )
         if in_place:
             place = rows.data_ptr()
-            apply_update_(part, rows, grads, state, now)
+            apply_update_(part, rows, grads, state=state, context=now)
             assert rows.data_ptr() == place
         else:
             rows, state = part.update(rows, grads, state, now)
@@ -114,9 +114,9 @@ def test_a_nan_stays_in_its_network(part, width):
     rows, grads = noise(width, 0, torch.float32), noise(width, 1, torch.float32)
     state, now = part.start(rows), moment(1, width, torch.float32)
     healthy, kept = rows.clone(), copy.deepcopy(state)
-    apply_update_(part, healthy, grads.clone(), kept, now)
+    apply_update_(part, healthy, grads.clone(), state=kept, context=now)
     grads[2] = torch.nan
-    apply_update_(part, rows, grads, state, now)
+    apply_update_(part, rows, grads, state=state, context=now)
     others = [0, 1, 3, 4]
     assert torch.equal(rows[others], healthy[others]) and rows[2].isnan().all()
 
@@ -128,7 +128,7 @@ def test_factors_of_the_rate_for_single_weights_are_kept_to_at_every_width(part)
         factors = torch.linspace(0, 1, width)[None]
         now = moment(1, width, torch.float32)._replace(lr_multipliers=factors)
         expected, _ = part.update(rows, grads, part.start(rows), now)
-        apply_update_(part, rows, grads, part.start(rows), now)
+        apply_update_(part, rows, grads, state=part.start(rows), context=now)
         assert torch.equal(rows, expected)
 
 
@@ -153,8 +153,8 @@ def test_a_single_network_takes_few_calls_of_torch(part, width, limit):
     rows = torch.randn(1, width)
     cohort, grads, now = stack([part]), torch.randn(1, width), moment(2, width, torch.float32)
     state = cohort.start(rows)
-    apply_update_(cohort, rows, grads, state, now)
+    apply_update_(cohort, rows, grads, state=state, context=now)
     Counts.calls = 0
     with Counts():
-        apply_update_(cohort, rows, grads, state, now)
+        apply_update_(cohort, rows, grads, state=state, context=now)
     assert Counts.calls <= limit

@@ -30,9 +30,9 @@ def own_frames():
 def test_from_train_to_the_first_layer_are_four_functions(monkeypatch, first, settings, workers):
     seen, real = [], first.__call__
 
-    def call(self, *given):
+    def call(self, *given, **named):
         seen.append(own_frames())
-        return real(self, *given)
+        return real(self, *given, **named)
 
     monkeypatch.setattr(first, "__call__", call)
     recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 1)

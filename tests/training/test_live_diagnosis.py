@@ -21,7 +21,7 @@ from ravine.losses import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
-from ravine.recipe_files import with_setting
+from ravine.recipe_files import with_settings
 from ravine.reporting.progress import ProgressLine
 from ravine.training.cohort_state import TrainingLog
 from ravine.training.live_diagnosis import is_diagnosis_due
@@ -39,7 +39,7 @@ SICK = (
 def recipe(*settings, base="plain"):
     made = catalog.named_recipe(base)
     for setting in settings:
-        made = with_setting(made, setting)
+        made = with_settings(made, setting)
     return made
 
 

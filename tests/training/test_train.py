@@ -160,7 +160,7 @@ def test_paths_in_a_recipe_file_are_relative_to_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["AdamW", "adamw", "adam_w", "Adam-W"])
 def test_the_same_part_under_another_spelling_keeps_its_settings(name):
     assert (
-        recipe_files.with_setting(catalog.default(), f"optimizer.name={name}") == catalog.default()
+        recipe_files.with_settings(catalog.default(), f"optimizer.name={name}") == catalog.default()
     )
 
 
@@ -183,16 +183,16 @@ def test_numbers_that_could_not_be_worked_out_come_back_as_such(written, tmp_pat
 
 
 def test_settings_change_by_path():
-    recipe = recipe_files.with_setting(catalog.plain(), "optimizer=adam")
+    recipe = recipe_files.with_settings(catalog.plain(), "optimizer=adam")
     assert type(recipe.optimizer).__name__ == "Adam"
-    network = recipe_files.with_setting(recipe, "network.hidden=[3,4]").network
+    network = recipe_files.with_settings(recipe, "network.hidden=[3,4]").network
     assert isinstance(network, mlp.Mlp) and network.hidden == (3, 4)
-    assert recipe_files.with_setting(recipe, "stop=none").stop is None
-    recipe = recipe_files.with_setting(recipe, 'penalties=[{name = "L2", strength = 0.1}]')
-    (penalty,) = recipe_files.with_setting(recipe, "penalties.0.strength=0.5").penalties
+    assert recipe_files.with_settings(recipe, "stop=none").stop is None
+    recipe = recipe_files.with_settings(recipe, 'penalties=[{name = "L2", strength = 0.1}]')
+    (penalty,) = recipe_files.with_settings(recipe, "penalties.0.strength=0.5").penalties
     assert isinstance(penalty, L2) and penalty.strength == 0.5
     with pytest.raises(RecipeError, match="Did you mean 'epochs'"):
-        recipe_files.with_setting(recipe, "epoch=3")
+        recipe_files.with_settings(recipe, "epoch=3")
 
 
 def test_recipes_that_share_a_program_train_as_one_cohort_and_others_apart():

@@ -29,6 +29,7 @@ def test_a_missing_kill_has_its_reason(monkeypatch, kills, text):
     monkeypatch.setattr(verify_resume, "_wait_for", wait)
     monkeypatch.setattr(verify_resume, "_kill_after", lambda *_: next(was_killed))
     said = []
-    same, sentence = verify_resume.prove_resume(named_recipe("plain"), kills=kills, say=said.append)
-    assert same and sentence.startswith(text)
+    proof = verify_resume.prove_resume(named_recipe("plain"), kills=kills, say=said.append)
+    assert proof.summary().startswith(text)
+    assert proof.to_json() == {"same": True, "kills": 1, "wanted": kills, "different": ()}
     assert ("the run ended before kill 2 of 2" in said) == (kills == 2)
