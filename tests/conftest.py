@@ -19,3 +19,4 @@ def pytest_collection_finish():
     """Leave what was imported and collected out of every later garbage collection."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000)
