@@ -95,11 +95,10 @@ def _check(self: Any) -> None:
 
 
 def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
-    what = f"{cls.__name__}.{field.name} is {shorten(repr(given))}"
     hint = field_types(cls)[field.name]
     adapter = _adapter(cls, field.name)
     if adapter is None:
-        _check_parts(hint, given, what)
+        _check_parts(cls, field, given)
         return given
     value = as_setting(given)
     try:
@@ -107,32 +106,39 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
     except pydantic.ValidationError as error:
         alone = isinstance(value, (str, int, float)) and typing.get_origin(hint) is tuple
         do = f"write [{json.dumps(value)}]" if alone else ""
+        what = _describe(cls, field, given)
         raise RecipeError(what, why=f"it must be {_expectation(error)}", do=do) from None
     if is_number(hint) and not math.isfinite(value):
-        raise RecipeError(what, why="it must be a finite number")
+        raise RecipeError(_describe(cls, field, given), why="it must be a finite number")
     bounds = field.metadata.get("bounds", {})
     for place, entry in enumerate(value if isinstance(value, tuple) else (value,)):
         why = _broken_bound(entry, bounds)
         if why:
             where = f" at place {place}, not {entry!r}" if isinstance(value, tuple) else ""
-            raise RecipeError(what, why=why + where)
+            raise RecipeError(_describe(cls, field, given), why=why + where)
     return value
 
 
-def _check_parts(hint: Any, given: Any, what: str) -> None:
+def _check_parts(cls: type, field: dataclasses.Field, given: Any) -> None:
     """Raise `RecipeError` unless the value of a field annotated with a protocol is a part.
 
     Which parts fit, `from_plain` checks.
     """
+    hint = field_types(cls)[field.name]
     role, many = protocol_of(hint)
     if role is None or (given is None and type(None) in typing.get_args(hint)):
         return
     for value in given if many and isinstance(given, tuple) else (given,):
         if isinstance(value, type):
-            why = "it is a class"
-            raise RecipeError(what, why=why, do=f"give one of its instances: {value.__name__}()")
+            why, do = "it is a class", f"give one of its instances: {value.__name__}()"
+            raise RecipeError(_describe(cls, field, given), why=why, do=do)
         if not is_part(value) or (many and not isinstance(given, tuple)):
-            raise RecipeError(what, why=f"it must be {'a tuple of parts' if many else 'a part'}")
+            why = f"it must be {'a tuple of parts' if many else 'a part'}"
+            raise RecipeError(_describe(cls, field, given), why=why)
+
+
+def _describe(cls: type, field: dataclasses.Field, given: Any) -> str:
+    return f"{cls.__name__}.{field.name} is {shorten(repr(given))}"
 
 
 def as_setting(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """What all tests share: one thread, exact arithmetic, random tests that can be repeated."""
 
+import gc
 import os
 
 # Before torch is imported: MKL and OpenMP read these once, at their first use (why:
@@ -12,3 +13,10 @@ from hypothesis import settings  # noqa: E402
 # Times vary on shared machines, so no deadline; `print_blob` prints what repeats a failure.
 settings.register_profile("quick", max_examples=50, deadline=None, print_blob=True, database=None)
 settings.load_profile("quick")
+
+
+def pytest_collection_finish():
+    """Leave what was imported and collected out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)

@@ -176,13 +176,12 @@ def test_divergence_is_told_and_has_its_exit_code(here, capfd):
 
 
 def test_ctrl_c_saves_and_the_run_goes_on(here):
-    options = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     train = "train digits --out run --seeds 2 --set epochs=100000 --set stop=none"
     process = subprocess.Popen(
         [sys.executable, "-m", "ravine", *train.split()],
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     while process.poll() is None and not Path("run/plan.json").exists():
         time.sleep(0.02)
@@ -195,7 +194,7 @@ def test_ctrl_c_saves_and_the_run_goes_on(here):
     plan = json.loads(Path("run/plan.json").read_text())
     plan["recipe"]["epochs"] = 1  # so that what is left is nothing
     Path("run/plan.json").write_text(json.dumps(plan))
-    assert command("train", "--resume", "run", **options).returncode == 0
+    assert run_command(["train", "--resume", "run"]) == 0
     assert Path("run/record.json").exists()
 
 

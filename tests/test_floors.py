@@ -3,6 +3,7 @@ checked.
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,12 @@ def imports(source, module):
 
 
 def graph():
+    """A copy of the graph of modules, to plant faults in."""
+    return dict(modules())
+
+
+@functools.cache
+def modules():
     """Every module and the modules that it imports; the package's own face, which loads names late,
     is left out.
     """
@@ -75,7 +82,9 @@ def graph():
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text("utf-8")
     names.pop("ravine")
     return {
-        m: {target for i in imports(text, m) if (target := home(i, names)) not in (m, None)}
+        m: frozenset(
+            target for i in imports(text, m) if (target := home(i, names)) not in (m, None)
+        )
         for m, text in names.items()
     }
 

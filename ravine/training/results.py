@@ -1,5 +1,6 @@
 """Puts each recipe's run together: members, model, score, effects of techniques, record."""
 
+import functools
 import importlib.metadata
 import math
 import os
@@ -219,16 +220,20 @@ def describe_task(task: Task, model: Model | None) -> dict[str, Any]:
     }
 
 
+@functools.cache  # the packages' files are read for it
+def installed_version(name: str) -> str:
+    """The version of an installed package."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def surroundings() -> dict[str, Any]:
     """Where a run happened: versions and the machine, no names."""
-    versions = {}
-    for name in ("ravine", "torch", "numpy", "pandas", "scikit-learn"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
+    packages = ("ravine", "torch", "numpy", "pandas", "scikit-learn")
     return {
-        "versions": versions,
+        "versions": {name: installed_version(name) for name in packages},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),
@@ -246,9 +251,10 @@ def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, 
     examples = examples.to(model.weights.device, torch.float64)
     assert examples.targets is not None
     target = task.encoder.target
-    each = target.decode(model.member_predictions(examples))
+    predictions = model.member_predictions(examples)
+    each = target.decode(predictions)
     truth = target.decode(examples.targets)
-    averaged = target.decode(model.mean_prediction(examples)[None])
+    averaged = target.decode(predictions.mean(0)[None])
     known = metrics.METRICS_BY_TASK[task.kind]
     main = known[0]
     ends = metrics.confidence_interval(main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL)

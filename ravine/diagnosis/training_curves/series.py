@@ -415,7 +415,8 @@ def _median_curve(series: Series, members: Sequence[int]) -> Curve:
     for before, here in zip(values, values[1:], strict=False):
         np.copyto(here, before, where=np.isnan(here))
     known = np.isfinite(values).any(1)
-    return Curve(series.steps[known], np.nanmedian(values[known], axis=1))
+    median = np.nanmedian if np.isnan(values[known]).any() else np.median  # the faster
+    return Curve(series.steps[known], median(values[known], axis=1))
 
 
 def _median_effects(effects: Iterable[EffectReport], members: Iterable[int]) -> dict[str, float]:
