@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from ravine.diagnosis.output_kinds import MIN_SHARE, OUTPUT_KINDS, find_target_kind
+from ravine.diagnosis.output_kinds import MIN_CLASS_FRACTION, OUTPUT_KINDS, find_target_kind
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -87,7 +87,7 @@ def _closed_forms(
     yield torch.zeros([1] * outputs.dim())
     if target_kind in ("classes", "tokens"):
         counts = torch.bincount(targets[targets >= 0], minlength=outputs.shape[class_axis])
-        shares = (counts / counts.sum()).clamp(min=MIN_SHARE)
+        shares = (counts / counts.sum()).clamp(min=MIN_CLASS_FRACTION)
         axis = class_axis % outputs.dim()
         yield shares.log().reshape([-1 if d == axis else 1 for d in range(outputs.dim())])
     elif targets.numel() == outputs.numel():
@@ -99,7 +99,7 @@ def _closed_forms(
             if bool((mean > 0).all()):
                 yield mean.log()
             if bool(((mean >= 0) & (mean <= 1)).all()):
-                yield mean.logit(eps=MIN_SHARE)
+                yield mean.logit(eps=MIN_CLASS_FRACTION)
 
 
 # Losses of torch, from their graph

@@ -18,11 +18,11 @@ from ravine.diagnosis.training_curves.series import TrainingCurves
 from ravine.finding import Change, Evidence
 from ravine.statistics import binomial_tail, mean_with_error
 
-EARLY_SHARE = 0.1  # of the budget: a loss that is not finite so soon never went well
+EARLY_FRACTION = 0.1  # of the budget: a loss that is not finite so soon never went well
 HALF_LEARNED = 0.5  # of the first loss, and of the fall: it went well before
 RISE_ABOVE_START = 0.1  # of the first loss
 SMALL_JUMP, LARGE_JUMP = 0.1, 0.25  # of the fall: rise from one evaluation to the next
-JUMP_SHARE = 0.05  # of the evaluations: that many a healthy run may have
+JUMP_FRACTION = 0.05  # of the evaluations: that many a healthy run may have
 MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
 
 
@@ -40,7 +40,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.outcome != "diverged" and broken_at is None and not curves.diverged:
         return
     losses = curves.losses.train if len(curves.losses.train) else curves.losses.validation
-    early = broken_at is not None and broken_at < EARLY_SHARE * curves.plan.budget
+    early = broken_at is not None and broken_at < EARLY_FRACTION * curves.plan.budget
     title = "training diverged"
     evidence = [Evidence("training ended at step", curves.steps, "", curves.plan.budget)]
     if networks > 1 and curves.diverged:
@@ -134,7 +134,7 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     above_lowest = float(late.mean()) - lowest
     for jump in (LARGE_JUMP, SMALL_JUMP):
         count = int((rises > jump * fall).sum())
-        sure = binomial_tail(count, len(rises), JUMP_SHARE) < curves.test_chance
+        sure = binomial_tail(count, len(rises), JUMP_FRACTION) < curves.test_chance
         if sure and above_lowest > 0.5 * jump * fall:
             break
     else:
@@ -146,7 +146,7 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     size = f"by over {jump:.0%} of all that was gained, in the second half"
     mean = lowest + above_lowest
     yield observe(
-        Evidence(name, share, "%", 100 * JUMP_SHARE, size),
+        Evidence(name, share, "%", 100 * JUMP_FRACTION, size),
         Evidence("validation loss, mean", mean, "", lowest, "the limit is the lowest"),
         *lower_rate(),
         Change("schedule", "one that ends low"),

@@ -27,7 +27,7 @@ MIN_EPOCHS = 5  # with fewer, more steps are what is missing
 BARELY_EPOCHS = 3  # a run that has barely begun
 HIGH_LOSS = 0.5  # of the constant's loss: too high to end at
 ENDED_RATE = 0.01  # of the highest learning rate: the schedule has ended
-WASTED_SHARE = 0.4  # of the budget
+WASTED_FRACTION = 0.4  # of the budget
 FLAT_GAIN = 0.01  # of the fall
 SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
 
@@ -116,7 +116,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     high = lr.steps[lr.values >= ENDED_RATE * highest]
     end = int(high[-1]) if highest > 0 and len(high) else 0
     rest = 1 - end / curves.steps if curves.steps else 0.0
-    if rest < WASTED_SHARE or lr.values[-1] >= ENDED_RATE * highest:
+    if rest < WASTED_FRACTION or lr.values[-1] >= ENDED_RATE * highest:
         return
     before = curves.until(end)
     losses = before.losses
@@ -125,7 +125,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
         return
     gain, gained = further_gain(before, curve)
     falling = gained > 0 and gain > FURTHER_GAIN * gained
-    name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_SHARE
+    name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_FRACTION
     seen: list[Evidence | Change] = [Evidence(name, 100 * rest, "%", limit)]
     if falling:
         name = "gain of as many steps again at the last high rate, of what was gained"

@@ -18,12 +18,12 @@ from ravine.statistics import binomial_tail, mean_with_error
 
 NO_GAIN = 0.005  # of the constant's loss: less than this is not learning
 FAR_ABOVE_NULL = 0.5  # of the constant's loss: an error
-LATE_SHARE = 0.5  # of the budget: before, a network that has not learned may yet
+LATE_FRACTION = 0.5  # of the budget: before, a network that has not learned may yet
 FAR_FROM_REACHABLE = 0.25  # of the fall
 NO_LOWER_IN_TRAINING = 0.5  # of the distance from what can be reached
 STUCK_DISTANCE = 0.01  # of a layer's weights, in the whole run
 DISTANCE_RATIO = 30.0  # times: how much further another layer must have moved
-STUCK_SHARE = 0.25  # of the budget: before, a layer may yet move
+STUCK_FRACTION = 0.25  # of the budget: before, a layer may yet move
 MODE_GAP = 0.2  # of the constant's loss: between training and evaluation mode
 MODE_RATIO = 1.5  # times the loss in training mode
 
@@ -51,7 +51,7 @@ MODE_RATIO = 1.5  # times the loss in training mode
 )
 @with_onset
 def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
-    if curves.steps < LATE_SHARE * curves.plan.budget and not curves.has_ended:
+    if curves.steps < LATE_FRACTION * curves.plan.budget and not curves.has_ended:
         return
     losses, references = curves.losses, curves.references
     shown, worse = [], []
@@ -143,7 +143,7 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
 )
 @with_onset
 def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
-    if curves.steps < STUCK_SHARE * curves.plan.budget and not curves.has_ended:
+    if curves.steps < STUCK_FRACTION * curves.plan.budget and not curves.has_ended:
         return
     distances = {
         name: _whole_distance(curve, curves)

@@ -16,8 +16,8 @@ MEMORIZED_LOSS = 0.05  # of the constant's training loss: the examples are memor
 MAX_CARRIED_GAIN = 0.3  # of the constant's validation loss: more is generalization
 RISEN_LOSS = 0.15  # of the fall: validation loss above its lowest
 TRAIN_RISE = 1.02  # times what it was at the lowest validation loss: training got worse, too
-EARLY_BEST = 0.1  # of the budget
-EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early best
+EARLY_BEST_FRACTION = 0.1  # of the budget
+EARLY_BEST_CHECK_FRACTION = 0.3  # of the budget: before, nothing is said of an early best
 
 
 @symptom(
@@ -151,11 +151,12 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
 @with_onset
 def early_best(curves: TrainingCurves) -> Iterator[Observation]:
     curve, train, budget = curves.losses.validation, curves.losses.train_blocks, curves.plan.budget
-    if len(curve) < 6 or (curves.steps < EARLY_BEST_SHARE * budget and not curves.has_ended):
+    too_soon = curves.steps < EARLY_BEST_CHECK_FRACTION * budget and not curves.has_ended
+    if len(curve) < 6 or too_soon:
         return
     place = int(curve.values.argmin())
     lowest, best = float(curve.values[place]), int(curve.steps[place])
-    if best > EARLY_BEST * budget:
+    if best > EARLY_BEST_FRACTION * budget:
         return
     if not _has_risen(curves, curve.after(best), lowest, measure_fall(curves, lowest)):
         return
