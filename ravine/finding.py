@@ -8,7 +8,7 @@ Wording may change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any
 
 from ravine.causes import CAUSES
@@ -40,6 +40,7 @@ class Evidence:
     name: str
     value: float | None
     unit: str = ""
+    _: KW_ONLY
     limit: float | None = None
     text: str = ""
 
@@ -147,7 +148,7 @@ class Checks:
     not_measured: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()  # the check itself broke
 
-    def and_(self, *others: Checks) -> Checks:
+    def merge(self, *others: Checks) -> Checks:
         """These checks and others together."""
         every = [vars(checks) for checks in (self, *others)]
         return Checks(**{n: tuple(code for c in every for code in c[n]) for n in vars(self)})
@@ -215,10 +216,11 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
         if finding.code not in explained:
             explained |= set(finding.explains)
     ordered.sort(key=lambda f: f.code in explained)
-    return _name_few(ordered)
+    return _limit_unconfirmed(ordered)
 
 
-def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
+def _limit_unconfirmed(ordered: list[Finding]) -> tuple[Finding, ...]:
+    """All but the findings of further unconfirmed causes, which become suspects."""
     kept: list[Finding] = []
     guesses: list[str] = []
     for finding in ordered:

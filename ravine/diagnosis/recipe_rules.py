@@ -86,11 +86,11 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     effect = require_measured(profile.penalty)
     if not effect.rises:
         name = "added by the penalties at 1 to 100 times their strength"
-        evidence = Evidence(name, effect.added[-1], "", 0.0, "nothing more at a higher one")
+        evidence = Evidence(name, effect.added[-1], limit=0.0, text="nothing more at a higher one")
         yield observe(evidence, where="penalties")
     elif effect.difference is not None and effect.difference > PENALTY_DIFFERENCE:
         name, title = "difference from the formula", "a penalty is not what its formula says"
-        evidence = Evidence(name, effect.difference, "relative", PENALTY_DIFFERENCE)
+        evidence = Evidence(name, effect.difference, "relative", limit=PENALTY_DIFFERENCE)
         yield observe(evidence, where="penalties", title=title, severity="error")
 
 
@@ -133,7 +133,7 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     networks = f"the worst of {len(nearest.least_losses)} networks; the best has {least:.3g}"
     constant = f"the best constant answer to the {fit.examples} examples {fit.constant_loss:.3g}"
     text = f"at a learning rate of {nearest.lr:g}, {networks}, {constant}"
-    evidence = Evidence("least loss", worst, "", LEARNED_LOSS * fit.constant_loss, text)
+    evidence = Evidence("least loss", worst, limit=LEARNED_LOSS * fit.constant_loss, text=text)
     half = HALF_LEARNED_LOSS * fit.constant_loss
     if _is_far(nearest) and least < half < min(own.least_losses):
         cause = "learning-rate-low" if nearest.factor > 1 else "learning-rate-high"
@@ -162,8 +162,8 @@ def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
             "gradient's difference from finite differences",
             error.difference,
             "of its length",
-            GRADIENT_DIFFERENCE,
-            f"in float64, {error.networks} networks, {error.examples} examples",
+            limit=GRADIENT_DIFFERENCE,
+            text=f"in float64, {error.networks} networks, {error.examples} examples",
         )
         yield observe(evidence, suspects=("precision",))
 

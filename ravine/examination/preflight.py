@@ -63,7 +63,7 @@ def check_recipe(recipe: Recipe, task: Task, *, quick: bool = False) -> RecipeCh
     in_layers, in_recipe = find_linear_layers(recipe, task), _check_settings(recipe, task, quick)
     found = [*in_data[0], *found, *in_layers[0], *in_recipe[0]]
     for _, more in (in_data, in_layers, in_recipe):
-        checks = checks.and_(more)
+        checks = checks.merge(more)
     found = [replace(f, changes=useful_changes(recipe, f.changes)) for f in found]
     return RecipeChecks(found, checks, start, data)
 

@@ -79,7 +79,7 @@ class RecipeSubject:
         if run is not None:
             in_curves, went = run_rules(CURVE_RULES, curves_with_constant(run.record, recipe, task))
             in_curves = [replace(f, changes=useful_changes(recipe, f.changes)) for f in in_curves]
-            found, checks = [*found, *in_curves], checks.and_(went)
+            found, checks = [*found, *in_curves], checks.merge(went)
         return Observed(
             findings=found,
             checks=checks,

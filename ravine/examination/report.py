@@ -54,7 +54,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
             found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
         findings = tuple(_with_trial(f, why) for f in arrange(found))
     return Report(
-        run=subject.name, score=subject.score, checks=checks.and_(went), findings=findings
+        run=subject.name, score=subject.score, checks=checks.merge(went), findings=findings
     )
 
 

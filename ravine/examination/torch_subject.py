@@ -109,7 +109,7 @@ class TorchSubject:
         assert run.report is not None
         return Observed(
             findings=[*run.report.findings, *found, *in_data],
-            checks=run.report.checks.and_(checks, went),
+            checks=run.report.checks.merge(checks, went),
             start=start,
             data=data,
             runs=(seed_run(run.until(steps)),),

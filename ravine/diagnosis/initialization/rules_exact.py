@@ -26,7 +26,7 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
     if found.function and found.function != found.module_class:
         first += f", by {found.function}"
     name = "change of an output when only other examples change"
-    mixed = Evidence(name, found.change, "of the outputs' spread", 0, first)
+    mixed = Evidence(name, found.change, "of the outputs' spread", limit=0, text=first)
     own = "one example's output from its own input: batch_first=True, dim=1, no reshape over "
     change = Change("model", f"{own}examples")
     about: dict[str, Any] = {}
@@ -42,7 +42,7 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
     shapes = f"outputs {list(found.output_shape)}, targets {list(found.target_shape)}"
     if found.compares_all:
         name = "change of the loss when the targets are permuted"
-        evidence = Evidence(name, 0.0, "", None, shapes)
+        evidence = Evidence(name, 0.0, text=shapes)
         advice = "output and target of one shape: output.squeeze(1) for [N, 1] and [N]"
         change = Change("loss", advice)
         yield observe(evidence, change, title="the loss compares every output with every target")
@@ -50,7 +50,7 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
         name = "of changed targets change the loss of another example, not of their own"
         advice = "output.transpose(...) to the order of the target before any reshape"
         change = Change("loss", advice)
-        evidence = Evidence(name, 100 * found.missed_fraction, "%", 0, shapes)
+        evidence = Evidence(name, 100 * found.missed_fraction, "%", limit=0, text=shapes)
         yield observe(evidence, change, suspects=("labels",))
 
 
@@ -60,7 +60,7 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     if leak is not None:
         name = "change of an output when only later inputs change"
         first = f"first in {leak.module_class or 'the model'}; the target is the next input"
-        evidence = Evidence(name, leak.change, "of the outputs' spread", 0, first)
+        evidence = Evidence(name, leak.change, "of the outputs' spread", limit=0, text=first)
         change = Change("model", "mask what comes later, before the softmax over the keys")
         yield observe(evidence, change, where=leak.where)
 
@@ -86,7 +86,7 @@ def constant_output(start: StartProfile) -> Iterator[Observation]:
     if found is None or not found.after_steps:
         return
     name = "difference between the outputs of different examples"
-    same = Evidence(name, 0.0, "", None, "also after a few steps")
+    same = Evidence(name, 0.0, text="also after a few steps")
     seen = _reason_for_constant(found, start.network.flow)
     yield replace(seen, evidence=(same, *seen.evidence))
 
@@ -94,17 +94,17 @@ def constant_output(start: StartProfile) -> Iterator[Observation]:
 def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Observation:
     """What makes all outputs equal."""
     if found.softmax_of_one:
-        units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for every input")
+        units = Evidence("units of the softmax", 1, limit=2, text="its output is 1 for every input")
         change = Change("output", "torch.sigmoid for one output, or one output for each class")
         return observe(units, change, where=found.constant_from, cause="output-activation")
     if found.zero_weights:
         name = "weight matrices of zeros without a gradient"
-        evidence = Evidence(name, len(found.zero_weights), "", 0)
+        evidence = Evidence(name, len(found.zero_weights), limit=0)
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         return observe(evidence, change, where=module_of(found.zero_weights[0]))
     if found.dead_layers:
         name, count = "layers whose units no example activates", len(found.dead_layers)
-        dead = Evidence(name, count, "", 0, join_names(found.dead_layers))
+        dead = Evidence(name, count, limit=0, text=join_names(found.dead_layers))
         if found.dead_output:
             return observe(
                 dead,
@@ -127,7 +127,7 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
     if flow is not None and flow.signal < LOST_SIGNAL:
         name = "spread of the last hidden layer's output over the first's"
         return observe(
-            Evidence(name, flow.signal, "", LOST_SIGNAL),
+            Evidence(name, flow.signal, limit=LOST_SIGNAL),
             Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)"),
             where=flow.where,
             cause="vanishing",
@@ -141,7 +141,7 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
 def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     found = start.gradients
     if found.missing == "frozen":
-        evidence = Evidence("parameters that learn", 0, "", 1)
+        evidence = Evidence("parameters that learn", 0, limit=1)
         change = Change("model", "requires_grad_(True) for what is to learn")
         title = "no parameter requires a gradient"
         yield observe(evidence, change, title=title, cause="frozen-parameters")
@@ -152,13 +152,13 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
             "parameters": "no parameter is in the graph of the loss",
         }[found.missing]
         in_loss = found.missing == "loss"
-        evidence = Evidence("parameters with a gradient", 0, "", 1, reason)
+        evidence = Evidence("parameters with a gradient", 0, limit=1, text=reason)
         advice = "no detach(), item(), numpy() or no_grad() before the loss"
         change = Change("loss" if in_loss else "model", advice)
         yield observe(evidence, change, where=found.cut_at, suspects=("loss",) if in_loss else ())
     elif found.unreached:
         name = "parameters that the outputs depend on, as initialized, without a gradient"
-        unreached = Evidence(name, len(found.unreached), "", 0, join_names(found.unreached))
+        unreached = Evidence(name, len(found.unreached), limit=0, text=join_names(found.unreached))
         advice = "no detach() or no_grad() after these layers, or requires_grad_(False) for them"
         change = Change("model", advice)
         where, suspects = module_of(found.unreached[0]), ("frozen-parameters",)
@@ -182,7 +182,9 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
         name = "weight matrices of zeros whose gradient is exactly 0"
         which = f"{join_names(stuck)}: on all {start.examples} examples, for several steps"
         change = Change("init", "random weights, zeros in at most one of two layers in a row")
-        yield observe(Evidence(name, len(stuck), "", 0, which), change, where=module_of(stuck[0]))
+        yield observe(
+            Evidence(name, len(stuck), limit=0, text=which), change, where=module_of(stuck[0])
+        )
 
 
 @rule(
@@ -197,7 +199,7 @@ def copied_units(start: StartProfile) -> Iterator[Observation]:
     copied = start.dependence.copied_weights
     if copied:
         name = "weight matrices with rows that start equal and get equal updates"
-        evidence = Evidence(name, len(copied), "", 0, join_names(copied))
+        evidence = Evidence(name, len(copied), limit=0, text=join_names(copied))
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         yield observe(evidence, change, where=module_of(copied[0]))
 
@@ -209,7 +211,7 @@ def random_evaluation(start: StartProfile) -> Iterator[Observation]:
         return
     first = f"they first differ at {found.function or found.module_class}"
     drop, draw = "F.dropout(x, p, training=self.training)", "draw random numbers in training only"
-    evidence = Evidence("evaluations of one batch that agree", 1, "of 2", 2, first)
+    evidence = Evidence("evaluations of one batch that agree", 1, "of 2", limit=2, text=first)
     change, severity, suspect = Change("model", draw), "note", "randomness"
     if "dropout" in found.function:
         change, severity, suspect = Change("model", drop), "warning", "dropout"

@@ -39,21 +39,21 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     if first is None or base <= 0:
         return
     if first < LOW_LOSS_FRACTION * null:
-        low = Evidence("first loss", first, "", LOW_LOSS_FRACTION * null)
+        low = Evidence("first loss", first, limit=LOW_LOSS_FRACTION * null)
         constant = Evidence("loss of the best constant answer", null)
         title = "the first loss is far below that of guessing"
         yield observe(low, constant, title=title, cause="leakage")
     if not first > HIGH_LOSS_RATIO * base:
         return
     evidence = (
-        Evidence("first loss", first, "", HIGH_LOSS_RATIO * base),
+        Evidence("first loss", first, limit=HIGH_LOSS_RATIO * base),
         Evidence("loss of the best constant answer", baselines.null_loss),
         Evidence("spread of the outputs", start.first_loss.output_spread),
     )
     layer = next((layer for layer in start.network.layers if has_large_weights(layer)), None)
     if layer is not None:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
-        weights = Evidence(name, layer.weight_rms, "", layer.expected_rms, usual)
+        weights = Evidence(name, layer.weight_rms, limit=layer.expected_rms, text=usual)
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         suspects = ("saturation", "exploding")
         sure: SeverityFields = {"severity": "warning", "confidence": "high"}
@@ -99,8 +99,8 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     change = "spread of the last hidden layer's output over the first's"
     over = f"over {flow.depth} layers, before any step"
     yield observe(
-        Evidence(change, signal, "", limit, over),
-        Evidence("gradient at the first layer over that at the last", gradient, "", limit),
+        Evidence(change, signal, limit=limit, text=over),
+        Evidence("gradient at the first layer over that at the last", gradient, limit=limit),
         Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)"),
         Change("normalization", "nn.BatchNorm1d or nn.LayerNorm between the layers"),
         where=flow.where,
@@ -127,7 +127,7 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     if a is None or a.dead_units < SOME_DEAD_FRACTION * a.units:
         return
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
-    dead = Evidence("units that no example activates", a.dead_units, "", limit, where)
+    dead = Evidence("units that no example activates", a.dead_units, limit=limit, text=where)
     changes = Change("init", "biases of 0"), Change("activation", "leaky_relu")
     severity = "warning" if a.dead_units >= limit else "note"
     suspects = ("initialization", "input-scale")
@@ -164,8 +164,8 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
     name = "units at the flat ends of their activation"
     yield observe(
-        Evidence(name, a.flat_units, "", limit, where),
-        Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", 5.0),
+        Evidence(name, a.flat_units, limit=limit, text=where),
+        Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", limit=5.0),
         Evidence("weights over what is usual for so many inputs", ratio, "times"),
         change,
         where=a.where,
@@ -189,8 +189,8 @@ def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
     if found:
         worst = max(found.values(), key=lambda layer: abs(math.log(layer.weight_ratio)))
         name, usual = "weights, root mean square", f"usual for {worst.fan_in} inputs"
-        weights = Evidence(name, worst.weight_rms, "", worst.expected_rms, usual)
-        far_off = Evidence("layers with such weights", len(found), "", 0, join_names(found))
+        weights = Evidence(name, worst.weight_rms, limit=worst.expected_rms, text=usual)
+        far_off = Evidence("layers with such weights", len(found), limit=0, text=join_names(found))
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         yield observe(weights, far_off, change, where=worst.where)
 
@@ -218,14 +218,14 @@ def stale_statistics(start: StartProfile) -> Iterator[Observation]:
         if norm.momentum < SLOW_MOMENTUM and off:
             unit, after = "standard deviations", "after 30 batches"
             distance = "distance of the running mean from the mean"
-            mean = Evidence(distance, norm.mean_offset, unit, SHIFTED_MEAN, after)
+            mean = Evidence(distance, norm.mean_offset, unit, limit=SHIFTED_MEAN, text=after)
             ratio = "running standard deviation off by"
-            momentum = Evidence(name, norm.momentum, "", SLOW_MOMENTUM)
-            std = Evidence(ratio, norm.std_ratio, "times", STRETCHED_STD)
+            momentum = Evidence(name, norm.momentum, limit=SLOW_MOMENTUM)
+            std = Evidence(ratio, norm.std_ratio, "times", limit=STRETCHED_STD)
             yield observe(momentum, mean, std, change, where=norm.where)
             return
         if norm.momentum > FAST_MOMENTUM:
-            momentum = Evidence(name, norm.momentum, "", FAST_MOMENTUM)
+            momentum = Evidence(name, norm.momentum, limit=FAST_MOMENTUM)
             title = "batch normalization remembers the last batch only"
             yield observe(momentum, change, where=norm.where, severity="note", title=title)
             return
@@ -237,5 +237,7 @@ def high_dropout(start: StartProfile) -> Iterator[Observation]:
     if found:
         where, limit = max(found, key=found.__getitem__), 100 * HIGH_DROPOUT
         dropped = 100 * found[where]
-        evidence = Evidence("of the units are dropped", dropped, "%", limit, join_names(found))
+        evidence = Evidence(
+            "of the units are dropped", dropped, "%", limit=limit, text=join_names(found)
+        )
         yield observe(evidence, Change("dropout", 0.2), where=where)

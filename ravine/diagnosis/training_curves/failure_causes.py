@@ -63,7 +63,7 @@ def distance_evidence(curves: TrainingCurves) -> tuple[Evidence, ...]:
     if not len(curves.updates.update_ratio):
         return ()
     steps, moved = f"in {curves.steps:,} steps", 100 * curves.distance
-    return (Evidence("the weights moved by at most", moved, "%", None, steps),)
+    return (Evidence("the weights moved by at most", moved, "%", text=steps),)
 
 
 def lower_rate() -> tuple[Change, ...]:

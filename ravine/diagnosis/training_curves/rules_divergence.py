@@ -42,16 +42,18 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     losses = curves.losses.train if len(curves.losses.train) else curves.losses.validation
     early = broken_at is not None and broken_at < EARLY_FRACTION * curves.plan.budget
     title = "training diverged"
-    evidence = [Evidence("training ended at step", curves.steps, "", curves.plan.budget)]
+    evidence = [Evidence("training ended at step", curves.steps, limit=curves.plan.budget)]
     if networks > 1 and curves.diverged:
         title = f"{curves.diverged} of {networks} networks diverged"
-        evidence = [Evidence("networks that diverged", curves.diverged, "", 0, f"of {networks}")]
+        evidence = [
+            Evidence("networks that diverged", curves.diverged, limit=0, text=f"of {networks}")
+        ]
     cause, suspects = "learning-rate-high", ("exploding", "optimizer-numerics", "data-degenerate")
     if len(losses) > 3:
         first, last = float(losses.values[0]), float(losses.values[-1])
         lowest = float(losses.values.min())
         others = f"first {first:.3g}, lowest {lowest:.3g}"
-        evidence.append(Evidence("last finite loss", last, "", None, others))
+        evidence.append(Evidence("last finite loss", last, text=others))
         went_well = last < HALF_LEARNED * first and last < lowest + HALF_LEARNED * (first - lowest)
         if went_well and not early:
             cause, suspects = "exploding", ("learning-rate-high", "optimizer-numerics", "precision")
@@ -100,7 +102,7 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     cause, suspects = "learning-rate-high", ("loss", "exploding")
     if weights_shrank(curves):
         cause, suspects = "over-regularized", ("learning-rate-high", *suspects)
-    end = Evidence("training loss at the end", mean, "", base, f"first {first:.3g}")
+    end = Evidence("training loss at the end", mean, limit=base, text=f"first {first:.3g}")
     yield observe(
         end, *distance_evidence(curves), *changes_against(cause), cause=cause, suspects=suspects
     )
@@ -146,8 +148,8 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     size = f"by over {jump:.0%} of all that was gained, in the second half"
     mean = lowest + above_lowest
     yield observe(
-        Evidence(name, share, "%", 100 * JUMP_FRACTION, size),
-        Evidence("validation loss, mean", mean, "", lowest, "the limit is the lowest"),
+        Evidence(name, share, "%", limit=100 * JUMP_FRACTION, text=size),
+        Evidence("validation loss, mean", mean, limit=lowest, text="the limit is the lowest"),
         *lower_rate(),
         Change("schedule", "one that ends low"),
         severity="note" if harmless else "",

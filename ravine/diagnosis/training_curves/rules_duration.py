@@ -59,7 +59,9 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if not short and (curves.distance < SHORT_DISTANCE or falls_evenly(curves)):
         cause, other = other, cause
     share, whole = 100 * gain / gained, "of what was gained so far"
-    more = Evidence("as many steps again would gain", share, "%", 100 * FURTHER_GAIN, whole)
+    more = Evidence(
+        "as many steps again would gain", share, "%", limit=100 * FURTHER_GAIN, text=whole
+    )
     yield observe(
         more,
         *distance_evidence(curves),
@@ -88,8 +90,10 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
         return
     epochs = f"{curves.steps / per_epoch:.1f} epochs"
     yield observe(
-        Evidence("steps", curves.steps, "", SHORT_RUN, epochs),
-        Evidence("loss at the end", now, "", before, "the limit is the mean on the way there"),
+        Evidence("steps", curves.steps, limit=SHORT_RUN, text=epochs),
+        Evidence(
+            "loss at the end", now, limit=before, text="the limit is the mean on the way there"
+        ),
         *changes_against("too-few-steps"),
         title="the run ended when it had hardly begun",
         severity="warning" if now > HIGH_LOSS * abs(null) else "note",
@@ -126,10 +130,10 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     gain, gained = further_gain(before, curve)
     falling = gained > 0 and gain > FURTHER_GAIN * gained
     name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_FRACTION
-    seen: list[Evidence | Change] = [Evidence(name, 100 * rest, "%", limit)]
+    seen: list[Evidence | Change] = [Evidence(name, 100 * rest, "%", limit=limit)]
     if falling:
         name = "gain of as many steps again at the last high rate, of what was gained"
-        seen.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
+        seen.append(Evidence(name, 100 * gain / gained, "%", limit=100 * FURTHER_GAIN))
     seen.append(Change("schedule", "one that lasts the whole run"))
     severity = "warning" if falling else "note"
     yield observe(*seen, since=end, severity=severity, suspects=("learning-rate-low",))
@@ -158,7 +162,7 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     if unlearned or solved or abs(gained) > FLAT_GAIN * fall:
         return
     share, whole = 100 * gained / fall, "of all that was gained"
-    late = Evidence("gained in the second half", share, "%", 100 * FLAT_GAIN, whole)
+    late = Evidence("gained in the second half", share, "%", limit=100 * FLAT_GAIN, text=whole)
     end = Evidence("loss at the end", float(curve.values[-1]))
     since, suspects = int(curve.steps[half - 1]), ("learning-rate-high", "architecture-too-small")
     yield observe(late, end, since=since, suspects=suspects)

@@ -75,7 +75,7 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
         if mean < null - NO_GAIN * scale or (name == "training loss" and not sure):
             # one of the two is better than the constant: something was learned, if only to overfit
             return
-        shown.append(Evidence(f"{name}, second half", mean, "", null, CONSTANT_LIMIT_TEXT))
+        shown.append(Evidence(f"{name}, second half", mean, limit=null, text=CONSTANT_LIMIT_TEXT))
         worse.append(mean > null + FAR_ABOVE_NULL * abs(null))
     if not shown:
         return
@@ -117,8 +117,8 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     cause = next((c for c in likely_causes(curves) if c in reasons), "architecture-too-small")
     others = ("architecture-too-small", "over-regularized", "learning-rate-low")
     yield observe(
-        Evidence("loss at the end", late, "", reachable, "the limit can be reached"),
-        Evidence("training loss", train, "", None, "no lower"),
+        Evidence("loss at the end", late, limit=reachable, text="the limit can be reached"),
+        Evidence("training loss", train, text="no lower"),
         *changes_against(cause),
         cause=cause,
         suspects=tuple(c for c in others if c != cause),
@@ -162,7 +162,9 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
     name, least = min(stuck.items(), key=lambda pair: pair[1])
     useless = bool(list(no_better_than_constant(curves)))
     moves = f"{name} moves in the whole run by at most"
-    evidence = [Evidence(moves, 100 * least, "%", 100 * STUCK_DISTANCE, "of its weights")]
+    evidence = [
+        Evidence(moves, 100 * least, "%", limit=100 * STUCK_DISTANCE, text="of its weights")
+    ]
     if not every:
         evidence.append(Evidence("the layer that moves furthest", 100 * furthest, "%"))
     cause, suspects = "vanishing", ("frozen-parameters", "saturation")
@@ -208,6 +210,6 @@ def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     if gap < least or evaluation < MODE_RATIO * training:
         return
     same = "the limit is the loss in training mode, of the same examples"
-    evidence = Evidence("loss in evaluation mode", evaluation, "", training, same)
+    evidence = Evidence("loss in evaluation mode", evaluation, limit=training, text=same)
     change = Change("normalization", "LayerNorm, or larger batches")
     yield observe(evidence, change, suspects=("train-eval-mode", "batch-size"))

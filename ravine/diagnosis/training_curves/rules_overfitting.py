@@ -54,8 +54,8 @@ def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
     rest = "others are answered no better than by a constant" if worse else "little generalizes"
     limit, best = MEMORIZED_LOSS * null, f"best constant {null:.3g}"
     yield observe(
-        Evidence("training loss", train, "", limit, best),
-        Evidence("validation loss", last, "", null_validation, CONSTANT_LIMIT_TEXT),
+        Evidence("training loss", train, limit=limit, text=best),
+        Evidence("validation loss", last, limit=null_validation, text=CONSTANT_LIMIT_TEXT),
         Change("network.dropout", 0.2),
         Change("data", "more examples"),
         severity="warning" if worse else "note",
@@ -83,11 +83,11 @@ def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
     last = float(curve.values[-1])
     share, limit = 100 * (last - lowest) / fall, 100 * RISEN_LOSS
     seen: list[Evidence | Change] = [
-        Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
-        Evidence("of the fall of the validation loss was lost again", share, "%", limit),
+        Evidence("validation loss", last, limit=lowest, text=f"lowest at step {best:,}"),
+        Evidence("of the fall of the validation loss was lost again", share, "%", limit=limit),
     ]
     if len(now):
-        seen.append(Evidence("training loss", float(now.values[-1]), "", None, "still falls"))
+        seen.append(Evidence("training loss", float(now.values[-1]), text="still falls"))
     if keeps_best:
         seen.append(Evidence("step of the best weights, which are kept", best))
     seen += [Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)]
@@ -164,7 +164,7 @@ def early_best(curves: TrainingCurves) -> Iterator[Observation]:
     if not _training_got_worse(before, now):
         return  # that is overfitting
     last, train_last, train_before = (float(c.values[-1]) for c in (curve, now, before))
-    rise = Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}")
-    train_rise = Evidence("training loss", train_last, "", train_before, "higher as well")
+    rise = Evidence("validation loss", last, limit=lowest, text=f"lowest at step {best:,}")
+    train_rise = Evidence("training loss", train_last, limit=train_before, text="higher as well")
     severity, suspects = "note" if curves.plan.keeps_best else "", ("schedule", "exploding")
     yield observe(rise, train_rise, *lower_rate(), severity=severity, suspects=suspects)

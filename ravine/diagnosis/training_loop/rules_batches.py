@@ -26,7 +26,7 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     if inputs.identical < max(REPEATED_INPUTS, inputs.count):
         return
     name, steps = "inspected steps, all with the same inputs", f"in {history.steps} steps"
-    equal = Evidence(name, inputs.count, "", None, steps)
+    equal = Evidence(name, inputs.count, text=steps)
     rows, since = Evidence("examples in these inputs", inputs.rows), inputs.first_step
     if inputs.table_rows <= 0:
         yield observe(equal, rows, since=since)
@@ -52,7 +52,7 @@ def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
             place = next(i for i, value in enumerate(logs) if logs[0] - value > math.log(2))
             at_first = Evidence("standard deviation of the inputs at first", stds[0][1])
             name, way = "standard deviation of the inputs now", "steadily in one direction"
-            now = Evidence(name, stds[-1][1], "", None, way)
+            now = Evidence(name, stds[-1][1], text=way)
             change = Change("data", "scaled once, before the loop, into a new tensor")
             yield observe(at_first, now, change, since=stds[place][0])
 
@@ -65,5 +65,5 @@ def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
     std = sorted(std for _, std in inputs.stds)[len(inputs.stds) // 2]
     if math.isfinite(std) and (std > WIDE_INPUTS or 0 < std < NARROW_INPUTS):
         limit = WIDE_INPUTS if std > WIDE_INPUTS else NARROW_INPUTS
-        scale = Evidence("standard deviation of the inputs", std, "", limit)
+        scale = Evidence("standard deviation of the inputs", std, limit=limit)
         yield observe(scale, Evidence("mean of the inputs", inputs.mean))

@@ -77,7 +77,7 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         low = level - _required_errors(history) * error
         rose = low > factor * (loss.baseline + loss.baseline_error)
     if rose and 0 < start * factor < min(late):
-        mean = Evidence("mean loss of the last quarter", level, "", factor * start)
+        mean = Evidence("mean loss of the last quarter", level, limit=factor * start)
         yield observe(Evidence("first loss", start), mean, Change("lr", history.rates.now / 10))
 
 
@@ -119,7 +119,7 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
         elif level > WORSE_FACTOR * loss.baseline:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")
-        mean_loss = Evidence("mean loss of the last quarter", level, "", limit)
+        mean_loss = Evidence("mean loss of the last quarter", level, limit=limit)
         constant_loss = Evidence("loss of the best constant answer", loss.baseline)
         moved = Evidence("distance that the weights moved, of their length", 100 * distance, "%")
         yield observe(mean_loss, constant_loss, moved, cause=cause, suspects=suspects)
@@ -151,7 +151,7 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     most = before - level + _required_errors(history) * noise * math.sqrt(2 / LAST_STRETCHES)
     if level > DONE_FRACTION * loss.first[0] > 0 and most < STALLED_LOSS_FRACTION * level:
         name = "steps at less than 1/100 of the highest learning rate"
-        low_rate = Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps)
+        low_rate = Evidence(name, low_steps, limit=LOW_RATE_FRACTION * steps)
         fallen_rate = Evidence("mean loss when the rate had fallen", before)
         final_loss = Evidence("mean loss at the end", level)
         change = Change("loop", "scheduler.step() once an epoch, and a schedule as long as the run")
@@ -188,8 +188,8 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     if spikes >= MIN_SPIKES and not high[0] and not high[-1]:
         name = "times that the loss jumped up and came down again"
         far = max(middle + SPIKE_SPREADS * spread, 0.0)
-        jumps = Evidence(name, spikes, "", None, f"in {len(values)} losses")
-        highest = Evidence("highest loss", max(values), "", far)
+        jumps = Evidence(name, spikes, text=f"in {len(values)} losses")
+        highest = Evidence("highest loss", max(values), limit=far)
         yield observe(jumps, Evidence("median loss", middle), highest, title="the loss has spikes")
 
 

@@ -31,7 +31,7 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
         if all(moment > limit for moment, limit in zip(moments, limits, strict=True)):
             name, limit = "largest root mean square of the gradient", moments[-1] / STALE_FACTOR
             moment = Evidence("root of the optimizer's second moments", moments[-1])
-            gradient = Evidence(name, largest, "", limit)
+            gradient = Evidence(name, largest, limit=limit)
             change = Change("loop", "a new optimizer, or the state that belongs to these weights")
             since, suspects = snapshots[0].step, ("optimizer-numerics", "learning-rate-low")
             yield observe(moment, gradient, change, since=since, suspects=suspects)

@@ -36,11 +36,11 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
         if classes <= 1 or not (is_probability or before in ("Tanh", "Relu")):
             continue
         lowest, why = NODE_OUTPUT_RANGES[before][0], "logits should not be bounded"
-        limit, advice = Evidence("lowest possible logit", lowest, "", None, why), ""
+        limit, advice = Evidence("lowest possible logit", lowest, text=why), ""
         if is_probability:
             lowest = math.log(1 + (classes - 1) / math.e)
             why = f"for {classes} classes, as outputs are between 0 and 1"
-            limit = Evidence("lowest loss that can be reached", lowest, "", None, why)
+            limit = Evidence("lowest loss that can be reached", lowest, text=why)
             advice = "; nn.CrossEntropyLoss applies log_softmax itself"
         yield _observe_at(
             graph,
@@ -90,7 +90,7 @@ def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
         shape = graph.nodes[before].shape or ()
         if shape and shape[-1] > 1:
             why = f"over {shape[-1]} labels; the labels of an example do not sum to 1"
-            total = Evidence("sum of the outputs of one example", 1.0, "", None, why)
+            total = Evidence("sum of the outputs of one example", 1.0, text=why)
             yield _observe_at(graph, before, total, Change("output", "sigmoid"))
 
 
@@ -98,7 +98,7 @@ def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
 def log_softmax_twice(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         if graph.source_name(graph.nodes[place].inputs[0]) == "LogSoftmax":
-            count = Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing")
+            count = Evidence("log_softmax in a row", 2, limit=1, text="the second changes nothing")
             change = Change("loss", "nll_loss on log_softmax, or cross_entropy on logits")
             yield _observe_at(graph, place, count, change)
 
@@ -116,7 +116,9 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
         if not node.shape or node.dim is None or len(node.shape) <= 1:
             continue
         if node.shape[node.dim] == 1:
-            units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for any input")
+            units = Evidence(
+                "units of the softmax", 1, limit=2, text="its output is 1 for any input"
+            )
             change = Change("output", "torch.sigmoid for one output, or one output for each class")
             yield _observe_at(graph, place, units, change)
 
@@ -132,7 +134,7 @@ def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
             title = "binary cross entropy gets logits, not probabilities"
             change, wrong = "binary_cross_entropy_with_logits", LOGIT_NODES
         if before in wrong:
-            evidence = Evidence("operation before the loss", None, "", None, before.lower())
+            evidence = Evidence("operation before the loss", None, text=before.lower())
             yield _observe_at(graph, place, evidence, Change("loss", change), title=title)
 
 
@@ -148,7 +150,7 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
             target = [rows] if len(output) == 2 else [rows, 1]
             shapes = f"an output of shape {list(output)} and a target of shape {target}"
             name = "pairs of output and target in the loss"
-            evidence = Evidence(name, rows * rows, "", rows, shapes)
+            evidence = Evidence(name, rows * rows, limit=rows, text=shapes)
             wider = "output" if len(output) == 2 else "target"
             change = Change("loss", f"{wider}.squeeze(1)")
             yield _observe_at(graph, place, evidence, change)
@@ -166,7 +168,7 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
         if rows != columns and rows > 1 and before in ("Addmm", "Linear"):
             shape = list(node.shape)
             why = f"outputs have shape {shape}: dim 0 are the examples, dim 1 the classes"
-            evidence = Evidence("dim of the softmax", 0, "", None, why)
+            evidence = Evidence("dim of the softmax", 0, text=why)
             yield _observe_at(graph, place, evidence, Change("output", "softmax(dim=1)"))
 
 
@@ -197,7 +199,7 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     yield _observe_at(
         graph,
         place,
-        Evidence(name, 100 * lost, "%", limit),
+        Evidence(name, 100 * lost, "%", limit=limit),
         *bounds,
         Change("output", f"no {before.lower()} at the output"),
         title=f"{before.lower()} cannot reach the targets",
@@ -211,9 +213,9 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
         if low < 0 or high > 1:
-            top = Evidence("highest target", high, "", 1.0, "the loss has no lower bound")
+            top = Evidence("highest target", high, limit=1.0, text="the loss has no lower bound")
             change = Change("data", "targets from 0 to 1")
-            yield observe(Evidence("lowest target", low, "", 0.0), top, change, since=0)
+            yield observe(Evidence("lowest target", low, limit=0.0), top, change, since=0)
 
 
 def _observe_at(

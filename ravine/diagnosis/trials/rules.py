@@ -44,13 +44,13 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     gain = PREFERRED_GAIN if found is results.preferred else results.gain_of(found)
     others = [outcome.cause for outcome in results.ranking if outcome.cause != cause]
     name, limit = "part of the possible gain that was missed", 100 * MISSED_GAIN
-    evidence = [*found.evidence, Evidence(name, 100 * gain, "%", limit)]
+    evidence = [*found.evidence, Evidence(name, 100 * gain, "%", limit=limit)]
     if found.score is not None and results.base.score is not None and results.has_score:
         name = "score without the change, in the first runs"
         score = (
             f"{found.score:.3g} with it; 1 is perfect, 0 the best constant answer, less is worse"
         )
-        evidence.append(Evidence(name, results.base.score, "", None, score))
+        evidence.append(Evidence(name, results.base.score, text=score))
     sure = found.trial is not None and (bool(found.evidence) or gain > SURE_GAIN)
     from_the_start = bool(found.evidence) and cause != "learning-rate-high"
     yield observe(
@@ -96,7 +96,7 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     risen = (at for at, loss, _ in run.evaluations if at > step and loss - least > limit / 2)
     name, place = "loss on held-out examples over its least", f"least at step {step}"
     yield observe(
-        Evidence(name, mean, "", limit, place),
+        Evidence(name, mean, limit=limit, text=place),
         Evidence("standard error of that", error),
         Evidence("loss on training examples", run.train_loss),
         Change("steps", step),
@@ -121,9 +121,9 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     if fits and last > WORSE_LOSS * null and mean > SURE_RISE * error:
         constant = "that of the best constant answer"
         name, score = "what a quick learner tells of the targets", learner.score or 0.0
-        held_out = Evidence("loss on held-out examples", last, "", null, constant)
+        held_out = Evidence("loss on held-out examples", last, limit=null, text=constant)
         train_loss = Evidence("loss on training examples", run.train_loss)
-        learned = Evidence(name, score, "", None, "0 is nothing")
+        learned = Evidence(name, score, text="0 is nothing")
         change = Change("data", "inputs and targets paired row by row")
         yield observe(held_out, train_loss, learned, change, suspects=("overfitting",))
 
@@ -148,8 +148,8 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
         return
     quick = "score of a quick learner on examples it did not see"
     name, limit = "score of the network on examples it learned from", score - learner.margin
-    reached = Evidence(quick, score, "", None, "1 is perfect")
-    scores = Evidence(name, own, "", limit), Evidence("on others", others)
+    reached = Evidence(quick, score, text="1 is perfect")
+    scores = Evidence(name, own, limit=limit), Evidence("on others", others)
     change = Change("model", "more units, or layers that see more of the input")
     yield observe(reached, *scores, change, suspects=("labels", "hidden-activation"))
 
