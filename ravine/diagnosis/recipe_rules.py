@@ -166,6 +166,3 @@ def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
             text=f"in float64, {error.networks} networks, {error.examples} examples",
         )
         yield observe(evidence, suspects=("precision",))
-
-
-ALL = (ineffective_penalty, small_batch_not_overfit, wrong_gradient)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ravine.data import RowGroups, TableLike, Task
+from ravine.diagnosis.registry import CURVE_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.training_curves.rules import ALL as CURVE_RULES
 from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
 from ravine.diagnosis.trials.trial_results import TrialResults
 from ravine.errors import InputError, RavineError

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.registry import SYMPTOM_CODES
+from ravine.diagnosis.registry import SYMPTOM_CODES, TRIAL_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.rules import ALL as TRIAL_RULES
 from ravine.diagnosis.trials.trial_results import (
     NEAR_PERFECT_SCORE,
     ORDERED_GENERAL_CAUSES,

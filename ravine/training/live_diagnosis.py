@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from ravine.diagnosis.registry import CURVE_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_curves.series import INTERIM_FRACTIONS, RunPlan, curves_of_series
 from ravine.finding import Finding
 from ravine.record import Series
@@ -17,7 +17,7 @@ from ravine.training.cohort import Cohort
 
 LIVE_RULES = tuple(
     rule
-    for rule in curve_rules.ALL
+    for rule in CURVE_RULES
     if rule.needs not in ("ended", "effects", "modes", "reachable", "lr")
 )
 

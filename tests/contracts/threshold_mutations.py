@@ -18,22 +18,24 @@ from pathlib import Path
 
 import pytest
 
-from ravine.diagnosis import recipe_rules
-from ravine.diagnosis.data import rules as data_rules
-from ravine.diagnosis.initialization import rules as initialization_rules
-from ravine.diagnosis.registry import LOOP_RULES
+from ravine.diagnosis.registry import (
+    CURVE_RULES,
+    DATA_RULES,
+    LOOP_RULES,
+    RECIPE_RULES,
+    START_RULES,
+    TRIAL_RULES,
+)
 from ravine.diagnosis.rule import Rule
-from ravine.diagnosis.training_curves import rules as curve_rules
-from ravine.diagnosis.trials import rules as trial_rules
 
 ROOT = Path(__file__).parents[2]
 FACTOR = 1.5
 RULES: dict[str, tuple[Rule, ...]] = {
-    "data": data_rules.ALL,
-    "initialization": initialization_rules.ALL,
-    "training curves": curve_rules.ALL,
-    "trials": trial_rules.ALL,
-    "recipes": recipe_rules.ALL,
+    "data": DATA_RULES,
+    "initialization": START_RULES,
+    "training curves": CURVE_RULES,
+    "trials": TRIAL_RULES,
+    "recipes": RECIPE_RULES,
     "training loops": LOOP_RULES,
 }
 TESTS = {  # the quick tests of these rules, below tests/

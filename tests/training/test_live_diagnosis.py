@@ -233,11 +233,11 @@ def test_a_run_has_no_more_looks_than_its_budget_of_alarms_has():
 
 
 def test_live_and_afterwards_agree_on_when_it_was(sick):
+    from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules
-    from ravine.diagnosis.training_curves import rules as curve_rules
 
     run, told = sick
-    after = {f.code: f.since for f in run_rules(curve_rules.ALL, curves_of_record(run.record))[0]}
+    after = {f.code: f.since for f in run_rules(CURVE_RULES, curves_of_record(run.record))[0]}
     for finding in findings(told):
         assert after[finding.code] == finding.since
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.rule import Observation, SeverityFields, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 MIN_EXAMPLES = 10  # with fewer, equal ones mean nothing
@@ -18,15 +18,15 @@ CONTRADICTED_FRACTION = 0.05  # of the examples
 @rule("RVN-D01", "error", "data-degenerate", needs="inputs", explains=("RVN-N01",))
 def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
     for broken in data.not_finite:
-        # one of several numbers: a mask in the loss may leave them out
-        several = broken.where.startswith("target ")
-        about: SeverityFields = {}
-        if several:
-            about = {"severity": "note", "confidence": "medium"}
+        severity, confidence = "", ""
+        if broken.where.startswith("target "):
+            # one of several numbers: a mask in the loss may leave them out
+            severity, confidence = "note", "medium"
         counts = f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite"
         evidence = Evidence("examples with NaN or infinity", broken.rows, limit=0, text=counts)
         change = Change("data", "leave these examples out, or fill them in")
-        yield observe(evidence, change, where=broken.where, **about)
+        where = broken.where
+        yield observe(evidence, change, where=where, severity=severity, confidence=confidence)
 
 
 @rule("RVN-D02", "error", "data-degenerate", needs="duplicates", explains=("RVN-D14",))

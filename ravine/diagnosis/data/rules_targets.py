@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from ravine.diagnosis.baseline_learners import SURE_SIGNAL
-from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.data.profile import SURE_SIGNAL, DataProfile
 from ravine.diagnosis.data.rules_inputs import FAR_OFFSET, MIN_EXAMPLES
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence

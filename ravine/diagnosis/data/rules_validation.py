@@ -3,11 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from ravine.diagnosis.baseline_learners import SURE_SIGNAL
-from ravine.diagnosis.data.measure import BEYOND_DOUBT
-from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.data.profile import BEYOND_DOUBT, SURE_SIGNAL, DataProfile
 from ravine.diagnosis.data.rules_inputs import MIN_EXAMPLES
-from ravine.diagnosis.rule import Observation, SeverityFields, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 LEAKED_FRACTION = 0.05  # of the validation examples
@@ -68,11 +66,15 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         distance = Evidence(name, shift.median_shift, "spreads", limit=MEDIAN_SHIFT, text=of)
         spread = Evidence("spread over that in training", ratio, limit=limit, text=of)
         change = Change("data", "mean and spread of the training examples, for both")
-        about: SeverityFields = {}
-        if not several:
-            about = {"severity": "note", "confidence": "medium"}
-        suspects = ("split", "normalization")
-        yield observe(distance, spread, change, where="validation", suspects=suspects, **about)
+        yield observe(
+            distance,
+            spread,
+            change,
+            where="validation",
+            severity="" if several else "note",
+            confidence="" if several else "medium",
+            suspects=("split", "normalization"),
+        )
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         name = "distance of its median from that in training"
         change = Change("data", "a random split, unless new data will differ like this")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from ravine.diagnosis.initialization.profile import ConstantOutput, SignalFlow, StartProfile
 from ravine.diagnosis.initialization.rules_network import LOST_SIGNAL
@@ -29,11 +28,13 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
     mixed = Evidence(name, found.change, "of the outputs' spread", limit=0, text=first)
     own = "one example's output from its own input: batch_first=True, dim=1, no reshape over "
     change = Change("model", f"{own}examples")
-    about: dict[str, Any] = {}
+    where = found.where
     if found.module_class.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")):
         change = Change("model", "track_running_stats=True")
-        about = dict(cause="normalization", severity="note", suspects=("train-eval-mode",))
-    yield observe(mixed, change, where=found.where, **about)
+        cause, suspects = "normalization", ("train-eval-mode",)
+        yield observe(mixed, change, where=where, severity="note", cause=cause, suspects=suspects)
+    else:
+        yield observe(mixed, change, where=where)
 
 
 @rule("RVN-I02", "error", "shape-pairing", needs="pairing", also=("labels",), explains=("RVN-H06",))

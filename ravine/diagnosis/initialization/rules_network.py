@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from ravine.diagnosis.initialization.profile import ActivationStats, LayerStats, StartProfile
-from ravine.diagnosis.rule import Observation, SeverityFields, join_names, observe, rule, symptom
+from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
 from ravine.finding import Change, Evidence
 
 HIGH_LOSS_RATIO = 30.0  # times the loss of the best constant answer
@@ -55,9 +55,15 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
         weights = Evidence(name, layer.weight_rms, limit=layer.expected_rms, text=usual)
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
-        suspects = ("saturation", "exploding")
-        sure: SeverityFields = {"severity": "warning", "confidence": "high"}
-        yield observe(*evidence, weights, change, where=layer.where, suspects=suspects, **sure)
+        yield observe(
+            *evidence,
+            weights,
+            change,
+            where=layer.where,
+            severity="warning",
+            confidence="high",
+            suspects=("saturation", "exploding"),
+        )
     else:
         spread = Evidence("spread of the inputs", start.first_loss.input_spread)
         change, suspects = Change("input.scale", "standardize"), ("initialization", "target-scale")

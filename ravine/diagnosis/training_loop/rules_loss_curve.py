@@ -196,6 +196,3 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
 def _required_errors(history: LoopHistory) -> float:
     """How many standard errors a difference must have at this check."""
     return NormalDist().inv_cdf(1 - significance(history.loss.summary.count))
-
-
-ALL = (rising_reported_loss, no_gain_over_baseline, early_schedule_end, loss_spikes)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Unpack
 
 from ravine.diagnosis.op_names import (
@@ -10,7 +11,7 @@ from ravine.diagnosis.op_names import (
     NODE_OUTPUT_RANGES,
     PROBABILITY_NODES,
 )
-from ravine.diagnosis.rule import Observation, SeverityFields, observe, rule
+from ravine.diagnosis.rule import Observation, ObservationFields, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
@@ -219,11 +220,7 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
 
 
 def _observe_at(
-    graph: Graph,
-    place: int,
-    *seen: Evidence | Change,
-    suspects: tuple[str, ...] = (),
-    **about: Unpack[SeverityFields],
+    graph: Graph, place: int, *seen: Evidence | Change, **about: Unpack[ObservationFields]
 ) -> Observation:
     """What is wrong from the start with the activation at a place, or with that before a loss.
 
@@ -235,4 +232,4 @@ def _observe_at(
         sources = (graph.source(i, arithmetic) for i in node.inputs)
         place = next((source for source in sources if source >= 0), place)
     where = graph.nodes[place].module or graph.last_weight(place)
-    return observe(*seen, where=where, since=0, suspects=suspects, **about)
+    return replace(observe(*seen, **about), where=where, since=0)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from ravine.diagnosis.rule import Observation, Rule, observe, rule
 from ravine.diagnosis.trials.trial_results import (
@@ -154,59 +155,40 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     yield observe(reached, *scores, change, suspects=("labels", "hidden-activation"))
 
 
-def remedy_rule(
-    code: str,
-    cause: str,
-    *,
-    picture: str = "",
-    explains: tuple[str, ...] = (),
-    also: tuple[str, ...] = (),
-) -> Rule:
-    """The rule that names a cause if its remedy explains the run best."""
-    decorate = rule(
-        code,
-        "warning",
-        cause,
-        confidence="medium",
-        needs="trials",
-        picture=picture,
-        explains=explains,
-        also=also,
-    )
+def remedy_rule(code: str, cause: str, **settings: Any) -> Rule:
+    """The rule that names a cause if its remedy explains the run best; `settings` as in `rule`."""
+    decorate = rule(code, "warning", cause, confidence="medium", needs="trials", **settings)
     return decorate(partial(explain_by_cause, cause=cause))
 
 
-ALL = (
-    remedy_rule("RVN-X01", "learning-rate-high", picture="range-test"),
-    remedy_rule("RVN-X02", "learning-rate-low", picture="range-test"),
-    remedy_rule("RVN-X03", "too-few-steps", picture="early-stopping"),
-    remedy_rule("RVN-X04", "batch-size", picture="rates-and-batches"),
-    remedy_rule("RVN-X05", "optimizer", picture="optimizer-race"),
-    remedy_rule("RVN-X06", "optimizer-numerics", picture="adam-bias"),
-    remedy_rule("RVN-X07", "hidden-activation", picture="activations"),
-    remedy_rule("RVN-X08", "output-activation", picture="losses"),
-    remedy_rule("RVN-X09", "loss-reduction"),
-    remedy_rule("RVN-X10", "initialization", picture="he-multiplier"),
-    remedy_rule("RVN-X11", "input-scale", picture="scaling-table"),
-    remedy_rule("RVN-X12", "target-scale"),
-    remedy_rule("RVN-X13", "dropout", picture="dropout-expectation"),
-    remedy_rule("RVN-X14", "over-regularized", picture="mixture-boundaries"),
-    remedy_rule("RVN-X15", "normalization", picture="batch-norm-drift"),
-    remedy_rule("RVN-X16", "shuffling"),
-    remedy_rule("RVN-X17", "imbalance"),
-    remedy_rule("RVN-X18", "loss", picture="losses"),
-    remedy_rule("RVN-X19", "frozen-parameters", picture="transfer"),
-    rising_held_out_loss,
-    unlearnable_labels,
-    small_network,
-    remedy_rule("RVN-X51", "architecture-too-small", explains=("RVN-C03", "RVN-T02", "RVN-T07")),
-    remedy_rule(
-        "RVN-X52",
-        "schedule",
-        explains=("RVN-T02", "RVN-T06", "RVN-T09", "RVN-T10"),
-        picture="schedules",
-    ),
-    remedy_rule(
-        "RVN-X53", "gradient-clipping", explains=("RVN-T02", "RVN-T12"), also=("exploding",)
-    ),
+lower_learning_rate = remedy_rule("RVN-X01", "learning-rate-high", picture="range-test")
+higher_learning_rate = remedy_rule("RVN-X02", "learning-rate-low", picture="range-test")
+more_steps = remedy_rule("RVN-X03", "too-few-steps", picture="early-stopping")
+other_batch_size = remedy_rule("RVN-X04", "batch-size", picture="rates-and-batches")
+other_optimizer = remedy_rule("RVN-X05", "optimizer", picture="optimizer-race")
+other_constants = remedy_rule("RVN-X06", "optimizer-numerics", picture="adam-bias")
+other_activation = remedy_rule("RVN-X07", "hidden-activation", picture="activations")
+other_output = remedy_rule("RVN-X08", "output-activation", picture="losses")
+other_reduction = remedy_rule("RVN-X09", "loss-reduction")
+other_initialization = remedy_rule("RVN-X10", "initialization", picture="he-multiplier")
+scaled_inputs = remedy_rule("RVN-X11", "input-scale", picture="scaling-table")
+scaled_targets = remedy_rule("RVN-X12", "target-scale")
+less_dropout = remedy_rule("RVN-X13", "dropout", picture="dropout-expectation")
+less_regularization = remedy_rule("RVN-X14", "over-regularized", picture="mixture-boundaries")
+other_normalization = remedy_rule("RVN-X15", "normalization", picture="batch-norm-drift")
+shuffled_examples = remedy_rule("RVN-X16", "shuffling")
+balanced_classes = remedy_rule("RVN-X17", "imbalance")
+other_loss = remedy_rule("RVN-X18", "loss", picture="losses")
+unfrozen_parameters = remedy_rule("RVN-X19", "frozen-parameters", picture="transfer")
+larger_network = remedy_rule(
+    "RVN-X51", "architecture-too-small", explains=("RVN-C03", "RVN-T02", "RVN-T07")
+)
+other_schedule = remedy_rule(
+    "RVN-X52",
+    "schedule",
+    explains=("RVN-T02", "RVN-T06", "RVN-T09", "RVN-T10"),
+    picture="schedules",
+)
+other_clipping = remedy_rule(
+    "RVN-X53", "gradient-clipping", explains=("RVN-T02", "RVN-T12"), also=("exploding",)
 )
