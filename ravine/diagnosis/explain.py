@@ -61,7 +61,7 @@ def rules_naming(cause: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
 def rule_to_json(rule: Rule) -> dict[str, Any]:
     """A rule and its explanation as JSON-ready data."""
     settings = {name: value for name, value in vars(rule).items() if name in RULE_JSON_KEYS}
-    return settings | asdict(rule.explanation)
+    return settings | {"picture": rule.picture} | asdict(rule.explanation)
 
 
 def rule_page(

@@ -81,7 +81,7 @@ def require_measured(result: Measured | Exception | None) -> Measured:
     return result
 
 
-@rule("RVN-C02", "warning", "loss", needs="penalty", picture="initial-loss")
+@rule("RVN-C02", "warning", "loss", needs="penalty")
 def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     effect = require_measured(profile.penalty)
     if not effect.rises:
@@ -107,7 +107,6 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
         "initialization",
         "too-few-steps",
     ),
-    picture="initial-loss",
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)

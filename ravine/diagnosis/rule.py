@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Protocol, TypeAlias, TypedDict, Unpack
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
+from ravine.diagnosis.pictures import EXPERIMENTS_BY_CODE
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
@@ -70,8 +71,7 @@ class Rule:
     `needs` names what must have been measured before the check says anything: a name that the
     method `has` of its input knows. `also` are causes that it may name instead of `cause`, or
     suspect beside it; `explains` are codes of symptoms that the fault accounts for. A `symptom`
-    says that something goes wrong, not why: where a cause is found, it becomes a note. `picture` is
-    the experiment of the gallery that shows the fault.
+    says that something goes wrong, not why: where a cause is found, it becomes a note.
     """
 
     find: FindFault
@@ -84,7 +84,6 @@ class Rule:
     explains: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     symptom: bool = False
-    picture: str = ""
 
     def __call__(self, measured: Any) -> Iterator[Observation]:
         """What the rule observes in what was measured."""
@@ -99,6 +98,11 @@ class Rule:
     def title(self) -> str:
         """The rule's title, a clause."""
         return self.explanation.title
+
+    @property
+    def picture(self) -> str:
+        """The experiment of the gallery that shows the fault, "" if none does."""
+        return EXPERIMENTS_BY_CODE.get(self.code, "")
 
     def findings(self, measured: RuleInput) -> list[Finding]:
         """The findings of this rule: what an observation leaves out is as the rule says."""

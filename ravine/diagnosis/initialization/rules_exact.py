@@ -80,7 +80,6 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
         "input-scale",
     ),
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
-    picture="zero-init",
 )
 def constant_output(start: StartProfile) -> Iterator[Observation]:
     found = start.dependence.constant
@@ -175,7 +174,6 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     "initialization",
     needs="dependence",
     explains=("RVN-I04", "RVN-S03", "RVN-I15", "RVN-H04", "RVN-C03"),
-    picture="zero-init",
 )
 def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
     stuck = start.dependence.stuck_weights
@@ -188,14 +186,7 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
         )
 
 
-@rule(
-    "RVN-I07",
-    "error",
-    "initialization",
-    needs="dependence",
-    explains=("RVN-S01", "RVN-C03"),
-    picture="zero-init",
-)
+@rule("RVN-I07", "error", "initialization", needs="dependence", explains=("RVN-S01", "RVN-C03"))
 def copied_units(start: StartProfile) -> Iterator[Observation]:
     copied = start.dependence.copied_weights
     if copied:

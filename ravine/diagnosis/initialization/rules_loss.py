@@ -13,15 +13,7 @@ RARE_ODDS, COMMON_ODDS = 0.5, 1.5  # for each example of the most frequent class
 LIGHT_WEIGHT, VERY_LIGHT_WEIGHT = 0.5, 0.1  # of a rare class, and of one that is about as frequent
 
 
-@rule(
-    "RVN-I09",
-    "error",
-    "loss",
-    needs="loss",
-    also=("output-activation",),
-    explains=("RVN-H05",),
-    picture="losses",
-)
+@rule("RVN-I09", "error", "loss", needs="loss", also=("output-activation",), explains=("RVN-H05",))
 def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     form = start.loss.form
     if form.reversed and form.right_loss is not None and form.wrong_loss is not None:
@@ -59,7 +51,6 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     needs="loss",
     also=("loss", "target-scale"),
     explains=("RVN-H01", "RVN-H02", "RVN-H08"),
-    picture="losses",
 )
 def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
     form, kind = start.loss.form, start.loss.targets.kind

@@ -30,7 +30,6 @@ HIGH_DROPOUT = 0.8
     needs="first_loss",
     also=("input-scale", "saturation", "exploding", "target-scale", "leakage"),
     explains=("RVN-I17",),
-    picture="initial-loss",
 )
 def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     first, baselines = start.first_loss.value, start.loss.baselines
@@ -78,7 +77,6 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     needs="network",
     also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
     explains=("RVN-I13", "RVN-I17", "RVN-C03"),
-    picture="deep-tanh",
 )
 def fading_signal(start: StartProfile) -> Iterator[Observation]:
     flow = start.network.flow
@@ -125,7 +123,6 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     needs="network",
     also=("initialization", "input-scale"),
     explains=("RVN-C03",),
-    picture="activations",
 )
 def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     found = [a for a in _hidden_activations(start) if a.values_per_unit >= MIN_UNIT_VALUES]
@@ -148,7 +145,6 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     needs="network",
     also=("initialization", "input-scale"),
     explains=("RVN-I17", "RVN-C03"),
-    picture="activations",
 )
 def saturated_units(start: StartProfile) -> Iterator[Observation]:
     symmetric = ("tanh", "hardtanh", "softsign")

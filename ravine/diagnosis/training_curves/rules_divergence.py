@@ -33,7 +33,6 @@ MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
     needs="loss",
     also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
     explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
-    picture="range-test",
 )
 def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     broken_at, networks = curves.broken_at, curves.plan.networks
@@ -78,7 +77,6 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     needs="train",
     also=("over-regularized", "loss", "exploding"),
     explains=("RVN-T02", "RVN-T04", "RVN-T14"),
-    picture="gradient-paths",
 )
 @with_onset
 def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
@@ -115,7 +113,6 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     confidence="medium",
     needs="validation",
     also=("batch-size", "schedule"),
-    picture="schedules",
 )
 @with_onset
 def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:

@@ -39,7 +39,6 @@ SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
     confidence="medium",
     needs="ended",
     also=("learning-rate-low",),
-    picture="rates-and-batches",
 )
 def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.outcome != "finished":
@@ -110,7 +109,6 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     needs="lr",
     also=("learning-rate-low",),
     explains=("RVN-T06", "RVN-T10"),
-    picture="schedules",
 )
 def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     lr = curves.updates.lr
@@ -146,7 +144,6 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     confidence="medium",
     needs="ended",
     also=("learning-rate-high", "architecture-too-small"),
-    picture="early-stopping",
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     curve, null = curves.losses.monitored_curve, curves.null_monitored

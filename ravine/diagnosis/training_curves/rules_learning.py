@@ -47,7 +47,6 @@ MODE_RATIO = 1.5  # times the loss in training mode
         "initialization",
         "input-scale",
     ),
-    picture="initial-loss",
 )
 @with_onset
 def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
@@ -139,7 +138,6 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
         "saturation",
     ),
     explains=("RVN-T02",),
-    picture="deep-tanh",
 )
 @with_onset
 def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
@@ -197,7 +195,6 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
     confidence="high",
     needs="modes",
     also=("train-eval-mode", "batch-size"),
-    picture="batch-norm-drift",
 )
 def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     modes, null = curves.modes, curves.references.null_train

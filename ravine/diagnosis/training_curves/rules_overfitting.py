@@ -21,13 +21,7 @@ EARLY_BEST_CHECK_FRACTION = 0.3  # of the budget: before, nothing is said of an 
 
 
 @symptom(
-    "RVN-T05",
-    "warning",
-    "overfitting",
-    confidence="high",
-    needs="validation",
-    also=("labels",),
-    picture="early-stopping",
+    "RVN-T05", "warning", "overfitting", confidence="high", needs="validation", also=("labels",)
 )
 @with_onset
 def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
@@ -146,7 +140,6 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
     confidence="medium",
     needs="validation",
     also=("schedule", "exploding"),
-    picture="schedules",
 )
 @with_onset
 def early_best(curves: TrainingCurves) -> Iterator[Observation]:

@@ -58,7 +58,6 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
     needs="loss",
     also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
     explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
-    picture="dropout-expectation",
 )
 @with_onset
 def excessive_regularization(curves: TrainingCurves) -> Iterator[Observation]:

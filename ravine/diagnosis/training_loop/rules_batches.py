@@ -36,9 +36,7 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     yield observe(equal, rows, table, change, severity="warning", suspects=suspects, since=since)
 
 
-@rule(
-    "RVN-L26", "warning", "input-scale", confidence="high", needs="inputs", picture="scaling-table"
-)
+@rule("RVN-L26", "warning", "input-scale", confidence="high", needs="inputs")
 def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
     stds = [(step, std) for step, std in history.inputs.stds if std > 0]
     if len(stds) < DRIFT_SNAPSHOTS or not all(math.isfinite(std) for _, std in stds):
@@ -57,7 +55,7 @@ def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
             yield observe(at_first, now, change, since=stds[place][0])
 
 
-@rule("RVN-L27", "note", "input-scale", confidence="low", needs="inputs", picture="scaling-table")
+@rule("RVN-L27", "note", "input-scale", confidence="low", needs="inputs")
 def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
     if len(inputs.stds) < REPEATED_INPUTS or not inputs.std > 0:

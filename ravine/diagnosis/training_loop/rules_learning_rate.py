@@ -12,7 +12,7 @@ ZERO_LR_STEPS = 10  # in a row; a warm-up from 0 and the last step of a schedule
 ZERO_GROUP_STEPS = 10
 
 
-@rule("RVN-L14", "warning", "schedule", needs="schedule", picture="schedules")
+@rule("RVN-L14", "warning", "schedule", needs="schedule")
 def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
     skipped = "the first learning rate is skipped"
     early = Evidence("scheduler steps before the first optimizer step", 1, limit=0, text=skipped)
@@ -22,7 +22,7 @@ def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
             yield observe(early, change, where=scheduler.kind, since=0)
 
 
-@rule("RVN-L15", "warning", "schedule", needs="schedule", picture="schedules")
+@rule("RVN-L15", "warning", "schedule", needs="schedule")
 def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
     idle = Evidence("scheduler steps", 0, limit=1, text=f"in {history.steps} optimizer steps")
     change = Change("loop", "scheduler.step() once an epoch, or once a step")
@@ -31,14 +31,7 @@ def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
             yield observe(idle, change, where=scheduler.kind)
 
 
-@rule(
-    "RVN-L16",
-    "warning",
-    "schedule",
-    needs="steps",
-    explains=("RVN-L18", "RVN-L19"),
-    picture="schedules",
-)
+@rule("RVN-L16", "warning", "schedule", needs="steps", explains=("RVN-L18", "RVN-L19"))
 def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
     change = Change("loop", "scheduler.step() once an epoch, or the scheduler's length in steps")
     rates = history.rates
@@ -66,7 +59,6 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
     needs="steps",
     also=("schedule",),
     explains=("RVN-N02",),
-    picture="schedules",
 )
 def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
     steps = history.rates.steps_at_zero

@@ -56,7 +56,6 @@ def significance(losses: int) -> float:
     confidence="medium",
     needs="losses",
     also=("exploding", "input-scale"),
-    picture="range-test",
 )
 def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     """All of the last 8 of 32 means are above all of the first 16: by chance, once in C(24, 8) =
@@ -95,7 +94,6 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         "schedule",
         "too-few-steps",
     ),
-    picture="initial-loss",
 )
 def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     """At the end: the mean of the last quarter, less its error, is no better than the entropy or
@@ -126,13 +124,7 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
 
 
 @symptom(
-    "RVN-T09",
-    "warning",
-    "schedule",
-    confidence="medium",
-    needs="losses",
-    explains=("RVN-L16",),
-    picture="schedules",
+    "RVN-T09", "warning", "schedule", confidence="medium", needs="losses", explains=("RVN-L16",)
 )
 def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     """Under a hundredth of the highest rate for two thirds of all steps; the loss does not fall."""

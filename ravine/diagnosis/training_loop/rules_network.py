@@ -18,14 +18,7 @@ RECURRENT_MODULES = ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell")
 NONLINEAR_MODULES = (*RECURRENT_MODULES, "MultiheadAttention")
 
 
-@rule(
-    "RVN-S01",
-    "error",
-    "initialization",
-    needs="snapshots",
-    explains=("RVN-N02",),
-    picture="zero-init",
-)
+@rule("RVN-S01", "error", "initialization", needs="snapshots", explains=("RVN-N02",))
 def equal_units(history: LoopHistory) -> Iterator[Observation]:
     found: dict[str, tuple[int, int]] = {}
     for snapshot in history.snapshots:
@@ -74,7 +67,6 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     needs="graph",
     also=("learning-rate-high", "initialization", "input-scale"),
     explains=("RVN-N02",),
-    picture="activations",
 )
 def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     last: dict[str, InactiveUnits] = {}

@@ -18,7 +18,6 @@ EQUAL_LOSSES = 8
     needs="steps",
     also=("precision",),
     explains=("RVN-N02",),
-    picture="range-test",
 )
 def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):

@@ -26,7 +26,6 @@ MAX_SKIPPED_FRACTION = 0.5
         "loss-reduction",
         "target-scale",
     ),
-    picture="range-test",
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite

@@ -27,7 +27,7 @@ def head_operations(history: LoopHistory, *names: str) -> Iterator[tuple[Graph, 
         yield from ((graph, place) for place in graph.head if graph.nodes[place].name in names)
 
 
-@rule("RVN-H01", "error", "output-activation", needs="graph", picture="losses")
+@rule("RVN-H01", "error", "output-activation", needs="graph")
 def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         node = graph.nodes[place]
@@ -53,7 +53,7 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
         )
 
 
-@rule("RVN-H02", "error", "output-activation", needs="graph", picture="losses")
+@rule("RVN-H02", "error", "output-activation", needs="graph")
 def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]:
     lowest = "lowest possible probability of one class"
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
@@ -124,7 +124,7 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
             yield _observe_at(graph, place, units, change)
 
 
-@rule("RVN-H05", "error", "loss", needs="graph", picture="losses")
+@rule("RVN-H05", "error", "loss", needs="graph")
 def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss", "BinaryCrossEntropy"):
         before = graph.source_name(graph.nodes[place].inputs[0])

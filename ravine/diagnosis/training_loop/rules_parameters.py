@@ -68,7 +68,7 @@ def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
         yield observe(count, change, where=join_names(p.name for p in hidden), since=0)
 
 
-@rule("RVN-L08", "note", "frozen-parameters", needs="snapshots", picture="transfer")
+@rule("RVN-L08", "note", "frozen-parameters", needs="snapshots")
 def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
     own = [p for p in history.model.parameters if p.in_model]
     frozen = [p for p in own if not p.trainable]

@@ -14,14 +14,7 @@ VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
 SINGLE_VALIDATION_PASS = r"(?:F+L?B+L?Ss*){4,}N(?=F)"
 
 
-@rule(
-    "RVN-L12",
-    "error",
-    "train-eval-mode",
-    needs="forward",
-    explains=("RVN-N01",),
-    picture="batch-norm-drift",
-)
+@rule("RVN-L12", "error", "train-eval-mode", needs="forward", explains=("RVN-N01",))
 def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes
     steps, was_training = modes.evaluation_steps, modes.was_training
@@ -36,14 +29,7 @@ def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
         yield observe(in_row, count, change, where=where, since=since, severity=severity)
 
 
-@rule(
-    "RVN-L13",
-    "warning",
-    "train-eval-mode",
-    confidence="high",
-    needs="forward",
-    picture="dropout-expectation",
-)
+@rule("RVN-L13", "warning", "train-eval-mode", confidence="high", needs="forward")
 def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes
     if not modes.mode_dependent:

@@ -73,7 +73,6 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     confidence="high",
     needs="trials",
     also=("labels", "architecture-too-small"),
-    picture="early-stopping",
 )
 def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     """The loss on other examples rose by much of its fall, while that on its own kept falling."""
@@ -161,33 +160,30 @@ def remedy_rule(code: str, cause: str, **settings: Any) -> Rule:
     return decorate(partial(explain_by_cause, cause=cause))
 
 
-lower_learning_rate = remedy_rule("RVN-X01", "learning-rate-high", picture="range-test")
-higher_learning_rate = remedy_rule("RVN-X02", "learning-rate-low", picture="range-test")
-more_steps = remedy_rule("RVN-X03", "too-few-steps", picture="early-stopping")
-other_batch_size = remedy_rule("RVN-X04", "batch-size", picture="rates-and-batches")
-other_optimizer = remedy_rule("RVN-X05", "optimizer", picture="optimizer-race")
-other_constants = remedy_rule("RVN-X06", "optimizer-numerics", picture="adam-bias")
-other_activation = remedy_rule("RVN-X07", "hidden-activation", picture="activations")
-other_output = remedy_rule("RVN-X08", "output-activation", picture="losses")
+lower_learning_rate = remedy_rule("RVN-X01", "learning-rate-high")
+higher_learning_rate = remedy_rule("RVN-X02", "learning-rate-low")
+more_steps = remedy_rule("RVN-X03", "too-few-steps")
+other_batch_size = remedy_rule("RVN-X04", "batch-size")
+other_optimizer = remedy_rule("RVN-X05", "optimizer")
+other_constants = remedy_rule("RVN-X06", "optimizer-numerics")
+other_activation = remedy_rule("RVN-X07", "hidden-activation")
+other_output = remedy_rule("RVN-X08", "output-activation")
 other_reduction = remedy_rule("RVN-X09", "loss-reduction")
-other_initialization = remedy_rule("RVN-X10", "initialization", picture="he-multiplier")
-scaled_inputs = remedy_rule("RVN-X11", "input-scale", picture="scaling-table")
+other_initialization = remedy_rule("RVN-X10", "initialization")
+scaled_inputs = remedy_rule("RVN-X11", "input-scale")
 scaled_targets = remedy_rule("RVN-X12", "target-scale")
-less_dropout = remedy_rule("RVN-X13", "dropout", picture="dropout-expectation")
-less_regularization = remedy_rule("RVN-X14", "over-regularized", picture="mixture-boundaries")
-other_normalization = remedy_rule("RVN-X15", "normalization", picture="batch-norm-drift")
+less_dropout = remedy_rule("RVN-X13", "dropout")
+less_regularization = remedy_rule("RVN-X14", "over-regularized")
+other_normalization = remedy_rule("RVN-X15", "normalization")
 shuffled_examples = remedy_rule("RVN-X16", "shuffling")
 balanced_classes = remedy_rule("RVN-X17", "imbalance")
-other_loss = remedy_rule("RVN-X18", "loss", picture="losses")
-unfrozen_parameters = remedy_rule("RVN-X19", "frozen-parameters", picture="transfer")
+other_loss = remedy_rule("RVN-X18", "loss")
+unfrozen_parameters = remedy_rule("RVN-X19", "frozen-parameters")
 larger_network = remedy_rule(
     "RVN-X51", "architecture-too-small", explains=("RVN-C03", "RVN-T02", "RVN-T07")
 )
 other_schedule = remedy_rule(
-    "RVN-X52",
-    "schedule",
-    explains=("RVN-T02", "RVN-T06", "RVN-T09", "RVN-T10"),
-    picture="schedules",
+    "RVN-X52", "schedule", explains=("RVN-T02", "RVN-T06", "RVN-T09", "RVN-T10")
 )
 other_clipping = remedy_rule(
     "RVN-X53", "gradient-clipping", explains=("RVN-T02", "RVN-T12"), also=("exploding",)
