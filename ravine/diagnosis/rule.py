@@ -4,6 +4,7 @@ The text of a code stands in `explanations/CODE.md` and nowhere else: its title,
 it happens, how it is detected, what it misses and what to do.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property, partial
@@ -92,7 +93,7 @@ class Rule:
     @cached_property
     def explanation(self) -> Explanation:
         """The text of the code, with the thresholds of the rule's own module filled in."""
-        return read_explanation(self.code, thresholds=self.find)
+        return read_explanation(self.code, vars(sys.modules[self.find.__module__]))
 
     @property
     def title(self) -> str:

@@ -13,7 +13,6 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,14 +83,7 @@ def thresholds_of(family: str) -> list[Threshold]:
     """The numbers that the modules of a family's rules have as constants, or import as such, and
     those of the modules beside them from which they import.
     """
-    modules: list[str] = []
-    for rule in RULES[family]:
-        find = rule.find
-        while isinstance(find, partial):
-            find = find.func
-        name = getattr(find, "__wrapped__", find).__module__
-        if name not in modules:
-            modules.append(name)
+    modules = list(dict.fromkeys(rule.find.__module__ for rule in RULES[family]))
     for name in list(modules):
         beside = name.rpartition(".")[0]
         for value in vars(sys.modules[name]).values():

@@ -7,9 +7,9 @@ import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
+    LOWER_RATE,
     changes_against,
     distance_evidence,
-    lower_rate,
     weights_shrank,
 )
 from ravine.diagnosis.training_curves.onset import with_onset
@@ -60,7 +60,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     end = curves.steps if curves.outcome == "diverged" else None
     yield observe(
         *evidence,
-        *lower_rate(),
+        LOWER_RATE,
         since=end if broken_at is None else broken_at,
         title=title,
         severity="warning" if minor else "",
@@ -147,7 +147,7 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         Evidence(name, share, "%", limit=100 * JUMP_FRACTION, text=size),
         Evidence("validation loss, mean", mean, limit=lowest, text="the limit is the lowest"),
-        *lower_rate(),
+        LOWER_RATE,
         Change("schedule", "one that ends low"),
         severity="note" if harmless else "",
         suspects=("batch-size", "schedule"),

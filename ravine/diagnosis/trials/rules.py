@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from ravine.diagnosis.rule import Observation, Rule, observe, rule
@@ -156,8 +155,12 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
 
 def remedy_rule(code: str, cause: str, **settings: Any) -> Rule:
     """The rule that names a cause if its remedy explains the run best; `settings` as in `rule`."""
-    decorate = rule(code, "warning", cause, confidence="medium", needs="trials", **settings)
-    return decorate(partial(explain_by_cause, cause=cause))
+
+    @rule(code, "warning", cause, confidence="medium", needs="trials", **settings)
+    def remedy_explains(results: TrialResults) -> Iterator[Observation]:
+        return explain_by_cause(results, cause=cause)
+
+    return remedy_explains
 
 
 lower_learning_rate = remedy_rule("RVN-X01", "learning-rate-high")
