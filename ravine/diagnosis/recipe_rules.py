@@ -136,15 +136,10 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     half = HALF_LEARNED_LOSS * fit.constant_loss
     if _is_far(nearest) and least < half < min(own.least_losses):
         cause = "learning-rate-low" if nearest.factor > 1 else "learning-rate-high"
-        change, suspects = Change(fit.lr_path, nearest.lr), ("architecture-too-small",)
-        yield observe(
-            evidence,
-            change,
-            where=fit.lr_path,
-            title=f"a small batch is learned only in part, at {nearest.factor:g} times the rate",
-            cause=cause,
-            suspects=suspects,
-        )
+        where, change = fit.lr_path, Change(fit.lr_path, nearest.lr)
+        title = f"a small batch is learned only in part, at {nearest.factor:g} times the rate"
+        suspects = ("architecture-too-small",)
+        yield observe(evidence, change, where=where, title=title, cause=cause, suspects=suspects)
     else:
         yield observe(evidence, where="network", suspects=("hidden-activation", "initialization"))
 

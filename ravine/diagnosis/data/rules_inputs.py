@@ -1,6 +1,7 @@
 """Inputs that are not finite, constant, copied or badly scaled, and columns that are the target."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
@@ -18,15 +19,13 @@ CONTRADICTED_FRACTION = 0.05  # of the examples
 @rule("RVN-D01", "error", "data-degenerate", needs="inputs", explains=("RVN-N01",))
 def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
     for broken in data.not_finite:
-        severity, confidence = "", ""
-        if broken.where.startswith("target "):
-            # one of several numbers: a mask in the loss may leave them out
-            severity, confidence = "note", "medium"
         counts = f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite"
         evidence = Evidence("examples with NaN or infinity", broken.rows, limit=0, text=counts)
         change = Change("data", "leave these examples out, or fill them in")
-        where = broken.where
-        yield observe(evidence, change, where=where, severity=severity, confidence=confidence)
+        seen = observe(evidence, change, where=broken.where)
+        # one of several numbers: a mask in the loss may leave them out
+        in_doubt = broken.where.startswith("target ")
+        yield replace(seen, severity="note", confidence="medium") if in_doubt else seen
 
 
 @rule("RVN-D02", "error", "data-degenerate", needs="duplicates", explains=("RVN-D14",))
@@ -99,7 +98,8 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is None or copies.compared < MIN_EXAMPLES or copies.distinct == 1 or copies.natural:
         return
-    limit, of = IDENTICAL_FRACTION * copies.compared, f"of {copies.compared}"
+    limit = IDENTICAL_FRACTION * copies.compared
+    of = f"of {copies.compared}"
     if copies.most_frequent > limit:
         name = "examples with one and the same input"
         change = Change("data", "check how the inputs are read")

@@ -53,7 +53,8 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
 @rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also=("leakage",))
 def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
     if data.same_tokens >= SAME_TOKEN_FRACTION and len(data.classes.train) > 1:
-        name, limit = "targets that are the token at their own place", 100 * SAME_TOKEN_FRACTION
+        name = "targets that are the token at their own place"
+        limit = 100 * SAME_TOKEN_FRACTION
         copying = "a network that copies is right"
         change = Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]")
         yield observe(
@@ -125,10 +126,10 @@ def shifted_targets(data: DataProfile) -> Iterator[Observation]:
         constant = f"the best constant scores {shifted.null_score:.3g}"
         name = "association of the predictions with the targets as they are paired"
         unit = "standard errors"
-        given = Evidence(f"score with the targets {how}", shifted.score, text=sure)
+        score = Evidence(f"score with the targets {how}", shifted.score, text=sure)
         paired = Evidence(name, shifted.given_signal, unit, limit=SURE_SIGNAL, text=constant)
         change = Change("data", "one order for inputs and targets")
-        yield observe(given, paired, change, title=f"targets belong to other rows: {how}")
+        yield observe(score, paired, change, title=f"targets belong to other rows: {how}")
 
 
 @rule("RVN-D16", "error", "labels", needs="labels")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from ravine.diagnosis.data.profile import BEYOND_DOUBT, SURE_SIGNAL, DataProfile
 from ravine.diagnosis.data.rules_inputs import MIN_EXAMPLES
@@ -66,15 +67,10 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         distance = Evidence(name, shift.median_shift, "spreads", limit=MEDIAN_SHIFT, text=of)
         spread = Evidence("spread over that in training", ratio, limit=limit, text=of)
         change = Change("data", "mean and spread of the training examples, for both")
-        yield observe(
-            distance,
-            spread,
-            change,
-            where="validation",
-            severity="" if several else "note",
-            confidence="" if several else "medium",
-            suspects=("split", "normalization"),
+        seen = observe(
+            distance, spread, change, where="validation", suspects=("split", "normalization")
         )
+        yield seen if several else replace(seen, severity="note", confidence="medium")
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         name = "distance of its median from that in training"
         change = Change("data", "a random split, unless new data will differ like this")

@@ -71,13 +71,9 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     "error",
     "initialization",
     needs="dependence",
-    also=(
-        "output-activation",
-        "dead-units",
-        "detached-graph",
-        "vanishing",
-        "hidden-activation",
-        "input-scale",
+    also=tuple(
+        "output-activation dead-units detached-graph vanishing hidden-activation "
+        "input-scale".split()
     ),
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
 )
@@ -103,24 +99,15 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         return observe(evidence, change, where=module_of(found.zero_weights[0]))
     if found.dead_layers:
-        name, count = "layers whose units no example activates", len(found.dead_layers)
-        dead = Evidence(name, count, limit=0, text=join_names(found.dead_layers))
+        name = "layers whose units no example activates"
+        dead = Evidence(name, len(found.dead_layers), limit=0, text=join_names(found.dead_layers))
         if found.dead_output:
-            return observe(
-                dead,
-                Change("output", "no ReLU at the output"),
-                where=found.constant_from,
-                cause="output-activation",
-                suspects=("dead-units",),
-            )
-        return observe(
-            dead,
-            Change("init", "biases of 0"),
-            Change("activation", "leaky_relu"),
-            where=found.dead_layers[0],
-            cause="dead-units",
-            suspects=("initialization", "input-scale"),
-        )
+            change, cause = Change("output", "no ReLU at the output"), "output-activation"
+            suspects = ("dead-units",)
+            return observe(dead, change, where=found.constant_from, cause=cause, suspects=suspects)
+        changes = Change("init", "biases of 0"), Change("activation", "leaky_relu")
+        where, suspects = found.dead_layers[0], ("initialization", "input-scale")
+        return observe(dead, *changes, where=where, cause="dead-units", suspects=suspects)
     if found.no_gradient:
         change = Change("model", "use the input, and do not detach it")
         return observe(change, where=found.constant_from, cause="detached-graph")
@@ -161,10 +148,11 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
         unreached = Evidence(name, len(found.unreached), limit=0, text=join_names(found.unreached))
         advice = "no detach() or no_grad() after these layers, or requires_grad_(False) for them"
         change = Change("model", advice)
-        where, suspects = module_of(found.unreached[0]), ("frozen-parameters",)
-        title, severity = "layers in use get no gradient", "warning"
+        where = module_of(found.unreached[0])
+        title = "layers in use get no gradient"
+        suspects = ("frozen-parameters",)
         yield observe(
-            unreached, change, where=where, suspects=suspects, title=title, severity=severity
+            unreached, change, where=where, severity="warning", title=title, suspects=suspects
         )
 
 

@@ -134,29 +134,21 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     what = start.first_loss.not_finite
     if not what:
         return
-    data, init = (
-        Change("data", "fill or drop what is not finite"),
-        Change("init", "smaller weights"),
-    )
-    finite = "nn.CrossEntropyLoss or nn.BCEWithLogitsLoss on logits, finite for all of them"
-    loss = Change("loss", finite)
-    cause, suspects, change = {
-        "inputs": ("data-degenerate", (), data),
-        "targets": ("data-degenerate", (), data),
-        "outputs": ("initialization", ("exploding", "input-scale"), init),
-        "loss": ("loss", ("output-activation",), loss),
-    }[what]
-    first = "the outputs are finite"
-    if what != "loss":
-        first = f"the {what} are the first that are not finite"
-    yield observe(
-        Evidence("first loss", start.first_loss.value, text=first),
-        change,
-        where=start.first_loss.not_finite_at,
-        title=f"the first loss is not finite, from the {what} on",
-        cause=cause,
-        suspects=suspects,
-    )
+    text = f"the {what} are the first that are not finite"
+    cause, suspects = "data-degenerate", ()
+    change = Change("data", "fill or drop what is not finite")
+    if what == "outputs":
+        cause, suspects = "initialization", ("exploding", "input-scale")
+        change = Change("init", "smaller weights")
+    elif what == "loss":
+        text = "the outputs are finite"
+        cause, suspects = "loss", ("output-activation",)
+        finite = "nn.CrossEntropyLoss or nn.BCEWithLogitsLoss on logits, finite for all of them"
+        change = Change("loss", finite)
+    evidence = Evidence("first loss", start.first_loss.value, text=text)
+    where = start.first_loss.not_finite_at
+    title = f"the first loss is not finite, from the {what} on"
+    yield observe(evidence, change, where=where, title=title, cause=cause, suspects=suspects)
 
 
 @rule("RVN-I20", "note", "loss-reduction", needs="loss")

@@ -58,11 +58,9 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if not short and (curves.distance < SHORT_DISTANCE or falls_evenly(curves)):
         cause, other = other, cause
     share, whole = 100 * gain / gained, "of what was gained so far"
-    more = Evidence(
-        "as many steps again would gain", share, "%", limit=100 * FURTHER_GAIN, text=whole
-    )
+    name = "as many steps again would gain"
     yield observe(
-        more,
+        Evidence(name, share, "%", limit=100 * FURTHER_GAIN, text=whole),
         *distance_evidence(curves),
         *changes_against(cause),
         severity="warning" if gain > LARGE_FURTHER_GAIN * gained else "note",
@@ -88,11 +86,10 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     if not short or before - now < least or now < MIN_FALL * abs(null):
         return
     epochs = f"{curves.steps / per_epoch:.1f} epochs"
+    mean = "the limit is the mean on the way there"
     yield observe(
         Evidence("steps", curves.steps, limit=SHORT_RUN, text=epochs),
-        Evidence(
-            "loss at the end", now, limit=before, text="the limit is the mean on the way there"
-        ),
+        Evidence("loss at the end", now, limit=before, text=mean),
         *changes_against("too-few-steps"),
         title="the run ended when it had hardly begun",
         severity="warning" if now > HIGH_LOSS * abs(null) else "note",

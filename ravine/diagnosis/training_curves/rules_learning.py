@@ -34,18 +34,9 @@ MODE_RATIO = 1.5  # times the loss in training mode
     "labels",
     confidence="high",
     needs="null",
-    also=(
-        "learning-rate-low",
-        "learning-rate-high",
-        "too-few-steps",
-        "gradient-clipping",
-        "over-regularized",
-        "dropout",
-        "dead-units",
-        "vanishing",
-        "saturation",
-        "initialization",
-        "input-scale",
+    also=tuple(
+        "learning-rate-low learning-rate-high too-few-steps gradient-clipping over-regularized "
+        "dropout dead-units vanishing saturation initialization input-scale".split()
     ),
 )
 @with_onset

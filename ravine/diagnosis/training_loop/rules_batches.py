@@ -25,14 +25,16 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
     if inputs.identical < max(REPEATED_INPUTS, inputs.count):
         return
-    name, steps = "inspected steps, all with the same inputs", f"in {history.steps} steps"
-    equal = Evidence(name, inputs.count, text=steps)
-    rows, since = Evidence("examples in these inputs", inputs.rows), inputs.first_step
+    name = "inspected steps, all with the same inputs"
+    equal = Evidence(name, inputs.count, text=f"in {history.steps} steps")
+    rows = Evidence("examples in these inputs", inputs.rows)
+    since = inputs.first_step
     if inputs.table_rows <= 0:
         yield observe(equal, rows, since=since)
         return
     table = Evidence("examples in the table they come from", inputs.table_rows)
-    change, suspects = Change("loop", "the next batch for each step"), ("randomness", "overfitting")
+    change = Change("loop", "the next batch for each step")
+    suspects = ("randomness", "overfitting")
     yield observe(equal, rows, table, change, severity="warning", suspects=suspects, since=since)
 
 
@@ -44,7 +46,8 @@ def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
     for sign in (1, -1):
         logs = [sign * math.log(std) for _, std in stds]
         steps = [b - a for a, b in zip(logs, logs[1:], strict=False)]
-        falls, rises = sum(step < -0.05 for step in steps), any(step > 0.5 for step in steps)
+        falls = sum(step < -0.05 for step in steps)
+        rises = any(step > 0.5 for step in steps)
         far = logs[0] - logs[-1] > math.log(DRIFT_FACTOR) and logs[-1] < min(logs[:-2])
         if far and falls >= 3 and not rises:
             place = next(i for i, value in enumerate(logs) if logs[0] - value > math.log(2))

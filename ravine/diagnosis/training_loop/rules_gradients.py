@@ -130,15 +130,13 @@ def _step_size(
     if settings.kind == "SGD":
         momentum = 1 - min(settings.momentum, 0.999)
         relative = max(settings.lrs) * norm / momentum / max(snapshot.weight_norm, 1e-30)
-        shown = Evidence("step over weights", relative, limit=MIN_RELATIVE_STEP)
-        return shown, relative < MIN_RELATIVE_STEP
+        step_size = Evidence("step over weights", relative, limit=MIN_RELATIVE_STEP)
+        return step_size, relative < MIN_RELATIVE_STEP
     count = sum(math.prod(p.shape) for p in parameters if p.optimizer == snapshot.optimizer)
     size = norm / math.sqrt(max(count, 1))
     limit = 10 * settings.eps
-    shown = Evidence(
-        "gradient of one number", size, limit=limit, text="compared with the optimizer's eps"
-    )
-    return shown, size < limit
+    eps = "compared with the optimizer's eps"
+    return Evidence("gradient of one number", size, limit=limit, text=eps), size < limit
 
 
 @rule("RVN-L21", "error", "zero-grad", needs="steps", also=("step-order",))

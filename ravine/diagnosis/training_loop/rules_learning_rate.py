@@ -38,14 +38,13 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
     for scheduler in rates.schedulers:
         if scheduler.length is not None and scheduler.steps > scheduler.length + 1:
             rises = "past its end the learning rate rises again"
-            made = Evidence("scheduler steps", scheduler.steps, limit=scheduler.length, text=rises)
-            steps, title = (
-                Evidence("optimizer steps", history.steps),
-                "the schedule ran past its end",
-            )
-            yield observe(made, steps, change, where=scheduler.kind, title=title)
+            past = Evidence("scheduler steps", scheduler.steps, limit=scheduler.length, text=rises)
+            steps = Evidence("optimizer steps", history.steps)
+            title = "the schedule ran past its end"
+            yield observe(past, steps, change, where=scheduler.kind, title=title)
             return
-    low, most = rates.steps_below_thousandth, history.steps / 2
+    low = rates.steps_below_thousandth
+    most = history.steps / 2
     if low >= max(LOW_LR_STEPS, most):
         name = "steps at less than 1/1000 of the highest learning rate"
         rate = Evidence("learning rate", rates.now, text=f"was {rates.highest:.3g}")
@@ -89,5 +88,6 @@ def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
         count = Evidence(name, len(still), limit=0)
         as_initialized = Evidence("of these, matrices still as initialized", untrained, limit=0)
         change = Change("optimizer", "lr above 0 in every entry of param_groups")
-        where, suspects = join_names(p.name for p in still), ("frozen-parameters", "schedule")
+        where = join_names(p.name for p in still)
+        suspects = ("frozen-parameters", "schedule")
         yield observe(count, as_initialized, change, where=where, since=0, suspects=suspects)

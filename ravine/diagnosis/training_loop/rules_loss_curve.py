@@ -58,9 +58,6 @@ def significance(losses: int) -> float:
     also=("exploding", "input-scale"),
 )
 def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
-    """All of the last 8 of 32 means are above all of the first 16: by chance, once in C(24, 8) =
-    735,471 times. Or their mean, less its error, is far above the best constant answer.
-    """
     loss = history.loss
     means = loss.summary.stretch_means(STRETCH_COUNT)
     by_chance = 1 / math.comb(LAST_STRETCHES + STRETCH_COUNT // 2, LAST_STRETCHES)
@@ -86,19 +83,12 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     "labels",
     confidence="medium",
     needs="baseline",
-    also=(
-        "learning-rate-low",
-        "shuffling",
-        "learning-rate-high",
-        "architecture-too-small",
-        "schedule",
-        "too-few-steps",
+    also=tuple(
+        "learning-rate-low shuffling learning-rate-high architecture-too-small schedule "
+        "too-few-steps".split()
     ),
 )
 def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
-    """At the end: the mean of the last quarter, less its error, is no better than the entropy or
-    the variance of the targets.
-    """
     loss, distance = history.loss, history.model.relative_distance
     if not history.ended or loss.baseline is None or not loss.kind:
         return
@@ -127,7 +117,6 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     "RVN-T09", "warning", "schedule", confidence="medium", needs="losses", explains=("RVN-L16",)
 )
 def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
-    """Under a hundredth of the highest rate for two thirds of all steps; the loss does not fall."""
     rates, loss, steps = history.rates, history.loss, history.steps
     low_steps = rates.steps_below_hundredth
     if low_steps < max(MIN_LOSSES, LOW_RATE_FRACTION * steps) or rates.now == 0 or not loss.first:
@@ -159,10 +148,6 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     also=("data-degenerate", "schedule"),
 )
 def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
-    """Runs of losses far above the others, so long that independent losses would hardly make them.
-
-    With a share q of the last n losses that high, a run of r is found by chance with at most n q^r.
-    """
     values = list(history.loss.summary.recent)
     if len(values) < MIN_LOSSES:
         return
@@ -172,8 +157,9 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     high = [v > limit for v in values] if middle > 0 else [False]
     share = max(sum(high), 1) / len(values)
     chance = significance(history.loss.summary.count) / len(values)
+    # with a share q of n losses that high, a run of r is found by chance with at most n q^r
     length = math.ceil(math.log(chance) / math.log(min(share, 0.5)))  # at least 4
-    spikes, run = 0, 0
+    spikes = run = 0
     for above in [*high, False]:
         spikes += not above and run >= length
         run = run + 1 if above else 0

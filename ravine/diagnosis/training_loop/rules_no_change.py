@@ -67,5 +67,6 @@ def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
         cause = "learning-rate-low"
     if losses[0] == 0 and cause == "dead-units":
         return  # a loss of 0 with a gradient of 0: the task is done
-    name, value = "losses in a row that are equal, bit for bit", f"all {losses[0]:.6g}"
-    yield observe(Evidence(name, len(losses), limit=1, text=value), since=0, cause=cause)
+    name = "losses in a row that are equal, bit for bit"
+    equal = Evidence(name, len(losses), limit=1, text=f"all {losses[0]:.6g}")
+    yield observe(equal, since=0, cause=cause)

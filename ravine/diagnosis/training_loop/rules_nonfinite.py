@@ -16,15 +16,9 @@ MAX_SKIPPED_FRACTION = 0.5
     "learning-rate-high",
     confidence="medium",
     needs="snapshots",
-    also=(
-        "exploding",
-        "data-degenerate",
-        "loss",
-        "input-scale",
-        "optimizer-numerics",
-        "output-activation",
-        "loss-reduction",
-        "target-scale",
+    also=tuple(
+        "exploding data-degenerate loss input-scale optimizer-numerics output-activation "
+        "loss-reduction target-scale".split()
     ),
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:

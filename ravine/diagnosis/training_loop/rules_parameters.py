@@ -90,12 +90,10 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     unused = [p for p in unused if p.name not in history.loss.parameters]
     cut_off = [p for p in unused if p.module_ran and p.default_initialized]
     if unused:
-        name, steps = "parameters without a gradient so far", f"in {history.steps} steps"
-        count = Evidence(name, len(unused), limit=0, text=steps)
+        steps = f"in {history.steps} steps"
+        count = Evidence("parameters without a gradient so far", len(unused), limit=0, text=steps)
         ran = Evidence("of these, as initialized and in modules that ran", len(cut_off))
         change = Change("model", "no detach() or no_grad() between these layers and the loss")
-        severity, where = (
-            "warning" if cut_off else "note",
-            join_names(p.name for p in cut_off or unused),
-        )
+        severity = "warning" if cut_off else "note"
+        where = join_names(p.name for p in cut_off or unused)
         yield observe(count, ran, change, where=where, severity=severity)

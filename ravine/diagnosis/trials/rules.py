@@ -74,7 +74,6 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     also=("labels", "architecture-too-small"),
 )
 def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
-    """The loss on other examples rose by much of its fall, while that on its own kept falling."""
     run = results.whole_run
     known = [(step, loss) for step, loss, _ in run.evaluations if math.isfinite(loss)]
     if run.rise is None or not known:
@@ -106,9 +105,6 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
 
 @rule("RVN-X21", "warning", "labels", confidence="medium", needs="trials", also=("overfitting",))
 def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
-    """The training examples are memorized, others are answered worse than by a constant, and a
-    quick learner cannot predict their targets either.
-    """
     run, learner, null = results.whole_run, results.learner, results.null_loss
     if learner.informative is not False or not run.evaluations or not math.isfinite(null):
         return
@@ -136,7 +132,6 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     also=("labels", "hidden-activation"),
 )
 def small_network(results: TrialResults) -> Iterator[Observation]:
-    """The network stays behind a quick learner, also on training examples, whatever was tried."""
     learner = results.learner
     score, own, others = learner.score, learner.train_score, learner.validation_score
     if score is None or own is None or others is None or not results.has_score:
