@@ -1,4 +1,5 @@
-"""What kind of number the outputs of a model are, and what the targets are to them.
+"""What outputs are by their values: probabilities, log-probabilities or any numbers; and what
+targets are to them: classes, labels or numbers. What a loss makes of them is tried in `loss_probe`.
 
 Letters: N examples, T places, K classes.
 """
