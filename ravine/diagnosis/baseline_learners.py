@@ -93,13 +93,14 @@ def fit_baseline(
     if answers.shape[1] > MANY_OUTPUTS:
         some = evenly_spaced_rows(len(answers), most // 2)
         features, answers, groups = features[some], answers[some], groups[some]
-    return _cross_validate(features, answers, groups, kind, seed, learners)
+    return _cross_validate(features, answers, groups, kind=kind, seed=seed, learners=learners)
 
 
 def _cross_validate(
-    x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Sequence[str]
+    x: Array, y: Array, groups: Array, *, kind: str, seed: int, learners: Sequence[str]
 ) -> BaselineResult:
-    folds, few = assign_folds(groups, seed), _project(x)
+    folds = assign_folds(groups, seed)
+    few = _project(x)
     null = np.empty_like(y)
     for fold in range(FOLD_COUNT):
         null[folds == fold] = y[folds != fold].mean(0)

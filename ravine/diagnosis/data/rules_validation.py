@@ -74,15 +74,10 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         name = "distance of its median from that in training"
         change = Change("data", "a random split, unless new data will differ like this")
-        yield observe(
-            Evidence(name, shift.largest_shift, "spreads", limit=COLUMN_SHIFT),
-            change,
-            where="validation",
-            severity="note",
-            confidence="medium",
-            cause="split",
-            title=f"{shift.largest_shift_name} is distributed otherwise in validation",
-        )
+        evidence = Evidence(name, shift.largest_shift, "spreads", limit=COLUMN_SHIFT)
+        title = f"{shift.largest_shift_name} is distributed otherwise in validation"
+        seen = observe(evidence, change, where="validation", cause="split", title=title)
+        yield replace(seen, severity="note", confidence="medium")
 
 
 @rule("RVN-D11", "warning", "split", confidence="high", needs="validation", also=("target-scale",))

@@ -102,9 +102,9 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         name = "layers whose units no example activates"
         dead = Evidence(name, len(found.dead_layers), limit=0, text=join_names(found.dead_layers))
         if found.dead_output:
-            change, cause = Change("output", "no ReLU at the output"), "output-activation"
-            suspects = ("dead-units",)
-            return observe(dead, change, where=found.constant_from, cause=cause, suspects=suspects)
+            change = Change("output", "no ReLU at the output")
+            where, cause = found.constant_from, "output-activation"
+            return observe(dead, change, where=where, cause=cause, suspects=("dead-units",))
         changes = Change("init", "biases of 0"), Change("activation", "leaky_relu")
         where, suspects = found.dead_layers[0], ("initialization", "input-scale")
         return observe(dead, *changes, where=where, cause="dead-units", suspects=suspects)
@@ -113,13 +113,10 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         return observe(change, where=found.constant_from, cause="detached-graph")
     if flow is not None and flow.signal < LOST_SIGNAL:
         name = "spread of the last hidden layer's output over the first's"
-        return observe(
-            Evidence(name, flow.signal, limit=LOST_SIGNAL),
-            Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)"),
-            where=flow.where,
-            cause="vanishing",
-            suspects=("initialization", "hidden-activation"),
-        )
+        lost = Evidence(name, flow.signal, limit=LOST_SIGNAL)
+        change = Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)")
+        suspects = ("initialization", "hidden-activation")
+        return observe(lost, change, where=flow.where, cause="vanishing", suspects=suspects)
     change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
     return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))
 

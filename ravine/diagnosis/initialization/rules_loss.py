@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
@@ -33,15 +34,11 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         yield observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
     elif form.gives == "probabilities":
         name, text = "slope of the loss in the right probability", "the same however wrong it is"
-        yield observe(
-            Evidence(name, -1.0, text=text),
-            change,
-            where=form.last_at,
-            title="the loss takes log-probabilities and gets probabilities",
-            severity="warning",
-            confidence="high",
-            suspects=("output-activation",),
-        )
+        evidence = Evidence(name, -1.0, text=text)
+        title = "the loss takes log-probabilities and gets probabilities"
+        suspects = ("output-activation",)
+        seen = observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
+        yield replace(seen, severity="warning", confidence="high")
 
 
 @rule(

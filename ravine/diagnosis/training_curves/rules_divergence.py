@@ -141,14 +141,13 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     highest = float(lr.values.max()) if len(lr) else math.nan
     settled = float(rates[-1]) < 0.1 * highest and curve.values[-1] < lowest + SMALL_JUMP * fall
     harmless = curves.plan.keeps_best or settled or not curves.has_ended or jump == SMALL_JUMP
-    name, share = "rises from one evaluation to the next", 100 * count / len(rises)
+    share = 100 * count / len(rises)
     size = f"by over {jump:.0%} of all that was gained, in the second half"
     mean = lowest + above_lowest
-    yield observe(
-        Evidence(name, share, "%", limit=100 * JUMP_FRACTION, text=size),
-        Evidence("validation loss, mean", mean, limit=lowest, text="the limit is the lowest"),
-        LOWER_RATE,
-        Change("schedule", "one that ends low"),
-        severity="note" if harmless else "",
-        suspects=("batch-size", "schedule"),
+    jumps = Evidence(
+        "rises from one evaluation to the next", share, "%", limit=100 * JUMP_FRACTION, text=size
     )
+    level = Evidence("validation loss, mean", mean, limit=lowest, text="the limit is the lowest")
+    changes = LOWER_RATE, Change("schedule", "one that ends low")
+    severity = "note" if harmless else ""
+    yield observe(jumps, level, *changes, severity=severity, suspects=("batch-size", "schedule"))

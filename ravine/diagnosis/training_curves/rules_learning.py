@@ -106,13 +106,10 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     reasons = ("dropout", "over-regularized", "learning-rate-low")
     cause = next((c for c in likely_causes(curves) if c in reasons), "architecture-too-small")
     others = ("architecture-too-small", "over-regularized", "learning-rate-low")
-    yield observe(
-        Evidence("loss at the end", late, limit=reachable, text="the limit can be reached"),
-        Evidence("training loss", train, text="no lower"),
-        *changes_against(cause),
-        cause=cause,
-        suspects=tuple(c for c in others if c != cause),
-    )
+    suspects = tuple(c for c in others if c != cause)
+    end = Evidence("loss at the end", late, limit=reachable, text="the limit can be reached")
+    own = Evidence("training loss", train, text="no lower")
+    yield observe(end, own, *changes_against(cause), cause=cause, suspects=suspects)
 
 
 @symptom(

@@ -42,12 +42,9 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
         if value == 0 and name not in ("update", "early stopping"):  # nothing to stop is no fault
             path = SETTING_PATHS.get(name, name)
             cause = IDLE_CAUSES.get(path.split(".")[0], "optimizer")
-            yield observe(
-                Evidence(curves.effects.meanings.get(name, name), 0.0),
-                where=path,
-                title="clip never cut" if name == "clip" else f"{name} did nothing",
-                cause=cause,
-            )
+            effect = Evidence(curves.effects.meanings.get(name, name), 0.0)
+            title = "clip never cut" if name == "clip" else f"{name} did nothing"
+            yield observe(effect, where=path, title=title, cause=cause)
 
 
 @symptom(

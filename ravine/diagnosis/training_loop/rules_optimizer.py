@@ -62,13 +62,9 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
         cause, suspect, title = "loss", "optimizer", "the loss has the wrong sign"
         change = Change("loop", "the loss without its minus")
     recent = loss.summary.stretch_means(4)
+    setting = Evidence("maximize of the optimizer", float(maximize))
+    first = Evidence("loss at first", loss.first[0] if loss.first else None)
+    last = Evidence("loss of the last steps", recent[-1] if recent else None)
     yield observe(
-        Evidence("maximize of the optimizer", float(maximize)),
-        Evidence("loss at first", loss.first[0] if loss.first else None),
-        Evidence("loss of the last steps", recent[-1] if recent else None),
-        change,
-        since=0,
-        cause=cause,
-        title=title,
-        suspects=(suspect,),
+        setting, first, last, change, since=0, title=title, cause=cause, suspects=(suspect,)
     )

@@ -36,21 +36,20 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
         is_probability = before in PROBABILITY_NODES
         if classes <= 1 or not (is_probability or before in ("Tanh", "Relu")):
             continue
-        lowest, why = NODE_OUTPUT_RANGES[before][0], "logits should not be bounded"
-        limit, advice = Evidence("lowest possible logit", lowest, text=why), ""
+        name = before.lower()
+        title = f"{name} before cross entropy"
+        advice = f"no {name} before the loss"
         if is_probability:
             lowest = math.log(1 + (classes - 1) / math.e)
             why = f"for {classes} classes, as outputs are between 0 and 1"
             limit = Evidence("lowest loss that can be reached", lowest, text=why)
-            advice = "; nn.CrossEntropyLoss applies log_softmax itself"
-        yield _observe_at(
-            graph,
-            place,
-            limit,
-            Change("output", f"no {before.lower()} before the loss{advice}"),
-            title=f"{before.lower()} before cross entropy",
-            severity="error" if is_probability else "warning",
-        )
+            change = Change("output", f"{advice}; nn.CrossEntropyLoss applies log_softmax itself")
+            yield _observe_at(graph, place, limit, change, title=title)
+        else:
+            lowest, why = NODE_OUTPUT_RANGES[before][0], "logits should not be bounded"
+            limit = Evidence("lowest possible logit", lowest, text=why)
+            change = Change("output", advice)
+            yield _observe_at(graph, place, limit, change, title=title, severity="warning")
 
 
 @rule("RVN-H02", "error", "output-activation", needs="graph")
@@ -60,24 +59,19 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
         before = graph.source_name(graph.nodes[place].inputs[0])
         if before in NODE_OUTPUT_RANGES:
             name = before.lower()
-            yield _observe_at(
-                graph,
-                place,
-                Evidence(lowest, 0.27 if before == "Tanh" else 0.5),
-                Change("loss", f"BCELoss on probabilities, or logits without {name}"),
-                title=f"{name} before a loss that takes logits",
-                severity="error" if before in PROBABILITY_NODES else "warning",
-            )
+            evidence = Evidence(lowest, 0.27 if before == "Tanh" else 0.5)
+            change = Change("loss", f"BCELoss on probabilities, or logits without {name}")
+            title = f"{name} before a loss that takes logits"
+            severity = "error" if before in PROBABILITY_NODES else "warning"
+            yield _observe_at(graph, place, evidence, change, title=title, severity=severity)
 
     for graph, place in head_operations(history, "LogSigmoid"):
         before = graph.source(graph.nodes[place].inputs[0], frozenset({"Neg"}))
         if before >= 0 and graph.nodes[before].name in PROBABILITY_NODES:
             name = graph.nodes[before].name.lower()
-            evidence = Evidence(lowest, 0.5)
             change = Change("output", f"no {name} before the loss, which applies sigmoid itself")
-            yield _observe_at(
-                graph, before, evidence, change, title=f"{name} before a loss that takes logits"
-            )
+            title = f"{name} before a loss that takes logits"
+            yield _observe_at(graph, before, Evidence(lowest, 0.5), change, title=title)
             return
 
 

@@ -92,15 +92,12 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     if results.has_score and scores and max(scores) - scores[-1] < SCORE_GAIN / 2:
         return  # it only grows too sure of itself
     risen = (at for at, loss, _ in run.evaluations if at > step and loss - least > limit / 2)
-    name, place = "loss on held-out examples over its least", f"least at step {step}"
-    yield observe(
-        Evidence(name, mean, limit=limit, text=place),
-        Evidence("standard error of that", error),
-        Evidence("loss on training examples", run.train_loss),
-        Change("steps", step),
-        since=next(risen, step),
-        suspects=("labels",),
-    )
+    name = "loss on held-out examples over its least"
+    rise = Evidence(name, mean, limit=limit, text=f"least at step {step}")
+    spread = Evidence("standard error of that", error)
+    own = Evidence("loss on training examples", run.train_loss)
+    since = next(risen, step)
+    yield observe(rise, spread, own, Change("steps", step), since=since, suspects=("labels",))
 
 
 @rule("RVN-X21", "warning", "labels", confidence="medium", needs="trials", also=("overfitting",))
