@@ -7,6 +7,7 @@ Wording may change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any
@@ -208,7 +209,7 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     ordered = sorted(findings, key=_importance)
     found = {f.code for f in ordered}
     for i, f in enumerate(ordered):
-        explains = tuple(code for code in f.explains if code in found and code != f.code)
+        explains = tuple(code for code in f.explains if code in found - {f.code})
         changes = () if f.severity == "note" else f.changes
         ordered[i] = replace(f, explains=explains, changes=changes)
     explained: set[str] = set()
@@ -237,13 +238,10 @@ def _limit_unconfirmed(ordered: list[Finding]) -> tuple[Finding, ...]:
 
 
 def _importance(finding: Finding) -> tuple[int, bool, int, float]:
-    since = float("inf") if finding.since is None else finding.since
-    return (
-        SEVERITY_LEVELS.index(finding.severity),
-        not finding.is_confirmed,
-        CONFIDENCE_LEVELS.index(finding.confidence),
-        since,
-    )
+    severity = SEVERITY_LEVELS.index(finding.severity)
+    confidence = CONFIDENCE_LEVELS.index(finding.confidence)
+    since = math.inf if finding.since is None else finding.since
+    return severity, not finding.is_confirmed, confidence, since
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

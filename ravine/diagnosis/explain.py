@@ -129,7 +129,8 @@ def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
 
 def _heading(rule: Rule, width: int, color: bool) -> list[str]:
     lines = textwrap.wrap(rule.title, width - len(rule.code) - 2)
-    code, indent = rule.code, " " * (len(rule.code) + 2)
+    code = rule.code
+    indent = " " * (len(code) + 2)
     if color:
         code = f"\x1b[{ANSI_COLORS[rule.severity]}m{ANSI_BOLD}{code}{ANSI_RESET}"
     return [f"{code}  {lines[0]}", *(f"{indent}{line}" for line in lines[1:])]

@@ -100,12 +100,9 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="high",
     needs="small_batch",
-    also=(
-        "learning-rate-high",
-        "learning-rate-low",
-        "hidden-activation",
-        "initialization",
-        "too-few-steps",
+    also=tuple(
+        "learning-rate-high learning-rate-low hidden-activation initialization "
+        "too-few-steps".split()
     ),
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:

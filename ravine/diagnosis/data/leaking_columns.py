@@ -1,7 +1,4 @@
-"""Columns that alone are the target.
-
-Shapes: N examples, F columns, K classes.
-"""
+"""Columns that alone are the target. Shapes: N examples, F columns, K classes."""
 
 from collections.abc import Callable
 

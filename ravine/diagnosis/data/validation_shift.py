@@ -1,8 +1,4 @@
-"""Validation inputs beside those of training: how far their columns moved, and how much wider they
-are.
-
-Shapes: N examples, F columns.
-"""
+"""How far validation inputs moved from those of training, and how much wider they are."""
 
 from collections.abc import Callable
 

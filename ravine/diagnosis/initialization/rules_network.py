@@ -160,17 +160,17 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
         cause, change = "initialization", Change("init", "nn.init.kaiming_normal_(layer.weight)")
     elif start.first_loss.input_spread > LARGE_INPUT_SPREAD:
         cause = "input-scale"
-    limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
+    limit = DEAD_FRACTION * a.units
     name = "units at the flat ends of their activation"
-    yield observe(
-        Evidence(name, a.flat_units, limit=limit, text=where),
+    suspects = tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause)
+    evidence = (
+        Evidence(name, a.flat_units, limit=limit, text=f"of {a.units} in {a.where}"),
         Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", limit=5.0),
         Evidence("weights over what is usual for so many inputs", ratio, "times"),
-        change,
-        where=a.where,
-        severity="warning" if a.flat_units >= limit else "note",
-        cause=cause,
-        suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
+    )
+    severity = "warning" if a.flat_units >= limit else "note"
+    yield observe(
+        *evidence, change, where=a.where, severity=severity, cause=cause, suspects=suspects
     )
 
 

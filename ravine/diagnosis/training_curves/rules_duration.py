@@ -57,16 +57,13 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     cause, other = "too-few-steps", "learning-rate-low"
     if not short and (curves.distance < SHORT_DISTANCE or falls_evenly(curves)):
         cause, other = other, cause
-    share, whole = 100 * gain / gained, "of what was gained so far"
+    share = 100 * gain / gained
+    whole = "of what was gained so far"
     name = "as many steps again would gain"
-    yield observe(
-        Evidence(name, share, "%", limit=100 * FURTHER_GAIN, text=whole),
-        *distance_evidence(curves),
-        *changes_against(cause),
-        severity="warning" if gain > LARGE_FURTHER_GAIN * gained else "note",
-        cause=cause,
-        suspects=(other,),
-    )
+    further = Evidence(name, share, "%", limit=100 * FURTHER_GAIN, text=whole)
+    seen = (further, *distance_evidence(curves), *changes_against(cause))
+    severity = "warning" if gain > LARGE_FURTHER_GAIN * gained else "note"
+    yield observe(*seen, severity=severity, cause=cause, suspects=(other,))
 
 
 def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
@@ -158,5 +155,5 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     share, whole = 100 * gained / fall, "of all that was gained"
     late = Evidence("gained in the second half", share, "%", limit=100 * FLAT_GAIN, text=whole)
     end = Evidence("loss at the end", float(curve.values[-1]))
-    since, suspects = int(curve.steps[half - 1]), ("learning-rate-high", "architecture-too-small")
-    yield observe(late, end, since=since, suspects=suspects)
+    suspects = ("learning-rate-high", "architecture-too-small")
+    yield observe(late, end, since=int(curve.steps[half - 1]), suspects=suspects)

@@ -118,12 +118,8 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     "vanishing",
     confidence="high",
     needs="layers",
-    also=(
-        "learning-rate-low",
-        "too-few-steps",
-        "gradient-clipping",
-        "frozen-parameters",
-        "saturation",
+    also=tuple(
+        "learning-rate-low too-few-steps gradient-clipping frozen-parameters saturation".split()
     ),
     explains=("RVN-T02",),
 )

@@ -46,16 +46,13 @@ def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
     if train > MEMORIZED_LOSS * null or gained > MAX_CARRIED_GAIN:
         return
     rest = "others are answered no better than by a constant" if worse else "little generalizes"
-    limit, best = MEMORIZED_LOSS * null, f"best constant {null:.3g}"
-    yield observe(
-        Evidence("training loss", train, limit=limit, text=best),
-        Evidence("validation loss", last, limit=null_validation, text=CONSTANT_LIMIT_TEXT),
-        Change("network.dropout", 0.2),
-        Change("data", "more examples"),
-        severity="warning" if worse else "note",
-        title=f"the training examples are memorized, {rest}",
-        suspects=("labels",),
-    )
+    best = f"best constant {null:.3g}"
+    own = Evidence("training loss", train, limit=MEMORIZED_LOSS * null, text=best)
+    other = Evidence("validation loss", last, limit=null_validation, text=CONSTANT_LIMIT_TEXT)
+    changes = Change("network.dropout", 0.2), Change("data", "more examples")
+    severity = "warning" if worse else "note"
+    title = f"the training examples are memorized, {rest}"
+    yield observe(own, other, *changes, severity=severity, title=title, suspects=("labels",))
 
 
 def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:

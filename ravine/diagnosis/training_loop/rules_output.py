@@ -188,19 +188,15 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
         inputs = graph.nodes[node.inputs[0]].inputs
         before = next(graph.source_name(i) for i in inputs if i >= 0)
     name, limit = "share of the target's variance out of range", 100 * UNREACHABLE_TARGET_FRACTION
-    known = node.high > node.low
-    lowest, highest = Evidence("lowest target", node.low), Evidence("highest target", node.high)
-    bounds = (lowest, highest) if known else ()
-    yield _observe_at(
-        graph,
-        place,
-        Evidence(name, 100 * lost, "%", limit=limit),
-        *bounds,
-        Change("output", f"no {before.lower()} at the output"),
-        title=f"{before.lower()} cannot reach the targets",
-        severity="error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning",
-        suspects=("target-scale",),
-    )
+    bounds = (Evidence("lowest target", node.low), Evidence("highest target", node.high))
+    if node.high <= node.low:  # not known
+        bounds = ()
+    missed = Evidence(name, 100 * lost, "%", limit=limit)
+    change = Change("output", f"no {before.lower()} at the output")
+    title = f"{before.lower()} cannot reach the targets"
+    severity = "error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning"
+    seen = _observe_at(graph, place, missed, *bounds, change, title=title, severity=severity)
+    yield replace(seen, suspects=("target-scale",))
 
 
 @rule("RVN-H09", "error", "labels", needs="graph")
