@@ -7,8 +7,9 @@ Wording may change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any
 
 from ravine.causes import CAUSES
@@ -40,6 +41,7 @@ class Evidence:
     name: str
     value: float | None
     unit: str = ""
+    _: KW_ONLY
     limit: float | None = None
     text: str = ""
 
@@ -147,7 +149,7 @@ class Checks:
     not_measured: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()  # the check itself broke
 
-    def and_(self, *others: Checks) -> Checks:
+    def merge(self, *others: Checks) -> Checks:
         """These checks and others together."""
         every = [vars(checks) for checks in (self, *others)]
         return Checks(**{n: tuple(code for c in every for code in c[n]) for n in vars(self)})
@@ -207,7 +209,7 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     ordered = sorted(findings, key=_importance)
     found = {f.code for f in ordered}
     for i, f in enumerate(ordered):
-        explains = tuple(code for code in f.explains if code in found and code != f.code)
+        explains = tuple(code for code in f.explains if code in found - {f.code})
         changes = () if f.severity == "note" else f.changes
         ordered[i] = replace(f, explains=explains, changes=changes)
     explained: set[str] = set()
@@ -215,10 +217,11 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
         if finding.code not in explained:
             explained |= set(finding.explains)
     ordered.sort(key=lambda f: f.code in explained)
-    return _name_few(ordered)
+    return _limit_unconfirmed(ordered)
 
 
-def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
+def _limit_unconfirmed(ordered: list[Finding]) -> tuple[Finding, ...]:
+    """All but the findings of further unconfirmed causes, which become suspects."""
     kept: list[Finding] = []
     guesses: list[str] = []
     for finding in ordered:
@@ -235,13 +238,10 @@ def _name_few(ordered: list[Finding]) -> tuple[Finding, ...]:
 
 
 def _importance(finding: Finding) -> tuple[int, bool, int, float]:
-    since = float("inf") if finding.since is None else finding.since
-    return (
-        SEVERITY_LEVELS.index(finding.severity),
-        not finding.is_confirmed,
-        CONFIDENCE_LEVELS.index(finding.confidence),
-        since,
-    )
+    severity = SEVERITY_LEVELS.index(finding.severity)
+    confidence = CONFIDENCE_LEVELS.index(finding.confidence)
+    since = math.inf if finding.since is None else finding.since
+    return severity, not finding.is_confirmed, confidence, since
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,4 +1,5 @@
-"""Intervals of means, shares and areas under the ROC curve; quantiles, tails and trends.
+"""Statistics: standard errors and intervals (of means, shares and areas under the ROC curve), tails
+and trends. What a metric measures stands in `metrics`.
 
 Letters: P networks, N examples, K classes or labels.
 """

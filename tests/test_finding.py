@@ -52,7 +52,7 @@ FULL = Report(
             where="layers.2",
             since=40,
             evidence=(
-                Evidence("gradient norm", 1e9, "", 1e3, "at the last layer"),
+                Evidence("gradient norm", 1e9, limit=1e3, text="at the last layer"),
                 Evidence("loss", None),
             ),
             suspects=("exploding", "input-scale"),
@@ -199,10 +199,10 @@ def evidence_line(*values, **about):
 
 
 def test_evidence_reads_as_a_sentence_with_unit_and_limit():
-    dropped = evidence_line("of the units are dropped", 90.0, "%", 80.0, "layers.1")
+    dropped = evidence_line("of the units are dropped", 90.0, "%", limit=80.0, text="layers.1")
     assert dropped == "90% of the units are dropped (limit 80%; layers.1)"
     assert evidence_line("of a batch is one class", 90.0, "%") == "90% of a batch is one class"
-    assert evidence_line("rows", 3.0, "spreads", 2.0) == "rows: 3 spreads (limit 2)"
+    assert evidence_line("rows", 3.0, "spreads", limit=2.0) == "rows: 3 spreads (limit 2)"
     assert evidence_line("order", None, text="the same") == "order: the same"
 
 

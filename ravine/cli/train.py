@@ -245,15 +245,15 @@ def first_checks(quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
 
 def print_run(run: Run, *, as_json: bool) -> int:
     """Print a run's result; the exit code says whether there is a model."""
+    from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules
-    from ravine.diagnosis.training_curves import rules as curve_rules
     from ravine.diagnosis.training_curves.series import curves_of_record
     from ravine.finding import Finding, arrange
     from ravine.reporting.run_summary import summary
 
     folder = "" if run.folder is None else str(run.folder)
     before = [Finding.from_json(f) for f in run.record.findings]
-    findings = arrange([*before, *run_rules(curve_rules.ALL, curves_of_record(run.record))[0]])
+    findings = arrange([*before, *run_rules(CURVE_RULES, curves_of_record(run.record))[0]])
     if as_json:
         fields = run.record.to_json()
         fields["findings"] = [finding.to_json() for finding in findings]

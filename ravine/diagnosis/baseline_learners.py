@@ -7,7 +7,6 @@ Shapes: N examples, F features, K outputs (a column for each class, label or num
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +19,8 @@ from sklearn.neighbors import KNeighborsRegressor
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from ravine.diagnosis.data.profile import BaselineResult
+
 Array: TypeAlias = np.ndarray
 # of training inputs, their targets, new inputs and a seed: predictions for the new inputs
 Learner: TypeAlias = Callable[[Array, Array, Array, int], Array]
@@ -27,7 +28,6 @@ Learner: TypeAlias = Callable[[Array, Array, Array, int], Array]
 TASK_KINDS = ("classes", "binary", "labels", "number", "numbers", "tokens")
 CLASS_KINDS = ("classes", "binary", "tokens")  # exactly one column of the targets is 1
 MIN_LEARNED_EXAMPLES = 30  # with fewer nothing is fitted
-MIN_INFORMED_EXAMPLES = 100  # with fewer nothing is said about whether inputs are informative
 MAX_LEARNED_EXAMPLES = 2000
 KERNEL_EXAMPLES = 700  # that the kernel learns from
 FOLD_COUNT = 3
@@ -39,59 +39,8 @@ NEIGHBOR_SHIFTS = {  # by the dimensions of signals and images
     3: ((1,), (2,), (3,)),
     4: ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0)),
 }
-# standard errors above 0; of uninformative inputs one in twenty gets there, see `association_z`
-SURE_SIGNAL = 3.0
-OPPOSED_SIGNAL = -5.0
 MIN_PROBABILITY = 1e-3  # of a class, so that one error does not count for all
 SHRINKAGE_FACTORS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the null answer
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaselineResult:
-    """Loss and score of the best constant answer (`null_`) and of the best quick learner, on
-    examples it did not see.
-
-    `loss` is the cross entropy in nats (classes), the mean binary cross entropy (labels) or the
-    mean squared error in the targets' units; `score` is the accuracy (of labels: over all of them)
-    or R2 (mean over the outputs). `gain` is the mean of null loss - loss over examples, paired.
-    """
-
-    kind: str
-    learner: str
-    examples: int
-    null_loss: float
-    loss: float
-    null_score: float
-    score: float
-    gain: float
-    gain_error: float  # standard error
-    signal: float  # largest `association_z` of a learner
-    lowest_signal: float = 0.0
-    losses: Mapping[str, float] = field(default_factory=dict)  # by learner
-
-    @property
-    def informative(self) -> bool | None:
-        """Whether the inputs tell anything about the targets: None where that cannot be said.
-
-        That is with too few examples, or where predictions are surely wrong: then there is
-        something to be known that these learners take the wrong way, as where neighbors differ
-        (parity, sums modulo a number).
-        """
-        if self.signal > SURE_SIGNAL:
-            return True
-        unclear = self.examples < MIN_INFORMED_EXAMPLES or self.lowest_signal < OPPOSED_SIGNAL
-        return None if unclear else False
-
-    @property
-    def scaled_score(self) -> float | None:
-        """From 0, the score of the best constant answer, to 1; None where that is perfect."""
-        least = 0.0 if self.kind in ("number", "numbers") else self.null_score
-        return (self.score - least) / (1 - least) if self.null_score < 1 else None
-
-    @property
-    def gained_share(self) -> float:
-        """The part of the null loss that the learner takes away: 0 nothing, 1 all."""
-        return self.gain / self.null_loss if self.null_loss > 0 else 0.0
 
 
 def fit_baseline(
@@ -144,13 +93,14 @@ def fit_baseline(
     if answers.shape[1] > MANY_OUTPUTS:
         some = evenly_spaced_rows(len(answers), most // 2)
         features, answers, groups = features[some], answers[some], groups[some]
-    return _cross_validate(features, answers, groups, kind, seed, learners)
+    return _cross_validate(features, answers, groups, kind=kind, seed=seed, learners=learners)
 
 
 def _cross_validate(
-    x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Sequence[str]
+    x: Array, y: Array, groups: Array, *, kind: str, seed: int, learners: Sequence[str]
 ) -> BaselineResult:
-    folds, few = assign_folds(groups, seed), _project(x)
+    folds = assign_folds(groups, seed)
+    few = _project(x)
     null = np.empty_like(y)
     for fold in range(FOLD_COUNT):
         null[folds == fold] = y[folds != fold].mean(0)

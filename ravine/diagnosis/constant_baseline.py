@@ -10,7 +10,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from ravine.diagnosis.output_kinds import MIN_SHARE, OUTPUT_KINDS, find_target_kind
+from ravine.diagnosis.op_names import node_name
+from ravine.diagnosis.output_kinds import MIN_CLASS_FRACTION, OUTPUT_KINDS, find_target_kind
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -64,13 +65,14 @@ def find_best_constant(
         if not math.isfinite(level):
             return REFUSED_LOSS, np.zeros_like(free)
         if level < best_loss:
-            best_loss, best = level, leaf.detach()
+            best_loss = level
+            best = leaf.detach()
         return level, gradient.double().cpu().numpy().ravel()
 
-    starts = [
-        start.double().cpu().expand(shape).numpy().ravel()
-        for start in _closed_forms(outputs, targets, target_kind, output_kind, class_axis)
-    ]
+    forms = _closed_forms(
+        outputs, targets, target_kind=target_kind, output_kind=output_kind, class_axis=class_axis
+    )
+    starts = [form.double().cpu().expand(shape).numpy().ravel() for form in forms]
     start = min(starts, key=lambda free: evaluate(free)[0])
     options = {"maxiter": SEARCH_ITERATIONS}
     minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
@@ -81,13 +83,13 @@ def find_best_constant(
 
 
 def _closed_forms(
-    outputs: Tensor, targets: Tensor, target_kind: str, output_kind: str, class_axis: int
+    outputs: Tensor, targets: Tensor, *, target_kind: str, output_kind: str, class_axis: int
 ) -> Iterator[Tensor]:
     """Best constants of the usual losses, as any numbers."""
     yield torch.zeros([1] * outputs.dim())
     if target_kind in ("classes", "tokens"):
         counts = torch.bincount(targets[targets >= 0], minlength=outputs.shape[class_axis])
-        shares = (counts / counts.sum()).clamp(min=MIN_SHARE)
+        shares = (counts / counts.sum()).clamp(min=MIN_CLASS_FRACTION)
         axis = class_axis % outputs.dim()
         yield shares.log().reshape([-1 if d == axis else 1 for d in range(outputs.dim())])
     elif targets.numel() == outputs.numel():
@@ -99,7 +101,7 @@ def _closed_forms(
             if bool((mean > 0).all()):
                 yield mean.log()
             if bool(((mean >= 0) & (mean <= 1)).all()):
-                yield mean.logit(eps=MIN_SHARE)
+                yield mean.logit(eps=MIN_CLASS_FRACTION)
 
 
 # Losses of torch, from their graph
@@ -119,9 +121,10 @@ class SavedTargetBaseline:
     """
 
     def __init__(self) -> None:
-        self.kind, self.count = "", 0
-        self.sums: Tensor | None = None  # of targets or labels by output; or counts of the classes
-        self.squares: Tensor | None = None
+        self.kind = ""
+        self.count = 0
+        self.sums = torch.zeros(())  # of targets or labels by output; or counts of the classes
+        self.squares = torch.zeros(())
 
     @torch.no_grad()
     def add(self, loss: Tensor) -> str:
@@ -146,18 +149,18 @@ class SavedTargetBaseline:
             return kind
         if self.kind not in ("", kind) or not target.numel():
             return ""
-        if self.sums is not None and self.squares is not None:
-            if sums.shape != self.sums.shape:
-                return kind
-            sums, squares = self.sums + sums, self.squares + squares
-        self.kind, self.count = kind, self.count + len(target)
-        self.sums, self.squares = sums, squares
+        if self.count and sums.shape != self.sums.shape:
+            return kind
+        self.kind = kind
+        self.count += len(target)
+        self.sums = self.sums + sums
+        self.squares = self.squares + squares
         return kind
 
     @property
     def loss(self) -> float | None:
         """The loss of the best constant answer; None before there are targets."""
-        if self.sums is None or self.squares is None:
+        if not self.count:
             return None
         mean = self.sums / self.count
         if self.kind == "NllLoss":
@@ -173,7 +176,7 @@ class SavedTargetBaseline:
         A variance has sqrt(2 / n) of itself, as for normal targets; an entropy sqrt(var(-log p) /
         n), by the delta method.
         """
-        if self.sums is None or self.squares is None or self.loss is None:
+        if self.loss is None:
             return math.inf
         mean = self.sums / self.count
         if self.kind == "NllLoss":
@@ -184,15 +187,10 @@ class SavedTargetBaseline:
 
 def _supported_kind(node: Any) -> str:
     """The name of a loss node whose best constant answer is known, "" for any other node."""
-    if node is None:
-        return ""
-    name = node.name().partition("Backward")[0]
-    kind = "NllLoss" if name == "NllLoss2D" else name
+    kind = node_name(node)
     if kind not in ("NllLoss", "MseLoss", "BinaryCrossEntropyWithLogits"):
         return ""
     if node._saved_reduction != MEAN_REDUCTION:
         return ""
-    inputs = node.next_functions[0][0]
-    if kind == "NllLoss" and (inputs is None or not inputs.name().startswith("LogSoftmax")):
-        return ""
-    return kind
+    is_probability = kind == "NllLoss" and node_name(node.next_functions[0][0]) != "LogSoftmax"
+    return "" if is_probability else kind

@@ -61,7 +61,7 @@ def rules_naming(cause: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
 def rule_to_json(rule: Rule) -> dict[str, Any]:
     """A rule and its explanation as JSON-ready data."""
     settings = {name: value for name, value in vars(rule).items() if name in RULE_JSON_KEYS}
-    return settings | asdict(rule.explanation)
+    return settings | {"picture": rule.picture} | asdict(rule.explanation)
 
 
 def rule_page(
@@ -129,7 +129,8 @@ def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
 
 def _heading(rule: Rule, width: int, color: bool) -> list[str]:
     lines = textwrap.wrap(rule.title, width - len(rule.code) - 2)
-    code, indent = rule.code, " " * (len(rule.code) + 2)
+    code = rule.code
+    indent = " " * (len(code) + 2)
     if color:
         code = f"\x1b[{ANSI_COLORS[rule.severity]}m{ANSI_BOLD}{code}{ANSI_RESET}"
     return [f"{code}  {lines[0]}", *(f"{indent}{line}" for line in lines[1:])]

@@ -8,10 +8,8 @@ rule stands. The page of a code with checks in two modules names the module as w
 """
 
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module, resources
 from typing import Any
 
@@ -40,15 +38,9 @@ class Explanation:
     references: tuple[str, ...]
 
 
-def read_explanation(
-    code: str, *, thresholds: Callable[..., Any] | Mapping[str, float]
-) -> Explanation:
-    """The explanation of a code; `thresholds` are names and values, or the function whose module
-    has them.
-    """
+def read_explanation(code: str, thresholds: Mapping[str, Any]) -> Explanation:
+    """The explanation of a code, with its thresholds filled in."""
     page = resources.files("ravine.diagnosis").joinpath("explanations", f"{code}.md")
-    if not isinstance(thresholds, Mapping):
-        thresholds = _constants_beside(thresholds)
     return parse_explanation(page.read_text("utf-8"), thresholds)
 
 
@@ -92,10 +84,3 @@ def _fill(text: str, thresholds: Mapping[str, Any]) -> str:
         return format(named[name], spec or "")
 
     return THRESHOLD_PATTERN.sub(number, text)
-
-
-def _constants_beside(function: Any) -> dict[str, Any]:
-    """The constants of the module of a function, also where it is wrapped or partly applied."""
-    while isinstance(function, partial):
-        function = function.func
-    return vars(sys.modules[getattr(function, "__wrapped__", function).__module__])

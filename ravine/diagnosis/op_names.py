@@ -6,6 +6,7 @@ ending `Backward0`: `Addmm`, `NativeBatchNorm`. A `TorchFunctionMode` sees *func
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 # Nodes of autograd
 
@@ -76,3 +77,11 @@ VIEW_FUNCTIONS = frozenset(
     "T __getitem__ clone contiguous double flatten float mT movedim permute reshape "
     "squeeze swapaxes to transpose type_as unsqueeze view view_as".split()
 )
+
+
+def node_name(node: Any) -> str:
+    """The name of a node without `Backward0`, "" for None; of a loss of tokens that of the loss."""
+    if node is None:
+        return ""
+    name = node.name().rpartition("::")[2].partition("Backward")[0]
+    return "NllLoss" if name == "NllLoss2D" else name

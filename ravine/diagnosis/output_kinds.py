@@ -1,4 +1,5 @@
-"""What kind of number the outputs of a model are, and what the targets are to them.
+"""What outputs are by their values: probabilities, log-probabilities or any numbers; and what
+targets are to them: classes, labels or numbers. What a loss makes of them is tried in `loss_probe`.
 
 Letters: N examples, T places, K classes.
 """
@@ -9,19 +10,19 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-MIN_SHARE = 1e-6  # of a class, so that its logarithm is finite
+MIN_CLASS_FRACTION = 1e-6  # of a class, so that its logarithm is finite
 SUM_TOLERANCE = 1e-4  # by which probabilities may miss a sum of 1
 # by name, "" for any numbers: how outputs of the kind are made of any numbers (the axis is that
 # of the classes), and back
 OUTPUT_KINDS: Mapping[str, tuple[Callable[[Tensor, int], Tensor], Callable[[Tensor], Tensor]]] = {
     "": (lambda free, axis: free, lambda out: out),
-    "probabilities": (torch.softmax, lambda out: out.clamp(min=MIN_SHARE).log()),
+    "probabilities": (torch.softmax, lambda out: out.clamp(min=MIN_CLASS_FRACTION).log()),
     "log-probabilities": (torch.log_softmax, lambda out: out),
     "0 to 1": (lambda free, axis: free.sigmoid(), lambda out: out.logit(eps=1e-4)),
     "-1 to 1": (lambda free, axis: free.tanh(), lambda out: out.clamp(-0.999, 0.999).atanh()),
     "from 0": (
         lambda free, axis: torch.nn.functional.softplus(free),
-        lambda out: out + (-(-out.clamp(min=MIN_SHARE)).expm1()).log(),
+        lambda out: out + (-(-out.clamp(min=MIN_CLASS_FRACTION)).expm1()).log(),
     ),
 }
 

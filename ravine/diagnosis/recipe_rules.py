@@ -81,16 +81,16 @@ def require_measured(result: Measured | Exception | None) -> Measured:
     return result
 
 
-@rule("RVN-C02", "warning", "loss", needs="penalty", picture="initial-loss")
+@rule("RVN-C02", "warning", "loss", needs="penalty")
 def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     effect = require_measured(profile.penalty)
     if not effect.rises:
         name = "added by the penalties at 1 to 100 times their strength"
-        evidence = Evidence(name, effect.added[-1], "", 0.0, "nothing more at a higher one")
+        evidence = Evidence(name, effect.added[-1], limit=0.0, text="nothing more at a higher one")
         yield observe(evidence, where="penalties")
     elif effect.difference is not None and effect.difference > PENALTY_DIFFERENCE:
         name, title = "difference from the formula", "a penalty is not what its formula says"
-        evidence = Evidence(name, effect.difference, "relative", PENALTY_DIFFERENCE)
+        evidence = Evidence(name, effect.difference, "relative", limit=PENALTY_DIFFERENCE)
         yield observe(evidence, where="penalties", title=title, severity="error")
 
 
@@ -100,14 +100,10 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="high",
     needs="small_batch",
-    also=(
-        "learning-rate-high",
-        "learning-rate-low",
-        "hidden-activation",
-        "initialization",
-        "too-few-steps",
+    also=tuple(
+        "learning-rate-high learning-rate-low hidden-activation initialization "
+        "too-few-steps".split()
     ),
-    picture="initial-loss",
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)
@@ -133,19 +129,14 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     networks = f"the worst of {len(nearest.least_losses)} networks; the best has {least:.3g}"
     constant = f"the best constant answer to the {fit.examples} examples {fit.constant_loss:.3g}"
     text = f"at a learning rate of {nearest.lr:g}, {networks}, {constant}"
-    evidence = Evidence("least loss", worst, "", LEARNED_LOSS * fit.constant_loss, text)
+    evidence = Evidence("least loss", worst, limit=LEARNED_LOSS * fit.constant_loss, text=text)
     half = HALF_LEARNED_LOSS * fit.constant_loss
     if _is_far(nearest) and least < half < min(own.least_losses):
         cause = "learning-rate-low" if nearest.factor > 1 else "learning-rate-high"
-        change, suspects = Change(fit.lr_path, nearest.lr), ("architecture-too-small",)
-        yield observe(
-            evidence,
-            change,
-            where=fit.lr_path,
-            title=f"a small batch is learned only in part, at {nearest.factor:g} times the rate",
-            cause=cause,
-            suspects=suspects,
-        )
+        where, change = fit.lr_path, Change(fit.lr_path, nearest.lr)
+        title = f"a small batch is learned only in part, at {nearest.factor:g} times the rate"
+        suspects = ("architecture-too-small",)
+        yield observe(evidence, change, where=where, title=title, cause=cause, suspects=suspects)
     else:
         yield observe(evidence, where="network", suspects=("hidden-activation", "initialization"))
 
@@ -162,10 +153,7 @@ def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
             "gradient's difference from finite differences",
             error.difference,
             "of its length",
-            GRADIENT_DIFFERENCE,
-            f"in float64, {error.networks} networks, {error.examples} examples",
+            limit=GRADIENT_DIFFERENCE,
+            text=f"in float64, {error.networks} networks, {error.examples} examples",
         )
         yield observe(evidence, suspects=("precision",))
-
-
-ALL = (ineffective_penalty, small_batch_not_overfit, wrong_gradient)

@@ -6,12 +6,20 @@ loop.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import ModuleType
 
 from ravine.diagnosis import recipe_rules
-from ravine.diagnosis.data import rules as data_rules
-from ravine.diagnosis.initialization import rules as initialization_rules
+from ravine.diagnosis.data import rules_inputs, rules_targets, rules_validation
+from ravine.diagnosis.initialization import rules_exact, rules_loss
+from ravine.diagnosis.initialization import rules_network as start_network_rules
 from ravine.diagnosis.rule import Rule, collect_rules
-from ravine.diagnosis.training_curves import rules as curve_rules
+from ravine.diagnosis.training_curves import (
+    rules_divergence,
+    rules_duration,
+    rules_learning,
+    rules_overfitting,
+    rules_settings,
+)
 from ravine.diagnosis.training_loop import (
     rules_batches,
     rules_detached_graph,
@@ -29,7 +37,12 @@ from ravine.diagnosis.training_loop import (
 )
 from ravine.diagnosis.trials import rules as trial_rules
 
-_COLLECTED_STEP_RULES = collect_rules(
+
+def _rules_by_code(*modules: ModuleType) -> tuple[Rule, ...]:
+    return tuple(sorted(collect_rules(*modules), key=lambda rule: rule.code))
+
+
+_STEP_RULES = _rules_by_code(
     rules_gradients,
     rules_detached_graph,
     rules_train_eval_mode,
@@ -42,20 +55,27 @@ _COLLECTED_STEP_RULES = collect_rules(
     rules_nonfinite,
 )
 # reports list RVN-L20 to RVN-L30 after the symptoms, whose codes begin with RVN-N
-_STEP_RULES = tuple(
-    sorted(_COLLECTED_STEP_RULES, key=lambda rule: "RVN-L20" <= rule.code <= "RVN-L30")
+_STEP_RULES = tuple(sorted(_STEP_RULES, key=lambda rule: "RVN-L20" <= rule.code <= "RVN-L30"))
+_OUTPUT_RULES = _rules_by_code(rules_output)
+_NETWORK_RULES = _rules_by_code(rules_network)
+LOSS_CURVE_RULES = collect_rules(rules_loss_curve)
+LOOP_RULES = (*_STEP_RULES, *_OUTPUT_RULES, *_NETWORK_RULES, *LOSS_CURVE_RULES)
+DATA_RULES = _rules_by_code(rules_inputs, rules_targets, rules_validation)
+START_RULES = _rules_by_code(rules_exact, rules_loss, start_network_rules)
+RECIPE_RULES = _rules_by_code(recipe_rules)
+CURVE_RULES = _rules_by_code(
+    rules_divergence, rules_duration, rules_learning, rules_overfitting, rules_settings
 )
-_OUTPUT_RULES, _NETWORK_RULES = collect_rules(rules_output), collect_rules(rules_network)
-LOOP_RULES = (*_STEP_RULES, *_OUTPUT_RULES, *_NETWORK_RULES, *rules_loss_curve.ALL)
+TRIAL_RULES = _rules_by_code(trial_rules)
 CHECKS_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
     "the training loop": _STEP_RULES,
     "output and loss": _OUTPUT_RULES,
     "the network": _NETWORK_RULES,
-    "the data": data_rules.ALL,
-    "initialization": initialization_rules.ALL,
-    "a recipe before training": recipe_rules.ALL,
-    "training curves": (*curve_rules.ALL, *rules_loss_curve.ALL),
-    "trials": trial_rules.ALL,
+    "the data": DATA_RULES,
+    "initialization": START_RULES,
+    "a recipe before training": RECIPE_RULES,
+    "training curves": (*CURVE_RULES, *LOSS_CURVE_RULES),
+    "trials": TRIAL_RULES,
 }
 ALL_CHECKS = tuple(check for checks in CHECKS_BY_FAMILY.values() for check in checks)
 

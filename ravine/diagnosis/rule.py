@@ -4,13 +4,15 @@ The text of a code stands in `explanations/CODE.md` and nowhere else: its title,
 it happens, how it is detected, what it misses and what to do.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import KW_ONLY, dataclass, fields
+from functools import cached_property, partial
 from types import ModuleType
-from typing import Any, Protocol, Required, TypeAlias, TypedDict, Unpack
+from typing import Any, Protocol, TypeAlias, TypedDict, Unpack
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
+from ravine.diagnosis.pictures import EXPERIMENTS_BY_CODE
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
@@ -39,22 +41,19 @@ class Observation:
 
 
 FindFault: TypeAlias = Callable[[Any], Iterable[Observation]]
+# what a rule says of each of its findings
+FINDING_DEFAULTS = ("code", "title", "severity", "confidence", "cause", "explains")
 
 
-class SeverityFields(TypedDict, total=False):
-    """How an observation differs from what its rule says."""
-
-    title: str
-    severity: str
-    confidence: str
-
-
-class ObservationFields(SeverityFields, total=False):
-    """The fields of `Observation` beside evidence and changes."""
+class ObservationFields(TypedDict, total=False):
+    """The fields of `Observation` beside evidence and changes, which `observe` takes by place."""
 
     where: str
     since: int | None
     suspects: tuple[str, ...]
+    title: str
+    severity: str
+    confidence: str
     cause: str
     trial: Trial | None
 
@@ -66,27 +65,26 @@ def observe(*seen: Evidence | Change | None, **about: Unpack[ObservationFields])
     return Observation(evidence=evidence, changes=changes, **about)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Rule:
     """One check. Called with what was measured, it yields what it observes.
 
     `needs` names what must have been measured before the check says anything: a name that the
     method `has` of its input knows. `also` are causes that it may name instead of `cause`, or
     suspect beside it; `explains` are codes of symptoms that the fault accounts for. A `symptom`
-    says that something goes wrong, not why: where a cause is found, it becomes a note. `picture` is
-    the experiment of the gallery that shows the fault.
+    says that something goes wrong, not why: where a cause is found, it becomes a note.
     """
 
+    find: FindFault
+    _: KW_ONLY
     code: str
     cause: str
     severity: str
     needs: str
-    find: FindFault
     confidence: str = "exact"
     explains: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     symptom: bool = False
-    picture: str = ""
 
     def __call__(self, measured: Any) -> Iterator[Observation]:
         """What the rule observes in what was measured."""
@@ -95,39 +93,34 @@ class Rule:
     @cached_property
     def explanation(self) -> Explanation:
         """The text of the code, with the thresholds of the rule's own module filled in."""
-        return read_explanation(self.code, thresholds=self.find)
+        return read_explanation(self.code, vars(sys.modules[self.find.__module__]))
 
     @property
     def title(self) -> str:
         """The rule's title, a clause."""
         return self.explanation.title
 
-    @cached_property
-    def _defaults(self) -> dict[str, Any]:
-        names = ("code", "title", "severity", "confidence", "cause", "explains")
-        return {name: getattr(self, name) for name in names}
+    @property
+    def picture(self) -> str:
+        """The experiment of the gallery that shows the fault, "" if none does."""
+        return EXPERIMENTS_BY_CODE.get(self.code, "")
 
     def findings(self, measured: RuleInput) -> list[Finding]:
         """The findings of this rule: what an observation leaves out is as the rule says."""
-        observed = [vars(observation) for observation in self.find(measured)]
-        given = ({n: value for n, value in o.items() if value not in ("", None)} for o in observed)
-        return [Finding(**self._defaults | settings) for settings in given]
+        found = []
+        for observation in self.find(measured):
+            settings = {name: getattr(self, name) for name in FINDING_DEFAULTS}
+            observed = vars(observation).items()
+            settings |= {name: value for name, value in observed if value not in ("", None)}
+            found.append(Finding(**settings))
+        return found
 
 
-class RuleFields(TypedDict, total=False):
-    """The fields of `Rule` that a decorator may give."""
+def rule(code: str, severity: str, cause: str, **settings: Any) -> Callable[[FindFault], Rule]:
+    """Make a function that finds a fault the rule of a code; `settings` are other fields of `Rule`.
 
-    needs: Required[str]
-    confidence: str
-    explains: tuple[str, ...]
-    also: tuple[str, ...]
-    picture: str
-
-
-def rule(
-    code: str, severity: str, cause: str, *, symptom: bool = False, **about: Unpack[RuleFields]
-) -> Callable[[FindFault], Rule]:
-    """Make a function that finds a fault the rule of a code; `about` are further fields of `Rule`.
+    What the function measures and misses stands in the explanation of the code: it needs no
+    docstring.
 
     >>> @rule("RVN-L01", "error", "zero-grad", needs="snapshots")
     ... def gradients_pile_up(passes):
@@ -136,22 +129,16 @@ def rule(
     >>> gradients_pile_up.code, len(list(gradients_pile_up(2)))
     ('RVN-L01', 1)
     """
-    return lambda find: Rule(
-        code=code, severity=severity, cause=cause, find=find, symptom=symptom, **about
-    )
+    return partial(Rule, code=code, severity=severity, cause=cause, **settings)
 
 
-def symptom(
-    code: str, severity: str, cause: str, **about: Unpack[RuleFields]
-) -> Callable[[FindFault], Rule]:
-    """A rule that says that something goes wrong, not why."""
-    return rule(code, severity, cause, symptom=True, **about)
+symptom = partial(rule, symptom=True)  # a rule that says that something goes wrong, not why
 
 
 def collect_rules(*modules: ModuleType) -> tuple[Rule, ...]:
-    """The rules that stand in modules, by code."""
-    named = {r.code: r for module in modules for r in vars(module).values() if isinstance(r, Rule)}
-    return tuple(named[code] for code in sorted(named))
+    """The rules that stand in modules, each once, in the order in which they stand."""
+    rules = (rule for module in modules for rule in vars(module).values())
+    return tuple({rule.code: rule for rule in rules if isinstance(rule, Rule)}.values())
 
 
 def run_rules(rules: Iterable[Rule], measured: RuleInput) -> tuple[list[Finding], Checks]:

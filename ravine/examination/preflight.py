@@ -10,14 +10,12 @@ from torch import Tensor
 from ravine.data import Examples, Task
 from ravine.data.encoder import Encoder
 from ravine.data.examples import affordable_count, evenly_spaced
-from ravine.diagnosis import recipe_rules
 from ravine.diagnosis.data.measure import profile_data
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.data.rules import ALL as DATA_RULES
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
 from ravine.diagnosis.recipe_rules import RecipeProfile, small_batch_not_overfit
+from ravine.diagnosis.registry import DATA_RULES, RECIPE_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.history import LoopHistory, ModelHistory, WatchedParameter
@@ -52,7 +50,7 @@ class RecipeChecks:
 def check_recipe(recipe: Recipe, task: Task, *, quick: bool = False) -> RecipeChecks:
     """All checks of a resolved recipe and its task, or the `quick` ones, about a second."""
     start = profile_recipe_start(recipe, task)
-    found, checks = run_rules(INITIALIZATION_RULES, start)
+    found, checks = run_rules(START_RULES, start)
     try:
         data = profile_recipe_data(recipe, task)
         in_data = run_rules(DATA_RULES, data)
@@ -63,7 +61,7 @@ def check_recipe(recipe: Recipe, task: Task, *, quick: bool = False) -> RecipeCh
     in_layers, in_recipe = find_linear_layers(recipe, task), _check_settings(recipe, task, quick)
     found = [*in_data[0], *found, *in_layers[0], *in_recipe[0]]
     for _, more in (in_data, in_layers, in_recipe):
-        checks = checks.and_(more)
+        checks = checks.merge(more)
     found = [replace(f, changes=useful_changes(recipe, f.changes)) for f in found]
     return RecipeChecks(found, checks, start, data)
 
@@ -79,7 +77,7 @@ def _check_settings(recipe: Recipe, task: Task, quick: bool) -> tuple[list[Findi
             raise
         except Exception as error:
             measured[name] = error
-    rules = [rule for rule in recipe_rules.ALL if rule.needs in checks]
+    rules = [rule for rule in RECIPE_RULES if rule.needs in checks]
     return run_rules(rules, RecipeProfile(**measured))
 
 

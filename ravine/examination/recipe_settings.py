@@ -131,7 +131,7 @@ def _batch_facts(recipe: Recipe, task: Task) -> Facts | None:
     per_epoch = training_plan(recipe, task).per_epoch
     if per_epoch > FEW_EPOCH_STEPS or task.train.count < MANY_EXAMPLES:
         return None
-    evidence = Evidence("steps in an epoch", per_epoch, "", FEW_EPOCH_STEPS)
+    evidence = Evidence("steps in an epoch", per_epoch, limit=FEW_EPOCH_STEPS)
     return Facts((evidence,), "batch", ("too-few-steps",))
 
 
@@ -141,7 +141,7 @@ def _dropout_facts(recipe: Recipe, task: Task) -> Facts | None:
     name = max(rates, key=lambda n: rates[n])
     if rates[name] <= 0:
         return None
-    evidence = Evidence("dropout rate", rates[name], "", SUSPECT_DROPOUT_RATE)
+    evidence = Evidence("dropout rate", rates[name], limit=SUSPECT_DROPOUT_RATE)
     suspect = rates[name] >= SUSPECT_DROPOUT_RATE
     return Facts((evidence,) if suspect else (), f"network.{name}", ("over-regularized",))
 
@@ -157,7 +157,7 @@ def _regularization_facts(recipe: Recipe, task: Task) -> Facts:
         return Facts((Evidence("penalties", len(recipe.penalties), text=names),), "penalties")
     smoothing = _label_smoothing(recipe)
     if smoothing >= MIN_SMOOTHING:
-        evidence = Evidence("label smoothing", smoothing, "", MIN_SMOOTHING)
+        evidence = Evidence("label smoothing", smoothing, limit=MIN_SMOOTHING)
         return Facts((evidence,), "loss.label_smoothing")
     return Facts(())
 
@@ -184,7 +184,7 @@ def _width_facts(recipe: Recipe, task: Task) -> Facts | None:
     width = max(network.hidden, default=0) if isinstance(network, Mlp) else 0
     if not 0 < width < SMALL_WIDTH:
         return None
-    evidence = Evidence("units of the widest hidden layer", width, "", SMALL_WIDTH)
+    evidence = Evidence("units of the widest hidden layer", width, limit=SMALL_WIDTH)
     return Facts((evidence,), "network.hidden")
 
 

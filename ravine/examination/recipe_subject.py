@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ravine.data import RowGroups, TableLike, Task
+from ravine.diagnosis.registry import CURVE_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.training_curves.rules import ALL as CURVE_RULES
 from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
 from ravine.diagnosis.trials.trial_results import TrialResults
 from ravine.errors import InputError, RavineError
@@ -79,7 +79,7 @@ class RecipeSubject:
         if run is not None:
             in_curves, went = run_rules(CURVE_RULES, curves_with_constant(run.record, recipe, task))
             in_curves = [replace(f, changes=useful_changes(recipe, f.changes)) for f in in_curves]
-            found, checks = [*found, *in_curves], checks.and_(went)
+            found, checks = [*found, *in_curves], checks.merge(went)
         return Observed(
             findings=found,
             checks=checks,

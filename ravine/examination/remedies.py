@@ -139,15 +139,15 @@ def _off_scale(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
     found = []
     if spread.largest_offset > FAR_MEAN:
         name = f"mean of a column of the {what} over its spread"
-        found.append(Evidence(name, spread.largest_offset, "", FAR_MEAN))
+        found.append(Evidence(name, spread.largest_offset, limit=FAR_MEAN))
     if spread.spreads.smallest > 0 and (ratio := spread.spreads.ratio) > SPREAD_RATIO:
         columns = f"{spread.spreads.largest_name} and {spread.spreads.smallest_name}"
         name = f"largest over smallest spread of the {what}"
-        found.append(Evidence(name, ratio, "", SPREAD_RATIO, columns))
+        found.append(Evidence(name, ratio, limit=SPREAD_RATIO, text=columns))
     size = math.hypot(spread.mean, spread.std)
     if size > LARGE_RMS or 0 < size < SMALL_RMS:
         limit = LARGE_RMS if size > LARGE_RMS else SMALL_RMS
-        found.append(Evidence(f"root mean square of the {what}", size, "", limit))
+        found.append(Evidence(f"root mean square of the {what}", size, limit=limit))
     return tuple(found)
 
 
@@ -156,7 +156,7 @@ def _reduction(start: StartProfile) -> Facts | None:
     if reduction is None or reduction < SUM_RATIO:
         return None
     name = "loss of a batch taken twice over the loss of the batch"
-    evidence = Evidence(name, reduction, "", 1.0, "a sum, not a mean")
+    evidence = Evidence(name, reduction, limit=1.0, text="a sum, not a mean")
     return Facts((evidence,), suspects=("learning-rate-high",))
 
 
@@ -170,7 +170,7 @@ def _rare_classes(observed: Observed) -> Facts | None:
     if share >= RARE_SHARE or held_out.get(rarest, 0) < MIN_RARE_EXAMPLES:
         return None
     name = "examples of the rarest class for one of the most frequent"
-    return Facts((Evidence(name, share, "", RARE_SHARE, f"class {rarest}"),))
+    return Facts((Evidence(name, share, limit=RARE_SHARE, text=f"class {rarest}"),))
 
 
 def _start(start: StartProfile) -> Facts:
@@ -181,16 +181,18 @@ def _start(start: StartProfile) -> Facts:
     for layer in layers:
         if layer.weight_rms > 0 and not 1 / WEIGHT_RATIO < layer.weight_ratio < WEIGHT_RATIO:
             name = "size of the weights over the usual one"
-            evidence.append(Evidence(name, layer.weight_ratio, "", WEIGHT_RATIO, layer.where))
+            evidence.append(
+                Evidence(name, layer.weight_ratio, limit=WEIGHT_RATIO, text=layer.where)
+            )
             where = where or layer.where
     for call in start.network.activations:
         if call.units > 1 and not call.makes_output and call.dead_units >= DEAD_SHARE * call.units:
             name = "units at 0 for every example"
-            evidence.append(Evidence(name, call.dead_units, "", None, f"of {call.units}"))
+            evidence.append(Evidence(name, call.dead_units, text=f"of {call.units}"))
             where, suspects = where or call.where, ["dead-units", *suspects]
         elif call.units > 1 and call.flat_units >= SATURATED_SHARE * call.units:
             name = "saturated units"
-            evidence.append(Evidence(name, call.flat_units, "", None, f"of {call.units}"))
+            evidence.append(Evidence(name, call.flat_units, text=f"of {call.units}"))
             where, suspects = where or call.where, ["saturation", *suspects]
     for name, ratio in (
         ("spread of the last hidden layer over the first's", flow.signal if flow else None),
@@ -198,12 +200,14 @@ def _start(start: StartProfile) -> Facts:
     ):
         if ratio is not None and ratio > 0 and not 1 / LAYER_RATIO < ratio < LAYER_RATIO:
             limit = LAYER_RATIO if ratio > 1 else 1 / LAYER_RATIO
-            evidence.append(Evidence(name, ratio, "", limit))
+            evidence.append(Evidence(name, ratio, limit=limit))
             where = where or (layers[0].where if layers else "")
     first, null = start.first_loss.value, start.loss.baselines.null_loss
     known = first is not None and null is not None and null > 0
     if known and first > FIRST_LOSS_RATIO * null + FIRST_LOSS_RATIO:  # type: ignore[operator]
-        evidence.append(Evidence("first loss", first, "", null, "that of the best constant answer"))
+        evidence.append(
+            Evidence("first loss", first, limit=null, text="that of the best constant answer")
+        )
         largest = max(layers, key=lambda k: k.weight_ratio, default=None)
         where = where or ("" if largest is None else largest.where)
     return Facts(tuple(evidence[:3]), where, tuple(suspects))

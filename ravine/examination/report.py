@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.registry import SYMPTOM_CODES
+from ravine.diagnosis.registry import SYMPTOM_CODES, TRIAL_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.rules import ALL as TRIAL_RULES
 from ravine.diagnosis.trials.trial_results import (
     NEAR_PERFECT_SCORE,
     ORDERED_GENERAL_CAUSES,
@@ -54,7 +53,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
             found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
         findings = tuple(_with_trial(f, why) for f in arrange(found))
     return Report(
-        run=subject.name, score=subject.score, checks=checks.and_(went), findings=findings
+        run=subject.name, score=subject.score, checks=checks.merge(went), findings=findings
     )
 
 

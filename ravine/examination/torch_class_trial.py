@@ -67,7 +67,7 @@ def _class_outcome(
             before, after, steps=steps, least=CLASS_HITS, what="the share of targets missed"
         ),
         evidence=(
-            Evidence(name, values, "", MAX_CLASS_VALUES, "all whole numbers"),
+            Evidence(name, values, limit=MAX_CLASS_VALUES, text="all whole numbers"),
             Evidence("of the targets hit after rounding", hits, "%", text=as_classes),
         ),
     )

@@ -48,7 +48,7 @@ def _rising_loss(program: TorchProgram, calls: Calls, observed: Observed) -> Fac
     if worst <= RISING_LOSS_RATIO * first:
         return None
     ratio = worst / max(first, 1e-12)
-    return Facts((Evidence("highest loss over the first", ratio, "", RISING_LOSS_RATIO),))
+    return Facts((Evidence("highest loss over the first", ratio, limit=RISING_LOSS_RATIO),))
 
 
 def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
@@ -64,7 +64,7 @@ def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) 
     if not frozen:
         return None
     name = "parameters that are not trained, as drawn at random"
-    return Facts((Evidence(name, len(frozen), "", 0),), join_names(frozen))
+    return Facts((Evidence(name, len(frozen), limit=0),), join_names(frozen))
 
 
 def _dropout(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
@@ -76,7 +76,7 @@ def _dropout(program: TorchProgram, calls: Calls, observed: Observed) -> Facts |
     where, most = max(rates.items(), key=lambda r: r[1], default=("", 0.0))
     if most < SUSPECT_DROPOUT_RATE:
         return None
-    evidence = Evidence("dropout rate", most, "", SUSPECT_DROPOUT_RATE)
+    evidence = Evidence("dropout rate", most, limit=SUSPECT_DROPOUT_RATE)
     return Facts((evidence,), where, ("over-regularized",))
 
 
@@ -85,7 +85,7 @@ def _weight_decay(program: TorchProgram, calls: Calls, observed: Observed) -> Fa
     if decay <= 0:
         return None
     large = decay >= LARGE_WEIGHT_DECAY
-    return Facts((Evidence("weight decay", decay, "", LARGE_WEIGHT_DECAY),) if large else ())
+    return Facts((Evidence("weight decay", decay, limit=LARGE_WEIGHT_DECAY),) if large else ())
 
 
 def _epsilon(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
@@ -93,7 +93,7 @@ def _epsilon(program: TorchProgram, calls: Calls, observed: Observed) -> Facts |
     largest = max((float(e) for e in given if isinstance(e, int | float)), default=0.0)
     if largest <= MAX_EPSILON:  # Adafactor has two, which are not compared
         return None
-    evidence = Evidence("epsilon of the optimizer", largest, "", MAX_EPSILON)
+    evidence = Evidence("epsilon of the optimizer", largest, limit=MAX_EPSILON)
     return Facts((evidence,), suspects=("learning-rate-low",))
 
 
@@ -103,7 +103,7 @@ def _norm_momentum(program: TorchProgram, calls: Calls, observed: Observed) -> F
         if not isinstance(module, RUNNING_NORMS) or not module.track_running_stats:
             continue
         if module.momentum is not None and not low < module.momentum < high:
-            evidence = Evidence("momentum of the running statistics", module.momentum, "", 0.1)
+            evidence = Evidence("momentum of the running statistics", module.momentum, limit=0.1)
             return Facts((evidence,), name, ("train-eval-mode",))
     return None
 
@@ -112,7 +112,7 @@ def _output_activation(program: TorchProgram, calls: Calls, observed: Observed) 
     names = [calls[i].name for i in output_calls(calls)]
     if not names:
         return None
-    evidence = Evidence("activations at the output", len(names), "", 0, ", ".join(names))
+    evidence = Evidence("activations at the output", len(names), limit=0, text=", ".join(names))
     last = [call.where for call in observed.start.network.activations if call.makes_output]
     return Facts((evidence,), last[-1] if last else "")
 
@@ -122,7 +122,7 @@ def _hidden_activation(program: TorchProgram, calls: Calls, observed: Observed) 
     missing = layers_without_activation(calls)
     if missing:
         name = "layers without a nonlinearity behind them"
-        return Facts((Evidence(name, len(missing), "", 0),), where)
+        return Facts((Evidence(name, len(missing), limit=0),), where)
     names = [calls[i].name for i in hidden_activations(calls)]
     if sum(name in SATURATING_FUNCTIONS for name in names) < SATURATING_LAYERS:
         return None

@@ -9,12 +9,12 @@ from threadpoolctl import threadpool_limits
 from torch.optim import Adam, AdamW
 
 from ravine.diagnosis.baseline_learners import to_array
-from ravine.diagnosis.data.measure import count_classes, profile_data
+from ravine.diagnosis.data.measure import profile_data
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.data.rules import ALL as DATA_RULES
+from ravine.diagnosis.data.target_kinds import count_classes
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
+from ravine.diagnosis.registry import DATA_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.errors import first_line, shorten
@@ -93,7 +93,7 @@ class TorchSubject:
         )
         with isolated_rng(program.seed), contextlib.suppress(Exception):  # what the model raises
             self.calls = record_calls(program.build()[0], program.examples(8)[0])
-        found, checks = run_rules(INITIALIZATION_RULES, start)
+        found, checks = run_rules(START_RULES, start)
         try:
             data = profile_program_data(program, start)
             in_data, went = run_rules(DATA_RULES, data)
@@ -109,7 +109,7 @@ class TorchSubject:
         assert run.report is not None
         return Observed(
             findings=[*run.report.findings, *found, *in_data],
-            checks=run.report.checks.and_(checks, went),
+            checks=run.report.checks.merge(checks, went),
             start=start,
             data=data,
             runs=(seed_run(run.until(steps)),),

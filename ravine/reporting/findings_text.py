@@ -213,6 +213,5 @@ def _trial(trial: Trial) -> str:
 
 
 def _number(value: float) -> str:
-    return (
-        f"{value:,.0f}" if abs(value) >= 1000 and abs(value) < 1e7 or value == 0 else f"{value:.3g}"
-    )
+    as_whole = value == 0 or 1000 <= abs(value) < 1e7
+    return f"{value:,.0f}" if as_whole else f"{value:.3g}"

@@ -147,9 +147,7 @@ def band(
     low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     known = (np.isfinite(low) & np.isfinite(high)).tolist()
     style: dict[str, Any] = {"color": color, "alpha": 0.18, "linewidth": 0}
-    if label:
-        style["label"] = label
-    axes.fill_between(np.asarray(x), low, high, where=known, **style)
+    axes.fill_between(np.asarray(x), low, high, where=known, label=label or None, **style)
 
 
 def intervals(
@@ -167,10 +165,8 @@ def intervals(
     """Dots with whiskers, `upright` over the places on the x axis, else along it."""
     at, middle, low, high = (np.asarray(x, dtype=float) for x in (at, middle, low, high))
     ends = np.stack([middle - low, high - middle]).clip(min=0)
-    style: dict[str, Any] = {"fmt": marker, "color": color, "capsize": 3}
-    style |= {"elinewidth": 1.2, "markersize": 5}
-    if label:
-        style["label"] = label
+    style: dict[str, Any] = {"fmt": marker, "color": color, "label": label or None}
+    style |= {"capsize": 3, "elinewidth": 1.2, "markersize": 5}
     if upright:
         axes.errorbar(at, middle, yerr=ends, **style)
     else:

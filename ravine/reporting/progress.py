@@ -65,14 +65,11 @@ def progress_line(at: Any, *, seconds: float) -> str:
     clock = f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
     labels = {"train/loss": "loss", "validation/loss": "validation"}
     losses = [f"{label} {at.values[n]:.3g}" for n, label in labels.items() if n in at.values]
-    scores = []
-    for name, value in at.values.items():
-        split, _, what = name.partition("/")
-        if split == "validation" and what != "loss":
-            scores.append(f"{what} {value:.3g}")
-    return "  ".join(
-        [epoch, clock, ", ".join(losses), *scores, f"{at.training}/{at.networks} nets"]
-    )
+    split = "validation/"
+    measured = {n.removeprefix(split): v for n, v in at.values.items() if n.startswith(split)}
+    scores = [f"{name} {value:.3g}" for name, value in measured.items() if name != "loss"]
+    nets = f"{at.training}/{at.networks} nets"
+    return "  ".join([epoch, clock, ", ".join(losses), *scores, nets])
 
 
 def _columns() -> int:

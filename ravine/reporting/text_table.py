@@ -10,7 +10,5 @@ def aligned_rows(rows: Sequence[Sequence[str]]) -> list[str]:
     ['lr    score', '0.01  0.9']
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    padded = (map(str.ljust, row, widths) for row in rows)
+    return ["  ".join(cells).rstrip() for cells in padded]

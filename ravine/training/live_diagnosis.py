@@ -1,31 +1,32 @@
 """Diagnoses a cohort's training curves while it trains: a finding is an event, reported once.
 
-A check costs a few milliseconds, and a run has at most `len(INTERIM_SHARES)` of them, however many
-evaluations it has.
+A check costs a few milliseconds, and a run has at most `len(INTERIM_FRACTIONS)` of them, however
+many evaluations it has.
 """
 
 from dataclasses import replace
 
 import numpy as np
 
+from ravine.diagnosis.registry import CURVE_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.training_curves import rules as curve_rules
-from ravine.diagnosis.training_curves.series import INTERIM_SHARES, RunPlan, curves_of_series
+from ravine.diagnosis.training_curves.series import INTERIM_FRACTIONS, RunPlan, curves_of_series
 from ravine.finding import Finding
 from ravine.record import Series
 from ravine.training.cohort import Cohort
 
 KNOWN_AT_END = ("ended", "effects", "modes", "reachable", "lr")  # what rules may need
-LIVE_RULES = tuple(rule for rule in curve_rules.ALL if rule.needs not in KNOWN_AT_END)
+LIVE_RULES = tuple(rule for rule in CURVE_RULES if rule.needs not in KNOWN_AT_END)
 
 
 def is_diagnosis_due(cohort: Cohort) -> bool:
-    """Whether this evaluation is the first after one of the `INTERIM_SHARES` of the budget."""
+    """Whether this evaluation is the first after one of the `INTERIM_FRACTIONS` of the budget."""
     if cohort.log.is_new("train/loss", cohort.step):
         return False
     points = cohort.log.series["train/loss"]
     before = points[-2][0] if len(points) > 1 else 0
-    return any(before < share * cohort.job.plan.steps <= cohort.step for share in INTERIM_SHARES)
+    steps = cohort.job.plan.steps
+    return any(before < part * steps <= cohort.step for part in INTERIM_FRACTIONS)
 
 
 def diagnose_cohort(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:

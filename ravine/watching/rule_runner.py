@@ -4,15 +4,14 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TextIO
 
-from ravine.diagnosis.registry import LOOP_RULES
-from ravine.diagnosis.training_loop import rules_loss_curve
+from ravine.diagnosis.registry import LOOP_RULES, LOSS_CURVE_RULES
 from ravine.diagnosis.training_loop.history import MIN_LOSSES, LoopHistory
 from ravine.finding import Checks, Finding, Report, arrange
 from ravine.reporting.findings_text import closing, finding_line, findings_text
 from ravine.watching.failures import FailureLog
 
 RULE_NEEDS = frozenset(rule.needs for rule in LOOP_RULES)
-LOSS_CURVE_CODES = frozenset(rule.code for rule in rules_loss_curve.ALL)
+LOSS_CURVE_CODES = frozenset(rule.code for rule in LOSS_CURVE_RULES)
 LINE_WIDTH = 72
 
 

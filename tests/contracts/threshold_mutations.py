@@ -13,27 +13,28 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ravine.diagnosis import recipe_rules
-from ravine.diagnosis.data import rules as data_rules
-from ravine.diagnosis.initialization import rules as initialization_rules
-from ravine.diagnosis.registry import LOOP_RULES
+from ravine.diagnosis.registry import (
+    CURVE_RULES,
+    DATA_RULES,
+    LOOP_RULES,
+    RECIPE_RULES,
+    START_RULES,
+    TRIAL_RULES,
+)
 from ravine.diagnosis.rule import Rule
-from ravine.diagnosis.training_curves import rules as curve_rules
-from ravine.diagnosis.trials import rules as trial_rules
 
 ROOT = Path(__file__).parents[2]
 FACTOR = 1.5
 RULES: dict[str, tuple[Rule, ...]] = {
-    "data": data_rules.ALL,
-    "initialization": initialization_rules.ALL,
-    "training curves": curve_rules.ALL,
-    "trials": trial_rules.ALL,
-    "recipes": recipe_rules.ALL,
+    "data": DATA_RULES,
+    "initialization": START_RULES,
+    "training curves": CURVE_RULES,
+    "trials": TRIAL_RULES,
+    "recipes": RECIPE_RULES,
     "training loops": LOOP_RULES,
 }
 TESTS = {  # the quick tests of these rules, below tests/
@@ -82,14 +83,7 @@ def thresholds_of(family: str) -> list[Threshold]:
     """The numbers that the modules of a family's rules have as constants, or import as such, and
     those of the modules beside them from which they import.
     """
-    modules: list[str] = []
-    for rule in RULES[family]:
-        find = rule.find
-        while isinstance(find, partial):
-            find = find.func
-        name = getattr(find, "__wrapped__", find).__module__
-        if name not in modules:
-            modules.append(name)
+    modules = list(dict.fromkeys(rule.find.__module__ for rule in RULES[family]))
     for name in list(modules):
         beside = name.rpartition(".")[0]
         for value in vars(sys.modules[name]).values():

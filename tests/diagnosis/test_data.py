@@ -9,15 +9,10 @@ import pytest
 import torch
 from sklearn import datasets
 
-from ravine.diagnosis.baseline_learners import BaselineResult
-from ravine.diagnosis.data import measure
-from ravine.diagnosis.data.measure import (
-    count_classes,
-    find_task_kind,
-    measure_numbers,
-    profile_data,
-)
+from ravine.diagnosis.data import leaking_columns, measure
+from ravine.diagnosis.data.measure import measure_numbers, profile_data
 from ravine.diagnosis.data.profile import (
+    BaselineResult,
     ClassCounts,
     DataProfile,
     Duplicates,
@@ -29,7 +24,8 @@ from ravine.diagnosis.data.profile import (
     ValidationShift,
     class_evenness,
 )
-from ravine.diagnosis.data.rules import ALL
+from ravine.diagnosis.data.target_kinds import count_classes, find_task_kind
+from ravine.diagnosis.registry import DATA_RULES
 from ravine.diagnosis.rule import run_rules
 
 SEED = 20
@@ -40,7 +36,8 @@ NAMES = ("age", "height", "weight", "pulse", "visits", "refund")
 @pytest.fixture
 def no_baseline(monkeypatch):
     """Without the quick learner: it takes most of the time, and these tests do not ask it."""
-    monkeypatch.setattr(measure, "fit_baseline", lambda *given, **more: None)
+    for module in (leaking_columns, measure):
+        monkeypatch.setattr(module, "fit_baseline", lambda *given, **more: None)
 
 
 def patients(rows=240, noise=0.6):
@@ -58,7 +55,7 @@ def ill(rows=240):
 
 def found(x, y, **more):
     """Codes by severity."""
-    findings, checks = run_rules(ALL, profile_data(x, y, **more))
+    findings, checks = run_rules(DATA_RULES, profile_data(x, y, **more))
     assert checks.failed == ()
     return {f.code: f for f in findings}
 
@@ -122,7 +119,7 @@ def test_numbers_that_are_not_finite_are_named_by_column():
     x, y = patients()
     x[3, 2], x[7, 2], x[9, 4] = float("nan"), float("inf"), float("nan")
     findings = [
-        f for f in run_rules(ALL, profile_data(x, y, names=NAMES))[0] if f.code == "RVN-D01"
+        f for f in run_rules(DATA_RULES, profile_data(x, y, names=NAMES))[0] if f.code == "RVN-D01"
     ]
     assert [(f.where, f.evidence[0].value, f.severity) for f in findings] == [
         ("weight", 2.0, "error"),
@@ -132,7 +129,7 @@ def test_numbers_that_are_not_finite_are_named_by_column():
     images[5, 0, 2, 2] = float("nan")
     assert found(images, torch.arange(40) % 4)["RVN-D01"].where == "inputs"
     y[11] = float("nan")
-    assert [f.where for f in run_rules(ALL, profile_data(patients()[0], y))[0]] == ["target"]
+    assert [f.where for f in run_rules(DATA_RULES, profile_data(patients()[0], y))[0]] == ["target"]
 
 
 @bare
@@ -158,7 +155,7 @@ def test_scales_are_told_in_figures():
 
 def test_eigenvalues_are_those_of_the_second_moment():
     x = np.random.default_rng(SEED).normal(3, (1, 20), (400, 2))
-    figures = measure_numbers(x, {})
+    figures = measure_numbers(x)
     assert figures.steepness.raw == pytest.approx(np.linalg.eigvalsh(x.T @ x / 400)[-1])
     assert figures.steepness.standardized == pytest.approx(np.linalg.eigvalsh(np.corrcoef(x.T))[-1])
     assert (figures.spreads.largest_name, figures.spreads.smallest_name) == ("column 1", "column 0")
@@ -358,8 +355,10 @@ def test_the_kind_of_targets_is_read_from_them(x, y, kind):
 )
 def test_all_sorts_of_inputs_are_measured(x):
     for y in (torch.arange(len(x)) % 2, torch.rand(len(x), 1), torch.rand(len(x), 3)):
-        findings, checks = run_rules(ALL, profile_data(x, y, validation=(x, y)))
-        assert checks.failed == () and not {f.code for f in findings} - {rule.code for rule in ALL}
+        findings, checks = run_rules(DATA_RULES, profile_data(x, y, validation=(x, y)))
+        assert checks.failed == () and not {f.code for f in findings} - {
+            rule.code for rule in DATA_RULES
+        }
 
 
 def test_nothing_is_drawn_from_torch_and_nothing_is_changed():
@@ -573,7 +572,7 @@ def validation_alone(**known):
 )
 def test_thresholds(code, severity, beyond, short):
     found, short_of = (
-        {f.code: f.severity for f in run_rules(ALL, data)[0]} for data in (beyond, short)
+        {f.code: f.severity for f in run_rules(DATA_RULES, data)[0]} for data in (beyond, short)
     )
     assert found.get(code) == severity and short_of.get(code) != severity
 

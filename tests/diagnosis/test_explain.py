@@ -93,9 +93,7 @@ def causes_written(find):
     these.
     """
     found = set()
-    for node in ast.walk(
-        ast.parse(textwrap.dedent(inspect.getsource(getattr(find, "func", find))))
-    ):
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(find)))):
         if isinstance(node, ast.keyword) and node.arg in ("cause", "suspects"):
             found |= words(node.value)
         elif isinstance(node, ast.Assign):

@@ -32,8 +32,8 @@ from ravine.diagnosis.initialization.profile import (
     StartProfile,
     TargetProfile,
 )
-from ravine.diagnosis.initialization.rules import ALL
 from ravine.diagnosis.initialization.rules_loss import light_weight_limit
+from ravine.diagnosis.registry import START_RULES
 from ravine.diagnosis.rule import run_rules
 
 
@@ -43,7 +43,7 @@ def seeded():
 
 
 def alarms(start):
-    found, checks = run_rules(ALL, start)
+    found, checks = run_rules(START_RULES, start)
     assert not checks.failed
     return {f.code: f for f in found if f.severity != "note"}
 
@@ -120,7 +120,7 @@ def test_batch_norm_is_no_mixing_in_evaluation_and_one_without_statistics_is_a_n
     )
     start = profile_start(loose, F.cross_entropy, x, y)
     assert start.mixing.difference.where == "1"
-    found = next(f for f in run_rules(ALL, start)[0] if f.code == "RVN-I01")
+    found = next(f for f in run_rules(START_RULES, start)[0] if f.code == "RVN-I01")
     assert (found.severity, found.cause) == ("note", "normalization")
 
 
@@ -512,7 +512,7 @@ def test_what_breaks_is_not_measured():
         is False
     )
     assert alarms(profile_start(nn.Linear(6, 3), lambda out, y: 1 / 0, x, y)) == {}
-    assert run_rules(ALL, StartProfile())[0] == []
+    assert run_rules(START_RULES, StartProfile())[0] == []
 
 
 class Counting(nn.Module):
@@ -566,7 +566,7 @@ def test_between_the_call_and_the_model_stand_at_most_three_functions():
 def test_every_probe_has_its_field_in_the_profile():
     fields = {field.name for field in dataclasses.fields(StartProfile)}
     assert set(START_PROBES) == fields - {"measured", "broke", "examples"}
-    assert {rule.needs for rule in ALL} <= set(START_PROBES) | {"outputs"}
+    assert {rule.needs for rule in START_RULES} <= set(START_PROBES) | {"outputs"}
 
 
 # What does the loss ask for?
@@ -931,14 +931,14 @@ def test_notes_are_notes():
     found = {
         f.code: f
         for f in run_rules(
-            ALL, profile_start(nn.Sequential(net(), nn.Dropout(0.9)), F.cross_entropy, x, y)
+            START_RULES, profile_start(nn.Sequential(net(), nn.Dropout(0.9)), F.cross_entropy, x, y)
         )[0]
     }
     assert (found["RVN-I19"].severity, found["RVN-I19"].where) == ("note", "1")
     start = profile_start(
         net(outputs=1), lambda out, t: F.mse_loss(out[:, 0], t.float()), x, torch.arange(96) % 5
     )
-    found = {f.code: f for f in run_rules(ALL, start)[0]}
+    found = {f.code: f for f in run_rules(START_RULES, start)[0]}
     assert start.loss.targets.class_numbers
     assert (found["RVN-I21"].severity, found["RVN-I21"].where) == ("note", "2")
 
@@ -1179,7 +1179,7 @@ def with_dropout(share):
 )
 def test_thresholds(code, severity, beyond, short):
     found, short_of = (
-        {f.code: f.severity for f in run_rules(ALL, start)[0]} for start in (beyond, short)
+        {f.code: f.severity for f in run_rules(START_RULES, start)[0]} for start in (beyond, short)
     )
     assert found.get(code) == severity and short_of.get(code) != severity
 
@@ -1214,6 +1214,6 @@ def test_thresholds_of_a_classs_weight_go_by_how_often_it_occurs(odds, weight):
 )
 def test_thresholds_between_causes(code, cause, beyond, short):
     found, short_of = (
-        {f.code: f.cause for f in run_rules(ALL, start)[0]} for start in (beyond, short)
+        {f.code: f.cause for f in run_rules(START_RULES, start)[0]} for start in (beyond, short)
     )
     assert found[code] == cause != short_of[code]

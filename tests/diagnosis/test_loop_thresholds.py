@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import replace
 
 import pytest
+from usual_snapshot import SNAPSHOT
 
 from ravine.diagnosis.registry import LOOP_RULES
 from ravine.diagnosis.training_loop.autograd_graph import Graph, Node
@@ -23,19 +24,10 @@ from ravine.diagnosis.training_loop.history import (
     OptimizerSettings,
     ScaledGradients,
     SchedulerState,
-    StepSnapshot,
     WatchedParameter,
     WeightOverwrites,
 )
 
-SNAPSHOT = StepSnapshot(
-    step=3,
-    optimizer=0,
-    settings=OptimizerSettings(kind="SGD", lrs=(0.1,)),
-    gradient=ObservedGradient(norm_after_backward=1.0, norm_at_step=1.0),
-    gradient_norms={"w": 1.0},
-    weight_norm=10.0,
-)
 GRAPH = Graph((Node("MseLoss", (1,), low=0.0, high=2.0), Node("Sigmoid", (-1,))), {})
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from ravine.diagnosis.registry import LOSS_CURVE_RULES
 from ravine.diagnosis.training_loop import rules_loss_curve
 from ravine.diagnosis.training_loop.history import (
     LearningRates,
@@ -86,7 +87,7 @@ def found(values, *, low_rate_from=None, kind="NllLoss", constant=CONSTANT, move
             rates.now, rates.steps_below_hundredth = 5e-3, i + 1 - low_rate_from
         if i + 1 == due or history.ended:
             due *= 2
-            rules = [r for r in rules_loss_curve.ALL if history.has(r.needs)]
+            rules = [r for r in LOSS_CURVE_RULES if history.has(r.needs)]
             codes |= {rule.code for rule in rules if rule.findings(history)}
     return codes
 
@@ -161,7 +162,7 @@ def test_where_several_optimizers_step_nothing_is_said():
 
 def test_the_parts_of_the_budget_do_not_exceed_it():
     spent = sum(rules_loss_curve.significance(64 * 2**j) for j in range(60))
-    assert 0.9 * 0.05 < len(rules_loss_curve.ALL) * spent <= 0.05
+    assert 0.9 * 0.05 < len(LOSS_CURVE_RULES) * spent <= 0.05
 
 
 def test_a_summary_takes_constant_memory_and_keeps_the_means():

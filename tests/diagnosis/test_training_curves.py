@@ -9,8 +9,8 @@ import pytest
 import scipy.signal
 import scipy.stats
 
+from ravine.diagnosis.registry import CURVE_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.training_curves import rules as curve_rules
 from ravine.diagnosis.training_curves.series import (
     LossCurves,
     ModeLosses,
@@ -81,7 +81,7 @@ def finished(
 
 
 def find(of, *, least="warning"):
-    found, checks = run_rules(curve_rules.ALL, of)
+    found, checks = run_rules(CURVE_RULES, of)
     assert not checks.failed
     return {
         f.code: f
@@ -221,7 +221,7 @@ def test_too_little_is_no_answer():
         outcome="finished",
         null_train=1.0,
     )
-    found, checks = run_rules(curve_rules.ALL, short)
+    found, checks = run_rules(CURVE_RULES, short)
     assert not found and {"RVN-T02", "RVN-T03", "RVN-T08"} <= set(checks.not_measured)
     assert {"RVN-T05", "RVN-T07"} <= set(checks.not_applicable)
 
@@ -395,7 +395,7 @@ def test_some_networks_that_diverge_are_a_warning_and_most_an_error():
 
 
 def test_what_never_acted_is_named_with_its_place():
-    found = run_rules(curve_rules.ALL, finished(LEARNED, values={"clip": 0.0, "dropout": 0.1}))[0]
+    found = run_rules(CURVE_RULES, finished(LEARNED, values={"clip": 0.0, "dropout": 0.1}))[0]
     assert [(f.title, f.where, f.severity) for f in found if f.code == "RVN-T11"] == [
         ("clip never cut", "clip", "note")
     ]
@@ -708,7 +708,7 @@ def dropping(share, loss=0.3):
 )
 def test_thresholds(code, severity, beyond, short_of):
     found, others = (
-        {f.code: f.severity for f in run_rules(curve_rules.ALL, curves)[0]}
+        {f.code: f.severity for f in run_rules(CURVE_RULES, curves)[0]}
         for curves in (beyond, short_of)
     )
     assert found.get(code) == severity and others.get(code) != severity
@@ -749,7 +749,7 @@ def test_thresholds(code, severity, beyond, short_of):
 )
 def test_thresholds_between_causes(code, cause, beyond, short_of):
     found, others = (
-        {f.code: f.cause for f in run_rules(curve_rules.ALL, curves)[0]}
+        {f.code: f.cause for f in run_rules(CURVE_RULES, curves)[0]}
         for curves in (beyond, short_of)
     )
     assert found[code] == cause != others[code]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from usual_snapshot import SNAPSHOT
 
 import ravine
 from ravine.diagnosis.registry import LOOP_RULES
@@ -19,19 +20,10 @@ from ravine.diagnosis.training_loop.history import (
     ObservedGradient,
     OptimizerSettings,
     SchedulerState,
-    StepSnapshot,
     WatchedParameter,
 )
 
 ROOT = Path(ravine.__file__).parent.parent
-SNAPSHOT = StepSnapshot(
-    step=3,
-    optimizer=0,
-    settings=OptimizerSettings(kind="SGD", lrs=(0.1,)),
-    gradient=ObservedGradient(norm_after_backward=1.0, norm_at_step=1.0),
-    gradient_norms={"w": 1.0},
-    weight_norm=10.0,
-)
 
 
 def codes(history):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ravine.diagnosis.registry import TRIAL_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.rules import ALL
 from ravine.diagnosis.trials.trial_results import (
     LearnerComparison,
     Outcome,
@@ -49,7 +49,7 @@ def results(base, *outcomes, score=None, null=1.0, **more):
 
 
 def causes(seen):
-    return [f.cause for f in run_rules(ALL, seen)[0]]
+    return [f.cause for f in run_rules(TRIAL_RULES, seen)[0]]
 
 
 def required(remedy):
@@ -148,7 +148,7 @@ def test_what_a_fact_speaks_for_goes_before_what_gains_a_little_more_without():
     seen = results(1.0, general, specific)
     assert [o.cause for o in seen.ranking] == ["input-scale", "learning-rate-low"]
     assert causes(seen) == ["input-scale"]
-    assert run_rules(ALL, seen)[0][0].suspects[0] == "learning-rate-low"
+    assert run_rules(TRIAL_RULES, seen)[0][0].suspects[0] == "learning-rate-low"
 
 
 def test_but_not_before_what_gains_far_more():
@@ -212,16 +212,23 @@ def test_what_is_compared_otherwise_comes_first():
 
 def test_nothing_is_found_where_nothing_helps_and_nothing_measured_where_nothing_was_tried():
     found, checks = run_rules(
-        ALL, results(0.1, outcome("learning-rate-low", 0.09), outcome("dropout", 0.3, fact=True))
+        TRIAL_RULES,
+        results(0.1, outcome("learning-rate-low", 0.09), outcome("dropout", 0.3, fact=True)),
     )
-    assert found == [] and checks.passed == tuple(rule.code for rule in ALL)
-    assert run_rules(ALL, results(0.1))[1].not_measured == checks.passed
+    assert found == [] and checks.passed == tuple(rule.code for rule in TRIAL_RULES)
+    assert run_rules(TRIAL_RULES, results(0.1))[1].not_measured == checks.passed
 
 
 def test_only_one_cause_is_blamed_and_every_cause_has_its_rule():
-    for cause in {rule.cause for rule in ALL} - {"overfitting", "labels", "architecture-too-small"}:
+    for cause in {rule.cause for rule in TRIAL_RULES} - {
+        "overfitting",
+        "labels",
+        "architecture-too-small",
+    }:
         assert cause in CAUSES
-        (finding,) = run_rules(ALL, results(1.0, outcome(cause, 0.0, fact=True, where="layer")))[0]
+        (finding,) = run_rules(
+            TRIAL_RULES, results(1.0, outcome(cause, 0.0, fact=True, where="layer"))
+        )[0]
         assert (finding.cause, finding.where, finding.severity, finding.trial) == (
             cause,
             "layer",
@@ -234,7 +241,7 @@ def test_how_sure_and_how_bad_goes_by_the_gain():
     def shown(loss, *, fact, trial=HELPED):
         best = outcome("dropout", 0.0, fact=False, trial=IDLE)
         (finding,) = run_rules(
-            ALL, results(1.0, outcome("input-scale", loss, fact=fact, trial=trial), best)
+            TRIAL_RULES, results(1.0, outcome("input-scale", loss, fact=fact, trial=trial), best)
         )[0]
         return finding.severity, finding.confidence
 
@@ -279,7 +286,7 @@ def by_heart(*, rise=(0.4, 0.05), fitted=0.05, scores=(None, None, None, None), 
 
 
 def test_a_loss_that_rose_again_is_overfitting_and_says_where_to_stop():
-    (finding,) = run_rules(ALL, by_heart())[0]
+    (finding,) = run_rules(TRIAL_RULES, by_heart())[0]
     assert (
         finding.cause == "overfitting"
         and finding.changes == (Change("steps", 10),)
@@ -387,7 +394,7 @@ def test_a_network_is_not_too_small_on_less(more):
 
 
 def test_the_explanation_of_a_trial_has_its_thresholds():
-    (detected,) = {rule.explanation.detected for rule in ALL if rule.code < "RVN-X20"}
+    (detected,) = {rule.explanation.detected for rule in TRIAL_RULES if rule.code < "RVN-X20"}
     for said in ("20%", "45%", "0.05", "0.3 of the score", "5 seeds"):
         assert said in detected
 
@@ -440,13 +447,13 @@ def test_thresholds_of_severity_and_confidence(loss, severity, confidence):
     # the least loss of all brings nothing in score: so 1 is all there was to gain
     other = outcome("dropout", 0.0, 0.5)
     seen = results(1.0, outcome("optimizer", loss, 0.56), other, score=0.5)
-    (found,) = run_rules(ALL, seen)[0]
+    (found,) = run_rules(TRIAL_RULES, seen)[0]
     assert (found.severity, found.confidence) == (severity, confidence)
 
 
 def test_thresholds_of_a_remedy_that_is_compared_otherwise():
     numbers = outcome("loss", 0.9)
-    (found,) = run_rules(ALL, results(1.0, numbers, preferred=numbers))[0]
+    (found,) = run_rules(TRIAL_RULES, results(1.0, numbers, preferred=numbers))[0]
     assert found.evidence[0].value == 50 and found.severity == "warning"
 
 

@@ -14,8 +14,6 @@ from ravine import catalog
 from ravine.cli import run_command
 from ravine.data import Examples
 from ravine.data.examples import evenly_spaced
-from ravine.diagnosis import recipe_rules
-from ravine.diagnosis.initialization.rules import ALL as INITIALIZATION_RULES
 from ravine.diagnosis.recipe_rules import (
     GradientError,
     OverfitAttempt,
@@ -23,6 +21,7 @@ from ravine.diagnosis.recipe_rules import (
     RecipeProfile,
     SmallBatchFit,
 )
+from ravine.diagnosis.registry import RECIPE_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.examination import preflight
 from ravine.examination.api import check, quick_check
@@ -169,7 +168,7 @@ def test_penalties_raise_the_loss_by_their_formula(penalty):
 def recipe_findings(**measured):
     """What is found in measurements of a recipe."""
     profile = RecipeProfile(**measured)
-    return run_rules([r for r in recipe_rules.ALL if r.needs in measured], profile)[0]
+    return run_rules([r for r in RECIPE_RULES if r.needs in measured], profile)[0]
 
 
 def test_the_closed_form_is_numpys():
@@ -368,7 +367,7 @@ def test_a_gradient_may_be_off_by_a_thousandth():
 def start_findings(source="iris", **changes):
     """What is found of the start, by code."""
     task, recipe = prepare(plain(source, **changes))
-    found, checks = run_rules(INITIALIZATION_RULES, profile_recipe_start(recipe, task))
+    found, checks = run_rules(START_RULES, profile_recipe_start(recipe, task))
     assert checks.failed == () and "RVN-I13" not in checks.not_measured
     return {f.code: f for f in found}
 
@@ -483,7 +482,7 @@ def test_a_first_loss_far_below_that_of_guessing_is_noted():
         noise = torch.randn(task.train.count, generator=torch.Generator().manual_seed(0))
         known = task.train_examples.targets[:, 0]
         task.train_examples.numbers[:, 0] = weight * known + math.sqrt(1 - weight**2) * noise
-        found = run_rules(INITIALIZATION_RULES, profile_recipe_start(recipe, task))[0]
+        found = run_rules(START_RULES, profile_recipe_start(recipe, task))[0]
         assert [(f.severity, f.cause) for f in found if f.code == "RVN-I13"] == [
             ("note", "leakage")
         ] * noted
@@ -600,7 +599,7 @@ def test_streamed_tables_are_checked_too(tmp_path):
 
 
 def test_every_check_has_a_rule_and_quick_ones_are_quick():
-    assert set(preflight.RECIPE_CHECKS) == {rule.needs for rule in recipe_rules.ALL}
+    assert set(preflight.RECIPE_CHECKS) == {rule.needs for rule in RECIPE_RULES}
     task, recipe = prepare(plain("iris", penalties=(L2(strength=0.1),)))
     found = quick_check(recipe, task)
     assert {"RVN-C02", "RVN-I13", "RVN-I07", "RVN-D01", "RVN-S02"} <= set(found.checks.passed)

@@ -11,7 +11,7 @@ import torch
 
 from ravine import catalog, losses
 from ravine.cli import run_command
-from ravine.diagnosis.training_curves.series import INTERIM_SHARES, curves_of_record
+from ravine.diagnosis.training_curves.series import INTERIM_FRACTIONS, curves_of_record
 from ravine.effects import Meter
 from ravine.finding import Finding
 from ravine.losses import (
@@ -229,15 +229,15 @@ def test_a_run_has_no_more_looks_than_its_budget_of_alarms_has():
         log = TrainingLog(Meter(1), series={"train/loss": points})
         cohort = SimpleNamespace(log=log, step=step, job=SimpleNamespace(plan=plan))
         seen += is_diagnosis_due(cohort)
-    assert 10 < seen <= len(INTERIM_SHARES)
+    assert 10 < seen <= len(INTERIM_FRACTIONS)
 
 
 def test_live_and_afterwards_agree_on_when_it_was(sick):
+    from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules
-    from ravine.diagnosis.training_curves import rules as curve_rules
 
     run, told = sick
-    after = {f.code: f.since for f in run_rules(curve_rules.ALL, curves_of_record(run.record))[0]}
+    after = {f.code: f.since for f in run_rules(CURVE_RULES, curves_of_record(run.record))[0]}
     for finding in findings(told):
         assert after[finding.code] == finding.since
 

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ravine.diagnosis.baseline_learners import BaselineResult
+MIN_INFORMED_EXAMPLES = 100  # with fewer nothing is said about whether inputs are informative
+# standard errors above 0; of uninformative inputs one in twenty gets there, see `association_z`
+SURE_SIGNAL = 3.0
+BEYOND_DOUBT = 8.0  # standard errors, of which chance takes 1.4
+OPPOSED_SIGNAL = -5.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,54 @@ class ValidationShift:
     median_z: float
     rows: int
     effective_columns: float  # all, if none goes with another; 1, if all go together
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineResult:
+    """Loss and score of the best constant answer (`null_`) and of the best quick learner, on
+    examples it did not see.
+
+    `loss` is the cross entropy in nats (classes), the mean binary cross entropy (labels) or the
+    mean squared error in the targets' units; `score` is the accuracy (of labels: over all of them)
+    or R2 (mean over the outputs). `gain` is the mean of null loss - loss over examples, paired.
+    """
+
+    kind: str
+    learner: str
+    examples: int
+    null_loss: float
+    loss: float
+    null_score: float
+    score: float
+    gain: float
+    gain_error: float  # standard error
+    signal: float  # largest `association_z` of a learner
+    lowest_signal: float = 0.0
+    losses: Mapping[str, float] = field(default_factory=dict)  # by learner
+
+    @property
+    def informative(self) -> bool | None:
+        """Whether the inputs tell anything about the targets: None where that cannot be said.
+
+        That is with too few examples, or where predictions are surely wrong: then there is
+        something to be known that these learners take the wrong way, as where neighbors differ
+        (parity, sums modulo a number).
+        """
+        if self.signal > SURE_SIGNAL:
+            return True
+        unclear = self.examples < MIN_INFORMED_EXAMPLES or self.lowest_signal < OPPOSED_SIGNAL
+        return None if unclear else False
+
+    @property
+    def scaled_score(self) -> float | None:
+        """From 0, the score of the best constant answer, to 1; None where that is perfect."""
+        least = 0.0 if self.kind in ("number", "numbers") else self.null_score
+        return (self.score - least) / (1 - least) if self.null_score < 1 else None
+
+    @property
+    def gained_share(self) -> float:
+        """The part of the null loss that the learner takes away: 0 nothing, 1 all."""
+        return self.gain / self.null_loss if self.null_loss > 0 else 0.0
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Inputs that are not finite, constant, copied or badly scaled, and columns that are the target."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.rule import Observation, SeverityFields, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 MIN_EXAMPLES = 10  # with fewer, equal ones mean nothing
@@ -18,15 +19,13 @@ CONTRADICTED_FRACTION = 0.05  # of the examples
 @rule("RVN-D01", "error", "data-degenerate", needs="inputs", explains=("RVN-N01",))
 def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
     for broken in data.not_finite:
-        # one of several numbers: a mask in the loss may leave them out
-        several = broken.where.startswith("target ")
-        about: SeverityFields = {}
-        if several:
-            about = {"severity": "note", "confidence": "medium"}
         counts = f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite"
-        evidence = Evidence("examples with NaN or infinity", broken.rows, "", 0, counts)
+        evidence = Evidence("examples with NaN or infinity", broken.rows, limit=0, text=counts)
         change = Change("data", "leave these examples out, or fill them in")
-        yield observe(evidence, change, where=broken.where, **about)
+        seen = observe(evidence, change, where=broken.where)
+        # one of several numbers: a mask in the loss may leave them out
+        in_doubt = broken.where.startswith("target ")
+        yield replace(seen, severity="note", confidence="medium") if in_doubt else seen
 
 
 @rule("RVN-D02", "error", "data-degenerate", needs="duplicates", explains=("RVN-D14",))
@@ -34,7 +33,7 @@ def equal_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is not None and copies.compared >= MIN_EXAMPLES and copies.distinct == 1:
         change = Change("data", "check how the inputs are read")
-        yield observe(Evidence("different inputs", 1, "", None, f"of {copies.compared}"), change)
+        yield observe(Evidence("different inputs", 1, text=f"of {copies.compared}"), change)
 
 
 @rule("RVN-D03", "note", "data-degenerate", confidence="low", needs="columns")
@@ -44,7 +43,7 @@ def constant_columns(data: DataProfile) -> Iterator[Observation]:
         return
     count = len(inputs.constant_columns)
     if 0 < count < inputs.columns:
-        evidence = Evidence("columns with one value", count, "", None, f"of {inputs.columns}")
+        evidence = Evidence("columns with one value", count, text=f"of {inputs.columns}")
         change = Change("data", "without these columns")
         yield observe(evidence, change, where=join_names(inputs.constant_columns))
 
@@ -60,17 +59,17 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
         limit = STEEPNESS_RATIO if steepness.ratio > 1 else 1 / STEEPNESS_RATIO
         text = f"E[x x^T] has the eigenvalue {steepness.raw:.3g}, "
         text += f"{steepness.standardized:.3g} standardized"
-        found.append(Evidence(name, steepness.ratio, "times", limit, text))
+        found.append(Evidence(name, steepness.ratio, "times", limit=limit, text=text))
     varied = sorted(std for std in inputs.column_stds if std >= spreads.smallest)
     narrow = varied[len(varied) // 10]  # of many columns, a few that hardly vary are no matter
     if data.layout == "table" and spreads.largest > COLUMN_SPREAD_RATIO * narrow:
         name = "largest spread of a column over the smallest"
         text = f"{spreads.largest_name} {spreads.largest:.3g}, "
         text += f"{spreads.smallest_name} {spreads.smallest:.3g}"
-        found.append(Evidence(name, spreads.ratio, "", COLUMN_SPREAD_RATIO, text))
+        found.append(Evidence(name, spreads.ratio, limit=COLUMN_SPREAD_RATIO, text=text))
     if inputs.median_offset > FAR_OFFSET:
         name = "distance of the median column's mean from 0"
-        found.append(Evidence(name, inputs.median_offset, "spreads", FAR_OFFSET))
+        found.append(Evidence(name, inputs.median_offset, "spreads", limit=FAR_OFFSET))
     if found:
         yield observe(*found, Change("input.scale", "standardize"))
 
@@ -87,7 +86,7 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
         text = f"the best constant has {column.null_score:.3g}"
         without = f"without {column.where}, if it is not known when predicting"
         alone = Evidence(f"{score} of this column alone", column.score)
-        rest = Evidence(name, column.rest_score, "", None, text)
+        rest = Evidence(name, column.rest_score, text=text)
         severity = "" if far_behind and column.rest_informative else "note"
         yield observe(alone, rest, Change("data", without), where=column.where, severity=severity)
 
@@ -99,14 +98,15 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is None or copies.compared < MIN_EXAMPLES or copies.distinct == 1 or copies.natural:
         return
-    limit, of = IDENTICAL_FRACTION * copies.compared, f"of {copies.compared}"
+    limit = IDENTICAL_FRACTION * copies.compared
+    of = f"of {copies.compared}"
     if copies.most_frequent > limit:
         name = "examples with one and the same input"
         change = Change("data", "check how the inputs are read")
-        yield observe(Evidence(name, copies.most_frequent, "", limit, of), change)
+        yield observe(Evidence(name, copies.most_frequent, limit=limit, text=of), change)
     elif copies.contradicted > max(MIN_CONTRADICTED, CONTRADICTED_FRACTION * copies.compared):
         name = "copies with another target than the first"
-        evidence = Evidence(name, copies.contradicted, "", 0, of)
+        evidence = Evidence(name, copies.contradicted, limit=0, text=of)
         change = Change("data", "check how the targets are read")
         title = "copies of an input have other targets"
         yield observe(evidence, change, cause="labels", title=title)

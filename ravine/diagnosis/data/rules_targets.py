@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from ravine.diagnosis.baseline_learners import SURE_SIGNAL
-from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.data.profile import SURE_SIGNAL, DataProfile
 from ravine.diagnosis.data.rules_inputs import FAR_OFFSET, MIN_EXAMPLES
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
@@ -24,10 +23,10 @@ def equal_targets(data: DataProfile) -> Iterator[Observation]:
     if data.kind in ("classes", "binary", "tokens", "next"):
         present = [name for name, count in data.classes.train.items() if count > 0]
         if len(present) == 1:
-            equal = Evidence("classes", 1, "", None, f"all targets are {present[0]}")
+            equal = Evidence("classes", 1, text=f"all targets are {present[0]}")
     elif targets is not None and data.kind != "inputs":
         if len(targets.constant_columns) == targets.columns:
-            equal = Evidence("spread of the targets", 0.0, "", None, f"mean {targets.mean:.3g}")
+            equal = Evidence("spread of the targets", 0.0, text=f"mean {targets.mean:.3g}")
     if equal is not None:
         yield observe(equal, Change("data", "check how the targets are read"))
 
@@ -40,10 +39,10 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
     spread, found = targets.spreads.largest, []
     if spread > LARGE_TARGETS or spread < SMALL_TARGETS:
         limit = LARGE_TARGETS if spread > 1 else SMALL_TARGETS
-        found.append(Evidence("spread of the targets", spread, "", limit))
+        found.append(Evidence("spread of the targets", spread, limit=limit))
     if targets.largest_offset > FAR_OFFSET:
         name = "distance of the targets from 0"
-        found.append(Evidence(name, targets.largest_offset, "spreads", FAR_OFFSET))
+        found.append(Evidence(name, targets.largest_offset, "spreads", limit=FAR_OFFSET))
     if found:
         lowest = Evidence("lowest target", targets.low)
         highest = Evidence("highest target", targets.high)
@@ -54,10 +53,13 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
 @rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also=("leakage",))
 def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
     if data.same_tokens >= SAME_TOKEN_FRACTION and len(data.classes.train) > 1:
-        name, limit = "targets that are the token at their own place", 100 * SAME_TOKEN_FRACTION
+        name = "targets that are the token at their own place"
+        limit = 100 * SAME_TOKEN_FRACTION
         copying = "a network that copies is right"
         change = Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]")
-        yield observe(Evidence(name, 100 * data.same_tokens, "%", limit, copying), change)
+        yield observe(
+            Evidence(name, 100 * data.same_tokens, "%", limit=limit, text=copying), change
+        )
 
 
 @rule("RVN-D12", "note", "imbalance", confidence="low", needs="inputs")
@@ -69,14 +71,14 @@ def uneven_classes(data: DataProfile) -> Iterator[Observation]:
     count, evenness = present[rarest], data.classes.evenness
     if data.kind == "labels":
         share, limit = count / data.rows, RARE_LABEL * data.rows
-        rare = Evidence("examples with this label", count, "", limit, f"{100 * share:.2g} %")
+        rare = Evidence("examples with this label", count, limit=limit, text=f"{100 * share:.2g} %")
         if share < RARE_LABEL:
             yield observe(rare, Change("loss", "pos_weight"), where=f"label {rarest}")
     elif evenness < UNEVEN_CLASSES:
         share = f"{100 * count / sum(present.values()):.2g} %"
         name = "evenness of the classes, (exp H - 1) / (K - 1)"
-        uneven = Evidence(name, evenness, "", UNEVEN_CLASSES)
-        examples = Evidence("examples of the rarest class", count, "", None, share)
+        uneven = Evidence(name, evenness, limit=UNEVEN_CLASSES)
+        examples = Evidence("examples of the rarest class", count, text=share)
         yield observe(uneven, examples, Change("loss", "weights by class"), where=f"class {rarest}")
 
 
@@ -95,7 +97,7 @@ def sorted_examples(data: DataProfile) -> Iterator[Observation]:
     if found:
         shuffled = f"{100 * max(order.shuffled_purity, 0):.0f} % when shuffled"
         limit = 100 * ONE_CLASS_FRACTION
-        evidence = Evidence(name, 100 * order.purity, "%", limit, shuffled)
+        evidence = Evidence(name, 100 * order.purity, "%", limit=limit, text=shuffled)
         severity = "note" if data.kind == "number" and not order.is_sorted else ""
         yield observe(evidence, Change("shuffle", True), severity=severity)
 
@@ -107,9 +109,11 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
         name, unit = "association of predictions and targets", "standard errors"
         tried = f"the surest of {join_names(known.losses, 5)}, {known.examples} examples"
         constant = f"the best constant has {known.null_score:.3g}"
-        best_score = Evidence("best score", known.score, "", None, constant)
+        best_score = Evidence("best score", known.score, text=constant)
         change = Change("data", "check whether inputs and targets are paired")
-        yield observe(Evidence(name, known.signal, unit, SURE_SIGNAL, tried), best_score, change)
+        yield observe(
+            Evidence(name, known.signal, unit, limit=SURE_SIGNAL, text=tried), best_score, change
+        )
 
 
 @rule("RVN-D15", "error", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))
@@ -122,10 +126,10 @@ def shifted_targets(data: DataProfile) -> Iterator[Observation]:
         constant = f"the best constant scores {shifted.null_score:.3g}"
         name = "association of the predictions with the targets as they are paired"
         unit = "standard errors"
-        given = Evidence(f"score with the targets {how}", shifted.score, "", None, sure)
-        paired = Evidence(name, shifted.given_signal, unit, SURE_SIGNAL, constant)
+        score = Evidence(f"score with the targets {how}", shifted.score, text=sure)
+        paired = Evidence(name, shifted.given_signal, unit, limit=SURE_SIGNAL, text=constant)
         change = Change("data", "one order for inputs and targets")
-        yield observe(given, paired, change, title=f"targets belong to other rows: {how}")
+        yield observe(score, paired, change, title=f"targets belong to other rows: {how}")
 
 
 @rule("RVN-D16", "error", "labels", needs="labels")
@@ -138,9 +142,9 @@ def missing_outputs(data: DataProfile) -> Iterator[Observation]:
         if lowest == 1:
             text, change = f"{text}, not from 0", Change("data", "labels less 1")
         name = "targets without an output of their own"
-        yield observe(Evidence(name, beyond, "", 0, text), change)
+        yield observe(Evidence(name, beyond, limit=0, text=text), change)
     elif below:
         text = "right only if the loss leaves them out"
-        evidence = Evidence("targets below 0", below, "", 0, text)
+        evidence = Evidence("targets below 0", below, limit=0, text=text)
         change = Change("data", "labels from 0")
         yield observe(evidence, change, severity="note", confidence="medium")

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from ravine.diagnosis.baseline_learners import SURE_SIGNAL
-from ravine.diagnosis.data.measure import BEYOND_DOUBT
-from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.data.profile import BEYOND_DOUBT, SURE_SIGNAL, DataProfile
 from ravine.diagnosis.data.rules_inputs import MIN_EXAMPLES
-from ravine.diagnosis.rule import Observation, SeverityFields, join_names, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
 LEAKED_FRACTION = 0.05  # of the validation examples
@@ -38,7 +37,7 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     share = copies.overlap / copies.validation_compared
     name = "validation examples that are training examples, too"
     text = f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about {chance:.0f}"
-    evidence = Evidence(name, copies.overlap, "", chance, text)
+    evidence = Evidence(name, copies.overlap, limit=chance, text=text)
     change = Change("data", "take copies out before splitting")
     severity = "" if share >= LEAKED_FRACTION else "note"
     yield observe(evidence, change, where="validation", severity=severity)
@@ -65,26 +64,20 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
     if moved or stretched:
         name, of = "distance of a column's median from that in training", "median of all columns"
         limit = MEDIAN_STRETCH if ratio > 1 else 1 / MEDIAN_STRETCH
-        distance = Evidence(name, shift.median_shift, "spreads", MEDIAN_SHIFT, of)
-        spread = Evidence("spread over that in training", ratio, "", limit, of)
+        distance = Evidence(name, shift.median_shift, "spreads", limit=MEDIAN_SHIFT, text=of)
+        spread = Evidence("spread over that in training", ratio, limit=limit, text=of)
         change = Change("data", "mean and spread of the training examples, for both")
-        about: SeverityFields = {}
-        if not several:
-            about = {"severity": "note", "confidence": "medium"}
-        suspects = ("split", "normalization")
-        yield observe(distance, spread, change, where="validation", suspects=suspects, **about)
+        seen = observe(
+            distance, spread, change, where="validation", suspects=("split", "normalization")
+        )
+        yield seen if several else replace(seen, severity="note", confidence="medium")
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         name = "distance of its median from that in training"
         change = Change("data", "a random split, unless new data will differ like this")
-        yield observe(
-            Evidence(name, shift.largest_shift, "spreads", COLUMN_SHIFT),
-            change,
-            where="validation",
-            severity="note",
-            confidence="medium",
-            cause="split",
-            title=f"{shift.largest_shift_name} is distributed otherwise in validation",
-        )
+        evidence = Evidence(name, shift.largest_shift, "spreads", limit=COLUMN_SHIFT)
+        title = f"{shift.largest_shift_name} is distributed otherwise in validation"
+        seen = observe(evidence, change, where="validation", cause="split", title=title)
+        yield replace(seen, severity="note", confidence="medium")
 
 
 @rule("RVN-D11", "warning", "split", confidence="high", needs="validation", also=("target-scale",))
@@ -101,7 +94,7 @@ def unseen_targets(data: DataProfile) -> Iterator[Observation]:
     if new is not None:
         ranges += f", validation {new.low:.3g} to {new.high:.3g}"
     yield observe(
-        Evidence(name, 100 * outside, "%", 100 * OUTSIDE_FRACTION, ranges),
+        Evidence(name, 100 * outside, "%", limit=100 * OUTSIDE_FRACTION, text=ranges),
         Change("data", "a random split, and one scale for both"),
         where="validation",
         title="validation targets lie where training has none",
@@ -122,11 +115,11 @@ def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterato
     if count:
         name = "validation targets of classes that training lacks"
         which = f"of {total}: class {join_names(map(str, unseen))}"
-        evidence = Evidence(name, count, "", 0, which)
+        evidence = Evidence(name, count, limit=0, text=which)
         severity = "" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note"
         yield observe(evidence, change, where="validation", severity=severity)
     elif sum(n >= MIN_EXAMPLES for n in expected) > 1 and sum(n > 0 for n in new.values()) == 1:
-        evidence = Evidence("classes in validation", 1, "", None, f"training has {len(train)}")
+        evidence = Evidence("classes in validation", 1, text=f"training has {len(train)}")
         title = "validation examples are all of one class"
         yield observe(evidence, change, where="validation", title=title)
 
@@ -143,6 +136,6 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
         sure = f"{other.signal:.0f} standard errors beyond chance"
         constant = f"the best constant has {other.null_score:.3g}"
         own, unit = "association of predictions and targets in training", "standard errors"
-        own_score = Evidence(name, other.score, "", None, f"{sure}; {constant}")
+        own_score = Evidence(name, other.score, text=f"{sure}; {constant}")
         change = Change("data", "check whether training inputs and targets are paired")
-        yield observe(own_score, Evidence(own, known.signal, unit, SURE_SIGNAL), change)
+        yield observe(own_score, Evidence(own, known.signal, unit, limit=SURE_SIGNAL), change)

@@ -1,5 +1,5 @@
-"""Probe a loss as a function of outputs and targets: what form of outputs it takes, whether it
-prefers right answers, and what outputs could reach.
+"""Try a loss on outputs that are made up: whether it takes logits or probabilities, prefers right
+answers, and sums or averages; and how low it gets. What outputs are is told in `output_kinds`.
 
 No model runs here: outputs are given, moved a little, or made up. Letters: N examples, T places,
 K classes.

@@ -58,7 +58,6 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
             missed += not bool(affected[row]) and int(affected.sum()) == 1
     if not compared:
         return None
-    shape, target_shape = tuple(probed.outputs.shape), tuple(targets.shape)
     powers = (1.0, 2.0)  # 2: of a root of a mean
     in_sum = _broadcasts(probed) or any(_is_additive(probed, outputs, power) for power in powers)
     compares_all = in_sum and _ignores_order(probed, outputs, base)
@@ -66,8 +65,8 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
     return TargetPairing(
         compares_all=compares_all,
         missed_fraction=share,
-        output_shape=shape,
-        target_shape=target_shape,
+        output_shape=tuple(probed.outputs.shape),
+        target_shape=tuple(targets.shape),
     )
 
 

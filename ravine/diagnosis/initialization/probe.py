@@ -62,7 +62,7 @@ def profile_start(
     with isolated_rng(seed), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         try:
-            program = prepare_program(model, loss, inputs, targets, seed)
+            program = prepare_program(model, loss, inputs, targets, seed=seed)
         except Exception as error:  # the model's own code may raise anything
             return StartProfile(measured={"outputs": False}, broke={"outputs": _describe(error)})
         results: dict[str, Any] = {}

@@ -69,7 +69,7 @@ class ProbedProgram:
 
 
 def prepare_program(
-    model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, seed: int
+    model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, *, seed: int
 ) -> ProbedProgram:
     """Copy a model, choose examples, and make the passes that several probes need.
 
@@ -78,14 +78,16 @@ def prepare_program(
     """
     most = max(MIN_PROBED_EXAMPLES, MAX_INPUT_NUMBERS * len(inputs) // max(1, inputs.numel()))
     rows = spread_rows(len(inputs), min(len(inputs), MAX_PROBED_EXAMPLES, most))
-    inputs, targets = inputs[rows].detach(), targets[rows].detach()
+    inputs = inputs[rows].detach()
+    targets = targets[rows].detach()
     if isinstance(loss, nn.Module):
         loss = copy.deepcopy(loss)
     # what was compiled is probed as it was before: compiling anew for every probe takes long
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).eval()
     trace = trace_forward(model, inputs, seed=seed, copy_modules=True)
     few = _small_batch(inputs, targets, trace.output)
-    batch, training_model = inputs[few], copy_model(model, training=True)
+    batch = inputs[few]
+    training_model = copy_model(model, training=True)
     passes: list[TraceOrError] = []
     runs = (model, batch, seed), (model, batch, seed + 1), (training_model, inputs, seed)
     for runner, x, draw in runs:

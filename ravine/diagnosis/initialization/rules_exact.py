@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from ravine.diagnosis.initialization.profile import ConstantOutput, SignalFlow, StartProfile
 from ravine.diagnosis.initialization.rules_network import LOST_SIGNAL
@@ -26,14 +25,16 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
     if found.function and found.function != found.module_class:
         first += f", by {found.function}"
     name = "change of an output when only other examples change"
-    mixed = Evidence(name, found.change, "of the outputs' spread", 0, first)
+    mixed = Evidence(name, found.change, "of the outputs' spread", limit=0, text=first)
     own = "one example's output from its own input: batch_first=True, dim=1, no reshape over "
     change = Change("model", f"{own}examples")
-    about: dict[str, Any] = {}
+    where = found.where
     if found.module_class.startswith(("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")):
         change = Change("model", "track_running_stats=True")
-        about = dict(cause="normalization", severity="note", suspects=("train-eval-mode",))
-    yield observe(mixed, change, where=found.where, **about)
+        cause, suspects = "normalization", ("train-eval-mode",)
+        yield observe(mixed, change, where=where, severity="note", cause=cause, suspects=suspects)
+    else:
+        yield observe(mixed, change, where=where)
 
 
 @rule("RVN-I02", "error", "shape-pairing", needs="pairing", also=("labels",), explains=("RVN-H06",))
@@ -42,7 +43,7 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
     shapes = f"outputs {list(found.output_shape)}, targets {list(found.target_shape)}"
     if found.compares_all:
         name = "change of the loss when the targets are permuted"
-        evidence = Evidence(name, 0.0, "", None, shapes)
+        evidence = Evidence(name, 0.0, text=shapes)
         advice = "output and target of one shape: output.squeeze(1) for [N, 1] and [N]"
         change = Change("loss", advice)
         yield observe(evidence, change, title="the loss compares every output with every target")
@@ -50,7 +51,7 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
         name = "of changed targets change the loss of another example, not of their own"
         advice = "output.transpose(...) to the order of the target before any reshape"
         change = Change("loss", advice)
-        evidence = Evidence(name, 100 * found.missed_fraction, "%", 0, shapes)
+        evidence = Evidence(name, 100 * found.missed_fraction, "%", limit=0, text=shapes)
         yield observe(evidence, change, suspects=("labels",))
 
 
@@ -60,7 +61,7 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     if leak is not None:
         name = "change of an output when only later inputs change"
         first = f"first in {leak.module_class or 'the model'}; the target is the next input"
-        evidence = Evidence(name, leak.change, "of the outputs' spread", 0, first)
+        evidence = Evidence(name, leak.change, "of the outputs' spread", limit=0, text=first)
         change = Change("model", "mask what comes later, before the softmax over the keys")
         yield observe(evidence, change, where=leak.where)
 
@@ -70,23 +71,18 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     "error",
     "initialization",
     needs="dependence",
-    also=(
-        "output-activation",
-        "dead-units",
-        "detached-graph",
-        "vanishing",
-        "hidden-activation",
-        "input-scale",
+    also=tuple(
+        "output-activation dead-units detached-graph vanishing hidden-activation "
+        "input-scale".split()
     ),
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
-    picture="zero-init",
 )
 def constant_output(start: StartProfile) -> Iterator[Observation]:
     found = start.dependence.constant
     if found is None or not found.after_steps:
         return
     name = "difference between the outputs of different examples"
-    same = Evidence(name, 0.0, "", None, "also after a few steps")
+    same = Evidence(name, 0.0, text="also after a few steps")
     seen = _reason_for_constant(found, start.network.flow)
     yield replace(seen, evidence=(same, *seen.evidence))
 
@@ -94,45 +90,33 @@ def constant_output(start: StartProfile) -> Iterator[Observation]:
 def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Observation:
     """What makes all outputs equal."""
     if found.softmax_of_one:
-        units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for every input")
+        units = Evidence("units of the softmax", 1, limit=2, text="its output is 1 for every input")
         change = Change("output", "torch.sigmoid for one output, or one output for each class")
         return observe(units, change, where=found.constant_from, cause="output-activation")
     if found.zero_weights:
         name = "weight matrices of zeros without a gradient"
-        evidence = Evidence(name, len(found.zero_weights), "", 0)
+        evidence = Evidence(name, len(found.zero_weights), limit=0)
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         return observe(evidence, change, where=module_of(found.zero_weights[0]))
     if found.dead_layers:
-        name, count = "layers whose units no example activates", len(found.dead_layers)
-        dead = Evidence(name, count, "", 0, join_names(found.dead_layers))
+        name = "layers whose units no example activates"
+        dead = Evidence(name, len(found.dead_layers), limit=0, text=join_names(found.dead_layers))
         if found.dead_output:
-            return observe(
-                dead,
-                Change("output", "no ReLU at the output"),
-                where=found.constant_from,
-                cause="output-activation",
-                suspects=("dead-units",),
-            )
-        return observe(
-            dead,
-            Change("init", "biases of 0"),
-            Change("activation", "leaky_relu"),
-            where=found.dead_layers[0],
-            cause="dead-units",
-            suspects=("initialization", "input-scale"),
-        )
+            change = Change("output", "no ReLU at the output")
+            where, cause = found.constant_from, "output-activation"
+            return observe(dead, change, where=where, cause=cause, suspects=("dead-units",))
+        changes = Change("init", "biases of 0"), Change("activation", "leaky_relu")
+        where, suspects = found.dead_layers[0], ("initialization", "input-scale")
+        return observe(dead, *changes, where=where, cause="dead-units", suspects=suspects)
     if found.no_gradient:
         change = Change("model", "use the input, and do not detach it")
         return observe(change, where=found.constant_from, cause="detached-graph")
     if flow is not None and flow.signal < LOST_SIGNAL:
         name = "spread of the last hidden layer's output over the first's"
-        return observe(
-            Evidence(name, flow.signal, "", LOST_SIGNAL),
-            Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)"),
-            where=flow.where,
-            cause="vanishing",
-            suspects=("initialization", "hidden-activation"),
-        )
+        lost = Evidence(name, flow.signal, limit=LOST_SIGNAL)
+        change = Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)")
+        suspects = ("initialization", "hidden-activation")
+        return observe(lost, change, where=flow.where, cause="vanishing", suspects=suspects)
     change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
     return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))
 
@@ -141,7 +125,7 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
 def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     found = start.gradients
     if found.missing == "frozen":
-        evidence = Evidence("parameters that learn", 0, "", 1)
+        evidence = Evidence("parameters that learn", 0, limit=1)
         change = Change("model", "requires_grad_(True) for what is to learn")
         title = "no parameter requires a gradient"
         yield observe(evidence, change, title=title, cause="frozen-parameters")
@@ -152,19 +136,20 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
             "parameters": "no parameter is in the graph of the loss",
         }[found.missing]
         in_loss = found.missing == "loss"
-        evidence = Evidence("parameters with a gradient", 0, "", 1, reason)
+        evidence = Evidence("parameters with a gradient", 0, limit=1, text=reason)
         advice = "no detach(), item(), numpy() or no_grad() before the loss"
         change = Change("loss" if in_loss else "model", advice)
         yield observe(evidence, change, where=found.cut_at, suspects=("loss",) if in_loss else ())
     elif found.unreached:
         name = "parameters that the outputs depend on, as initialized, without a gradient"
-        unreached = Evidence(name, len(found.unreached), "", 0, join_names(found.unreached))
+        unreached = Evidence(name, len(found.unreached), limit=0, text=join_names(found.unreached))
         advice = "no detach() or no_grad() after these layers, or requires_grad_(False) for them"
         change = Change("model", advice)
-        where, suspects = module_of(found.unreached[0]), ("frozen-parameters",)
-        title, severity = "layers in use get no gradient", "warning"
+        where = module_of(found.unreached[0])
+        title = "layers in use get no gradient"
+        suspects = ("frozen-parameters",)
         yield observe(
-            unreached, change, where=where, suspects=suspects, title=title, severity=severity
+            unreached, change, where=where, severity="warning", title=title, suspects=suspects
         )
 
 
@@ -174,7 +159,6 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     "initialization",
     needs="dependence",
     explains=("RVN-I04", "RVN-S03", "RVN-I15", "RVN-H04", "RVN-C03"),
-    picture="zero-init",
 )
 def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
     stuck = start.dependence.stuck_weights
@@ -182,22 +166,17 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
         name = "weight matrices of zeros whose gradient is exactly 0"
         which = f"{join_names(stuck)}: on all {start.examples} examples, for several steps"
         change = Change("init", "random weights, zeros in at most one of two layers in a row")
-        yield observe(Evidence(name, len(stuck), "", 0, which), change, where=module_of(stuck[0]))
+        yield observe(
+            Evidence(name, len(stuck), limit=0, text=which), change, where=module_of(stuck[0])
+        )
 
 
-@rule(
-    "RVN-I07",
-    "error",
-    "initialization",
-    needs="dependence",
-    explains=("RVN-S01", "RVN-C03"),
-    picture="zero-init",
-)
+@rule("RVN-I07", "error", "initialization", needs="dependence", explains=("RVN-S01", "RVN-C03"))
 def copied_units(start: StartProfile) -> Iterator[Observation]:
     copied = start.dependence.copied_weights
     if copied:
         name = "weight matrices with rows that start equal and get equal updates"
-        evidence = Evidence(name, len(copied), "", 0, join_names(copied))
+        evidence = Evidence(name, len(copied), limit=0, text=join_names(copied))
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         yield observe(evidence, change, where=module_of(copied[0]))
 
@@ -209,7 +188,7 @@ def random_evaluation(start: StartProfile) -> Iterator[Observation]:
         return
     first = f"they first differ at {found.function or found.module_class}"
     drop, draw = "F.dropout(x, p, training=self.training)", "draw random numbers in training only"
-    evidence = Evidence("evaluations of one batch that agree", 1, "of 2", 2, first)
+    evidence = Evidence("evaluations of one batch that agree", 1, "of 2", limit=2, text=first)
     change, severity, suspect = Change("model", draw), "note", "randomness"
     if "dropout" in found.function:
         change, severity, suspect = Change("model", drop), "warning", "dropout"

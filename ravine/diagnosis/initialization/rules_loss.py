@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
@@ -13,20 +14,12 @@ RARE_ODDS, COMMON_ODDS = 0.5, 1.5  # for each example of the most frequent class
 LIGHT_WEIGHT, VERY_LIGHT_WEIGHT = 0.5, 0.1  # of a rare class, and of one that is about as frequent
 
 
-@rule(
-    "RVN-I09",
-    "error",
-    "loss",
-    needs="loss",
-    also=("output-activation",),
-    explains=("RVN-H05",),
-    picture="losses",
-)
+@rule("RVN-I09", "error", "loss", needs="loss", also=("output-activation",), explains=("RVN-H05",))
 def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     form = start.loss.form
     if form.reversed and form.right_loss is not None and form.wrong_loss is not None:
         must = "must be the lower one"
-        right = Evidence("loss of right answers", form.right_loss, "", form.wrong_loss, must)
+        right = Evidence("loss of right answers", form.right_loss, limit=form.wrong_loss, text=must)
         evidence = Evidence("loss of wrong answers", form.wrong_loss)
         yield observe(right, evidence, Change("loss", "-loss"))
         return
@@ -35,21 +28,17 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     change = Change("loss", "nn.CrossEntropyLoss() on logits")
     if form.unbounded and not form.gives:
         name, text = "lowest loss of logits that grow", "it falls in proportion to them"
-        evidence = Evidence(name, -math.inf, "", 0.0, text)
+        evidence = Evidence(name, -math.inf, limit=0.0, text=text)
         title = "the loss takes log-probabilities and gets any numbers"
         suspects = ("output-activation",)
         yield observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
     elif form.gives == "probabilities":
         name, text = "slope of the loss in the right probability", "the same however wrong it is"
-        yield observe(
-            Evidence(name, -1.0, "", None, text),
-            change,
-            where=form.last_at,
-            title="the loss takes log-probabilities and gets probabilities",
-            severity="warning",
-            confidence="high",
-            suspects=("output-activation",),
-        )
+        evidence = Evidence(name, -1.0, text=text)
+        title = "the loss takes log-probabilities and gets probabilities"
+        suspects = ("output-activation",)
+        seen = observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
+        yield replace(seen, severity="warning", confidence="high")
 
 
 @rule(
@@ -59,17 +48,20 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     needs="loss",
     also=("loss", "target-scale"),
     explains=("RVN-H01", "RVN-H02", "RVN-H08"),
-    picture="losses",
 )
 def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
     form, kind = start.loss.form, start.loss.targets.kind
     left, kept = start.loss.baselines.unreachable, ()
     if left is not None:
         name = "of the loss of the best constant answer remains with the best outputs that the"
-        kept = (Evidence(f"{name} activation allows", 100 * left, "%", 100 * UNREACHABLE_LOSS),)
+        kept = (
+            Evidence(f"{name} activation allows", 100 * left, "%", limit=100 * UNREACHABLE_LOSS),
+        )
     squashed = form.gives in ("probabilities", "0 to 1")
     if form.takes == "logits" and squashed and kind in ("classes", "tokens", "labels"):
-        evidence = Evidence("outputs between 0 and 1 where the loss takes logits", 100.0, "%", 0.0)
+        evidence = Evidence(
+            "outputs between 0 and 1 where the loss takes logits", 100.0, "%", limit=0.0
+        )
         change = Change("output", "linear")
         yield observe(evidence, *kept, change, where=form.last_at, suspects=("loss",))
     elif left is not None and left > UNREACHABLE_LOSS:
@@ -108,12 +100,12 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     ]
     if labels and low and 2 * len(low) >= len(weights):
         i, text = low[0], f"label {low[0]}; {len(low)} of {len(weights)} labels"
-        weight = Evidence("weight of a 1 over that of a 0", weights[i], "", limits[i], text)
+        weight = Evidence("weight of a 1 over that of a 0", weights[i], limit=limits[i], text=text)
         name, advice = "share of ones", "pos_weight 1, or zeros over ones"
     elif low and not labels:
         i = min(low, key=lambda c: weights[c])
         name = f"weight of an example of class {i} over one of class {top}"
-        weight = Evidence(name, weights[i], "", limits[i])
+        weight = Evidence(name, weights[i], limit=limits[i])
         name, advice = f"share of class {i}", "weights of 1, or one over the classes' shares"
     else:
         return
@@ -139,29 +131,21 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     what = start.first_loss.not_finite
     if not what:
         return
-    data, init = (
-        Change("data", "fill or drop what is not finite"),
-        Change("init", "smaller weights"),
-    )
-    finite = "nn.CrossEntropyLoss or nn.BCEWithLogitsLoss on logits, finite for all of them"
-    loss = Change("loss", finite)
-    cause, suspects, change = {
-        "inputs": ("data-degenerate", (), data),
-        "targets": ("data-degenerate", (), data),
-        "outputs": ("initialization", ("exploding", "input-scale"), init),
-        "loss": ("loss", ("output-activation",), loss),
-    }[what]
-    first = "the outputs are finite"
-    if what != "loss":
-        first = f"the {what} are the first that are not finite"
-    yield observe(
-        Evidence("first loss", start.first_loss.value, "", None, first),
-        change,
-        where=start.first_loss.not_finite_at,
-        title=f"the first loss is not finite, from the {what} on",
-        cause=cause,
-        suspects=suspects,
-    )
+    text = f"the {what} are the first that are not finite"
+    cause, suspects = "data-degenerate", ()
+    change = Change("data", "fill or drop what is not finite")
+    if what == "outputs":
+        cause, suspects = "initialization", ("exploding", "input-scale")
+        change = Change("init", "smaller weights")
+    elif what == "loss":
+        text = "the outputs are finite"
+        cause, suspects = "loss", ("output-activation",)
+        finite = "nn.CrossEntropyLoss or nn.BCEWithLogitsLoss on logits, finite for all of them"
+        change = Change("loss", finite)
+    evidence = Evidence("first loss", start.first_loss.value, text=text)
+    where = start.first_loss.not_finite_at
+    title = f"the first loss is not finite, from the {what} on"
+    yield observe(evidence, change, where=where, title=title, cause=cause, suspects=suspects)
 
 
 @rule("RVN-I20", "note", "loss-reduction", needs="loss")
@@ -169,14 +153,14 @@ def summed_loss(start: StartProfile) -> Iterator[Observation]:
     ratio = start.loss.form.reduction
     if ratio is not None and abs(ratio - 2) < 1e-3 and start.examples > 1:
         name = "loss of a batch repeated twice over its loss"
-        yield observe(Evidence(name, ratio, "", 1.0, "1 for a mean"), Change("loss", "mean"))
+        yield observe(Evidence(name, ratio, limit=1.0, text="1 for a mean"), Change("loss", "mean"))
 
 
 @rule("RVN-I21", "note", "loss", confidence="low", needs="loss")
 def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
     if start.loss.targets.class_numbers:
         name = "outputs for several whole-number targets"
-        evidence = Evidence(name, 1, "", None, "as if class 2 lay between 1 and 3")
+        evidence = Evidence(name, 1, text="as if class 2 lay between 1 and 3")
         advice = "nn.CrossEntropyLoss() and one output for each class, if they are classes"
         change = Change("loss", advice)
         yield observe(evidence, change, where=start.loss.form.last_at)

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import ActivationStats, LayerStats, StartProfile
-from ravine.diagnosis.rule import Observation, SeverityFields, join_names, observe, rule, symptom
+from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
 from ravine.finding import Change, Evidence
 
 HIGH_LOSS_RATIO = 30.0  # times the loss of the best constant answer
@@ -30,7 +31,6 @@ HIGH_DROPOUT = 0.8
     needs="first_loss",
     also=("input-scale", "saturation", "exploding", "target-scale", "leakage"),
     explains=("RVN-I17",),
-    picture="initial-loss",
 )
 def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     first, baselines = start.first_loss.value, start.loss.baselines
@@ -39,28 +39,30 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     if first is None or base <= 0:
         return
     if first < LOW_LOSS_FRACTION * null:
-        low = Evidence("first loss", first, "", LOW_LOSS_FRACTION * null)
+        low = Evidence("first loss", first, limit=LOW_LOSS_FRACTION * null)
         constant = Evidence("loss of the best constant answer", null)
         title = "the first loss is far below that of guessing"
         yield observe(low, constant, title=title, cause="leakage")
     if not first > HIGH_LOSS_RATIO * base:
         return
     evidence = (
-        Evidence("first loss", first, "", HIGH_LOSS_RATIO * base),
+        Evidence("first loss", first, limit=HIGH_LOSS_RATIO * base),
         Evidence("loss of the best constant answer", baselines.null_loss),
         Evidence("spread of the outputs", start.first_loss.output_spread),
     )
     layer = next((layer for layer in start.network.layers if has_large_weights(layer)), None)
     if layer is not None:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
-        weights = Evidence(name, layer.weight_rms, "", layer.expected_rms, usual)
+        weights = Evidence(name, layer.weight_rms, limit=layer.expected_rms, text=usual)
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
-        suspects = ("saturation", "exploding")
-        sure: SeverityFields = {"severity": "warning", "confidence": "high"}
-        yield observe(*evidence, weights, change, where=layer.where, suspects=suspects, **sure)
+        seen = observe(
+            *evidence, weights, change, where=layer.where, suspects=("saturation", "exploding")
+        )
+        yield replace(seen, severity="warning", confidence="high")
     else:
         spread = Evidence("spread of the inputs", start.first_loss.input_spread)
-        change, suspects = Change("input.scale", "standardize"), ("initialization", "target-scale")
+        change = Change("input.scale", "standardize")
+        suspects = ("initialization", "target-scale")
         yield observe(*evidence, spread, change, cause="input-scale", suspects=suspects)
 
 
@@ -72,7 +74,6 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     needs="network",
     also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
     explains=("RVN-I13", "RVN-I17", "RVN-C03"),
-    picture="deep-tanh",
 )
 def fading_signal(start: StartProfile) -> Iterator[Observation]:
     flow = start.network.flow
@@ -99,8 +100,8 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     change = "spread of the last hidden layer's output over the first's"
     over = f"over {flow.depth} layers, before any step"
     yield observe(
-        Evidence(change, signal, "", limit, over),
-        Evidence("gradient at the first layer over that at the last", gradient, "", limit),
+        Evidence(change, signal, limit=limit, text=over),
+        Evidence("gradient at the first layer over that at the last", gradient, limit=limit),
         Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)"),
         Change("normalization", "nn.BatchNorm1d or nn.LayerNorm between the layers"),
         where=flow.where,
@@ -119,7 +120,6 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     needs="network",
     also=("initialization", "input-scale"),
     explains=("RVN-C03",),
-    picture="activations",
 )
 def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     found = [a for a in _hidden_activations(start) if a.values_per_unit >= MIN_UNIT_VALUES]
@@ -127,7 +127,7 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     if a is None or a.dead_units < SOME_DEAD_FRACTION * a.units:
         return
     limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
-    dead = Evidence("units that no example activates", a.dead_units, "", limit, where)
+    dead = Evidence("units that no example activates", a.dead_units, limit=limit, text=where)
     changes = Change("init", "biases of 0"), Change("activation", "leaky_relu")
     severity = "warning" if a.dead_units >= limit else "note"
     suspects = ("initialization", "input-scale")
@@ -142,7 +142,6 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     needs="network",
     also=("initialization", "input-scale"),
     explains=("RVN-I17", "RVN-C03"),
-    picture="activations",
 )
 def saturated_units(start: StartProfile) -> Iterator[Observation]:
     symmetric = ("tanh", "hardtanh", "softsign")
@@ -161,17 +160,17 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
         cause, change = "initialization", Change("init", "nn.init.kaiming_normal_(layer.weight)")
     elif start.first_loss.input_spread > LARGE_INPUT_SPREAD:
         cause = "input-scale"
-    limit, where = DEAD_FRACTION * a.units, f"of {a.units} in {a.where}"
+    limit = DEAD_FRACTION * a.units
     name = "units at the flat ends of their activation"
-    yield observe(
-        Evidence(name, a.flat_units, "", limit, where),
-        Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", 5.0),
+    suspects = tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause)
+    evidence = (
+        Evidence(name, a.flat_units, limit=limit, text=f"of {a.units} in {a.where}"),
+        Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", limit=5.0),
         Evidence("weights over what is usual for so many inputs", ratio, "times"),
-        change,
-        where=a.where,
-        severity="warning" if a.flat_units >= limit else "note",
-        cause=cause,
-        suspects=tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause),
+    )
+    severity = "warning" if a.flat_units >= limit else "note"
+    yield observe(
+        *evidence, change, where=a.where, severity=severity, cause=cause, suspects=suspects
     )
 
 
@@ -189,8 +188,8 @@ def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
     if found:
         worst = max(found.values(), key=lambda layer: abs(math.log(layer.weight_ratio)))
         name, usual = "weights, root mean square", f"usual for {worst.fan_in} inputs"
-        weights = Evidence(name, worst.weight_rms, "", worst.expected_rms, usual)
-        far_off = Evidence("layers with such weights", len(found), "", 0, join_names(found))
+        weights = Evidence(name, worst.weight_rms, limit=worst.expected_rms, text=usual)
+        far_off = Evidence("layers with such weights", len(found), limit=0, text=join_names(found))
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         yield observe(weights, far_off, change, where=worst.where)
 
@@ -218,14 +217,14 @@ def stale_statistics(start: StartProfile) -> Iterator[Observation]:
         if norm.momentum < SLOW_MOMENTUM and off:
             unit, after = "standard deviations", "after 30 batches"
             distance = "distance of the running mean from the mean"
-            mean = Evidence(distance, norm.mean_offset, unit, SHIFTED_MEAN, after)
+            mean = Evidence(distance, norm.mean_offset, unit, limit=SHIFTED_MEAN, text=after)
             ratio = "running standard deviation off by"
-            momentum = Evidence(name, norm.momentum, "", SLOW_MOMENTUM)
-            std = Evidence(ratio, norm.std_ratio, "times", STRETCHED_STD)
+            momentum = Evidence(name, norm.momentum, limit=SLOW_MOMENTUM)
+            std = Evidence(ratio, norm.std_ratio, "times", limit=STRETCHED_STD)
             yield observe(momentum, mean, std, change, where=norm.where)
             return
         if norm.momentum > FAST_MOMENTUM:
-            momentum = Evidence(name, norm.momentum, "", FAST_MOMENTUM)
+            momentum = Evidence(name, norm.momentum, limit=FAST_MOMENTUM)
             title = "batch normalization remembers the last batch only"
             yield observe(momentum, change, where=norm.where, severity="note", title=title)
             return
@@ -237,5 +236,7 @@ def high_dropout(start: StartProfile) -> Iterator[Observation]:
     if found:
         where, limit = max(found, key=found.__getitem__), 100 * HIGH_DROPOUT
         dropped = 100 * found[where]
-        evidence = Evidence("of the units are dropped", dropped, "%", limit, join_names(found))
+        evidence = Evidence(
+            "of the units are dropped", dropped, "%", limit=limit, text=join_names(found)
+        )
         yield observe(evidence, Change("dropout", 0.2), where=where)

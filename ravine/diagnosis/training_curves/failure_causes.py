@@ -15,6 +15,7 @@ SHORT_DISTANCE = 0.05  # of the weights: they hardly moved
 SHORT_RUN = 100  # steps
 ABOVE_NULL = 0.5  # of the constant's loss: so far above it
 FADED_GRADIENT = 1e-4  # of the first gradient
+LOWER_RATE = Change("optimizer.lr", "a third to a tenth of the present one")
 CONSTANT_LIMIT_TEXT = "the limit is that of the best constant answer"
 
 
@@ -62,18 +63,14 @@ def distance_evidence(curves: TrainingCurves) -> tuple[Evidence, ...]:
     """How far the weights moved, if it is known."""
     if not len(curves.updates.update_ratio):
         return ()
-    steps, moved = f"in {curves.steps:,} steps", 100 * curves.distance
-    return (Evidence("the weights moved by at most", moved, "%", None, steps),)
-
-
-def lower_rate() -> tuple[Change, ...]:
-    return (Change("optimizer.lr", "a third to a tenth of the present one"),)
+    text = f"in {curves.steps:,} steps"
+    return (Evidence("the weights moved by at most", 100 * curves.distance, "%", text=text),)
 
 
 def changes_against(cause: str) -> tuple[Change, ...]:
     """What to change in a recipe against a cause."""
     return {
-        "learning-rate-high": lower_rate(),
+        "learning-rate-high": (LOWER_RATE,),
         "learning-rate-low": (Change("optimizer.lr", "10 times the present one"),),
         "too-few-steps": (Change("epochs", "3 times as many"),),
         "gradient-clipping": (Change("clip", "none"),),

@@ -7,9 +7,9 @@ import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
+    LOWER_RATE,
     changes_against,
     distance_evidence,
-    lower_rate,
     weights_shrank,
 )
 from ravine.diagnosis.training_curves.onset import with_onset
@@ -18,11 +18,11 @@ from ravine.diagnosis.training_curves.series import TrainingCurves
 from ravine.finding import Change, Evidence
 from ravine.statistics import binomial_tail, mean_with_error
 
-EARLY_SHARE = 0.1  # of the budget: a loss that is not finite so soon never went well
+EARLY_FRACTION = 0.1  # of the budget: a loss that is not finite so soon never went well
 HALF_LEARNED = 0.5  # of the first loss, and of the fall: it went well before
 RISE_ABOVE_START = 0.1  # of the first loss
 SMALL_JUMP, LARGE_JUMP = 0.1, 0.25  # of the fall: rise from one evaluation to the next
-JUMP_SHARE = 0.05  # of the evaluations: that many a healthy run may have
+JUMP_FRACTION = 0.05  # of the evaluations: that many a healthy run may have
 MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
 
 
@@ -33,25 +33,26 @@ MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
     needs="loss",
     also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
     explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
-    picture="range-test",
 )
 def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     broken_at, networks = curves.broken_at, curves.plan.networks
     if curves.outcome != "diverged" and broken_at is None and not curves.diverged:
         return
     losses = curves.losses.train if len(curves.losses.train) else curves.losses.validation
-    early = broken_at is not None and broken_at < EARLY_SHARE * curves.plan.budget
+    early = broken_at is not None and broken_at < EARLY_FRACTION * curves.plan.budget
     title = "training diverged"
-    evidence = [Evidence("training ended at step", curves.steps, "", curves.plan.budget)]
+    evidence = [Evidence("training ended at step", curves.steps, limit=curves.plan.budget)]
     if networks > 1 and curves.diverged:
         title = f"{curves.diverged} of {networks} networks diverged"
-        evidence = [Evidence("networks that diverged", curves.diverged, "", 0, f"of {networks}")]
+        evidence = [
+            Evidence("networks that diverged", curves.diverged, limit=0, text=f"of {networks}")
+        ]
     cause, suspects = "learning-rate-high", ("exploding", "optimizer-numerics", "data-degenerate")
     if len(losses) > 3:
         first, last = float(losses.values[0]), float(losses.values[-1])
         lowest = float(losses.values.min())
         others = f"first {first:.3g}, lowest {lowest:.3g}"
-        evidence.append(Evidence("last finite loss", last, "", None, others))
+        evidence.append(Evidence("last finite loss", last, text=others))
         went_well = last < HALF_LEARNED * first and last < lowest + HALF_LEARNED * (first - lowest)
         if went_well and not early:
             cause, suspects = "exploding", ("learning-rate-high", "optimizer-numerics", "precision")
@@ -59,7 +60,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     end = curves.steps if curves.outcome == "diverged" else None
     yield observe(
         *evidence,
-        *lower_rate(),
+        LOWER_RATE,
         since=end if broken_at is None else broken_at,
         title=title,
         severity="warning" if minor else "",
@@ -76,7 +77,6 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     needs="train",
     also=("over-regularized", "loss", "exploding"),
     explains=("RVN-T02", "RVN-T04", "RVN-T14"),
-    picture="gradient-paths",
 )
 @with_onset
 def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
@@ -100,7 +100,7 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     cause, suspects = "learning-rate-high", ("loss", "exploding")
     if weights_shrank(curves):
         cause, suspects = "over-regularized", ("learning-rate-high", *suspects)
-    end = Evidence("training loss at the end", mean, "", base, f"first {first:.3g}")
+    end = Evidence("training loss at the end", mean, limit=base, text=f"first {first:.3g}")
     yield observe(
         end, *distance_evidence(curves), *changes_against(cause), cause=cause, suspects=suspects
     )
@@ -113,7 +113,6 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     confidence="medium",
     needs="validation",
     also=("batch-size", "schedule"),
-    picture="schedules",
 )
 @with_onset
 def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
@@ -134,7 +133,7 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     above_lowest = float(late.mean()) - lowest
     for jump in (LARGE_JUMP, SMALL_JUMP):
         count = int((rises > jump * fall).sum())
-        sure = binomial_tail(count, len(rises), JUMP_SHARE) < curves.test_chance
+        sure = binomial_tail(count, len(rises), JUMP_FRACTION) < curves.test_chance
         if sure and above_lowest > 0.5 * jump * fall:
             break
     else:
@@ -142,14 +141,13 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     highest = float(lr.values.max()) if len(lr) else math.nan
     settled = float(rates[-1]) < 0.1 * highest and curve.values[-1] < lowest + SMALL_JUMP * fall
     harmless = curves.plan.keeps_best or settled or not curves.has_ended or jump == SMALL_JUMP
-    name, share = "rises from one evaluation to the next", 100 * count / len(rises)
+    share = 100 * count / len(rises)
     size = f"by over {jump:.0%} of all that was gained, in the second half"
     mean = lowest + above_lowest
-    yield observe(
-        Evidence(name, share, "%", 100 * JUMP_SHARE, size),
-        Evidence("validation loss, mean", mean, "", lowest, "the limit is the lowest"),
-        *lower_rate(),
-        Change("schedule", "one that ends low"),
-        severity="note" if harmless else "",
-        suspects=("batch-size", "schedule"),
+    jumps = Evidence(
+        "rises from one evaluation to the next", share, "%", limit=100 * JUMP_FRACTION, text=size
     )
+    level = Evidence("validation loss, mean", mean, limit=lowest, text="the limit is the lowest")
+    changes = LOWER_RATE, Change("schedule", "one that ends low")
+    severity = "note" if harmless else ""
+    yield observe(jumps, level, *changes, severity=severity, suspects=("batch-size", "schedule"))

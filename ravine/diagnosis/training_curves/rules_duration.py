@@ -27,7 +27,7 @@ MIN_EPOCHS = 5  # with fewer, more steps are what is missing
 BARELY_EPOCHS = 3  # a run that has barely begun
 HIGH_LOSS = 0.5  # of the constant's loss: too high to end at
 ENDED_RATE = 0.01  # of the highest learning rate: the schedule has ended
-WASTED_SHARE = 0.4  # of the budget
+WASTED_FRACTION = 0.4  # of the budget
 FLAT_GAIN = 0.01  # of the fall
 SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
 
@@ -39,7 +39,6 @@ SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
     confidence="medium",
     needs="ended",
     also=("learning-rate-low",),
-    picture="rates-and-batches",
 )
 def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.outcome != "finished":
@@ -58,16 +57,13 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     cause, other = "too-few-steps", "learning-rate-low"
     if not short and (curves.distance < SHORT_DISTANCE or falls_evenly(curves)):
         cause, other = other, cause
-    share, whole = 100 * gain / gained, "of what was gained so far"
-    more = Evidence("as many steps again would gain", share, "%", 100 * FURTHER_GAIN, whole)
-    yield observe(
-        more,
-        *distance_evidence(curves),
-        *changes_against(cause),
-        severity="warning" if gain > LARGE_FURTHER_GAIN * gained else "note",
-        cause=cause,
-        suspects=(other,),
-    )
+    share = 100 * gain / gained
+    whole = "of what was gained so far"
+    name = "as many steps again would gain"
+    further = Evidence(name, share, "%", limit=100 * FURTHER_GAIN, text=whole)
+    seen = (further, *distance_evidence(curves), *changes_against(cause))
+    severity = "warning" if gain > LARGE_FURTHER_GAIN * gained else "note"
+    yield observe(*seen, severity=severity, cause=cause, suspects=(other,))
 
 
 def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
@@ -87,9 +83,10 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     if not short or before - now < least or now < MIN_FALL * abs(null):
         return
     epochs = f"{curves.steps / per_epoch:.1f} epochs"
+    mean = "the limit is the mean on the way there"
     yield observe(
-        Evidence("steps", curves.steps, "", SHORT_RUN, epochs),
-        Evidence("loss at the end", now, "", before, "the limit is the mean on the way there"),
+        Evidence("steps", curves.steps, limit=SHORT_RUN, text=epochs),
+        Evidence("loss at the end", now, limit=before, text=mean),
         *changes_against("too-few-steps"),
         title="the run ended when it had hardly begun",
         severity="warning" if now > HIGH_LOSS * abs(null) else "note",
@@ -106,7 +103,6 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     needs="lr",
     also=("learning-rate-low",),
     explains=("RVN-T06", "RVN-T10"),
-    picture="schedules",
 )
 def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     lr = curves.updates.lr
@@ -116,7 +112,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     high = lr.steps[lr.values >= ENDED_RATE * highest]
     end = int(high[-1]) if highest > 0 and len(high) else 0
     rest = 1 - end / curves.steps if curves.steps else 0.0
-    if rest < WASTED_SHARE or lr.values[-1] >= ENDED_RATE * highest:
+    if rest < WASTED_FRACTION or lr.values[-1] >= ENDED_RATE * highest:
         return
     before = curves.until(end)
     losses = before.losses
@@ -125,11 +121,11 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
         return
     gain, gained = further_gain(before, curve)
     falling = gained > 0 and gain > FURTHER_GAIN * gained
-    name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_SHARE
-    seen: list[Evidence | Change] = [Evidence(name, 100 * rest, "%", limit)]
+    name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_FRACTION
+    seen: list[Evidence | Change] = [Evidence(name, 100 * rest, "%", limit=limit)]
     if falling:
         name = "gain of as many steps again at the last high rate, of what was gained"
-        seen.append(Evidence(name, 100 * gain / gained, "%", 100 * FURTHER_GAIN))
+        seen.append(Evidence(name, 100 * gain / gained, "%", limit=100 * FURTHER_GAIN))
     seen.append(Change("schedule", "one that lasts the whole run"))
     severity = "warning" if falling else "note"
     yield observe(*seen, since=end, severity=severity, suspects=("learning-rate-low",))
@@ -142,7 +138,6 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     confidence="medium",
     needs="ended",
     also=("learning-rate-high", "architecture-too-small"),
-    picture="early-stopping",
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     curve, null = curves.losses.monitored_curve, curves.null_monitored
@@ -158,7 +153,7 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     if unlearned or solved or abs(gained) > FLAT_GAIN * fall:
         return
     share, whole = 100 * gained / fall, "of all that was gained"
-    late = Evidence("gained in the second half", share, "%", 100 * FLAT_GAIN, whole)
+    late = Evidence("gained in the second half", share, "%", limit=100 * FLAT_GAIN, text=whole)
     end = Evidence("loss at the end", float(curve.values[-1]))
-    since, suspects = int(curve.steps[half - 1]), ("learning-rate-high", "architecture-too-small")
-    yield observe(late, end, since=since, suspects=suspects)
+    suspects = ("learning-rate-high", "architecture-too-small")
+    yield observe(late, end, since=int(curve.steps[half - 1]), suspects=suspects)

@@ -18,12 +18,12 @@ from ravine.statistics import binomial_tail, mean_with_error
 
 NO_GAIN = 0.005  # of the constant's loss: less than this is not learning
 FAR_ABOVE_NULL = 0.5  # of the constant's loss: an error
-LATE_SHARE = 0.5  # of the budget: before, a network that has not learned may yet
+LATE_FRACTION = 0.5  # of the budget: before, a network that has not learned may yet
 FAR_FROM_REACHABLE = 0.25  # of the fall
 NO_LOWER_IN_TRAINING = 0.5  # of the distance from what can be reached
 STUCK_DISTANCE = 0.01  # of a layer's weights, in the whole run
 DISTANCE_RATIO = 30.0  # times: how much further another layer must have moved
-STUCK_SHARE = 0.25  # of the budget: before, a layer may yet move
+STUCK_FRACTION = 0.25  # of the budget: before, a layer may yet move
 MODE_GAP = 0.2  # of the constant's loss: between training and evaluation mode
 MODE_RATIO = 1.5  # times the loss in training mode
 
@@ -34,24 +34,14 @@ MODE_RATIO = 1.5  # times the loss in training mode
     "labels",
     confidence="high",
     needs="null",
-    also=(
-        "learning-rate-low",
-        "learning-rate-high",
-        "too-few-steps",
-        "gradient-clipping",
-        "over-regularized",
-        "dropout",
-        "dead-units",
-        "vanishing",
-        "saturation",
-        "initialization",
-        "input-scale",
+    also=tuple(
+        "learning-rate-low learning-rate-high too-few-steps gradient-clipping over-regularized "
+        "dropout dead-units vanishing saturation initialization input-scale".split()
     ),
-    picture="initial-loss",
 )
 @with_onset
 def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
-    if curves.steps < LATE_SHARE * curves.plan.budget and not curves.has_ended:
+    if curves.steps < LATE_FRACTION * curves.plan.budget and not curves.has_ended:
         return
     losses, references = curves.losses, curves.references
     shown, worse = [], []
@@ -75,7 +65,7 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
         if mean < null - NO_GAIN * scale or (name == "training loss" and not sure):
             # one of the two is better than the constant: something was learned, if only to overfit
             return
-        shown.append(Evidence(f"{name}, second half", mean, "", null, CONSTANT_LIMIT_TEXT))
+        shown.append(Evidence(f"{name}, second half", mean, limit=null, text=CONSTANT_LIMIT_TEXT))
         worse.append(mean > null + FAR_ABOVE_NULL * abs(null))
     if not shown:
         return
@@ -116,13 +106,10 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     reasons = ("dropout", "over-regularized", "learning-rate-low")
     cause = next((c for c in likely_causes(curves) if c in reasons), "architecture-too-small")
     others = ("architecture-too-small", "over-regularized", "learning-rate-low")
-    yield observe(
-        Evidence("loss at the end", late, "", reachable, "the limit can be reached"),
-        Evidence("training loss", train, "", None, "no lower"),
-        *changes_against(cause),
-        cause=cause,
-        suspects=tuple(c for c in others if c != cause),
-    )
+    suspects = tuple(c for c in others if c != cause)
+    end = Evidence("loss at the end", late, limit=reachable, text="the limit can be reached")
+    own = Evidence("training loss", train, text="no lower")
+    yield observe(end, own, *changes_against(cause), cause=cause, suspects=suspects)
 
 
 @symptom(
@@ -131,19 +118,14 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     "vanishing",
     confidence="high",
     needs="layers",
-    also=(
-        "learning-rate-low",
-        "too-few-steps",
-        "gradient-clipping",
-        "frozen-parameters",
-        "saturation",
+    also=tuple(
+        "learning-rate-low too-few-steps gradient-clipping frozen-parameters saturation".split()
     ),
     explains=("RVN-T02",),
-    picture="deep-tanh",
 )
 @with_onset
 def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
-    if curves.steps < STUCK_SHARE * curves.plan.budget and not curves.has_ended:
+    if curves.steps < STUCK_FRACTION * curves.plan.budget and not curves.has_ended:
         return
     distances = {
         name: _whole_distance(curve, curves)
@@ -162,7 +144,9 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
     name, least = min(stuck.items(), key=lambda pair: pair[1])
     useless = bool(list(no_better_than_constant(curves)))
     moves = f"{name} moves in the whole run by at most"
-    evidence = [Evidence(moves, 100 * least, "%", 100 * STUCK_DISTANCE, "of its weights")]
+    evidence = [
+        Evidence(moves, 100 * least, "%", limit=100 * STUCK_DISTANCE, text="of its weights")
+    ]
     if not every:
         evidence.append(Evidence("the layer that moves furthest", 100 * furthest, "%"))
     cause, suspects = "vanishing", ("frozen-parameters", "saturation")
@@ -195,7 +179,6 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
     confidence="high",
     needs="modes",
     also=("train-eval-mode", "batch-size"),
-    picture="batch-norm-drift",
 )
 def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     modes, null = curves.modes, curves.references.null_train
@@ -208,6 +191,6 @@ def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     if gap < least or evaluation < MODE_RATIO * training:
         return
     same = "the limit is the loss in training mode, of the same examples"
-    evidence = Evidence("loss in evaluation mode", evaluation, "", training, same)
+    evidence = Evidence("loss in evaluation mode", evaluation, limit=training, text=same)
     change = Change("normalization", "LayerNorm, or larger batches")
     yield observe(evidence, change, suspects=("train-eval-mode", "batch-size"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
-from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, lower_rate
+from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, LOWER_RATE
 from ravine.diagnosis.training_curves.onset import with_onset
 from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
 from ravine.diagnosis.training_curves.series import Curve, TrainingCurves
@@ -16,18 +16,12 @@ MEMORIZED_LOSS = 0.05  # of the constant's training loss: the examples are memor
 MAX_CARRIED_GAIN = 0.3  # of the constant's validation loss: more is generalization
 RISEN_LOSS = 0.15  # of the fall: validation loss above its lowest
 TRAIN_RISE = 1.02  # times what it was at the lowest validation loss: training got worse, too
-EARLY_BEST = 0.1  # of the budget
-EARLY_BEST_SHARE = 0.3  # of the budget: before, nothing is said of an early best
+EARLY_BEST_FRACTION = 0.1  # of the budget
+EARLY_BEST_CHECK_FRACTION = 0.3  # of the budget: before, nothing is said of an early best
 
 
 @symptom(
-    "RVN-T05",
-    "warning",
-    "overfitting",
-    confidence="high",
-    needs="validation",
-    also=("labels",),
-    picture="early-stopping",
+    "RVN-T05", "warning", "overfitting", confidence="high", needs="validation", also=("labels",)
 )
 @with_onset
 def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
@@ -52,16 +46,13 @@ def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
     if train > MEMORIZED_LOSS * null or gained > MAX_CARRIED_GAIN:
         return
     rest = "others are answered no better than by a constant" if worse else "little generalizes"
-    limit, best = MEMORIZED_LOSS * null, f"best constant {null:.3g}"
-    yield observe(
-        Evidence("training loss", train, "", limit, best),
-        Evidence("validation loss", last, "", null_validation, CONSTANT_LIMIT_TEXT),
-        Change("network.dropout", 0.2),
-        Change("data", "more examples"),
-        severity="warning" if worse else "note",
-        title=f"the training examples are memorized, {rest}",
-        suspects=("labels",),
-    )
+    best = f"best constant {null:.3g}"
+    own = Evidence("training loss", train, limit=MEMORIZED_LOSS * null, text=best)
+    other = Evidence("validation loss", last, limit=null_validation, text=CONSTANT_LIMIT_TEXT)
+    changes = Change("network.dropout", 0.2), Change("data", "more examples")
+    severity = "warning" if worse else "note"
+    title = f"the training examples are memorized, {rest}"
+    yield observe(own, other, *changes, severity=severity, title=title, suspects=("labels",))
 
 
 def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
@@ -83,11 +74,11 @@ def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
     last = float(curve.values[-1])
     share, limit = 100 * (last - lowest) / fall, 100 * RISEN_LOSS
     seen: list[Evidence | Change] = [
-        Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}"),
-        Evidence("of the fall of the validation loss was lost again", share, "%", limit),
+        Evidence("validation loss", last, limit=lowest, text=f"lowest at step {best:,}"),
+        Evidence("of the fall of the validation loss was lost again", share, "%", limit=limit),
     ]
     if len(now):
-        seen.append(Evidence("training loss", float(now.values[-1]), "", None, "still falls"))
+        seen.append(Evidence("training loss", float(now.values[-1]), text="still falls"))
     if keeps_best:
         seen.append(Evidence("step of the best weights, which are kept", best))
     seen += [Change("stop", "EarlyStopping"), Change("network.dropout", 0.2)]
@@ -146,16 +137,16 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
     confidence="medium",
     needs="validation",
     also=("schedule", "exploding"),
-    picture="schedules",
 )
 @with_onset
 def early_best(curves: TrainingCurves) -> Iterator[Observation]:
     curve, train, budget = curves.losses.validation, curves.losses.train_blocks, curves.plan.budget
-    if len(curve) < 6 or (curves.steps < EARLY_BEST_SHARE * budget and not curves.has_ended):
+    too_soon = curves.steps < EARLY_BEST_CHECK_FRACTION * budget and not curves.has_ended
+    if len(curve) < 6 or too_soon:
         return
     place = int(curve.values.argmin())
     lowest, best = float(curve.values[place]), int(curve.steps[place])
-    if best > EARLY_BEST * budget:
+    if best > EARLY_BEST_FRACTION * budget:
         return
     if not _has_risen(curves, curve.after(best), lowest, measure_fall(curves, lowest)):
         return
@@ -163,7 +154,7 @@ def early_best(curves: TrainingCurves) -> Iterator[Observation]:
     if not _training_got_worse(before, now):
         return  # that is overfitting
     last, train_last, train_before = (float(c.values[-1]) for c in (curve, now, before))
-    rise = Evidence("validation loss", last, "", lowest, f"lowest at step {best:,}")
-    train_rise = Evidence("training loss", train_last, "", train_before, "higher as well")
+    rise = Evidence("validation loss", last, limit=lowest, text=f"lowest at step {best:,}")
+    train_rise = Evidence("training loss", train_last, limit=train_before, text="higher as well")
     severity, suspects = "note" if curves.plan.keeps_best else "", ("schedule", "exploding")
-    yield observe(rise, train_rise, *lower_rate(), severity=severity, suspects=suspects)
+    yield observe(rise, train_rise, LOWER_RATE, severity=severity, suspects=suspects)

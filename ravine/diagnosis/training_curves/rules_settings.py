@@ -42,12 +42,9 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
         if value == 0 and name not in ("update", "early stopping"):  # nothing to stop is no fault
             path = SETTING_PATHS.get(name, name)
             cause = IDLE_CAUSES.get(path.split(".")[0], "optimizer")
-            yield observe(
-                Evidence(curves.effects.meanings.get(name, name), 0.0),
-                where=path,
-                title="clip never cut" if name == "clip" else f"{name} did nothing",
-                cause=cause,
-            )
+            effect = Evidence(curves.effects.meanings.get(name, name), 0.0)
+            title = "clip never cut" if name == "clip" else f"{name} did nothing"
+            yield observe(effect, where=path, title=title, cause=cause)
 
 
 @symptom(
@@ -58,7 +55,6 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
     needs="loss",
     also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
     explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
-    picture="dropout-expectation",
 )
 @with_onset
 def excessive_regularization(curves: TrainingCurves) -> Iterator[Observation]:
@@ -79,8 +75,8 @@ def _tight_clipping(curves: TrainingCurves, useless: bool) -> Iterator[Observati
     slow = curves.distance < SHORT_DISTANCE or falls_evenly(curves)
     left = "of the gradient's length was left by clipping"
     yield observe(
-        Evidence("steps in which the gradient was cut", 100 * cut, "%", 100 * CUT_STEPS),
-        Evidence(left, 100 * typical, "%", 100 * KEPT_LENGTH),
+        Evidence("steps in which the gradient was cut", 100 * cut, "%", limit=100 * CUT_STEPS),
+        Evidence(left, 100 * typical, "%", limit=100 * KEPT_LENGTH),
         *distance_evidence(curves),
         Change("clip", "a limit near the gradient's usual norm"),
         where="clip",
@@ -99,7 +95,7 @@ def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation
     last = float(np.median(curve.values[-3:])) if len(curve) else math.inf
     poor = null is not None and last > POOR_LOSS * abs(null)
     yield observe(
-        Evidence("units dropped", 100 * dropped, "%", 100 * DROPPED_UNITS),
+        Evidence("units dropped", 100 * dropped, "%", limit=100 * DROPPED_UNITS),
         Change(SETTING_PATHS["dropout"], 0.2),
         where=SETTING_PATHS["dropout"],
         severity="warning" if useless or (curves.has_ended and poor) else "note",
@@ -121,8 +117,8 @@ def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation
     name = "norm of the weights at the end over that at the start"
     shrunk = 100 * float(norms[-1] / norms[0])
     yield observe(
-        Evidence(name, shrunk, "%", 100 * SHRUNK_WEIGHTS),
-        Evidence("loss", float(curve.values[-1]), "", null, CONSTANT_LIMIT_TEXT),
+        Evidence(name, shrunk, "%", limit=100 * SHRUNK_WEIGHTS),
+        Evidence("loss", float(curve.values[-1]), limit=null, text=CONSTANT_LIMIT_TEXT),
         Change(path, "much weaker"),
         where=path,
         severity="warning" if curves.has_ended else "note",

@@ -19,7 +19,7 @@ from ravine.record import EffectReport, Record, Series
 from ravine.statistics import t_quantile
 
 # of the budget: when a run is checked. Each check takes its part of the budget of false alarms.
-INTERIM_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+INTERIM_FRACTIONS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 FALSE_ALARM_CHANCE = 0.05  # that any test of a healthy run gives a warning
 STATISTICAL_TESTS = 8  # rules that share it
 MAX_BLOCKS = 60  # a longer curve is checked by the means of so many blocks
@@ -246,7 +246,7 @@ class TrainingCurves:
     @property
     def test_chance(self) -> float:
         """The false-alarm budget of one test at one check."""
-        return self.alpha / (STATISTICAL_TESTS * len(INTERIM_SHARES))
+        return self.alpha / (STATISTICAL_TESTS * len(INTERIM_FRACTIONS))
 
     def critical_t(self, values: int) -> float:
         """The critical value where the spread was estimated from so many values."""
@@ -299,13 +299,12 @@ class TrainingCurves:
     def interim_curves(self) -> tuple[TrainingCurves, ...]:
         """The curves at each check that was reached, the last one as they are.
 
-        Checks are at evaluations: the first one at or after each of the shares `INTERIM_SHARES` of
-        the budget.
+        Checks are at evaluations: the first at or after each of `INTERIM_FRACTIONS` of the budget.
         """
         if self.only_now:
             return (self,)
         points = self.losses.monitored_curve.steps
-        places = np.searchsorted(points, [share * self.plan.budget for share in INTERIM_SHARES])
+        places = np.searchsorted(points, [part * self.plan.budget for part in INTERIM_FRACTIONS])
         steps = sorted({int(points[p]) for p in places if p < len(points)})
         return (*(self.until(s) for s in steps if s < self.steps), self)
 

@@ -20,6 +20,7 @@ from ravine.diagnosis.op_names import (
     NODE_OUTPUT_RANGES,
     TARGET_LOSS_NODES,
     VIEW_NODES,
+    node_name,
 )
 from ravine.diagnosis.output_range import unreachable_fraction
 
@@ -177,7 +178,7 @@ def read_graph(
             if source is not None and source not in places and len(order) < MAX_NODES:
                 places[source] = len(order)
                 order.append(source)
-        name = "Dropout" if is_dropout else _node_name(made)
+        name = "Dropout" if is_dropout else node_name(made)
         inputs = tuple(places.get(s, -1) for s in sources)
         if name in TARGET_LOSS_NODES:
             node, lost = _read_loss_node(made, name, inputs, sources)
@@ -188,13 +189,6 @@ def read_graph(
             unreachable[len(nodes)] = lost
         nodes.append(replace(node, module=known.modules.get(made, "")))
     return Graph(tuple(nodes), unreachable)
-
-
-def _node_name(made: Any) -> str:
-    if made is None:
-        return ""
-    name = made.name().rpartition("::")[2].partition("Backward")[0]
-    return "NllLoss" if name == "NllLoss2D" else name
 
 
 def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str]) -> Node:
@@ -247,10 +241,10 @@ def _read_loss_node(
         return node, None
     low, high = (float(x) for x in target.aminmax())
     source = sources[0] if sources else None
-    while source is not None and _node_name(source) in VIEW_NODES:
+    while source is not None and node_name(source) in VIEW_NODES:
         source = source.next_functions[0][0] if source.next_functions else None
-    bounded = _node_name(source) in NODE_OUTPUT_RANGES and name != "BinaryCrossEntropyWithLogits"
-    lost = unreachable_fraction(target, _node_name(source)) if bounded else None
+    bounded = node_name(source) in NODE_OUTPUT_RANGES and name != "BinaryCrossEntropyWithLogits"
+    lost = unreachable_fraction(target, node_name(source)) if bounded else None
     return replace(node, low=low, high=high), lost
 
 
@@ -260,13 +254,13 @@ def _read_written_out_loss(made: Any) -> float | None:
     The target is worked out: the output less the difference.
     """
     difference = made.next_functions[0][0]
-    if _node_name(difference) != "Sub":
+    if node_name(difference) != "Sub":
         return None
     if made._input_metadata[0].shape != difference._input_metadata[0].shape:
         return None
     sources = [n for n, _ in difference.next_functions]
     outputs = [n for n in sources if n is not None]
-    if len(outputs) != 1 or _node_name(outputs[0]) not in NODE_OUTPUT_RANGES:
+    if len(outputs) != 1 or node_name(outputs[0]) not in NODE_OUTPUT_RANGES:
         return None
     try:
         output, apart = outputs[0]._saved_result.detach(), made._saved_self.detach()
@@ -275,4 +269,4 @@ def _read_written_out_loss(made: Any) -> float | None:
     if output.shape != apart.shape or not bool(torch.isfinite(apart).all()):
         return None
     target = output - apart if sources[0] is not None else output + apart
-    return unreachable_fraction(target, _node_name(outputs[0]))
+    return unreachable_fraction(target, node_name(outputs[0]))

@@ -7,9 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ravine.diagnosis.training_loop.history import WatchedParameter
-from ravine.diagnosis.training_loop.tensor_stats import (
-    has_default_initialization,
-)
+from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 
 MAX_OTHER_OPTIMIZERS = 100  # some loops make a new one for each step
 

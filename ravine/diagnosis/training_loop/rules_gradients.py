@@ -32,7 +32,7 @@ def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
             gradient = found[-1].gradient
             share = round(100 * gradient.leftover_fraction, 1)
             name = "share of the gradient left over from earlier steps"
-            evidence = Evidence(name, share, "%", 0.0, "equal bit for bit")
+            evidence = Evidence(name, share, "%", limit=0.0, text="equal bit for bit")
             change = Change("loop", "optimizer.zero_grad() before loss.backward()")
             yield observe(evidence, change, where=gradient.accumulated_in, since=found[0].step)
 
@@ -52,7 +52,9 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         return
     step = first_step_without_gradient(history)
     if step is not None:
-        evidence = Evidence("inspected steps in a row without any gradient", AGREEING_STEPS, "", 0)
+        evidence = Evidence(
+            "inspected steps in a row without any gradient", AGREEING_STEPS, limit=0
+        )
         change = Change("loop", "loss.backward() before optimizer.step()")
         suspects = ("detached-graph", "parameters-not-in-optimizer")
         yield observe(evidence, change, since=step, suspects=suspects)
@@ -103,8 +105,8 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
                 suspects = ("precision",)
             left, limit = 100 * (kept[-1] or 0.0), 100 * CLIPPED_FRACTION
             same = "the same at every step" if one_norm else ""
-            clipped = Evidence("share of the gradient left after clipping", left, "%", limit)
-            norm = Evidence("gradient norm at the step", norms[-1], "", None, same)
+            clipped = Evidence("share of the gradient left after clipping", left, "%", limit=limit)
+            norm = Evidence("gradient norm at the step", norms[-1], text=same)
             since = snapshots[0].step
             yield observe(clipped, norm, step_size, change, since=since, suspects=suspects)
 
@@ -128,13 +130,13 @@ def _step_size(
     if settings.kind == "SGD":
         momentum = 1 - min(settings.momentum, 0.999)
         relative = max(settings.lrs) * norm / momentum / max(snapshot.weight_norm, 1e-30)
-        shown = Evidence("step over weights", relative, "", MIN_RELATIVE_STEP)
-        return shown, relative < MIN_RELATIVE_STEP
+        step_size = Evidence("step over weights", relative, limit=MIN_RELATIVE_STEP)
+        return step_size, relative < MIN_RELATIVE_STEP
     count = sum(math.prod(p.shape) for p in parameters if p.optimizer == snapshot.optimizer)
     size = norm / math.sqrt(max(count, 1))
     limit = 10 * settings.eps
-    shown = Evidence("gradient of one number", size, "", limit, "compared with the optimizer's eps")
-    return shown, size < limit
+    eps = "compared with the optimizer's eps"
+    return Evidence("gradient of one number", size, limit=limit, text=eps), size < limit
 
 
 @rule("RVN-L21", "error", "zero-grad", needs="steps", also=("step-order",))
@@ -150,8 +152,8 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if passes >= UNDIVIDED_PASSES or divided:
         advice = "zero_grad once for each step, and a step for each backward pass or for all"
         effect = "only the gradient of the last one is used"
-        backward = Evidence("backward passes to a step", passes, "", None, effect)
-        cleared = Evidence("gradients that are cleared unused", last.discarded, "", 0)
+        backward = Evidence("backward passes to a step", passes, text=effect)
+        cleared = Evidence("gradients that are cleared unused", last.discarded, limit=0)
         yield observe(backward, cleared, Change("loop", advice), since=found[0].step)
 
 
@@ -168,7 +170,9 @@ def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
     found = [s for s in found if not s.gradient.discarded and s.loss_scale == 1.0]
     if len(found) >= DISCARDING_STEPS:
         name, why = "gradients that are added for a step", "each of the mean loss of a batch"
-        yield observe(Evidence(name, found[-1].gradient.passes, "", 1, why), since=found[0].step)
+        yield observe(
+            Evidence(name, found[-1].gradient.passes, limit=1, text=why), since=found[0].step
+        )
 
 
 def first_step_without_gradient(history: LoopHistory) -> int | None:

@@ -56,12 +56,8 @@ def significance(losses: int) -> float:
     confidence="medium",
     needs="losses",
     also=("exploding", "input-scale"),
-    picture="range-test",
 )
 def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
-    """All of the last 8 of 32 means are above all of the first 16: by chance, once in C(24, 8) =
-    735,471 times. Or their mean, less its error, is far above the best constant answer.
-    """
     loss = history.loss
     means = loss.summary.stretch_means(STRETCH_COUNT)
     by_chance = 1 / math.comb(LAST_STRETCHES + STRETCH_COUNT // 2, LAST_STRETCHES)
@@ -77,7 +73,7 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         low = level - _required_errors(history) * error
         rose = low > factor * (loss.baseline + loss.baseline_error)
     if rose and 0 < start * factor < min(late):
-        mean = Evidence("mean loss of the last quarter", level, "", factor * start)
+        mean = Evidence("mean loss of the last quarter", level, limit=factor * start)
         yield observe(Evidence("first loss", start), mean, Change("lr", history.rates.now / 10))
 
 
@@ -87,20 +83,12 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     "labels",
     confidence="medium",
     needs="baseline",
-    also=(
-        "learning-rate-low",
-        "shuffling",
-        "learning-rate-high",
-        "architecture-too-small",
-        "schedule",
-        "too-few-steps",
+    also=tuple(
+        "learning-rate-low shuffling learning-rate-high architecture-too-small schedule "
+        "too-few-steps".split()
     ),
-    picture="initial-loss",
 )
 def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
-    """At the end: the mean of the last quarter, less its error, is no better than the entropy or
-    the variance of the targets.
-    """
     loss, distance = history.loss, history.model.relative_distance
     if not history.ended or loss.baseline is None or not loss.kind:
         return
@@ -119,23 +107,16 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
         elif level > WORSE_FACTOR * loss.baseline:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")
-        mean_loss = Evidence("mean loss of the last quarter", level, "", limit)
+        mean_loss = Evidence("mean loss of the last quarter", level, limit=limit)
         constant_loss = Evidence("loss of the best constant answer", loss.baseline)
         moved = Evidence("distance that the weights moved, of their length", 100 * distance, "%")
         yield observe(mean_loss, constant_loss, moved, cause=cause, suspects=suspects)
 
 
 @symptom(
-    "RVN-T09",
-    "warning",
-    "schedule",
-    confidence="medium",
-    needs="losses",
-    explains=("RVN-L16",),
-    picture="schedules",
+    "RVN-T09", "warning", "schedule", confidence="medium", needs="losses", explains=("RVN-L16",)
 )
 def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
-    """Under a hundredth of the highest rate for two thirds of all steps; the loss does not fall."""
     rates, loss, steps = history.rates, history.loss, history.steps
     low_steps = rates.steps_below_hundredth
     if low_steps < max(MIN_LOSSES, LOW_RATE_FRACTION * steps) or rates.now == 0 or not loss.first:
@@ -151,7 +132,7 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     most = before - level + _required_errors(history) * noise * math.sqrt(2 / LAST_STRETCHES)
     if level > DONE_FRACTION * loss.first[0] > 0 and most < STALLED_LOSS_FRACTION * level:
         name = "steps at less than 1/100 of the highest learning rate"
-        low_rate = Evidence(name, low_steps, "", LOW_RATE_FRACTION * steps)
+        low_rate = Evidence(name, low_steps, limit=LOW_RATE_FRACTION * steps)
         fallen_rate = Evidence("mean loss when the rate had fallen", before)
         final_loss = Evidence("mean loss at the end", level)
         change = Change("loop", "scheduler.step() once an epoch, and a schedule as long as the run")
@@ -167,10 +148,6 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     also=("data-degenerate", "schedule"),
 )
 def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
-    """Runs of losses far above the others, so long that independent losses would hardly make them.
-
-    With a share q of the last n losses that high, a run of r is found by chance with at most n q^r.
-    """
     values = list(history.loss.summary.recent)
     if len(values) < MIN_LOSSES:
         return
@@ -180,22 +157,20 @@ def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     high = [v > limit for v in values] if middle > 0 else [False]
     share = max(sum(high), 1) / len(values)
     chance = significance(history.loss.summary.count) / len(values)
+    # with a share q of n losses that high, a run of r is found by chance with at most n q^r
     length = math.ceil(math.log(chance) / math.log(min(share, 0.5)))  # at least 4
-    spikes, run = 0, 0
+    spikes = run = 0
     for above in [*high, False]:
         spikes += not above and run >= length
         run = run + 1 if above else 0
     if spikes >= MIN_SPIKES and not high[0] and not high[-1]:
         name = "times that the loss jumped up and came down again"
         far = max(middle + SPIKE_SPREADS * spread, 0.0)
-        jumps = Evidence(name, spikes, "", None, f"in {len(values)} losses")
-        highest = Evidence("highest loss", max(values), "", far)
+        jumps = Evidence(name, spikes, text=f"in {len(values)} losses")
+        highest = Evidence("highest loss", max(values), limit=far)
         yield observe(jumps, Evidence("median loss", middle), highest, title="the loss has spikes")
 
 
 def _required_errors(history: LoopHistory) -> float:
     """How many standard errors a difference must have at this check."""
     return NormalDist().inv_cdf(1 - significance(history.loss.summary.count))
-
-
-ALL = (rising_reported_loss, no_gain_over_baseline, early_schedule_end, loss_spikes)

@@ -18,14 +18,7 @@ RECURRENT_MODULES = ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell")
 NONLINEAR_MODULES = (*RECURRENT_MODULES, "MultiheadAttention")
 
 
-@rule(
-    "RVN-S01",
-    "error",
-    "initialization",
-    needs="snapshots",
-    explains=("RVN-N02",),
-    picture="zero-init",
-)
+@rule("RVN-S01", "error", "initialization", needs="snapshots", explains=("RVN-N02",))
 def equal_units(history: LoopHistory) -> Iterator[Observation]:
     found: dict[str, tuple[int, int]] = {}
     for snapshot in history.snapshots:
@@ -36,7 +29,7 @@ def equal_units(history: LoopHistory) -> Iterator[Observation]:
     if found:
         layer, (equal, units) = next(iter(found.items()))
         name = "units equal to another, in weights and in gradient"
-        evidence = Evidence(name, equal, "", 0, f"of {units} in {layer}: they stay equal")
+        evidence = Evidence(name, equal, limit=0, text=f"of {units} in {layer}: they stay equal")
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         yield observe(evidence, change, where=join_names(found), since=0)
 
@@ -60,7 +53,7 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
         exception = 2 * len(pairs) < len(places) - 1  # most layers do have a nonlinearity
         name = "layers without a nonlinearity between them"
         effect = "together they can do no more than one"
-        evidence = Evidence(name, len(pairs) + 1, "", 1, effect)
+        evidence = Evidence(name, len(pairs) + 1, limit=1, text=effect)
         change = Change("model", "an activation between these layers")
         where = join_names(f"between {a} and {b}" for a, b in reversed(pairs))
         severity = "note" if exception else "warning"
@@ -74,7 +67,6 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     needs="graph",
     also=("learning-rate-high", "initialization", "input-scale"),
     explains=("RVN-N02",),
-    picture="activations",
 )
 def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     last: dict[str, InactiveUnits] = {}
@@ -94,7 +86,7 @@ def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     died = layer.at_first < ALIVE_UNITS_FRACTION * layer.units
     units = f"of {layer.units}; {layer.at_first} in the first batch"
     yield observe(
-        Evidence("units that are 0 for every example", layer.count, "", None, units),
+        Evidence("units that are 0 for every example", layer.count, text=units),
         Change("lr", "3 to 10 times lower"),
         Change("activation", "leaky_relu"),
         where=join_names([name, *(n for n in found if n != name)]),

@@ -18,7 +18,6 @@ EQUAL_LOSSES = 8
     needs="steps",
     also=("precision",),
     explains=("RVN-N02",),
-    picture="range-test",
 )
 def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
@@ -31,7 +30,9 @@ def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
         if all(_is_unchanged(s) for s in snapshots):
             name = "share of the weights that a step does not change"
             share, limit = 100 * (snapshots[-1].unchanged_fraction or 0), 100 * UNCHANGED_FRACTION
-            unchanged = Evidence(name, share, "%", limit, "though their gradient is not 0")
+            unchanged = Evidence(
+                name, share, "%", limit=limit, text="though their gradient is not 0"
+            )
             rate = Evidence("learning rate", last_lr)
             change = Change("lr", "10 times higher, or more")
             yield observe(unchanged, rate, change, since=snapshots[0].step, suspects=("precision",))
@@ -66,5 +67,6 @@ def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
         cause = "learning-rate-low"
     if losses[0] == 0 and cause == "dead-units":
         return  # a loss of 0 with a gradient of 0: the task is done
-    name, value = "losses in a row that are equal, bit for bit", f"all {losses[0]:.6g}"
-    yield observe(Evidence(name, len(losses), "", 1, value), since=0, cause=cause)
+    name = "losses in a row that are equal, bit for bit"
+    equal = Evidence(name, len(losses), limit=1, text=f"all {losses[0]:.6g}")
+    yield observe(equal, since=0, cause=cause)

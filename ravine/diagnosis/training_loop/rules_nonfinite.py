@@ -16,17 +16,10 @@ MAX_SKIPPED_FRACTION = 0.5
     "learning-rate-high",
     confidence="medium",
     needs="snapshots",
-    also=(
-        "exploding",
-        "data-degenerate",
-        "loss",
-        "input-scale",
-        "optimizer-numerics",
-        "output-activation",
-        "loss-reduction",
-        "target-scale",
+    also=tuple(
+        "exploding data-degenerate loss input-scale optimizer-numerics output-activation "
+        "loss-reduction target-scale".split()
     ),
-    picture="range-test",
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite
@@ -42,11 +35,11 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     elif event.step == 0 and event.what == "loss" and event.where == "loss":
         cause, confidence, suspects = "loss", "high", ("output-activation", "target-scale")
         why = "finite: the loss function makes the number"
-        seen.append(Evidence("outputs of the model", None, "", None, why))
+        seen.append(Evidence("outputs of the model", None, text=why))
     elif event.what == "gradient" and not grew:
         cause, suspects = "loss", ("exploding", "learning-rate-high")
         why = "still finite: a root, logarithm or quotient at 0"
-        seen.append(Evidence("loss", event.last_loss, "", None, why))
+        seen.append(Evidence("loss", event.last_loss, text=why))
     elif event.step > 0:
         cause, confidence = "learning-rate-high", "high" if grew else "medium"
         suspects = ("exploding", "input-scale", "optimizer-numerics")
@@ -54,11 +47,11 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
         if any(g.passes > 1 and not g.discarded for g in unscaled):
             suspects = ("loss-reduction", *suspects)  # gradients of batches are added, not averaged
         first = f"the first was {event.first_loss:.3g}"
-        seen.append(Evidence("highest loss before", event.highest_loss, "", None, first))
+        seen.append(Evidence("highest loss before", event.highest_loss, text=first))
         if event.lr > 0:  # known
             seen += [Evidence("learning rate", event.lr), Change("lr", event.lr / 10)]
     yield observe(
-        Evidence(f"{event.what} not finite", None, "", None, f"first at step {event.step}"),
+        Evidence(f"{event.what} not finite", None, text=f"first at step {event.step}"),
         *seen,
         where=event.where,
         since=event.step,
@@ -75,6 +68,6 @@ def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
     if gradients.nonfinite > MAX_SKIPPED_FRACTION * gradients.count:
         name = "share of the last scaled gradients that are not finite"
         share, limit = 100 * gradients.nonfinite / gradients.count, 100 * MAX_SKIPPED_FRACTION
-        evidence = Evidence(name, round(share, 1), "%", limit, "their steps are skipped")
+        evidence = Evidence(name, round(share, 1), "%", limit=limit, text="their steps are skipped")
         change = Change("loop", "bfloat16 in place of float16, or float32 where numbers grow large")
         yield observe(evidence, change)

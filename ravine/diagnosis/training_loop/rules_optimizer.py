@@ -31,7 +31,7 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
         if all(moment > limit for moment, limit in zip(moments, limits, strict=True)):
             name, limit = "largest root mean square of the gradient", moments[-1] / STALE_FACTOR
             moment = Evidence("root of the optimizer's second moments", moments[-1])
-            gradient = Evidence(name, largest, "", limit)
+            gradient = Evidence(name, largest, limit=limit)
             change = Change("loop", "a new optimizer, or the state that belongs to these weights")
             since, suspects = snapshots[0].step, ("optimizer-numerics", "learning-rate-low")
             yield observe(moment, gradient, change, since=since, suspects=suspects)
@@ -62,13 +62,9 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
         cause, suspect, title = "loss", "optimizer", "the loss has the wrong sign"
         change = Change("loop", "the loss without its minus")
     recent = loss.summary.stretch_means(4)
+    setting = Evidence("maximize of the optimizer", float(maximize))
+    first = Evidence("loss at first", loss.first[0] if loss.first else None)
+    last = Evidence("loss of the last steps", recent[-1] if recent else None)
     yield observe(
-        Evidence("maximize of the optimizer", float(maximize)),
-        Evidence("loss at first", loss.first[0] if loss.first else None),
-        Evidence("loss of the last steps", recent[-1] if recent else None),
-        change,
-        since=0,
-        cause=cause,
-        title=title,
-        suspects=(suspect,),
+        setting, first, last, change, since=0, title=title, cause=cause, suspects=(suspect,)
     )

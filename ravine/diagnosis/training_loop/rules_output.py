@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Unpack
 
 from ravine.diagnosis.op_names import (
@@ -10,7 +11,7 @@ from ravine.diagnosis.op_names import (
     NODE_OUTPUT_RANGES,
     PROBABILITY_NODES,
 )
-from ravine.diagnosis.rule import Observation, SeverityFields, observe, rule
+from ravine.diagnosis.rule import Observation, ObservationFields, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
@@ -26,7 +27,7 @@ def head_operations(history: LoopHistory, *names: str) -> Iterator[tuple[Graph, 
         yield from ((graph, place) for place in graph.head if graph.nodes[place].name in names)
 
 
-@rule("RVN-H01", "error", "output-activation", needs="graph", picture="losses")
+@rule("RVN-H01", "error", "output-activation", needs="graph")
 def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         node = graph.nodes[place]
@@ -35,48 +36,42 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
         is_probability = before in PROBABILITY_NODES
         if classes <= 1 or not (is_probability or before in ("Tanh", "Relu")):
             continue
-        lowest, why = NODE_OUTPUT_RANGES[before][0], "logits should not be bounded"
-        limit, advice = Evidence("lowest possible logit", lowest, "", None, why), ""
+        name = before.lower()
+        title = f"{name} before cross entropy"
+        advice = f"no {name} before the loss"
         if is_probability:
             lowest = math.log(1 + (classes - 1) / math.e)
             why = f"for {classes} classes, as outputs are between 0 and 1"
-            limit = Evidence("lowest loss that can be reached", lowest, "", None, why)
-            advice = "; nn.CrossEntropyLoss applies log_softmax itself"
-        yield _observe_at(
-            graph,
-            place,
-            limit,
-            Change("output", f"no {before.lower()} before the loss{advice}"),
-            title=f"{before.lower()} before cross entropy",
-            severity="error" if is_probability else "warning",
-        )
+            limit = Evidence("lowest loss that can be reached", lowest, text=why)
+            change = Change("output", f"{advice}; nn.CrossEntropyLoss applies log_softmax itself")
+            yield _observe_at(graph, place, limit, change, title=title)
+        else:
+            lowest, why = NODE_OUTPUT_RANGES[before][0], "logits should not be bounded"
+            limit = Evidence("lowest possible logit", lowest, text=why)
+            change = Change("output", advice)
+            yield _observe_at(graph, place, limit, change, title=title, severity="warning")
 
 
-@rule("RVN-H02", "error", "output-activation", needs="graph", picture="losses")
+@rule("RVN-H02", "error", "output-activation", needs="graph")
 def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]:
     lowest = "lowest possible probability of one class"
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         before = graph.source_name(graph.nodes[place].inputs[0])
         if before in NODE_OUTPUT_RANGES:
             name = before.lower()
-            yield _observe_at(
-                graph,
-                place,
-                Evidence(lowest, 0.27 if before == "Tanh" else 0.5),
-                Change("loss", f"BCELoss on probabilities, or logits without {name}"),
-                title=f"{name} before a loss that takes logits",
-                severity="error" if before in PROBABILITY_NODES else "warning",
-            )
+            evidence = Evidence(lowest, 0.27 if before == "Tanh" else 0.5)
+            change = Change("loss", f"BCELoss on probabilities, or logits without {name}")
+            title = f"{name} before a loss that takes logits"
+            severity = "error" if before in PROBABILITY_NODES else "warning"
+            yield _observe_at(graph, place, evidence, change, title=title, severity=severity)
 
     for graph, place in head_operations(history, "LogSigmoid"):
         before = graph.source(graph.nodes[place].inputs[0], frozenset({"Neg"}))
         if before >= 0 and graph.nodes[before].name in PROBABILITY_NODES:
             name = graph.nodes[before].name.lower()
-            evidence = Evidence(lowest, 0.5)
             change = Change("output", f"no {name} before the loss, which applies sigmoid itself")
-            yield _observe_at(
-                graph, before, evidence, change, title=f"{name} before a loss that takes logits"
-            )
+            title = f"{name} before a loss that takes logits"
+            yield _observe_at(graph, before, Evidence(lowest, 0.5), change, title=title)
             return
 
 
@@ -90,7 +85,7 @@ def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
         shape = graph.nodes[before].shape or ()
         if shape and shape[-1] > 1:
             why = f"over {shape[-1]} labels; the labels of an example do not sum to 1"
-            total = Evidence("sum of the outputs of one example", 1.0, "", None, why)
+            total = Evidence("sum of the outputs of one example", 1.0, text=why)
             yield _observe_at(graph, before, total, Change("output", "sigmoid"))
 
 
@@ -98,7 +93,7 @@ def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
 def log_softmax_twice(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         if graph.source_name(graph.nodes[place].inputs[0]) == "LogSoftmax":
-            count = Evidence("log_softmax in a row", 2, "", 1, "the second changes nothing")
+            count = Evidence("log_softmax in a row", 2, limit=1, text="the second changes nothing")
             change = Change("loss", "nll_loss on log_softmax, or cross_entropy on logits")
             yield _observe_at(graph, place, count, change)
 
@@ -116,12 +111,14 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
         if not node.shape or node.dim is None or len(node.shape) <= 1:
             continue
         if node.shape[node.dim] == 1:
-            units = Evidence("units of the softmax", 1, "", 2, "its output is 1 for any input")
+            units = Evidence(
+                "units of the softmax", 1, limit=2, text="its output is 1 for any input"
+            )
             change = Change("output", "torch.sigmoid for one output, or one output for each class")
             yield _observe_at(graph, place, units, change)
 
 
-@rule("RVN-H05", "error", "loss", needs="graph", picture="losses")
+@rule("RVN-H05", "error", "loss", needs="graph")
 def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss", "BinaryCrossEntropy"):
         before = graph.source_name(graph.nodes[place].inputs[0])
@@ -132,7 +129,7 @@ def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
             title = "binary cross entropy gets logits, not probabilities"
             change, wrong = "binary_cross_entropy_with_logits", LOGIT_NODES
         if before in wrong:
-            evidence = Evidence("operation before the loss", None, "", None, before.lower())
+            evidence = Evidence("operation before the loss", None, text=before.lower())
             yield _observe_at(graph, place, evidence, Change("loss", change), title=title)
 
 
@@ -148,7 +145,7 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
             target = [rows] if len(output) == 2 else [rows, 1]
             shapes = f"an output of shape {list(output)} and a target of shape {target}"
             name = "pairs of output and target in the loss"
-            evidence = Evidence(name, rows * rows, "", rows, shapes)
+            evidence = Evidence(name, rows * rows, limit=rows, text=shapes)
             wider = "output" if len(output) == 2 else "target"
             change = Change("loss", f"{wider}.squeeze(1)")
             yield _observe_at(graph, place, evidence, change)
@@ -166,7 +163,7 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
         if rows != columns and rows > 1 and before in ("Addmm", "Linear"):
             shape = list(node.shape)
             why = f"outputs have shape {shape}: dim 0 are the examples, dim 1 the classes"
-            evidence = Evidence("dim of the softmax", 0, "", None, why)
+            evidence = Evidence("dim of the softmax", 0, text=why)
             yield _observe_at(graph, place, evidence, Change("output", "softmax(dim=1)"))
 
 
@@ -191,19 +188,15 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
         inputs = graph.nodes[node.inputs[0]].inputs
         before = next(graph.source_name(i) for i in inputs if i >= 0)
     name, limit = "share of the target's variance out of range", 100 * UNREACHABLE_TARGET_FRACTION
-    known = node.high > node.low
-    lowest, highest = Evidence("lowest target", node.low), Evidence("highest target", node.high)
-    bounds = (lowest, highest) if known else ()
-    yield _observe_at(
-        graph,
-        place,
-        Evidence(name, 100 * lost, "%", limit),
-        *bounds,
-        Change("output", f"no {before.lower()} at the output"),
-        title=f"{before.lower()} cannot reach the targets",
-        severity="error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning",
-        suspects=("target-scale",),
-    )
+    bounds = (Evidence("lowest target", node.low), Evidence("highest target", node.high))
+    if node.high <= node.low:  # not known
+        bounds = ()
+    missed = Evidence(name, 100 * lost, "%", limit=limit)
+    change = Change("output", f"no {before.lower()} at the output")
+    title = f"{before.lower()} cannot reach the targets"
+    severity = "error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning"
+    seen = _observe_at(graph, place, missed, *bounds, change, title=title, severity=severity)
+    yield replace(seen, suspects=("target-scale",))
 
 
 @rule("RVN-H09", "error", "labels", needs="graph")
@@ -211,17 +204,13 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
         if low < 0 or high > 1:
-            top = Evidence("highest target", high, "", 1.0, "the loss has no lower bound")
+            top = Evidence("highest target", high, limit=1.0, text="the loss has no lower bound")
             change = Change("data", "targets from 0 to 1")
-            yield observe(Evidence("lowest target", low, "", 0.0), top, change, since=0)
+            yield observe(Evidence("lowest target", low, limit=0.0), top, change, since=0)
 
 
 def _observe_at(
-    graph: Graph,
-    place: int,
-    *seen: Evidence | Change,
-    suspects: tuple[str, ...] = (),
-    **about: Unpack[SeverityFields],
+    graph: Graph, place: int, *seen: Evidence | Change, **about: Unpack[ObservationFields]
 ) -> Observation:
     """What is wrong from the start with the activation at a place, or with that before a loss.
 
@@ -233,4 +222,4 @@ def _observe_at(
         sources = (graph.source(i, arithmetic) for i in node.inputs)
         place = next((source for source in sources if source >= 0), place)
     where = graph.nodes[place].module or graph.last_weight(place)
-    return observe(*seen, where=where, since=0, suspects=suspects, **about)
+    return replace(observe(*seen, **about), where=where, since=0)

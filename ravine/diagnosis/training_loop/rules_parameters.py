@@ -25,7 +25,7 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     untrained = any(p.default_initialized for p in missing)
     state = "some still as initialized" if untrained else ""
     name = "parameters with gradients that are in no optimizer"
-    count = Evidence(name, len(missing), "", 0, state)
+    count = Evidence(name, len(missing), limit=0, text=state)
     numbers = Evidence("numbers in these parameters", sum(math.prod(p.shape) for p in missing))
     change = Change("optimizer", "torch.optim.SGD(model.parameters(), ...): with all parameters")
     severity = "note" if is_backbone and not untrained else "error"  # a note: may be meant
@@ -49,8 +49,8 @@ def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
     missing = [p for p in parameters if p.in_model and p.trainable and p.optimizer is None]
     if unused and missing:
         name = "parameters in the optimizer that are not the model's and get no gradient"
-        left_out = Evidence("parameters of the model in no optimizer", len(missing), "", 0)
-        evidence = Evidence(name, len(unused), "", 0)
+        left_out = Evidence("parameters of the model in no optimizer", len(missing), limit=0)
+        evidence = Evidence(name, len(unused), limit=0)
         change = Change("optimizer", "create the optimizer after the last change of the model")
         where = join_names(p.name for p in missing)
         yield observe(evidence, left_out, change, where=where, since=0)
@@ -63,19 +63,19 @@ def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
     hidden = [p for p in hidden if p.received_gradient or p.name in history.loss.parameters]
     if hidden:
         effect = "model.parameters() leaves them out"
-        count = Evidence("parameters in a plain list or dict", len(hidden), "", 0, effect)
+        count = Evidence("parameters in a plain list or dict", len(hidden), limit=0, text=effect)
         change = Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList")
         yield observe(count, change, where=join_names(p.name for p in hidden), since=0)
 
 
-@rule("RVN-L08", "note", "frozen-parameters", needs="snapshots", picture="transfer")
+@rule("RVN-L08", "note", "frozen-parameters", needs="snapshots")
 def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
     own = [p for p in history.model.parameters if p.in_model]
     frozen = [p for p in own if not p.trainable]
     if frozen and history.snapshots:
         name = "parameters with requires_grad=False"
         untrained = sum(p.default_initialized for p in frozen)
-        count = Evidence(name, len(frozen), "", None, f"of {len(own)}")
+        count = Evidence(name, len(frozen), text=f"of {len(own)}")
         as_initialized = Evidence("of these, still as initialized", untrained)
         yield observe(count, as_initialized, where=join_names(p.name for p in frozen))
 
@@ -90,12 +90,10 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     unused = [p for p in unused if p.name not in history.loss.parameters]
     cut_off = [p for p in unused if p.module_ran and p.default_initialized]
     if unused:
-        name, steps = "parameters without a gradient so far", f"in {history.steps} steps"
-        count = Evidence(name, len(unused), "", 0, steps)
+        steps = f"in {history.steps} steps"
+        count = Evidence("parameters without a gradient so far", len(unused), limit=0, text=steps)
         ran = Evidence("of these, as initialized and in modules that ran", len(cut_off))
         change = Change("model", "no detach() or no_grad() between these layers and the loss")
-        severity, where = (
-            "warning" if cut_off else "note",
-            join_names(p.name for p in cut_off or unused),
-        )
+        severity = "warning" if cut_off else "note"
+        where = join_names(p.name for p in cut_off or unused)
         yield observe(count, ran, change, where=where, severity=severity)

@@ -14,14 +14,7 @@ VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
 SINGLE_VALIDATION_PASS = r"(?:F+L?B+L?Ss*){4,}N(?=F)"
 
 
-@rule(
-    "RVN-L12",
-    "error",
-    "train-eval-mode",
-    needs="forward",
-    explains=("RVN-N01",),
-    picture="batch-norm-drift",
-)
+@rule("RVN-L12", "error", "train-eval-mode", needs="forward", explains=("RVN-N01",))
 def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes
     steps, was_training = modes.evaluation_steps, modes.was_training
@@ -29,21 +22,14 @@ def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
         severity, before = "error", "after steps in training mode"
         if not was_training:
             severity, before = "warning", "the model never was in training mode"
-        in_row = Evidence("steps in a row in evaluation mode", steps, "", 0, before)
+        in_row = Evidence("steps in a row in evaluation mode", steps, limit=0, text=before)
         count = Evidence("dropout and batch norm modules", modes.in_evaluation)
         change = Change("loop", "model.train() before training goes on")
         where, since = join_names(modes.names), max(0, history.steps - steps)
         yield observe(in_row, count, change, where=where, since=since, severity=severity)
 
 
-@rule(
-    "RVN-L13",
-    "warning",
-    "train-eval-mode",
-    confidence="high",
-    needs="forward",
-    picture="dropout-expectation",
-)
+@rule("RVN-L13", "warning", "train-eval-mode", confidence="high", needs="forward")
 def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes
     if not modes.mode_dependent:
@@ -52,7 +38,9 @@ def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     single = re.findall(SINGLE_VALIDATION_PASS, history.events)
     if bursts or len(single) >= 2:
         name = "forward passes without a graph, in training mode"
-        without_graph = Evidence(name, len(bursts[0]) if bursts else 1, "", 0, "between steps")
+        without_graph = Evidence(
+            name, len(bursts[0]) if bursts else 1, limit=0, text="between steps"
+        )
         mode_dependent = Evidence("dropout and batch norm modules", modes.mode_dependent)
         change = Change("loop", "model.eval() before validation, model.train() after")
         yield observe(without_graph, mode_dependent, change, where=join_names(modes.names))

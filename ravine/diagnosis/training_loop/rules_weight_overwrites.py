@@ -27,14 +27,14 @@ def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
     changes = (Change("loop", "no load_state_dict and no initialization within the loop"),)
     if overwrites.to_start >= MIN_OVERWRITES:
         name = "times that the weights were reset to their start, bit for bit"
-        times = Evidence(name, overwrites.to_start, "", 0)
+        times = Evidence(name, overwrites.to_start, limit=0)
     elif overwrites.unrelated >= MIN_OVERWRITES:
         name = "times that the weights were replaced by unrelated numbers"
-        times = Evidence(name, overwrites.unrelated, "", 0)
+        times = Evidence(name, overwrites.unrelated, limit=0)
         title, severity = "the weights are initialized again between steps", "warning"
     elif overwrites.repeated >= MIN_RELOADS:
         name = "times in a row that the same weights were loaded, bit for bit"
-        times = Evidence(name, overwrites.repeated, "", MIN_RELOADS)
+        times = Evidence(name, overwrites.repeated, limit=MIN_RELOADS)
         title, severity = "the same weights are loaded again and again", "warning"
         confidence, changes = "medium", ()
     elif others >= MIN_OVERWRITES:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from typing import Any
 
 from ravine.diagnosis.rule import Observation, Rule, observe, rule
 from ravine.diagnosis.trials.trial_results import (
@@ -44,13 +44,13 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     gain = PREFERRED_GAIN if found is results.preferred else results.gain_of(found)
     others = [outcome.cause for outcome in results.ranking if outcome.cause != cause]
     name, limit = "part of the possible gain that was missed", 100 * MISSED_GAIN
-    evidence = [*found.evidence, Evidence(name, 100 * gain, "%", limit)]
+    evidence = [*found.evidence, Evidence(name, 100 * gain, "%", limit=limit)]
     if found.score is not None and results.base.score is not None and results.has_score:
         name = "score without the change, in the first runs"
         score = (
             f"{found.score:.3g} with it; 1 is perfect, 0 the best constant answer, less is worse"
         )
-        evidence.append(Evidence(name, results.base.score, "", None, score))
+        evidence.append(Evidence(name, results.base.score, text=score))
     sure = found.trial is not None and (bool(found.evidence) or gain > SURE_GAIN)
     from_the_start = bool(found.evidence) and cause != "learning-rate-high"
     yield observe(
@@ -72,10 +72,8 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     confidence="high",
     needs="trials",
     also=("labels", "architecture-too-small"),
-    picture="early-stopping",
 )
 def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
-    """The loss on other examples rose by much of its fall, while that on its own kept falling."""
     run = results.whole_run
     known = [(step, loss) for step, loss, _ in run.evaluations if math.isfinite(loss)]
     if run.rise is None or not known:
@@ -94,22 +92,16 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     if results.has_score and scores and max(scores) - scores[-1] < SCORE_GAIN / 2:
         return  # it only grows too sure of itself
     risen = (at for at, loss, _ in run.evaluations if at > step and loss - least > limit / 2)
-    name, place = "loss on held-out examples over its least", f"least at step {step}"
-    yield observe(
-        Evidence(name, mean, "", limit, place),
-        Evidence("standard error of that", error),
-        Evidence("loss on training examples", run.train_loss),
-        Change("steps", step),
-        since=next(risen, step),
-        suspects=("labels",),
-    )
+    name = "loss on held-out examples over its least"
+    rise = Evidence(name, mean, limit=limit, text=f"least at step {step}")
+    spread = Evidence("standard error of that", error)
+    own = Evidence("loss on training examples", run.train_loss)
+    since = next(risen, step)
+    yield observe(rise, spread, own, Change("steps", step), since=since, suspects=("labels",))
 
 
 @rule("RVN-X21", "warning", "labels", confidence="medium", needs="trials", also=("overfitting",))
 def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
-    """The training examples are memorized, others are answered worse than by a constant, and a
-    quick learner cannot predict their targets either.
-    """
     run, learner, null = results.whole_run, results.learner, results.null_loss
     if learner.informative is not False or not run.evaluations or not math.isfinite(null):
         return
@@ -121,9 +113,9 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     if fits and last > WORSE_LOSS * null and mean > SURE_RISE * error:
         constant = "that of the best constant answer"
         name, score = "what a quick learner tells of the targets", learner.score or 0.0
-        held_out = Evidence("loss on held-out examples", last, "", null, constant)
+        held_out = Evidence("loss on held-out examples", last, limit=null, text=constant)
         train_loss = Evidence("loss on training examples", run.train_loss)
-        learned = Evidence(name, score, "", None, "0 is nothing")
+        learned = Evidence(name, score, text="0 is nothing")
         change = Change("data", "inputs and targets paired row by row")
         yield observe(held_out, train_loss, learned, change, suspects=("overfitting",))
 
@@ -137,7 +129,6 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     also=("labels", "hidden-activation"),
 )
 def small_network(results: TrialResults) -> Iterator[Observation]:
-    """The network stays behind a quick learner, also on training examples, whatever was tried."""
     learner = results.learner
     score, own, others = learner.score, learner.train_score, learner.validation_score
     if score is None or own is None or others is None or not results.has_score:
@@ -148,65 +139,47 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
         return
     quick = "score of a quick learner on examples it did not see"
     name, limit = "score of the network on examples it learned from", score - learner.margin
-    reached = Evidence(quick, score, "", None, "1 is perfect")
-    scores = Evidence(name, own, "", limit), Evidence("on others", others)
+    reached = Evidence(quick, score, text="1 is perfect")
+    scores = Evidence(name, own, limit=limit), Evidence("on others", others)
     change = Change("model", "more units, or layers that see more of the input")
     yield observe(reached, *scores, change, suspects=("labels", "hidden-activation"))
 
 
-def remedy_rule(
-    code: str,
-    cause: str,
-    *,
-    picture: str = "",
-    explains: tuple[str, ...] = (),
-    also: tuple[str, ...] = (),
-) -> Rule:
-    """The rule that names a cause if its remedy explains the run best."""
-    decorate = rule(
-        code,
-        "warning",
-        cause,
-        confidence="medium",
-        needs="trials",
-        picture=picture,
-        explains=explains,
-        also=also,
-    )
-    return decorate(partial(explain_by_cause, cause=cause))
+def remedy_rule(code: str, cause: str, **settings: Any) -> Rule:
+    """The rule that names a cause if its remedy explains the run best; `settings` as in `rule`."""
+
+    @rule(code, "warning", cause, confidence="medium", needs="trials", **settings)
+    def remedy_explains(results: TrialResults) -> Iterator[Observation]:
+        return explain_by_cause(results, cause=cause)
+
+    return remedy_explains
 
 
-ALL = (
-    remedy_rule("RVN-X01", "learning-rate-high", picture="range-test"),
-    remedy_rule("RVN-X02", "learning-rate-low", picture="range-test"),
-    remedy_rule("RVN-X03", "too-few-steps", picture="early-stopping"),
-    remedy_rule("RVN-X04", "batch-size", picture="rates-and-batches"),
-    remedy_rule("RVN-X05", "optimizer", picture="optimizer-race"),
-    remedy_rule("RVN-X06", "optimizer-numerics", picture="adam-bias"),
-    remedy_rule("RVN-X07", "hidden-activation", picture="activations"),
-    remedy_rule("RVN-X08", "output-activation", picture="losses"),
-    remedy_rule("RVN-X09", "loss-reduction"),
-    remedy_rule("RVN-X10", "initialization", picture="he-multiplier"),
-    remedy_rule("RVN-X11", "input-scale", picture="scaling-table"),
-    remedy_rule("RVN-X12", "target-scale"),
-    remedy_rule("RVN-X13", "dropout", picture="dropout-expectation"),
-    remedy_rule("RVN-X14", "over-regularized", picture="mixture-boundaries"),
-    remedy_rule("RVN-X15", "normalization", picture="batch-norm-drift"),
-    remedy_rule("RVN-X16", "shuffling"),
-    remedy_rule("RVN-X17", "imbalance"),
-    remedy_rule("RVN-X18", "loss", picture="losses"),
-    remedy_rule("RVN-X19", "frozen-parameters", picture="transfer"),
-    rising_held_out_loss,
-    unlearnable_labels,
-    small_network,
-    remedy_rule("RVN-X51", "architecture-too-small", explains=("RVN-C03", "RVN-T02", "RVN-T07")),
-    remedy_rule(
-        "RVN-X52",
-        "schedule",
-        explains=("RVN-T02", "RVN-T06", "RVN-T09", "RVN-T10"),
-        picture="schedules",
-    ),
-    remedy_rule(
-        "RVN-X53", "gradient-clipping", explains=("RVN-T02", "RVN-T12"), also=("exploding",)
-    ),
+lower_learning_rate = remedy_rule("RVN-X01", "learning-rate-high")
+higher_learning_rate = remedy_rule("RVN-X02", "learning-rate-low")
+more_steps = remedy_rule("RVN-X03", "too-few-steps")
+other_batch_size = remedy_rule("RVN-X04", "batch-size")
+other_optimizer = remedy_rule("RVN-X05", "optimizer")
+other_constants = remedy_rule("RVN-X06", "optimizer-numerics")
+other_activation = remedy_rule("RVN-X07", "hidden-activation")
+other_output = remedy_rule("RVN-X08", "output-activation")
+other_reduction = remedy_rule("RVN-X09", "loss-reduction")
+other_initialization = remedy_rule("RVN-X10", "initialization")
+scaled_inputs = remedy_rule("RVN-X11", "input-scale")
+scaled_targets = remedy_rule("RVN-X12", "target-scale")
+less_dropout = remedy_rule("RVN-X13", "dropout")
+less_regularization = remedy_rule("RVN-X14", "over-regularized")
+other_normalization = remedy_rule("RVN-X15", "normalization")
+shuffled_examples = remedy_rule("RVN-X16", "shuffling")
+balanced_classes = remedy_rule("RVN-X17", "imbalance")
+other_loss = remedy_rule("RVN-X18", "loss")
+unfrozen_parameters = remedy_rule("RVN-X19", "frozen-parameters")
+larger_network = remedy_rule(
+    "RVN-X51", "architecture-too-small", explains=("RVN-C03", "RVN-T02", "RVN-T07")
+)
+other_schedule = remedy_rule(
+    "RVN-X52", "schedule", explains=("RVN-T02", "RVN-T06", "RVN-T09", "RVN-T10")
+)
+other_clipping = remedy_rule(
+    "RVN-X53", "gradient-clipping", explains=("RVN-T02", "RVN-T12"), also=("exploding",)
 )
