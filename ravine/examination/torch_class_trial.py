@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, Outcome, TrialResults
-from ravine.examination.torch_changes import (
-    OutputForEachClass,
-    ScaleLearningRate,
-    TorchChange,
-    apply_treatments,
-)
+from ravine.examination.torch_change import TorchChange, apply_treatments
+from ravine.examination.torch_model_changes import use_class_outputs
 from ravine.examination.torch_program import TorchProgram, evaluating, train_program
+from ravine.examination.torch_training_changes import scale_learning_rate
 from ravine.examination.verdict import weigh
 from ravine.finding import Evidence
 
@@ -40,8 +37,8 @@ def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
         return results
     if not math.isfinite(results.whole_run.evaluations[-1][1]):
         return results
-    for more in ((), (ScaleLearningRate(10),)):  # gradients of classes are smaller
-        changes = (OutputForEachClass(), *more)
+    for more in ((), (scale_learning_rate(10),)):  # gradients of classes are smaller
+        changes = (use_class_outputs, *more)
         try:
             pairs = _compare_misses(program, changes, results.steps)
         except Exception:  # it cannot be tried, or the model's own code raises

@@ -10,7 +10,6 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -93,9 +92,7 @@ class TorchProgram:
     seed: int = 0
     clip: float | None = None
     evaluation_loss: Loss | None = None  # where a change has given training another loss
-    prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()  # settings changed at building
-    # a pass over some inputs before training, under hooks that change the weights
-    first_pass: tuple[Tensor, Callable[[nn.Module], AbstractContextManager[None]]] | None = None
+    prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()  # made in the copies
 
     @property
     def steps(self) -> int:
@@ -149,10 +146,6 @@ def train_program(
     examples, due, run = program.evaluation_examples(), {*evaluate_at, steps}, TorchRun()
     with isolated_rng(seed):
         model, optimizer = program.build()
-        if program.first_pass is not None:
-            given, hooks = program.first_pass
-            with hooks(model), torch.no_grad():
-                model.eval()(given)
         model.train()
         if 0 in due:
             run.evaluate(model, evaluation_loss, examples)

@@ -1,4 +1,4 @@
-"""Evidence for causes in a torch program's model, optimizer, data loader and first run."""
+"""Evidence for causes in a torch program and its first run, and what to change for each."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +16,33 @@ from ravine.examination.model_surgery import (
 )
 from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
 from ravine.examination.subject import Facts, Observed
-from ravine.examination.torch_changes import RUNNING_NORMS
+from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
+from ravine.examination.torch_model_changes import (
+    RUNNING_NORMS,
+    average_loss,
+    pair_loss,
+    reinitialize,
+    remove_dropout,
+    replace_activations,
+    reset_normalization,
+    scale_start,
+    standardize_inputs,
+    standardize_targets,
+    use_binary_cross_entropy,
+    use_cross_entropy,
+    use_linear_output,
+    use_sigmoid_output,
+)
 from ravine.examination.torch_program import TorchProgram, held_parameters
+from ravine.examination.torch_training_changes import (
+    draw_classes_equally,
+    scale_learning_rate,
+    set_weight_decay,
+    shuffle_examples,
+    train_all_parameters,
+    use_adam,
+)
 from ravine.finding import Evidence
 
 MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
@@ -27,6 +51,51 @@ NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
 RISING_LOSS_RATIO = 1.2  # times the first loss
 
 Calls: TypeAlias = Sequence[ModelCall]
+
+# What can be tried for a cause that is suspected, from weak to strong
+STRENGTHS_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
+    "learning-rate-low": tuple((scale_learning_rate(k),) for k in (10, 100, 1000)),
+    "learning-rate-high": tuple((scale_learning_rate(k),) for k in (0.1, 0.01, 0.001)),
+    "optimizer": ((use_adam(),), (use_adam(0.01),)),
+    "optimizer-numerics": ((use_adam(),), (use_adam(0.01),)),
+    "input-scale": ((standardize_inputs,),),
+    "target-scale": ((standardize_targets,),),
+    "loss-reduction": ((average_loss,),),
+    "imbalance": ((draw_classes_equally,),),
+    "frozen-parameters": ((train_all_parameters,),),
+    "initialization": ((reinitialize,), (scale_start,)),
+    "dropout": ((remove_dropout,),),
+    "over-regularized": ((set_weight_decay(0.0),),),
+    "normalization": ((reset_normalization,),),
+    "output-activation": ((use_linear_output,),),
+    "hidden-activation": ((replace_activations("relu"),), (replace_activations("tanh"),)),
+    "shuffling": ((shuffle_examples,),),
+}
+
+# What can be tried for a cause that is certain, the likeliest first
+CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
+    "output-activation": ((use_linear_output,), (use_sigmoid_output,)),
+    "shape-pairing": ((pair_loss,),),
+    "initialization": ((reinitialize,), (replace_activations("relu"), reinitialize)),
+    "dead-units": ((reinitialize,),),
+    "hidden-activation": ((replace_activations("relu"),),),
+    "vanishing": (
+        (replace_activations("relu"),),
+        (replace_activations("relu"), reinitialize),
+        (scale_start,),
+    ),
+    "exploding": ((reinitialize,), (scale_start,)),
+    "saturation": ((reinitialize,), (standardize_inputs,)),
+    "parameters-not-in-optimizer": ((train_all_parameters,),),
+    "frozen-parameters": ((train_all_parameters,),),
+    "imbalance": ((draw_classes_equally,),),
+    "loss": ((use_cross_entropy,), (use_binary_cross_entropy,)),
+    "shuffling": ((shuffle_examples,),),
+    "normalization": ((reset_normalization,),),
+    "dropout": ((remove_dropout,),),
+    "input-scale": ((standardize_inputs,),),
+    "target-scale": ((standardize_targets,),),
+}
 
 
 def torch_facts(

@@ -28,19 +28,13 @@ from ravine.examination.subject import (
     Strength,
     TrialBudget,
 )
-from ravine.examination.torch_changes import (
-    CURES_BY_CAUSE,
-    STRENGTHS_BY_CAUSE,
-    Reinitialize,
-    ReplaceActivations,
-    SetBatchSize,
-    SetSteps,
-    apply_treatments,
-)
+from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_class_trial import try_classes
+from ravine.examination.torch_model_changes import reinitialize, replace_activations
 from ravine.examination.torch_program import TorchProgram, train_program
 from ravine.examination.torch_results import own_results, seed_run
-from ravine.examination.torch_settings import torch_facts
+from ravine.examination.torch_settings import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE, torch_facts
+from ravine.examination.torch_training_changes import set_batch_size, set_steps
 from ravine.examination.user_code import explain_errors
 from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
@@ -119,15 +113,15 @@ class TorchSubject:
     def strengths(self, cause: str) -> tuple[Strength, ...]:
         program = self.program
         if cause == "too-few-steps":
-            return ((SetSteps(BUDGET_FACTOR * program.steps),),)
+            return ((set_steps(BUDGET_FACTOR * program.steps),),)
         if cause == "batch-size":
             large = program.train.batch >= MIN_LARGE_BATCH or len(program.train) < MIN_EPOCH_STEPS
-            return ((SetBatchSize(max(2, program.train.batch // 8)),),) if large else ()
+            return ((set_batch_size(max(2, program.train.batch // 8)),),) if large else ()
         if cause == "optimizer" and isinstance(program.build()[1], Adam | AdamW):
             return ()  # another one of these is another rate
         if cause == "hidden-activation" and not layers_without_activation(self.calls):
-            bent = ReplaceActivations("relu")
-            return ((bent,), (bent, Reinitialize()))
+            relu = replace_activations("relu")
+            return ((relu,), (relu, reinitialize))
         return STRENGTHS_BY_CAUSE.get(cause, ())
 
     def cures(self, finding: Finding) -> tuple[Strength, ...]:
@@ -154,7 +148,7 @@ class TorchSubject:
         for strength in strengths:
             try:
                 changed = apply_treatments(program, strength)
-                longer = steps is None or any(isinstance(c, SetSteps) for c in strength)
+                longer = steps is None or any(t.change.path == "steps" for t in strength)
                 count = changed.steps if longer else min(changed.steps, steps or 0)
                 runs = []
                 for seed in range(program.seed + seeds.start, program.seed + seeds.stop):

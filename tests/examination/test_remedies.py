@@ -25,7 +25,8 @@ from ravine.examination.recipe_subject import subject_of
 from ravine.examination.remedies import Remedy, remedies_of
 from ravine.examination.subject import Facts, Observed, stay_silent
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import STRENGTHS_BY_CAUSE, apply_treatments
+from ravine.examination.torch_change import apply_treatments
+from ravine.examination.torch_settings import STRENGTHS_BY_CAUSE
 from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import TRIABLE_CHANGES, Change, Checks, Evidence, Finding
 from ravine.networks.initializers import Normal

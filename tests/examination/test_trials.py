@@ -19,9 +19,9 @@ from ravine.examination.subject import (
     stay_silent,
 )
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import ScaleLearningRate
 from ravine.examination.torch_program import train_program
 from ravine.examination.torch_subject import TorchSubject
+from ravine.examination.torch_training_changes import scale_learning_rate
 from ravine.examination.trials import (
     Screening,
     confirm,
@@ -480,7 +480,7 @@ def test_a_remedy_is_confirmed_on_seeds_in_pairs():
     assert blamed.trial.after < blamed.trial.before
     factor = float(blamed.changes[0].value[1:])
     errors = []
-    for changed in (subject.program, ScaleLearningRate(factor).apply(subject.program)):
+    for changed in (subject.program, scale_learning_rate(factor).apply(subject.program)):
         runs = [train_program(changed, seed=seed) for seed in range(5)]
         errors.append(sum(1 - run.last.score for run in runs) / 5)
     assert [blamed.trial.before, blamed.trial.after] == pytest.approx(errors)
