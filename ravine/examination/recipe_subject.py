@@ -20,10 +20,10 @@ from ravine.examination.recipe_trials import SCREENING_SEEDS, RecipeTrials, prep
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
-    Observed,
     Say,
     SeedRun,
     Strength,
+    SubjectProfile,
     TrialBudget,
 )
 from ravine.examination.trials import mean_outcome
@@ -46,7 +46,7 @@ class RecipeSubject:
     own_run: Run | None = None
     folder: str | None = None
     frame: TableLike | None = None
-    trials: RecipeTrials | None = None  # once it was observed for trials
+    trials: RecipeTrials | None = None  # once it was profiled for trials
 
     @property
     def name(self) -> str | None:
@@ -65,7 +65,7 @@ class RecipeSubject:
         """Training sets its own."""
         return contextlib.nullcontext()
 
-    def observe(self, *, trials: bool, say: Say) -> Observed:
+    def profile(self, *, trials: bool, say: Say) -> SubjectProfile:
         """Check recipe and data, train it if trials need a run, and read the run's curves."""
         recipe, task, run = self.recipe, self.task, self.own_run
         say("checking recipe and data")
@@ -80,7 +80,7 @@ class RecipeSubject:
             in_curves, went = run_rules(CURVE_RULES, curves_with_constant(run.record, recipe, task))
             in_curves = [replace(f, changes=useful_changes(recipe, f.changes)) for f in in_curves]
             found, checks = [*found, *in_curves], checks.and_(went)
-        return Observed(
+        return SubjectProfile(
             findings=found,
             checks=checks,
             start=preflight.start,
@@ -103,10 +103,10 @@ class RecipeSubject:
         useful = useful_changes(self.recipe, changes)
         return tuple(SetSetting(c) for c in useful if c.path not in MANUAL_CHANGES)
 
-    def facts(self, cause: str, observed: Observed) -> Facts | None:
+    def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         """What the recipe's settings say for a cause; the number may be that of a finding."""
         facts = recipe_facts(cause, self.recipe, self.task)
-        asking = [f for f in observed.findings if f.cause == cause and f.confidence != "low"]
+        asking = [f for f in profile.findings if f.cause == cause and f.confidence != "low"]
         if facts is not None and not facts.evidence and asking:
             return replace(facts, evidence=asking[0].evidence[:1])
         return facts
@@ -140,7 +140,7 @@ class RecipeSubject:
             found[place] = trials.evaluate(run, task)[: len(seeds)]
         return [found[place] for place in range(len(strengths))]
 
-    def try_otherwise(self, results: TrialResults) -> TrialResults:
+    def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         return results
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ravine.diagnosis.data.profile import NumberStats
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.examination.subject import Facts, Observed, Strength, Subject
+from ravine.examination.subject import Facts, Strength, Subject, SubjectProfile
 from ravine.finding import MANUAL_CHANGES, Evidence
 
 FAR_MEAN = 3.0  # standard deviations of a column's mean from 0
@@ -66,20 +66,20 @@ class Remedy:
     ordered: bool = False
 
 
-def remedies_of(subject: Subject, observed: Observed) -> list[Remedy]:
+def remedies_of(subject: Subject, profile: SubjectProfile) -> list[Remedy]:
     """What to try: what findings ask for, what there is evidence for, then the general remedies. Of
     several for one cause there is one, with the strengths of all.
     """
     specific: dict[str, Facts | None] = {
-        "loss-reduction": _reduction(observed.start),
-        "imbalance": _rare_classes(observed),
-        "initialization": _start(observed.start),
-        **{cause: subject.facts(cause, observed) for cause in SETTING_CAUSES},
+        "loss-reduction": _reduction(profile.start),
+        "imbalance": _rare_classes(profile),
+        "initialization": _start(profile.start),
+        **{cause: subject.facts(cause, profile) for cause in SETTING_CAUSES},
     }
-    remedies = [*_asked_for(subject, observed), *_scales(subject, observed)]
+    remedies = [*_asked_for(subject, profile), *_scales(subject, profile)]
     remedies += [_remedy(subject, cause, facts) for cause, facts in specific.items() if facts]
     for cause, suspects in GENERAL_CAUSES.items():
-        facts = subject.facts(cause, observed) or Facts(())
+        facts = subject.facts(cause, profile) or Facts(())
         remedies.append(_remedy(subject, cause, replace(facts, suspects=suspects)))
     return _merge_by_cause(remedies)
 
@@ -108,21 +108,21 @@ def _merge_by_cause(remedies: Iterable[Remedy]) -> list[Remedy]:
     return [remedy for remedy in by_cause.values() if remedy.strengths]
 
 
-def _asked_for(subject: Subject, observed: Observed) -> Iterator[Remedy]:
+def _asked_for(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:
     """What findings ask to be changed, where the subject knows how."""
-    for finding in observed.findings:
+    for finding in profile.findings:
         if finding.changes and not any(c.path in MANUAL_CHANGES for c in finding.changes):
             strength, evidence = subject.treatments_for(finding.changes), finding.evidence[:1]
             if strength:
                 yield Remedy(finding.cause, (strength,), evidence, finding.where, finding.suspects)
 
 
-def _scales(subject: Subject, observed: Observed) -> Iterator[Remedy]:
+def _scales(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:
     """Inputs and targets that are far from mean 0 and standard deviation 1."""
-    data = observed.data
+    data = profile.data
     if data is None:
         return
-    normed = data.inputs is None or observed.start.network.norm_first
+    normed = data.inputs is None or profile.start.network.norm_first
     inputs = () if normed or data.inputs is None else _off_scale(data.inputs, "inputs")
     numeric = data.targets is not None and data.kind != "labels"
     targets = _off_scale(data.targets, "targets") if numeric and data.targets is not None else ()
@@ -160,8 +160,8 @@ def _reduction(start: StartProfile) -> Facts | None:
     return Facts((evidence,), suspects=("learning-rate-high",))
 
 
-def _rare_classes(observed: Observed) -> Facts | None:
-    data = observed.data
+def _rare_classes(profile: SubjectProfile) -> Facts | None:
+    data = profile.data
     if data is None or data.kind not in ("classes", "binary") or len(data.classes.train) < 2:
         return None
     counts, held_out = data.classes.train, data.classes.validation

@@ -13,7 +13,7 @@ from ravine.diagnosis.trials.trial_results import (
     TrialResults,
 )
 from ravine.examination.remedies import remedies_of
-from ravine.examination.subject import Say, Subject, stay_silent
+from ravine.examination.subject import Say, Subject, SubjectProfile, stay_silent
 from ravine.examination.trials import changes_by_hand, try_cures, try_remedies, try_stopping_at
 from ravine.finding import SEVERITY_LEVELS, Checks, Finding, Report, Trial, arrange
 
@@ -27,35 +27,44 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
     Where a cause is certain, only what cures it is tried; else remedies are tried, and what helps
     names the cause. Nothing is tried where nothing is left to gain.
     """
+    checks = Checks(not_measured=tuple(rule.code for rule in TRIAL_RULES))
+    why = "another cause was tried first"
     with subject.limit_threads():
-        observed = subject.observe(trials=trials, say=say)
-        found, checks, own = observed.findings, observed.checks, observed.results
-        untried = Checks(not_measured=tuple(rule.code for rule in TRIAL_RULES))
-        why = "no trials were asked for" if own is None else "another cause was tried first"
+        profile = subject.profile(trials=trials, say=say)
+        found, own = profile.findings, profile.results
+        if own is None:
+            why = "no trials were asked for"
         if any(is_certain(f) for f in found):
             leads = lead_findings(found)
             if own is not None:
-                leads = {c: try_cures(subject, observed, f) for c, f in leads.items()}
-            found, went = settle(found, leads), untried
-        elif own is None:
-            went = untried
-        elif own.base.score is not None and own.base.score >= NEAR_PERFECT_SCORE:
-            found, went = excuse_unlearnable(found, observed.data), untried
-            why = "nothing is left to gain: the score is near its best"
-        else:
-            found = excuse_unlearnable(found, observed.data)
-            causes = [f.cause for f in found if not is_symptom(f)]
-            remedies = remedies_of(subject, observed)
-            results = try_remedies(subject, observed, remedies, found_causes=causes, say=say)
-            new, went = run_rules(TRIAL_RULES, results)
-            if overfitting := [f for f in new if f.cause == "overfitting"]:
-                step = next(int(c.value) for c in overfitting[0].changes if c.path == "steps")
-                new = stop_early(new, try_stopping_at(subject, step))
-            found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
-        findings = tuple(_with_trial(f, why) for f in arrange(found))
+                leads = {c: try_cures(subject, profile, f) for c, f in leads.items()}
+            found = merge_certain_findings(found, leads)
+        elif own is not None:
+            found = excuse_unlearnable(found, profile.data)
+            if own.base.score is not None and own.base.score >= NEAR_PERFECT_SCORE:
+                why = "nothing is left to gain: the score is near its best"
+            else:
+                found, checks = try_suspected_causes(subject, profile, found, say=say)
     return Report(
-        run=subject.name, score=subject.score, checks=checks.and_(went), findings=findings
+        run=subject.name,
+        score=subject.score,
+        checks=profile.checks.and_(checks),
+        findings=tuple(_with_trial(f, why) for f in arrange(found)),
     )
+
+
+def try_suspected_causes(
+    subject: Subject, profile: SubjectProfile, found: list[Finding], *, say: Say
+) -> tuple[list[Finding], Checks]:
+    """All findings once remedies were tried, and the checks of the rules that read the trials."""
+    causes = [f.cause for f in found if not is_symptom(f)]
+    remedies = remedies_of(subject, profile)
+    results = try_remedies(subject, profile, remedies, found_causes=causes, say=say)
+    new, checks = run_rules(TRIAL_RULES, results)
+    if overfitting := [f for f in new if f.cause == "overfitting"]:
+        step = next(int(c.value) for c in overfitting[0].changes if c.path == "steps")
+        new = stop_early(new, try_stopping_at(subject, step))
+    return explain_symptoms(*weigh_facts(*join_trials(found, new, results))), checks
 
 
 def is_symptom(finding: Finding) -> bool:
@@ -77,7 +86,7 @@ def lead_findings(found: Sequence[Finding]) -> dict[str, Finding]:
     return leads
 
 
-def settle(found: Sequence[Finding], leads: Mapping[str, Finding]) -> list[Finding]:
+def merge_certain_findings(found: Sequence[Finding], leads: Mapping[str, Finding]) -> list[Finding]:
     """The findings where causes are certain. A fault that was found twice is an error once, by
     the finding that leads, if that names the place.
     """

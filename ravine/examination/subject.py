@@ -68,8 +68,8 @@ class TrialBudget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observed:
-    """What was found without trying anything, and the subject's own runs (none: no trials)."""
+class SubjectProfile:
+    """What is known of a subject before anything is tried, and its own runs (none: no trials)."""
 
     findings: list[Finding]
     checks: Checks
@@ -99,7 +99,7 @@ class Subject(Protocol):
         """For the time of an examination, as many threads as serve it best."""
         ...
 
-    def observe(self, *, trials: bool, say: Say) -> Observed:
+    def profile(self, *, trials: bool, say: Say) -> SubjectProfile:
         """Profile start and data, make the checks, and run it where there is no run of it."""
         ...
 
@@ -115,7 +115,7 @@ class Subject(Protocol):
         """What a finding asks to be changed, as treatments; none where that is not possible."""
         ...
 
-    def facts(self, cause: str, observed: Observed) -> Facts | None:
+    def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         """What its settings say for a cause."""
         ...
 
@@ -134,6 +134,6 @@ class Subject(Protocol):
         """
         ...
 
-    def try_otherwise(self, results: TrialResults) -> TrialResults:
+    def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         """The results with remedies that loss and score do not measure, where no other helped."""
         ...

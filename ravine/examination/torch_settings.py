@@ -15,7 +15,7 @@ from ravine.examination.model_surgery import (
     output_calls,
 )
 from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
-from ravine.examination.subject import Facts, Observed
+from ravine.examination.subject import Facts, SubjectProfile
 from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_model_changes import (
@@ -99,18 +99,18 @@ CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
 
 
 def torch_facts(
-    cause: str, program: TorchProgram, calls: Calls, observed: Observed
+    cause: str, program: TorchProgram, calls: Calls, profile: SubjectProfile
 ) -> Facts | None:
     """Evidence for a cause; `calls` are those of a forward pass of the model."""
     find = TORCH_FACTS.get(cause)
-    return None if find is None else find(program, calls, observed)
+    return None if find is None else find(program, calls, profile)
 
 
-def _rising_loss(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     """A loss above where it started is evidence for a lower rate."""
-    if observed.results is None:
+    if profile.results is None:
         return None
-    whole = observed.results.whole_run.evaluations
+    whole = profile.results.whole_run.evaluations
     if not math.isfinite(whole[-1][1]):
         return Facts((Evidence("step at which the loss stopped being finite", whole[-1][0]),))
     first, worst = whole[0][1], max(loss for _, loss, _ in whole)
@@ -120,7 +120,9 @@ def _rising_loss(program: TorchProgram, calls: Calls, observed: Observed) -> Fac
     return Facts((Evidence("highest loss over the first", ratio, "", RISING_LOSS_RATIO),))
 
 
-def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _frozen_parameters(
+    program: TorchProgram, calls: Calls, profile: SubjectProfile
+) -> Facts | None:
     """Parameters that are not trained though they are still as drawn at random."""
     model, optimizer = program.build()
     trained = held_parameters(optimizer)
@@ -136,8 +138,8 @@ def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) 
     return Facts((Evidence(name, len(frozen), "", 0),), join_names(frozen))
 
 
-def _dropout(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
-    rates = dict(observed.start.network.dropouts)
+def _dropout(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+    rates = dict(profile.start.network.dropouts)
     for name, module in program.model.named_modules():
         rate = getattr(module, "dropout", None)  # of attention and recurrent layers
         if isinstance(rate, float):
@@ -149,7 +151,7 @@ def _dropout(program: TorchProgram, calls: Calls, observed: Observed) -> Facts |
     return Facts((evidence,), where, ("over-regularized",))
 
 
-def _weight_decay(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _weight_decay(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     decay = max(float(g.get("weight_decay") or 0.0) for g in program.build()[1].param_groups)
     if decay <= 0:
         return None
@@ -157,7 +159,7 @@ def _weight_decay(program: TorchProgram, calls: Calls, observed: Observed) -> Fa
     return Facts((Evidence("weight decay", decay, "", LARGE_WEIGHT_DECAY),) if large else ())
 
 
-def _epsilon(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _epsilon(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     given = [group.get("eps") for group in program.build()[1].param_groups]
     largest = max((float(e) for e in given if isinstance(e, int | float)), default=0.0)
     if largest <= MAX_EPSILON:  # Adafactor has two, which are not compared
@@ -166,7 +168,7 @@ def _epsilon(program: TorchProgram, calls: Calls, observed: Observed) -> Facts |
     return Facts((evidence,), suspects=("learning-rate-low",))
 
 
-def _norm_momentum(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _norm_momentum(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     low, high = NORM_MOMENTUM
     for name, module in program.model.named_modules():
         if not isinstance(module, RUNNING_NORMS) or not module.track_running_stats:
@@ -177,17 +179,21 @@ def _norm_momentum(program: TorchProgram, calls: Calls, observed: Observed) -> F
     return None
 
 
-def _output_activation(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _output_activation(
+    program: TorchProgram, calls: Calls, profile: SubjectProfile
+) -> Facts | None:
     names = [calls[i].name for i in output_calls(calls)]
     if not names:
         return None
     evidence = Evidence("activations at the output", len(names), "", 0, ", ".join(names))
-    last = [call.where for call in observed.start.network.activations if call.makes_output]
+    last = [call.where for call in profile.start.network.activations if call.makes_output]
     return Facts((evidence,), last[-1] if last else "")
 
 
-def _hidden_activation(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
-    where = _first_layer(observed.start.network)
+def _hidden_activation(
+    program: TorchProgram, calls: Calls, profile: SubjectProfile
+) -> Facts | None:
+    where = _first_layer(profile.start.network)
     missing = layers_without_activation(calls)
     if missing:
         name = "layers without a nonlinearity behind them"
@@ -204,14 +210,14 @@ def _hidden_activation(program: TorchProgram, calls: Calls, observed: Observed) 
     return Facts((evidence,), where, ("vanishing", "architecture-too-deep"))
 
 
-def _fixed_order(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _fixed_order(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     train = program.train
     if train.is_shuffled or not isinstance(train, TensorData) or len(train) < 2:
         return None
     return Facts((Evidence("order of the examples", None, text="the same in every epoch"),))
 
 
-TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, Observed], Facts | None]] = {
+TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts | None]] = {
     "learning-rate-high": _rising_loss,
     "frozen-parameters": _frozen_parameters,
     "dropout": _dropout,

@@ -22,10 +22,10 @@ from ravine.examination.model_surgery import ModelCall, layers_without_activatio
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
-    Observed,
     Say,
     SeedRun,
     Strength,
+    SubjectProfile,
     TrialBudget,
 )
 from ravine.examination.torch_change import apply_treatments
@@ -55,7 +55,7 @@ class TorchSubject:
     program: TorchProgram
     name: str | None = None
     score: Score | None = None
-    calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was observed
+    calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was profiled
 
     @property
     def budget(self) -> TrialBudget:
@@ -77,7 +77,7 @@ class TorchSubject:
         finally:
             torch.set_num_threads(threads)
 
-    def observe(self, *, trials: bool, say: Say) -> Observed:
+    def profile(self, *, trials: bool, say: Say) -> SubjectProfile:
         """Probe the start, profile the data, and train a copy under the watch."""
         program, data = self.program, None
         inputs, targets = program.examples()
@@ -101,7 +101,7 @@ class TorchSubject:
         with explain_errors("training breaks off", do):
             run = train_program(program, seed=program.seed, evaluate_at=evaluate_at, watched=True)
         assert run.report is not None
-        return Observed(
+        return SubjectProfile(
             findings=[*run.report.findings, *found, *in_data],
             checks=run.report.checks.and_(checks, went),
             start=start,
@@ -131,8 +131,8 @@ class TorchSubject:
         """Nothing: what rules of programs ask for is meant for its author."""
         return ()
 
-    def facts(self, cause: str, observed: Observed) -> Facts | None:
-        return torch_facts(cause, self.program, self.calls, observed)
+    def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
+        return torch_facts(cause, self.program, self.calls, profile)
 
     def run(
         self,
@@ -164,7 +164,7 @@ class TorchSubject:
                 found.append(runs)
         return found
 
-    def try_otherwise(self, results: TrialResults) -> TrialResults:
+    def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         return try_classes(self.program, results)
 
 

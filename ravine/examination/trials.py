@@ -2,8 +2,10 @@
 
 A remedy is screened at each of its strengths; the one that explains best what was missed is
 confirmed: the subject with it and without it on the same seeds. Here is decided what to run and
-what it showed; all running is done by `try_remedies` and `try_cures`, in `subject.run`.
+what it showed; all running is done in `subject.run`.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,7 +15,14 @@ import numpy as np
 
 from ravine.diagnosis.trials.trial_results import SCORE_GAIN, Outcome, TrialResults
 from ravine.examination.remedies import Remedy
-from ravine.examination.subject import CannotTryError, Observed, Say, SeedRun, Strength, Subject
+from ravine.examination.subject import (
+    CannotTryError,
+    Say,
+    SeedRun,
+    Strength,
+    Subject,
+    SubjectProfile,
+)
 from ravine.examination.verdict import weigh
 from ravine.finding import MANUAL_CHANGES, Change, Finding, Trial
 
@@ -25,7 +34,7 @@ FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
 
 def try_remedies(
     subject: Subject,
-    observed: Observed,
+    profile: SubjectProfile,
     remedies: Sequence[Remedy],
     *,
     found_causes: Sequence[str] = (),
@@ -34,71 +43,83 @@ def try_remedies(
     """What remedies did, each at its best strength. Confirmed are the one to blame, and those for
     causes that a check has found already.
     """
-    assert observed.results is not None
-    budget, screening = subject.budget, Screening(observed.results, remedies)
-    count = sum(len(remedy.strengths) for remedy in remedies)
-    say(f"trying {count} changes: {budget.screening_steps} steps, {budget.screening_seeds} seeds")
-    while strengths := screening.next_round():
-        seeds = range(budget.screening_seeds)
-        screening.record(subject.run(strengths, seeds=seeds, steps=budget.screening_steps))
-    results, own = screening.results, list(observed.runs)
-    while (outcome := to_confirm(results, found_causes)) is not None:
-        say(f"confirming {outcome.cause}: {budget.seeds} seeds")
-        strength, known = screening.tried[_key(outcome.changes)]
-        known = known if budget.steps == budget.screening_steps else []
-        seeds, own_seeds = range(len(known), budget.seeds), range(len(own), budget.seeds)
-        (more,) = subject.run([strength], seeds=seeds, steps=budget.steps)
-        (less,) = subject.run([()], seeds=own_seeds, steps=budget.steps)
-        after = [*known, *_require_runs(more)]
-        own += _require_runs(less)
-        new = confirm(results, outcome, own, after, screened=budget.screening_seeds)
-        results = _replace(results, outcome, new)
+    assert profile.results is not None
+    screening = Screening(profile.results, remedies)
+    screen_remedies(subject, screening, say=say)
+    results = confirm_remedies(subject, screening, profile.runs, found_causes=found_causes, say=say)
     blamed = results.best_explanation
     if blamed is None:
-        return subject.try_otherwise(results)
+        return subject.try_unmeasured_remedies(results)
     evaluate_at = [step for step, _, _ in results.base.evaluations if step < results.steps]
     known_since = bool(blamed.evidence) and blamed.cause != "learning-rate-high"
     if not evaluate_at or known_since:  # what there is evidence for was so from the beginning
         return results
-    strength, _ = screening.tried[_key(blamed.changes)]
-    steps = budget.screening_steps
+    strength, _ = screening.best_runs[blamed.cause]
+    steps = subject.budget.screening_steps
     (runs,) = subject.run([strength], seeds=range(1), steps=steps, evaluate_at=evaluate_at)
-    traced = replace(blamed, evaluations=_require_runs(runs)[0].evaluations)
-    return _replace(results, blamed, traced)
+    evaluated = replace(blamed, evaluations=_require_runs(runs)[0].evaluations)
+    return _replace(results, blamed, evaluated)
 
 
-def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding:
+def screen_remedies(subject: Subject, screening: Screening, *, say: Say) -> None:
+    """Try remedies with a few seeds, round by round, until nothing is left to try."""
+    budget = subject.budget
+    count = sum(len(remedy.strengths) for remedy in screening.open)
+    say(f"trying {count} changes: {budget.screening_steps} steps, {budget.screening_seeds} seeds")
+    while strengths := screening.next_round():
+        seeds = range(budget.screening_seeds)
+        screening.record(subject.run(strengths, seeds=seeds, steps=budget.screening_steps))
+
+
+def confirm_remedies(
+    subject: Subject,
+    screening: Screening,
+    own: Sequence[SeedRun],
+    *,
+    found_causes: Sequence[str],
+    say: Say,
+) -> TrialResults:
+    """The results of a screening with the verdicts on all remedies that are to be confirmed."""
+    budget, results = subject.budget, screening.results
+    while (outcome := to_confirm(results, found_causes)) is not None:
+        say(f"confirming {outcome.cause}: {budget.seeds} seeds")
+        strength, screened = screening.best_runs[outcome.cause]
+        known = screened if budget.steps == budget.screening_steps else []
+        after = _run_all_seeds(subject, strength, known)
+        own = _run_all_seeds(subject, (), own)
+        new = confirm(results, outcome, own, after, screened=budget.screening_seeds)
+        results = _replace(results, outcome, new)
+    return results
+
+
+def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Finding:
     """A finding whose cause is certain with a trial of what cures it; a change that did not help is
     not recommended.
 
     A change that is made by hand stays as it is, not tried.
     """
-    assert observed.results is not None
-    budget, in_doubt = subject.budget, finding.cause in LOSS_CAUSES
-    own = list(observed.runs)
+    assert profile.results is not None
+    screened, in_doubt = subject.budget.screening_seeds, finding.cause in LOSS_CAUSES
+    own: Sequence[SeedRun] = profile.runs
     failed: Trial | None = None
     why = "this change is made by hand" if finding.changes else "nothing to change was found"
     for strength in subject.cures(finding):
-        changes = tuple(treatment.change for treatment in strength)
-        seeds = range(budget.seeds)
-        (runs,) = subject.run([strength], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt)
-        if isinstance(runs, CannotTryError):
-            why = str(runs)
+        try:
+            runs = _run_all_seeds(subject, strength, (), loss_in_doubt=in_doubt)
+        except CannotTryError as error:
+            why = str(error)
             continue
-        if len(own) < budget.seeds:
-            seeds = range(len(own), budget.seeds)
-            (less,) = subject.run([()], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt)
-            own += _require_runs(less)
-        screened = mean_outcome(finding.cause, runs[: budget.screening_seeds])
-        outcome = replace(screened, changes=changes)
-        results = replace(observed.results, outcomes=(outcome,))
+        own = _run_all_seeds(subject, (), own, loss_in_doubt=in_doubt)
         if in_doubt and any(run.score is None for run in (*own, *runs)):
             why = "there is no score to compare"
             continue
+        outcome = mean_outcome(finding.cause, runs[:screened])
+        results = replace(profile.results, outcomes=(outcome,))
         trial = confirm(
-            results, outcome, own, runs, screened=budget.screening_seeds, loss_in_doubt=in_doubt
+            results, outcome, own, runs, screened=screened, loss_in_doubt=in_doubt
         ).trial
         if trial is not None and trial.verdict == "helped":
+            changes = tuple(treatment.change for treatment in strength)
             return replace(finding, changes=changes, trial=trial)
         failed = failed or trial
     if failed is not None:
@@ -135,9 +156,9 @@ class Screening:
     def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
         self.own, self.open = results, list(remedies)
         self.place = -1
-        self.best: dict[str, Outcome] = {}
+        self.best: dict[str, Outcome] = {}  # by cause
+        self.best_runs: dict[str, tuple[Strength, list[SeedRun]]] = {}  # of these, by cause
         self.refused: list[tuple[Change, str]] = []
-        self.tried: dict[tuple, tuple[Strength, list[SeedRun]]] = {}  # by an outcome's changes
 
     @property
     def results(self) -> TrialResults:
@@ -151,45 +172,43 @@ class Screening:
         return [r.strengths[self.place] for r in self.open]
 
     def record(self, found: Sequence[list[SeedRun] | CannotTryError]) -> None:
-        """Take what the strengths of this round did."""
-        still_open = []
-        for remedy, runs in zip(self.open, found, strict=True):
+        """Take what the strengths of this round did: keep the best of each remedy, and drop the
+        remedies of which no other strength is to be tried.
+        """
+        tried, self.open = self.open, []
+        for remedy, runs in zip(tried, found, strict=True):
             strength = remedy.strengths[self.place]
             if isinstance(runs, CannotTryError):
                 self.refused.append((strength[0].change, str(runs)))
                 continue
-            changes = tuple(treatment.change for treatment in strength)
-            self.tried[_key(changes)] = strength, runs
             outcome = replace(
                 mean_outcome(remedy.cause, runs),
-                changes=changes,
+                changes=tuple(treatment.change for treatment in strength),
                 evidence=remedy.evidence,
                 where=remedy.where,
                 suspects=remedy.suspects,
             )
-            if self._is_worth_more(remedy, outcome):
-                still_open.append(remedy)
-        self.open = still_open
+            best = self.best.get(remedy.cause)
+            results = replace(self.own, outcomes=(*self.best.values(), outcome))
+            gain = results.gain_of(outcome)
+            best_gain = -math.inf if best is None else results.gain_of(best)
+            if gain > best_gain:
+                self.best[remedy.cause] = outcome
+                self.best_runs[remedy.cause] = strength, runs
+            does_harm = gain < -HARMFUL_LOSS and self._is_wrong_way(remedy, outcome)
+            if gain >= best_gain - HARMFUL_LOSS and not does_harm:
+                self.open.append(remedy)
 
-    def _is_worth_more(self, remedy: Remedy, outcome: Outcome) -> bool:
-        """Keep the outcome if it is the remedy's best; whether to try the next strength."""
-        known = self.best.get(remedy.cause)
-        so_far = replace(self.own, outcomes=(*self.best.values(), outcome))
-        gain = so_far.gain_of(outcome)
-        before = -math.inf if known is None else so_far.gain_of(known)
-        if gain > before:
-            self.best[remedy.cause] = outcome
-        wrong_way = remedy.ordered and not remedy.evidence and self._lost_something(outcome)
-        return gain >= before - HARMFUL_LOSS and not (wrong_way and gain < -HARMFUL_LOSS)
-
-    def _lost_something(self, outcome: Outcome) -> bool:
-        """Whether the run has learned something, and no score says that it does better with the
-        remedy: a rate that is far too high can end at a low loss, by chance.
+    def _is_wrong_way(self, remedy: Remedy, outcome: Outcome) -> bool:
+        """Whether ordered strengths without evidence lead away from what the run has learned. Not
+        if a score says that it does better: a rate that is far too high can end at a low loss, by
+        chance.
         """
         own = self.own.base
         scored = outcome.score is not None and own.score is not None
         better = scored and outcome.score > own.score  # type: ignore[operator]
-        return own.loss < self.own.null_loss and not better
+        has_learned = own.loss < self.own.null_loss
+        return remedy.ordered and not remedy.evidence and has_learned and not better
 
 
 def to_confirm(results: TrialResults, found_causes: Iterable[str]) -> Outcome | None:
@@ -253,6 +272,18 @@ def _error(run: SeedRun) -> float:
     return 1.0 - (run.score or 0.0) if math.isfinite(run.loss) else FAILED_ERROR
 
 
+def _run_all_seeds(
+    subject: Subject, strength: Strength, known: Sequence[SeedRun], *, loss_in_doubt: bool = False
+) -> list[SeedRun]:
+    """The runs with every seed that counts, those that are known first."""
+    budget = subject.budget
+    seeds = range(len(known), budget.seeds)
+    if not seeds:
+        return list(known)
+    (runs,) = subject.run([strength], seeds=seeds, steps=budget.steps, loss_in_doubt=loss_in_doubt)
+    return [*known, *_require_runs(runs)]
+
+
 def _require_runs(found: list[SeedRun] | CannotTryError) -> list[SeedRun]:
     if isinstance(found, CannotTryError):
         raise found
@@ -261,7 +292,3 @@ def _require_runs(found: list[SeedRun] | CannotTryError) -> list[SeedRun]:
 
 def _replace(results: TrialResults, old: Outcome, new: Outcome) -> TrialResults:
     return replace(results, outcomes=tuple(new if o is old else o for o in results.outcomes))
-
-
-def _key(changes: Iterable[Change]) -> tuple:
-    return tuple((change.path, repr(change.value)) for change in changes)

@@ -22,7 +22,7 @@ from ravine.examination.recipe_trials import (
     prepare_trials,
     shorten_recipe,
 )
-from ravine.examination.subject import CannotTryError, Observed, stay_silent
+from ravine.examination.subject import CannotTryError, SubjectProfile, stay_silent
 from ravine.finding import Change, Evidence, Finding
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Normal, Zero
@@ -187,7 +187,7 @@ def test_a_run_that_is_meant_to_be_longer_stays_so_and_others_are_cut():
 
 def test_the_steps_of_its_trials_are_those_that_it_makes():
     subject = subject_of(plain(epochs=4))
-    seen = subject.observe(trials=True, say=stay_silent)
+    seen = subject.profile(trials=True, say=stay_silent)
     assert seen.results.steps == training_plan(subject.recipe, subject.task).steps
     assert len(seen.runs) == 5 and seen.results.base.loss == pytest.approx(
         np.mean([run.loss for run in seen.runs[:2]])
@@ -205,14 +205,14 @@ def test_a_run_with_enough_seeds_is_not_trained_again(monkeypatch):
         return original(tasks, recipes, **options)
 
     monkeypatch.setattr(recipe_trials, "train_on", counting)
-    subject.observe(trials=True, say=stay_silent)
+    subject.profile(trials=True, say=stay_silent)
     assert subject.trials.run is run and len(trained) == 1  # a few steps that are timed
     assert training_plan(trained[0], subject.task).steps < 20
 
 
 def test_without_trials_nothing_is_trained(monkeypatch):
     monkeypatch.setattr("ravine.examination.recipe_subject.prepare_trials", None)
-    seen = subject_of(plain(epochs=3)).observe(trials=False, say=stay_silent)
+    seen = subject_of(plain(epochs=3)).profile(trials=False, say=stay_silent)
     assert seen.results is None and seen.runs == ()
 
 
@@ -286,7 +286,7 @@ def facts(recipe, cause, *findings):
     return subject.facts(cause, seen)
 
 
-NOTHING_SEEN = Observed(findings=[], checks=None, start=None)
+NOTHING_SEEN = SubjectProfile(findings=[], checks=None, start=None)
 
 
 def test_settings_that_are_far_off_speak_for_their_cause():

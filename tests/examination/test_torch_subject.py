@@ -45,8 +45,8 @@ def subject(model=None, *, loss=F.cross_entropy, train=(X, Y), **more):
     return TorchSubject(read_program(model, loss, train, **given | more))
 
 
-def observed(given, *, trials=False):
-    return given.observe(trials=trials, say=stay_silent)
+def profile(given, *, trials=False):
+    return given.profile(trials=trials, say=stay_silent)
 
 
 def run_strength(given, strength, **more) -> list[SeedRun]:
@@ -60,8 +60,8 @@ def run_strength(given, strength, **more) -> list[SeedRun]:
 
 def test_deep_saturating_activations_and_dropout_within_functions_are_seen():
     deep, shallow = (subject(network(act=nn.Sigmoid, depth=d)) for d in (4, 2))
-    assert deep.facts("hidden-activation", observed(deep)).suspects[0] == "vanishing"
-    assert shallow.facts("hidden-activation", observed(shallow)) is None
+    assert deep.facts("hidden-activation", profile(deep)).suspects[0] == "vanishing"
+    assert shallow.facts("hidden-activation", profile(shallow)) is None
 
     class Own(nn.Module):
         def __init__(self):
@@ -72,7 +72,7 @@ def test_deep_saturating_activations_and_dropout_within_functions_are_seen():
             return self.body(F.dropout(x, self.dropout, self.training))
 
     own = subject(Own())
-    (evidence,) = own.facts("dropout", observed(own)).evidence
+    (evidence,) = own.facts("dropout", profile(own)).evidence
     assert (evidence.value, evidence.limit) == (0.9, 0.4)
 
 
@@ -83,12 +83,12 @@ def test_a_loss_that_went_up_speaks_for_a_lower_rate():
         train=(X, NUMBER),
         optimizer=lambda p: torch.optim.SGD(p, lr=50.0),
     )
-    seen = observed(given, trials=True)
+    seen = profile(given, trials=True)
     (evidence,) = given.facts("learning-rate-high", seen).evidence
     last = seen.results.whole_run.evaluations[-1]
     assert math.isnan(last[1]) and evidence.value == last[0] < given.program.steps
     plain = subject()
-    assert plain.facts("learning-rate-high", observed(plain, trials=True)) is None
+    assert plain.facts("learning-rate-high", profile(plain, trials=True)) is None
 
 
 def test_trained_layers_that_are_frozen_are_nobody_s_fault():
@@ -100,17 +100,17 @@ def test_trained_layers_that_are_frozen_are_nobody_s_fault():
         optimizer.step()
     model[0].requires_grad_(False)
     trained = subject(model)
-    assert trained.facts("frozen-parameters", observed(trained)) is None
+    assert trained.facts("frozen-parameters", profile(trained)) is None
     drawn = network()
     drawn[0].requires_grad_(False)
     fresh = subject(drawn)
-    assert "0.weight" in fresh.facts("frozen-parameters", observed(fresh)).where
+    assert "0.weight" in fresh.facts("frozen-parameters", profile(fresh)).where
 
 
 def test_what_facts_alone_do_not_decide_speaks_below_its_limit_without_evidence():
     for decay, count in ((0.0, None), (1e-4, 0), (0.01, 1)):
         given = subject(optimizer=lambda p, w=decay: torch.optim.SGD(p, lr=0.1, weight_decay=w))
-        facts = given.facts("over-regularized", observed(given))
+        facts = given.facts("over-regularized", profile(given))
         assert (None if facts is None else len(facts.evidence)) == count
 
 
@@ -130,7 +130,7 @@ def test_more_steps_are_three_times_the_budget_and_unknown_causes_have_no_streng
     given = subject()
     assert given.program.steps == 8 and given.strengths("too-few-steps") == ((set_steps(24),),)
     assert given.strengths("leakage") == ()
-    assert given.treatments_for(observed(given).findings) == ()
+    assert given.treatments_for(profile(given).findings) == ()
 
 
 def test_trials_are_as_long_as_the_program_and_at_most_600_steps():
@@ -161,7 +161,7 @@ def test_what_is_tried_is_evaluated_by_the_program_s_own_loss_on_the_same_exampl
 
 def test_its_own_run_is_the_run_that_trials_are_compared_to():
     given = subject(epochs=200, validation=(X, Y))
-    seen = observed(given, trials=True)
+    seen = profile(given, trials=True)
     whole = train_program(given.program, seed=0, evaluate_at=(0, 600))
     assert seen.results.start_loss == whole.evaluations[0].loss
     assert seen.results.base.loss == seen.runs[0].loss == whole.evaluations[1].loss
@@ -277,7 +277,7 @@ def results(steps, last=1.0):
 
 
 def test_targets_that_are_names_of_classes_are_hit_far_more_often_as_classes(names):
-    found = names.try_otherwise(results(100))
+    found = names.try_unmeasured_remedies(results(100))
     assert found.preferred is found.outcomes[-1] and found.preferred.cause == "loss"
     assert found.preferred.changes[0] == use_class_outputs.change
     assert found.preferred.trial.verdict == "helped" and found.preferred.trial.seeds == 5
@@ -286,9 +286,9 @@ def test_targets_that_are_names_of_classes_are_hit_far_more_often_as_classes(nam
 
 def test_a_run_that_diverged_and_numbers_that_are_no_classes_are_not_tried_as_classes(names):
     diverged = results(100, math.nan)
-    assert names.try_otherwise(diverged) is diverged
+    assert names.try_unmeasured_remedies(diverged) is diverged
     given, plain = subject(network(outputs=1), loss=F.mse_loss, train=(X, NUMBER)), results(8)
-    assert given.try_otherwise(plain) is plain
+    assert given.try_unmeasured_remedies(plain) is plain
 
 
 def test_small_networks_have_one_thread_while_they_are_examined_and_large_ones_keep_theirs():
