@@ -7,7 +7,7 @@ measurements stand in `ravine.diagnosis.recipe_rules`. Letters: P networks, W we
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from ravine.serialization import replace_everywhere
 from ravine.training.evaluation import constant_loss
 from ravine.training.train import train_on
 
+RecipeCheck: TypeAlias = Callable[[Recipe, Task], object]
 STRENGTH_FACTORS = (0.0, 1.0, 10.0, 100.0)  # of a penalty's strength
 SMALL_BATCH_EXAMPLES = 16
 OVERFIT_STEPS = 600  # in which they must be overfit
@@ -195,8 +196,8 @@ def _overfit_attempt(record: Record, limit: float, *, lr: float, factor: float) 
 
 
 # by the field of `RecipeProfile`
-QUICK_RECIPE_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {"penalty": measure_penalties}
-RECIPE_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {
+QUICK_RECIPE_CHECKS: Mapping[str, RecipeCheck] = {"penalty": measure_penalties}
+RECIPE_CHECKS: Mapping[str, RecipeCheck] = {
     **QUICK_RECIPE_CHECKS,
     "gradient": measure_gradient,
     "small_batch": overfit_small_batch,

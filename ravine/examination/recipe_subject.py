@@ -44,13 +44,9 @@ class RecipeSubject:
     recipe: Recipe
     task: Task
     own_run: Run | None = None
-    folder: str | None = None
+    name: str | None = None  # the folder of the run
     frame: TableLike | None = None
     trials: RecipeTrials | None = None  # once it was profiled for trials
-
-    @property
-    def name(self) -> str | None:
-        return self.folder
 
     @property
     def score(self) -> Score | None:
@@ -69,24 +65,18 @@ class RecipeSubject:
         """Check recipe and data, train it if trials need a run, and read the run's curves."""
         recipe, task, run = self.recipe, self.task, self.own_run
         say("checking recipe and data")
-        preflight = check_recipe(recipe, task)
-        found, checks = preflight.findings, preflight.checks
-        runs: tuple[SeedRun, ...] = ()
+        profile = check_recipe(recipe, task)
         if trials:
-            own = self.trials = prepare_trials(recipe, task, run, self.frame, say=say)
+            own = self.trials = prepare_trials(recipe, task, run=run, frame=self.frame, say=say)
             runs = tuple(own.evaluate(own.run))
+            profile = replace(profile, runs=runs, results=_own_results(own, runs))
             run = run or (own.run if own.whole else None)
-        if run is not None:
-            in_curves, went = run_rules(CURVE_RULES, curves_with_constant(run.record, recipe, task))
-            in_curves = [replace(f, changes=useful_changes(recipe, f.changes)) for f in in_curves]
-            found, checks = [*found, *in_curves], checks.and_(went)
-        return SubjectProfile(
-            findings=found,
-            checks=checks,
-            start=preflight.start,
-            data=preflight.data,
-            runs=runs,
-            results=None if self.trials is None else _own_results(self.trials, runs),
+        if run is None:
+            return profile
+        found, checks = run_rules(CURVE_RULES, curves_with_constant(run.record, recipe, task))
+        found = [replace(f, changes=useful_changes(recipe, f.changes)) for f in found]
+        return replace(
+            profile, findings=[*profile.findings, *found], checks=profile.checks.and_(checks)
         )
 
     def strengths(self, cause: str) -> tuple[Strength, ...]:
@@ -126,19 +116,20 @@ class RecipeSubject:
         if len(seeds) == 0:
             return [[] for _ in strengths]
         assert self.trials is not None
-        trials, found, recipes = self.trials, {}, {}
-        for place, strength in enumerate(strengths):
+        trials = self.trials
+        tried: list[Recipe | CannotTryError] = []
+        for strength in strengths:
             changes = [treatment.change for treatment in strength]
             try:
                 recipe = trials.shorten_with(changes, steps).vary("seeds", len(seeds))
-                recipes[place] = recipe.vary("seed", trials.recipe.seed + seeds.start)
+                tried.append(recipe.vary("seed", trials.recipe.seed + seeds.start))
             except RavineError as error:
-                found[place] = CannotTryError(str(error))
-        tasks = [trials.task_for(recipe) for recipe in recipes.values()]
-        runs = train_on(tasks, list(recipes.values()))
-        for place, run, task in zip(recipes, runs, tasks, strict=True):
-            found[place] = trials.evaluate(run, task)[: len(seeds)]
-        return [found[place] for place in range(len(strengths))]
+                tried.append(CannotTryError(str(error)))
+        recipes = [recipe for recipe in tried if isinstance(recipe, Recipe)]
+        tasks = [trials.task_for(recipe) for recipe in recipes]
+        runs = zip(train_on(tasks, recipes), tasks, strict=True)
+        found = (trials.evaluate(run, task)[: len(seeds)] for run, task in runs)
+        return [next(found) if isinstance(recipe, Recipe) else recipe for recipe in tried]
 
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         return results
@@ -149,8 +140,8 @@ def _own_results(trials: RecipeTrials, runs: Sequence[SeedRun]) -> TrialResults:
     tried = trials.shorten_with((), trials.budget.steps)
     return TrialResults(
         base=mean_outcome("healthy", runs[:SCREENING_SEEDS]),
-        null_loss=trials.null,
-        start_loss=trials.null,
+        null_loss=trials.constant_loss,
+        start_loss=trials.constant_loss,
         steps=training_plan(tried, trials.task).steps,
     )
 
@@ -179,16 +170,12 @@ def subject_of(
         return _subject_of_run(what, what.recipe, frame)
     folder = Path(what)
     if not (folder / "plan.json").exists():
-        raise InputError(
-            f"{folder} is not a run",
-            why="it has no plan.json",
-            do="name the folder that `ravine train` printed, or a recipe file, a table or a "
-            "bundled set",
-        )
+        do = "name the folder that `ravine train` printed, a recipe file, a table or a bundled set"
+        raise InputError(f"{folder} is not a run", why="it has no plan.json", do=do)
     plan = read_json(folder / "plan.json")
     recipe = planned_recipe(plan, module)
     if not (folder / "record.json").exists():  # unfinished: what it is to become is tried instead
-        return replace(_subject_of_recipe(recipe, frame), folder=str(folder))
+        return replace(_subject_of_recipe(recipe, frame), name=str(folder))
     return _subject_of_run(open_run(folder, module=module), recipe, frame)
 
 
@@ -200,10 +187,7 @@ def _subject_of_recipe(recipe: Recipe, frame: TableLike | None) -> RecipeSubject
 def _subject_of_run(run: Run, recipe: Recipe, frame: TableLike | None) -> RecipeSubject:
     task = load_task(recipe, frame)
     if task.fingerprint != run.record.task["fingerprint"]:
-        raise InputError(
-            "the data of the run have changed",
-            why="what was measured then says nothing of these",
-            do="restore the data, or train again",
-        )
-    folder = None if run.folder is None else str(run.folder)
-    return RecipeSubject(recipe, task, run, folder, frame)
+        why, do = "what was measured says nothing of these", "restore the data, or train again"
+        raise InputError("the data of the run have changed", why=why, do=do)
+    name = None if run.folder is None else str(run.folder)
+    return RecipeSubject(recipe, task, own_run=run, name=name, frame=frame)

@@ -13,8 +13,15 @@ from ravine.diagnosis.trials.trial_results import (
     TrialResults,
 )
 from ravine.examination.remedies import remedies_of
-from ravine.examination.subject import Say, Subject, SubjectProfile, stay_silent
-from ravine.examination.trials import changes_by_hand, try_cures, try_remedies, try_stopping_at
+from ravine.examination.subject import Say, Subject, stay_silent
+from ravine.examination.trials import (
+    changes_by_hand,
+    confirm_remedies,
+    screen_remedies,
+    trace_best_remedy,
+    try_cures,
+    try_stopping_at,
+)
 from ravine.finding import SEVERITY_LEVELS, Checks, Finding, Report, Trial, arrange
 
 STOPS_EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
@@ -44,27 +51,22 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
             if own.base.score is not None and own.base.score >= NEAR_PERFECT_SCORE:
                 why = "nothing is left to gain: the score is near its best"
             else:
-                found, checks = try_suspected_causes(subject, profile, found, say=say)
+                causes = [f.cause for f in found if not is_symptom(f)]
+                remedies = remedies_of(subject, profile)
+                screening = screen_remedies(subject, profile, remedies, say=say)
+                results = confirm_remedies(subject, profile, screening, causes=causes, say=say)
+                results = trace_best_remedy(subject, screening, results)
+                new, checks = run_rules(TRIAL_RULES, results)
+                step = stopping_step(new)
+                if step is not None:
+                    new = stop_early(new, try_stopping_at(subject, step))
+                found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
     return Report(
         run=subject.name,
         score=subject.score,
         checks=profile.checks.and_(checks),
         findings=tuple(_with_trial(f, why) for f in arrange(found)),
     )
-
-
-def try_suspected_causes(
-    subject: Subject, profile: SubjectProfile, found: list[Finding], *, say: Say
-) -> tuple[list[Finding], Checks]:
-    """All findings once remedies were tried, and the checks of the rules that read the trials."""
-    causes = [f.cause for f in found if not is_symptom(f)]
-    remedies = remedies_of(subject, profile)
-    results = try_remedies(subject, profile, remedies, found_causes=causes, say=say)
-    new, checks = run_rules(TRIAL_RULES, results)
-    if overfitting := [f for f in new if f.cause == "overfitting"]:
-        step = next(int(c.value) for c in overfitting[0].changes if c.path == "steps")
-        new = stop_early(new, try_stopping_at(subject, step))
-    return explain_symptoms(*weigh_facts(*join_trials(found, new, results))), checks
 
 
 def is_symptom(finding: Finding) -> bool:
@@ -109,6 +111,12 @@ def excuse_unlearnable(found: Sequence[Finding], data: DataProfile | None) -> li
     if data is None or data.baseline is None or data.baseline.informative is not False:
         return list(found)
     return [replace(f, severity="note") if f.code == NOTHING_LEARNED_CODE else f for f in found]
+
+
+def stopping_step(found: Sequence[Finding]) -> int | None:
+    """Where a finding of overfitting says that training should end; None where there is none."""
+    changes = (c for f in found if f.cause == "overfitting" for c in f.changes)
+    return next((int(c.value) for c in changes if c.path == "steps"), None)
 
 
 def stop_early(found: Sequence[Finding], trial: Trial) -> list[Finding]:

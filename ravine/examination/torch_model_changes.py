@@ -209,7 +209,7 @@ def scale_start(program: TorchProgram) -> TorchProgram:
     """
     inputs, _ = program.examples(SURGERY_EXAMPLES)
 
-    def scale_weights(model: nn.Module, optimizer: Optimizer) -> None:
+    def scale_weights(model: nn.Module) -> None:
         kinds = nn.Linear | nn.modules.conv._ConvNd
         hook = _unit_variance_hook()
         handles = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, kinds)]
@@ -218,8 +218,7 @@ def scale_start(program: TorchProgram) -> TorchProgram:
         for handle in handles:
             handle.remove()
 
-    changed = reinitialize.apply(program)
-    return replace(changed, prepare=(*changed.prepare, scale_weights))
+    return replace(reinitialize.apply(program), scale_start=scale_weights)
 
 
 def _unit_variance_hook() -> Callable[..., Tensor | None]:

@@ -93,6 +93,7 @@ class TorchProgram:
     clip: float | None = None
     evaluation_loss: Loss | None = None  # where a change has given training another loss
     prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()  # made in the copies
+    scale_start: Callable[[nn.Module], None] | None = None  # sets the weights by a forward pass
 
     @property
     def steps(self) -> int:
@@ -146,6 +147,8 @@ def train_program(
     examples, due, run = program.evaluation_examples(), {*evaluate_at, steps}, TorchRun()
     with isolated_rng(seed):
         model, optimizer = program.build()
+        if program.scale_start is not None:
+            program.scale_start(model)
         model.train()
         if 0 in due:
             run.evaluate(model, evaluation_loss, examples)

@@ -2,13 +2,13 @@
 
 A remedy is screened at each of its strengths; the one that explains best what was missed is
 confirmed: the subject with it and without it on the same seeds. Here is decided what to run and
-what it showed; all running is done in `subject.run`.
+what it showed; all running is done by `subject.run`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,64 +32,63 @@ LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss meas
 FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
 
 
-def try_remedies(
-    subject: Subject,
-    profile: SubjectProfile,
-    remedies: Sequence[Remedy],
-    *,
-    found_causes: Sequence[str] = (),
-    say: Say,
-) -> TrialResults:
-    """What remedies did, each at its best strength. Confirmed are the one to blame, and those for
-    causes that a check has found already.
-    """
-    assert profile.results is not None
-    screening = Screening(profile.results, remedies)
-    screen_remedies(subject, screening, say=say)
-    results = confirm_remedies(subject, screening, profile.runs, found_causes=found_causes, say=say)
-    blamed = results.best_explanation
-    if blamed is None:
-        return subject.try_unmeasured_remedies(results)
-    evaluate_at = [step for step, _, _ in results.base.evaluations if step < results.steps]
-    known_since = bool(blamed.evidence) and blamed.cause != "learning-rate-high"
-    if not evaluate_at or known_since:  # what there is evidence for was so from the beginning
-        return results
-    strength, _ = screening.best_runs[blamed.cause]
-    steps = subject.budget.screening_steps
-    (runs,) = subject.run([strength], seeds=range(1), steps=steps, evaluate_at=evaluate_at)
-    evaluated = replace(blamed, evaluations=_require_runs(runs)[0].evaluations)
-    return _replace(results, blamed, evaluated)
-
-
-def screen_remedies(subject: Subject, screening: Screening, *, say: Say) -> None:
+def screen_remedies(
+    subject: Subject, profile: SubjectProfile, remedies: Sequence[Remedy], *, say: Say
+) -> Screening:
     """Try remedies with a few seeds, round by round, until nothing is left to try."""
-    budget = subject.budget
-    count = sum(len(remedy.strengths) for remedy in screening.open)
+    assert profile.results is not None
+    budget, screening = subject.budget, Screening(profile.results, remedies)
+    count = sum(len(remedy.strengths) for remedy in remedies)
     say(f"trying {count} changes: {budget.screening_steps} steps, {budget.screening_seeds} seeds")
     while strengths := screening.next_round():
         seeds = range(budget.screening_seeds)
         screening.record(subject.run(strengths, seeds=seeds, steps=budget.screening_steps))
+    return screening
 
 
 def confirm_remedies(
     subject: Subject,
+    profile: SubjectProfile,
     screening: Screening,
-    own: Sequence[SeedRun],
     *,
-    found_causes: Sequence[str],
+    causes: Sequence[str] = (),
     say: Say,
 ) -> TrialResults:
-    """The results of a screening with the verdicts on all remedies that are to be confirmed."""
-    budget, results = subject.budget, screening.results
-    while (outcome := to_confirm(results, found_causes)) is not None:
+    """The results of a screening with verdicts: on the remedy to blame, and on those for `causes`
+    that a check has found already.
+    """
+    budget, results, own = subject.budget, screening.results, list(profile.runs)
+    while (outcome := to_confirm(results, causes)) is not None:
         say(f"confirming {outcome.cause}: {budget.seeds} seeds")
         strength, screened = screening.best_runs[outcome.cause]
-        known = screened if budget.steps == budget.screening_steps else []
-        after = _run_all_seeds(subject, strength, known)
-        own = _run_all_seeds(subject, (), own)
-        new = confirm(results, outcome, own, after, screened=budget.screening_seeds)
+        changed = list(screened) if budget.steps == budget.screening_steps else []
+        for treatments, runs in ((strength, changed), ((), own)):
+            seeds = range(len(runs), budget.seeds)
+            (found,) = subject.run([treatments], seeds=seeds, steps=budget.steps)
+            runs += _require_runs(found)
+        new = confirm(results, outcome, own, changed, screened=budget.screening_seeds)
         results = _replace(results, outcome, new)
     return results
+
+
+def trace_best_remedy(
+    subject: Subject, screening: Screening, results: TrialResults
+) -> TrialResults:
+    """The results with the losses on the way of the remedy to blame, which show since when the
+    subject lags behind; where no remedy is, with what else the subject can try.
+    """
+    best = results.best_explanation
+    if best is None:
+        return subject.try_unmeasured_remedies(results)
+    evaluate_at = [step for step, _, _ in results.base.evaluations if step < results.steps]
+    known_since = bool(best.evidence) and best.cause != "learning-rate-high"
+    if not evaluate_at or known_since:  # what there is evidence for was so from the beginning
+        return results
+    strength, _ = screening.best_runs[best.cause]
+    steps = subject.budget.screening_steps
+    (runs,) = subject.run([strength], seeds=range(1), steps=steps, evaluate_at=evaluate_at)
+    traced = replace(best, evaluations=_require_runs(runs)[0].evaluations)
+    return _replace(results, best, traced)
 
 
 def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Finding:
@@ -99,29 +98,33 @@ def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Fi
     A change that is made by hand stays as it is, not tried.
     """
     assert profile.results is not None
-    screened, in_doubt = subject.budget.screening_seeds, finding.cause in LOSS_CAUSES
-    own: Sequence[SeedRun] = profile.runs
+    budget, own = subject.budget, list(profile.runs)
+    in_doubt = finding.cause in LOSS_CAUSES
     failed: Trial | None = None
     why = "this change is made by hand" if finding.changes else "nothing to change was found"
     for strength in subject.cures(finding):
+        changed: list[SeedRun] = []
         try:
-            runs = _run_all_seeds(subject, strength, (), loss_in_doubt=in_doubt)
+            for treatments, runs in ((strength, changed), ((), own)):
+                seeds = range(len(runs), budget.seeds)
+                (found,) = subject.run(
+                    [treatments], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt
+                )
+                runs += _require_runs(found)
         except CannotTryError as error:
             why = str(error)
             continue
-        own = _run_all_seeds(subject, (), own, loss_in_doubt=in_doubt)
-        if in_doubt and any(run.score is None for run in (*own, *runs)):
+        if in_doubt and any(run.score is None for run in (*own, *changed)):
             why = "there is no score to compare"
             continue
-        outcome = mean_outcome(finding.cause, runs[:screened])
+        screened = budget.screening_seeds
+        outcome = mean_outcome(finding.cause, changed[:screened])
         results = replace(profile.results, outcomes=(outcome,))
-        trial = confirm(
-            results, outcome, own, runs, screened=screened, loss_in_doubt=in_doubt
-        ).trial
-        if trial is not None and trial.verdict == "helped":
+        new = confirm(results, outcome, own, changed, screened=screened, loss_in_doubt=in_doubt)
+        if new.trial is not None and new.trial.verdict == "helped":
             changes = tuple(treatment.change for treatment in strength)
-            return replace(finding, changes=changes, trial=trial)
-        failed = failed or trial
+            return replace(finding, changes=changes, trial=new.trial)
+        failed = failed or new.trial
     if failed is not None:
         return replace(finding, trial=failed, changes=changes_by_hand(finding))
     return replace(finding, trial=Trial(verdict="not tried", why=why))
@@ -211,11 +214,11 @@ class Screening:
         return remedy.ordered and not remedy.evidence and has_learned and not better
 
 
-def to_confirm(results: TrialResults, found_causes: Iterable[str]) -> Outcome | None:
+def to_confirm(results: TrialResults, causes: Sequence[str]) -> Outcome | None:
     """The next outcome that more seeds must confirm: that to blame, then those of causes that a
     check has found, if they gain something.
     """
-    first, causes = results.best_explanation, set(found_causes)
+    first = results.best_explanation
     if first is not None and first.trial is None:
         return first
     for outcome in results.outcomes:
@@ -270,18 +273,6 @@ def mean_outcome(cause: str, runs: Sequence[SeedRun]) -> Outcome:
 
 def _error(run: SeedRun) -> float:
     return 1.0 - (run.score or 0.0) if math.isfinite(run.loss) else FAILED_ERROR
-
-
-def _run_all_seeds(
-    subject: Subject, strength: Strength, known: Sequence[SeedRun], *, loss_in_doubt: bool = False
-) -> list[SeedRun]:
-    """The runs with every seed that counts, those that are known first."""
-    budget = subject.budget
-    seeds = range(len(known), budget.seeds)
-    if not seeds:
-        return list(known)
-    (runs,) = subject.run([strength], seeds=seeds, steps=budget.steps, loss_in_doubt=loss_in_doubt)
-    return [*known, *_require_runs(runs)]
 
 
 def _require_runs(found: list[SeedRun] | CannotTryError) -> list[SeedRun]:
