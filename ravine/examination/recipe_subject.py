@@ -164,30 +164,26 @@ def subject_of(
     what: str | Path | Run | Recipe, frame: TableLike | None = None, *, module: Any = None
 ) -> RecipeSubject:
     """The subject that a folder, a run or a recipe stands for. Raises `InputError`."""
+    run: Run | None = None
+    folder: Path | None = None
     if isinstance(what, Recipe):
-        return _subject_of_recipe(what, frame)
-    if isinstance(what, Run):
-        return _subject_of_run(what, what.recipe, frame)
-    folder = Path(what)
-    if not (folder / "plan.json").exists():
-        do = "name the folder that `ravine train` printed, a recipe file, a table or a bundled set"
-        raise InputError(f"{folder} is not a run", why="it has no plan.json", do=do)
-    plan = read_json(folder / "plan.json")
-    recipe = planned_recipe(plan, module)
-    if not (folder / "record.json").exists():  # unfinished: what it is to become is tried instead
-        return replace(_subject_of_recipe(recipe, frame), name=str(folder))
-    return _subject_of_run(open_run(folder, module=module), recipe, frame)
-
-
-def _subject_of_recipe(recipe: Recipe, frame: TableLike | None) -> RecipeSubject:
+        recipe = what
+    elif isinstance(what, Run):
+        run = what
+        recipe, folder = run.recipe, run.folder
+    else:
+        folder = Path(what)
+        if not (folder / "plan.json").exists():
+            do = "name the folder that `ravine train` printed, a recipe, a table or a bundled set"
+            raise InputError(f"{folder} is not a run", why="it has no plan.json", do=do)
+        recipe = planned_recipe(read_json(folder / "plan.json"), module)
+        if (folder / "record.json").exists():
+            run = open_run(folder, module=module)
     task = load_task(recipe, frame)
-    return RecipeSubject(resolve(recipe, task), task, frame=frame)
-
-
-def _subject_of_run(run: Run, recipe: Recipe, frame: TableLike | None) -> RecipeSubject:
-    task = load_task(recipe, frame)
-    if task.fingerprint != run.record.task["fingerprint"]:
+    if run is None:  # also where it is unfinished: what it is to become is tried instead
+        recipe = resolve(recipe, task)
+    elif task.fingerprint != run.record.task["fingerprint"]:
         why, do = "what was measured says nothing of these", "restore the data, or train again"
         raise InputError("the data of the run have changed", why=why, do=do)
-    name = None if run.folder is None else str(run.folder)
+    name = None if folder is None else str(folder)
     return RecipeSubject(recipe, task, own_run=run, name=name, frame=frame)

@@ -30,10 +30,15 @@ from ravine.examination.subject import (
 )
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_class_trial import try_classes
-from ravine.examination.torch_model_changes import reinitialize, replace_activations
+from ravine.examination.torch_model_changes import reinitialize
 from ravine.examination.torch_program import TorchProgram, train_program
 from ravine.examination.torch_results import own_results, seed_run
-from ravine.examination.torch_settings import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE, torch_facts
+from ravine.examination.torch_settings import (
+    CURES_BY_CAUSE,
+    STRENGTHS_BY_CAUSE,
+    USE_RELU,
+    torch_facts,
+)
 from ravine.examination.torch_training_changes import set_batch_size, set_steps
 from ravine.examination.user_code import explain_errors
 from ravine.finding import Change, Checks, Finding
@@ -79,7 +84,8 @@ class TorchSubject:
 
     def profile(self, *, trials: bool, say: Say) -> SubjectProfile:
         """Probe the start, profile the data, and train a copy under the watch."""
-        program, data = self.program, None
+        program = self.program
+        data: DataProfile | None = None
         inputs, targets = program.examples()
         rows = torch.linspace(0, len(inputs) - 1, min(len(inputs), PROBED_EXAMPLES)).round().long()
         start = profile_start(
@@ -87,12 +93,12 @@ class TorchSubject:
         )
         with isolated_rng(program.seed), contextlib.suppress(Exception):  # what the model raises
             self.calls = record_calls(program.build()[0], program.examples(8)[0])
-        found, checks = run_rules(INITIALIZATION_RULES, start)
+        in_start, start_checks = run_rules(INITIALIZATION_RULES, start)
         try:
             data = profile_program_data(program, start)
-            in_data, went = run_rules(DATA_RULES, data)
+            in_data, data_checks = run_rules(DATA_RULES, data)
         except Exception:  # unusual data: the examination goes on without them
-            in_data, went = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
+            in_data, data_checks = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
         say("training a copy under the watch")
         steps = self.budget.steps
         evaluate_at = {max(1, round(program.steps * share)) for share in EVALUATED_SHARES}
@@ -102,8 +108,8 @@ class TorchSubject:
             run = train_program(program, seed=program.seed, evaluate_at=evaluate_at, watched=True)
         assert run.report is not None
         return SubjectProfile(
-            findings=[*run.report.findings, *found, *in_data],
-            checks=run.report.checks.and_(checks, went),
+            findings=[*run.report.findings, *in_start, *in_data],
+            checks=run.report.checks.and_(start_checks, data_checks),
             start=start,
             data=data,
             runs=(seed_run(run.until(steps)),),
@@ -120,8 +126,7 @@ class TorchSubject:
         if cause == "optimizer" and isinstance(program.build()[1], Adam | AdamW):
             return ()  # another one of these is another rate
         if cause == "hidden-activation" and not layers_without_activation(self.calls):
-            relu = replace_activations("relu")
-            return ((relu,), (relu, reinitialize))
+            return ((USE_RELU,), (USE_RELU, reinitialize))
         return STRENGTHS_BY_CAUSE.get(cause, ())
 
     def cures(self, finding: Finding) -> tuple[Strength, ...]:

@@ -51,7 +51,8 @@ def weigh(
         verdict = "helped"
     elif difference.low > 0 and difference.value >= least:
         verdict = "worse"
-    means = [_mean_of_finite(losses) for losses in ((x, y) if len(x) else pairs)]
+    counted = (x, y) if len(x) else (losses[np.isfinite(losses)] for losses in pairs)
+    means = [float(losses.mean()) if len(losses) else None for losses in counted]
     why = [] if means == [None, None] else [f"means of {what}"]
     if failed.any():
         runs = f"{failed[0]} of {len(before)} runs failed without the change"
@@ -68,8 +69,3 @@ def weigh(
         interval=(difference.low, difference.high) if certain else None,
         why="; ".join(why),
     )
-
-
-def _mean_of_finite(losses: np.ndarray) -> float | None:
-    finite = losses[np.isfinite(losses)]
-    return float(finite.mean()) if len(finite) else None

@@ -118,8 +118,9 @@ class LossReader:
             return False
         inputs, modules = self.forward.inputs, self.forward.modules
         if divergence.pending is None:
-            parameters = self.forward.names.parameters
-            weight = next((n for n, p in parameters.items() if _has_nonfinite(p)), "")
+            parameters = self.forward.names.parameters.items()
+            broken = (n for n, p in parameters if not bool(torch.isfinite(p.detach()).all()))
+            weight = next(broken, "")
             divergence.begin(value, where=weight, nonfinite_inputs=inputs.nonfinite)
             self.forward.search_nonfinite(not weight)
             if not weight:
@@ -215,10 +216,6 @@ class DivergenceMonitor:
                 where=where,
                 nonfinite_inputs=nonfinite_inputs,
             )
-
-
-def _has_nonfinite(parameter: Tensor) -> bool:
-    return not bool(torch.isfinite(parameter.detach()).all())
 
 
 def is_negated(loss: Tensor) -> bool:
