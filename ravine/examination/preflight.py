@@ -120,7 +120,8 @@ def _first_history(recipe: Recipe, task: Task) -> LoopHistory:
 def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
     """What is to be known of a task's examples as networks get them, columns by name."""
     count = affordable_count(task.signature, PROFILED_ROWS, PROFILED_NUMBERS)
-    train, validation = evenly_spaced(task.train, count), None
+    train = evenly_spaced(task.train, count)
+    validation = None
     scale = _code_scale(train)
     assert train.targets is not None
     if task.validation is not None and task.validation.targets is not None:

@@ -79,11 +79,8 @@ def recipe_differences(old: Recipe, new: Recipe) -> list[tuple[str, str | None, 
     [('optimizer.lr', '0.1', '0.5')]
     """
     before, after = (dict(_flatten(plain_recipe(r))) for r in (old, new))
-    return [
-        (path, before.get(path), after.get(path))
-        for path in dict.fromkeys((*before, *after))
-        if before.get(path) != after.get(path)
-    ]
+    paths = [path for path in (before | after) if before.get(path) != after.get(path)]
+    return [(path, before.get(path), after.get(path)) for path in paths]
 
 
 def _flatten(plain: Any, path: str = "") -> Iterator[tuple[str, str]]:

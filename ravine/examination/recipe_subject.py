@@ -15,7 +15,7 @@ from ravine.diagnosis.trials.trial_results import TrialResults
 from ravine.errors import InputError, RavineError
 from ravine.examination.preflight import check_recipe
 from ravine.examination.recipe_changes import SetSetting, useful_changes
-from ravine.examination.recipe_settings import changes_for, recipe_facts
+from ravine.examination.recipe_settings import CHANGES_BY_CAUSE, RECIPE_FACTS
 from ravine.examination.recipe_trials import SCREENING_SEEDS, RecipeTrials, prepare_trials
 from ravine.examination.subject import (
     CannotTryError,
@@ -80,7 +80,8 @@ class RecipeSubject:
         )
 
     def strengths(self, cause: str) -> tuple[Strength, ...]:
-        changes = changes_for(cause, self.recipe, self.task)
+        find = CHANGES_BY_CAUSE.get(cause)
+        changes = () if find is None else find(self.recipe, self.task)
         useful = (useful_changes(self.recipe, strength) for strength in changes)
         return tuple(tuple(SetSetting(c) for c in strength) for strength in useful if strength)
 
@@ -95,7 +96,8 @@ class RecipeSubject:
 
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         """What the recipe's settings say for a cause; the number may be that of a finding."""
-        facts = recipe_facts(cause, self.recipe, self.task)
+        find = RECIPE_FACTS.get(cause)
+        facts = None if find is None else find(self.recipe, self.task)
         asking = [f for f in profile.findings if f.cause == cause and f.confidence != "low"]
         if facts is not None and not facts.evidence and asking:
             return replace(facts, evidence=asking[0].evidence[:1])

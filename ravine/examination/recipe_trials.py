@@ -73,12 +73,9 @@ class RecipeTrials:
         # of a run with snapshots the last weights of each
         predictions = run.model.member_predictions(examples)[-sum(alive) :]
         losses = _losses(task, predictions, examples.targets)
-        values = zip(
-            losses.clamp(max=MAX_LOSS_RATIO * self.constant_loss).tolist(),
-            [scaled_score(p, examples.targets) for p in predictions],
-            strict=True,
-        )
-        return [SeedRun(*next(values)) if ok else SeedRun(math.nan, None) for ok in alive]
+        losses = losses.clamp(max=MAX_LOSS_RATIO * self.constant_loss).tolist()
+        runs = map(SeedRun, losses, (scaled_score(p, examples.targets) for p in predictions))
+        return [next(runs) if ok else SeedRun(math.nan, None) for ok in alive]
 
 
 def prepare_trials(

@@ -139,7 +139,8 @@ def join_trials(
     finding of the check.
     """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
-    joined, rest = [], []
+    joined: list[Finding] = []
+    rest: list[Finding] = []
     for finding in found:
         outcome = outcomes.get(finding.cause)
         if outcome is not None and not is_symptom(finding) and finding.trial is None:
@@ -163,26 +164,16 @@ def join_trials(
 def _is_same_fault(found: Finding, cause: Finding) -> bool:
     """Whether a check has found what a trial names: the same cause, at no other place."""
     one_place = not found.where or not cause.where or found.where == cause.where
-    return (
-        one_place
-        and found.cause == cause.cause
-        and not is_symptom(found)
-        and found.severity != "note"
-    )
+    same_cause = found.cause == cause.cause and not is_symptom(found)
+    return one_place and same_cause and found.severity != "note"
 
 
 def weigh_facts(found: list[Finding], causes: list[Finding]) -> tuple[list[Finding], list[Finding]]:
     """Measured facts before another rate or more steps, which make up for many faults."""
-    facts = [
-        f
-        for f in found
-        if f.severity != "note" and f.confidence in ("exact", "high") and not is_symptom(f)
-    ]
-    general = [
-        f
-        for f in causes
-        if f.severity != "note" and f.cause in ORDERED_GENERAL_CAUSES and f.since is not None
-    ]
+    facts = [f for f in found if f.confidence in ("exact", "high") and not is_symptom(f)]
+    facts = [f for f in facts if f.severity != "note"]
+    general = [f for f in causes if f.cause in ORDERED_GENERAL_CAUSES and f.since is not None]
+    general = [f for f in general if f.severity != "note"]
     if not facts or not general:
         return found, causes
     worst = "error" if any(f.severity == "error" for f in general) else "warning"

@@ -37,8 +37,8 @@ def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
         return results
     if not math.isfinite(results.whole_run.evaluations[-1][1]):
         return results
-    for more in ((), (scale_learning_rate(10),)):  # gradients of classes are smaller
-        changes = (use_class_outputs, *more)
+    faster = scale_learning_rate(10)  # gradients of classes are smaller
+    for changes in ((use_class_outputs,), (use_class_outputs, faster)):
         try:
             pairs = _compare_misses(program, changes, results.steps)
         except Exception:  # it cannot be tried, or the model's own code raises
@@ -52,19 +52,19 @@ def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
 def _class_outcome(
     changes: Sequence[TorchChange], pairs: Sequence[tuple[float, float]], values: int, steps: int
 ) -> Outcome:
-    before, after = [missed for missed, _ in pairs], [missed for _, missed in pairs]
+    before, after = zip(*pairs, strict=True)
     hits, class_hits = (100 * (1 - missed[0]) for missed in (before, after))
-    name, as_classes = "different values of the target", f"{class_hits:.0f}% as classes"
+    name = "different values of the target"
+    as_classes = f"{class_hits:.0f}% as classes"
+    what = "the share of targets missed"
     return Outcome(
         cause="loss",
         changes=tuple(change.change for change in changes),
-        losses=tuple(after),
+        losses=after,
         scores=(None,) * len(after),
-        trial=weigh(
-            before, after, steps=steps, least=CLASS_HITS, what="the share of targets missed"
-        ),
+        trial=weigh(before, after, steps=steps, least=CLASS_HITS, what=what),
         evidence=(
-            Evidence(name, values, "", MAX_CLASS_VALUES, "all whole numbers"),
+            Evidence(name, values, limit=MAX_CLASS_VALUES, text="all whole numbers"),
             Evidence("of the targets hit after rounding", hits, "%", text=as_classes),
         ),
     )

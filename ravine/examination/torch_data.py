@@ -22,7 +22,7 @@ from torch.utils.data import (
 from ravine.errors import InputError
 from ravine.rng import isolated_rng
 
-HELD_OUT_SHARE = 0.2  # of the training examples, where no validation examples are given
+HELD_OUT_FRACTION = 0.2  # of the training examples, where no validation examples are given
 MIN_EXAMPLES_TO_SPLIT = 60
 
 Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
@@ -119,12 +119,13 @@ def hold_out(data: TensorData, seed: int) -> tuple[TensorData, Pair | None]:
         return data, None
     with isolated_rng(seed):
         order = torch.randperm(count)
-    out = round(HELD_OUT_SHARE * count)
+    out = round(HELD_OUT_FRACTION * count)
     if (count - out) % data.batch == 1 and count % data.batch != 1:
         out += 1  # or the last batch would have one example, which normalization refuses
-    held, kept = order[:out], order[out:].sort().values
+    held_out = order[:out]
+    kept = order[out:].sort().values
     train = replace(data, inputs=data.inputs[kept], targets=data.targets[kept])
-    return train, (data.inputs[held], data.targets[held])
+    return train, (data.inputs[held_out], data.targets[held_out])
 
 
 def read_loader(loader: DataLoader[Any]) -> TensorData | LoaderData:
@@ -166,14 +167,14 @@ def require_batches(loader: DataLoader[Any], split: str) -> None:
         raise InputError(f"no {split} examples", why=why, do=do)
 
 
-def as_pair(given: Any) -> Pair:
+def as_pair(batch: Any) -> Pair:
     """Inputs and targets of a batch, detached. Raises `InputError` if they are no two tensors."""
-    several = isinstance(given, list | tuple)
-    if several and len(given) == 2 and all(isinstance(t, Tensor) for t in given):
-        return given[0].detach(), given[1].detach()
-    what = f"the examples are a {type(given).__name__}"
+    several = isinstance(batch, list | tuple)
+    if several and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch):
+        return batch[0].detach(), batch[1].detach()
+    what = f"the examples are a {type(batch).__name__}"
     if several:
-        what += " of " + " and ".join(type(part).__name__ for part in given[:4])
+        what += " of " + " and ".join(type(part).__name__ for part in batch[:4])
     do = "give (inputs, targets), or a DataLoader whose batches are such pairs"
     raise InputError(what, why="an example is a pair of tensors, input and target", do=do)
 

@@ -15,15 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ravine.examination.model_surgery import (
-    CallPlan,
-    ModelCall,
-    plan_activation,
-    plan_linear_output,
-    plan_no_dropout,
-    plan_sigmoid_output,
-    rewire,
-)
+from ravine.examination import model_surgery
+from ravine.examination.model_surgery import CallPlan, ModelCall
 from ravine.examination.scores import classes_second
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_change import (
@@ -116,7 +109,7 @@ def standardize_targets(program: TorchProgram) -> TorchProgram:
 def remove_dropout(program: TorchProgram) -> TorchProgram:
     """No dropout: in modules, functions and the attributes of attention and recurrent layers."""
     changed = replace(program, prepare=(*program.prepare, _set_no_dropout))
-    return _rewire(changed, plan_no_dropout)
+    return _rewire(changed, model_surgery.plan_no_dropout)
 
 
 def _set_no_dropout(model: nn.Module, optimizer: Optimizer) -> None:
@@ -130,13 +123,13 @@ def _set_no_dropout(model: nn.Module, optimizer: Optimizer) -> None:
 @change_of_program("output", "linear")
 def use_linear_output(program: TorchProgram) -> TorchProgram:
     """No activation at the output."""
-    return _rewire(program, plan_linear_output, missing="activation at the output")
+    return _rewire(program, model_surgery.plan_linear_output, missing="activation at the output")
 
 
 @change_of_program("output", "sigmoid")
 def use_sigmoid_output(program: TorchProgram) -> TorchProgram:
     """A sigmoid in place of the output's activation."""
-    return _rewire(program, plan_sigmoid_output, missing="activation at the output")
+    return _rewire(program, model_surgery.plan_sigmoid_output, missing="activation at the output")
 
 
 def replace_activations(activation: str) -> TorchChange:
@@ -144,7 +137,7 @@ def replace_activations(activation: str) -> TorchChange:
 
     @change_of_program("activation", activation)
     def change(program: TorchProgram) -> TorchProgram:
-        plan = partial(plan_activation, activation=HIDDEN_ACTIVATIONS[activation])
+        plan = partial(model_surgery.plan_activation, activation=HIDDEN_ACTIVATIONS[activation])
         return _rewire(program, plan, missing="activation between layers")
 
     return change
@@ -165,7 +158,7 @@ def _rewire(
     """The program with calls of its model replaced. Raises `CannotTryError` if all are missing."""
     inputs, _ = program.examples(SURGERY_EXAMPLES)
     with isolated_rng(program.seed):
-        model = rewire(program.model, inputs, plan)
+        model = model_surgery.rewire(program.model, inputs, plan)
     if model is None and missing:
         raise CannotTryError(f"there is no {missing}")
     return program if model is None else replace(program, model=model)

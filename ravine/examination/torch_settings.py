@@ -70,14 +70,6 @@ CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
 }
 
 
-def torch_facts(
-    cause: str, program: TorchProgram, calls: Calls, profile: SubjectProfile
-) -> Facts | None:
-    """Evidence for a cause; `calls` are those of a forward pass of the model."""
-    find = TORCH_FACTS.get(cause)
-    return None if find is None else find(program, calls, profile)
-
-
 def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     """A loss above where it started is evidence for a lower rate."""
     if profile.results is None:
@@ -133,8 +125,8 @@ def _weight_decay(program: TorchProgram, calls: Calls, profile: SubjectProfile) 
 
 
 def _epsilon(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
-    given = [group.get("eps") for group in program.build()[1].param_groups]
-    largest = max((float(e) for e in given if isinstance(e, int | float)), default=0.0)
+    epsilons = [group.get("eps") for group in program.build()[1].param_groups]
+    largest = max((float(e) for e in epsilons if isinstance(e, int | float)), default=0.0)
     if largest <= MAX_EPSILON:  # Adafactor has two, which are not compared
         return None
     evidence = Evidence("epsilon of the optimizer", largest, "", MAX_EPSILON)
@@ -176,7 +168,7 @@ def _hidden_activation(
     if sum(name in SATURATING_FUNCTIONS for name in names) < SATURATING_LAYERS:
         return None
     name, text = "saturating activations in a row", ", ".join(sorted(set(names)))
-    evidence = Evidence(name, len(names), "", SATURATING_LAYERS - 1, text)
+    evidence = Evidence(name, len(names), limit=SATURATING_LAYERS - 1, text=text)
     return Facts((evidence,), where, ("vanishing", "architecture-too-deep"))
 
 
@@ -187,6 +179,7 @@ def _fixed_order(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
     return Facts((Evidence("order of the examples", None, text="the same in every epoch"),))
 
 
+# Evidence for a cause; the calls are those of a forward pass of the model
 TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts | None]] = {
     "learning-rate-high": _rising_loss,
     "frozen-parameters": _frozen_parameters,

@@ -36,8 +36,8 @@ from ravine.examination.torch_results import own_results, seed_run
 from ravine.examination.torch_settings import (
     CURES_BY_CAUSE,
     STRENGTHS_BY_CAUSE,
+    TORCH_FACTS,
     USE_RELU,
-    torch_facts,
 )
 from ravine.examination.torch_training_changes import set_batch_size, set_steps
 from ravine.examination.user_code import explain_errors
@@ -45,7 +45,7 @@ from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
 from ravine.rng import isolated_rng
 
-EVALUATED_SHARES = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
+EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MAX_PROGRAM_STEPS = 600  # of a trial
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
@@ -101,7 +101,7 @@ class TorchSubject:
             in_data, data_checks = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
         say("training a copy under the watch")
         steps = self.budget.steps
-        evaluate_at = {max(1, round(program.steps * share)) for share in EVALUATED_SHARES}
+        evaluate_at = {max(1, round(program.steps * part)) for part in EVALUATED_FRACTIONS}
         evaluate_at |= {0, steps}
         do = "see that every batch passes model and loss, the last one too"
         with explain_errors("training breaks off", do):
@@ -137,7 +137,8 @@ class TorchSubject:
         return ()
 
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
-        return torch_facts(cause, self.program, self.calls, profile)
+        find = TORCH_FACTS.get(cause)
+        return None if find is None else find(self.program, self.calls, profile)
 
     def run(
         self,

@@ -37,7 +37,8 @@ def screen_remedies(
 ) -> Screening:
     """Try remedies with a few seeds, round by round, until nothing is left to try."""
     assert profile.results is not None
-    budget, screening = subject.budget, Screening(profile.results, remedies)
+    budget = subject.budget
+    screening = Screening(profile.results, remedies)
     count = sum(len(remedy.strengths) for remedy in remedies)
     say(f"trying {count} changes: {budget.screening_steps} steps, {budget.screening_seeds} seeds")
     while strengths := screening.next_round():
@@ -57,7 +58,9 @@ def confirm_remedies(
     """The results of a screening with verdicts: on the remedy to blame, and on those for `causes`
     that a check has found already.
     """
-    budget, results, own = subject.budget, screening.results, list(profile.runs)
+    budget = subject.budget
+    results = screening.results
+    own = list(profile.runs)
     while (outcome := to_confirm(results, causes)) is not None:
         say(f"confirming {outcome.cause}: {budget.seeds} seeds")
         strength, screened = screening.best_runs[outcome.cause]
@@ -98,7 +101,8 @@ def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Fi
     A change that is made by hand stays as it is, not tried.
     """
     assert profile.results is not None
-    budget, own = subject.budget, list(profile.runs)
+    budget = subject.budget
+    own = list(profile.runs)
     in_doubt = finding.cause in LOSS_CAUSES
     failed: Trial | None = None
     why = "this change is made by hand" if finding.changes else "nothing to change was found"
@@ -140,9 +144,8 @@ def try_stopping_at(subject: Subject, step: int) -> Trial:
     seeds = range(subject.budget.seeds)
     (runs,) = subject.run([()], seeds=seeds, steps=None, evaluate_at=(step,))
     runs = _require_runs(runs)
-    at_step = [
-        next((loss for at, loss, _ in run.evaluations if at == step), run.loss) for run in runs
-    ]
+    on_the_way = ({at: loss for at, loss, _ in run.evaluations} for run in runs)
+    at_step = [losses.get(step, run.loss) for losses, run in zip(on_the_way, runs, strict=True)]
     return weigh([run.loss for run in runs], at_step, steps=step)
 
 
@@ -157,7 +160,8 @@ class Screening:
     """
 
     def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
-        self.own, self.open = results, list(remedies)
+        self.own = results
+        self.open = list(remedies)
         self.place = -1
         self.best: dict[str, Outcome] = {}  # by cause
         self.best_runs: dict[str, tuple[Strength, list[SeedRun]]] = {}  # of these, by cause
@@ -165,8 +169,8 @@ class Screening:
 
     @property
     def results(self) -> TrialResults:
-        outcomes, refused = tuple(self.best.values()), tuple(self.refused)
-        return replace(self.own, outcomes=outcomes, refused=refused)
+        outcomes = tuple(self.best.values())
+        return replace(self.own, outcomes=outcomes, refused=tuple(self.refused))
 
     def next_round(self) -> list[Strength]:
         """The strengths to try next; none where the screening is over."""
@@ -221,11 +225,8 @@ def to_confirm(results: TrialResults, causes: Sequence[str]) -> Outcome | None:
     first = results.best_explanation
     if first is not None and first.trial is None:
         return first
-    for outcome in results.outcomes:
-        if outcome.cause in causes and outcome.trial is None:
-            if results.gain_of(outcome) > MIN_GAIN_TO_CONFIRM:
-                return outcome
-    return None
+    open_outcomes = (o for o in results.outcomes if o.cause in causes and o.trial is None)
+    return next((o for o in open_outcomes if results.gain_of(o) > MIN_GAIN_TO_CONFIRM), None)
 
 
 def confirm(

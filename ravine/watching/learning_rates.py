@@ -57,7 +57,8 @@ class SchedulerMonitor:
     """The schedulers of the watched optimizers, and how often they were stepped."""
 
     def __init__(self, given: LRScheduler | None, optimizers: Sequence[Optimizer]):
-        self.given, self.optimizers = given, optimizers
+        self.given = given
+        self.optimizers = optimizers
         self.schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
         self._stepped_first: set[int] = set()  # their places in the list
 

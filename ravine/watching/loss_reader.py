@@ -146,9 +146,9 @@ class ScalerMonitor:
         """Note the norm of a gradient that arrived at the observed parameter."""
         if norm is None or self.scale is None:
             return
-        if not (self.is_used or abs(self.scale) >= MIN_LOSS_SCALE):
+        self.is_used = self.is_used or abs(self.scale) >= MIN_LOSS_SCALE
+        if not self.is_used:
             return
-        self.is_used = True
         is_finite = math.isfinite(norm)
         # at first, a scaler lowers its scale until nothing overflows
         if is_finite or self.are_finite or abs(self.scale) <= 1:
