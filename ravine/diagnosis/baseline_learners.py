@@ -43,25 +43,25 @@ NEIGHBOR_SHIFTS = {  # by the dimensions of signals and images
 SURE_SIGNAL = 3.0
 OPPOSED_SIGNAL = -5.0
 MIN_PROBABILITY = 1e-3  # of a class, so that one error does not count for all
-SHRINKAGE_FACTORS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the null answer
+SHRINKAGE_FACTORS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the constant answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineResult:
-    """Loss and score of the best constant answer (`null_`) and of the best quick learner, on
+    """Loss and score of the best constant answer (`constant_`) and of the best quick learner, on
     examples it did not see.
 
     `loss` is the cross entropy in nats (classes), the mean binary cross entropy (labels) or the
     mean squared error in the targets' units; `score` is the accuracy (of labels: over all of them)
-    or R2 (mean over the outputs). `gain` is the mean of null loss - loss over examples, paired.
+    or R2 (mean over the outputs). `gain` is the mean of constant_loss - loss over examples, paired.
     """
 
     kind: str
     learner: str
     examples: int
-    null_loss: float
+    constant_loss: float
     loss: float
-    null_score: float
+    constant_score: float
     score: float
     gain: float
     gain_error: float  # standard error
@@ -85,13 +85,13 @@ class BaselineResult:
     @property
     def scaled_score(self) -> float | None:
         """From 0, the score of the best constant answer, to 1; None where that is perfect."""
-        least = 0.0 if self.kind in ("number", "numbers") else self.null_score
-        return (self.score - least) / (1 - least) if self.null_score < 1 else None
+        least = 0.0 if self.kind in ("number", "numbers") else self.constant_score
+        return (self.score - least) / (1 - least) if self.constant_score < 1 else None
 
     @property
     def gained_share(self) -> float:
-        """The part of the null loss that the learner takes away: 0 nothing, 1 all."""
-        return self.gain / self.null_loss if self.null_loss > 0 else 0.0
+        """The part of the constant loss that the learner takes away: 0 nothing, 1 all."""
+        return self.gain / self.constant_loss if self.constant_loss > 0 else 0.0
 
 
 def fit_baseline(
@@ -108,7 +108,7 @@ def fit_baseline(
     fall in one fold).
 
     Tried: linear (ridge or logistic), nearest neighbors, kernel ridge with a Gaussian, extremely
-    randomized trees (Geurts et al. 2006); predictions are drawn towards the null answer by the
+    randomized trees (Geurts et al. 2006); predictions are drawn towards the constant answer by the
     factor that suits them best. Images and signals are flattened, with averages over places
     beside; tokens [N, T] become features by place, by count and in pairs; of a target for each
     token (`kind` "tokens") only the present and the last tokens are used. Targets of -100 are left
@@ -151,9 +151,9 @@ def _cross_validate(
     x: Array, y: Array, groups: Array, kind: str, seed: int, learners: Sequence[str]
 ) -> BaselineResult:
     folds, few = assign_folds(groups, seed), _project(x)
-    null = np.empty_like(y)
+    constant = np.empty_like(y)
     for fold in range(FOLD_COUNT):
-        null[folds == fold] = y[folds != fold].mean(0)
+        constant[folds == fold] = y[folds != fold].mean(0)
     losses, predictions, signals = {}, {}, {}
     for name in learners:
         learner = _logistic if name == "linear" and kind in CLASS_KINDS else LEARNER_FUNCTIONS[name]
@@ -167,19 +167,19 @@ def _cross_validate(
         if kind in ("number", "numbers"):
             compared = rankdata(out, axis=0), rankdata(y, axis=0)
         signals[name] = association_z(*compared, folds, groups)
-        shrunk = (null + part * (out - null) for part in SHRINKAGE_FACTORS)
+        shrunk = (constant + part * (out - constant) for part in SHRINKAGE_FACTORS)
         predictions[name] = min(shrunk, key=lambda p: float(_losses(p, y, kind).mean()))
         losses[name] = _losses(predictions[name], y, kind)
     best = min(losses, key=lambda name: float(losses[name].mean()))
-    nothing = _losses(null, y, kind)
+    nothing = _losses(constant, y, kind)
     difference = group_means(nothing - losses[best], groups)
     return BaselineResult(
         kind=kind,
         learner=best,
         examples=len(np.unique(groups)),
-        null_loss=float(nothing.mean()),
+        constant_loss=float(nothing.mean()),
         loss=float(losses[best].mean()),
-        null_score=_score(np.broadcast_to(y.mean(0), y.shape), y, kind),
+        constant_score=_score(np.broadcast_to(y.mean(0), y.shape), y, kind),
         score=_score(predictions[best], y, kind),
         gain=float((nothing - losses[best]).mean()),
         gain_error=float(difference.std() / math.sqrt(len(difference))),

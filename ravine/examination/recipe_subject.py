@@ -142,7 +142,7 @@ def _own_results(trials: RecipeTrials, runs: Sequence[SeedRun]) -> TrialResults:
     tried = trials.shorten_with((), trials.budget.steps)
     return TrialResults(
         base=mean_outcome("healthy", runs[:SCREENING_SEEDS]),
-        null_loss=trials.constant_loss,
+        constant_loss=trials.constant_loss,
         start_loss=trials.constant_loss,
         steps=training_plan(tried, trials.task).steps,
     )
@@ -156,8 +156,8 @@ def curves_with_constant(record: Record, recipe: Recipe, task: Task) -> Training
     assert recipe.loss is not None  # resolved
     references = replace(
         curves.references,
-        null_train=constant_loss(recipe.loss, task.train, task.outputs),
-        null_validation=constant_loss(recipe.loss, task.validation, task.outputs),
+        constant_train=constant_loss(recipe.loss, task.train, task.outputs),
+        constant_validation=constant_loss(recipe.loss, task.validation, task.outputs),
     )
     return replace(curves, references=references)
 

@@ -208,7 +208,7 @@ def _start(start: StartProfile) -> Facts:
             evidence = Evidence(name, ratio, limit=limit)
             found.append((evidence, layers[0].where if layers else ""))
     first = start.first_loss.value or 0.0
-    constant_loss = start.loss.baselines.null_loss or 0.0
+    constant_loss = start.loss.baselines.constant_loss or 0.0
     if constant_loss > 0 and first > FIRST_LOSS_RATIO * constant_loss + FIRST_LOSS_RATIO:
         text = "that of the best constant answer"
         evidence = Evidence("first loss", first, limit=constant_loss, text=text)

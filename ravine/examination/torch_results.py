@@ -51,7 +51,7 @@ def own_results(
         base=Outcome(
             cause="healthy", losses=(own.loss,), scores=(own.score,), evaluations=own.evaluations
         ),
-        null_loss=constant_loss_of_program(program),
+        constant_loss=constant_loss_of_program(program),
         start_loss=run.evaluations[0].loss,
         steps=steps,
         learner=replace(learner, validation_score=validation_score, train_score=train_score),

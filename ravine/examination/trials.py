@@ -214,7 +214,7 @@ class Screening:
         own = self.own.base
         scored = outcome.score is not None and own.score is not None
         better = scored and outcome.score > own.score  # type: ignore[operator]
-        has_learned = own.loss < self.own.null_loss
+        has_learned = own.loss < self.own.constant_loss
         return remedy.ordered and not remedy.evidence and has_learned and not better
 
 

@@ -42,7 +42,7 @@ def outcome(cause, trial=None, loss=0.1):
 
 
 def results(*outcomes):
-    return TrialResults(base=outcome("healthy", loss=1.0), outcomes=outcomes, null_loss=1.0)
+    return TrialResults(base=outcome("healthy", loss=1.0), outcomes=outcomes, constant_loss=1.0)
 
 
 def put_together(found, causes, seen):
@@ -248,7 +248,7 @@ class Recorder:
         base = Outcome(cause="healthy", losses=(self.own.loss,), scores=(self.own.score,))
         seen = TrialResults(
             base=base,
-            null_loss=1.0,
+            constant_loss=1.0,
             start_loss=1.0,
             steps=10,
             whole_run=WholeRun(evaluations=self.whole),

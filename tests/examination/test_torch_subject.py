@@ -269,7 +269,7 @@ def results(steps, last=1.0):
     base = Outcome(cause="healthy", losses=(1.0,), scores=(None,))
     return TrialResults(
         base=base,
-        null_loss=2.0,
+        constant_loss=2.0,
         start_loss=2.0,
         steps=steps,
         whole_run=WholeRun(evaluations=whole),

@@ -52,7 +52,7 @@ def remedy(cause, *names, **more):
 
 def results(loss=2.0, null=2.0, score=None, **more):
     base = Outcome(cause="healthy", losses=(loss,), scores=(score,))
-    return TrialResults(base=base, null_loss=null, start_loss=null, steps=10, **more)
+    return TrialResults(base=base, constant_loss=null, start_loss=null, steps=10, **more)
 
 
 def run(loss, score=None):
@@ -332,7 +332,7 @@ def try_remedies(subject, profile, remedies, *, causes=(), say):
 
 def profile(course=()):
     base = Outcome(cause="healthy", losses=(2.0,), scores=(None,), evaluations=course)
-    seen = TrialResults(base=base, null_loss=2.0, start_loss=2.0, steps=10)
+    seen = TrialResults(base=base, constant_loss=2.0, start_loss=2.0, steps=10)
     own = (SeedRun(2.0, None),)
     return SubjectProfile(
         findings=[], checks=Checks(), start=StartProfile(), runs=own, results=seen

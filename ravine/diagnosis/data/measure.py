@@ -415,7 +415,7 @@ def _find_leaking_columns(
     other = fit_baseline(Tensor(rest), Tensor(answers), kind, seed=seed, most=800)
     if other is None:
         return ()
-    of_rest = other.score, other.null_score, bool(other.informative)
+    of_rest = other.score, other.constant_score, bool(other.informative)
     return tuple(LeakingColumn(_column_name(at, int(p)), float(alone[p]), *of_rest) for p in places)
 
 
@@ -461,7 +461,7 @@ def _find_shifted_targets(
             x, y = inputs, targets.flip(0)
         found = fit_baseline(x, y, kind, seed=seed, most=400, learners=("linear", "trees"))
         if found is not None and found.signal > max(BEYOND_DOUBT, best.signal if best else 0.0):
-            best = ShiftedTargets(by, found.signal, given.signal, found.score, found.null_score)
+            best = ShiftedTargets(by, found.signal, given.signal, found.score, found.constant_score)
     return best
 
 

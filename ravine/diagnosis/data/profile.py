@@ -93,7 +93,7 @@ class LeakingColumn:
     where: str
     score: float  # of this column alone
     rest_score: float  # of all others
-    null_score: float
+    constant_score: float
     rest_informative: bool
 
 
@@ -132,7 +132,7 @@ class ShiftedTargets:
     signal: float
     given_signal: float
     score: float
-    null_score: float
+    constant_score: float
 
 
 @dataclass(frozen=True, kw_only=True)
