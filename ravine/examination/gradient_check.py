@@ -52,10 +52,9 @@ def measure_gradient(
         lengths = grads.norm(dim=1, keepdim=True)
         if not bool((losses.isfinite() & lengths.isfinite() & (lengths > 0)).all()):
             return None
-        directions = [grads / lengths]
-        for k in range(1, RANDOM_DIRECTIONS + 1):
-            directions.append(_random_direction(weights, recipe.seed, k))
-        errors = [_difference_error(at, weights, grads, d) for d in directions]
+        draws = range(1, RANDOM_DIRECTIONS + 1)
+        others = (_random_direction(weights, recipe.seed, k) for k in draws)
+        errors = [_difference_error(at, weights, grads, d) for d in (grads / lengths, *others)]
     return GradientError(difference=max(errors), networks=networks, examples=batch.count)
 
 

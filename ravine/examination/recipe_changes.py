@@ -1,6 +1,4 @@
-"""Changes of a recipe: how a setting is changed, what is worth changing, and what the changes that
-rules of any program name are called in a recipe.
-"""
+"""Changes of a recipe: how a setting is changed, and what is worth changing."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping

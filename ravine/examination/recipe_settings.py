@@ -77,11 +77,6 @@ def _no_dropout(recipe: Recipe, task: Task) -> Iterator[ChangeSet]:
     yield tuple(Change(f"network.{name}", None) for name in settings)
 
 
-def _other_schedules(recipe: Recipe, task: Task) -> Iterator[ChangeSet]:
-    for name in ("Cosine", "Constant"):
-        yield (Change("schedule", {"name": name}),)
-
-
 def _one_change(path: str, value: Any) -> Callable[[Recipe, Task], Iterable[ChangeSet]]:
     return lambda recipe, task: ((Change(path, value),),)
 
@@ -99,7 +94,9 @@ CHANGES_BY_CAUSE: Mapping[str, Callable[[Recipe, Task], Iterable[ChangeSet]]] = 
     "too-few-steps": _more_epochs,
     "batch-size": _smaller_batch,
     "over-regularized": _less_regularization,
-    "schedule": _other_schedules,
+    "schedule": lambda recipe, task: [
+        (Change("schedule", {"name": name}),) for name in ("Cosine", "Constant")
+    ],
     "dropout": _no_dropout,
     "initialization": _other_start,
     "dead-units": _other_start,

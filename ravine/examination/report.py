@@ -93,9 +93,7 @@ def merge_certain_findings(found: Sequence[Finding], leads: Mapping[str, Finding
     the finding that leads, if that names the place.
     """
     certain = []
-    for finding in found:
-        if not is_certain(finding):
-            continue
+    for finding in filter(is_certain, found):
         lead = leads[finding.cause]
         if (finding.code, finding.where) == (lead.code, lead.where):
             certain.append(lead)

@@ -1,6 +1,4 @@
-"""The trial of classes in place of numbers, which loss and score do not measure: targets that are
-a few whole numbers may be the numbers of classes.
-"""
+"""The trial of classes in place of numbers, which loss and score do not measure."""
 
 import math
 from collections.abc import Sequence
@@ -23,8 +21,8 @@ CLASS_LOSS_RATIO = 1.2  # times the loss of a number that classes may have
 
 
 def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
-    """Classes in place of numbers, where the targets are a few whole numbers and the network has
-    one output.
+    """Classes in place of numbers, where the targets are a few whole numbers, which may be the
+    numbers of classes, and the network has one output.
 
     It helps if classes hit far more of the targets exactly, and are no farther off on average:
     then the order of the values says little. Else the results stay as they are.

@@ -108,16 +108,16 @@ def standardize_targets(program: TorchProgram) -> TorchProgram:
 @change_of_program("dropout", 0)
 def remove_dropout(program: TorchProgram) -> TorchProgram:
     """No dropout: in modules, functions and the attributes of attention and recurrent layers."""
-    changed = replace(program, prepare=(*program.prepare, _set_no_dropout))
+
+    def set_rates(model: nn.Module, optimizer: Optimizer) -> None:
+        for module in model.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.p = 0.0
+            elif isinstance(getattr(module, "dropout", None), float):
+                module.dropout = 0.0  # type: ignore[assignment]
+
+    changed = replace(program, prepare=(*program.prepare, set_rates))
     return _rewire(changed, model_surgery.plan_no_dropout)
-
-
-def _set_no_dropout(model: nn.Module, optimizer: Optimizer) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0  # type: ignore[assignment]
 
 
 @change_of_program("output", "linear")
@@ -173,26 +173,22 @@ def reinitialize(model: nn.Module, optimizer: Optimizer) -> None:
     matrices; norms and embeddings as new.
     """
     for module in model.modules():
-        _reinitialize_(module)
-
-
-def _reinitialize_(module: nn.Module) -> None:
-    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        for name, p in module.named_parameters(recurse=False):
-            if p.dim() > 1:
-                (nn.init.orthogonal_ if "hh" in name else nn.init.xavier_uniform_)(p)
-            else:
-                nn.init.zeros_(p)
-    elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=1 / math.sqrt(module.embedding_dim))
-        if module.padding_idx is not None:
-            nn.init.zeros_(module.weight[module.padding_idx])
-    elif isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm):
-        module.reset_parameters()  # with the running statistics
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            for name, p in module.named_parameters(recurse=False):
+                if p.dim() > 1:
+                    (nn.init.orthogonal_ if "hh" in name else nn.init.xavier_uniform_)(p)
+                else:
+                    nn.init.zeros_(p)
+        elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.embedding_dim))
+            if module.padding_idx is not None:
+                nn.init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm):
+            module.reset_parameters()  # with the running statistics
 
 
 @change_of_program("init", "unit variance")

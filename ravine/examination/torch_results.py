@@ -79,8 +79,7 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
     """Of the trained model: the loss on training examples, and the scores on training and on
     validation examples, None where nothing is held out or the run diverged.
     """
-    if run.model is None:
-        return math.nan, None, None
+    assert run.model is not None
     inputs, targets = program.examples(EVALUATED_EXAMPLES)
     with evaluating(run.model):
         outputs = run.model(inputs)

@@ -160,14 +160,13 @@ class TorchSubject:
                 for seed in range(program.seed + seeds.start, program.seed + seeds.stop):
                     run = train_program(changed, seed=seed, steps=count, evaluate_at=evaluate_at)
                     runs.append(seed_run(run))
+                found.append(runs)
             except CannotTryError as error:
                 found.append(error)
             except Exception as error:  # the model's own code may raise anything
                 why = f"with this change the program raises {type(error).__name__}"
                 why += f": {shorten(first_line(error), 120)}" if str(error) else ""
                 found.append(CannotTryError(why))
-            else:
-                found.append(runs)
         return found
 
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:

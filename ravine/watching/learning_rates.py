@@ -56,8 +56,8 @@ class LearningRateMonitor:
 class SchedulerMonitor:
     """The schedulers of the watched optimizers, and how often they were stepped."""
 
-    def __init__(self, given: LRScheduler | None, optimizers: Sequence[Optimizer]):
-        self.given = given
+    def __init__(self, scheduler: LRScheduler | None, optimizers: Sequence[Optimizer]):
+        self.scheduler = scheduler
         self.optimizers = optimizers
         self.schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
         self._stepped_first: set[int] = set()  # their places in the list
@@ -66,7 +66,7 @@ class SchedulerMonitor:
         """Find the schedulers that refer to an optimizer, unless one was given."""
         if self.schedulers:
             return
-        found = [self.given] if self.given is not None else self._referring_schedulers()
+        found = [self.scheduler] if self.scheduler is not None else self._referring_schedulers()
         # a chain of schedulers steps its members itself
         members = {id(x) for s in found for x in getattr(s, "_schedulers", ())}
         for s in {id(s): s for s in found}.values():

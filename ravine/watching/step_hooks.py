@@ -134,9 +134,8 @@ class StepHooks:
         self.losses.count = 0
         monitor.forget_step()
         self._observe_gradients(monitor)
-        self.inspection.active = self.forward.modules.searches or any(
-            self.inspection.includes(m.steps) for m in self.monitors
-        )
+        due = any(self.inspection.includes(m.steps) for m in self.monitors)
+        self.inspection.active = self.forward.modules.searches or due
         self.forward.update_model_hook()
 
     def _parameters(self, monitor: OptimizerMonitor) -> list[Any]:
@@ -162,12 +161,11 @@ class StepHooks:
         snapshots = self.history.snapshots
         snapshots.append(snapshot)
         del snapshots[FIRST_SNAPSHOTS : max(FIRST_SNAPSHOTS, len(snapshots) - MAX_SNAPSHOTS)]
-        self.losses.divergence.add_gradient_norms(
-            snapshot.gradient_norms,
-            step=monitor.steps,
-            nonfinite_inputs=self.forward.inputs.nonfinite,
-        )
-        if not monitor.gradients.passes and snapshot.gradient_norms:
+        norms = snapshot.gradient_norms
+        nonfinite = self.forward.inputs.nonfinite
+        divergence = self.losses.divergence
+        divergence.add_gradient_norms(norms, step=monitor.steps, nonfinite_inputs=nonfinite)
+        if norms and not monitor.gradients.passes:
             if monitor.steps < FIRST_STEPS:  # other parameters do get gradients: observe one
                 monitor.gradients.choose_parameter(p for p in parameters if p.grad is not None)
 
