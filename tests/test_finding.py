@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ravine.examination.torch_changes import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE
+from ravine.examination.torch_settings import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE
 from ravine.finding import CAUSES, Change, Checks, Evidence, Finding, Report, Trial, arrange
 from ravine.record import Score
 from ravine.reporting.findings_text import (

@@ -25,48 +25,48 @@ from benchmarks.diagnosis.training_script import TrainingScript, TrainingSetup
 from ravine.examination import torch_class_trial, torch_subject
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import (
-    CURES_BY_CAUSE,
-    STRENGTHS_BY_CAUSE,
-    AverageLoss,
-    BalanceClasses,
-    ClipGradient,
-    LinearOutput,
-    OutputForEachClass,
-    Reinitialize,
-    RemoveDropout,
-    ReplaceActivations,
-    ResetNormalization,
-    ScaleLearningRate,
-    SetBatchSize,
-    SetSteps,
-    SetWeightDecay,
-    ShuffleExamples,
-    StandardizeInputs,
-    StandardizeTargets,
-    TorchChange,
-    UnitVarianceStart,
-    UseAdam,
-    apply_treatments,
+from ravine.examination.torch_change import TorchChange, apply_treatments
+from ravine.examination.torch_model_changes import (
+    average_loss,
+    reinitialize,
+    remove_dropout,
+    replace_activations,
+    reset_normalization,
+    scale_start,
+    standardize_inputs,
+    standardize_targets,
+    use_class_outputs,
+    use_linear_output,
 )
 from ravine.examination.torch_program import TorchProgram, train_program
+from ravine.examination.torch_settings import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE
+from ravine.examination.torch_training_changes import (
+    clip_gradient,
+    draw_classes_equally,
+    scale_learning_rate,
+    set_batch_size,
+    set_steps,
+    set_weight_decay,
+    shuffle_examples,
+    use_adam,
+)
 from ravine.finding import Change
 
 RANDOM_CHANGES: Mapping[str, tuple[TorchChange, ...]] = {  # steps are drawn beside these
-    "lr": tuple(ScaleLearningRate(k) for k in (1e-3, 1e-2, 0.1, 0.3, 3, 10, 100, 1000)),
-    "clip": (ClipGradient(1.0), ClipGradient(0.1)),
-    "batch": tuple(SetBatchSize(size) for size in (8, 16, 32, 64)),
-    "input.scale": (StandardizeInputs(),),
-    "target.scale": (StandardizeTargets(),),
-    "init": (Reinitialize(), UnitVarianceStart()),
-    "activation": tuple(ReplaceActivations(name) for name in ("relu", "tanh", "leaky_relu")),
-    "output": (LinearOutput(),),
-    "dropout": (RemoveDropout(),),
-    "decay": (SetWeightDecay(0.0),),
-    "optimizer": (UseAdam(), UseAdam(0.01)),
-    "loss": (AverageLoss(), BalanceClasses()),
-    "shuffle": (ShuffleExamples(),),
-    "normalization": (ResetNormalization(),),
+    "lr": tuple(scale_learning_rate(k) for k in (1e-3, 1e-2, 0.1, 0.3, 3, 10, 100, 1000)),
+    "clip": (clip_gradient(1.0), clip_gradient(0.1)),
+    "batch": tuple(set_batch_size(size) for size in (8, 16, 32, 64)),
+    "input.scale": (standardize_inputs,),
+    "target.scale": (standardize_targets,),
+    "init": (reinitialize, scale_start),
+    "activation": tuple(replace_activations(name) for name in ("relu", "tanh", "leaky_relu")),
+    "output": (use_linear_output,),
+    "dropout": (remove_dropout,),
+    "decay": (set_weight_decay(0.0),),
+    "optimizer": (use_adam(), use_adam(0.01)),
+    "loss": (average_loss, draw_classes_equally),
+    "shuffle": (shuffle_examples,),
+    "normalization": (reset_normalization,),
 }
 LONGER_TIMES = 3  # the budget
 TABLE_CHANGES = {
@@ -112,16 +112,16 @@ def recommended_change(change: Change) -> TorchChange:
     """The change of a script behind what a finding recommends.
 
     >>> recommended_change(Change("lr", "x10"))
-    ScaleLearningRate(factor=10)
+    TorchChange(change=Change(path='lr', value='x10'))
     >>> recommended_change(Change("steps", 300))
-    SetSteps(steps=300)
+    TorchChange(change=Change(path='steps', value=300))
     """
     if change.path == "steps":
-        return SetSteps(change.value)
+        return set_steps(change.value)
     if change.path == "batch":
-        return SetBatchSize(change.value)
-    if change == OutputForEachClass().change:
-        return OutputForEachClass()
+        return set_batch_size(change.value)
+    if change == use_class_outputs.change:
+        return use_class_outputs
     return TABLE_CHANGES[change.path, change.value]
 
 
@@ -183,7 +183,7 @@ def search_at_random(
     draw = random.Random(seed)
     # a change of the loss must not change the measure
     given = torch_program(script.build(seed), seed).keeping_measure()
-    drawn = {**RANDOM_CHANGES, "steps": (SetSteps(LONGER_TIMES * given.steps),)}
+    drawn = {**RANDOM_CHANGES, "steps": (set_steps(LONGER_TIMES * given.steps),)}
     best, found = train_program(given, seed=seed).last.loss, ()
     for _ in range(runs):
         paths = draw.sample(sorted(drawn), draw.choice((1, 2)))

@@ -40,7 +40,7 @@ NEIGHBOR_SHIFTS = {  # by the dimensions of signals and images
     4: ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0)),
 }
 MIN_PROBABILITY = 1e-3  # of a class, so that one error does not count for all
-SHRINKAGE_FACTORS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the null answer
+SHRINKAGE_FACTORS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the constant answer
 
 
 def fit_baseline(
@@ -57,7 +57,7 @@ def fit_baseline(
     fall in one fold).
 
     Tried: linear (ridge or logistic), nearest neighbors, kernel ridge with a Gaussian, extremely
-    randomized trees (Geurts et al. 2006); predictions are drawn towards the null answer by the
+    randomized trees (Geurts et al. 2006); predictions are drawn towards the constant answer by the
     factor that suits them best. Images and signals are flattened, with averages over places
     beside; tokens [N, T] become features by place, by count and in pairs; of a target for each
     token (`kind` "tokens") only the present and the last tokens are used. Targets of -100 are left
@@ -101,9 +101,9 @@ def _cross_validate(
 ) -> BaselineResult:
     folds = assign_folds(groups, seed)
     few = _project(x)
-    null = np.empty_like(y)
+    constant = np.empty_like(y)
     for fold in range(FOLD_COUNT):
-        null[folds == fold] = y[folds != fold].mean(0)
+        constant[folds == fold] = y[folds != fold].mean(0)
     losses, predictions, signals = {}, {}, {}
     for name in learners:
         learner = _logistic if name == "linear" and kind in CLASS_KINDS else LEARNER_FUNCTIONS[name]
@@ -117,19 +117,19 @@ def _cross_validate(
         if kind in ("number", "numbers"):
             compared = rankdata(out, axis=0), rankdata(y, axis=0)
         signals[name] = association_z(*compared, folds, groups)
-        shrunk = (null + part * (out - null) for part in SHRINKAGE_FACTORS)
+        shrunk = (constant + part * (out - constant) for part in SHRINKAGE_FACTORS)
         predictions[name] = min(shrunk, key=lambda p: float(_losses(p, y, kind).mean()))
         losses[name] = _losses(predictions[name], y, kind)
     best = min(losses, key=lambda name: float(losses[name].mean()))
-    nothing = _losses(null, y, kind)
+    nothing = _losses(constant, y, kind)
     difference = group_means(nothing - losses[best], groups)
     return BaselineResult(
         kind=kind,
         learner=best,
         examples=len(np.unique(groups)),
-        null_loss=float(nothing.mean()),
+        constant_loss=float(nothing.mean()),
         loss=float(losses[best].mean()),
-        null_score=_score(np.broadcast_to(y.mean(0), y.shape), y, kind),
+        constant_score=_score(np.broadcast_to(y.mean(0), y.shape), y, kind),
         score=_score(predictions[best], y, kind),
         gain=float((nothing - losses[best]).mean()),
         gain_error=float(difference.std() / math.sqrt(len(difference))),

@@ -28,16 +28,16 @@ def unreachable_loss(
     *,
     output_kind: str,
     class_axis: int,
-    null_loss: float,
+    constant_loss: float,
 ) -> float | None:
-    """The share of `null_loss`, that of the best constant answer, which the outputs nearest to some
+    """The share of `constant_loss`, of the best constant answer, which the outputs nearest to some
     answers keep, over what the answers themselves keep; None where that is no number.
     """
     floor = min(loss(answer) for answer in answers)
     best = min(loss(nearest_outputs(answer, output_kind, class_axis)) for answer in answers)
-    if not math.isfinite(best - floor) or null_loss - floor <= 1e-9:
+    if not math.isfinite(best - floor) or constant_loss - floor <= 1e-9:
         return None
-    return max(0.0, best - floor) / (null_loss - floor)
+    return max(0.0, best - floor) / (constant_loss - floor)
 
 
 def nearest_outputs(answer: Tensor, output_kind: str, class_axis: int) -> Tensor:

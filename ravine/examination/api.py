@@ -11,9 +11,11 @@ from typing import Any
 from torch import nn
 
 from ravine.data import TableLike, Task
-from ravine.examination.preflight import RecipeChecks, check_recipe
+from ravine.examination.preflight import check_recipe
+from ravine.examination.preflight_checks import QUICK_RECIPE_CHECKS
 from ravine.examination.recipe_subject import subject_of
 from ravine.examination.report import examine_subject
+from ravine.examination.subject import SubjectProfile
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import Report, arrange
@@ -83,11 +85,11 @@ def check(recipe: Recipe, frame: TableLike | None = None) -> Report:
 
 def quick_check(recipe: Recipe, task: Task) -> Report:
     """The checks of a resolved recipe that take about a second: no gradient, no small batch."""
-    return _report(check_recipe(recipe, task, quick=True))
+    return _report(check_recipe(recipe, task, QUICK_RECIPE_CHECKS))
 
 
-def _report(made: RecipeChecks) -> Report:
-    return Report(findings=arrange(made.findings), checks=made.checks)
+def _report(profile: SubjectProfile) -> Report:
+    return Report(findings=arrange(profile.findings), checks=profile.checks)
 
 
 def doctor(

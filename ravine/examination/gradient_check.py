@@ -52,10 +52,9 @@ def measure_gradient(
         lengths = grads.norm(dim=1, keepdim=True)
         if not bool((losses.isfinite() & lengths.isfinite() & (lengths > 0)).all()):
             return None
-        directions = [grads / lengths]
-        for k in range(1, RANDOM_DIRECTIONS + 1):
-            directions.append(_random_direction(weights, recipe.seed, k))
-        errors = [_difference_error(at, weights, grads, d) for d in directions]
+        draws = range(1, RANDOM_DIRECTIONS + 1)
+        others = (_random_direction(weights, recipe.seed, k) for k in draws)
+        errors = [_difference_error(at, weights, grads, d) for d in (grads / lengths, *others)]
     return GradientError(difference=max(errors), networks=networks, examples=batch.count)
 
 
@@ -77,7 +76,9 @@ def _float64_cohort(recipe: Recipe, task: Task, networks: int, batch: int) -> Co
 
 def _loss_and_gradient(cohort: Cohort, examples: Examples) -> GradientAt:
     """Loss [P, 1] and gradient of all networks on a batch, with penalties, of their weights."""
-    batch = augment_batch(cohort, _as_batch(examples), None)
+    fields = examples.to("cpu", torch.float64).fields
+    batch = Batch(*(None if t is None else t[None] for t in fields))  # type: ignore[arg-type]
+    batch = augment_batch(cohort, batch, None)
     buffers = {name: buffer.clone() for name, buffer in cohort.buffers.items()}
 
     def at(weights: Rows) -> tuple[Tensor, Rows]:
@@ -90,7 +91,8 @@ def _loss_and_gradient(cohort: Cohort, examples: Examples) -> GradientAt:
             grads, losses = gradients(cohort, outputs, batch, None)
         else:
             grads, losses = manual_gradients(cohort, batch, None)
-        grads, losses = grads.clone(), losses.clone()
+        losses = losses.clone()
+        grads = grads.clone()
         for penalty in cohort.parts.penalties:
             grads = grads + penalty.gradient(cohort.weights, cohort.workspace.decay_mask, None)
             losses = losses + penalty.value(cohort.weights, cohort.workspace.decay_mask)
@@ -117,9 +119,3 @@ def _random_direction(like: Rows, seed: int, k: int) -> Rows:
     """Normal numbers with the shape of some rows, the same for all networks."""
     drawn = torch.randn(like.shape[1], generator=stream(seed, "directions", k), dtype=torch.float64)
     return drawn.expand_as(like)
-
-
-def _as_batch(examples: Examples) -> Batch:
-    """Examples as the batch of every network, in float64."""
-    fields = examples.to("cpu", torch.float64).fields
-    return Batch(*(None if t is None else t[None] for t in fields))  # type: ignore[arg-type]

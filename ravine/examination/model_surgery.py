@@ -52,25 +52,26 @@ class _CallReplacer(TorchFunctionMode):
 
     def __init__(self, plan: CallPlan):
         super().__init__()
-        self.plan, self.count = plan, 0
+        self.plan = plan
+        self.count = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, kwargs = function_name(func), kwargs or {}
+        name = function_name(func)
+        kwargs = kwargs or {}
         if name not in RECORDED_FUNCTIONS:
             return func(*args, **kwargs)
-        here, self.count = self.count, self.count + 1
+        here = self.count
+        self.count += 1
         if here >= len(self.plan.calls) or self.plan.calls[here].name != name:
-            raise RuntimeError(
-                f"call {here} of the model is {name}, which it was not when it was recorded"
-            )
+            raise RuntimeError(f"call {here} of the model is {name}, which was not recorded")
         if here in self.plan.instead:
-            given = args[0] if args else kwargs["input"]
+            inputs = args[0] if args else kwargs["input"]
             if not name.endswith("_") and not kwargs.get("inplace"):
-                return self.plan.instead[here](given)
+                return self.plan.instead[here](inputs)
             # for those who go on with what they gave
-            return given.copy_(self.plan.instead[here](given.clone()))
-        made = func(*args, **kwargs)
-        return self.plan.after[here](made) if here in self.plan.after else made
+            return inputs.copy_(self.plan.instead[here](inputs.clone()))
+        output = func(*args, **kwargs)
+        return self.plan.after[here](output) if here in self.plan.after else output
 
 
 class RewiredModel(nn.Module):
@@ -88,12 +89,11 @@ class RewiredModel(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         plan = self.plans[self.training]
         with _CallReplacer(plan) as replacing:
-            made = self.model(*inputs)
+            outputs = self.model(*inputs)
         if replacing.count != len(plan.calls):
-            raise RuntimeError(
-                f"the model makes {replacing.count} calls, {len(plan.calls)} when it was recorded"
-            )
-        return made
+            counts = f"{replacing.count} calls, {len(plan.calls)} when it was recorded"
+            raise RuntimeError(f"the model makes {counts}")
+        return outputs
 
 
 def record_calls(model: nn.Module, inputs: Tensor, *, training: bool = True) -> list[ModelCall]:
@@ -102,14 +102,11 @@ def record_calls(model: nn.Module, inputs: Tensor, *, training: bool = True) -> 
     with torch.no_grad(), isolated_rng():
         functions = trace_forward(model, inputs).functions
     calls = [call for call in functions if call.name in RECORDED_FUNCTIONS]
-    straight = [
-        {before.name, call.name} <= LAYER_FUNCTIONS and call.follows(before)
-        for before, call in pairwise(calls)
-    ]
-    return [
-        ModelCall(call.name, straight=so)
-        for call, so in zip(calls, (False, *straight), strict=False)
-    ]
+    recorded = [ModelCall(call.name) for call in calls[:1]]
+    for before, call in pairwise(calls):
+        straight = {before.name, call.name} <= LAYER_FUNCTIONS and call.follows(before)
+        recorded.append(ModelCall(call.name, straight=straight))
+    return recorded
 
 
 def rewire(
@@ -134,10 +131,8 @@ def plan_linear_output(calls: Sequence[ModelCall]) -> CallPlan:
 
 def plan_sigmoid_output(calls: Sequence[ModelCall]) -> CallPlan:
     """A sigmoid in place of the output's activation."""
-    places = output_calls(calls)
-    return CallPlan(
-        calls, dict.fromkeys(places, _identity) | dict.fromkeys(places[:1], torch.sigmoid)
-    )
+    instead = dict.fromkeys(output_calls(calls), _identity)
+    return CallPlan(calls, instead | dict.fromkeys(list(instead)[:1], torch.sigmoid))
 
 
 def plan_activation(calls: Sequence[ModelCall], activation: Activation) -> CallPlan:
@@ -154,7 +149,8 @@ def plan_no_dropout(calls: Sequence[ModelCall]) -> CallPlan:
 
 def output_calls(calls: Sequence[ModelCall]) -> list[int]:
     """Activations and softmaxes after the last layer with weights: those of the output."""
-    last, functions = _last_layer(calls), ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS
+    last = _last_layer(calls)
+    functions = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS
     return [i for i, call in enumerate(calls) if i > last and call.name in functions]
 
 

@@ -1,7 +1,7 @@
 """What `ravine check` asks before training: the probes of any start, and `preflight_checks`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,8 +21,9 @@ from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.history import LoopHistory, ModelHistory, WatchedParameter
 from ravine.diagnosis.training_loop.rules_network import missing_nonlinearity
 from ravine.errors import InputError
-from ravine.examination.preflight_checks import QUICK_RECIPE_CHECKS, RECIPE_CHECKS
+from ravine.examination.preflight_checks import RECIPE_CHECKS, RecipeCheck
 from ravine.examination.recipe_changes import useful_changes
+from ravine.examination.subject import SubjectProfile
 from ravine.finding import Change, Checks, Finding
 from ravine.networks.activations import Identity
 from ravine.networks.as_module import NetworkModule, as_module
@@ -37,38 +38,35 @@ PROBED_RECIPE_EXAMPLES = 512
 GRAPH_EXAMPLES = 4  # of the loss whose graph is read
 
 
-@dataclass(frozen=True)
-class RecipeChecks:
-    """What was found before training, and the profiles behind it."""
-
-    findings: list[Finding]
-    checks: Checks
-    start: StartProfile
-    data: DataProfile | None
-
-
-def check_recipe(recipe: Recipe, task: Task, *, quick: bool = False) -> RecipeChecks:
-    """All checks of a resolved recipe and its task, or the `quick` ones, about a second."""
+def check_recipe(
+    recipe: Recipe, task: Task, checks: Mapping[str, RecipeCheck] = RECIPE_CHECKS
+) -> SubjectProfile:
+    """All checks before training of a resolved recipe and its task."""
     start = profile_recipe_start(recipe, task)
-    found, checks = run_rules(START_RULES, start)
+    in_start, start_checks = run_rules(START_RULES, start)
     try:
         data = profile_recipe_data(recipe, task)
-        in_data = run_rules(DATA_RULES, data)
+        in_data, data_checks = run_rules(DATA_RULES, data)
     except InputError:
         raise
     except Exception:  # the checks of the recipe still count
-        data, in_data = None, ([], Checks(failed=tuple(rule.code for rule in DATA_RULES)))
-    in_layers, in_recipe = find_linear_layers(recipe, task), _check_settings(recipe, task, quick)
-    found = [*in_data[0], *found, *in_layers[0], *in_recipe[0]]
-    for _, more in (in_data, in_layers, in_recipe):
-        checks = checks.merge(more)
-    found = [replace(f, changes=useful_changes(recipe, f.changes)) for f in found]
-    return RecipeChecks(found, checks, start, data)
+        data = None
+        in_data, data_checks = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
+    in_layers, layer_checks = find_linear_layers(recipe, task)
+    in_settings, setting_checks = _check_settings(recipe, task, checks)
+    found = (*in_data, *in_start, *in_layers, *in_settings)
+    return SubjectProfile(
+        findings=[replace(f, changes=useful_changes(recipe, f.changes)) for f in found],
+        checks=start_checks.merge(data_checks, layer_checks, setting_checks),
+        start=start,
+        data=data,
+    )
 
 
-def _check_settings(recipe: Recipe, task: Task, quick: bool) -> tuple[list[Finding], Checks]:
+def _check_settings(
+    recipe: Recipe, task: Task, checks: Mapping[str, RecipeCheck]
+) -> tuple[list[Finding], Checks]:
     """The checks that need a recipe. One that raises is a failed check; the others count."""
-    checks = QUICK_RECIPE_CHECKS if quick else RECIPE_CHECKS
     measured: dict[str, Any] = {}
     for name, measure in checks.items():
         try:
@@ -100,23 +98,18 @@ def find_linear_layers(recipe: Recipe, task: Task) -> tuple[list[Finding], Check
 
 def _first_history(recipe: Recipe, task: Task) -> LoopHistory:
     """What a training loop's rules read before the first step: the graph of the loss."""
-    module, few = recipe_module(recipe, task).eval(), evenly_spaced(task.train, GRAPH_EXAMPLES)
+    module = recipe_module(recipe, task).eval()
+    few = evenly_spaced(task.train, GRAPH_EXAMPLES)
     assert few.targets is not None
     with isolated_rng(recipe.seed), torch.enable_grad():
         loss = _module_loss(recipe)(module(module_inputs(few)), few.targets)
-    owners = {
-        id(p): type(owner).__name__
-        for owner in module.modules()
-        for p in owner.parameters(recurse=False)
-    }
-    parameters = [
-        WatchedParameter(name=name, shape=tuple(p.shape), owner=owners[id(p)])
-        for name, p in module.named_parameters()
-    ]
+    parameters = []
+    for name, p in module.named_parameters():
+        owner = type(module.get_submodule(name.rpartition(".")[0])).__name__
+        parameters.append(WatchedParameter(name=name, shape=tuple(p.shape), owner=owner))
     names = {id(p): name for name, p in module.named_parameters()}
-    return LoopHistory(
-        graph=read_graph(loss, names), model=ModelHistory(parameters=tuple(parameters))
-    )
+    model = ModelHistory(parameters=tuple(parameters))
+    return LoopHistory(graph=read_graph(loss, names), model=model)
 
 
 # Profiles
@@ -125,7 +118,8 @@ def _first_history(recipe: Recipe, task: Task) -> LoopHistory:
 def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
     """What is to be known of a task's examples as networks get them, columns by name."""
     count = affordable_count(task.signature, PROFILED_ROWS, PROFILED_NUMBERS)
-    train, validation = evenly_spaced(task.train, count), None
+    train = evenly_spaced(task.train, count)
+    validation = None
     scale = _code_scale(train)
     assert train.targets is not None
     if task.validation is not None and task.validation.targets is not None:

@@ -5,9 +5,10 @@ measurements stand in `ravine.diagnosis.recipe_rules`. Letters: P networks, W we
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from ravine.serialization import replace_everywhere
 from ravine.training.evaluation import constant_loss
 from ravine.training.train import train_on
 
+RecipeCheck: TypeAlias = Callable[[Recipe, Task], object]
 STRENGTH_FACTORS = (0.0, 1.0, 10.0, 100.0)  # of a penalty's strength
 SMALL_BATCH_EXAMPLES = 16
 OVERFIT_STEPS = 600  # in which they must be overfit
@@ -49,10 +51,12 @@ def measure_penalties(recipe: Recipe, task: Task, *, networks: int = 4) -> Penal
         return None
     built = BatchedNetwork(stack([recipe] * networks).network, task.signature)
     weights, _ = built.start(list(range(recipe.seed, recipe.seed + networks)))
-    weights, decay_mask = weights.double(), built.layout.decay_mask(dtype=torch.float64)
+    weights = weights.double()
+    decay_mask = built.layout.decay_mask(dtype=torch.float64)
     tensors = built.layout.views(weights)
     matrices = [tensors[s.name].flatten(1) for s in built.layout.slots if s.role == "weight"]
-    added, rises, differences = [], True, []
+    rises = True
+    added, differences = [], []
     for penalty in recipe.penalties:
         part: Any = penalty
         values = []
@@ -115,13 +119,14 @@ def overfit_small_batch(
     assert bare.loss is not None
     small = dataclasses.replace(task, train=batch, validation=None, test=None)
     constant = constant_loss(bare.loss, batch, task.outputs)
-    path, lr, limit = lr_path(bare), float(bare.optimizer.lr), LEARNED_LOSS * constant
+    path = lr_path(bare)
+    lr = float(bare.optimizer.lr)
 
     def train_at(factors: Sequence[float], count: int) -> list[OverfitAttempt]:
         recipes = [bare.vary("epochs", count).vary(path, lr * factor) for factor in factors]
         runs = train_on([small] * len(recipes), recipes, workers=1)
         return [
-            _overfit_attempt(run.record, limit, lr=lr * factor, factor=factor)
+            _overfit_attempt(run.record, LEARNED_LOSS * constant, lr=lr * factor, factor=factor)
             for factor, run in zip(factors, runs, strict=True)
         ]
 
@@ -174,17 +179,16 @@ def _distinct_examples(examples: Examples, count: int) -> Examples:
         if key not in inputs:
             inputs.add(key)
             by_target.setdefault(examples.targets[i].numpy().tobytes(), []).append(i)
-    turns = max((len(places) for places in by_target.values()), default=0)
-    order = [
-        places[turn] for turn in range(turns) for places in by_target.values() if turn < len(places)
-    ]
+    turns = itertools.zip_longest(*by_target.values())
+    order = [place for turn in turns for place in turn if place is not None]
     chosen = examples.take(torch.tensor(sorted(order[:count]), dtype=torch.int64))
     return dataclasses.replace(chosen, weights=None)
 
 
 def _overfit_attempt(record: Record, limit: float, *, lr: float, factor: float) -> OverfitAttempt:
     """The step at which the last network's loss fell below a limit, and each one's least loss."""
-    steps, least = math.inf, [math.inf]
+    steps = math.inf
+    least = [math.inf]
     series = record.series.get("train/loss")
     if series is not None:
         below = series.values < limit
@@ -195,8 +199,8 @@ def _overfit_attempt(record: Record, limit: float, *, lr: float, factor: float) 
 
 
 # by the field of `RecipeProfile`
-QUICK_RECIPE_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {"penalty": measure_penalties}
-RECIPE_CHECKS: Mapping[str, Callable[[Recipe, Task], object]] = {
+QUICK_RECIPE_CHECKS: Mapping[str, RecipeCheck] = {"penalty": measure_penalties}
+RECIPE_CHECKS: Mapping[str, RecipeCheck] = {
     **QUICK_RECIPE_CHECKS,
     "gradient": measure_gradient,
     "small_batch": overfit_small_batch,

@@ -1,6 +1,4 @@
-"""Changes of a recipe: how a setting is changed, what is worth changing, and what the changes that
-rules of any program name are called in a recipe.
-"""
+"""Changes of a recipe: how a setting is changed, and what is worth changing."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,11 +77,8 @@ def recipe_differences(old: Recipe, new: Recipe) -> list[tuple[str, str | None, 
     [('optimizer.lr', '0.1', '0.5')]
     """
     before, after = (dict(_flatten(plain_recipe(r))) for r in (old, new))
-    return [
-        (path, before.get(path), after.get(path))
-        for path in dict.fromkeys((*before, *after))
-        if before.get(path) != after.get(path)
-    ]
+    paths = [path for path in (before | after) if before.get(path) != after.get(path)]
+    return [(path, before.get(path), after.get(path)) for path in paths]
 
 
 def _flatten(plain: Any, path: str = "") -> Iterator[tuple[str, str]]:

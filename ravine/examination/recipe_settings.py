@@ -31,21 +31,6 @@ WIDTH_AWARE = (He, Glorot, LeCun, Orthogonal, TorchDefault)  # initializers that
 DROPOUT_SETTINGS = ("dropout", "spatial_dropout")
 
 ChangeSet: TypeAlias = tuple[Change, ...]  # made together
-SIMPLE_CHANGES: Mapping[str, Change] = {
-    "input-scale": Change("encoding.scale", "standard"),
-    "target-scale": Change("encoding.target", "standard"),
-    "imbalance": Change("class_weights", "balanced"),
-    "hidden-activation": Change("network.activation", {"name": "ReLU"}),
-    "architecture-too-small": Change("network.hidden", WIDE_LAYERS),
-    "gradient-clipping": Change("clip", None),
-}
-
-
-def changes_for(cause: str, recipe: Recipe, task: Task) -> Iterable[ChangeSet]:
-    """What may be changed for a cause, from weak to strong."""
-    if cause in LISTED_CHANGES:
-        return LISTED_CHANGES[cause](recipe, task)
-    return ((SIMPLE_CHANGES[cause],),) if cause in SIMPLE_CHANGES else ()
 
 
 def _rates(recipe: Recipe, factors: Sequence[float]) -> Iterator[ChangeSet]:
@@ -60,11 +45,10 @@ def _rates(recipe: Recipe, factors: Sequence[float]) -> Iterator[ChangeSet]:
 
 
 def _more_epochs(recipe: Recipe, task: Task) -> Iterator[ChangeSet]:
-    steps, epochs = training_plan(recipe, task).steps, recipe.epochs
-    assert epochs is not None  # resolved
+    assert recipe.epochs is not None  # resolved
     for factor in EPOCH_FACTORS:
-        if factor * steps <= MAX_LONGER_STEPS:
-            yield (Change("epochs", factor * epochs),)
+        if factor * training_plan(recipe, task).steps <= MAX_LONGER_STEPS:
+            yield (Change("epochs", factor * recipe.epochs),)
 
 
 def _smaller_batch(recipe: Recipe, task: Task) -> Iterator[ChangeSet]:
@@ -93,18 +77,26 @@ def _no_dropout(recipe: Recipe, task: Task) -> Iterator[ChangeSet]:
     yield tuple(Change(f"network.{name}", None) for name in settings)
 
 
-def _other_schedules(recipe: Recipe, task: Task) -> Iterator[ChangeSet]:
-    for name in ("Cosine", "Constant"):
-        yield (Change("schedule", {"name": name}),)
+def _one_change(path: str, value: Any) -> Callable[[Recipe, Task], Iterable[ChangeSet]]:
+    return lambda recipe, task: ((Change(path, value),),)
 
 
-LISTED_CHANGES: Mapping[str, Callable[[Recipe, Task], Iterable[ChangeSet]]] = {
+# What may be changed for a cause, from weak to strong
+CHANGES_BY_CAUSE: Mapping[str, Callable[[Recipe, Task], Iterable[ChangeSet]]] = {
+    "input-scale": _one_change("encoding.scale", "standard"),
+    "target-scale": _one_change("encoding.target", "standard"),
+    "imbalance": _one_change("class_weights", "balanced"),
+    "hidden-activation": _one_change("network.activation", {"name": "ReLU"}),
+    "architecture-too-small": _one_change("network.hidden", WIDE_LAYERS),
+    "gradient-clipping": _one_change("clip", None),
     "learning-rate-low": lambda recipe, task: _rates(recipe, HIGHER_RATE_FACTORS),
     "learning-rate-high": lambda recipe, task: _rates(recipe, LOWER_RATE_FACTORS),
     "too-few-steps": _more_epochs,
     "batch-size": _smaller_batch,
     "over-regularized": _less_regularization,
-    "schedule": _other_schedules,
+    "schedule": lambda recipe, task: [
+        (Change("schedule", {"name": name}),) for name in ("Cosine", "Constant")
+    ],
     "dropout": _no_dropout,
     "initialization": _other_start,
     "dead-units": _other_start,
@@ -115,12 +107,6 @@ LISTED_CHANGES: Mapping[str, Callable[[Recipe, Task], Iterable[ChangeSet]]] = {
 
 
 # What the settings say
-
-
-def recipe_facts(cause: str, recipe: Recipe, task: Task) -> Facts | None:
-    """Evidence for a cause in a recipe's settings."""
-    find = RECIPE_FACTS.get(cause)
-    return None if find is None else find(recipe, task)
 
 
 def _rate_facts(recipe: Recipe, task: Task) -> Facts:
@@ -197,6 +183,7 @@ def _clip_facts(recipe: Recipe, task: Task) -> Facts | None:
     return None if recipe.clip is None else Facts((), "clip", ("learning-rate-low",))
 
 
+# Evidence for a cause
 RECIPE_FACTS: Mapping[str, Callable[[Recipe, Task], Facts | None]] = {
     "learning-rate-low": _rate_facts,
     "learning-rate-high": _rate_facts,

@@ -15,15 +15,15 @@ from ravine.diagnosis.trials.trial_results import TrialResults
 from ravine.errors import InputError, RavineError
 from ravine.examination.preflight import check_recipe
 from ravine.examination.recipe_changes import SetSetting, useful_changes
-from ravine.examination.recipe_settings import changes_for, recipe_facts
+from ravine.examination.recipe_settings import CHANGES_BY_CAUSE, RECIPE_FACTS
 from ravine.examination.recipe_trials import SCREENING_SEEDS, RecipeTrials, prepare_trials
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
-    Observed,
     Say,
     SeedRun,
     Strength,
+    SubjectProfile,
     TrialBudget,
 )
 from ravine.examination.trials import mean_outcome
@@ -44,13 +44,9 @@ class RecipeSubject:
     recipe: Recipe
     task: Task
     own_run: Run | None = None
-    folder: str | None = None
+    name: str | None = None  # the folder of the run
     frame: TableLike | None = None
-    trials: RecipeTrials | None = None  # once it was observed for trials
-
-    @property
-    def name(self) -> str | None:
-        return self.folder
+    trials: RecipeTrials | None = None  # once it was profiled for trials
 
     @property
     def score(self) -> Score | None:
@@ -65,32 +61,27 @@ class RecipeSubject:
         """Training sets its own."""
         return contextlib.nullcontext()
 
-    def observe(self, *, trials: bool, say: Say) -> Observed:
+    def profile(self, *, trials: bool, say: Say) -> SubjectProfile:
         """Check recipe and data, train it if trials need a run, and read the run's curves."""
         recipe, task, run = self.recipe, self.task, self.own_run
         say("checking recipe and data")
-        preflight = check_recipe(recipe, task)
-        found, checks = preflight.findings, preflight.checks
-        runs: tuple[SeedRun, ...] = ()
+        profile = check_recipe(recipe, task)
         if trials:
-            own = self.trials = prepare_trials(recipe, task, run, self.frame, say=say)
+            own = self.trials = prepare_trials(recipe, task, run=run, frame=self.frame, say=say)
             runs = tuple(own.evaluate(own.run))
+            profile = replace(profile, runs=runs, results=_own_results(own, runs))
             run = run or (own.run if own.whole else None)
-        if run is not None:
-            in_curves, went = run_rules(CURVE_RULES, curves_with_constant(run.record, recipe, task))
-            in_curves = [replace(f, changes=useful_changes(recipe, f.changes)) for f in in_curves]
-            found, checks = [*found, *in_curves], checks.merge(went)
-        return Observed(
-            findings=found,
-            checks=checks,
-            start=preflight.start,
-            data=preflight.data,
-            runs=runs,
-            results=None if self.trials is None else _own_results(self.trials, runs),
+        if run is None:
+            return profile
+        found, checks = run_rules(CURVE_RULES, curves_with_constant(run.record, recipe, task))
+        found = [replace(f, changes=useful_changes(recipe, f.changes)) for f in found]
+        return replace(
+            profile, findings=[*profile.findings, *found], checks=profile.checks.merge(checks)
         )
 
     def strengths(self, cause: str) -> tuple[Strength, ...]:
-        changes = changes_for(cause, self.recipe, self.task)
+        find = CHANGES_BY_CAUSE.get(cause)
+        changes = () if find is None else find(self.recipe, self.task)
         useful = (useful_changes(self.recipe, strength) for strength in changes)
         return tuple(tuple(SetSetting(c) for c in strength) for strength in useful if strength)
 
@@ -103,10 +94,11 @@ class RecipeSubject:
         useful = useful_changes(self.recipe, changes)
         return tuple(SetSetting(c) for c in useful if c.path not in MANUAL_CHANGES)
 
-    def facts(self, cause: str, observed: Observed) -> Facts | None:
+    def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         """What the recipe's settings say for a cause; the number may be that of a finding."""
-        facts = recipe_facts(cause, self.recipe, self.task)
-        asking = [f for f in observed.findings if f.cause == cause and f.confidence != "low"]
+        find = RECIPE_FACTS.get(cause)
+        facts = None if find is None else find(self.recipe, self.task)
+        asking = [f for f in profile.findings if f.cause == cause and f.confidence != "low"]
         if facts is not None and not facts.evidence and asking:
             return replace(facts, evidence=asking[0].evidence[:1])
         return facts
@@ -126,21 +118,22 @@ class RecipeSubject:
         if len(seeds) == 0:
             return [[] for _ in strengths]
         assert self.trials is not None
-        trials, found, recipes = self.trials, {}, {}
-        for place, strength in enumerate(strengths):
+        trials = self.trials
+        tried: list[Recipe | CannotTryError] = []
+        for strength in strengths:
             changes = [treatment.change for treatment in strength]
             try:
                 recipe = trials.shorten_with(changes, steps).vary("seeds", len(seeds))
-                recipes[place] = recipe.vary("seed", trials.recipe.seed + seeds.start)
+                tried.append(recipe.vary("seed", trials.recipe.seed + seeds.start))
             except RavineError as error:
-                found[place] = CannotTryError(str(error))
-        tasks = [trials.task_for(recipe) for recipe in recipes.values()]
-        runs = train_on(tasks, list(recipes.values()))
-        for place, run, task in zip(recipes, runs, tasks, strict=True):
-            found[place] = trials.evaluate(run, task)[: len(seeds)]
-        return [found[place] for place in range(len(strengths))]
+                tried.append(CannotTryError(str(error)))
+        recipes = [recipe for recipe in tried if isinstance(recipe, Recipe)]
+        tasks = [trials.task_for(recipe) for recipe in recipes]
+        runs = zip(train_on(tasks, recipes), tasks, strict=True)
+        found = (trials.evaluate(run, task)[: len(seeds)] for run, task in runs)
+        return [next(found) if isinstance(recipe, Recipe) else recipe for recipe in tried]
 
-    def try_otherwise(self, results: TrialResults) -> TrialResults:
+    def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         return results
 
 
@@ -149,8 +142,8 @@ def _own_results(trials: RecipeTrials, runs: Sequence[SeedRun]) -> TrialResults:
     tried = trials.shorten_with((), trials.budget.steps)
     return TrialResults(
         base=mean_outcome("healthy", runs[:SCREENING_SEEDS]),
-        null_loss=trials.null,
-        start_loss=trials.null,
+        constant_loss=trials.constant_loss,
+        start_loss=trials.constant_loss,
         steps=training_plan(tried, trials.task).steps,
     )
 
@@ -163,8 +156,8 @@ def curves_with_constant(record: Record, recipe: Recipe, task: Task) -> Training
     assert recipe.loss is not None  # resolved
     references = replace(
         curves.references,
-        null_train=constant_loss(recipe.loss, task.train, task.outputs),
-        null_validation=constant_loss(recipe.loss, task.validation, task.outputs),
+        constant_train=constant_loss(recipe.loss, task.train, task.outputs),
+        constant_validation=constant_loss(recipe.loss, task.validation, task.outputs),
     )
     return replace(curves, references=references)
 
@@ -173,37 +166,26 @@ def subject_of(
     what: str | Path | Run | Recipe, frame: TableLike | None = None, *, module: Any = None
 ) -> RecipeSubject:
     """The subject that a folder, a run or a recipe stands for. Raises `InputError`."""
+    run: Run | None = None
+    folder: Path | None = None
     if isinstance(what, Recipe):
-        return _subject_of_recipe(what, frame)
-    if isinstance(what, Run):
-        return _subject_of_run(what, what.recipe, frame)
-    folder = Path(what)
-    if not (folder / "plan.json").exists():
-        raise InputError(
-            f"{folder} is not a run",
-            why="it has no plan.json",
-            do="name the folder that `ravine train` printed, or a recipe file, a table or a "
-            "bundled set",
-        )
-    plan = read_json(folder / "plan.json")
-    recipe = planned_recipe(plan, module)
-    if not (folder / "record.json").exists():  # unfinished: what it is to become is tried instead
-        return replace(_subject_of_recipe(recipe, frame), folder=str(folder))
-    return _subject_of_run(open_run(folder, module=module), recipe, frame)
-
-
-def _subject_of_recipe(recipe: Recipe, frame: TableLike | None) -> RecipeSubject:
+        recipe = what
+    elif isinstance(what, Run):
+        run = what
+        recipe, folder = run.recipe, run.folder
+    else:
+        folder = Path(what)
+        if not (folder / "plan.json").exists():
+            do = "name the folder that `ravine train` printed, a recipe, a table or a bundled set"
+            raise InputError(f"{folder} is not a run", why="it has no plan.json", do=do)
+        recipe = planned_recipe(read_json(folder / "plan.json"), module)
+        if (folder / "record.json").exists():
+            run = open_run(folder, module=module)
     task = load_task(recipe, frame)
-    return RecipeSubject(resolve(recipe, task), task, frame=frame)
-
-
-def _subject_of_run(run: Run, recipe: Recipe, frame: TableLike | None) -> RecipeSubject:
-    task = load_task(recipe, frame)
-    if task.fingerprint != run.record.task["fingerprint"]:
-        raise InputError(
-            "the data of the run have changed",
-            why="what was measured then says nothing of these",
-            do="restore the data, or train again",
-        )
-    folder = None if run.folder is None else str(run.folder)
-    return RecipeSubject(recipe, task, run, folder, frame)
+    if run is None:  # also where it is unfinished: what it is to become is tried instead
+        recipe = resolve(recipe, task)
+    elif task.fingerprint != run.record.task["fingerprint"]:
+        why, do = "what was measured says nothing of these", "restore the data, or train again"
+        raise InputError("the data of the run have changed", why=why, do=do)
+    name = None if folder is None else str(folder)
+    return RecipeSubject(recipe, task, own_run=run, name=name, frame=frame)

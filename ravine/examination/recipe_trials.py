@@ -33,7 +33,7 @@ MAX_EVALUATED_EXAMPLES = 4000
 MAX_LOSS_RATIO = 2.0  # times the constant's loss: or a few bad runs would hide the rest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecipeTrials:
     """What trials of a recipe need: the recipe (resolved) on a task that is small enough, its run,
     and the loss of the best constant answer.
@@ -44,7 +44,7 @@ class RecipeTrials:
     frame: TableLike | None
     run: Run
     whole: bool  # the run is as long as the recipe says, and on all its examples
-    null: float
+    constant_loss: float
     budget: TrialBudget
 
     def shorten_with(self, changes: Sequence[Change], steps: int | None) -> Recipe:
@@ -73,19 +73,22 @@ class RecipeTrials:
         # of a run with snapshots the last weights of each
         predictions = run.model.member_predictions(examples)[-sum(alive) :]
         losses = _losses(task, predictions, examples.targets)
-        values = zip(
-            losses.clamp(max=MAX_LOSS_RATIO * self.null).tolist(),
-            [scaled_score(p, examples.targets) for p in predictions],
-            strict=True,
-        )
-        return [SeedRun(*next(values)) if ok else SeedRun(math.nan, None) for ok in alive]
+        losses = losses.clamp(max=MAX_LOSS_RATIO * self.constant_loss).tolist()
+        runs = map(SeedRun, losses, (scaled_score(p, examples.targets) for p in predictions))
+        return [next(runs) if ok else SeedRun(math.nan, None) for ok in alive]
 
 
 def prepare_trials(
-    recipe: Recipe, task: Task, run: Run | None, frame: TableLike | None, *, say: Say
+    recipe: Recipe,
+    task: Task,
+    *,
+    run: Run | None = None,
+    frame: TableLike | None = None,
+    say: Say,
 ) -> RecipeTrials:
     """What trials need; trains the recipe where no run on these examples has enough seeds."""
-    recipe, small = recipe.vary("seeds", TRIAL_SEEDS), cut_task(task, recipe)
+    recipe = recipe.vary("seeds", TRIAL_SEEDS)
+    small = cut_task(task, recipe)
     seconds = seconds_per_step(small, recipe)
     affordable = TRIAL_SECONDS / TRIAL_NETWORKS / seconds
     screening = int(max(MIN_SCREENING_STEPS, min(SCREENING_STEPS, affordable)))
@@ -95,9 +98,17 @@ def prepare_trials(
         short = shorten_recipe(recipe, small, length)
         steps = training_plan(short, small).steps
         say(f"training the recipe as it is: {steps:,} steps, {TRIAL_SEEDS} seeds")
-        run, whole = train_on([small], [short])[0], whole and short.epochs == recipe.epochs
-    budget = TrialBudget(SCREENING_SEEDS, screening, TRIAL_SEEDS, length)
-    return RecipeTrials(recipe, small, frame, run, whole, constant_task_loss(small), budget)
+        run = train_on([small], [short])[0]
+        whole = whole and short.epochs == recipe.epochs
+    return RecipeTrials(
+        recipe=recipe,
+        task=small,
+        frame=frame,
+        run=run,
+        whole=whole,
+        constant_loss=constant_loss_of_task(small),
+        budget=TrialBudget(SCREENING_SEEDS, screening, TRIAL_SEEDS, length),
+    )
 
 
 def cut_task(task: Task, recipe: Recipe) -> Task:
@@ -135,7 +146,7 @@ def evaluated_examples(task: Task) -> Examples:
     return evenly_spaced(examples, MAX_EVALUATED_EXAMPLES)
 
 
-def constant_task_loss(task: Task) -> float:
+def constant_loss_of_task(task: Task) -> float:
     """The loss by which trials are compared (1 − R² or the log loss) of the best constant
     prediction, fitted on training examples: class shares, or means.
     """

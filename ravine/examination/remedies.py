@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ravine.diagnosis.data.profile import NumberStats
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.examination.subject import Facts, Observed, Strength, Subject
+from ravine.examination.subject import Facts, Strength, Subject, SubjectProfile
 from ravine.finding import MANUAL_CHANGES, Evidence
 
 FAR_MEAN = 3.0  # standard deviations of a column's mean from 0
@@ -20,10 +20,11 @@ LARGE_RMS, SMALL_RMS = 5.0, 0.2  # root mean square of inputs or targets
 WEIGHT_RATIO = 4.0  # times the usual size of weights, or a quarter of it
 LAYER_RATIO = 300.0  # of signal or gradient between layers
 FIRST_LOSS_RATIO = 2.0  # times the loss of the best constant answer, and as much more
-DEAD_SHARE, SATURATED_SHARE = 0.9, 0.4  # of a layer's units
+SUSPECT_DEAD_FRACTION = 0.9  # of a layer's units
+SUSPECT_SATURATED_FRACTION = 0.4  # of a layer's units
 SUSPECT_DROPOUT_RATE = 0.4  # that may be too much
 SUM_RATIO = 1.8  # of the loss of a batch taken twice over that of the batch: a sum has 2
-RARE_SHARE = 0.2  # of the rarest class over that of the most frequent
+RARE_CLASS_FRACTION = 0.2  # of the rarest class over that of the most frequent
 MIN_RARE_EXAMPLES = 3  # held-out ones of the rarest class
 SATURATING_LAYERS = 3  # in a row
 
@@ -66,27 +67,27 @@ class Remedy:
     ordered: bool = False
 
 
-def remedies_of(subject: Subject, observed: Observed) -> list[Remedy]:
+def remedies_of(subject: Subject, profile: SubjectProfile) -> list[Remedy]:
     """What to try: what findings ask for, what there is evidence for, then the general remedies. Of
     several for one cause there is one, with the strengths of all.
     """
     specific: dict[str, Facts | None] = {
-        "loss-reduction": _reduction(observed.start),
-        "imbalance": _rare_classes(observed),
-        "initialization": _start(observed.start),
-        **{cause: subject.facts(cause, observed) for cause in SETTING_CAUSES},
+        "loss-reduction": _reduction(profile.start),
+        "imbalance": _rare_classes(profile),
+        "initialization": _start(profile.start),
+        **{cause: subject.facts(cause, profile) for cause in SETTING_CAUSES},
     }
-    remedies = [*_asked_for(subject, observed), *_scales(subject, observed)]
+    remedies = [*_asked_for(subject, profile), *_scales(subject, profile)]
     remedies += [_remedy(subject, cause, facts) for cause, facts in specific.items() if facts]
     for cause, suspects in GENERAL_CAUSES.items():
-        facts = subject.facts(cause, observed) or Facts(())
+        facts = subject.facts(cause, profile) or Facts(())
         remedies.append(_remedy(subject, cause, replace(facts, suspects=suspects)))
     return _merge_by_cause(remedies)
 
 
 def _remedy(subject: Subject, cause: str, facts: Facts) -> Remedy:
-    strengths, ordered = subject.strengths(cause), cause in ORDERED_CAUSES
-    return Remedy(cause, strengths, facts.evidence, facts.where, facts.suspects, ordered)
+    ordered = cause in ORDERED_CAUSES
+    return Remedy(cause, subject.strengths(cause), **vars(facts), ordered=ordered)
 
 
 def _merge_by_cause(remedies: Iterable[Remedy]) -> list[Remedy]:
@@ -108,31 +109,33 @@ def _merge_by_cause(remedies: Iterable[Remedy]) -> list[Remedy]:
     return [remedy for remedy in by_cause.values() if remedy.strengths]
 
 
-def _asked_for(subject: Subject, observed: Observed) -> Iterator[Remedy]:
+def _asked_for(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:
     """What findings ask to be changed, where the subject knows how."""
-    for finding in observed.findings:
+    for finding in profile.findings:
         if finding.changes and not any(c.path in MANUAL_CHANGES for c in finding.changes):
-            strength, evidence = subject.treatments_for(finding.changes), finding.evidence[:1]
+            strength = subject.treatments_for(finding.changes)
+            facts = Facts(finding.evidence[:1], finding.where, finding.suspects)
             if strength:
-                yield Remedy(finding.cause, (strength,), evidence, finding.where, finding.suspects)
+                yield Remedy(finding.cause, (strength,), **vars(facts))
 
 
-def _scales(subject: Subject, observed: Observed) -> Iterator[Remedy]:
+def _scales(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:
     """Inputs and targets that are far from mean 0 and standard deviation 1."""
-    data = observed.data
+    data = profile.data
     if data is None:
         return
-    normed = data.inputs is None or observed.start.network.norm_first
+    normed = data.inputs is None or profile.start.network.norm_first
     inputs = () if normed or data.inputs is None else _off_scale(data.inputs, "inputs")
     numeric = data.targets is not None and data.kind != "labels"
     targets = _off_scale(data.targets, "targets") if numeric and data.targets is not None else ()
-    ours, theirs = subject.strengths("input-scale"), subject.strengths("target-scale")
-    both = ((*ours[0], *theirs[0]),) if inputs and targets and ours and theirs else ()
+    for_inputs = subject.strengths("input-scale") if inputs else ()
+    for_targets = subject.strengths("target-scale") if targets else ()
+    both = ((*for_inputs[0], *for_targets[0]),) if for_inputs and for_targets else ()
     suspects = ("learning-rate-high",)
-    if inputs and ours:
-        yield Remedy("input-scale", (*ours, *both), inputs, suspects=suspects)
-    if targets and theirs:
-        yield Remedy("target-scale", (*theirs, *both), targets, suspects=suspects)
+    if for_inputs:
+        yield Remedy("input-scale", (*for_inputs, *both), inputs, suspects=suspects)
+    if for_targets:
+        yield Remedy("target-scale", (*for_targets, *both), targets, suspects=suspects)
 
 
 def _off_scale(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
@@ -160,54 +163,56 @@ def _reduction(start: StartProfile) -> Facts | None:
     return Facts((evidence,), suspects=("learning-rate-high",))
 
 
-def _rare_classes(observed: Observed) -> Facts | None:
-    data = observed.data
+def _rare_classes(profile: SubjectProfile) -> Facts | None:
+    data = profile.data
     if data is None or data.kind not in ("classes", "binary") or len(data.classes.train) < 2:
         return None
-    counts, held_out = data.classes.train, data.classes.validation
+    counts = data.classes.train
+    held_out = data.classes.validation
     rarest = min(counts, key=lambda k: counts[k])
     share = counts[rarest] / max(counts.values())
-    if share >= RARE_SHARE or held_out.get(rarest, 0) < MIN_RARE_EXAMPLES:
+    if share >= RARE_CLASS_FRACTION or held_out.get(rarest, 0) < MIN_RARE_EXAMPLES:
         return None
     name = "examples of the rarest class for one of the most frequent"
-    return Facts((Evidence(name, share, limit=RARE_SHARE, text=f"class {rarest}"),))
+    return Facts((Evidence(name, share, limit=RARE_CLASS_FRACTION, text=f"class {rarest}"),))
 
 
 def _start(start: StartProfile) -> Facts:
     """What speaks for another start; it is tried in any case."""
-    evidence: list[Evidence] = []
-    where, suspects = "", ["vanishing", "exploding"]
-    layers, flow = start.network.layers, start.network.flow
+    found: list[tuple[Evidence, str]] = []  # with the place
+    suspects = ["vanishing", "exploding"]
+    layers = start.network.layers
+    flow = start.network.flow
     for layer in layers:
         if layer.weight_rms > 0 and not 1 / WEIGHT_RATIO < layer.weight_ratio < WEIGHT_RATIO:
             name = "size of the weights over the usual one"
-            evidence.append(
-                Evidence(name, layer.weight_ratio, limit=WEIGHT_RATIO, text=layer.where)
-            )
-            where = where or layer.where
+            evidence = Evidence(name, layer.weight_ratio, limit=WEIGHT_RATIO, text=layer.where)
+            found.append((evidence, layer.where))
     for call in start.network.activations:
-        if call.units > 1 and not call.makes_output and call.dead_units >= DEAD_SHARE * call.units:
-            name = "units at 0 for every example"
-            evidence.append(Evidence(name, call.dead_units, text=f"of {call.units}"))
-            where, suspects = where or call.where, ["dead-units", *suspects]
-        elif call.units > 1 and call.flat_units >= SATURATED_SHARE * call.units:
-            name = "saturated units"
-            evidence.append(Evidence(name, call.flat_units, text=f"of {call.units}"))
-            where, suspects = where or call.where, ["saturation", *suspects]
+        dead_units = 0 if call.makes_output else call.dead_units
+        if call.units > 1 and dead_units >= SUSPECT_DEAD_FRACTION * call.units:
+            evidence = Evidence("units at 0 for every example", dead_units, text=f"of {call.units}")
+            suspects = ["dead-units", *suspects]
+        elif call.units > 1 and call.flat_units >= SUSPECT_SATURATED_FRACTION * call.units:
+            evidence = Evidence("saturated units", call.flat_units, text=f"of {call.units}")
+            suspects = ["saturation", *suspects]
+        else:
+            continue
+        found.append((evidence, call.where))
     for name, ratio in (
         ("spread of the last hidden layer over the first's", flow.signal if flow else None),
         ("gradient at the first hidden layer over the last's", flow.gradient if flow else None),
     ):
         if ratio is not None and ratio > 0 and not 1 / LAYER_RATIO < ratio < LAYER_RATIO:
             limit = LAYER_RATIO if ratio > 1 else 1 / LAYER_RATIO
-            evidence.append(Evidence(name, ratio, limit=limit))
-            where = where or (layers[0].where if layers else "")
-    first, null = start.first_loss.value, start.loss.baselines.null_loss
-    known = first is not None and null is not None and null > 0
-    if known and first > FIRST_LOSS_RATIO * null + FIRST_LOSS_RATIO:  # type: ignore[operator]
-        evidence.append(
-            Evidence("first loss", first, limit=null, text="that of the best constant answer")
-        )
-        largest = max(layers, key=lambda k: k.weight_ratio, default=None)
-        where = where or ("" if largest is None else largest.where)
-    return Facts(tuple(evidence[:3]), where, tuple(suspects))
+            evidence = Evidence(name, ratio, limit=limit)
+            found.append((evidence, layers[0].where if layers else ""))
+    first = start.first_loss.value or 0.0
+    constant_loss = start.loss.baselines.constant_loss or 0.0
+    if constant_loss > 0 and first > FIRST_LOSS_RATIO * constant_loss + FIRST_LOSS_RATIO:
+        text = "that of the best constant answer"
+        evidence = Evidence("first loss", first, limit=constant_loss, text=text)
+        largest = max(layers, key=lambda layer: layer.weight_ratio, default=None)
+        found.append((evidence, "" if largest is None else largest.where))
+    where = next((place for _, place in found if place), "")
+    return Facts(tuple(evidence for evidence, _ in found[:3]), where, tuple(suspects))

@@ -13,7 +13,14 @@ from ravine.diagnosis.trials.trial_results import (
 )
 from ravine.examination.remedies import remedies_of
 from ravine.examination.subject import Say, Subject, stay_silent
-from ravine.examination.trials import changes_by_hand, try_cures, try_remedies, try_stopping_at
+from ravine.examination.trials import (
+    changes_by_hand,
+    confirm_remedies,
+    screen_remedies,
+    trace_best_remedy,
+    try_cures,
+    try_stopping_at,
+)
 from ravine.finding import SEVERITY_LEVELS, Checks, Finding, Report, Trial, arrange
 
 STOPS_EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
@@ -26,34 +33,38 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
     Where a cause is certain, only what cures it is tried; else remedies are tried, and what helps
     names the cause. Nothing is tried where nothing is left to gain.
     """
+    checks = Checks(not_measured=tuple(rule.code for rule in TRIAL_RULES))
+    why = "another cause was tried first"
     with subject.limit_threads():
-        observed = subject.observe(trials=trials, say=say)
-        found, checks, own = observed.findings, observed.checks, observed.results
-        untried = Checks(not_measured=tuple(rule.code for rule in TRIAL_RULES))
-        why = "no trials were asked for" if own is None else "another cause was tried first"
+        profile = subject.profile(trials=trials, say=say)
+        found, own = profile.findings, profile.results
+        if own is None:
+            why = "no trials were asked for"
         if any(is_certain(f) for f in found):
             leads = lead_findings(found)
             if own is not None:
-                leads = {c: try_cures(subject, observed, f) for c, f in leads.items()}
-            found, went = settle(found, leads), untried
-        elif own is None:
-            went = untried
-        elif own.base.score is not None and own.base.score >= NEAR_PERFECT_SCORE:
-            found, went = excuse_unlearnable(found, observed.data), untried
-            why = "nothing is left to gain: the score is near its best"
-        else:
-            found = excuse_unlearnable(found, observed.data)
-            causes = [f.cause for f in found if not is_symptom(f)]
-            remedies = remedies_of(subject, observed)
-            results = try_remedies(subject, observed, remedies, found_causes=causes, say=say)
-            new, went = run_rules(TRIAL_RULES, results)
-            if overfitting := [f for f in new if f.cause == "overfitting"]:
-                step = next(int(c.value) for c in overfitting[0].changes if c.path == "steps")
-                new = stop_early(new, try_stopping_at(subject, step))
-            found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
-        findings = tuple(_with_trial(f, why) for f in arrange(found))
+                leads = {c: try_cures(subject, profile, f) for c, f in leads.items()}
+            found = merge_certain_findings(found, leads)
+        elif own is not None:
+            found = excuse_unlearnable(found, profile.data)
+            if own.base.score is not None and own.base.score >= NEAR_PERFECT_SCORE:
+                why = "nothing is left to gain: the score is near its best"
+            else:
+                causes = [f.cause for f in found if not is_symptom(f)]
+                remedies = remedies_of(subject, profile)
+                screening = screen_remedies(subject, profile, remedies, say=say)
+                results = confirm_remedies(subject, profile, screening, causes=causes, say=say)
+                results = trace_best_remedy(subject, screening, results)
+                new, checks = run_rules(TRIAL_RULES, results)
+                step = stopping_step(new)
+                if step is not None:
+                    new = stop_early(new, try_stopping_at(subject, step))
+                found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
     return Report(
-        run=subject.name, score=subject.score, checks=checks.merge(went), findings=findings
+        run=subject.name,
+        score=subject.score,
+        checks=profile.checks.merge(checks),
+        findings=tuple(_with_trial(f, why) for f in arrange(found)),
     )
 
 
@@ -76,14 +87,12 @@ def lead_findings(found: Sequence[Finding]) -> dict[str, Finding]:
     return leads
 
 
-def settle(found: Sequence[Finding], leads: Mapping[str, Finding]) -> list[Finding]:
+def merge_certain_findings(found: Sequence[Finding], leads: Mapping[str, Finding]) -> list[Finding]:
     """The findings where causes are certain. A fault that was found twice is an error once, by
     the finding that leads, if that names the place.
     """
     certain = []
-    for finding in found:
-        if not is_certain(finding):
-            continue
+    for finding in filter(is_certain, found):
         lead = leads[finding.cause]
         if (finding.code, finding.where) == (lead.code, lead.where):
             certain.append(lead)
@@ -99,6 +108,12 @@ def excuse_unlearnable(found: Sequence[Finding], data: DataProfile | None) -> li
     if data is None or data.baseline is None or data.baseline.informative is not False:
         return list(found)
     return [replace(f, severity="note") if f.code == NOTHING_LEARNED_CODE else f for f in found]
+
+
+def stopping_step(found: Sequence[Finding]) -> int | None:
+    """Where a finding of overfitting says that training should end; None where there is none."""
+    changes = (c for f in found if f.cause == "overfitting" for c in f.changes)
+    return next((int(c.value) for c in changes if c.path == "steps"), None)
 
 
 def stop_early(found: Sequence[Finding], trial: Trial) -> list[Finding]:
@@ -121,7 +136,8 @@ def join_trials(
     finding of the check.
     """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
-    joined, rest = [], []
+    joined: list[Finding] = []
+    rest: list[Finding] = []
     for finding in found:
         outcome = outcomes.get(finding.cause)
         if outcome is not None and not is_symptom(finding) and finding.trial is None:
@@ -145,26 +161,16 @@ def join_trials(
 def _is_same_fault(found: Finding, cause: Finding) -> bool:
     """Whether a check has found what a trial names: the same cause, at no other place."""
     one_place = not found.where or not cause.where or found.where == cause.where
-    return (
-        one_place
-        and found.cause == cause.cause
-        and not is_symptom(found)
-        and found.severity != "note"
-    )
+    same_cause = found.cause == cause.cause and not is_symptom(found)
+    return one_place and same_cause and found.severity != "note"
 
 
 def weigh_facts(found: list[Finding], causes: list[Finding]) -> tuple[list[Finding], list[Finding]]:
     """Measured facts before another rate or more steps, which make up for many faults."""
-    facts = [
-        f
-        for f in found
-        if f.severity != "note" and f.confidence in ("exact", "high") and not is_symptom(f)
-    ]
-    general = [
-        f
-        for f in causes
-        if f.severity != "note" and f.cause in ORDERED_GENERAL_CAUSES and f.since is not None
-    ]
+    facts = [f for f in found if f.confidence in ("exact", "high") and not is_symptom(f)]
+    facts = [f for f in facts if f.severity != "note"]
+    general = [f for f in causes if f.cause in ORDERED_GENERAL_CAUSES and f.since is not None]
+    general = [f for f in general if f.severity != "note"]
     if not facts or not general:
         return found, causes
     worst = "error" if any(f.severity == "error" for f in general) else "warning"

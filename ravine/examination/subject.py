@@ -28,9 +28,7 @@ class Treatment(Protocol):
     """One change of a subject that can be tried."""
 
     @property
-    def change(self) -> Change:
-        """The change as findings and `--json` name it."""
-        ...
+    def change(self) -> Change: ...  # as findings and `--json` name it
 
 
 Strength: TypeAlias = tuple[Treatment, ...]  # treatments that are made together
@@ -68,8 +66,8 @@ class TrialBudget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observed:
-    """What was found without trying anything, and the subject's own runs (none: no trials)."""
+class SubjectProfile:
+    """What is known of a subject before anything is tried, and its own runs (none: no trials)."""
 
     findings: list[Finding]
     checks: Checks
@@ -83,14 +81,10 @@ class Subject(Protocol):
     """A recipe or a program: what it is, how it runs, and what it knows to change."""
 
     @property
-    def name(self) -> str | None:
-        """The folder of its run."""
-        ...
+    def name(self) -> str | None: ...  # the folder of its run
 
     @property
-    def score(self) -> Score | None:
-        """The score of its run."""
-        ...
+    def score(self) -> Score | None: ...  # of its run
 
     @property
     def budget(self) -> TrialBudget: ...
@@ -99,7 +93,7 @@ class Subject(Protocol):
         """For the time of an examination, as many threads as serve it best."""
         ...
 
-    def observe(self, *, trials: bool, say: Say) -> Observed:
+    def profile(self, *, trials: bool, say: Say) -> SubjectProfile:
         """Profile start and data, make the checks, and run it where there is no run of it."""
         ...
 
@@ -115,7 +109,7 @@ class Subject(Protocol):
         """What a finding asks to be changed, as treatments; none where that is not possible."""
         ...
 
-    def facts(self, cause: str, observed: Observed) -> Facts | None:
+    def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         """What its settings say for a cause."""
         ...
 
@@ -134,6 +128,6 @@ class Subject(Protocol):
         """
         ...
 
-    def try_otherwise(self, results: TrialResults) -> TrialResults:
+    def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         """The results with remedies that loss and score do not measure, where no other helped."""
         ...

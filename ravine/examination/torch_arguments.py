@@ -138,11 +138,10 @@ def _try_once(program: TorchProgram) -> None:
             if program.validation is not None:
                 _evaluate_once(program, model.eval())
             if any(p.grad is not None for p in program.model.parameters()):
-                raise InputError(
-                    "loss or forward pass use the parameters of the very model that was given",
-                    why="copies of it are trained, whose parameters that does not reach",
-                    do="give a loss of outputs and targets alone, and decay to the optimizer",
-                )
+                what = "loss or forward pass use the parameters of the very model that was given"
+                why = "copies of it are trained, whose parameters that does not reach"
+                do = "give a loss of outputs and targets alone, and decay to the optimizer"
+                raise InputError(what, why=why, do=do)
         finally:
             for p, gradient in zip(program.model.parameters(), gradients, strict=True):
                 p.grad = gradient
@@ -154,11 +153,9 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
         what = f"the optimizer function made a {type(optimizer).__name__}"
         raise InputError(what, why=why, do=do)
     if not held_parameters(optimizer).isdisjoint(map(id, program.model.parameters())):
-        raise InputError(
-            "the optimizer function does not use the parameters that it is given",
-            why="copies of the model are trained, and it holds those of the model itself",
-            do=f"write it as {EXAMPLE_OPTIMIZER}",
-        )
+        what = "the optimizer function does not use the parameters that it is given"
+        why = "copies of the model are trained, and it holds those of the model itself"
+        raise InputError(what, why=why, do=f"write it as {EXAMPLE_OPTIMIZER}")
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         why = "its step needs a closure that computes the loss again, and trials have none"

@@ -1,6 +1,4 @@
-"""The trial of classes in place of numbers, which loss and score do not measure: targets that are
-a few whole numbers may be the numbers of classes.
-"""
+"""The trial of classes in place of numbers, which loss and score do not measure."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +8,10 @@ import torch
 from torch import Tensor
 
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, Outcome, TrialResults
-from ravine.examination.torch_changes import (
-    OutputForEachClass,
-    ScaleLearningRate,
-    TorchChange,
-    apply_treatments,
-)
+from ravine.examination.torch_change import TorchChange, apply_treatments
+from ravine.examination.torch_model_changes import use_class_outputs
 from ravine.examination.torch_program import TorchProgram, evaluating, train_program
+from ravine.examination.torch_training_changes import scale_learning_rate
 from ravine.examination.verdict import weigh
 from ravine.finding import Evidence
 
@@ -26,8 +21,8 @@ CLASS_LOSS_RATIO = 1.2  # times the loss of a number that classes may have
 
 
 def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
-    """Classes in place of numbers, where the targets are a few whole numbers and the network has
-    one output.
+    """Classes in place of numbers, where the targets are a few whole numbers, which may be the
+    numbers of classes, and the network has one output.
 
     It helps if classes hit far more of the targets exactly, and are no farther off on average:
     then the order of the values says little. Else the results stay as they are.
@@ -40,8 +35,8 @@ def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
         return results
     if not math.isfinite(results.whole_run.evaluations[-1][1]):
         return results
-    for more in ((), (ScaleLearningRate(10),)):  # gradients of classes are smaller
-        changes = (OutputForEachClass(), *more)
+    faster = scale_learning_rate(10)  # gradients of classes are smaller
+    for changes in ((use_class_outputs,), (use_class_outputs, faster)):
         try:
             pairs = _compare_misses(program, changes, results.steps)
         except Exception:  # it cannot be tried, or the model's own code raises
@@ -55,17 +50,17 @@ def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
 def _class_outcome(
     changes: Sequence[TorchChange], pairs: Sequence[tuple[float, float]], values: int, steps: int
 ) -> Outcome:
-    before, after = [missed for missed, _ in pairs], [missed for _, missed in pairs]
+    before, after = zip(*pairs, strict=True)
     hits, class_hits = (100 * (1 - missed[0]) for missed in (before, after))
-    name, as_classes = "different values of the target", f"{class_hits:.0f}% as classes"
+    name = "different values of the target"
+    as_classes = f"{class_hits:.0f}% as classes"
+    what = "the share of targets missed"
     return Outcome(
         cause="loss",
         changes=tuple(change.change for change in changes),
-        losses=tuple(after),
+        losses=after,
         scores=(None,) * len(after),
-        trial=weigh(
-            before, after, steps=steps, least=CLASS_HITS, what="the share of targets missed"
-        ),
+        trial=weigh(before, after, steps=steps, least=CLASS_HITS, what=what),
         evidence=(
             Evidence(name, values, limit=MAX_CLASS_VALUES, text="all whole numbers"),
             Evidence("of the targets hit after rounding", hits, "%", text=as_classes),

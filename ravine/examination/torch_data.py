@@ -22,7 +22,7 @@ from torch.utils.data import (
 from ravine.errors import InputError
 from ravine.rng import isolated_rng
 
-HELD_OUT_SHARE = 0.2  # of the training examples, where no validation examples are given
+HELD_OUT_FRACTION = 0.2  # of the training examples, where no validation examples are given
 MIN_EXAMPLES_TO_SPLIT = 60
 
 Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
@@ -77,27 +77,23 @@ class LoaderData:
         """Whether the order may differ from pass to pass; True for samplers not of torch's."""
         batches = self.loader.batch_sampler
         sampler = self.loader.sampler if batches is None else getattr(batches, "sampler", None)
-        sequential = isinstance(sampler, SequentialSampler)
-        return not (sequential and type(batches) in (BatchSampler, type(None)))
+        is_plain = type(batches) in (BatchSampler, type(None))
+        return not (is_plain and isinstance(sampler, SequentialSampler))
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def epoch(self) -> Iterator[Pair]:
         """The batches of one pass; the loader's generators are seeded, then set back."""
-        owners = (
-            self.loader,
-            self.loader.sampler,
-            self.loader.batch_sampler,
-            getattr(self.loader.batch_sampler, "sampler", None),
-        )
+        loader, batches = self.loader, self.loader.batch_sampler
+        owners = (loader, loader.sampler, batches, getattr(batches, "sampler", None))
         found = (getattr(owner, "generator", None) for owner in owners)
         generators = {id(g): g for g in found if isinstance(g, torch.Generator)}
         states = [(g, g.get_state()) for g in generators.values()]
         for generator, _ in states:
             generator.manual_seed(int(torch.randint(2**62, ())))
         try:
-            for batch in self.loader:
+            for batch in loader:
                 yield as_pair(batch)
         finally:
             for generator, state in states:
@@ -107,13 +103,13 @@ class LoaderData:
         """The examples of the first batches, of those that are shaped like the first."""
         kept: list[Pair] = []
         for batch in self.epoch():
-            if not kept or all(
-                a.shape[1:] == b.shape[1:] for a, b in zip(batch, kept[0], strict=True)
-            ):
+            shapes = [x.shape[1:] for x in batch]
+            if not kept or shapes == [x.shape[1:] for x in kept[0]]:
                 kept.append(batch)
             if sum(len(x) for x, _ in kept) >= count:
                 break
-        return torch.cat([x for x, _ in kept])[:count], torch.cat([y for _, y in kept])[:count]
+        inputs, targets = (torch.cat(parts)[:count] for parts in zip(*kept, strict=True))
+        return inputs, targets
 
 
 def hold_out(data: TensorData, seed: int) -> tuple[TensorData, Pair | None]:
@@ -123,12 +119,13 @@ def hold_out(data: TensorData, seed: int) -> tuple[TensorData, Pair | None]:
         return data, None
     with isolated_rng(seed):
         order = torch.randperm(count)
-    out = round(HELD_OUT_SHARE * count)
+    out = round(HELD_OUT_FRACTION * count)
     if (count - out) % data.batch == 1 and count % data.batch != 1:
         out += 1  # or the last batch would have one example, which normalization refuses
-    held, kept = order[:out], order[out:].sort().values
+    held_out = order[:out]
+    kept = order[out:].sort().values
     train = replace(data, inputs=data.inputs[kept], targets=data.targets[kept])
-    return train, (data.inputs[held], data.targets[held])
+    return train, (data.inputs[held_out], data.targets[held_out])
 
 
 def read_loader(loader: DataLoader[Any]) -> TensorData | LoaderData:
@@ -163,53 +160,37 @@ def require_batches(loader: DataLoader[Any], split: str) -> None:
     try:
         count = len(loader)
     except TypeError as error:
-        raise InputError(
-            f"the {split} loader has no length",
-            why="the budget is a number of epochs",
-            do="give a dataset with a length, or tensors",
-        ) from error
+        why, do = "the budget is a number of epochs", "give a dataset with a length, or tensors"
+        raise InputError(f"the {split} loader has no length", why=why, do=do) from error
     if count == 0:
-        raise InputError(
-            f"no {split} examples",
-            why="the loader gives no batch",
-            do="give more examples, or smaller batches",
-        )
+        why, do = "the loader gives no batch", "give more examples, or smaller batches"
+        raise InputError(f"no {split} examples", why=why, do=do)
 
 
-def as_pair(given: Any) -> Pair:
+def as_pair(batch: Any) -> Pair:
     """Inputs and targets of a batch, detached. Raises `InputError` if they are no two tensors."""
-    several = isinstance(given, list | tuple)
-    if several and len(given) == 2 and all(isinstance(t, Tensor) for t in given):
-        return given[0].detach(), given[1].detach()
-    shown = f"a {type(given).__name__}"
+    several = isinstance(batch, list | tuple)
+    if several and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch):
+        return batch[0].detach(), batch[1].detach()
+    what = f"the examples are a {type(batch).__name__}"
     if several:
-        shown += " of " + " and ".join(type(part).__name__ for part in given[:4])
-    raise InputError(
-        f"the examples are {shown}",
-        why="an example is a pair of tensors, input and target",
-        do="give (inputs, targets), or a DataLoader whose batches are such pairs",
-    )
+        what += " of " + " and ".join(type(part).__name__ for part in batch[:4])
+    do = "give (inputs, targets), or a DataLoader whose batches are such pairs"
+    raise InputError(what, why="an example is a pair of tensors, input and target", do=do)
 
 
 def require_rows(examples: Pair, split: str) -> Pair:
     """Examples row by row, at least one. Raises `InputError` for others."""
     inputs, targets = examples
     if inputs.dim() == 0 or targets.dim() == 0:
-        raise InputError(
-            f"the {split} examples are single numbers",
-            why="the first dimension counts the examples",
-            do="give tensors with a row for each example",
-        )
+        what, why = f"the {split} examples are single numbers", "their first dimension counts them"
+        raise InputError(what, why=why, do="give tensors with a row for each example")
     if len(inputs) != len(targets):
-        raise InputError(
-            f"{len(inputs)} inputs and {len(targets)} targets",
-            why="they are paired row by row",
-            do="give as many inputs as targets",
-        )
+        what, why = f"{len(inputs)} inputs and {len(targets)} targets", "they are paired row by row"
+        raise InputError(what, why=why, do="give as many inputs as targets")
     if len(inputs) == 0:
-        raise InputError(
-            f"no {split} examples", why="the inputs are empty", do="give at least one example"
-        )
+        why, do = "the inputs are empty", "give at least one example"
+        raise InputError(f"no {split} examples", why=why, do=do)
     return inputs, targets
 
 

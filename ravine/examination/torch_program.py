@@ -10,7 +10,6 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -93,9 +92,8 @@ class TorchProgram:
     seed: int = 0
     clip: float | None = None
     evaluation_loss: Loss | None = None  # where a change has given training another loss
-    prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()  # settings changed at building
-    # a pass over some inputs before training, under hooks that change the weights
-    first_pass: tuple[Tensor, Callable[[nn.Module], AbstractContextManager[None]]] | None = None
+    prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()  # made in the copies
+    scale_start: Callable[[nn.Module], None] | None = None  # sets the weights by a forward pass
 
     @property
     def steps(self) -> int:
@@ -144,15 +142,18 @@ def train_program(
     It is evaluated at the steps `evaluate_at` (0 is before the first) and at the end. If `watched`,
     a watcher reports its faults. The third loss that is not finite ends the run.
     """
-    train_loss, evaluation_loss = _copy_losses(program)
+    losses = program.loss, program.evaluation_loss or program.loss
+    train_loss, evaluation_loss = (  # one may remember its calls
+        copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss for loss in losses
+    )
     steps = program.steps if steps is None else steps
-    examples, due, run = program.evaluation_examples(), {*evaluate_at, steps}, TorchRun()
+    due = {*evaluate_at, steps}
+    examples = program.evaluation_examples()
+    run = TorchRun()
     with isolated_rng(seed):
         model, optimizer = program.build()
-        if program.first_pass is not None:
-            given, hooks = program.first_pass
-            with hooks(model), torch.no_grad():
-                model.eval()(given)
+        if program.scale_start is not None:
+            program.scale_start(model)
         model.train()
         if 0 in due:
             run.evaluate(model, evaluation_loss, examples)
@@ -179,15 +180,9 @@ def train_program(
                     run.evaluate(model, evaluation_loss, examples)
                 if bad >= MAX_BAD_LOSSES:  # the last two show a watch where it began
                     break
-    run.model, run.report = model, watcher and watcher.report()
+    run.model = model
+    run.report = watcher and watcher.report()
     return run
-
-
-def _copy_losses(program: TorchProgram) -> tuple[Loss, Loss]:
-    """Copies of the losses to train with and to evaluate by: one may remember its calls."""
-    losses = program.loss, program.evaluation_loss or program.loss
-    first, second = (copy.deepcopy(k) if isinstance(k, nn.Module) else k for k in losses)
-    return first, second
 
 
 @contextlib.contextmanager

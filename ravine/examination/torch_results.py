@@ -51,7 +51,7 @@ def own_results(
         base=Outcome(
             cause="healthy", losses=(own.loss,), scores=(own.score,), evaluations=own.evaluations
         ),
-        null_loss=constant_answer_loss(program),
+        constant_loss=constant_loss_of_program(program),
         start_loss=run.evaluations[0].loss,
         steps=steps,
         learner=replace(learner, validation_score=validation_score, train_score=train_score),
@@ -65,22 +65,21 @@ def own_results(
 
 def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerComparison:
     """What a quick learner reaches on the same examples."""
-    known, margin = None if data is None else data.baseline, LEARNER_MARGIN
+    margin = LEARNER_MARGIN
+    known = None if data is None else data.baseline
     if data is not None and data.kind == "inputs":  # a narrow code is meant to lose something
         known = fit_baseline(*program.examples(), "numbers", seed=program.seed)
         margin = 2 * LEARNER_MARGIN
     if known is None:
         return LearnerComparison(margin=margin)
-    score, informative = known.scaled_score, known.informative
-    return LearnerComparison(score=score, margin=margin, informative=informative)
+    return LearnerComparison(score=known.scaled_score, margin=margin, informative=known.informative)
 
 
 def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | None, float | None]:
     """Of the trained model: the loss on training examples, and the scores on training and on
     validation examples, None where nothing is held out or the run diverged.
     """
-    if run.model is None:
-        return math.nan, None, None
+    assert run.model is not None
     inputs, targets = program.examples(EVALUATED_EXAMPLES)
     with evaluating(run.model):
         outputs = run.model(inputs)
@@ -104,7 +103,7 @@ def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | Non
     return float(rises.mean()), float(rises.std(ddof=1) / math.sqrt(len(rises)))
 
 
-def constant_answer_loss(program: TorchProgram) -> float:
+def constant_loss_of_program(program: TorchProgram) -> float:
     """The loss of the best answer that is the same for every example, found on training examples
     and evaluated on the others; NaN where there is none.
     """
@@ -116,7 +115,8 @@ def constant_answer_loss(program: TorchProgram) -> float:
             return math.nan
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
         return math.nan
-    outputs, axis = outputs.float(), find_class_axis(outputs, targets)
+    outputs = outputs.float()
+    axis = find_class_axis(outputs, targets)
     kind = find_probabilities(outputs, axis)
     if kind and _ignores_shift(program.loss, outputs, targets):
         kind = ""  # the loss takes logits

@@ -1,13 +1,14 @@
-"""Evidence for causes in a torch program's model, optimizer, data loader and first run."""
+"""Evidence for causes in a torch program and its first run, and what to change for each."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from ravine.diagnosis.initialization.profile import NetworkProfile
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
+from ravine.examination import torch_model_changes as model
+from ravine.examination import torch_training_changes as training
 from ravine.examination.model_surgery import (
     ModelCall,
     hidden_activations,
@@ -15,8 +16,8 @@ from ravine.examination.model_surgery import (
     output_calls,
 )
 from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
-from ravine.examination.subject import Facts, Observed
-from ravine.examination.torch_changes import RUNNING_NORMS
+from ravine.examination.subject import Facts, SubjectProfile
+from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_program import TorchProgram, held_parameters
 from ravine.finding import Evidence
@@ -28,38 +29,73 @@ RISING_LOSS_RATIO = 1.2  # times the first loss
 
 Calls: TypeAlias = Sequence[ModelCall]
 
+USE_RELU = model.replace_activations("relu")
+ONE_CHANGE_BY_CAUSE = {  # whether it is suspected or certain
+    "frozen-parameters": ((training.train_all_parameters,),),
+    "imbalance": ((training.draw_classes_equally,),),
+    "shuffling": ((training.shuffle_examples,),),
+    "dropout": ((model.remove_dropout,),),
+    "normalization": ((model.reset_normalization,),),
+    "input-scale": ((model.standardize_inputs,),),
+    "target-scale": ((model.standardize_targets,),),
+}
 
-def torch_facts(
-    cause: str, program: TorchProgram, calls: Calls, observed: Observed
-) -> Facts | None:
-    """Evidence for a cause; `calls` are those of a forward pass of the model."""
-    find = TORCH_FACTS.get(cause)
-    return None if find is None else find(program, calls, observed)
+# What can be tried for a cause that is suspected, from weak to strong
+STRENGTHS_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
+    "learning-rate-low": tuple((training.scale_learning_rate(k),) for k in (10, 100, 1000)),
+    "learning-rate-high": tuple((training.scale_learning_rate(k),) for k in (0.1, 0.01, 0.001)),
+    "optimizer": ((training.use_adam(),), (training.use_adam(0.01),)),
+    "optimizer-numerics": ((training.use_adam(),), (training.use_adam(0.01),)),
+    "loss-reduction": ((model.average_loss,),),
+    "initialization": ((model.reinitialize,), (model.scale_start,)),
+    "over-regularized": ((training.set_weight_decay(0.0),),),
+    "output-activation": ((model.use_linear_output,),),
+    "hidden-activation": ((USE_RELU,), (model.replace_activations("tanh"),)),
+    **ONE_CHANGE_BY_CAUSE,
+}
+
+# What can be tried for a cause that is certain, the likeliest first
+CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
+    "output-activation": ((model.use_linear_output,), (model.use_sigmoid_output,)),
+    "shape-pairing": ((model.pair_loss,),),
+    "initialization": ((model.reinitialize,), (USE_RELU, model.reinitialize)),
+    "dead-units": ((model.reinitialize,),),
+    "hidden-activation": ((USE_RELU,),),
+    "vanishing": ((USE_RELU,), (USE_RELU, model.reinitialize), (model.scale_start,)),
+    "exploding": ((model.reinitialize,), (model.scale_start,)),
+    "saturation": ((model.reinitialize,), (model.standardize_inputs,)),
+    "parameters-not-in-optimizer": ((training.train_all_parameters,),),
+    "loss": ((model.use_cross_entropy,), (model.use_binary_cross_entropy,)),
+    **ONE_CHANGE_BY_CAUSE,
+}
 
 
-def _rising_loss(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     """A loss above where it started is evidence for a lower rate."""
-    if observed.results is None:
+    if profile.results is None:
         return None
-    whole = observed.results.whole_run.evaluations
+    whole = profile.results.whole_run.evaluations
     if not math.isfinite(whole[-1][1]):
         return Facts((Evidence("step at which the loss stopped being finite", whole[-1][0]),))
-    first, worst = whole[0][1], max(loss for _, loss, _ in whole)
+    first = whole[0][1]
+    worst = max(loss for _, loss, _ in whole)
     if worst <= RISING_LOSS_RATIO * first:
         return None
     ratio = worst / max(first, 1e-12)
     return Facts((Evidence("highest loss over the first", ratio, limit=RISING_LOSS_RATIO),))
 
 
-def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _frozen_parameters(
+    program: TorchProgram, calls: Calls, profile: SubjectProfile
+) -> Facts | None:
     """Parameters that are not trained though they are still as drawn at random."""
-    model, optimizer = program.build()
+    built, optimizer = program.build()
     trained = held_parameters(optimizer)
     frozen = [
         name
-        for name, p in model.named_parameters()
+        for name, p in built.named_parameters()
         if not (p.requires_grad and id(p) in trained)
-        and has_default_initialization(p, model.get_submodule(name.rpartition(".")[0]))
+        and has_default_initialization(p, built.get_submodule(name.rpartition(".")[0]))
     ]
     if not frozen:
         return None
@@ -67,8 +103,8 @@ def _frozen_parameters(program: TorchProgram, calls: Calls, observed: Observed) 
     return Facts((Evidence(name, len(frozen), limit=0),), join_names(frozen))
 
 
-def _dropout(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
-    rates = dict(observed.start.network.dropouts)
+def _dropout(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+    rates = dict(profile.start.network.dropouts)
     for name, module in program.model.named_modules():
         rate = getattr(module, "dropout", None)  # of attention and recurrent layers
         if isinstance(rate, float):
@@ -80,7 +116,7 @@ def _dropout(program: TorchProgram, calls: Calls, observed: Observed) -> Facts |
     return Facts((evidence,), where, ("over-regularized",))
 
 
-def _weight_decay(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _weight_decay(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     decay = max(float(g.get("weight_decay") or 0.0) for g in program.build()[1].param_groups)
     if decay <= 0:
         return None
@@ -88,19 +124,19 @@ def _weight_decay(program: TorchProgram, calls: Calls, observed: Observed) -> Fa
     return Facts((Evidence("weight decay", decay, limit=LARGE_WEIGHT_DECAY),) if large else ())
 
 
-def _epsilon(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
-    given = [group.get("eps") for group in program.build()[1].param_groups]
-    largest = max((float(e) for e in given if isinstance(e, int | float)), default=0.0)
+def _epsilon(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+    epsilons = [group.get("eps") for group in program.build()[1].param_groups]
+    largest = max((float(e) for e in epsilons if isinstance(e, int | float)), default=0.0)
     if largest <= MAX_EPSILON:  # Adafactor has two, which are not compared
         return None
     evidence = Evidence("epsilon of the optimizer", largest, limit=MAX_EPSILON)
     return Facts((evidence,), suspects=("learning-rate-low",))
 
 
-def _norm_momentum(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _norm_momentum(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     low, high = NORM_MOMENTUM
     for name, module in program.model.named_modules():
-        if not isinstance(module, RUNNING_NORMS) or not module.track_running_stats:
+        if not isinstance(module, model.RUNNING_NORMS) or not module.track_running_stats:
             continue
         if module.momentum is not None and not low < module.momentum < high:
             evidence = Evidence("momentum of the running statistics", module.momentum, limit=0.1)
@@ -108,17 +144,22 @@ def _norm_momentum(program: TorchProgram, calls: Calls, observed: Observed) -> F
     return None
 
 
-def _output_activation(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _output_activation(
+    program: TorchProgram, calls: Calls, profile: SubjectProfile
+) -> Facts | None:
     names = [calls[i].name for i in output_calls(calls)]
     if not names:
         return None
     evidence = Evidence("activations at the output", len(names), limit=0, text=", ".join(names))
-    last = [call.where for call in observed.start.network.activations if call.makes_output]
+    last = [call.where for call in profile.start.network.activations if call.makes_output]
     return Facts((evidence,), last[-1] if last else "")
 
 
-def _hidden_activation(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
-    where = _first_layer(observed.start.network)
+def _hidden_activation(
+    program: TorchProgram, calls: Calls, profile: SubjectProfile
+) -> Facts | None:
+    layers = profile.start.network.layers
+    where = layers[0].where if layers else ""
     missing = layers_without_activation(calls)
     if missing:
         name = "layers without a nonlinearity behind them"
@@ -126,23 +167,20 @@ def _hidden_activation(program: TorchProgram, calls: Calls, observed: Observed) 
     names = [calls[i].name for i in hidden_activations(calls)]
     if sum(name in SATURATING_FUNCTIONS for name in names) < SATURATING_LAYERS:
         return None
-    evidence = Evidence(
-        "saturating activations in a row",
-        len(names),
-        limit=SATURATING_LAYERS - 1,
-        text=", ".join(sorted(set(names))),
-    )
+    name, text = "saturating activations in a row", ", ".join(sorted(set(names)))
+    evidence = Evidence(name, len(names), limit=SATURATING_LAYERS - 1, text=text)
     return Facts((evidence,), where, ("vanishing", "architecture-too-deep"))
 
 
-def _fixed_order(program: TorchProgram, calls: Calls, observed: Observed) -> Facts | None:
+def _fixed_order(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     train = program.train
     if train.is_shuffled or not isinstance(train, TensorData) or len(train) < 2:
         return None
     return Facts((Evidence("order of the examples", None, text="the same in every epoch"),))
 
 
-TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, Observed], Facts | None]] = {
+# Evidence for a cause; the calls are those of a forward pass of the model
+TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts | None]] = {
     "learning-rate-high": _rising_loss,
     "frozen-parameters": _frozen_parameters,
     "dropout": _dropout,
@@ -153,7 +191,3 @@ TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, Observed], Facts | None
     "hidden-activation": _hidden_activation,
     "shuffling": _fixed_order,
 }
-
-
-def _first_layer(network: NetworkProfile) -> str:
-    return network.layers[0].where if network.layers else ""

@@ -22,31 +22,30 @@ from ravine.examination.model_surgery import ModelCall, layers_without_activatio
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
-    Observed,
     Say,
     SeedRun,
     Strength,
+    SubjectProfile,
     TrialBudget,
 )
-from ravine.examination.torch_changes import (
-    CURES_BY_CAUSE,
-    STRENGTHS_BY_CAUSE,
-    Reinitialize,
-    ReplaceActivations,
-    SetBatchSize,
-    SetSteps,
-    apply_treatments,
-)
+from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_class_trial import try_classes
+from ravine.examination.torch_model_changes import reinitialize
 from ravine.examination.torch_program import TorchProgram, train_program
 from ravine.examination.torch_results import own_results, seed_run
-from ravine.examination.torch_settings import torch_facts
+from ravine.examination.torch_settings import (
+    CURES_BY_CAUSE,
+    STRENGTHS_BY_CAUSE,
+    TORCH_FACTS,
+    USE_RELU,
+)
+from ravine.examination.torch_training_changes import set_batch_size, set_steps
 from ravine.examination.user_code import explain_errors
 from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
 from ravine.rng import isolated_rng
 
-EVALUATED_SHARES = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
+EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MAX_PROGRAM_STEPS = 600  # of a trial
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
@@ -61,7 +60,7 @@ class TorchSubject:
     program: TorchProgram
     name: str | None = None
     score: Score | None = None
-    calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was observed
+    calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was profiled
 
     @property
     def budget(self) -> TrialBudget:
@@ -83,9 +82,10 @@ class TorchSubject:
         finally:
             torch.set_num_threads(threads)
 
-    def observe(self, *, trials: bool, say: Say) -> Observed:
+    def profile(self, *, trials: bool, say: Say) -> SubjectProfile:
         """Probe the start, profile the data, and train a copy under the watch."""
-        program, data = self.program, None
+        program = self.program
+        data: DataProfile | None = None
         inputs, targets = program.examples()
         rows = torch.linspace(0, len(inputs) - 1, min(len(inputs), PROBED_EXAMPLES)).round().long()
         start = profile_start(
@@ -93,23 +93,23 @@ class TorchSubject:
         )
         with isolated_rng(program.seed), contextlib.suppress(Exception):  # what the model raises
             self.calls = record_calls(program.build()[0], program.examples(8)[0])
-        found, checks = run_rules(START_RULES, start)
+        in_start, start_checks = run_rules(START_RULES, start)
         try:
             data = profile_program_data(program, start)
-            in_data, went = run_rules(DATA_RULES, data)
+            in_data, data_checks = run_rules(DATA_RULES, data)
         except Exception:  # unusual data: the examination goes on without them
-            in_data, went = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
+            in_data, data_checks = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
         say("training a copy under the watch")
         steps = self.budget.steps
-        evaluate_at = {max(1, round(program.steps * share)) for share in EVALUATED_SHARES}
+        evaluate_at = {max(1, round(program.steps * part)) for part in EVALUATED_FRACTIONS}
         evaluate_at |= {0, steps}
         do = "see that every batch passes model and loss, the last one too"
         with explain_errors("training breaks off", do):
             run = train_program(program, seed=program.seed, evaluate_at=evaluate_at, watched=True)
         assert run.report is not None
-        return Observed(
-            findings=[*run.report.findings, *found, *in_data],
-            checks=run.report.checks.merge(checks, went),
+        return SubjectProfile(
+            findings=[*run.report.findings, *in_start, *in_data],
+            checks=run.report.checks.merge(start_checks, data_checks),
             start=start,
             data=data,
             runs=(seed_run(run.until(steps)),),
@@ -119,15 +119,14 @@ class TorchSubject:
     def strengths(self, cause: str) -> tuple[Strength, ...]:
         program = self.program
         if cause == "too-few-steps":
-            return ((SetSteps(BUDGET_FACTOR * program.steps),),)
+            return ((set_steps(BUDGET_FACTOR * program.steps),),)
         if cause == "batch-size":
             large = program.train.batch >= MIN_LARGE_BATCH or len(program.train) < MIN_EPOCH_STEPS
-            return ((SetBatchSize(max(2, program.train.batch // 8)),),) if large else ()
+            return ((set_batch_size(max(2, program.train.batch // 8)),),) if large else ()
         if cause == "optimizer" and isinstance(program.build()[1], Adam | AdamW):
             return ()  # another one of these is another rate
         if cause == "hidden-activation" and not layers_without_activation(self.calls):
-            bent = ReplaceActivations("relu")
-            return ((bent,), (bent, Reinitialize()))
+            return ((USE_RELU,), (USE_RELU, reinitialize))
         return STRENGTHS_BY_CAUSE.get(cause, ())
 
     def cures(self, finding: Finding) -> tuple[Strength, ...]:
@@ -137,8 +136,9 @@ class TorchSubject:
         """Nothing: what rules of programs ask for is meant for its author."""
         return ()
 
-    def facts(self, cause: str, observed: Observed) -> Facts | None:
-        return torch_facts(cause, self.program, self.calls, observed)
+    def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
+        find = TORCH_FACTS.get(cause)
+        return None if find is None else find(self.program, self.calls, profile)
 
     def run(
         self,
@@ -154,23 +154,22 @@ class TorchSubject:
         for strength in strengths:
             try:
                 changed = apply_treatments(program, strength)
-                longer = steps is None or any(isinstance(c, SetSteps) for c in strength)
+                longer = steps is None or any(t.change.path == "steps" for t in strength)
                 count = changed.steps if longer else min(changed.steps, steps or 0)
                 runs = []
                 for seed in range(program.seed + seeds.start, program.seed + seeds.stop):
                     run = train_program(changed, seed=seed, steps=count, evaluate_at=evaluate_at)
                     runs.append(seed_run(run))
+                found.append(runs)
             except CannotTryError as error:
                 found.append(error)
             except Exception as error:  # the model's own code may raise anything
                 why = f"with this change the program raises {type(error).__name__}"
                 why += f": {shorten(first_line(error), 120)}" if str(error) else ""
                 found.append(CannotTryError(why))
-            else:
-                found.append(runs)
         return found
 
-    def try_otherwise(self, results: TrialResults) -> TrialResults:
+    def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         return try_classes(self.program, results)
 
 

@@ -2,18 +2,27 @@
 
 A remedy is screened at each of its strengths; the one that explains best what was missed is
 confirmed: the subject with it and without it on the same seeds. Here is decided what to run and
-what it showed; all running is done by `try_remedies` and `try_cures`, in `subject.run`.
+what it showed; all running is done by `subject.run`.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ravine.diagnosis.trials.trial_results import SCORE_GAIN, Outcome, TrialResults
 from ravine.examination.remedies import Remedy
-from ravine.examination.subject import CannotTryError, Observed, Say, SeedRun, Strength, Subject
+from ravine.examination.subject import (
+    CannotTryError,
+    Say,
+    SeedRun,
+    Strength,
+    Subject,
+    SubjectProfile,
+)
 from ravine.examination.verdict import weigh
 from ravine.finding import MANUAL_CHANGES, Change, Finding, Trial
 
@@ -23,84 +32,103 @@ LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss meas
 FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
 
 
-def try_remedies(
-    subject: Subject,
-    observed: Observed,
-    remedies: Sequence[Remedy],
-    *,
-    found_causes: Sequence[str] = (),
-    say: Say,
-) -> TrialResults:
-    """What remedies did, each at its best strength. Confirmed are the one to blame, and those for
-    causes that a check has found already.
-    """
-    assert observed.results is not None
-    budget, screening = subject.budget, Screening(observed.results, remedies)
+def screen_remedies(
+    subject: Subject, profile: SubjectProfile, remedies: Sequence[Remedy], *, say: Say
+) -> Screening:
+    """Try remedies with a few seeds, round by round, until nothing is left to try."""
+    assert profile.results is not None
+    budget = subject.budget
+    screening = Screening(profile.results, remedies)
     count = sum(len(remedy.strengths) for remedy in remedies)
     say(f"trying {count} changes: {budget.screening_steps} steps, {budget.screening_seeds} seeds")
     while strengths := screening.next_round():
         seeds = range(budget.screening_seeds)
         screening.record(subject.run(strengths, seeds=seeds, steps=budget.screening_steps))
-    results, own = screening.results, list(observed.runs)
-    while (outcome := to_confirm(results, found_causes)) is not None:
+    return screening
+
+
+def confirm_remedies(
+    subject: Subject,
+    profile: SubjectProfile,
+    screening: Screening,
+    *,
+    causes: Sequence[str] = (),
+    say: Say,
+) -> TrialResults:
+    """The results of a screening with verdicts: on the remedy to blame, and on those for `causes`
+    that a check has found already.
+    """
+    budget = subject.budget
+    results = screening.results
+    own = list(profile.runs)
+    while (outcome := to_confirm(results, causes)) is not None:
         say(f"confirming {outcome.cause}: {budget.seeds} seeds")
-        strength, known = screening.tried[_key(outcome.changes)]
-        known = known if budget.steps == budget.screening_steps else []
-        seeds, own_seeds = range(len(known), budget.seeds), range(len(own), budget.seeds)
-        (more,) = subject.run([strength], seeds=seeds, steps=budget.steps)
-        (less,) = subject.run([()], seeds=own_seeds, steps=budget.steps)
-        after = [*known, *_require_runs(more)]
-        own += _require_runs(less)
-        new = confirm(results, outcome, own, after, screened=budget.screening_seeds)
+        strength, screened = screening.best_runs[outcome.cause]
+        changed = list(screened) if budget.steps == budget.screening_steps else []
+        for treatments, runs in ((strength, changed), ((), own)):
+            seeds = range(len(runs), budget.seeds)
+            (found,) = subject.run([treatments], seeds=seeds, steps=budget.steps)
+            runs += _require_runs(found)
+        new = confirm(results, outcome, own, changed, screened=budget.screening_seeds)
         results = _replace(results, outcome, new)
-    blamed = results.best_explanation
-    if blamed is None:
-        return subject.try_otherwise(results)
+    return results
+
+
+def trace_best_remedy(
+    subject: Subject, screening: Screening, results: TrialResults
+) -> TrialResults:
+    """The results with the losses on the way of the remedy to blame, which show since when the
+    subject lags behind; where no remedy is, with what else the subject can try.
+    """
+    best = results.best_explanation
+    if best is None:
+        return subject.try_unmeasured_remedies(results)
     evaluate_at = [step for step, _, _ in results.base.evaluations if step < results.steps]
-    known_since = bool(blamed.evidence) and blamed.cause != "learning-rate-high"
+    known_since = bool(best.evidence) and best.cause != "learning-rate-high"
     if not evaluate_at or known_since:  # what there is evidence for was so from the beginning
         return results
-    strength, _ = screening.tried[_key(blamed.changes)]
-    steps = budget.screening_steps
+    strength, _ = screening.best_runs[best.cause]
+    steps = subject.budget.screening_steps
     (runs,) = subject.run([strength], seeds=range(1), steps=steps, evaluate_at=evaluate_at)
-    traced = replace(blamed, evaluations=_require_runs(runs)[0].evaluations)
-    return _replace(results, blamed, traced)
+    traced = replace(best, evaluations=_require_runs(runs)[0].evaluations)
+    return _replace(results, best, traced)
 
 
-def try_cures(subject: Subject, observed: Observed, finding: Finding) -> Finding:
+def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Finding:
     """A finding whose cause is certain with a trial of what cures it; a change that did not help is
     not recommended.
 
     A change that is made by hand stays as it is, not tried.
     """
-    assert observed.results is not None
-    budget, in_doubt = subject.budget, finding.cause in LOSS_CAUSES
-    own = list(observed.runs)
+    assert profile.results is not None
+    budget = subject.budget
+    own = list(profile.runs)
+    in_doubt = finding.cause in LOSS_CAUSES
     failed: Trial | None = None
     why = "this change is made by hand" if finding.changes else "nothing to change was found"
     for strength in subject.cures(finding):
-        changes = tuple(treatment.change for treatment in strength)
-        seeds = range(budget.seeds)
-        (runs,) = subject.run([strength], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt)
-        if isinstance(runs, CannotTryError):
-            why = str(runs)
+        changed: list[SeedRun] = []
+        try:
+            for treatments, runs in ((strength, changed), ((), own)):
+                seeds = range(len(runs), budget.seeds)
+                (found,) = subject.run(
+                    [treatments], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt
+                )
+                runs += _require_runs(found)
+        except CannotTryError as error:
+            why = str(error)
             continue
-        if len(own) < budget.seeds:
-            seeds = range(len(own), budget.seeds)
-            (less,) = subject.run([()], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt)
-            own += _require_runs(less)
-        screened = mean_outcome(finding.cause, runs[: budget.screening_seeds])
-        outcome = replace(screened, changes=changes)
-        results = replace(observed.results, outcomes=(outcome,))
-        if in_doubt and any(run.score is None for run in (*own, *runs)):
+        if in_doubt and any(run.score is None for run in (*own, *changed)):
             why = "there is no score to compare"
             continue
-        trial = confirm(
-            results, outcome, own, runs, screened=budget.screening_seeds, loss_in_doubt=in_doubt
-        ).trial
-        if trial is not None and trial.verdict == "helped":
-            return replace(finding, changes=changes, trial=trial)
-        failed = failed or trial
+        screened = budget.screening_seeds
+        outcome = mean_outcome(finding.cause, changed[:screened])
+        results = replace(profile.results, outcomes=(outcome,))
+        new = confirm(results, outcome, own, changed, screened=screened, loss_in_doubt=in_doubt)
+        if new.trial is not None and new.trial.verdict == "helped":
+            changes = tuple(treatment.change for treatment in strength)
+            return replace(finding, changes=changes, trial=new.trial)
+        failed = failed or new.trial
     if failed is not None:
         return replace(finding, trial=failed, changes=changes_by_hand(finding))
     return replace(finding, trial=Trial(verdict="not tried", why=why))
@@ -116,9 +144,8 @@ def try_stopping_at(subject: Subject, step: int) -> Trial:
     seeds = range(subject.budget.seeds)
     (runs,) = subject.run([()], seeds=seeds, steps=None, evaluate_at=(step,))
     runs = _require_runs(runs)
-    at_step = [
-        next((loss for at, loss, _ in run.evaluations if at == step), run.loss) for run in runs
-    ]
+    on_the_way = ({at: loss for at, loss, _ in run.evaluations} for run in runs)
+    at_step = [losses.get(step, run.loss) for losses, run in zip(on_the_way, runs, strict=True)]
     return weigh([run.loss for run in runs], at_step, steps=step)
 
 
@@ -133,16 +160,17 @@ class Screening:
     """
 
     def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
-        self.own, self.open = results, list(remedies)
+        self.own = results
+        self.open = list(remedies)
         self.place = -1
-        self.best: dict[str, Outcome] = {}
+        self.best: dict[str, Outcome] = {}  # by cause
+        self.best_runs: dict[str, tuple[Strength, list[SeedRun]]] = {}  # of these, by cause
         self.refused: list[tuple[Change, str]] = []
-        self.tried: dict[tuple, tuple[Strength, list[SeedRun]]] = {}  # by an outcome's changes
 
     @property
     def results(self) -> TrialResults:
-        outcomes, refused = tuple(self.best.values()), tuple(self.refused)
-        return replace(self.own, outcomes=outcomes, refused=refused)
+        outcomes = tuple(self.best.values())
+        return replace(self.own, outcomes=outcomes, refused=tuple(self.refused))
 
     def next_round(self) -> list[Strength]:
         """The strengths to try next; none where the screening is over."""
@@ -151,59 +179,54 @@ class Screening:
         return [r.strengths[self.place] for r in self.open]
 
     def record(self, found: Sequence[list[SeedRun] | CannotTryError]) -> None:
-        """Take what the strengths of this round did."""
-        still_open = []
-        for remedy, runs in zip(self.open, found, strict=True):
+        """Take what the strengths of this round did: keep the best of each remedy, and drop the
+        remedies of which no other strength is to be tried.
+        """
+        tried, self.open = self.open, []
+        for remedy, runs in zip(tried, found, strict=True):
             strength = remedy.strengths[self.place]
             if isinstance(runs, CannotTryError):
                 self.refused.append((strength[0].change, str(runs)))
                 continue
-            changes = tuple(treatment.change for treatment in strength)
-            self.tried[_key(changes)] = strength, runs
             outcome = replace(
                 mean_outcome(remedy.cause, runs),
-                changes=changes,
+                changes=tuple(treatment.change for treatment in strength),
                 evidence=remedy.evidence,
                 where=remedy.where,
                 suspects=remedy.suspects,
             )
-            if self._is_worth_more(remedy, outcome):
-                still_open.append(remedy)
-        self.open = still_open
+            best = self.best.get(remedy.cause)
+            results = replace(self.own, outcomes=(*self.best.values(), outcome))
+            gain = results.gain_of(outcome)
+            best_gain = -math.inf if best is None else results.gain_of(best)
+            if gain > best_gain:
+                self.best[remedy.cause] = outcome
+                self.best_runs[remedy.cause] = strength, runs
+            does_harm = gain < -HARMFUL_LOSS and self._is_wrong_way(remedy, outcome)
+            if gain >= best_gain - HARMFUL_LOSS and not does_harm:
+                self.open.append(remedy)
 
-    def _is_worth_more(self, remedy: Remedy, outcome: Outcome) -> bool:
-        """Keep the outcome if it is the remedy's best; whether to try the next strength."""
-        known = self.best.get(remedy.cause)
-        so_far = replace(self.own, outcomes=(*self.best.values(), outcome))
-        gain = so_far.gain_of(outcome)
-        before = -math.inf if known is None else so_far.gain_of(known)
-        if gain > before:
-            self.best[remedy.cause] = outcome
-        wrong_way = remedy.ordered and not remedy.evidence and self._lost_something(outcome)
-        return gain >= before - HARMFUL_LOSS and not (wrong_way and gain < -HARMFUL_LOSS)
-
-    def _lost_something(self, outcome: Outcome) -> bool:
-        """Whether the run has learned something, and no score says that it does better with the
-        remedy: a rate that is far too high can end at a low loss, by chance.
+    def _is_wrong_way(self, remedy: Remedy, outcome: Outcome) -> bool:
+        """Whether ordered strengths without evidence lead away from what the run has learned. Not
+        if a score says that it does better: a rate that is far too high can end at a low loss, by
+        chance.
         """
         own = self.own.base
         scored = outcome.score is not None and own.score is not None
         better = scored and outcome.score > own.score  # type: ignore[operator]
-        return own.loss < self.own.null_loss and not better
+        has_learned = own.loss < self.own.constant_loss
+        return remedy.ordered and not remedy.evidence and has_learned and not better
 
 
-def to_confirm(results: TrialResults, found_causes: Iterable[str]) -> Outcome | None:
+def to_confirm(results: TrialResults, causes: Sequence[str]) -> Outcome | None:
     """The next outcome that more seeds must confirm: that to blame, then those of causes that a
     check has found, if they gain something.
     """
-    first, causes = results.best_explanation, set(found_causes)
+    first = results.best_explanation
     if first is not None and first.trial is None:
         return first
-    for outcome in results.outcomes:
-        if outcome.cause in causes and outcome.trial is None:
-            if results.gain_of(outcome) > MIN_GAIN_TO_CONFIRM:
-                return outcome
-    return None
+    open_outcomes = (o for o in results.outcomes if o.cause in causes and o.trial is None)
+    return next((o for o in open_outcomes if results.gain_of(o) > MIN_GAIN_TO_CONFIRM), None)
 
 
 def confirm(
@@ -261,7 +284,3 @@ def _require_runs(found: list[SeedRun] | CannotTryError) -> list[SeedRun]:
 
 def _replace(results: TrialResults, old: Outcome, new: Outcome) -> TrialResults:
     return replace(results, outcomes=tuple(new if o is old else o for o in results.outcomes))
-
-
-def _key(changes: Iterable[Change]) -> tuple:
-    return tuple((change.path, repr(change.value)) for change in changes)

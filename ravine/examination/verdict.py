@@ -37,9 +37,8 @@ def weigh(
     'means of 1 - score; 1 of 2 runs failed without the change, 0 of 2 with it'
     """
     if len(before) != len(after):
-        raise ValueError(
-            f"{len(before)} losses before, {len(after)} after: they are paired by seed"
-        )
+        counts = f"{len(before)} losses before, {len(after)} after"
+        raise ValueError(f"{counts}: they are paired by seed")
     pairs = np.array([before, after], dtype=float)
     failed = (~np.isfinite(pairs)).sum(axis=1)
     x, y = pairs[:, np.isfinite(pairs).all(axis=0)]
@@ -52,9 +51,8 @@ def weigh(
         verdict = "helped"
     elif difference.low > 0 and difference.value >= least:
         verdict = "worse"
-    means = [_mean_of_finite(pairs[0]), _mean_of_finite(pairs[1])]
-    if len(x):
-        means = [float(x.mean()), float(y.mean())]
+    counted = (x, y) if len(x) else (losses[np.isfinite(losses)] for losses in pairs)
+    means = [float(losses.mean()) if len(losses) else None for losses in counted]
     why = [] if means == [None, None] else [f"means of {what}"]
     if failed.any():
         runs = f"{failed[0]} of {len(before)} runs failed without the change"
@@ -71,8 +69,3 @@ def weigh(
         interval=(difference.low, difference.high) if certain else None,
         why="; ".join(why),
     )
-
-
-def _mean_of_finite(losses: np.ndarray) -> float | None:
-    finite = losses[np.isfinite(losses)]
-    return float(finite.mean()) if len(finite) else None

@@ -114,7 +114,8 @@ class Objective:
             why = f"{networks} of them take {gigabytes:.0f} GB, and {limit}"
             do = "use products with vectors"
             raise InputError(f"a Hessian of {width} x {width}", why=why, do=do)
-        point, found = self.at(rows), rows.new_empty(networks, width, width)
+        point = self.at(rows)
+        found = rows.new_empty(networks, width, width)
         for i in range(width):
             vector = torch.zeros_like(rows)
             vector[:, i] = 1.0
@@ -133,7 +134,8 @@ class Point:
         found = torch.autograd.grad(losses.sum(), leaves, create_graph=True, allow_unused=True)
         # a gradient is constant where the loss is linear
         graph = {i: g for i, g in enumerate(found) if g is not None and g.requires_grad}
-        self._places, self._graph = list(graph), list(graph.values())
+        self._places = list(graph)
+        self._graph = list(graph.values())
         self.losses: Column = losses.detach()
         self.grads: Rows = _flat([None if g is None else g.detach() for g in found], self._leaves)
         self._layout = objective.layout
@@ -358,7 +360,7 @@ POINT_KINDS = ("minimum", "saddle", "maximum", "not stationary", "cannot tell")
 
 
 def classify_points(grads: Rows, found: Ritz, *, flat: float = 1e-4) -> list[str]:
-    """What kind of point each network stands at: one of `VERDICTS`.
+    """What kind of point each network stands at: one of `POINT_KINDS`.
 
         not stationary   |g| > flat
         saddle     the smallest Ritz value is below 0 by more than its error, and the largest is not

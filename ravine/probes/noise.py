@@ -88,7 +88,7 @@ def per_example_gradients(
     """g_i of each example, [P, B, W], unweighted, as at test time, by vmap over examples."""
     networks, count = rows.shape[0], batch.numbers.shape[1]
     assert batch.targets is not None
-    given = [t for t in (batch.numbers, batch.codes, batch.targets) if t is not None]
+    tensors = [t for t in (batch.numbers, batch.codes, batch.targets) if t is not None]
 
     def total_loss(rows: Rows, *one: Tensor) -> Tensor:
         fields = iter(t[:, None] for t in one)
@@ -101,10 +101,10 @@ def per_example_gradients(
 
     return torch.func.vmap(
         torch.func.grad(total_loss),
-        in_dims=(None, *[1] * len(given)),
+        in_dims=(None, *[1] * len(tensors)),
         out_dims=1,
         chunk_size=min(count, EXAMPLES_AT_ONCE),
-    )(rows, *given)
+    )(rows, *tensors)
 
 
 # Noise scale

@@ -14,13 +14,6 @@ class FailureLog:
     def __init__(self) -> None:
         self.failed: dict[str, None] = {}
 
-    def add_error(self, error: Exception) -> None:
-        if len(self.failed) < MAX_FAILURES:
-            self.failed[f"watching: {type(error).__name__}, {str(error)[:80]}"] = None
-
-    def add_rule(self, code: str) -> None:
-        self.failed[code] = None
-
     def guard(self, function: Callable[..., None]) -> Callable[..., None]:
         """A hook that calls a function, and keeps an error that it raises.
 
@@ -34,6 +27,7 @@ class FailureLog:
             try:
                 function(*arguments)
             except Exception as error:
-                self.add_error(error)
+                if len(self.failed) < MAX_FAILURES:
+                    self.failed[f"watching: {type(error).__name__}, {str(error)[:80]}"] = None
 
         return hook

@@ -21,12 +21,12 @@ from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, Inspection
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_STDS = 64
-FORWARD_LETTERS = (  # by whether a graph is recorded, and by training mode
-    LoopEvent.NO_GRAD_EVAL_FORWARD,
-    LoopEvent.NO_GRAD_FORWARD,
-    LoopEvent.EVAL_FORWARD,
-    LoopEvent.FORWARD,
-)
+EVENTS_BY_MODE = {  # by whether a graph is recorded, and by training mode
+    (False, False): LoopEvent.NO_GRAD_EVAL_FORWARD,
+    (False, True): LoopEvent.NO_GRAD_FORWARD,
+    (True, False): LoopEvent.EVAL_FORWARD,
+    (True, True): LoopEvent.FORWARD,
+}
 
 
 @dataclass(eq=False)
@@ -103,13 +103,14 @@ class ForwardHooks:
 
     def _before_entrance(self, module: nn.Module, *_: Any) -> None:
         if torch.is_grad_enabled():
-            self.history.tape.append(FORWARD_LETTERS[2 + module.training])
+            self.history.tape.append(EVENTS_BY_MODE[True, module.training])
 
     def _before_forward(
         self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
     ) -> None:
-        recording, training = torch.is_grad_enabled(), module.training
-        self.history.tape.append(FORWARD_LETTERS[2 * recording + training])
+        recording = torch.is_grad_enabled()
+        training = module.training
+        self.history.tape.append(EVENTS_BY_MODE[recording, training])
         if not (recording and training):
             self.modes.trained_without_graph |= training
             return
@@ -168,14 +169,14 @@ class ModeMonitor:
 
     def _names_in_evaluation(self) -> tuple[str, ...]:
         """Modules in evaluation mode, but for those that a partly frozen model leaves there."""
-        partly_frozen = any(not p.requires_grad for p in self.model.parameters())
+        frozen_kinds = module_hooks.BATCH_NORM_MODULES
+        if any(not p.requires_grad for p in self.model.parameters()):
+            frozen_kinds = nn.Module
         evaluating = {name: m for name, m in self.modules.items() if not m.training}
-        if partly_frozen:
-            return tuple(n for n, m in evaluating.items() if _has_trainable(m))
         return tuple(
-            n
-            for n, m in evaluating.items()
-            if _has_trainable(m) or not isinstance(m, module_hooks.BATCH_NORM_MODULES)
+            name
+            for name, m in evaluating.items()
+            if not isinstance(m, frozen_kinds) or any(p.requires_grad for p in m.parameters())
         )
 
 
@@ -189,7 +190,8 @@ class InputMonitor:
     _copies: list[Any] = field(default_factory=list)  # weak references: tensors of just this input
 
     def stop(self) -> None:
-        self.excerpt, self._copies = None, []
+        self.excerpt = None
+        self._copies = []
 
     def read(self, batch: Tensor, *, step: int, is_first_pass: bool) -> None:
         """Record an input; of several batches in one step only the first."""
@@ -252,16 +254,10 @@ class InputMonitor:
 
 def _is_nonfinite(batch: Tensor) -> bool:
     """Whether a batch has a number that is not finite."""
-    if not batch.is_floating_point():
-        return False
     # a sum is the quickest check of all numbers; it may also be too large though each is finite
-    if math.isfinite(float(batch.detach().sum())):
+    if not batch.is_floating_point() or math.isfinite(float(batch.detach().sum())):
         return False
     return not bool(torch.isfinite(batch.detach()).all())
-
-
-def _has_trainable(module: nn.Module) -> bool:
-    return any(p.requires_grad for p in module.parameters())
 
 
 def depends_on_mode(module: nn.Module) -> bool:

@@ -50,13 +50,17 @@ class InactiveUnitMonitor:
         """By layer: units inactive in all of the last batches, once these are enough."""
         found = {}
         for name, recent in self.recent.items():
-            inactive, rows = recent[-1][1], 0
+            rows = 0
+            inactive = recent[-1][1]
             for i, (batch_rows, units) in enumerate(reversed(recent)):
-                inactive, rows = inactive & units, rows + batch_rows
+                rows += batch_rows
+                inactive = inactive & units
                 if i + 1 >= MIN_BATCHES and rows >= MIN_ROWS:
-                    count, first = int(inactive.sum()), self.at_first[name]
                     found[name] = InactiveUnits(
-                        count=count, units=len(inactive), examples=rows, at_first=first
+                        count=int(inactive.sum()),
+                        units=len(inactive),
+                        examples=rows,
+                        at_first=self.at_first[name],
                     )
                     break
         return found

@@ -1,7 +1,7 @@
 """The learning rates of the watched optimizers, and the schedulers that set them."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch.optim import Optimizer
@@ -26,22 +26,23 @@ class LearningRateMonitor:
         lrs = group_learning_rates(optimizer)
         if not lrs:
             return
-        rates, steps = self.history.rates, self.history.steps
-        passed, self.last_reading = steps - self.last_reading, steps
-        before, rates.now = rates.now, max(lrs)
+        rates = self.history.rates
+        passed = self.history.steps - self.last_reading
+        self.last_reading = self.history.steps
+        before = rates.now
+        rates.now = max(lrs)
         rates.highest = max(rates.highest, rates.now)
 
-        def count(so_far: int, is_low: bool, was_low: bool) -> int:
-            return so_far + (passed if was_low else 1) if is_low else 0
+        def count(so_far: int, is_low: Callable[[float], bool]) -> int:
+            return so_far + (passed if is_low(before) else 1) if is_low(rates.now) else 0
 
-        now, thousandth, hundredth = rates.now, 1e-3 * rates.highest, 1e-2 * rates.highest
-        rates.steps_at_zero = count(rates.steps_at_zero, now == 0, before == 0)
+        thousandth = 1e-3 * rates.highest
+        hundredth = 1e-2 * rates.highest
+        rates.steps_at_zero = count(rates.steps_at_zero, lambda lr: lr == 0)
         rates.steps_below_thousandth = count(
-            rates.steps_below_thousandth, now < thousandth, before < thousandth
+            rates.steps_below_thousandth, lambda lr: lr < thousandth
         )
-        rates.steps_below_hundredth = count(
-            rates.steps_below_hundredth, now < hundredth, before < hundredth
-        )
+        rates.steps_below_hundredth = count(rates.steps_below_hundredth, lambda lr: lr < hundredth)
 
     def is_negligible(self) -> bool:
         """Whether the rate, just read, has been so low for so long that the rules should run."""
@@ -55,8 +56,9 @@ class LearningRateMonitor:
 class SchedulerMonitor:
     """The schedulers of the watched optimizers, and how often they were stepped."""
 
-    def __init__(self, given: LRScheduler | None, optimizers: Sequence[Optimizer]):
-        self.given, self.optimizers = given, optimizers
+    def __init__(self, scheduler: LRScheduler | None, optimizers: Sequence[Optimizer]):
+        self.scheduler = scheduler
+        self.optimizers = optimizers
         self.schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
         self._stepped_first: set[int] = set()  # their places in the list
 
@@ -64,7 +66,7 @@ class SchedulerMonitor:
         """Find the schedulers that refer to an optimizer, unless one was given."""
         if self.schedulers:
             return
-        found = [self.given] if self.given is not None else self._referring_schedulers()
+        found = [self.scheduler] if self.scheduler is not None else self._referring_schedulers()
         # a chain of schedulers steps its members itself
         members = {id(x) for s in found for x in getattr(s, "_schedulers", ())}
         for s in {id(s): s for s in found}.values():

@@ -13,10 +13,7 @@ from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent, ScaledGradients
-from ravine.diagnosis.training_loop.parameter_names import ParameterNames
-from ravine.watching.failures import FailureLog
 from ravine.watching.forward_hooks import ForwardHooks
-from ravine.watching.inspection_schedule import Inspection
 
 FIRST_LOSSES = 8  # kept one by one
 PENDING_LOSSES = 10  # on an accelerator, that are read together
@@ -33,18 +30,13 @@ NONNEGATIVE_LOSSES = (
 )
 
 
-@dataclass(eq=False)
 class LossReader:
     """Reads each reported loss, and its graph in inspected steps."""
 
-    history: LoopHistory
-    names: ParameterNames
-    forward: ForwardHooks
-    inspection: Inspection
-    failures: FailureLog
-    count: int = 0  # in this step, if it is inspected
-
-    def __post_init__(self) -> None:
+    def __init__(self, forward: ForwardHooks):
+        self.forward = forward
+        self.history = forward.history
+        self.count = 0  # in this step, if it is inspected
         self.scaler = ScalerMonitor()
         self.divergence = DivergenceMonitor(self.history)
         self.baseline = SavedTargetBaseline()
@@ -54,7 +46,7 @@ class LossReader:
     def read(self, value: Any, *, step: int) -> bool:
         """Read a loss at a step of the first optimizer. True if the rules should run."""
         self.history.tape.append(LoopEvent.LOSS)
-        if self.inspection.active:
+        if self.forward.inspection.active:
             self.count += 1
             if isinstance(value, Tensor) and value.numel() == 1:
                 self._read_tensor(value, step)
@@ -65,7 +57,7 @@ class LossReader:
             return self._add(value.item() if one else float(value.detach().double().mean()))
         # one at a time, the loop would wait for the device
         self._pending.append(value.detach())
-        if len(self._pending) >= PENDING_LOSSES or self.inspection.active:
+        if len(self._pending) >= PENDING_LOSSES or self.forward.inspection.active:
             return self.read_pending()
         return False
 
@@ -89,13 +81,13 @@ class LossReader:
             return
         loss.missing_graph = ""
         self.scaler.scale = None
-        value.register_hook(self.failures.guard(self.scaler.read_scale))
+        value.register_hook(self.forward.failures.guard(self.scaler.read_scale))
         kind = self.baseline.add(value)
         loss.kind = kind if loss.summary.count == 0 or loss.kind == kind else ""
         if kind:
             loss.baseline = self.baseline.loss
             loss.baseline_error = self.baseline.standard_error
-        is_due = step < GRAPH_STEPS or step % self.inspection.every == 0
+        is_due = step < GRAPH_STEPS or step % self.forward.inspection.every == 0
         if is_due and self._graph_step != self.history.steps:
             self._graph_step = self.history.steps
             self._read_graph(value)
@@ -103,13 +95,14 @@ class LossReader:
 
     def _read_graph(self, value: Tensor) -> None:
         history, modules = self.history, self.forward.modules
-        graph = history.graph = read_graph(value, self.names.by_id, modules.nodes)
+        names = self.forward.names
+        graph = history.graph = read_graph(value, names.by_id, modules.nodes)
         if graph is None:
             return
         history.loss.parameters |= graph.parameters
         history.model.detached_states = modules.states.detached_states(graph)
         # in a game, the loss of a player that is not trained here is rightly negated
-        history.loss.negated = is_negated(value) and self.names.are_optimized(graph.parameters)
+        history.loss.negated = is_negated(value) and names.are_optimized(graph.parameters)
 
     def _add(self, value: float) -> bool:
         """Add a loss to the history. True if the place of a number that is not finite is known."""
@@ -125,7 +118,9 @@ class LossReader:
             return False
         inputs, modules = self.forward.inputs, self.forward.modules
         if divergence.pending is None:
-            weight = next((n for n, p in self.names.parameters.items() if _has_nonfinite(p)), "")
+            parameters = self.forward.names.parameters.items()
+            broken = (n for n, p in parameters if not bool(torch.isfinite(p.detach()).all()))
+            weight = next(broken, "")
             divergence.begin(value, where=weight, nonfinite_inputs=inputs.nonfinite)
             self.forward.search_nonfinite(not weight)
             if not weight:
@@ -151,9 +146,10 @@ class ScalerMonitor:
         """Note the norm of a gradient that arrived at the observed parameter."""
         if norm is None or self.scale is None:
             return
-        if not (self.is_used or abs(self.scale) >= MIN_LOSS_SCALE):
+        self.is_used = self.is_used or abs(self.scale) >= MIN_LOSS_SCALE
+        if not self.is_used:
             return
-        self.is_used, is_finite = True, math.isfinite(norm)
+        is_finite = math.isfinite(norm)
         # at first, a scaler lowers its scale until nothing overflows
         if is_finite or self.are_finite or abs(self.scale) <= 1:
             self.are_finite.append(is_finite)
@@ -178,33 +174,32 @@ class DivergenceMonitor:
         """Add a finite loss."""
         if self.first is None:
             self.first = value
-        self.highest, self.last = max(self.highest, value), value
+        self.highest = max(self.highest, value)
+        self.last = value
 
     def begin(self, value: float, *, where: str, nonfinite_inputs: bool) -> None:
         """A loss is not finite."""
-        self.pending = self._event("loss", self.history.steps, where, nonfinite_inputs, value)
+        step = self.history.steps
+        self.pending = self._event(
+            value, what="loss", step=step, where=where, nonfinite_inputs=nonfinite_inputs
+        )
 
-    def _event(
-        self, what: str, step: int, where: str, nonfinite_inputs: bool, loss: float
-    ) -> NonFiniteEvent:
+    def _event(self, loss: float, **place: Any) -> NonFiniteEvent:
         first = loss if self.first is None else self.first
         return NonFiniteEvent(
-            step=step,
-            what=what,
-            where=where,
-            nonfinite_inputs=nonfinite_inputs,
             first_loss=first,
             highest_loss=max(self.highest, first),
             last_loss=self.last,
             lr=self.history.rates.now,
+            **place,
         )
 
     def complete(self, where: str, *, nonfinite_inputs: bool) -> None:
         """The place is known, or cannot be known better."""
         event, self.pending = self.pending, None
-        if event is not None:
-            where, inputs = event.where or where, event.nonfinite_inputs or nonfinite_inputs
-            self.history.nonfinite = replace(event, where=where, nonfinite_inputs=inputs)
+        assert event is not None
+        inputs = event.nonfinite_inputs or nonfinite_inputs
+        self.history.nonfinite = replace(event, where=event.where or where, nonfinite_inputs=inputs)
 
     def add_gradient_norms(
         self, norms: Mapping[str, float], *, step: int, nonfinite_inputs: bool
@@ -214,12 +209,13 @@ class DivergenceMonitor:
             return
         where = next((name for name, norm in norms.items() if not math.isfinite(norm)), None)
         if where is not None and math.isfinite(self.last):
-            event = self._event("gradient", step, where, nonfinite_inputs, self.last)
-            self.history.nonfinite = event
-
-
-def _has_nonfinite(parameter: Tensor) -> bool:
-    return not bool(torch.isfinite(parameter.detach()).all())
+            self.history.nonfinite = self._event(
+                self.last,
+                what="gradient",
+                step=step,
+                where=where,
+                nonfinite_inputs=nonfinite_inputs,
+            )
 
 
 def is_negated(loss: Tensor) -> bool:

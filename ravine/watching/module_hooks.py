@@ -36,7 +36,8 @@ class ModuleHooks:
         self.handles: list[Any] = []
         self.ran: set[int] = set()  # ids of modules, in any step
         self.first_calls: list[nn.Module] = []  # in the first step, with a graph
-        self.nodes, self.states = ModuleNodes(), RecurrentStateMonitor()
+        self.nodes = ModuleNodes()
+        self.states = RecurrentStateMonitor()
 
     def register(self, *, fast_path: bool) -> None:
         """Hook all modules, for one step; those with a fast path only if asked, in training."""
@@ -93,7 +94,8 @@ class RecurrentStateMonitor:
         self.calls: dict[str, tuple[int, int]] = {}  # on its own output: detached, and not
 
     def forget_step(self) -> None:
-        self.outputs, self.calls = {}, {}
+        self.outputs = {}
+        self.calls = {}
 
     def add_call(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         for x in _flat_tensors(inputs):

@@ -38,7 +38,7 @@ class RuleRunner:
             try:
                 new = rule.findings(history)[:1]
             except Exception:  # a rule that fails must not stop the loop; the report names it
-                self.failures.add_rule(rule.code)
+                self.failures.failed[rule.code] = None
                 continue
             self.found += new
             for finding in new if self.out is not None else ():

@@ -33,9 +33,9 @@ class StepHooks:
     losses: LossReader
 
     def __post_init__(self) -> None:
-        forward = self.forward
-        self.history, self.names = forward.history, forward.names
-        self.inspection, self.failures = forward.inspection, forward.failures
+        self.history = self.forward.history
+        self.names = self.forward.names
+        self.inspection = self.forward.inspection
         self.rates = LearningRateMonitor(self.history)
         self.duplicates = DuplicateRowMonitor(self.names)
         self._by_optimizer = {id(m.optimizer): m for m in self.monitors if m.optimizer is not None}
@@ -50,7 +50,8 @@ class StepHooks:
     def stop(self) -> None:
         for monitor in self.monitors:
             monitor.gradients.remove_hooks()
-            monitor.gradients.parameter, monitor.overwrites.left = None, []
+            monitor.gradients.parameter = None
+            monitor.overwrites.left = []
             monitor.forget_step()
 
     def monitor_of(self, optimizer: Optimizer) -> OptimizerMonitor | None:
@@ -68,9 +69,10 @@ class StepHooks:
             self.schedulers.find()
             self.schedulers.note_first_step()
         if monitor.overwrites.must_compare():
-            model, names = self.history.model, self.names.by_id
-            overwrites = monitor.overwrites.compare(model.overwrites, names, monitor.steps)
-            model.overwrites = overwrites
+            model = self.history.model
+            model.overwrites = monitor.overwrites.compare(
+                model.overwrites, self.names.by_id, monitor.steps
+            )
         if self.inspection.active and self.inspection.includes(monitor.steps):
             is_skipped, scale = fused_scaling(optimizer)
             if not is_skipped:
@@ -132,9 +134,8 @@ class StepHooks:
         self.losses.count = 0
         monitor.forget_step()
         self._observe_gradients(monitor)
-        self.inspection.active = self.forward.modules.searches or any(
-            self.inspection.includes(m.steps) for m in self.monitors
-        )
+        due = any(self.inspection.includes(m.steps) for m in self.monitors)
+        self.inspection.active = self.forward.modules.searches or due
         self.forward.update_model_hook()
 
     def _parameters(self, monitor: OptimizerMonitor) -> list[Any]:
@@ -160,12 +161,11 @@ class StepHooks:
         snapshots = self.history.snapshots
         snapshots.append(snapshot)
         del snapshots[FIRST_SNAPSHOTS : max(FIRST_SNAPSHOTS, len(snapshots) - MAX_SNAPSHOTS)]
-        self.losses.divergence.add_gradient_norms(
-            snapshot.gradient_norms,
-            step=monitor.steps,
-            nonfinite_inputs=self.forward.inputs.nonfinite,
-        )
-        if not monitor.gradients.passes and snapshot.gradient_norms:
+        norms = snapshot.gradient_norms
+        nonfinite = self.forward.inputs.nonfinite
+        divergence = self.losses.divergence
+        divergence.add_gradient_norms(norms, step=monitor.steps, nonfinite_inputs=nonfinite)
+        if norms and not monitor.gradients.passes:
             if monitor.steps < FIRST_STEPS:  # other parameters do get gradients: observe one
                 monitor.gradients.choose_parameter(p for p in parameters if p.grad is not None)
 
@@ -176,15 +176,15 @@ class StepHooks:
         parameter = gradients.parameter
         if parameter is None or not self.inspection.includes(monitor.steps):
             return
-
-        guard, on_arrival = self.failures.guard, partial(self._gradient_arrived, monitor)
+        guard = self.forward.failures.guard
+        record_arrival = guard(partial(self._record_arrival, monitor))
         gradients.handles = [
             parameter.register_hook(guard(gradients.record_incoming)),
-            parameter.register_post_accumulate_grad_hook(guard(on_arrival)),
+            parameter.register_post_accumulate_grad_hook(record_arrival),
         ]
         gradients.keep_leftover()
 
-    def _gradient_arrived(self, monitor: OptimizerMonitor, parameter: nn.Parameter) -> None:
+    def _record_arrival(self, monitor: OptimizerMonitor, parameter: nn.Parameter) -> None:
         tape = self.history.tape
         if not tape or tape[-1] != LoopEvent.BACKWARD:
             tape.append(LoopEvent.BACKWARD)
@@ -208,14 +208,14 @@ class DuplicateRowMonitor:
         for name, weight in self.names.parameters.items():
             if weight.dim() < 2 or len(weight) < 2 or not weight.requires_grad:
                 continue
-            if isinstance(self.names.owners.get(name), nn.Embedding | nn.EmbeddingBag):
-                continue
-            if not self._has_duplicates.get(name, step == 0):
+            is_table = isinstance(self.names.owners.get(name), nn.Embedding | nn.EmbeddingBag)
+            if is_table or not self._has_duplicates.get(name, step == 0):
                 continue
             count = count_duplicate_rows(weight.detach())
             if count:
                 count = count_duplicate_rows(torch.cat(self._columns(name, weight), dim=1))
-                found |= {name: (count, len(weight))} if count else {}
+            if count:
+                found[name] = (count, len(weight))
             self._has_duplicates[name] = count > 0
         return found
 

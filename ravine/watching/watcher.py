@@ -81,7 +81,8 @@ def watch(
     if every < MIN_INTERVAL:
         why = "two steps in so many are inspected closely"
         raise InputError(f"every is {every}", why=why, do=f"use {MIN_INTERVAL} or more")
-    return Watcher(model, optimizers, scheduler, every, None if quiet else sys.stderr)
+    out = None if quiet else sys.stderr
+    return Watcher(model, optimizers, scheduler=scheduler, every=every, out=out)
 
 
 class Watcher:
@@ -94,6 +95,7 @@ class Watcher:
         self,
         model: nn.Module,
         optimizers: tuple[Optimizer, ...],
+        *,
         scheduler: LRScheduler | None,
         every: int,
         out: TextIO | None,
@@ -101,14 +103,20 @@ class Watcher:
         self.history = LoopHistory(optimizers=max(1, len(optimizers)))
         names = ParameterNames(getattr(model, "_orig_mod", model), optimizers)
         monitors = [OptimizerMonitor(i, o) for i, o in enumerate(optimizers or (None,))]
-        inspection, failures, history = Inspection(every), FailureLog(), self.history
+        self._failures = FailureLog()
+        self._forward = ForwardHooks(
+            model,
+            history=self.history,
+            names=names,
+            monitor=monitors[0],
+            inspection=Inspection(every),
+            failures=self._failures,
+        )
+        self._losses = LossReader(self._forward)
         schedulers = SchedulerMonitor(scheduler, optimizers)
-        forward = ForwardHooks(model, history, names, monitors[0], inspection, failures)
-        losses = LossReader(history, names, forward, inspection, failures)
-        self._forward, self._losses, self._failures = forward, losses, failures
-        self._steps = StepHooks(monitors, schedulers, forward, losses)
-        self._rules = RuleRunner(out, failures)
-        self._read_guarded = failures.guard(self._read_loss)  # watching must not stop the loop
+        self._steps = StepHooks(monitors, schedulers, self._forward, self._losses)
+        self._rules = RuleRunner(out, self._failures)
+        self._guarded_read = self._failures.guard(self._read_loss)  # must not stop the loop
         self._handles: list[Any] = []  # of the hooks on all optimizers
 
     def __enter__(self) -> Watcher:
@@ -131,7 +139,7 @@ class Watcher:
 
     def loss(self, value: Any) -> Any:
         """Report the loss of a step, best as a tensor before `backward`. Returns it unchanged."""
-        self._read_guarded(value)
+        self._guarded_read(value)
         return value
 
     def stop(self) -> None:

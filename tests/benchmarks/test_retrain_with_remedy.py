@@ -5,12 +5,9 @@ import pytest
 from benchmarks.diagnosis import retrain_with_remedy
 from benchmarks.diagnosis.all_scripts import ALL
 from benchmarks.diagnosis.retrain_with_remedy import RANDOM_CHANGES, recommended_change, retrain
-from ravine.examination.torch_changes import (
-    CURES_BY_CAUSE,
-    STRENGTHS_BY_CAUSE,
-    OutputForEachClass,
-    SetBatchSize,
-)
+from ravine.examination.torch_model_changes import use_class_outputs
+from ravine.examination.torch_settings import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE
+from ravine.examination.torch_training_changes import set_batch_size
 from ravine.finding import TRIABLE_CHANGES
 
 SCRIPTS = {p.name: p for p in ALL}
@@ -24,7 +21,7 @@ def test_every_change_that_is_recommended_can_be_made_again():
         for k in s
         for m in k
     ]
-    for change in (*made, OutputForEachClass(), SetBatchSize(8)):
+    for change in (*made, use_class_outputs, set_batch_size(8)):
         assert recommended_change(change.change) == change
 
 

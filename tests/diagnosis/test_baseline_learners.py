@@ -33,7 +33,7 @@ def test_a_line_with_noise_is_known_up_to_the_noise():
         and known.learner == "linear"
     )
     assert (
-        known.gain == pytest.approx(known.null_loss - known.loss)
+        known.gain == pytest.approx(known.constant_loss - known.loss)
         and known.gain > 10 * known.gain_error
     )
 
@@ -49,12 +49,12 @@ def test_a_bend_is_known_where_a_line_is_not():
 def test_the_null_answers_with_frequencies_and_mean():
     x, y = numbers(300, 3), torch.arange(300) % 4 // 3
     known = fit_baseline(x, y, "classes")
-    assert known.null_loss == pytest.approx(
+    assert known.constant_loss == pytest.approx(
         -0.25 * math.log(0.25) - 0.75 * math.log(0.75), rel=0.01
     )
-    assert known.null_score == 0.75
+    assert known.constant_score == 0.75
     y = 5 + 2 * numbers(300, 1, 8)
-    assert fit_baseline(x, y, "number").null_loss == pytest.approx(float(y.var()), rel=0.03)
+    assert fit_baseline(x, y, "number").constant_loss == pytest.approx(float(y.var()), rel=0.03)
 
 
 def test_targets_without_information_are_seldom_called_informative():
@@ -123,7 +123,7 @@ def test_a_thing_somewhere_in_a_picture_is_known():
 def test_labels_and_several_numbers():
     x = numbers(300, 5)
     known = fit_baseline(x, (x[:, :3] > 0).float(), "labels")
-    assert known.null_loss == pytest.approx(math.log(2), abs=0.02) and known.score > 0.85
+    assert known.constant_loss == pytest.approx(math.log(2), abs=0.02) and known.score > 0.85
     assert fit_baseline(x, torch.stack([x[:, 0], x[:, 1] ** 2], 1), "numbers").score > 0.8
 
 

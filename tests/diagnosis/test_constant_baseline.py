@@ -10,7 +10,7 @@ from torch import nn
 
 from ravine.diagnosis.constant_baseline import find_best_constant
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_results import constant_answer_loss
+from ravine.examination.torch_results import constant_loss_of_program
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(90, 4, generator=RNG)
@@ -31,7 +31,7 @@ def constant_loss_of(targets, loss, outputs, *head):
     """Examples are evaluated in groups of one size, so that their mean is the loss."""
     examples = torch.randn(len(targets), 4, generator=RNG), targets
     given = program(network(outputs, *head), loss=loss, train=examples, validation=examples)
-    return constant_answer_loss(given)
+    return constant_loss_of_program(given)
 
 
 def entropy(shares):
@@ -91,7 +91,7 @@ def test_it_is_fitted_on_training_examples_and_evaluated_on_the_others():
     train = torch.randn(640, 4, generator=RNG), torch.full((640, 1), 2.0)
     others = torch.randn(64, 4, generator=RNG), torch.full((64, 1), 5.0)
     given = program(network(1), loss=F.mse_loss, train=train, validation=others)
-    assert constant_answer_loss(given) == pytest.approx(9.0, rel=2e-3)
+    assert constant_loss_of_program(given) == pytest.approx(9.0, rel=2e-3)
 
 
 def test_no_constant_where_the_loss_has_no_gradient_or_the_answer_is_no_tensor():
@@ -102,14 +102,14 @@ def test_no_constant_where_the_loss_has_no_gradient_or_the_answer_is_no_tensor()
             return super().forward(x), x
 
     given = program(Two(4, 2), loss=lambda o, t: F.cross_entropy(o[0], t))
-    assert math.isnan(constant_answer_loss(given))
+    assert math.isnan(constant_loss_of_program(given))
 
 
 def test_looking_for_a_constant_leaves_model_and_random_numbers_as_they_are():
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
     given = program(model)
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    constant_answer_loss(given)
+    constant_loss_of_program(given)
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
     assert torch.equal(torch.get_rng_state(), state)
 

@@ -623,7 +623,7 @@ def test_softmax_before_cross_entropy_leaves_what_algebra_says():
     start = figures(nn.Sequential(net(), nn.Softmax(1)), F.cross_entropy, x, y)
     assert start.loss.form.gives == "probabilities"
     baselines = start.loss.baselines
-    assert baselines.null_loss == pytest.approx(math.log(3), rel=1e-4)
+    assert baselines.constant_loss == pytest.approx(math.log(3), rel=1e-4)
     assert baselines.unreachable == pytest.approx(math.log(1 + 2 / math.e) / math.log(3), rel=0.02)
     assert alarms(start)["RVN-I10"].where == "1"
 
@@ -698,13 +698,13 @@ def test_reduction_and_the_loss_of_a_constant_answer():
     shares = y.bincount().double() / len(y)
     assert mean.loss.form.reduction == pytest.approx(1.0)
     assert mean.loss.classes.answer == pytest.approx(shares.tolist(), abs=1e-3)
-    assert mean.loss.baselines.null_loss == pytest.approx(
+    assert mean.loss.baselines.constant_loss == pytest.approx(
         float(-(shares * shares.log()).sum()), rel=1e-4
     )
     summed = figures(net(), nn.CrossEntropyLoss(reduction="sum"), x, y)
     assert summed.loss.form.reduction == pytest.approx(2.0) and alarms(summed) == {}
     squares = figures(net(outputs=1), F.mse_loss, x, x[:, :1])
-    assert squares.loss.baselines.null_loss == pytest.approx(
+    assert squares.loss.baselines.constant_loss == pytest.approx(
         float(x[:, 0].var(correction=0)), rel=1e-4
     )
 
@@ -873,7 +873,7 @@ def test_wild_weights_and_a_large_head():
     nn.init.normal_(model[2].weight, std=1.0)
     start = profile_start(model, F.cross_entropy, x, y)
     assert alarms(start) == {}
-    assert start.first_loss.value > 1.2 * start.loss.baselines.null_loss > 0
+    assert start.first_loss.value > 1.2 * start.loss.baselines.constant_loss > 0
     for p in model.parameters():
         nn.init.normal_(p, std=5.0)
     found = examined(model, F.cross_entropy, x, y)["RVN-I13"]
@@ -1058,7 +1058,7 @@ def with_classes(shares, weights, answer):
 def with_first_loss(value, **known):
     return started(
         first_loss=FirstLoss(value=value),
-        loss=LossProfile(baselines=BaselineLosses(null_loss=1.0, even_loss=1.0)),
+        loss=LossProfile(baselines=BaselineLosses(constant_loss=1.0, even_loss=1.0)),
         **known,
     )
 

@@ -41,7 +41,7 @@ def results(base, *outcomes, score=None, null=1.0, **more):
     return TrialResults(
         base=outcome("healthy", base, score, trial=None),
         outcomes=outcomes,
-        null_loss=null,
+        constant_loss=null,
         start_loss=2.0,
         steps=100,
         **more,
@@ -259,7 +259,7 @@ def test_a_run_s_lag_begins_where_half_of_it_is_there():
         0.2,
         evaluations=((0, 0.3, None), (10, 0.7, None), (20, 0.6, None), (50, 0.2, None)),
     )
-    seen = TrialResults(base=base, outcomes=(better,), null_loss=1.0, steps=50)
+    seen = TrialResults(base=base, outcomes=(better,), constant_loss=1.0, steps=50)
     assert find_lag(seen, better) == 20
     broken = replace(base, losses=(math.nan,), evaluations=((0, 1.0, None), (10, math.nan, None)))
     assert find_lag(replace(seen, base=broken), better) == 10

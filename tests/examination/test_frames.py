@@ -47,9 +47,9 @@ def test_from_examine_to_the_model_are_six_functions(lr):
         batch_size=20,
         epochs=5,
     )
-    watched = ["examine", "examine_subject", "observe", "train_program"]
+    watched = ["examine", "examine_subject", "profile", "train_program"]
     assert watched in passes
-    assert any("try_remedies" in frames for frames in passes) == (lr < 0.01)
+    assert any("screen_remedies" in frames for frames in passes) == (lr < 0.01)
     assert max(len(frames) for frames in passes) <= 6
 
 

@@ -630,7 +630,7 @@ def test_a_check_that_breaks_is_told_and_the_others_count(monkeypatch):
     def broken(recipe, task):
         raise ArithmeticError
 
-    monkeypatch.setattr(preflight, "RECIPE_CHECKS", {**preflight.RECIPE_CHECKS, "gradient": broken})
+    monkeypatch.setitem(preflight.RECIPE_CHECKS, "gradient", broken)
     report = check(plain("iris"))
     assert report.findings == () and report.checks.failed == ("RVN-C04",)
     assert {"RVN-I13", "RVN-C03", "RVN-D01"} <= set(report.checks.passed)

@@ -23,9 +23,10 @@ from ravine.examination import remedies
 from ravine.examination.recipe_changes import SetSetting, apply_changes
 from ravine.examination.recipe_subject import subject_of
 from ravine.examination.remedies import Remedy, remedies_of
-from ravine.examination.subject import Facts, Observed, stay_silent
+from ravine.examination.subject import Facts, SubjectProfile, stay_silent
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import STRENGTHS_BY_CAUSE, apply_treatments
+from ravine.examination.torch_change import apply_treatments
+from ravine.examination.torch_settings import STRENGTHS_BY_CAUSE
 from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import TRIABLE_CHANGES, Change, Checks, Evidence, Finding
 from ravine.networks.initializers import Normal
@@ -51,7 +52,7 @@ def remedies_for(model=None, *, loss=F.cross_entropy, train=(X, Y), **more):
     given = {"optimizer": lambda p: torch.optim.Adam(p, lr=0.01), "batch_size": batch, "epochs": 2}
     program = read_program(network() if model is None else model, loss, train, **given | more)
     subject = TorchSubject(program)
-    return remedies_of(subject, subject.observe(trials=True, say=stay_silent)), program
+    return remedies_of(subject, subject.profile(trials=True, say=stay_silent)), program
 
 
 @functools.cache
@@ -165,7 +166,7 @@ class Recorder:
     def treatments_for(self, changes):
         return tuple(Made(c) for c in changes)
 
-    def facts(self, cause, observed):
+    def facts(self, cause, profile):
         return self.told.get(cause)
 
 
@@ -177,8 +178,8 @@ class Made:
         return self.change == other.change
 
 
-def observed(*findings):
-    return Observed(findings=list(findings), checks=Checks(), start=StartProfile())
+def profile(*findings):
+    return SubjectProfile(findings=list(findings), checks=Checks(), start=StartProfile())
 
 
 def ladder(*values):
@@ -201,10 +202,10 @@ def asking(cause, *changes, confidence="high"):
 def test_one_remedy_for_a_cause_has_the_strengths_of_all_and_what_is_asked_for_comes_last():
     subject = Recorder({"learning-rate-low": ladder(1, 2, 3)})
     asked = asking("learning-rate-low", Change("lr", 9))
-    (remedy,) = remedies_of(subject, observed(asked))
+    (remedy,) = remedies_of(subject, profile(asked))
     assert remedy.strengths == ladder(1, 2, 3, 9)
     assert remedy.evidence == (Evidence("seen", 1.0),) and remedy.where == "there"
-    (remedy,) = remedies_of(subject, observed(asking("learning-rate-low", Change("lr", 2))))
+    (remedy,) = remedies_of(subject, profile(asking("learning-rate-low", Change("lr", 2))))
     assert remedy.strengths == ladder(1, 2, 3)
 
 
@@ -212,13 +213,13 @@ def test_what_is_made_by_hand_or_has_no_strength_is_not_tried():
     subject = Recorder({})
     by_hand = asking("leakage", Change("data", "without x"))
     mixed = asking("causality", Change("model", "a mask"), Change("lr", 1))
-    assert remedies_of(subject, observed(by_hand, mixed)) == []
+    assert remedies_of(subject, profile(by_hand, mixed)) == []
 
 
 def test_settings_speak_where_the_subject_knows_facts():
     facts = Facts((Evidence("dropout rate", 0.9),), "hidden", ("over-regularized",))
     subject = Recorder({"dropout": ladder(0)}, {"dropout": facts})
-    (remedy,) = remedies_of(subject, observed())
+    (remedy,) = remedies_of(subject, profile())
     known = Remedy("dropout", ladder(0), facts.evidence, "hidden", ("over-regularized",))
     assert remedy == known
 
@@ -285,7 +286,7 @@ def as_program(x, y, dropout):
 def test_both_subjects_get_the_same_causes_from_the_same_facts(causes, x, y, dropout):
     """Another start is the program's alone: that of the recipe is He's already."""
     for subject in (as_recipe(x, y, dropout), as_program(x, y, dropout)):
-        found = remedies_of(subject, subject.observe(trials=False, say=stay_silent))
+        found = remedies_of(subject, subject.profile(trials=False, say=stay_silent))
         assert all(type(r) is Remedy for r in found)
         spoken = {r.cause for r in found if r.evidence} - {"initialization"}
         assert spoken == set(causes)
@@ -307,7 +308,7 @@ def test_every_remedy_of_a_recipe_changes_it():
     }.items():
         sick = sick.vary(path, value)
     subject = subject_of(sick)
-    found = remedies_of(subject, subject.observe(trials=False, say=stay_silent))
+    found = remedies_of(subject, subject.profile(trials=False, say=stay_silent))
     causes = [r.cause for r in found]
     assert len(causes) == len(set(causes)) and {
         "dropout",

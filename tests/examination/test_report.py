@@ -16,11 +16,11 @@ from ravine.examination.report import (
     is_symptom,
     join_trials,
     lead_findings,
-    settle,
+    merge_certain_findings,
     stop_early,
     weigh_facts,
 )
-from ravine.examination.subject import Facts, Observed, SeedRun, TrialBudget
+from ravine.examination.subject import Facts, SeedRun, SubjectProfile, TrialBudget
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 HELPED, USELESS = Trial(verdict="helped", seeds=5), Trial(verdict="no effect", seeds=5)
@@ -42,7 +42,7 @@ def outcome(cause, trial=None, loss=0.1):
 
 
 def results(*outcomes):
-    return TrialResults(base=outcome("healthy", loss=1.0), outcomes=outcomes, null_loss=1.0)
+    return TrialResults(base=outcome("healthy", loss=1.0), outcomes=outcomes, constant_loss=1.0)
 
 
 def put_together(found, causes, seen):
@@ -95,18 +95,21 @@ def test_a_fault_that_was_seen_twice_is_an_error_once_if_its_place_is_known():
     leads = lead_findings([again, first])
     assert list(leads) == ["shape-pairing"]
     cured = {"shape-pairing": finding("RVN-I01", "shape-pairing", where="head", trial=HELPED)}
-    told = settle([again, first], cured)
+    told = merge_certain_findings([again, first], cured)
     assert [(f.code, f.severity) for f in told] == [("RVN-H07", "note"), ("RVN-I01", "warning")]
     assert told[0].trial == HELPED
     nowhere = {"shape-pairing": finding("RVN-I01", "shape-pairing", **exact)}
-    assert [f.severity for f in settle([again, first], nowhere)] == ["error", "error"]
+    assert [f.severity for f in merge_certain_findings([again, first], nowhere)] == [
+        "error",
+        "error",
+    ]
 
 
 def test_symptoms_are_notes_beside_what_is_certain():
     exact = {"severity": "error", "confidence": "exact"}
     cause = finding("RVN-I07", "initialization", **exact)
     symptom = finding("RVN-T02", "labels", **exact)
-    told = settle([symptom, cause], {"initialization": cause})
+    told = merge_certain_findings([symptom, cause], {"initialization": cause})
     assert [(f.code, f.severity, f.explains) for f in told] == [
         ("RVN-T02", "note", ()),
         ("RVN-I07", "error", ("RVN-T02",)),
@@ -240,17 +243,17 @@ class Recorder:
         yield
         self.limited = False
 
-    def observe(self, *, trials, say):
+    def profile(self, *, trials, say):
         assert self.limited
         base = Outcome(cause="healthy", losses=(self.own.loss,), scores=(self.own.score,))
         seen = TrialResults(
             base=base,
-            null_loss=1.0,
+            constant_loss=1.0,
             start_loss=1.0,
             steps=10,
             whole_run=WholeRun(evaluations=self.whole),
         )
-        return Observed(
+        return SubjectProfile(
             findings=self.found,
             checks=Checks(passed=("RVN-D01",)),
             start=StartProfile(),
@@ -267,7 +270,7 @@ class Recorder:
     def treatments_for(self, changes):
         return ()
 
-    def facts(self, cause, observed):
+    def facts(self, cause, profile):
         return Facts((Evidence("dropout rate", 0.9),), "hidden") if cause == "dropout" else None
 
     def run(self, strengths, *, seeds, steps, evaluate_at=(), loss_in_doubt=False):
@@ -279,7 +282,7 @@ class Recorder:
             for strength in strengths
         ]
 
-    def try_otherwise(self, results):
+    def try_unmeasured_remedies(self, results):
         return results
 
 

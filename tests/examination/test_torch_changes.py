@@ -5,7 +5,6 @@ nothing else.
 import copy
 import math
 from dataclasses import replace
-from operator import attrgetter
 
 import pytest
 import torch
@@ -13,41 +12,42 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from ravine.examination import torch_changes
+from ravine.examination import torch_model_changes, torch_training_changes
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import (
-    CURES_BY_CAUSE,
-    STRENGTHS_BY_CAUSE,
-    AverageLoss,
-    BalanceClasses,
-    ClipGradient,
-    LinearOutput,
-    OutputForEachClass,
-    PairLoss,
-    Reinitialize,
-    RemoveDropout,
-    ReplaceActivations,
-    ResetNormalization,
-    ScaleLearningRate,
-    SetBatchSize,
-    SetSteps,
-    SetWeightDecay,
-    ShuffleExamples,
-    SigmoidOutput,
-    StandardizeInputs,
-    StandardizeTargets,
-    TrainAllParameters,
-    UnitVarianceStart,
-    UseAdam,
-    UseBinaryCrossEntropy,
-    UseCrossEntropy,
-    apply_treatments,
-    mean_and_sd,
-)
+from ravine.examination.torch_change import TorchChange, apply_treatments
 from ravine.examination.torch_data import TensorData
+from ravine.examination.torch_model_changes import (
+    average_loss,
+    mean_and_sd,
+    pair_loss,
+    reinitialize,
+    remove_dropout,
+    replace_activations,
+    reset_normalization,
+    scale_start,
+    standardize_inputs,
+    standardize_targets,
+    use_binary_cross_entropy,
+    use_class_outputs,
+    use_cross_entropy,
+    use_linear_output,
+    use_sigmoid_output,
+)
 from ravine.examination.torch_program import train_program
-from ravine.finding import TRIABLE_CHANGES, Change
+from ravine.examination.torch_settings import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE
+from ravine.examination.torch_training_changes import (
+    clip_gradient,
+    draw_classes_equally,
+    scale_learning_rate,
+    set_batch_size,
+    set_steps,
+    set_weight_decay,
+    shuffle_examples,
+    train_all_parameters,
+    use_adam,
+)
+from ravine.finding import TRIABLE_CHANGES
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(100, 4, generator=RNG) * torch.tensor([1.0, 50.0, 0.01, 1.0]) + torch.tensor(
@@ -103,67 +103,53 @@ class Pairs(Dataset):
         return X[i], Y[i]
 
 
+ARGUMENTS = {
+    "scale_learning_rate": 10,
+    "set_weight_decay": 0.0,
+    "clip_gradient": 1.0,
+    "use_adam": 0.01,
+    "set_steps": 30,
+    "set_batch_size": 5,
+    "replace_activations": "relu",
+}
 CHANGES = {
-    type(made): made
-    for made in (
-        ScaleLearningRate(10),
-        SetWeightDecay(0.0),
-        ClipGradient(1.0),
-        UseAdam(0.01),
-        TrainAllParameters(),
-        SetSteps(30),
-        SetBatchSize(5),
-        ShuffleExamples(),
-        BalanceClasses(),
-        StandardizeInputs(),
-        StandardizeTargets(),
-        RemoveDropout(),
-        LinearOutput(),
-        SigmoidOutput(),
-        ReplaceActivations("relu"),
-        Reinitialize(),
-        UnitVarianceStart(),
-        ResetNormalization(),
-        AverageLoss(),
-        PairLoss(),
-        UseCrossEntropy(),
-        UseBinaryCrossEntropy(),
-        OutputForEachClass(),
-    )
+    name: made if isinstance(made, TorchChange) else made(ARGUMENTS[name])
+    for module in (torch_training_changes, torch_model_changes)
+    for name, made in vars(module).items()
+    if isinstance(made, TorchChange)
+    or getattr(made, "__annotations__", {}).get("return") is TorchChange
 }
 
 
-def test_every_change_is_listed_above_and_every_path_that_a_finding_may_name_has_one():
-    own = [k for k in vars(torch_changes).values() if isinstance(k, type)]
-    classes = {k for k in own if isinstance(vars(k).get("change"), property | Change)}
-    assert classes - {torch_changes.Treatment} == set(CHANGES)
+def test_every_path_that_a_finding_may_name_has_a_change():
+    assert set(ARGUMENTS) < set(CHANGES) and len(CHANGES) == 23
     assert {made.change.path for made in CHANGES.values()} == set(TRIABLE_CHANGES)
     for table in (STRENGTHS_BY_CAUSE, CURES_BY_CAUSE):
         for strengths in table.values():
-            assert {type(made) for strength in strengths for made in strength} <= set(CHANGES)
+            assert all(made.change.path in TRIABLE_CHANGES for s in strengths for made in s)
 
 
 @pytest.mark.parametrize(
     ("made", "path", "value"),
     [
-        (ScaleLearningRate(10), "lr", "x10"),
-        (ScaleLearningRate(0.001), "lr", "x0.001"),
-        (SetWeightDecay(0.0), "decay", 0.0),
-        (UseAdam(), "optimizer", "adam"),
-        (UseAdam(0.01), "optimizer", "adam 0.01"),
-        (TrainAllParameters(), "optimizer", "all parameters"),
-        (SetSteps(30), "steps", 30),
-        (StandardizeInputs(), "input.scale", "standardize"),
-        (RemoveDropout(), "dropout", 0),
-        (SigmoidOutput(), "output", "sigmoid"),
-        (ReplaceActivations("tanh"), "activation", "tanh"),
-        (Reinitialize(), "init", "default"),
-        (UnitVarianceStart(), "init", "unit variance"),
-        (ResetNormalization(), "normalization", "usual"),
-        (AverageLoss(), "loss", "mean"),
-        (BalanceClasses(), "loss", "balanced"),
-        (UseBinaryCrossEntropy(), "loss", "binary cross entropy"),
-        (OutputForEachClass(), "loss", "cross entropy, one output for each class"),
+        (scale_learning_rate(10), "lr", "x10"),
+        (scale_learning_rate(0.001), "lr", "x0.001"),
+        (set_weight_decay(0.0), "decay", 0.0),
+        (use_adam(), "optimizer", "adam"),
+        (use_adam(0.01), "optimizer", "adam 0.01"),
+        (train_all_parameters, "optimizer", "all parameters"),
+        (set_steps(30), "steps", 30),
+        (standardize_inputs, "input.scale", "standardize"),
+        (remove_dropout, "dropout", 0),
+        (use_sigmoid_output, "output", "sigmoid"),
+        (replace_activations("tanh"), "activation", "tanh"),
+        (reinitialize, "init", "default"),
+        (scale_start, "init", "unit variance"),
+        (reset_normalization, "normalization", "usual"),
+        (average_loss, "loss", "mean"),
+        (draw_classes_equally, "loss", "balanced"),
+        (use_binary_cross_entropy, "loss", "binary cross entropy"),
+        (use_class_outputs, "loss", "cross entropy, one output for each class"),
     ],
 )
 def test_a_change_is_named_as_findings_name_it(made, path, value):
@@ -176,13 +162,13 @@ def test_a_change_is_named_as_findings_name_it(made, path, value):
 def test_a_multiple_of_the_rate_is_one_of_every_group_s():
     model, optimizer = grouped()
     given = program(model, optimizer=optimizer)
-    assert [g["lr"] for g in groups(ScaleLearningRate(10).apply(given))] == pytest.approx(
+    assert [g["lr"] for g in groups(scale_learning_rate(10).apply(given))] == pytest.approx(
         [1e-2, 1e-1]
     )
-    assert [g["lr"] for g in groups(ScaleLearningRate(0.1).apply(given))] == pytest.approx(
+    assert [g["lr"] for g in groups(scale_learning_rate(0.1).apply(given))] == pytest.approx(
         [1e-4, 1e-3]
     )
-    twice = apply_treatments(given, (ScaleLearningRate(10), ScaleLearningRate(10)))
+    twice = apply_treatments(given, (scale_learning_rate(10), scale_learning_rate(10)))
     assert [g["lr"] for g in groups(twice)] == pytest.approx([0.1, 1])
     assert [g["lr"] for g in optimizer.param_groups] == [1e-3, 1e-2]  # the user's own
 
@@ -191,7 +177,7 @@ def test_a_rate_that_is_a_tensor_or_that_a_schedule_began_with_is_multiplied_too
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1))
     torch.optim.lr_scheduler.StepLR(optimizer, 5)
-    (group,) = groups(ScaleLearningRate(10).apply(program(model, optimizer=optimizer)))
+    (group,) = groups(scale_learning_rate(10).apply(program(model, optimizer=optimizer)))
     assert float(group["lr"]) == pytest.approx(1.0) and float(group["initial_lr"]) == pytest.approx(
         1.0
     )
@@ -200,7 +186,7 @@ def test_a_rate_that_is_a_tensor_or_that_a_schedule_began_with_is_multiplied_too
 
 def test_decay_is_set_in_every_group_and_the_state_is_kept():
     model, optimizer = grouped()
-    built, stepper = SetWeightDecay(0.0).apply(program(model, optimizer=optimizer)).build()
+    built, stepper = set_weight_decay(0.0).apply(program(model, optimizer=optimizer)).build()
     assert [g["weight_decay"] for g in stepper.param_groups] == [0.0, 0.0]
     for mine, theirs in zip(model.parameters(), built.parameters(), strict=True):
         assert torch.equal(optimizer.state[mine]["exp_avg"], stepper.state[theirs]["exp_avg"])
@@ -211,7 +197,7 @@ def test_clipping_makes_steps_no_longer_than_the_limit():
     given = program(
         network(1), loss=F.mse_loss, train=(X, R), optimizer=lambda p: torch.optim.SGD(p, lr=1.0)
     )
-    clipped = ClipGradient(0.25).apply(given)
+    clipped = clip_gradient(0.25).apply(given)
     run = train_program(clipped, seed=0, steps=1)
     moved = [
         (a - b).detach()
@@ -223,12 +209,12 @@ def test_clipping_makes_steps_no_longer_than_the_limit():
 def test_more_steps_are_whole_passes():
     given = program()
     assert given.steps == 20
-    assert SetSteps(60).apply(given).steps == 60 and SetSteps(41).apply(given).steps == 50
+    assert set_steps(60).apply(given).steps == 60 and set_steps(41).apply(given).steps == 50
 
 
 def test_another_batch_keeps_the_passes():
     given = program()
-    small, large = SetBatchSize(4).apply(given), SetBatchSize(10_000).apply(given)
+    small, large = set_batch_size(4).apply(given), set_batch_size(10_000).apply(given)
     assert [len(x) for x, _ in small.train.epoch()] == [4] * 25 and small.epochs == 2
     assert [len(x) for x, _ in large.train.epoch()] == [100]
 
@@ -236,7 +222,7 @@ def test_another_batch_keeps_the_passes():
 def test_shuffling_makes_another_order_in_every_pass():
     ordered = program(train=DataLoader(TensorDataset(X, Y), batch_size=10))
     assert not ordered.train.is_shuffled
-    shuffled = ShuffleExamples().apply(ordered)
+    shuffled = shuffle_examples.apply(ordered)
     passes = [torch.cat([x for x, _ in shuffled.train.epoch()]) for _ in range(2)]
     assert not torch.equal(*passes) and all(
         torch.equal(p[:, 0].sort()[0], passes[0][:, 0].sort()[0]) for p in passes
@@ -248,7 +234,7 @@ def test_shuffling_makes_another_order_in_every_pass():
 def test_balanced_draws_take_every_class_equally_often():
     y = torch.tensor([0] * 1800 + [1] * 150 + [2] * 50)
     given = program(network(3), train=(torch.randn(2000, 4), y), batch_size=2000)
-    balanced = BalanceClasses().apply(given).train
+    balanced = draw_classes_equally.apply(given).train
     drawn = torch.cat([t for _ in range(5) for _, t in balanced.epoch()])
     counts = torch.bincount(drawn)
     # 10,000 draws at 1/3: a standard deviation of 47
@@ -269,7 +255,7 @@ def test_dropout_goes_from_modules_functions_and_attributes():
             return self.out(F.dropout(x, 0.5, self.training))
 
     model = Mixed()
-    whole, _ = RemoveDropout().apply(program(model)).build()
+    whole, _ = remove_dropout.apply(program(model)).build()
     whole.train()
     assert torch.equal(whole(X), whole(X)) and not torch.equal(model(X), model(X))
     assert model.run.dropout == model.attend.dropout == model.drop.p == 0.5
@@ -279,7 +265,7 @@ def test_normalization_gets_the_usual_momentum_and_epsilon():
     model = nn.Sequential(
         nn.Linear(4, 8), nn.BatchNorm1d(8, momentum=1e-4, eps=10.0), nn.Linear(8, 2)
     )
-    built, _ = ResetNormalization().apply(program(model)).build()
+    built, _ = reset_normalization.apply(program(model)).build()
     usual = nn.BatchNorm1d(8)
     assert (built[1].momentum, built[1].eps) == (usual.momentum, usual.eps) and model[
         1
@@ -294,7 +280,7 @@ def test_scaled_inputs_are_inputs_standardized_by_hand(kind):
     x = X.to(kind)
     sd = x.std(0, correction=0)
     model = network().to(kind)
-    scaled = StandardizeInputs().apply(program(model, train=(x, Y)))
+    scaled = standardize_inputs.apply(program(model, train=(x, Y)))
     by_hand = program(model, train=((x - x.mean(0)) / sd, Y))
     run, known = train_program(scaled, seed=0), train_program(by_hand, seed=0)
     assert run.losses == pytest.approx(known.losses, rel=1e-4 if kind == torch.float32 else 1e-10)
@@ -325,7 +311,7 @@ def test_scaled_targets_are_targets_standardized_by_hand_and_answers_keep_their_
     given = program(network(1), loss=F.mse_loss, train=(x, R))
     mean, sd = R.mean(), R.std(correction=0)
     by_hand = program(network(1), loss=F.mse_loss, train=(x, (R - mean) / sd))
-    scaled = StandardizeTargets().apply(given)
+    scaled = standardize_targets.apply(given)
     run, known = train_program(scaled, seed=0), train_program(by_hand, seed=0)
     assert run.losses == pytest.approx(known.losses, rel=1e-3)
     with torch.no_grad():
@@ -346,20 +332,20 @@ UNPAIRED = {
 @pytest.mark.parametrize(
     ("made", "arguments", "why"),
     [
-        (StandardizeInputs(), WHOLE_NUMBERS, "whole numbers"),
-        (StandardizeTargets(), {}, "whole numbers"),
-        (StandardizeTargets(), UNPAIRED, "number by number"),
+        (standardize_inputs, WHOLE_NUMBERS, "whole numbers"),
+        (standardize_targets, {}, "whole numbers"),
+        (standardize_targets, UNPAIRED, "number by number"),
         (
-            StandardizeTargets(),
+            standardize_targets,
             {"model": network(1), "loss": F.mse_loss, "train": (X, 0 * R)},
             "equal",
         ),
-        (LinearOutput(), {}, "no activation"),
-        (SigmoidOutput(), {}, "no activation"),
-        (ReplaceActivations("relu"), {"model": nn.Linear(4, 2)}, "no activation"),
-        (SetBatchSize(5), {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
-        (ShuffleExamples(), {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
-        (BalanceClasses(), {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
+        (use_linear_output, {}, "no activation"),
+        (use_sigmoid_output, {}, "no activation"),
+        (replace_activations("relu"), {"model": nn.Linear(4, 2)}, "no activation"),
+        (set_batch_size(5), {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
+        (shuffle_examples, {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
+        (draw_classes_equally, {"train": DataLoader(Pairs(), batch_size=10)}, "loader"),
     ],
 )
 def test_what_cannot_be_tried_says_why(made, arguments, why):
@@ -391,7 +377,7 @@ def test_unit_variance_gives_every_layer_outputs_of_variance_one():
     )
     x = 100 * torch.rand(60, 1, 8, 8, generator=RNG)
     y = torch.arange(60) % 2
-    given = UnitVarianceStart().apply(program(model, train=(x, y)))
+    given = scale_start.apply(program(model, train=(x, y)))
     start = train_program(given, seed=0, steps=0).model
     assert isinstance(start, nn.Sequential)
     made = []
@@ -405,7 +391,7 @@ def test_unit_variance_gives_every_layer_outputs_of_variance_one():
 def test_a_default_start_differs_by_seed_and_is_the_same_by_the_same_seed():
     model = spoiled(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)))
     model[1].running_mean.fill_(3.0)
-    given = Reinitialize().apply(program(model))
+    given = reinitialize.apply(program(model))
     starts = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -428,7 +414,7 @@ def test_a_default_start_has_the_variance_of_its_rule():
     )
     x, y = torch.randn(70, 400, generator=RNG), torch.arange(70) % 300
     torch.manual_seed(0)
-    built, _ = Reinitialize().apply(program(model, train=(x, y))).build()
+    built, _ = reinitialize.apply(program(model, train=(x, y))).build()
     assert float(built["wide"].weight.detach().std()) == pytest.approx(math.sqrt(2 / 400), rel=0.02)
     recurrent = built["run"].weight_hh_l0.detach()
     assert torch.allclose(recurrent @ recurrent.T, torch.eye(50), atol=1e-5)
@@ -447,8 +433,8 @@ def test_another_optimizer_holds_what_the_own_one_held(instance):
         return torch.optim.SGD(list(parameters)[2:], lr=0.1, momentum=0.9)
 
     given = program(model, optimizer=own(model.parameters()) if instance else own)
-    for adam, lr in ((UseAdam(), 1e-3), (UseAdam(0.01), 0.01)):
-        built, stepper = apply_treatments(given, (Reinitialize(), adam)).build()
+    for adam, lr in ((use_adam(), 1e-3), (use_adam(0.01), 0.01)):
+        built, stepper = apply_treatments(given, (reinitialize, adam)).build()
         assert type(stepper) is torch.optim.Adam and stepper.param_groups[0]["lr"] == lr
         held = [p for g in stepper.param_groups for p in g["params"]]
         assert [id(p) for p in held] == [id(p) for p in list(built.parameters())[2:]]
@@ -464,7 +450,7 @@ def test_all_parameters_are_held_and_trained(instance):
         return torch.optim.SGD(list(parameters)[2:], lr=0.1, momentum=0.9)
 
     given = program(model, optimizer=own(model.parameters()) if instance else own)
-    run = train_program(TrainAllParameters().apply(given), seed=0)
+    run = train_program(train_all_parameters.apply(given), seed=0)
     assert all(
         not torch.equal(a, b)
         for a, b in zip(run.model.parameters(), model.parameters(), strict=True)
@@ -478,7 +464,7 @@ def test_weights_that_are_whole_numbers_do_not_keep_all_others_from_being_traine
     model = network()
     model.register_parameter("codes", nn.Parameter(torch.arange(3), requires_grad=False))
     given = program(model, optimizer=lambda p: sgd(list(p)[1:]))
-    built, _ = TrainAllParameters().apply(given).build()
+    built, _ = train_all_parameters.apply(given).build()
     assert all(p.requires_grad for p in built.parameters() if p.is_floating_point())
 
 
@@ -488,17 +474,17 @@ def test_weights_that_are_whole_numbers_do_not_keep_all_others_from_being_traine
 @pytest.mark.parametrize(
     ("other", "own", "known", "outputs", "targets"),
     [
-        (AverageLoss(), nn.CrossEntropyLoss(reduction="sum"), F.cross_entropy, 2, Y),
+        (average_loss, nn.CrossEntropyLoss(reduction="sum"), F.cross_entropy, 2, Y),
         (
-            PairLoss(),
+            pair_loss,
             lambda o, t: (o - t).square().mean(),
             lambda o, t: F.mse_loss(o.squeeze(1), t),
             1,
             R.squeeze(1),
         ),
-        (UseCrossEntropy(), lambda o, t: -o.softmax(1)[:, 0].mean(), F.cross_entropy, 2, Y),
+        (use_cross_entropy, lambda o, t: -o.softmax(1)[:, 0].mean(), F.cross_entropy, 2, Y),
         (
-            UseBinaryCrossEntropy(),
+            use_binary_cross_entropy,
             lambda o, t: o.square().mean(),
             lambda o, t: F.binary_cross_entropy_with_logits(o.squeeze(1), t.float()),
             1,
@@ -518,14 +504,14 @@ def test_an_output_is_linear_or_logistic_instead():
     model = network(2, nn.Softmax(1))
     body = model[:3]
     given = program(model)
-    assert torch.equal(LinearOutput().apply(given).model(X), body(X))
-    assert torch.equal(SigmoidOutput().apply(given).model(X), torch.sigmoid(body(X)))
+    assert torch.equal(use_linear_output.apply(given).model(X), body(X))
+    assert torch.equal(use_sigmoid_output.apply(given).model(X), torch.sigmoid(body(X)))
 
 
 def test_an_activation_is_another_in_training_and_in_evaluation():
     model, by_hand = network(), network()
     by_hand[1] = nn.Tanh()
-    replaced = ReplaceActivations("tanh").apply(program(model))
+    replaced = replace_activations("tanh").apply(program(model))
     run, known = train_program(replaced, seed=3), train_program(program(by_hand), seed=3)
     assert run.losses == known.losses and run.evaluations == known.evaluations
 
@@ -533,7 +519,7 @@ def test_an_activation_is_another_in_training_and_in_evaluation():
 def test_numbers_become_classes_with_an_output_for_each():
     targets = (torch.arange(100) % 3).float()[:, None] * 10
     given = program(network(1), loss=F.mse_loss, train=(X / 100, targets))
-    made = OutputForEachClass().apply(given)
+    made = use_class_outputs.apply(given)
     model = made.model
     assert model.train()(X).shape == (100, 3)
     said = model.eval()(X)
@@ -543,10 +529,10 @@ def test_numbers_become_classes_with_an_output_for_each():
     assert float(made.loss(out, targets[:6])) == pytest.approx(float(known))
     assert made.evaluation_loss is F.mse_loss and given.model[2].out_features == 1
     with pytest.raises(CannotTryError, match="last layer"):
-        OutputForEachClass().apply(program())
+        use_class_outputs.apply(program())
     fixed = network(1)
     with pytest.raises(CannotTryError, match="optimizer"):
-        OutputForEachClass().apply(
+        use_class_outputs.apply(
             program(fixed, loss=F.mse_loss, train=(X, targets), optimizer=sgd(fixed.parameters()))
         )
 
@@ -554,9 +540,9 @@ def test_numbers_become_classes_with_an_output_for_each():
 # Nothing else
 
 
-@pytest.mark.parametrize("kind", sorted(CHANGES, key=attrgetter("__name__")))
+@pytest.mark.parametrize("name", sorted(CHANGES))
 @pytest.mark.parametrize("training", [True, False])
-def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers(kind, training):
+def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers(name, training):
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Linear(4, 8),
@@ -576,9 +562,9 @@ def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers
     before = copy.deepcopy(
         (model.state_dict(), optimizer.state_dict(), x, y, torch.get_rng_state())
     )
-    if kind is OutputForEachClass:  # which an optimizer that holds the old last layer refuses
+    if name == "use_class_outputs":  # which an optimizer that holds the old last layer refuses
         given = replace(given, optimizer=sgd, train=replace(given.train, targets=y.round()))
-    run = train_program(CHANGES[kind].apply(given), seed=0, steps=12)
+    run = train_program(CHANGES[name].apply(given), seed=0, steps=12)
     assert not run.has_diverged
     after = (model.state_dict(), optimizer.state_dict(), x, y, torch.get_rng_state())
     assert all(torch.equal(v, after[0][k]) for k, v in before[0].items()) and before[1] == after[1]

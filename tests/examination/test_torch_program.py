@@ -11,14 +11,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import (
-    Reinitialize,
-    ScaleLearningRate,
-    UnitVarianceStart,
-    apply_treatments,
-)
+from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_data import TensorData
+from ravine.examination.torch_model_changes import reinitialize, scale_start
 from ravine.examination.torch_program import loss_or_nan, losses_by_group, train_program
+from ravine.examination.torch_training_changes import scale_learning_rate
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(90, 4, generator=RNG)
@@ -122,7 +119,7 @@ def test_the_order_is_the_same_whatever_is_drawn_while_building():
 
     read = program(loss=noting)
     orders = []
-    for changes in ((), (Reinitialize(),), (ScaleLearningRate(10), UnitVarianceStart())):
+    for changes in ((), (reinitialize,), (scale_learning_rate(10), scale_start)):
         seen.clear()
         train_program(apply_treatments(read, changes), seed=2, steps=5)
         orders.append([y for y in seen if len(y) == 10])

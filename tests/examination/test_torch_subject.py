@@ -10,20 +10,22 @@ from torch import nn
 from ravine.diagnosis.trials.trial_results import Outcome, TrialResults, WholeRun
 from ravine.examination.subject import CannotTryError, SeedRun, stay_silent
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_changes import (
-    AverageLoss,
-    LinearOutput,
-    OutputForEachClass,
-    Reinitialize,
-    ScaleLearningRate,
-    SetBatchSize,
-    SetSteps,
-    UseAdam,
-    apply_treatments,
+from ravine.examination.torch_change import apply_treatments
+from ravine.examination.torch_model_changes import (
+    average_loss,
+    reinitialize,
+    use_class_outputs,
+    use_linear_output,
 )
 from ravine.examination.torch_program import train_program
 from ravine.examination.torch_results import loss_rise
 from ravine.examination.torch_subject import TorchSubject
+from ravine.examination.torch_training_changes import (
+    scale_learning_rate,
+    set_batch_size,
+    set_steps,
+    use_adam,
+)
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(28, 4, generator=RNG)  # so few that no quick learner learns: it saves time
@@ -43,8 +45,8 @@ def subject(model=None, *, loss=F.cross_entropy, train=(X, Y), **more):
     return TorchSubject(read_program(model, loss, train, **given | more))
 
 
-def observed(given, *, trials=False):
-    return given.observe(trials=trials, say=stay_silent)
+def profile(given, *, trials=False):
+    return given.profile(trials=trials, say=stay_silent)
 
 
 def run_strength(given, strength, **more) -> list[SeedRun]:
@@ -58,8 +60,8 @@ def run_strength(given, strength, **more) -> list[SeedRun]:
 
 def test_deep_saturating_activations_and_dropout_within_functions_are_seen():
     deep, shallow = (subject(network(act=nn.Sigmoid, depth=d)) for d in (4, 2))
-    assert deep.facts("hidden-activation", observed(deep)).suspects[0] == "vanishing"
-    assert shallow.facts("hidden-activation", observed(shallow)) is None
+    assert deep.facts("hidden-activation", profile(deep)).suspects[0] == "vanishing"
+    assert shallow.facts("hidden-activation", profile(shallow)) is None
 
     class Own(nn.Module):
         def __init__(self):
@@ -70,7 +72,7 @@ def test_deep_saturating_activations_and_dropout_within_functions_are_seen():
             return self.body(F.dropout(x, self.dropout, self.training))
 
     own = subject(Own())
-    (evidence,) = own.facts("dropout", observed(own)).evidence
+    (evidence,) = own.facts("dropout", profile(own)).evidence
     assert (evidence.value, evidence.limit) == (0.9, 0.4)
 
 
@@ -81,12 +83,12 @@ def test_a_loss_that_went_up_speaks_for_a_lower_rate():
         train=(X, NUMBER),
         optimizer=lambda p: torch.optim.SGD(p, lr=50.0),
     )
-    seen = observed(given, trials=True)
+    seen = profile(given, trials=True)
     (evidence,) = given.facts("learning-rate-high", seen).evidence
     last = seen.results.whole_run.evaluations[-1]
     assert math.isnan(last[1]) and evidence.value == last[0] < given.program.steps
     plain = subject()
-    assert plain.facts("learning-rate-high", observed(plain, trials=True)) is None
+    assert plain.facts("learning-rate-high", profile(plain, trials=True)) is None
 
 
 def test_trained_layers_that_are_frozen_are_nobody_s_fault():
@@ -98,17 +100,17 @@ def test_trained_layers_that_are_frozen_are_nobody_s_fault():
         optimizer.step()
     model[0].requires_grad_(False)
     trained = subject(model)
-    assert trained.facts("frozen-parameters", observed(trained)) is None
+    assert trained.facts("frozen-parameters", profile(trained)) is None
     drawn = network()
     drawn[0].requires_grad_(False)
     fresh = subject(drawn)
-    assert "0.weight" in fresh.facts("frozen-parameters", observed(fresh)).where
+    assert "0.weight" in fresh.facts("frozen-parameters", profile(fresh)).where
 
 
 def test_what_facts_alone_do_not_decide_speaks_below_its_limit_without_evidence():
     for decay, count in ((0.0, None), (1e-4, 0), (0.01, 1)):
         given = subject(optimizer=lambda p, w=decay: torch.optim.SGD(p, lr=0.1, weight_decay=w))
-        facts = given.facts("over-regularized", observed(given))
+        facts = given.facts("over-regularized", profile(given))
         assert (None if facts is None else len(facts.evidence)) == count
 
 
@@ -119,16 +121,16 @@ def test_an_optimizer_and_a_batch_size_are_tried_where_they_may_matter():
     plain = subject()
     assert plain.strengths("optimizer") == () == plain.strengths("batch-size")
     sgd = subject(optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
-    assert sgd.strengths("optimizer") == ((UseAdam(),), (UseAdam(0.01),))
-    assert subject(batch_size=64).strengths("batch-size") == ((SetBatchSize(8),),)
-    assert subject(batch_size=14).strengths("batch-size") == ((SetBatchSize(2),),)  # two steps
+    assert sgd.strengths("optimizer") == ((use_adam(),), (use_adam(0.01),))
+    assert subject(batch_size=64).strengths("batch-size") == ((set_batch_size(8),),)
+    assert subject(batch_size=14).strengths("batch-size") == ((set_batch_size(2),),)  # two steps
 
 
 def test_more_steps_are_three_times_the_budget_and_unknown_causes_have_no_strength():
     given = subject()
-    assert given.program.steps == 8 and given.strengths("too-few-steps") == ((SetSteps(24),),)
+    assert given.program.steps == 8 and given.strengths("too-few-steps") == ((set_steps(24),),)
     assert given.strengths("leakage") == ()
-    assert given.treatments_for(observed(given).findings) == ()
+    assert given.treatments_for(profile(given).findings) == ()
 
 
 def test_trials_are_as_long_as_the_program_and_at_most_600_steps():
@@ -144,8 +146,8 @@ def test_trials_are_as_long_as_the_program_and_at_most_600_steps():
 def test_what_is_tried_is_evaluated_by_the_program_s_own_loss_on_the_same_examples():
     """Also where the remedy is another loss: a sum is evaluated as the sum that it was."""
     given = subject(loss=nn.CrossEntropyLoss(reduction="sum"), validation=(X, Y))
-    (run,) = run_strength(given, (AverageLoss(),), seeds=range(1), steps=8)
-    known = train_program(AverageLoss().apply(given.program), seed=0)
+    (run,) = run_strength(given, (average_loss,), seeds=range(1), steps=8)
+    known = train_program(average_loss.apply(given.program), seed=0)
     with torch.no_grad():
         out = known.model.eval()(X)
         groups = [
@@ -153,13 +155,13 @@ def test_what_is_tried_is_evaluated_by_the_program_s_own_loss_on_the_same_exampl
             for o, y in zip(out.tensor_split(7), Y.tensor_split(7), strict=True)
         ]
     assert run.loss == pytest.approx(sum(groups) / 7, rel=1e-5)
-    (doubted,) = run_strength(given, (AverageLoss(),), seeds=range(1), steps=8, loss_in_doubt=True)
+    (doubted,) = run_strength(given, (average_loss,), seeds=range(1), steps=8, loss_in_doubt=True)
     assert doubted.loss < run.loss / 2  # a mean over groups of four, by its own loss
 
 
 def test_its_own_run_is_the_run_that_trials_are_compared_to():
     given = subject(epochs=200, validation=(X, Y))
-    seen = observed(given, trials=True)
+    seen = profile(given, trials=True)
     whole = train_program(given.program, seed=0, evaluate_at=(0, 600))
     assert seen.results.start_loss == whole.evaluations[0].loss
     assert seen.results.base.loss == seen.runs[0].loss == whole.evaluations[1].loss
@@ -181,8 +183,8 @@ def test_a_run_is_cut_at_the_steps_unless_a_treatment_makes_it_longer():
     for strength, steps, last in (
         ((), 5, 5),
         ((), None, 40),
-        ((SetSteps(60),), 5, 60),
-        ((SetBatchSize(14), ScaleLearningRate(10)), 30, 20),  # ten passes are no more steps
+        ((set_steps(60),), 5, 60),
+        ((set_batch_size(14), scale_learning_rate(10)), 30, 20),  # ten passes are no more steps
     ):
         (run,) = run_strength(given, strength, seeds=range(1), steps=steps, evaluate_at=(2,))
         assert [step for step, _, _ in run.evaluations] == [2, last]
@@ -201,7 +203,7 @@ def test_what_cannot_be_made_or_breaks_is_refused_and_the_others_run():
             return self.body(x)
 
     given = subject(Picky(), batch_size=64)
-    strengths = [(SetBatchSize(8),), (LinearOutput(),), (Reinitialize(),)]
+    strengths = [(set_batch_size(8),), (use_linear_output,), (reinitialize,)]
     breaks, missing, runs = given.run(strengths, seeds=range(1), steps=2)
     assert isinstance(breaks, CannotTryError)
     assert str(breaks) == "with this change the program raises AssertionError: a batch"
@@ -267,7 +269,7 @@ def results(steps, last=1.0):
     base = Outcome(cause="healthy", losses=(1.0,), scores=(None,))
     return TrialResults(
         base=base,
-        null_loss=2.0,
+        constant_loss=2.0,
         start_loss=2.0,
         steps=steps,
         whole_run=WholeRun(evaluations=whole),
@@ -275,18 +277,18 @@ def results(steps, last=1.0):
 
 
 def test_targets_that_are_names_of_classes_are_hit_far_more_often_as_classes(names):
-    found = names.try_otherwise(results(100))
+    found = names.try_unmeasured_remedies(results(100))
     assert found.preferred is found.outcomes[-1] and found.preferred.cause == "loss"
-    assert found.preferred.changes[0] == OutputForEachClass().change
+    assert found.preferred.changes[0] == use_class_outputs.change
     assert found.preferred.trial.verdict == "helped" and found.preferred.trial.seeds == 5
     assert found.preferred.evidence[0].value == 5
 
 
 def test_a_run_that_diverged_and_numbers_that_are_no_classes_are_not_tried_as_classes(names):
     diverged = results(100, math.nan)
-    assert names.try_otherwise(diverged) is diverged
+    assert names.try_unmeasured_remedies(diverged) is diverged
     given, plain = subject(network(outputs=1), loss=F.mse_loss, train=(X, NUMBER)), results(8)
-    assert given.try_otherwise(plain) is plain
+    assert given.try_unmeasured_remedies(plain) is plain
 
 
 def test_small_networks_have_one_thread_while_they_are_examined_and_large_ones_keep_theirs():
@@ -316,5 +318,5 @@ def read_program_of(model):
 
 def test_changes_are_made_one_after_another():
     given = subject(epochs=4)
-    changed = apply_treatments(given.program, (SetBatchSize(14), SetSteps(20)))
+    changed = apply_treatments(given.program, (set_batch_size(14), set_steps(20)))
     assert changed.train.batch == 14 and changed.steps == 20

@@ -41,7 +41,7 @@ def find_leaking_columns(
     other = fit_baseline(Tensor(rest), Tensor(answers), kind, seed=seed, most=800)
     if other is None:
         return ()
-    of_rest = other.score, other.null_score, bool(other.informative)
+    of_rest = other.score, other.constant_score, bool(other.informative)
     return tuple(LeakingColumn(name_column(p), float(alone[p]), *of_rest) for p in places.tolist())
 
 

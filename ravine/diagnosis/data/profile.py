@@ -97,7 +97,7 @@ class LeakingColumn:
     where: str
     score: float  # of this column alone
     rest_score: float  # of all others
-    null_score: float
+    constant_score: float
     rest_informative: bool
 
 
@@ -117,20 +117,20 @@ class ValidationShift:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineResult:
-    """Loss and score of the best constant answer (`null_`) and of the best quick learner, on
+    """Loss and score of the best constant answer (`constant_`) and of the best quick learner, on
     examples it did not see.
 
     `loss` is the cross entropy in nats (classes), the mean binary cross entropy (labels) or the
     mean squared error in the targets' units; `score` is the accuracy (of labels: over all of them)
-    or R2 (mean over the outputs). `gain` is the mean of null loss - loss over examples, paired.
+    or R2 (mean over the outputs). `gain` is the mean of constant_loss - loss over examples, paired.
     """
 
     kind: str
     learner: str
     examples: int
-    null_loss: float
+    constant_loss: float
     loss: float
-    null_score: float
+    constant_score: float
     score: float
     gain: float
     gain_error: float  # standard error
@@ -154,13 +154,13 @@ class BaselineResult:
     @property
     def scaled_score(self) -> float | None:
         """From 0, the score of the best constant answer, to 1; None where that is perfect."""
-        least = 0.0 if self.kind in ("number", "numbers") else self.null_score
-        return (self.score - least) / (1 - least) if self.null_score < 1 else None
+        least = 0.0 if self.kind in ("number", "numbers") else self.constant_score
+        return (self.score - least) / (1 - least) if self.constant_score < 1 else None
 
     @property
     def gained_share(self) -> float:
-        """The part of the null loss that the learner takes away: 0 nothing, 1 all."""
-        return self.gain / self.null_loss if self.null_loss > 0 else 0.0
+        """The part of the constant loss that the learner takes away: 0 nothing, 1 all."""
+        return self.gain / self.constant_loss if self.constant_loss > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class ShiftedTargets:
     signal: float
     given_signal: float
     score: float
-    null_score: float
+    constant_score: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,11 +79,11 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
     score = "R2" if data.kind == "number" else "accuracy"
     for column in data.leaking_columns:
         missed, missed_by_rest = 1 - column.score, 1 - column.rest_score
-        far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.null_score))
+        far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.constant_score))
         if missed_by_rest <= 2 * missed:
             continue
         name = f"{score} of all others together"
-        text = f"the best constant has {column.null_score:.3g}"
+        text = f"the best constant has {column.constant_score:.3g}"
         without = f"without {column.where}, if it is not known when predicting"
         alone = Evidence(f"{score} of this column alone", column.score)
         rest = Evidence(name, column.rest_score, text=text)

@@ -108,7 +108,7 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
     if known is not None and known.informative is False and data.shifted_targets is None:
         name, unit = "association of predictions and targets", "standard errors"
         tried = f"the surest of {join_names(known.losses, 5)}, {known.examples} examples"
-        constant = f"the best constant has {known.null_score:.3g}"
+        constant = f"the best constant has {known.constant_score:.3g}"
         best_score = Evidence("best score", known.score, text=constant)
         change = Change("data", "check whether inputs and targets are paired")
         yield observe(
@@ -123,7 +123,7 @@ def shifted_targets(data: DataProfile) -> Iterator[Observation]:
         way = "on" if shifted.rows > 0 else "back"
         how = f"{abs(shifted.rows)} row {way}" if shifted.rows else "in the opposite order"
         sure = f"{shifted.signal:.0f} standard errors beyond chance"
-        constant = f"the best constant scores {shifted.null_score:.3g}"
+        constant = f"the best constant scores {shifted.constant_score:.3g}"
         name = "association of the predictions with the targets as they are paired"
         unit = "standard errors"
         score = Evidence(f"score with the targets {how}", shifted.score, text=sure)

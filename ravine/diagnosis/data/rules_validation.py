@@ -18,7 +18,7 @@ MIN_EFFECTIVE_COLUMNS = 3.0  # with fewer the shift must be
 FAR_SHIFT = 10.0  # spreads
 COLUMN_SHIFT = 1.5  # spreads, of one column
 SURE_SHIFT = 8.0  # standard errors
-MIN_GAIN = 0.1  # of the null loss: what a learner gains from validation examples alone
+MIN_GAIN = 0.1  # of the constant loss: what a learner gains from validation examples alone
 MIN_GAIN_ERRORS = 4.0  # the same in its standard errors
 MIN_UNSEEN = 5  # validation targets of classes that training lacks
 UNSEEN_FRACTION = 0.05  # of the validation targets
@@ -134,7 +134,7 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
     if gained and other.signal > BEYOND_DOUBT:
         name = "score of a learner on validation examples alone"
         sure = f"{other.signal:.0f} standard errors beyond chance"
-        constant = f"the best constant has {other.null_score:.3g}"
+        constant = f"the best constant has {other.constant_score:.3g}"
         own, unit = "association of predictions and targets in training", "standard errors"
         own_score = Evidence(name, other.score, text=f"{sure}; {constant}")
         change = Change("data", "check whether training inputs and targets are paired")

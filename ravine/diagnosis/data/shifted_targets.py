@@ -21,5 +21,5 @@ def find_shifted_targets(
             x, y = (inputs[:-by], targets[by:]) if by > 0 else (inputs[-by:], targets[:by])
         found = fit_baseline(x, y, kind, seed=seed, most=400, learners=("linear", "trees"))
         if found is not None and found.signal > max(BEYOND_DOUBT, best.signal if best else 0.0):
-            best = ShiftedTargets(by, found.signal, given.signal, found.score, found.null_score)
+            best = ShiftedTargets(by, found.signal, given.signal, found.score, found.constant_score)
     return best

@@ -90,7 +90,7 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
     classes = ClassWeights()
     if best is not None:
         unreachable = measure_unreachable(probed, kind, form.takes, best)
-        baselines = replace(baselines, null_loss=best.loss, unreachable=unreachable)
+        baselines = replace(baselines, constant_loss=best.loss, unreachable=unreachable)
         answer = _answer_shares(best.output, kind, form.takes, probed.output_kind)
         classes = ClassWeights(answer=answer)
     if kind in ("classes", "tokens", "labels"):
@@ -309,5 +309,5 @@ def measure_unreachable(
         free,
         output_kind=probed.output_kind,
         class_axis=probed.class_axis,
-        null_loss=constant.loss,
+        constant_loss=constant.loss,
     )

@@ -101,9 +101,9 @@ class ClassWeights:
 class BaselineLosses:
     """Losses of outputs that do not depend on the input."""
 
-    null_loss: float | None = None  # of the best constant output
+    constant_loss: float | None = None  # of the best constant output
     even_loss: float | None = None  # of outputs of 0, or of even probabilities
-    unreachable: float | None = None  # of the null loss, kept by the best outputs in their range
+    unreachable: float | None = None  # of the constant loss, kept by the best outputs in range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.finding import Change, Evidence
 
-UNREACHABLE_LOSS = 0.1  # of the null loss
-UNREACHABLE_ERROR = 0.5  # of the null loss: no longer a warning
+UNREACHABLE_LOSS = 0.1  # of the constant loss
+UNREACHABLE_ERROR = 0.5  # of the constant loss: no longer a warning
 RARE_ODDS, COMMON_ODDS = 0.5, 1.5  # for each example of the most frequent class, or each zero
 LIGHT_WEIGHT, VERY_LIGHT_WEIGHT = 0.5, 0.1  # of a rare class, and of one that is about as frequent
 

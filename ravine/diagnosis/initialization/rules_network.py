@@ -34,20 +34,20 @@ HIGH_DROPOUT = 0.8
 )
 def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     first, baselines = start.first_loss.value, start.loss.baselines
-    null = baselines.null_loss or 0.0
-    base = max(null, baselines.even_loss or 0.0)
+    constant_loss = baselines.constant_loss or 0.0
+    base = max(constant_loss, baselines.even_loss or 0.0)
     if first is None or base <= 0:
         return
-    if first < LOW_LOSS_FRACTION * null:
-        low = Evidence("first loss", first, limit=LOW_LOSS_FRACTION * null)
-        constant = Evidence("loss of the best constant answer", null)
+    if first < LOW_LOSS_FRACTION * constant_loss:
+        low = Evidence("first loss", first, limit=LOW_LOSS_FRACTION * constant_loss)
+        constant = Evidence("loss of the best constant answer", constant_loss)
         title = "the first loss is far below that of guessing"
         yield observe(low, constant, title=title, cause="leakage")
     if not first > HIGH_LOSS_RATIO * base:
         return
     evidence = (
         Evidence("first loss", first, limit=HIGH_LOSS_RATIO * base),
-        Evidence("loss of the best constant answer", baselines.null_loss),
+        Evidence("loss of the best constant answer", baselines.constant_loss),
         Evidence("spread of the outputs", start.first_loss.output_spread),
     )
     layer = next((layer for layer in start.network.layers if has_large_weights(layer)), None)

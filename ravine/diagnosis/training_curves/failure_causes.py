@@ -6,25 +6,27 @@ from ravine.diagnosis.training_curves.progress import falls_evenly
 from ravine.diagnosis.training_curves.series import SETTING_PATHS, TrainingCurves
 from ravine.finding import Change, Evidence
 
-CUT_STEPS = 0.99  # share of the steps in which the gradient was clipped
-KEPT_LENGTH = 0.01  # share of the gradient's length that clipping left
+CLIPPED_STEPS_FRACTION = 0.99  # share of the steps in which the gradient was clipped
+KEPT_NORM_FRACTION = 0.01  # share of the gradient's length that clipping left
 DROPPED_UNITS = 0.9  # share
 SHRUNK_WEIGHTS = 0.1  # of the weights' norm at the start
 LONG_UPDATE = 0.05  # |update| / |weights| of a typical step
 SHORT_DISTANCE = 0.05  # of the weights: they hardly moved
 SHORT_RUN = 100  # steps
-ABOVE_NULL = 0.5  # of the constant's loss: so far above it
+EXCESS_LOSS_FRACTION = 0.5  # of the constant's loss: so far above it
 FADED_GRADIENT = 1e-4  # of the first gradient
 LOWER_RATE = Change("optimizer.lr", "a third to a tenth of the present one")
 CONSTANT_LIMIT_TEXT = "the limit is that of the best constant answer"
+LOWER_LEARNING_RATE = Change("optimizer.lr", "a third to a tenth of the present one")
 
 
 def likely_causes(curves: TrainingCurves) -> tuple[str, ...]:
     """Why nothing was learned: causes, likeliest first."""
     losses, updates, references = curves.losses, curves.updates, curves.references
     found = []
-    clipped = curves.effects.values.get("clip", 0.0) > CUT_STEPS or (
-        len(updates.clip_kept) > 2 and float(np.median(updates.clip_kept.values)) < KEPT_LENGTH
+    clipped = curves.effects.values.get("clip", 0.0) > CLIPPED_STEPS_FRACTION or (
+        len(updates.clip_kept) > 2
+        and float(np.median(updates.clip_kept.values)) < KEPT_NORM_FRACTION
     )
     if clipped and curves.distance < 1:
         found.append("gradient-clipping")
@@ -33,11 +35,11 @@ def likely_causes(curves: TrainingCurves) -> tuple[str, ...]:
     if curves.effects.values.get("dropout", 0.0) > DROPPED_UNITS:
         found.append("dropout")
     pairs = (
-        (losses.train_blocks, references.null_train),
-        (losses.validation, references.null_validation),
+        (losses.train_blocks, references.constant_train),
+        (losses.validation, references.constant_validation),
     )
-    known = [(curve, null) for curve, null in pairs if null is not None and len(curve)]
-    worse = (float(np.median(c.values[-5:])) > n + ABOVE_NULL * abs(n) for c, n in known)
+    known = [(curve, constant) for curve, constant in pairs if constant is not None and len(curve)]
+    worse = (float(np.median(c.values[-5:])) > n + EXCESS_LOSS_FRACTION * abs(n) for c, n in known)
     ratios = updates.update_ratio.values
     if any(worse) or (len(ratios) and float(np.median(ratios)) > LONG_UPDATE):
         found.append("learning-rate-high")

@@ -23,17 +23,17 @@ def measure_fall(curves: TrainingCurves, lowest: float) -> float:
     >>> from ravine.diagnosis.training_curves.series import (
     ...     LossCurves, ReferenceLosses, RunPlan, make_curve)
     >>> losses = LossCurves(validation=make_curve([9.0, 2.0, 1.0]))
-    >>> references = ReferenceLosses(null_validation=3.0)
+    >>> references = ReferenceLosses(constant_validation=3.0)
     >>> plan = RunPlan(budget=3)
     >>> curves = TrainingCurves(steps=3, plan=plan, losses=losses, references=references)
     >>> measure_fall(curves, 1.0)
     2.0
     """
-    null = curves.null_monitored
+    constant = curves.monitored_constant
     first = float(curves.losses.monitored_curve.values[0])
-    if null is None:
+    if constant is None:
         return first - lowest
-    return max((null if null > lowest else first) - lowest, MIN_FALL * abs(null))
+    return max((constant if constant > lowest else first) - lowest, MIN_FALL * abs(constant))
 
 
 def elapsed_time(curves: TrainingCurves, steps: np.ndarray) -> np.ndarray:
@@ -86,6 +86,6 @@ def further_gain(curves: TrainingCurves, curve: Curve) -> tuple[float, float]:
         return 0.0, 1.0
     last = float(y[-1])
     gain = last * (1 - 2**high) if positive else -high * math.log(2)
-    first, null = float(curve.values[0]), curves.null_monitored
-    learned = null is not None and last <= null - CLEAR_GAIN * abs(null)
-    return gain, (min(first, null) if null is not None and learned else first) - last
+    first, constant = float(curve.values[0]), curves.monitored_constant
+    learned = constant is not None and last <= constant - CLEAR_GAIN * abs(constant)
+    return gain, (min(first, constant) if constant is not None and learned else first) - last

@@ -81,18 +81,18 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
 @with_onset
 def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     curve, validation = curves.losses.train_blocks, curves.losses.validation
-    null = curves.references.null_train
+    constant = curves.references.constant_train
     if len(curve) < 6:
         return
     late = curve.values[-max(3, len(curve) // 4) :]
     first = float(curve.values[0])
     mean, error = mean_with_error(late)
-    base = first if null is None else max(first, null)
+    base = first if constant is None else max(first, constant)
     sure = mean - curves.critical_t(len(late) + 3) * error > base
     large = mean > base + RISE_ABOVE_START * abs(base)
     if not (sure and large) or float(late.min()) <= base:
         return
-    if null is None:
+    if constant is None:
         # without a constant to compare with, a rising loss may be that of adversarial training
         limit = (1 + RISE_ABOVE_START) * validation.values[:1]
         if len(validation) < 3 or not (validation.values[-2:] > limit).all():
@@ -126,8 +126,8 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     # a warm restart raises the rate, and with it the loss
     calm = ~(rates[1:] > 1.5 * rates[:-1]) if len(lr) else np.ones(len(late) - 1, dtype=bool)
     rises = np.diff(late)[calm]
-    null = curves.null_monitored
-    unlearned = null is not None and lowest > null - MIN_FALL * abs(null)
+    constant = curves.monitored_constant
+    unlearned = constant is not None and lowest > constant - MIN_FALL * abs(constant)
     if fall <= 0 or len(rises) < 6 or unlearned:
         return
     above_lowest = float(late.mean()) - lowest

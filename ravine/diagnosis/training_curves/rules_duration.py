@@ -74,13 +74,13 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     the moment: where the second lies well below the first, the loss fell in between.
     """
     losses, per_epoch = curves.losses, curves.plan.steps_per_epoch
-    null, error = curves.references.null_validation, losses.validation_error
-    if null is None or not len(losses.train) or not len(losses.validation) or not len(error):
+    constant, error = curves.references.constant_validation, losses.validation_error
+    if constant is None or not len(losses.train) or not len(losses.validation) or not len(error):
         return
     short = curves.steps < SHORT_RUN and 0 < curves.steps < BARELY_EPOCHS * per_epoch
     now, before = float(losses.validation.values[-1]), float(losses.train.values[-1])
-    least = max(CLEAR_GAIN * abs(null), curves.critical_z * float(error.values[-1]))
-    if not short or before - now < least or now < MIN_FALL * abs(null):
+    least = max(CLEAR_GAIN * abs(constant), curves.critical_z * float(error.values[-1]))
+    if not short or before - now < least or now < MIN_FALL * abs(constant):
         return
     epochs = f"{curves.steps / per_epoch:.1f} epochs"
     mean = "the limit is the mean on the way there"
@@ -89,7 +89,7 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
         Evidence("loss at the end", now, limit=before, text=mean),
         *changes_against("too-few-steps"),
         title="the run ended when it had hardly begun",
-        severity="warning" if now > HIGH_LOSS * abs(null) else "note",
+        severity="warning" if now > HIGH_LOSS * abs(constant) else "note",
         cause="too-few-steps",
         suspects=("learning-rate-low",),
     )
@@ -140,7 +140,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     also=("learning-rate-high", "architecture-too-small"),
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
-    curve, null = curves.losses.monitored_curve, curves.null_monitored
+    curve, constant = curves.losses.monitored_curve, curves.monitored_constant
     if not curves.has_ended or curves.outcome == "diverged" or len(curve) < 12:
         return
     half = len(curve) // 2
@@ -148,8 +148,8 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     fall = measure_fall(curves, lowest)
     in_the_middle = float(np.median(curve.values[half - half // 4 : half]))
     gained = in_the_middle - float(np.median(curve.values[-max(3, half // 4) :]))
-    unlearned = fall <= 0 or (null is not None and lowest > null - MIN_FALL * abs(null))
-    solved = null is not None and lowest < SOLVED_LOSS * abs(null)
+    unlearned = fall <= 0 or (constant is not None and lowest > constant - MIN_FALL * abs(constant))
+    solved = constant is not None and lowest < SOLVED_LOSS * abs(constant)
     if unlearned or solved or abs(gained) > FLAT_GAIN * fall:
         return
     share, whole = 100 * gained / fall, "of all that was gained"

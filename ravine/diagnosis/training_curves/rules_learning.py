@@ -17,7 +17,7 @@ from ravine.finding import Change, Evidence
 from ravine.statistics import binomial_tail, mean_with_error
 
 NO_GAIN = 0.005  # of the constant's loss: less than this is not learning
-FAR_ABOVE_NULL = 0.5  # of the constant's loss: an error
+LARGE_EXCESS_FRACTION = 0.5  # of the constant's loss: an error
 LATE_FRACTION = 0.5  # of the budget: before, a network that has not learned may yet
 FAR_FROM_REACHABLE = 0.25  # of the fall
 NO_LOWER_IN_TRAINING = 0.5  # of the distance from what can be reached
@@ -45,28 +45,30 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
         return
     losses, references = curves.losses, curves.references
     shown, worse = [], []
-    for curve, null, name in (
-        (losses.train_blocks, references.null_train, "training loss"),
-        (losses.validation, references.null_validation, "validation loss"),
+    for curve, constant, name in (
+        (losses.train_blocks, references.constant_train, "training loss"),
+        (losses.validation, references.constant_validation, "validation loss"),
     ):
-        if null is None or len(curve) < 3:
+        if constant is None or len(curve) < 3:
             continue
         late = curve.values[len(curve) // 2 :]
         mean, error = mean_with_error(late)
-        scale = abs(null) if abs(null) > 1e-12 else 1.0
+        scale = abs(constant) if abs(constant) > 1e-12 else 1.0
         if name == "validation loss" and len(losses.validation_error):
             last_error = float(losses.validation_error.values[-1])
             error = math.hypot(error, 0.0 if len(losses.train) else last_error)
         seen = curve.values[len(curve) // 3 :]
-        below = int((seen < null - NO_GAIN * scale).sum())
+        below = int((seen < constant - NO_GAIN * scale).sum())
         chance = binomial_tail(len(seen) - below, len(seen), 0.5)
         least = mean - curves.critical_t(min(10, len(late))) * error
-        sure = chance < curves.test_chance or least > null - CLEAR_GAIN * scale
-        if mean < null - NO_GAIN * scale or (name == "training loss" and not sure):
+        sure = chance < curves.test_chance or least > constant - CLEAR_GAIN * scale
+        if mean < constant - NO_GAIN * scale or (name == "training loss" and not sure):
             # one of the two is better than the constant: something was learned, if only to overfit
             return
-        shown.append(Evidence(f"{name}, second half", mean, limit=null, text=CONSTANT_LIMIT_TEXT))
-        worse.append(mean > null + FAR_ABOVE_NULL * abs(null))
+        shown.append(
+            Evidence(f"{name}, second half", mean, limit=constant, text=CONSTANT_LIMIT_TEXT)
+        )
+        worse.append(mean > constant + LARGE_EXCESS_FRACTION * abs(constant))
     if not shown:
         return
     cause, *suspects = likely_causes(curves)
@@ -181,11 +183,11 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
     also=("train-eval-mode", "batch-size"),
 )
 def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
-    modes, null = curves.modes, curves.references.null_train
+    modes, constant = curves.modes, curves.references.constant_train
     training, evaluation = modes.training, modes.evaluation
     if training is None or evaluation is None:
         return
-    scale = abs(null) if null else max(abs(training), 1e-12)
+    scale = abs(constant) if constant else max(abs(training), 1e-12)
     error = modes.gap_error if modes.gap_error is not None else 0.0
     gap, least = evaluation - training, max(MODE_GAP * scale, curves.critical_z * error)
     if gap < least or evaluation < MODE_RATIO * training:

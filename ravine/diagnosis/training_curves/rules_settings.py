@@ -7,10 +7,10 @@ import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
+    CLIPPED_STEPS_FRACTION,
     CONSTANT_LIMIT_TEXT,
-    CUT_STEPS,
     DROPPED_UNITS,
-    KEPT_LENGTH,
+    KEPT_NORM_FRACTION,
     SHORT_DISTANCE,
     SHRUNK_WEIGHTS,
     distance_evidence,
@@ -69,14 +69,15 @@ def _tight_clipping(curves: TrainingCurves, useless: bool) -> Iterator[Observati
     if len(kept) < 5:
         return
     typical, cut = float(np.median(kept)), float((kept < 1).mean())
-    always = cut > CUT_STEPS and curves.effects.values.get("clip", 1.0) > CUT_STEPS
-    if typical >= KEPT_LENGTH or not always:
+    clipped = min(cut, curves.effects.values.get("clip", 1.0))
+    if typical >= KEPT_NORM_FRACTION or clipped <= CLIPPED_STEPS_FRACTION:
         return
     slow = curves.distance < SHORT_DISTANCE or falls_evenly(curves)
     left = "of the gradient's length was left by clipping"
+    limit = 100 * CLIPPED_STEPS_FRACTION
     yield observe(
-        Evidence("steps in which the gradient was cut", 100 * cut, "%", limit=100 * CUT_STEPS),
-        Evidence(left, 100 * typical, "%", limit=100 * KEPT_LENGTH),
+        Evidence("steps in which the gradient was cut", 100 * cut, "%", limit=limit),
+        Evidence(left, 100 * typical, "%", limit=100 * KEPT_NORM_FRACTION),
         *distance_evidence(curves),
         Change("clip", "a limit near the gradient's usual norm"),
         where="clip",
@@ -88,12 +89,12 @@ def _tight_clipping(curves: TrainingCurves, useless: bool) -> Iterator[Observati
 
 
 def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation]:
-    curve, null = curves.losses.monitored_curve, curves.null_monitored
+    curve, constant = curves.losses.monitored_curve, curves.monitored_constant
     dropped = curves.effects.values.get("dropout", 0.0)
     if dropped <= DROPPED_UNITS:
         return
     last = float(np.median(curve.values[-3:])) if len(curve) else math.inf
-    poor = null is not None and last > POOR_LOSS * abs(null)
+    poor = constant is not None and last > POOR_LOSS * abs(constant)
     yield observe(
         Evidence("units dropped", 100 * dropped, "%", limit=100 * DROPPED_UNITS),
         Change(SETTING_PATHS["dropout"], 0.2),
@@ -106,11 +107,11 @@ def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation
 
 
 def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation]:
-    curve, null = curves.losses.monitored_curve, curves.null_monitored
+    curve, constant = curves.losses.monitored_curve, curves.monitored_constant
     if not weights_shrank(curves):
         return
     last = float(np.median(curve.values[-3:])) if len(curve) else math.inf
-    if not useless and (null is None or last <= null - CLEAR_GAIN * abs(null)):
+    if not useless and (constant is None or last <= constant - CLEAR_GAIN * abs(constant)):
         return
     norms, effects = curves.updates.weight_norm.values, curves.effects.values
     path = SETTING_PATHS[next((name for name in DECAY_NAMES if effects.get(name)), DECAY_NAMES[0])]
@@ -118,7 +119,7 @@ def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation
     shrunk = 100 * float(norms[-1] / norms[0])
     yield observe(
         Evidence(name, shrunk, "%", limit=100 * SHRUNK_WEIGHTS),
-        Evidence("loss", float(curve.values[-1]), limit=null, text=CONSTANT_LIMIT_TEXT),
+        Evidence("loss", float(curve.values[-1]), limit=constant, text=CONSTANT_LIMIT_TEXT),
         Change(path, "much weaker"),
         where=path,
         severity="warning" if curves.has_ended else "note",

@@ -131,8 +131,8 @@ class LossCurves:
 class ReferenceLosses:
     """Losses to compare with, where they are known."""
 
-    null_train: float | None = None  # of the best constant answer
-    null_validation: float | None = None  # of that answer
+    constant_train: float | None = None  # of the best constant answer
+    constant_validation: float | None = None  # of that answer
     reachable: float | None = None  # known to be achievable
 
 
@@ -220,10 +220,11 @@ class TrainingCurves:
         return bool(self.outcome)
 
     @property
-    def null_monitored(self) -> float | None:
+    def monitored_constant(self) -> float | None:
         """The best constant answer's loss on the examples whose loss counts."""
         has_validation = len(self.losses.validation)
-        return self.references.null_validation if has_validation else self.references.null_train
+        known = self.references
+        return known.constant_validation if has_validation else known.constant_train
 
     @cached_property
     def distance(self) -> float:
@@ -266,7 +267,7 @@ class TrainingCurves:
             "loss": count > 0 or self.outcome == "diverged" or self.broken_at is not None,
             "train": len(losses.train_blocks) >= 12,
             "validation": len(losses.validation) >= 4 if len(losses.validation) else None,
-            "null": self.null_monitored is not None and count >= 6,
+            "null": self.monitored_constant is not None and count >= 6,
             "layers": any(len(c) >= 3 for c in self.updates.layer_ratios.values()),
             "lr": len(self.updates.lr) >= 6,
             "effects": bool(self.effects.values),
@@ -378,7 +379,7 @@ def curves_of_series(
     def curve(name: str) -> Curve:
         return found.get(name, NO_CURVE)
 
-    nulls = {f"null_{name}": curve(f"null/{name}/loss") for name in ("train", "validation")}
+    constants = {f"constant_{name}": curve(f"null/{name}/loss") for name in ("train", "validation")}
     return TrainingCurves(
         steps=steps,
         plan=plan,
@@ -390,7 +391,7 @@ def curves_of_series(
             rise_error=curve("error/rise/validation/loss"),
         ),
         references=ReferenceLosses(
-            **{name: float(null.values[0]) for name, null in nulls.items() if len(null)}
+            **{name: float(c.values[0]) for name, c in constants.items() if len(c)}
         ),
         score=ScoreCurve(curve=curve(score)),
         updates=UpdateCurves(

@@ -81,7 +81,7 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     step, least = min(known, key=lambda pair: pair[1])
     mean, error = run.rise
     first = run.evaluations[0][1]
-    first = min(first, results.null_loss) if math.isfinite(results.null_loss) else first
+    first = min(first, results.constant_loss) if math.isfinite(results.constant_loss) else first
     fell = first - least
     limit = RISEN_FRACTION * fell
     if fell <= NEGLIGIBLE_GAIN * abs(first) or run.train_loss > least:
@@ -102,18 +102,18 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
 
 @rule("RVN-X21", "warning", "labels", confidence="medium", needs="trials", also=("overfitting",))
 def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
-    run, learner, null = results.whole_run, results.learner, results.null_loss
-    if learner.informative is not False or not run.evaluations or not math.isfinite(null):
+    run, learner, constant_loss = results.whole_run, results.learner, results.constant_loss
+    if learner.informative is not False or not run.evaluations or not math.isfinite(constant_loss):
         return
     if results.best_explanation is not None:
         return
     last = run.evaluations[-1][1]
     mean, error = run.rise if run.rise is not None else (0.0, math.inf)
-    fits = run.train_loss < FITTED_LOSS * null
-    if fits and last > WORSE_LOSS * null and mean > SURE_RISE * error:
+    fits = run.train_loss < FITTED_LOSS * constant_loss
+    if fits and last > WORSE_LOSS * constant_loss and mean > SURE_RISE * error:
         constant = "that of the best constant answer"
         name, score = "what a quick learner tells of the targets", learner.score or 0.0
-        held_out = Evidence("loss on held-out examples", last, limit=null, text=constant)
+        held_out = Evidence("loss on held-out examples", last, limit=constant_loss, text=constant)
         train_loss = Evidence("loss on training examples", run.train_loss)
         learned = Evidence(name, score, text="0 is nothing")
         change = Change("data", "inputs and targets paired row by row")

@@ -91,14 +91,14 @@ class LearnerComparison:
 class TrialResults:
     """A run as it is (`base`) and with remedies.
 
-    `null_loss` is the loss of the best constant answer and `start_loss` that before the first step,
+    `constant_loss` is that of the best constant answer and `start_loss` that before the first step,
     NaN if unknown. `preferred` is a remedy that is compared by something else than loss and score,
     and counts first if it helped.
     """
 
     base: Outcome
     outcomes: tuple[Outcome, ...] = ()
-    null_loss: float = math.nan
+    constant_loss: float = math.nan
     start_loss: float = math.nan
     steps: int = 0
     refused: tuple[tuple[Change, str], ...] = ()  # what was not tried, and why
@@ -132,7 +132,7 @@ class TrialResults:
         before, after = self.base.loss, outcome.loss
         if not math.isfinite(after):
             return -1.0
-        top = self.null_loss if math.isfinite(self.null_loss) else self.start_loss
+        top = self.constant_loss if math.isfinite(self.constant_loss) else self.start_loss
         whole = top - self.least_loss
         if not whole > NEGLIGIBLE_GAIN * abs(top):
             return 0.0  # no run does better than a constant answer
