@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import (
 
 from ravine.sklearn import NetworkClassifier, NetworkRegressor
 
-QUICK = dict(epochs=12, seeds=2)
+QUICK = dict(epochs=8, seeds=2)
 # One step sees every example, and nothing is drawn or measured but the start: here a weight is a
 # number of repetitions.
 WHOLE = {
@@ -35,7 +35,7 @@ NOT_REPETITIONS = (
 
 
 @parametrize_with_checks(
-    [NetworkClassifier(**QUICK), NetworkRegressor(epochs=25, seeds=2)],
+    [NetworkClassifier(**QUICK), NetworkRegressor(epochs=16, seeds=2)],
     expected_failed_checks=lambda _: {
         "check_sample_weight_equivalence_on_dense_data": NOT_REPETITIONS
     },

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
-from scipy.stats import rankdata
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics.pairwise import euclidean_distances
@@ -115,7 +115,7 @@ def _cross_validate(
         out = np.nan_to_num(out)
         compared = (out, y)
         if kind in ("number", "numbers"):
-            compared = rankdata(out, axis=0), rankdata(y, axis=0)
+            compared = rank_columns(out), rank_columns(y)
         signals[name] = association_z(*compared, folds, groups)
         shrunk = (constant + part * (out - constant) for part in SHRINKAGE_FACTORS)
         predictions[name] = min(shrunk, key=lambda p: float(_losses(p, y, kind).mean()))
@@ -137,6 +137,11 @@ def _cross_validate(
         lowest_signal=min(signals.values()),
         losses={name: float(each.mean()) for name, each in losses.items()},
     )
+
+
+def rank_columns(values: Array) -> Array:
+    """The ranks from 1 within each column, the mean rank among equal values."""
+    return pd.DataFrame(values).rank().to_numpy()
 
 
 def _losses(predicted: Array, y: Array, kind: str) -> Array:

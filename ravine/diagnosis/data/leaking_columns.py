@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
 from torch import Tensor
 
-from ravine.diagnosis.baseline_learners import Array, fit_baseline
+from ravine.diagnosis.baseline_learners import Array, fit_baseline, rank_columns
 from ravine.diagnosis.data.profile import LeakingColumn
 from ravine.diagnosis.data.target_kinds import single_answers
 
@@ -48,7 +47,8 @@ def find_leaking_columns(
 def _score_columns_of_number(x: Array, y: Array) -> Array:
     """R2 of a line through each column, by values or ranks; 0 where it leaves `OPEN_VARIANCE`."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        straight, monotone = _correlate(x, y), _correlate(rankdata(x, axis=0), rankdata(y))
+        straight = _correlate(x, y)
+        monotone = _correlate(rank_columns(x), rank_columns(y)[:, 0])
     best = np.maximum(np.nan_to_num(straight) ** 2, np.nan_to_num(monotone) ** 2)
     return np.where(best >= 1 - OPEN_VARIANCE, best, 0.0)
 
