@@ -147,7 +147,7 @@ def read_record(folder: Path) -> Record:
         recipe=data["recipe"],
         task=data["task"],
         members=tuple(Member(**_with_nan(m)) for m in data["members"]),
-        series=_read_series(folder / "series.csv"),
+        series=_read_series(folder / "series.csv", len(data["members"])),
         events=tuple(Event(**e | {"kind": current_code(e["kind"])}) for e in data["events"]),
         effects=tuple(
             EffectReport(name=e["name"], meaning=e["meaning"], values=_with_nan(e["values"]))
@@ -208,10 +208,18 @@ def _series_csv(record: Record) -> str:
     return out.getvalue()
 
 
-def _read_series(path: Path) -> dict[str, Series]:
+def _read_series(path: Path, members: int) -> dict[str, Series]:
     check_readable(path, RunError)
     try:
-        table = pd.read_csv(path, dtype=object, keep_default_na=False).replace("", "nan")
+        text = path.read_text("utf-8")
+        if not text.endswith("\n"):
+            raise damaged_file(path, "its last line is not complete")
+        header, *rows = csv.reader(io.StringIO(text))
+        for line, row in enumerate([header, *rows], 1):
+            if len(row) != 2 + members:
+                why = f"line {line} has {len(row)} columns; a record of {members} networks has"
+                raise damaged_file(path, f"{why} {2 + members}")
+        table = pd.DataFrame(rows, columns=header).replace("", "nan")
         series = {}
         for name, rows in table.groupby("series", sort=False):
             series[str(name)] = Series(rows["step"].to_numpy(int), rows.iloc[:, 2:].to_numpy(float))

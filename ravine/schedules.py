@@ -356,8 +356,9 @@ def _power(base: Number, exponent: Tensor) -> Tensor:
     return torch.exp(exponent * torch.log(_column(base)))
 
 
-STAIR_SCHEDULES = (Constant, StepDecay, EveryK)
-DECAY_SCHEDULES = (Exponential, InverseTime, Linear, Polynomial, Cosine, FlatCosine)
-CYCLE_SCHEDULES = (SGDR, Cyclical, OneCycle, Coslog4)
-OTHER_SCHEDULES = (WarmUp, WarmupStableDecay, InverseSqrt, ReduceOnPlateau)
-ALL = (*STAIR_SCHEDULES, *DECAY_SCHEDULES, *CYCLE_SCHEDULES, *OTHER_SCHEDULES)
+ALL = (
+    (Constant, StepDecay, EveryK)
+    + (Exponential, InverseTime, Linear, Polynomial, Cosine, FlatCosine)
+    + (SGDR, Cyclical, OneCycle, Coslog4)
+    + (WarmUp, WarmupStableDecay, InverseSqrt, ReduceOnPlateau)
+)

@@ -69,13 +69,20 @@ class _Network(BaseEstimator):
         """Train on checked features, and targets that are numbers or class codes."""
         few = task != "regression" and np.bincount(y).min() < MIN_EXAMPLES_OF_CLASS
         validation = 0.0 if few or len(y) < MIN_EXAMPLES_FOR_VALIDATION else self.validation
-        weighted = {} if weights is None else {WEIGHT_COLUMN: weights}
-        columns = {"target": (TARGET_COLUMN,), "weight": next(iter(weighted), None)}
-        data = Data(task=task, numbers=self._numbers(frame), **columns)
+        data = Data(
+            target=(TARGET_COLUMN,),
+            task=task,
+            weight=None if weights is None else WEIGHT_COLUMN,
+            numbers=self._numbers(frame),
+        )
+        columns = {TARGET_COLUMN: y}
+        if weights is not None:
+            columns[WEIGHT_COLUMN] = weights
         split = Random if task == "regression" or few else Stratified
         recipe = self._recipe(data, split(validation=validation, test=0.0))
-        table = frame.assign(**weighted, **{TARGET_COLUMN: y})
-        self.run_: Run = train(recipe, table, device=self.device, workers=self.workers)
+        self.run_: Run = train(
+            recipe, frame.assign(**columns), device=self.device, workers=self.workers
+        )
         self.record_ = self.run_.record
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
 

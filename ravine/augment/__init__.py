@@ -17,9 +17,12 @@ from ravine.augment.randaugment import RandAugment
 from ravine.errors import RecipeError
 from ravine.protocols import Augmentation, ChecksShape, ImageShape
 
-GEOMETRIC_PARTS = (Flip, Crop, Zoom, Rotate, Stretch, Shear)
-MIXING_PARTS = (Erase, Mixup, CutMix)
-ALL = (*GEOMETRIC_PARTS, ColorJitter, Noise, *MIXING_PARTS, RandAugment, KorniaAugmentation)
+ALL = (
+    (Flip, Crop, Zoom, Rotate, Stretch, Shear)
+    + (ColorJitter, Noise)
+    + (Erase, Mixup, CutMix)
+    + (RandAugment, KorniaAugmentation)
+)
 
 
 def check_augmentation(parts: Sequence[Augmentation], image: ImageShape | None) -> None:

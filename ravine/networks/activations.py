@@ -204,6 +204,8 @@ class Sine(Nonlinearity):
         return math.sqrt(2 / -math.expm1(-2 * float(self.frequency) ** 2))
 
 
-BOUNDED_ACTIVATIONS = (Sigmoid, Tanh, HardTanh, Sine)
-RECTIFIER_ACTIVATIONS = (ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Mish, Softplus, HardSwish)
-ALL = (Identity, *BOUNDED_ACTIVATIONS, *RECTIFIER_ACTIVATIONS)
+ALL = (
+    (Identity, Sigmoid, Tanh, HardTanh, Sine)
+    + (ReLU, LeakyReLU, ELU, SELU, GELU)
+    + (SiLU, Mish, Softplus, HardSwish)
+)

@@ -5,7 +5,7 @@ Letters: B examples, C channels, H × W pixels. Signals are [P, B, C, H, W].
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import torch.nn.functional as F
 
@@ -120,7 +120,8 @@ class Conv(ConvStages):
                 layers.append(self.spatial_dropout.layer(f"conv.{s}.dropout"))
         layers.append(GlobalAverageLayer() if self.global_average else FlattenLayer())
         width = shape[0] * (1 if self.global_average else shape[1] * shape[2])
-        return layers + head_layers(self, width, self.hidden, outputs=signature.outputs)
+        output = Constant(value=0.0) if self.zero_output else self.initializer
+        return layers + head_layers(self, width, self.hidden, signature.outputs, output=output)
 
     def _convolution(
         self, name: str, shape: SignalShape, channels: int, *, first: bool
@@ -129,8 +130,13 @@ class Conv(ConvStages):
         stride, padding = self.window(first=first)
         sides = output_sides(name, shape, lambda s: (s + 2 * padding - self.kernel) // stride + 1)
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
-        start = {"initializer": self.initializer, "bias": bias, "places": sides[0] * sides[1]}
-        pointwise = partial(ConvolutionLayer, kernel=1, **start)
+        pointwise = partial(
+            ConvolutionLayer,
+            kernel=1,
+            initializer=self.initializer,
+            bias=bias,
+            places=sides[0] * sides[1],
+        )
         convolve = partial(pointwise, kernel=self.kernel, stride=stride, padding=padding)
         follow = partial(following_layers, norm=self.norm, activation=self.activation, dropout=None)
         layers: list[Layer] = []
@@ -195,7 +201,8 @@ class ResNet:
         layers.append(GlobalAverageLayer())
         if self.dropout is not None:
             layers.append(self.dropout.layer("dropout"))
-        return layers + head_layers(self, shape[0], (), outputs=signature.outputs)
+        output = Constant(value=0.0) if self.zero_output else self.initializer
+        return layers + head_layers(self, shape[0], (), signature.outputs, output=output)
 
     def _block(
         self, name: str, shape: SignalShape, channels: int, *, stride: int
@@ -204,8 +211,9 @@ class ResNet:
         second, last = self._convolution(f"{name}.second", middle, channels)
         shortcut: list[Layer] = []
         if stride > 1 or channels != shape[0]:
-            window = {"stride": stride, "kernel": 1}
-            shortcut, _ = self._convolution(f"{name}.shortcut", shape, channels, **window)
+            shortcut, _ = self._convolution(
+                f"{name}.shortcut", shape, channels, stride=stride, kernel=1
+            )
         zeroed = f"{name}.second.norm.gamma" if self.zero_last_gamma else None
         inner = [*first, ActivationLayer(self.activation), *second]
         return ResidualLayer(inner, shortcut, self.activation, zeroed=zeroed), last
@@ -223,15 +231,43 @@ class ResNet:
         kernel = self.kernel if kernel is None else kernel
         sides = output_sides(name, shape, lambda size: (size - 1) // stride + 1)
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
-        start = {"initializer": self.initializer, "bias": bias, "places": sides[0] * sides[1]}
-        window: Any = {"kernel": kernel, "stride": stride, "padding": kernel // 2}
-        convolution = ConvolutionLayer(name, shape[0], channels, **start, **window)
+        convolution = ConvolutionLayer(
+            name,
+            shape[0],
+            channels,
+            kernel=kernel,
+            stride=stride,
+            padding=kernel // 2,
+            initializer=self.initializer,
+            bias=bias,
+            places=sides[0] * sides[1],
+        )
         norm = [] if self.norm is None else [self.norm.layer(f"{name}.norm", channels)]
         return [convolution, *norm], (channels, *sides)
 
 
-def head_layers(part: Any, inputs: int, widths: Sequence[int], *, outputs: int) -> list[Layer]:
-    """The fully connected layers `hidden.0`, ... of a network of images, and its output layer."""
+class HeadSettings(Protocol):
+    """The settings of a network of images that its fully connected layers follow."""
+
+    @property
+    def norm(self) -> Norm | None: ...
+    @property
+    def activation(self) -> Activation: ...
+    @property
+    def initializer(self) -> Initializer: ...
+    @property
+    def bias(self) -> Initializer: ...
+    @property
+    def dropout(self) -> Drop | None: ...
+
+
+def head_layers(
+    part: HeadSettings, inputs: int, widths: Sequence[int], outputs: int, *, output: Initializer
+) -> list[Layer]:
+    """The fully connected layers `hidden.0`, ... of a network of images, and its output layer.
+
+    `output` initializes the output layer's weights.
+    """
     layers: list[Layer] = []
     bias = None if isinstance(part.norm, BatchNorm) else part.bias
     follow = partial(following_layers, norm=part.norm, activation=part.activation)
@@ -239,7 +275,6 @@ def head_layers(part: Any, inputs: int, widths: Sequence[int], *, outputs: int) 
         linear = LinearLayer(f"hidden.{i}", inputs, units, initializer=part.initializer, bias=bias)
         layers += [linear, *follow(f"hidden.{i}", units, dropout=part.dropout)]
         inputs = units
-    output = Constant(value=0.0) if getattr(part, "zero_output", False) else part.initializer
     return [*layers, LinearLayer("output", inputs, outputs, initializer=output, bias=part.bias)]
 
 

@@ -174,5 +174,8 @@ def _scale(draws: Tensor, scale: Number) -> Tensor:
     return draws * match(scale, draws)
 
 
-FAN_INITIALIZERS = (LeCun, Glorot, He, Orthogonal, TorchDefault)  # their scale follows the fans
-ALL = (Zero, Constant, Normal, Uniform, TruncatedNormal, *FAN_INITIALIZERS)
+ALL = (
+    (Zero, Constant)
+    + (Normal, Uniform, TruncatedNormal)
+    + (LeCun, Glorot, He, Orthogonal, TorchDefault)
+)

@@ -7,6 +7,8 @@ from ravine.networks import layers
 from ravine.part import Number, part, setting
 from ravine.protocols import Layer
 
+DROPOUT_EFFECT = Effect("dropout", "fraction of units dropped")
+
 
 @part
 class BatchNorm:
@@ -38,31 +40,37 @@ class LayerNorm:
 class Dropout:
     """Zero with probability `rate` in training, and divide the rest by 1 − rate (inverted)."""
 
-    acts: ClassVar[Effect] = Effect("dropout", "fraction of units dropped")
-    kind: ClassVar[dict[str, bool]] = {}
+    acts: ClassVar[Effect] = DROPOUT_EFFECT
     rate: Number = setting(default=0.2, ge=0, lt=1)
 
     def layer(self, name: str) -> Layer:
-        return layers.DropoutLayer(name, rate=self.rate, **self.kind)
+        return layers.DropoutLayer(name, rate=self.rate)
 
 
 @part
-class ClassicDropout(Dropout):
+class ClassicDropout:
     """Zero with probability `rate` in training; multiply by 1 − rate at test time (as published).
 
     Equal to `Dropout` in expectation; the scale of the weights differs. (Elsewhere the probability
     of keeping a unit, 1 − rate, is stated.)
     """
 
-    kind: ClassVar[dict[str, bool]] = {"inverted": False}
+    acts: ClassVar[Effect] = DROPOUT_EFFECT
+    rate: Number = setting(default=0.2, ge=0, lt=1)
+
+    def layer(self, name: str) -> Layer:
+        return layers.DropoutLayer(name, rate=self.rate, inverted=False)
 
 
 @part
-class SpatialDropout(Dropout):
+class SpatialDropout:
     """Inverted dropout of whole channels of images (Tompson et al. 2015); else of single units."""
 
-    kind: ClassVar[dict[str, bool]] = {"spatial": True}
+    acts: ClassVar[Effect] = DROPOUT_EFFECT
     rate: Number = setting(default=0.1, ge=0, lt=1)
+
+    def layer(self, name: str) -> Layer:
+        return layers.DropoutLayer(name, rate=self.rate, spatial=True)
 
 
 @part

@@ -109,7 +109,8 @@ class Pretrained:
         layers: list[Layer] = [PreprocessLayer(known, given.channels), body]
         if not self.head and self.dropout is not None:
             layers.append(self.dropout.layer("dropout"))
-        return layers + head_layers(self, known.features, self.head, outputs=signature.outputs)
+        features, outputs = known.features, signature.outputs
+        return layers + head_layers(self, features, self.head, outputs, output=self.initializer)
 
     def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
         """The body's starting tensors by name. Raises `RecipeError` where they cannot be read."""

@@ -25,8 +25,10 @@ from ravine.optimizers.sgd import ASGD, SGD, Momentum, Nesterov, Rprop
 from ravine.optimizers.torch_optim import AsTorch as AsTorch
 from ravine.optimizers.torch_optim import TorchOptimizer as TorchOptimizer
 
-DESCENT_OPTIMIZERS = (SGD, Momentum, Nesterov, ASGD, Rprop)
-ADAPTIVE_OPTIMIZERS = (Adagrad, Adadelta, RMSprop, Adam, AdamW, NAdam, RAdam, Adamax, Lion)
-OTHER_OPTIMIZERS = (Muon, ScheduleFreeSGD, ScheduleFreeAdamW, Lookahead, TorchOptimizer)
 SEARCH_OPTIMIZERS = (Lbfgs, Newton, SaddleFreeNewton)  # these have `search` in place of `update`
-ALL = (*DESCENT_OPTIMIZERS, *ADAPTIVE_OPTIMIZERS, *OTHER_OPTIMIZERS, *SEARCH_OPTIMIZERS)
+ALL = (
+    (SGD, Momentum, Nesterov, ASGD, Rprop)
+    + (Adagrad, Adadelta, RMSprop, Adam, AdamW, NAdam, RAdam, Adamax, Lion)
+    + (Muon, ScheduleFreeSGD, ScheduleFreeAdamW, Lookahead, TorchOptimizer)
+    + SEARCH_OPTIMIZERS
+)

@@ -113,28 +113,33 @@ class Streamed:
 
 def training_batches(task: Task, cohort: Cohort) -> Batches:
     """The batches of a cohort, its examples weighted as the recipe says."""
-    batches = _unweighted_batches(task, cohort.job, cohort.seeds)
-    if isinstance(batches, InMemory):
-        batches.examples = normalize_weights(batches.examples)
+    train = _load_train(task, cohort.job)
+    if isinstance(train, Examples):
+        train = normalize_weights(train)
         if cohort.job.recipes[0].class_weights == "balanced":
-            batches.examples, change = balance_classes(batches.examples)
+            train, change = balance_classes(train)
             cohort.log.meter.add(CLASS_WEIGHTS_EFFECT.name, change)
-    return batches
+    return _make_batches(train, cohort.job, cohort.seeds)
 
 
 def first_epoch(task: Task, job: Job) -> Iterator[Batch]:
     """The training examples of a task once, in the batches of a job's first epoch."""
-    batches = _unweighted_batches(task, job, job.seeds)
+    batches = _make_batches(_load_train(task, job), job, job.seeds)
     for step in range(batches.per_epoch):
         yield batches.at(step)
 
 
-def _unweighted_batches(task: Task, job: Job, seeds: Sequence[int]) -> InMemory | Streamed:
-    recipe = job.recipes[0]
+def _load_train(task: Task, job: Job) -> Examples | RowGroups:
+    """The training examples: those in memory on the job's device, in the recipe's precision."""
     if isinstance(task.train, RowGroups):
-        return Streamed(task.train, seed=recipe.seed, batch=job.batch, device=job.device)
-    examples = task.train.to(job.device, getattr(torch, recipe.precision))
-    return InMemory(examples, seeds, batch=job.batch)
+        return task.train
+    return task.train.to(job.device, getattr(torch, job.recipes[0].precision))
+
+
+def _make_batches(train: Examples | RowGroups, job: Job, seeds: Sequence[int]) -> Batches:
+    if isinstance(train, RowGroups):
+        return Streamed(train, seed=job.recipes[0].seed, batch=job.batch, device=job.device)
+    return InMemory(train, seeds, batch=job.batch)
 
 
 def normalize_weights(examples: Examples) -> Examples:

@@ -73,8 +73,8 @@ class Workspace:
     grad_views: dict[str, Tensor]
     grad_list: list[Tensor]
     decay_mask: Row
-    lr_multipliers: Row | None  # of the slots, for each weight; None where all are 1
-    multipliers: LrMultipliers | None  # of slots and of the recipe's `tuning`, where it has one
+    slot_multipliers: Row | None  # a learning rate factor for each weight; None where all are 1
+    tuning_multipliers: LrMultipliers | None  # the slots' and the recipe's, where it has `tuning`
     loss: Loss
     manual: ManualBackprop | None  # where the backward pass is written out and needs no autograd
 
@@ -104,8 +104,8 @@ class Workspace:
             grad_views=grad_views,
             grad_list=[view for n, view in grad_views.items() if n in trainable],
             decay_mask=layout.decay_mask(dtype=weights.dtype).to(weights.device),
-            lr_multipliers=None if lr_multipliers is None else lr_multipliers.to(weights.device),
-            multipliers=multipliers,
+            slot_multipliers=None if lr_multipliers is None else lr_multipliers.to(weights.device),
+            tuning_multipliers=multipliers,
             loss=loss,
             manual=manual,
         )

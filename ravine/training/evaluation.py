@@ -80,7 +80,7 @@ def evaluation_weights(cohort: Cohort) -> Rows:
         rows = cohort.parts.average.eval_weights(rows, cohort.state.average)
     elif isinstance(optimizer, HasEvalWeights):
         rows = optimizer.eval_weights(rows, cohort.state.optimizer)
-    multipliers = cohort.workspace.multipliers
+    multipliers = cohort.workspace.tuning_multipliers
     # an average of equal numbers may differ from them in its last bit
     return rows if multipliers is None else torch.where(multipliers.frozen, cohort.weights, rows)
 

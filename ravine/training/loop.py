@@ -6,7 +6,6 @@ Letters: P networks now in the cohort, B examples, W weights, C outputs.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +35,7 @@ def train_cohort(
     searches = isinstance(cohort.parts.optimizer, SearchOptimizer)
     while cohort.ids and cohort.step < plan.steps:
         work = cohort.workspace
-        multipliers = work.multipliers
+        multipliers = work.tuning_multipliers
         sampled = is_sampled(cohort.step, plan)
         meter = cohort.log.meter if sampled else None
         batch = augment_batch(cohort, batches.at(cohort.step), meter)
@@ -45,10 +44,15 @@ def train_cohort(
             grads, losses = gradients(cohort, outputs, batch, meter)
         else:
             grads, losses = manual_gradients(cohort, batch, meter)
-        rates = work.lr_multipliers if multipliers is None else multipliers.at(cohort.step)
+        if multipliers is None:
+            lr_multipliers = work.slot_multipliers
+        else:
+            lr_multipliers = multipliers.at(cohort.step)
         factor = factors.at(cohort.step)
         layout = cohort.network.layout
-        context = StepContext(cohort.step + 1, factor, work.decay_mask, layout, rates, meter)
+        context = StepContext(
+            cohort.step + 1, factor, work.decay_mask, layout, lr_multipliers, meter
+        )
         unclipped = row_norm(grads) if sampled and cohort.parts.clip is not None else None
         grads = process_gradients(cohort, grads, context)
         before = cohort.weights.clone() if sampled or multipliers is not None else None
@@ -148,7 +152,7 @@ def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows
     for penalty in cohort.parts.penalties:
         grads = grads + penalty.gradient(cohort.weights, context.decay_mask, context.meter)
     clip = cohort.parts.clip
-    multipliers = cohort.workspace.multipliers
+    multipliers = cohort.workspace.tuning_multipliers
     if multipliers is None:
         return grads if clip is None else clip.clip(grads, context)
     masked = torch.where(multipliers.frozen, 0.0, grads)
@@ -158,26 +162,43 @@ def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows
 
 
 @dataclass(frozen=True)
-class BatchObjective(Objective):
-    """The loss of a step's batch, penalties included, as a function of the weights."""
+class BatchObjective:
+    """The loss of a step's batch, penalties included: a `SearchObjective`."""
 
+    objective: Objective
     first: LossAndGradient
+
+    def value_and_grad(self, rows: Rows) -> LossAndGradient:
+        return self.objective.value_and_grad(rows)
+
+    def hessian(self, rows: Rows) -> Tensor:
+        return self.objective.hessian(rows)
 
 
 def search_(cohort: Cohort, batch: Batch, first: LossAndGradient, context: StepContext) -> None:
     """The update of an optimizer that evaluates a batch's loss often; writes weights and state."""
     optimizer = cohort.parts.optimizer
     assert isinstance(optimizer, SearchOptimizer)
-    mask = cohort.workspace.decay_mask
-    penalty = partial(penalty_sum, cohort.parts.penalties, decay_mask=mask)
-    settings: Any = {"buffers": cohort.buffers, "context": forward_context(cohort, None)}
-    settings["more"] = penalty if cohort.parts.penalties else None
-    whole = Objective.of_program(cohort.network, cohort.workspace.loss, batch, **settings)
-    first = LossAndGradient(first.losses + penalty(cohort.weights), first.grads)
-    objective = BatchObjective(whole.losses, whole.layout, first)
+    objective = batch_objective(cohort, batch, first)
     new, state = optimizer.search(cohort.weights, objective, cohort.state.optimizer, context)
     cohort.weights.copy_(new)
     cohort.state.optimizer.update(state)
+
+
+def batch_objective(cohort: Cohort, batch: Batch, first: LossAndGradient) -> BatchObjective:
+    """The objective of a step; `first` are the batch's own losses and the whole gradient."""
+    penalties = cohort.parts.penalties
+    penalty = partial(penalty_sum, penalties, decay_mask=cohort.workspace.decay_mask)
+    objective = Objective.of_program(
+        cohort.network,
+        cohort.workspace.loss,
+        batch,
+        buffers=cohort.buffers,
+        context=forward_context(cohort, None),
+        more=penalty if penalties else None,
+    )
+    losses = first.losses + penalty(cohort.weights)
+    return BatchObjective(objective, LossAndGradient(losses, first.grads))
 
 
 class ScheduleFactors:

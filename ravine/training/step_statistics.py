@@ -39,7 +39,7 @@ def log_step(
     log_learning_rate(cohort, context)
     if context.meter is not None:
         context.meter.add("update", update)
-    multipliers = cohort.workspace.multipliers
+    multipliers = cohort.workspace.tuning_multipliers
     if multipliers is not None:
         frozen = multipliers.frozen
         multipliers.report(cohort.log.meter)
@@ -50,7 +50,7 @@ def log_step(
 def _log_layers(cohort: Cohort, before: Rows, change: Rows) -> None:
     """Log |Δw| / |w| of each weight matrix that trains."""
     layout = cohort.network.layout
-    multipliers = cohort.workspace.multipliers
+    multipliers = cohort.workspace.tuning_multipliers
     trainable = set(layout.spans) if multipliers is None else multipliers.trainable_slots
     for slot in layout.slots:
         if slot.role != "weight" or slot.name not in trainable:

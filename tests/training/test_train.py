@@ -87,6 +87,25 @@ def test_what_is_read_back_is_what_was_written(written):
     assert group_key(again.model.recipe) == group_key(run.model.recipe)
 
 
+@pytest.mark.parametrize(
+    "damage, why",
+    [
+        (lambda text: text[:-3], "its last line is not complete"),
+        (lambda text: text.rsplit(",", 1)[0] + "\n", "has 4 columns; .* has 5"),
+        (lambda text: text.replace("\n", ",1\n"), "has 6 columns; .* has 5"),
+    ],
+    ids=["truncated", "a short row", "a column more"],
+)
+def test_a_damaged_series_file_is_refused(written, tmp_path, damage, why):
+    _, folder = written
+    for name in ("record.json", "series.csv"):
+        (tmp_path / name).write_text((folder / name).read_text())
+    path = tmp_path / "series.csv"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(RunError, match=why):
+        read_record(tmp_path)
+
+
 def test_predictions_do_not_depend_on_the_other_rows(written):
     frame, _ = load_bundled("penguins")
     whole = written[0].predict(frame)
