@@ -215,10 +215,8 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
         if not text.endswith("\n"):
             raise damaged_file(path, "its last line is not complete")
         header, *rows = csv.reader(io.StringIO(text))
-        for line, row in enumerate([header, *rows], 1):
-            if len(row) != 2 + members:
-                why = f"line {line} has {len(row)} columns; a record of {members} networks has"
-                raise damaged_file(path, f"{why} {2 + members}")
+        if not all(len(row) == 2 + members for row in (header, *rows)):
+            raise damaged_file(path, f"its lines must have {2 + members} columns")
         table = pd.DataFrame(rows, columns=header).replace("", "nan")
         series = {}
         for name, rows in table.groupby("series", sort=False):

@@ -24,9 +24,7 @@ def stream_seed(seed: int, purpose: str, index: int = 0) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def stream(
-    seed: int, purpose: str, index: int = 0, *, device: str | torch.device = "cpu"
-) -> torch.Generator:
+def stream(seed: int, purpose: str, index: int = 0) -> torch.Generator:
     """A torch generator at the start of the stream (seed, purpose, index).
 
     torch's CPU generator keeps 32 bits of the seed: two of 10,000 streams coincide at 1 %.
@@ -35,7 +33,7 @@ def stream(
     ...     generator=stream(7, "weights")))
     True
     """
-    return torch.Generator(device=device).manual_seed(stream_seed(seed, purpose, index))
+    return torch.Generator().manual_seed(stream_seed(seed, purpose, index))
 
 
 def streams(seeds: list[int], purpose: str, index: int = 0) -> list[torch.Generator]:

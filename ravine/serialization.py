@@ -67,7 +67,8 @@ def from_plain(
     places = {name: f"{path}.{name}".lstrip(".") for name in data if name != "name"}
     values = {name: _value(known[name], data[name], choices, path=p) for name, p in places.items()}
     unset = [f for f in dataclasses.fields(cls) if f.name not in values]  # type: ignore
-    missing = [f.name for f in unset if f.default is f.default_factory is dataclasses.MISSING]
+    none = dataclasses.MISSING
+    missing = [f.name for f in unset if f.default is none and f.default_factory is none]
     if missing:
         do = f"set {f'{path}.{missing[0]}'.lstrip('.')}, too"
         raise _at(RecipeError(f"{cls.__name__} needs {', '.join(missing)}", do=do), path, "")

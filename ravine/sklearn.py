@@ -69,15 +69,13 @@ class _Network(BaseEstimator):
         """Train on checked features, and targets that are numbers or class codes."""
         few = task != "regression" and np.bincount(y).min() < MIN_EXAMPLES_OF_CLASS
         validation = 0.0 if few or len(y) < MIN_EXAMPLES_FOR_VALIDATION else self.validation
-        data = Data(
-            target=(TARGET_COLUMN,),
-            task=task,
-            weight=None if weights is None else WEIGHT_COLUMN,
-            numbers=self._numbers(frame),
-        )
         columns = {TARGET_COLUMN: y}
+        weight = None
         if weights is not None:
-            columns[WEIGHT_COLUMN] = weights
+            weight = WEIGHT_COLUMN
+            columns[weight] = weights
+        numbers = self._numbers(frame)
+        data = Data(target=(TARGET_COLUMN,), task=task, weight=weight, numbers=numbers)
         split = Random if task == "regression" or few else Stratified
         recipe = self._recipe(data, split(validation=validation, test=0.0))
         self.run_: Run = train(

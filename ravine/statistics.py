@@ -39,10 +39,7 @@ def t_interval(values: ArrayLike) -> Interval:
 
 
 def bootstrap_interval(
-    values: Sequence[float] | np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    *,
-    seed: int = 0,
+    values: Sequence[float] | np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]
 ) -> Interval:
     """A statistic of independent values [N], with the percentiles of 2,000 resamples.
 
@@ -57,7 +54,7 @@ def bootstrap_interval(
     value = float(statistic(x[None])[0])
     if len(x) < 2:
         return Interval(value, math.nan, math.nan)
-    drawn = x[np.random.default_rng(seed).integers(0, len(x), (BOOTSTRAP_RESAMPLES, len(x)))]
+    drawn = x[np.random.default_rng(0).integers(0, len(x), (BOOTSTRAP_RESAMPLES, len(x)))]
     low, high = np.quantile(statistic(drawn), (0.025, 0.975))
     return Interval(value, float(low), float(high))
 

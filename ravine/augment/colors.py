@@ -117,7 +117,8 @@ def solarize(x: Tensor, threshold: Tensor) -> Tensor:
 
 def autocontrast(x: Tensor) -> Tensor:
     """Stretch each channel's values to all from 0 to 1; a channel of one value stays."""
-    low, high = (extreme((-2, -1), keepdim=True) for extreme in (x.amin, x.amax))
+    low = x.amin((-2, -1), keepdim=True)
+    high = x.amax((-2, -1), keepdim=True)
     flat = high <= low
     return torch.where(flat, x, (x - low) / torch.where(flat, torch.ones_like(low), high - low))
 

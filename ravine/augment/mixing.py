@@ -6,7 +6,7 @@ H rows and W columns of an image.
 """
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -160,5 +160,7 @@ def _mix(
         of_others = share * weights[networks, other]
         weights = (1 - share) * weights + of_others
         share = torch.where(weights > 0, of_others / weights, torch.zeros_like(weights))
-    mixed: Any = {"mixed_targets": batch.targets[networks, other], "mixed_share": share}
-    return dataclasses.replace(batch, numbers=numbers, weights=weights, **mixed)
+    targets = batch.targets[networks, other]
+    return dataclasses.replace(
+        batch, numbers=numbers, weights=weights, mixed_targets=targets, mixed_share=share
+    )

@@ -96,9 +96,10 @@ def nearest_setting(option: str) -> str:
 
     paths = sorted(_setting_paths(named_recipe("default")), key=lambda path: path.count("."))
     initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
-    for name in map(fold_name, (option, initials)):
-        for path in paths if len(name) > 1 else ():
-            if name in (fold_name(path), fold_name(path.rpartition(".")[2])):
+    for name in (fold_name(option), fold_name(initials)):
+        for path in paths:
+            ends = (fold_name(path), fold_name(path.rpartition(".")[2]))
+            if len(name) > 1 and name in ends:
                 return path
     return ""
 

@@ -84,9 +84,10 @@ def train_command(
     recipe = recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
     with run_progress(folder, quiet) as report:
-        settings = {"device": device, "workers": workers, "report": report}
-        settings["check"] = first_checks(quiet) if check else None
-        run = training.train(recipe, out=folder, **settings)
+        checks = first_checks(quiet) if check else None
+        run = training.train(
+            recipe, out=folder, device=device, workers=workers, report=report, check=checks
+        )
     return print_run(run, as_json=json)
 
 

@@ -160,8 +160,8 @@ class Encoder:
 def fit_encoder(
     train: pd.DataFrame,
     task_type: TaskType,
-    *,
     encoding: Encoding,
+    *,
     data: Data,
     split_columns: Sequence[str],
     rows: int,
@@ -177,8 +177,9 @@ def fit_encoder(
     notes += describe_excluded(data, split_columns)
     excluded = {*task_type.names, *data.drop, *split_columns, data.weight}
     inputs = train.drop(columns=[name for name in train.columns if name in excluded])
-    kinds = {"categories": data.categories, "numbers": data.numbers}
-    used, dropped = infer_column_types(inputs, rows=rows, notes=notes, **kinds)
+    used, dropped = infer_column_types(
+        inputs, rows=rows, categories=data.categories, numbers=data.numbers, notes=notes
+    )
     # reported even where they do nothing
     requested = ["columns scaled"] * (encoding.scale != "none")
     requested += ["columns clipped"] * (encoding.smooth_clip is not None)
@@ -196,8 +197,9 @@ def fit_encoder(
         found = None
         if twin == column.name:
             counted = None if levels is None else levels.get(column.name)
-            how = {"encoding": encoding, "counted": counted, "effects": effects}
-            found = _fit_column(column, values, content, **how)
+            found = _fit_column(
+                column, values, content, encoding=encoding, counted=counted, effects=effects
+            )
         if found is not None:
             fitted.append(found)
             continue

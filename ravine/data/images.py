@@ -104,8 +104,8 @@ class ImageEncoder:
         """
         names, images = list_unlabeled(given, self.path)
         pixels = image_store.PixelBuffer(len(images), self.spec, parse_size(memory, "Images"))
-        into = {"spec": self.spec, "pixels": pixels, "corrupt": self.corrupt}
-        result = _read_pixels(images, np.arange(len(images)), **into)
+        order = np.arange(len(images))
+        result = _read_pixels(images, order, spec=self.spec, pixels=pixels, corrupt=self.corrupt)
         kept = tuple(n for n, good in zip(names, result.kept, strict=True) if good) if names else ()
         ((tensor, backing),) = pixels.split([pixels.count])
         return LoadedImages(kept, tensor, backing, _skipped_note(result.unreadable))
@@ -128,8 +128,8 @@ class ImageEncoder:
     def from_plain(cls, data: Mapping[str, Any]) -> Self:
         """The encoder that plain data describe."""
         plain = get_key(data, "images")
-        moments = {name: tuple(plain[name]) for name in ("mean", "sd")}
-        image = ImageShape(**{**plain, **moments})
+        mean, sd = tuple(plain["mean"]), tuple(plain["sd"])
+        image = ImageShape(plain["channels"], plain["height"], plain["width"], mean, sd)
         target = Target.from_plain(data["target"])
         return cls(image, target, data["fit"], data["path"], data["corrupt"])
 
@@ -147,8 +147,7 @@ def read_images(
 
     Returns the encoder, by split the examples and the places of their rows, and a hash of pixels.
     """
-    named = {"target": data.target, "path": data.path}
-    listing = list_images(data.source, **named, frame=frame, notes=notes)
+    listing = list_images(data.source, target=data.target, path=data.path, frame=frame, notes=notes)
     table, places = with_targets(listing.table, listing.targets, notes)
     require_count(len(table), 0, 0)
     task_type = infer_task_type(table, listing.targets, data.task, notes)
@@ -158,8 +157,9 @@ def read_images(
     order = np.concatenate(rows)
     spec = _image_spec(data, listing.images, places, rows)
     pixels = image_store.PixelBuffer(len(order), spec, parse_size(data.memory, "Images"))
-    into = {"spec": spec, "pixels": pixels, "corrupt": data.corrupt}
-    result = _read_pixels(listing.images, places[order], **into)
+    result = _read_pixels(
+        listing.images, places[order], spec=spec, pixels=pixels, corrupt=data.corrupt
+    )
     effects = dict(result.effects)
     if result.unreadable:
         effects["images left out"] = float(len(result.unreadable))

@@ -88,15 +88,12 @@ def _size(pieces: Sequence[RowGroup]) -> tuple[int, float]:
     return rows, sum(p.bytes for p in pieces) / max(rows, 1)
 
 
-def read_blocks(
-    piece: RowGroup, rows: int, columns: Sequence[str] | None = None
-) -> Iterator[pd.DataFrame]:
+def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
     """A row group in blocks of at most `rows` rows, indexed by their numbers in the whole table."""
     at = piece.first
     try:
         with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file:
-            chosen = {"row_groups": [piece.group], "columns": columns}
-            for batch in file.iter_batches(rows, use_threads=False, **chosen):
+            for batch in file.iter_batches(rows, [piece.group], use_threads=False):
                 frame = check_table(batch.to_pandas(), piece.file)
                 yield frame.set_axis(range(at, at + batch.num_rows))
                 at += batch.num_rows
@@ -207,8 +204,16 @@ def read_in_pieces(
         targets = ", ".join(data.target)
         notes.append(f"{total - survey.rows} of {total} rows have no {targets} and are left out.")
     task_type = _task_type(survey, data, notes)
-    how = {"encoding": encoding, "data": data, "split_columns": split.columns(), "notes": notes}
-    encoder = fit_encoder(train, task_type, rows=total, levels=survey.levels, **how)
+    encoder = fit_encoder(
+        train,
+        task_type,
+        encoding,
+        data=data,
+        split_columns=split.columns(),
+        rows=total,
+        notes=notes,
+        levels=survey.levels,
+    )
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
     groups = RowGroups(pieces, encoder, split, seed, data.weight, count, block, buffer=room)

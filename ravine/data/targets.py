@@ -133,8 +133,8 @@ def fit_target(
             notes.append(f"The logarithm of {task_type.names[0]} is learned: {skewed}.")
         elif before > MIN_SKEWNESS_TO_MENTION and abs(after) < before / 2:
             skewed = f"{task_type.names[0]} is skewed ({before:.1f}, its logarithm {after:.1f})"
-            advice = 'should be measured by, set encoding.target = "log".'
-            notes.append(f"{skewed}: if it is a share of it that an error {advice}")
+            advice = 'If relative errors matter, set encoding.target = "log".'
+            notes.append(f"{skewed}. {advice}")
     z = _transform(y, transform)
     scales = [(0.0, 1.0) if how == "none" else mean_and_spread(column) for column in z.T]
     centers, spreads = zip(*scales, strict=True)

@@ -123,8 +123,10 @@ def load(
             found = _read_at_once(data, split, encoding, seed=seed, frame=frame, notes=notes)
     encoder, examples, rows, digest = found
     fingerprint = _fingerprint(encoder, examples, rows, digest)
-    made: Any = {**examples, "notes": tuple(notes), "fingerprint": fingerprint, "rows": rows}
-    return Task(encoder, **made)
+    train = examples["train"]
+    assert train is not None  # a split without training rows was refused
+    validation, test = examples["validation"], examples["test"]
+    return Task(encoder, train, validation, test, tuple(notes), fingerprint, rows)
 
 
 def _read_at_once(
@@ -152,8 +154,10 @@ def _read_at_once(
     if data.test is not None:
         rows = rows._replace(test=np.arange(own, len(table)))
     check_splits(rows, table, task_type, notes)
-    how = {"encoding": encoding, "data": data, "split_columns": split.columns(), "notes": notes}
-    encoder = fit_encoder(table.iloc[rows.train], task_type, rows=len(table), **how)
+    train, columns, count = table.iloc[rows.train], split.columns(), len(table)
+    encoder = fit_encoder(
+        train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
+    )
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()

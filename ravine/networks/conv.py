@@ -130,12 +130,9 @@ class Conv(ConvStages):
         stride, padding = self.window(first=first)
         sides = output_sides(name, shape, lambda s: (s + 2 * padding - self.kernel) // stride + 1)
         bias = None if isinstance(self.norm, BatchNorm) else self.bias
+        places = sides[0] * sides[1]
         pointwise = partial(
-            ConvolutionLayer,
-            kernel=1,
-            initializer=self.initializer,
-            bias=bias,
-            places=sides[0] * sides[1],
+            ConvolutionLayer, kernel=1, initializer=self.initializer, bias=bias, places=places
         )
         convolve = partial(pointwise, kernel=self.kernel, stride=stride, padding=padding)
         follow = partial(following_layers, norm=self.norm, activation=self.activation, dropout=None)

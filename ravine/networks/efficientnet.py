@@ -46,8 +46,10 @@ class EfficientNetLite0(nn.Module):
         for count, kernel, stride, widen, channels in BLOCK_STAGES:
             blocks = []
             for i in range(count):
-                shape = {"kernel": kernel, "stride": stride if i == 0 else 1, "widen": widen}
-                blocks.append(InvertedResidual(width, channels, **shape))
+                step = stride if i == 0 else 1
+                blocks.append(
+                    InvertedResidual(width, channels, kernel=kernel, stride=step, widen=widen)
+                )
                 width = channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
@@ -76,8 +78,7 @@ class ConvNormReLU6(nn.Module):
         clipped: bool = True,
     ):
         super().__init__()
-        window = {"stride": stride, "groups": groups, "bias": False}
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, **window)
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
         # momentum as in torch: TensorFlow's 0.01 takes hundreds of steps to forget where the
         # averages began
         self.norm = nn.BatchNorm2d(outputs, eps=BATCH_NORM_EPS, momentum=0.1)
@@ -89,8 +90,9 @@ class ConvNormReLU6(nn.Module):
             x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
             high = wide = 0
         filters = self.convolution
-        window = (self.stride, (high // 2, wide // 2), 1, filters.groups)  # 1: no dilation
-        x = self.norm(functional.conv2d(x, filters.weight, None, *window))
+        padding = (high // 2, wide // 2)
+        y = functional.conv2d(x, filters.weight, None, self.stride, padding, groups=filters.groups)
+        x = self.norm(y)
         return functional.relu6(x) if self.clipped else x
 
     def _padding(self, size: int) -> int:

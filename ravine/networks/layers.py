@@ -5,7 +5,6 @@ Letters: P networks, B examples, F inputs, H units, K columns of codes. Weights 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -94,8 +93,10 @@ class LinearLayer(BuiltLayer):
         weight = Slot(name=f"{name}.weight", shape=(inputs, outputs), role="weight", **fans)
         self.initializers = {weight: initializer}
         if bias is not None:
-            slot = Slot(name=f"{name}.bias", shape=(1, outputs), role="bias", **fans)
-            self.initializers[replace(slot, lr_multiplier=bias_lr)] = bias
+            slot = Slot(
+                name=f"{name}.bias", shape=(1, outputs), role="bias", lr_multiplier=bias_lr, **fans
+            )
+            self.initializers[slot] = bias
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         return self.product(x, tensors)
@@ -116,8 +117,9 @@ class LinearLayer(BuiltLayer):
             x = x.expand(weight.shape[0], -1, -1)
         if self.has_bias and weight.shape[2] < NARROW_OUTPUTS:
             bias = tensors[self.slots[1].name]
-            turned = (t.transpose(1, 2) for t in (bias, weight, x))
-            return torch.baddbmm(*turned, alpha=self.scale).transpose(1, 2).contiguous()
+            bias, turned = bias.transpose(1, 2), weight.transpose(1, 2)
+            y = torch.baddbmm(bias, turned, x.transpose(1, 2), alpha=self.scale)
+            return y.transpose(1, 2).contiguous()
         if self.has_bias:
             return torch.baddbmm(tensors[self.slots[1].name], x, weight, alpha=self.scale)
         y = torch.bmm(x, weight)
@@ -198,8 +200,8 @@ class BatchNormLayer(NormLayer):
     def __init__(self, name: str, units: int, *, momentum: Number, eps: float):
         super().__init__(name, units, eps=eps)
         self.momentum = momentum
-        start = {"mean": torch.zeros(1, units), "variance": torch.ones(1, units)}
-        self.buffers = {f"{name}.{statistic}": value for statistic, value in start.items()}
+        mean, variance = torch.zeros(1, units), torch.ones(1, units)
+        self.buffers = {f"{name}.mean": mean, f"{name}.variance": variance}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         if x.dim() == 5:
@@ -337,7 +339,7 @@ class ColumnsLayer:
     """
 
     def __init__(self, signature: Signature, *, size: int, embed_numbers: Any = None):
-        numbers, codes, _, _, flags = signature
+        numbers, codes, flags = signature.numbers, signature.codes, signature.flags
         self.codes = codes
         self.size = size
         self.embed_numbers = embed_numbers

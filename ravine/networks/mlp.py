@@ -67,8 +67,9 @@ class Mlp:
         for i, units in enumerate(self.hidden):
             layers += self._block(f"hidden.{i}", width, units)
             width = units
-        kind = {"zero": self.zero_output, "bias": True}
-        return [*layers, self._linear("output", width, signature.outputs, **kind)]
+        outputs = signature.outputs
+        output = self._linear("output", width, outputs, zero=self.zero_output, bias=True)
+        return [*layers, output]
 
     def _block(self, name: str, inputs: int, units: int) -> list[Layer]:
         before_norm = isinstance(self.norm, BatchNorm)
@@ -81,8 +82,9 @@ class Mlp:
         return [linear, *norm, activation, *dropout]
 
     def _linear(self, name: str, inputs: int, units: int, *, zero: bool, bias: bool) -> LinearLayer:
-        initializer = Constant(value=0.0) if zero else self.initializer
+        weights = Constant(value=0.0) if zero else self.initializer
         scale = 1 / math.sqrt(inputs) if self.parametrization == "ntk" else 1.0
         biases = (Constant(value=0.0) if zero else self.bias) if bias else None
-        start = {"initializer": initializer, "bias": biases}
-        return LinearLayer(name, inputs, units, **start, scale=scale, bias_lr=self.bias_lr)
+        return LinearLayer(
+            name, inputs, units, initializer=weights, bias=biases, scale=scale, bias_lr=self.bias_lr
+        )

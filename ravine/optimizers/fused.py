@@ -43,9 +43,8 @@ def apply_update_(
     if rows.shape[0] == 1 and isinstance(context.factor, Tensor):
         context = context._replace(factor=float(context.factor))
     in_place = _IN_PLACE.get(type(optimizer))
-    now = {"state": state, "context": context}
-    if in_place is None or not in_place(optimizer, rows, grads, **now):
-        _by_rule_(optimizer, rows, grads, **now)
+    if in_place is None or not in_place(optimizer, rows, grads, state=state, context=context):
+        _by_rule_(optimizer, rows, grads, state=state, context=context)
 
 
 class _Same:

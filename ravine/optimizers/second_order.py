@@ -50,12 +50,14 @@ class Lbfgs:
 
     def start(self, rows: Rows) -> State:
         networks, width = rows.shape
-        pairs = {
-            name: rows.new_zeros(networks, self.history, width) for name in ("steps", "changes")
+        return {
+            "last": torch.zeros_like(rows),
+            "moved": torch.zeros_like(rows),
+            "steps": rows.new_zeros(networks, self.history, width),
+            "changes": rows.new_zeros(networks, self.history, width),
+            "scale": torch.ones_like(rows[:, :1]),
+            "made": torch.zeros_like(rows[:, :1]),
         }
-        zeros = {name: torch.zeros_like(rows) for name in ("last", "moved")}
-        ones = torch.ones_like(rows[:, :1])
-        return {**zeros, **pairs, "scale": ones, "made": torch.zeros_like(ones)}
 
     def search(
         self, rows: Rows, objective: SearchObjective, state: State, context: StepContext
@@ -71,8 +73,9 @@ class Lbfgs:
         fine = losses.isfinite() & grads.isfinite().all(1, keepdim=True)
         steep = grads.abs().amax(1, keepdim=True) > FLAT_GRADIENT
         moves = steep & (-row_dot(grads, direction) >= MIN_DESCENT) & (begin > 0)
-        settings = {"first": begin, "wanted": fine & moves, "tries": self.tries}
-        found = strong_wolfe(objective, rows, direction, **settings)
+        found = strong_wolfe(
+            objective, rows, direction, first=begin, wanted=fine & moves, tries=self.tries
+        )
         moved = torch.where(found.t > 0, found.t * direction, 0.0)
         if context.meter is not None:
             for effect, value in zip(self.acts, (found.t, found.evaluations), strict=True):
@@ -89,9 +92,10 @@ def _update_pairs(state: State, grads: Rows, wanted: Tensor) -> tuple[Tensor, Te
     moved = state["moved"]
     curved = row_dot(change, moved)
     keep = wanted & (curved > MIN_CURVATURE)
-    pairs = ((state["steps"], moved), (state["changes"], change))
-    added = [(old, torch.cat([old[:, 1:], new[:, None]], 1)) for old, new in pairs]
-    steps, changes = (torch.where(keep[..., None], longer, old) for old, longer in added)
+    steps = torch.cat([state["steps"][:, 1:], moved[:, None]], 1)
+    steps = torch.where(keep[..., None], steps, state["steps"])
+    changes = torch.cat([state["changes"][:, 1:], change[:, None]], 1)
+    changes = torch.where(keep[..., None], changes, state["changes"])
     return steps, changes, torch.where(keep, curved / row_dot(change, change), state["scale"])
 
 
@@ -122,10 +126,11 @@ class _WholeHessian:
     def check_memory(self, width: int) -> None:
         if width > self.limit:
             what = f"{type(self).__name__} on networks of {width} weights"
-            why = (
-                f"a Hessian takes {8 * width**2 / 1e6:,.0f} MB in float64, each network keeps some "
+            size = f"one Hessian takes {8 * width**2 / 1e6:,.0f} MB in float64"
+            work = (
+                f"each network keeps about four of them and needs {width} Hessian-vector products"
             )
-            why += f"four, and {width} products make one; the limit is {self.limit} weights"
+            why = f"{size}; {work}; the limit is {self.limit} weights"
             do = "use Lbfgs, make the network smaller, or raise optimizer.limit"
             raise RecipeError(what, why=why, do=do)
 

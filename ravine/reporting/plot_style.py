@@ -131,13 +131,7 @@ def line_style(index: int) -> dict[str, Any]:
 
 
 def band(
-    axes: Axes,
-    x: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    *,
-    color: str = SERIES_COLORS[0],
-    label: str = "",
+    axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str = SERIES_COLORS[0]
 ) -> None:
     """A pale area from `low` to `high` under a line of that color: an interval, or the range of
     several seeds.
@@ -146,8 +140,7 @@ def band(
     """
     low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     known = (np.isfinite(low) & np.isfinite(high)).tolist()
-    style: dict[str, Any] = {"color": color, "alpha": 0.18, "linewidth": 0}
-    axes.fill_between(np.asarray(x), low, high, where=known, label=label or None, **style)
+    axes.fill_between(np.asarray(x), low, high, where=known, color=color, alpha=0.18, linewidth=0)
 
 
 def intervals(

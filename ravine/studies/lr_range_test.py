@@ -100,13 +100,14 @@ class RangeTest:
         axes.axhline(start, color=GRAY_COLOR, linewidth=1, linestyle=(0, (4, 2)))
         axes.axvline(self.rate, color=SERIES_COLORS[4], linewidth=1)
         style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9}
-        gray, green = ({"color": color} for color in (GRAY_COLOR, SERIES_COLORS[2]))
-        axes.annotate("before training", (self.rates[0], start), xytext=(2, 3), **gray, **style)
+        place = (self.rates[0], start)
+        axes.annotate("before training", place, xytext=(2, 3), color=GRAY_COLOR, **style)
         style["xycoords"] = ("data", "axes fraction")
         text = f"lowest {self.rate:.2g}"
         axes.annotate(text, (self.rate, 0.6), xytext=(-4, 0), ha="right", **style)
         text = f"usable up to {largest:.2g}"
-        axes.annotate(text, (largest, 0.9), xytext=(4, 0), ha="left", **green, **style)
+        color = SERIES_COLORS[2]
+        axes.annotate(text, (largest, 0.9), xytext=(4, 0), ha="left", color=color, **style)
         axes.set_title("Line: mean over seeds, band: all seeds; × diverged")
         loss = f"training loss after {self.steps} steps"
         axes.set(xscale="log", xlabel="learning rate", ylabel=loss)
@@ -153,8 +154,9 @@ def range_test(
             why = f"a range test needs at least {least}"
             raise RecipeError(f"{name} is {value}", why=why, do=f"use {least} or more")
     task, resolved = prepare(recipe, frame)
-    plain: dict[str, Any] = dict.fromkeys(("average", "stop", "snapshots"))
-    bare = dataclasses.replace(resolved, schedule=Constant(), seeds=1, **plain)
+    bare = dataclasses.replace(
+        resolved, schedule=Constant(), seeds=1, average=None, stop=None, snapshots=None
+    )
     task = _shorten_epochs(task, bare, steps)
     per_epoch = -(-task.train.count // batch_size(bare, task))
     epochs = max(1, round(steps / per_epoch))

@@ -28,8 +28,8 @@ def prepare(recipe: Recipe, frame: TableLike | None = None) -> tuple[Task, Recip
 
 def load_task(recipe: Recipe, frame: TableLike | None = None) -> Task:
     """The examples of a recipe's task, split and encoded."""
-    parts: Any = (recipe.data, recipe.split, recipe.encoding)
-    return data.load(*parts, seed=recipe.split_seed, frame=frame)
+    own: Any = recipe  # annotated by protocols, of which `load` knows the parts of ravine.data
+    return data.load(own.data, own.split, own.encoding, seed=recipe.split_seed, frame=frame)
 
 
 def resolve(recipe: Recipe, task: Task) -> Recipe:

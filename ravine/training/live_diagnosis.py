@@ -46,8 +46,8 @@ def diagnose_cohort(cohort: Cohort, *, alpha: float) -> tuple[Finding, ...]:
         keeps_best=cohort.parts.stop is not None,
         networks=len(job.seeds),
     )
-    ended = {"outcomes": cohort.ended.outcomes, "steps": cohort.step}
-    curves = curves_of_series(series, range(plan.networks), **ended, plan=plan)
+    members, outcomes = range(plan.networks), cohort.ended.outcomes
+    curves = curves_of_series(series, members, outcomes=outcomes, steps=cohort.step, plan=plan)
     curves = replace(curves, alpha=alpha, only_now=True)
     reported = {event["kind"] for event in cohort.log.events}
     new = [f for f in run_rules(LIVE_RULES, curves)[0] if f.code not in reported]

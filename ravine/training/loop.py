@@ -35,35 +35,31 @@ def train_cohort(
     searches = isinstance(cohort.parts.optimizer, SearchOptimizer)
     while cohort.ids and cohort.step < plan.steps:
         work = cohort.workspace
-        multipliers = work.tuning_multipliers
-        sampled = is_sampled(cohort.step, plan)
+        tuning = work.tuning_multipliers
+        step = cohort.step
+        sampled = is_sampled(step, plan)
         meter = cohort.log.meter if sampled else None
-        batch = augment_batch(cohort, batches.at(cohort.step), meter)
+        batch = augment_batch(cohort, batches.at(step), meter)
         if work.manual is None:
             outputs = cohort.network(work.leaves, batch, forward_context(cohort, meter))
             grads, losses = gradients(cohort, outputs, batch, meter)
         else:
             grads, losses = manual_gradients(cohort, batch, meter)
-        if multipliers is None:
-            lr_multipliers = work.slot_multipliers
-        else:
-            lr_multipliers = multipliers.at(cohort.step)
-        factor = factors.at(cohort.step)
+        lr_multipliers = work.slot_multipliers if tuning is None else tuning.at(step)
+        factor = factors.at(step)
         layout = cohort.network.layout
-        context = StepContext(
-            cohort.step + 1, factor, work.decay_mask, layout, lr_multipliers, meter
-        )
+        context = StepContext(step + 1, factor, work.decay_mask, layout, lr_multipliers, meter)
         unclipped = row_norm(grads) if sampled and cohort.parts.clip is not None else None
         grads = process_gradients(cohort, grads, context)
-        before = cohort.weights.clone() if sampled or multipliers is not None else None
+        before = cohort.weights.clone() if sampled or tuning is not None else None
         if searches:
             search_(cohort, batch, LossAndGradient(losses, grads), context)
         else:
             rule = cohort.parts.optimizer
             apply_update_(rule, cohort.weights, grads, state=state.optimizer, context=context)
-        if multipliers is not None and before is not None:
+        if tuning is not None and before is not None:
             # not every rule leaves a weight alone whose rate is 0
-            torch.where(multipliers.frozen, before, cohort.weights, out=cohort.weights)
+            torch.where(tuning.frozen, before, cohort.weights, out=cohort.weights)
         average = cohort.parts.average
         if average is not None:
             state.average = average.update(cohort.weights, state.average, context, plan)
@@ -189,13 +185,10 @@ def batch_objective(cohort: Cohort, batch: Batch, first: LossAndGradient) -> Bat
     """The objective of a step; `first` are the batch's own losses and the whole gradient."""
     penalties = cohort.parts.penalties
     penalty = partial(penalty_sum, penalties, decay_mask=cohort.workspace.decay_mask)
+    context, more = forward_context(cohort, None), penalty if penalties else None
+    loss = cohort.workspace.loss
     objective = Objective.of_program(
-        cohort.network,
-        cohort.workspace.loss,
-        batch,
-        buffers=cohort.buffers,
-        context=forward_context(cohort, None),
-        more=penalty if penalties else None,
+        cohort.network, loss, batch, buffers=cohort.buffers, context=context, more=more
     )
     losses = first.losses + penalty(cohort.weights)
     return BatchObjective(objective, LossAndGradient(losses, first.grads))

@@ -78,7 +78,7 @@ def assemble_run(
     score, test_values = (None, []) if model is None else score_model(model, task)
     members = _members(recipe, trained, series, test_values)
     steps = training_plan(recipe, task).steps
-    reported = [one.result.ended.effects[one.row] for one in trained]
+    reported = [network.result.ended.effects[network.row] for network in trained]
     effects = list_effects(recipe, reported, series, members, steps=steps)
     done = {name: (float(value),) for name, value in task.effects.items() if value}
     meaning = "of the table's encoding"
@@ -109,7 +109,7 @@ def _members_of(
         if share.recipe == place
         for row, member in zip(share.rows, share.members, strict=True)
     ]
-    return sorted(found, key=lambda one: one.member)
+    return sorted(found, key=lambda network: network.member)
 
 
 def _members(
@@ -119,18 +119,18 @@ def _members(
     test_values: Sequence[dict[str, float]],
 ) -> tuple[Member, ...]:
     """The members as the record has them, with test values for those that did not diverge."""
-    healthy = [place for place, one in enumerate(trained) if one.outcome != "diverged"]
+    healthy = [place for place, network in enumerate(trained) if network.outcome != "diverged"]
     tested = dict(zip(healthy, _last_snapshots(trained, test_values), strict=False))
     return tuple(
         Member(
-            seed=recipe.seed + one.member,
-            outcome=one.outcome,
-            steps=int(one.at_end("steps")),
-            best_step=int(one.at_end("best_step")),
-            validation=_validation_values(series, one.member, int(one.at_end("best_step"))),
+            seed=recipe.seed + network.member,
+            outcome=network.outcome,
+            steps=int(network.at_end("steps")),
+            best_step=int(network.at_end("best_step")),
+            validation=_validation_values(series, network.member, int(network.at_end("best_step"))),
             test=tested.get(place, {}),
         )
-        for place, one in enumerate(trained)
+        for place, network in enumerate(trained)
     )
 
 
@@ -140,8 +140,8 @@ def _last_snapshots(
     """The values of each healthy member's last weights, from those of all that it kept."""
     if not values or trained[0].snapshots is None:
         return values
-    healthy = [one for one in trained if one.outcome != "diverged"]
-    counts = [int(one.at_end(FILLED_KEY).sum()) for one in healthy]
+    healthy = [network for network in trained if network.outcome != "diverged"]
+    counts = [int(network.at_end(FILLED_KEY).sum()) for network in healthy]
     return [values[end - 1] for end in np.cumsum(counts)]
 
 
@@ -174,8 +174,8 @@ def _series(trained: Sequence[TrainedMember]) -> dict[str, Series]:
 
 def _events(trained: Sequence[TrainedMember]) -> tuple[Event, ...]:
     """The events of a recipe's members and of the run, by step; the same of several jobs once."""
-    places = {(id(one.result), one.row): one.member for one in trained}
-    results = {id(one.result): one.result for one in trained}
+    places = {(id(network.result), network.row): network.member for network in trained}
+    results = {id(network.result): network.result for network in trained}
     events = []
     for key, result in results.items():
         for event in result.log.events:
@@ -187,14 +187,14 @@ def _events(trained: Sequence[TrainedMember]) -> tuple[Event, ...]:
 
 
 def _model(recipe: Recipe, task: Task, trained: Sequence[TrainedMember]) -> Model | None:
-    healthy = [one for one in trained if one.outcome != "diverged"]
+    healthy = [network for network in trained if network.outcome != "diverged"]
     if not healthy:
         return None
 
     def gather(kept: str, snapshots: str) -> Tensor:
         if healthy[0].snapshots is None:
-            return torch.stack([one.at_end(kept) for one in healthy])
-        return torch.cat([one.at_end(snapshots)[one.snapshots] for one in healthy])
+            return torch.stack([network.at_end(kept) for network in healthy])
+        return torch.cat([network.at_end(snapshots)[network.snapshots] for network in healthy])
 
     weights = gather("weights", WEIGHTS_KEY)
     kept = [n for n in healthy[0].result.ended.tensors if n.startswith("buffer/")]
@@ -257,15 +257,17 @@ def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, 
     averaged = target.decode(predictions.mean(0)[None])
     known = metrics.METRICS_BY_TASK[task.kind]
     main = known[0]
-    ends = metrics.confidence_interval(main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL)
+    low, high = metrics.confidence_interval(
+        main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL
+    )
     others = {m.name: float(m.of(averaged, truth)[0]) for m in known}
     by_member = {m.name: m.of(each, truth).tolist() for m in known}
     values = [{n: v[i] for n, v in by_member.items()} for i in range(len(each))]
     score = Score(
         metric=main.name,
         value=others[main.name],
-        low=ends[0],
-        high=ends[1],
+        low=low,
+        high=high,
         confidence=CONFIDENCE_LEVEL,
         higher_is_better=main.higher_is_better,
         split=split,

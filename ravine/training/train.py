@@ -83,8 +83,8 @@ def train(
         members = [a.shares[0].members for a in assignments]
         write_plan(folder, recipe, task, members, device=device, findings=findings)
     began = time.monotonic()
-    options = {"workers": workers, "report": report, "seconds": checkpoint_seconds}
-    results = train_jobs(assignments, _controls(assignments, folder, **options), workers=workers)
+    controls = _controls(assignments, folder, report, workers=workers, seconds=checkpoint_seconds)
+    results = train_jobs(assignments, controls, workers=workers)
     return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
 
 
@@ -107,7 +107,7 @@ def train_all(
     loaded: dict[Any, Task] = {}
     for recipe in recipes:
         parts = (recipe.data, recipe.split, recipe.encoding)
-        key = (*map(group_key, parts), recipe.split_seed)
+        key = (tuple(group_key(part) for part in parts), recipe.split_seed)
         if key not in loaded:
             loaded[key] = load_task(recipe, frame)
         tasks.append(loaded[key])
@@ -128,12 +128,18 @@ def train_on(
     workers = arguments.require_workers(workers)
     assignments = assign_jobs(recipes, tasks, device=device, workers=workers)
     began = time.monotonic()
-    options = {"workers": workers, "report": report, "seconds": math.inf}
-    controls = _controls(assignments, None, **options, diagnosed=len(recipes) == 1)
+    controls = _controls(
+        assignments, None, report, workers=workers, seconds=math.inf, diagnosed=len(recipes) == 1
+    )
     results = train_jobs(assignments, controls, workers=workers)
-    made = {"assignments": assignments, "results": results, "seconds": time.monotonic() - began}
-    each = enumerate(zip(recipes, tasks, strict=True))
-    return [Run(*assemble_run(recipe, task, place=place, **made)) for place, (recipe, task) in each]
+    seconds = time.monotonic() - began
+    runs = []
+    for place, (recipe, task) in enumerate(zip(recipes, tasks, strict=True)):
+        record, model = assemble_run(
+            recipe, task, place=place, assignments=assignments, results=results, seconds=seconds
+        )
+        runs.append(Run(record, model))
+    return runs
 
 
 def resume(
@@ -163,8 +169,8 @@ def resume(
     device = arguments.require_device(plan["device"])
     assignments = [assign_members(m, recipe, task, device=device) for m in plan["jobs"]]
     began = time.monotonic()
-    options = {"workers": workers, "report": report, "seconds": checkpoint_seconds}
-    results = train_jobs(assignments, _controls(assignments, folder, **options), workers=workers)
+    controls = _controls(assignments, folder, report, workers=workers, seconds=checkpoint_seconds)
+    results = train_jobs(assignments, controls, workers=workers)
     findings = plan.get("findings", ())
     return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
 
@@ -262,9 +268,9 @@ def _complete(cohort: Cohort, task: Task, checkpoint: Path | None) -> None:
 def _controls(
     assignments: Sequence[JobAssignment],
     folder: Path | None,
+    report: Report | None,
     *,
     workers: int,
-    report: Report | None,
     seconds: float,
     diagnosed: bool = True,
 ) -> list[JobControl]:
@@ -295,9 +301,11 @@ def _finish_run(
     """The run of one recipe from the results of its jobs, written to its folder."""
     if any(r.interrupted for r in results):
         raise Interrupted(f"stopped; go on with: ravine train --resume {folder}")
-    first = assignments[0]
-    made = {"assignments": assignments, "results": results, "seconds": time.monotonic() - began}
-    record, model = assemble_run(first.job.recipes[0], first.task, place=0, **made)
+    recipe, task = assignments[0].job.recipes[0], assignments[0].task
+    seconds = time.monotonic() - began
+    record, model = assemble_run(
+        recipe, task, place=0, assignments=assignments, results=results, seconds=seconds
+    )
     record = replace(record, findings=tuple(findings))
     if folder is not None:
         write_run(record, model, folder)

@@ -61,7 +61,7 @@ def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> R
     if kills < 1:
         raise InputError(f"kills is {kills}", why="without a kill nothing is proved", do="use 3")
     with tempfile.TemporaryDirectory() as name:
-        whole, pieces = (Path(name) / run for run in ("whole", "pieces"))
+        whole, pieces = Path(name) / "whole", Path(name) / "pieces"
         began = time.monotonic()
         _wait_for(_start_run(whole, recipe))
         seconds = time.monotonic() - began
