@@ -19,7 +19,7 @@ from ravine.networks.initializers import Glorot
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
 from ravine.protocols import Activation, Batch, ForwardContext, Signature
-from ravine.reporting.plot_style import GRAY_COLOR, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, figure
 from ravine.rng import stream
 from ravine.statistics import Interval, t_interval
 from ravine.training.train import train_all
@@ -30,6 +30,7 @@ from ravine_gallery.intervals import (
     format_percent,
     label_numbers,
 )
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import (
     make_recipe,
     make_unscaled_recipe,

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD, Adadelta, Adagrad, RMSprop
-from ravine.reporting.plot_style import GRAY_COLOR, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, figure
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.optimizer_paths import evaluate_at, gradient_of, walk
 from ravine_gallery.surfaces import find_surface
 

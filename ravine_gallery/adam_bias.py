@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import Adam
-from ravine.reporting.plot_style import GRAY_COLOR, band, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, band, figure
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.optimizer_paths import (
     draw_path,
     draw_surface,

@@ -16,10 +16,11 @@ from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
 from ravine.protocols import Batch, ForwardContext, Norm
-from ravine.reporting.plot_style import figure, line_style
+from ravine.reporting.plot_style import figure
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_range, label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import make_recipe, train_and_observe
 
 DRIFTING_LAYERS = 6

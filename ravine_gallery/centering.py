@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.probes.curvature import Objective, condition
-from ravine.reporting.plot_style import SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import SERIES_COLORS, figure
 from ravine.rng import stream
 from ravine.statistics import Interval, t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
@@ -24,6 +24,7 @@ from ravine_gallery.intervals import (
     label_numbers,
     share_interval,
 )
+from ravine_gallery.marks import line_style
 
 EXAMPLE_COUNT = 500  # as in the lecture
 INPUT_FORMS = ("as they are", "centered", "standardized")

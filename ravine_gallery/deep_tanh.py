@@ -15,11 +15,12 @@ from torch import Tensor
 from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Normal
 from ravine.networks.mlp import Mlp
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.rng import stream
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import fresh_layers
 
 TANH_LAYERS, TANH_WIDTH = 7, 1024

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD
-from ravine.reporting.plot_style import figure, line_style
+from ravine.reporting.plot_style import figure
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.optimizer_paths import (
     Regression,
     draw_path,

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from ravine.networks.initializers import He
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.rng import stream
 from ravine.statistics import Interval, t_interval
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_named_intervals
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import fresh_layers, make_recipe
 
 VARIANCE_MULTIPLIERS = (0.25, 0.5, 1.0, 2.0, 4.0)

@@ -20,13 +20,14 @@ from ravine.optimizers import SGD
 from ravine.penalties import L2
 from ravine.recipe import Recipe
 from ravine.record import Series
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.statistics import t_interval
 from ravine.training.defaults import prepare
 from ravine.training.evaluation import constant_loss, mean_loss, starting_losses
 from ravine.training.train import train_all, train_on
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_range, format_interval
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import make_recipe
 
 CHANCE_LOSSES = {"digits": "log 10", "iris": "log 3", "diabetes": "½ Var y"}

@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ravine.reporting.plot_style import SERIES_COLORS, band, intervals
+from ravine.reporting.plot_style import SERIES_COLORS, band
 from ravine.statistics import Interval, t_interval, wilson_interval
+from ravine_gallery.marks import intervals
 
 
 def share_interval(hits: ArrayLike) -> Interval:
@@ -79,7 +80,7 @@ def label_numbers(label: str, values: Mapping[Any, SupportsFloat | Interval]) ->
 def draw_intervals(
     axes: Axes, at: ArrayLike, found: Iterable[Interval], *, scale: float = 1.0, **style: Any
 ) -> None:
-    """Dots with the whiskers of their intervals; `style` goes to `plot_style.intervals`."""
+    """Dots with the whiskers of their intervals; `style` goes to `marks.intervals`."""
     value, low, high = scale * np.array(list(found), dtype=float).T
     intervals(axes, at, value, low, high, **style)
 

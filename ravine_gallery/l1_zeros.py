@@ -14,13 +14,14 @@ from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.protocols import Penalty
-from ravine.reporting.plot_style import SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import SERIES_COLORS, figure
 from ravine.schedules import Cosine
 from ravine.statistics import Interval, t_interval
 from ravine.training.run import Run
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_percent, label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import make_recipe, model_of, program_of
 
 PENALTY_STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from ravine.data import Encoding, Random
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD, Momentum
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import format_interval, format_percent
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import curved_classes, make_recipe, train_and_observe
 
 Curves = dict[str, np.ndarray]  # [T, P] by the name of a series; "steps" [T]

@@ -20,10 +20,11 @@ from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import Constant, Glorot
 from ravine.networks.mlp import Mlp
 from ravine.protocols import Batch, ForwardContext, Signature
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_mean, format_percent
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import network_inputs
 
 EXTREME_LOGITS = (-1e4, -1000.0, -100.0, -20.0, 0.0, 20.0, 100.0, 1000.0, 1e4)

@@ -10,10 +10,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, intervals
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.rng import stream
 from ravine.statistics import t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.marks import intervals
 from ravine_gallery.optimizer_paths import (
     Regression,
     draw_surface,

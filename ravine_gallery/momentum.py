@@ -7,8 +7,9 @@ import torch
 from matplotlib.figure import Figure
 
 from ravine.optimizers import Momentum
-from ravine.reporting.plot_style import GRAY_COLOR, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, figure
 from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.marks import line_style
 from ravine_gallery.optimizer_paths import Walk, draw_paths, evaluate_at, gradient_of, walk
 from ravine_gallery.surfaces import find_surface
 

@@ -20,10 +20,11 @@ from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD, Newton, SaddleFreeNewton
 from ravine.probes.curvature import Objective, classify_points, condition, ends
 from ravine.protocols import Batch, LossAndGradient, SearchOptimizer, Signature, StepContext
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.rng import stream
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_percent, label_numbers, share_interval
+from ravine_gallery.marks import line_style
 from ravine_gallery.surfaces import find_surface
 
 ZERO_GRADIENT = 1e-4  # a gradient this short counts as 0

@@ -17,11 +17,12 @@ from ravine.data import Random
 from ravine.networks.layer_parts import Dropout
 from ravine.networks.mlp import Mlp
 from ravine.penalties import L2
-from ravine.reporting.plot_style import SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import SERIES_COLORS, figure
 from ravine.statistics import t_interval
 from ravine.studies.search import ChoiceSpace, LogUniformSpace, Search, UniformSpace, search
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_mean, format_interval, label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import make_recipe
 
 GRID_LEVELS = 3  # of each of three settings: 27 trials

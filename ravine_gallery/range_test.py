@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
 from ravine.recipe import Recipe
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.statistics import t_interval
 from ravine.studies import lr_range_test
 from ravine.training.defaults import prepare
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, draw_range, format_interval
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import make_recipe
 
 RATE_MULTIPLES = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0)  # of the rate that the test finds

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ravine.optimizers import SGD
-from ravine.reporting.plot_style import SERIES_COLORS, figure, intervals
+from ravine.reporting.plot_style import SERIES_COLORS, figure
 from ravine_gallery.experiment import ExperimentOutcome, experiment
+from ravine_gallery.marks import intervals
 from ravine_gallery.optimizer_paths import evaluate_at, make_regression, shuffled_minibatches, walk
 
 EPOCH_EXAMPLES = 256

@@ -15,11 +15,12 @@ from ravine.data import Encoding
 from ravine.networks.initializers import Zero
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure
 from ravine.statistics import t_interval
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import make_unscaled_recipe
 
 # x1, x2, t of the lecture

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ravine.optimizers import SGD, Momentum
 from ravine.protocols import Plan
 from ravine.record import Record
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure
 from ravine.schedules import (
     SGDR,
     Constant,
@@ -32,6 +32,7 @@ from ravine.statistics import t_interval
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import make_recipe
 from ravine_gallery.optimizer_paths import noisy_gradient, walk
 from ravine_gallery.surfaces import find_surface

@@ -16,7 +16,7 @@ from ravine import metrics
 from ravine.data import Random
 from ravine.networks.mlp import Mlp
 from ravine.optimizers.averaging import Snapshots
-from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure, line_style
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, band, figure
 from ravine.schedules import SGDR, Cosine
 from ravine.statistics import t_interval
 from ravine.training.defaults import prepare
@@ -25,6 +25,7 @@ from ravine.training.run import Run
 from ravine.training.train import train_all
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_mean, format_interval
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import make_recipe, model_of, program_of, vary_all
 
 CYCLE_COUNT = 5

@@ -16,7 +16,7 @@ from ravine.networks.layer_parts import BatchNorm
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Ema, Swa
 from ravine.protocols import Batch, ForwardContext
-from ravine.reporting.plot_style import SERIES_COLORS, figure, line_style
+from ravine.reporting.plot_style import SERIES_COLORS, figure
 from ravine.rng import stream
 from ravine.schedules import Cosine
 from ravine.statistics import t_interval
@@ -32,6 +32,7 @@ from ravine_gallery.intervals import (
     format_interval,
     label_numbers,
 )
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import make_recipe, model_of, program_of
 
 RANDOM_DISTANCES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # from the weights; |w| is about 8

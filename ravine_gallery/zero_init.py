@@ -17,10 +17,11 @@ from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Constant, He, Zero
 from ravine.networks.layer_parts import Dropout
 from ravine.networks.mlp import Mlp
-from ravine.reporting.plot_style import figure, line_style
+from ravine.reporting.plot_style import figure
 from ravine.statistics import Interval, t_interval
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_named_intervals, format_percent, label_numbers
+from ravine_gallery.marks import line_style
 from ravine_gallery.network_experiments import (
     draw_classes,
     draw_decision,

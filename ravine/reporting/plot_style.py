@@ -1,4 +1,4 @@
-"""The style of all figures: colors, fonts, grid, intervals, and SVG whose bytes are reproducible.
+"""The style of all figures: colors, fonts, grid, bands, and SVG whose bytes are reproducible.
 
 Figures are made with `figure()`, never with pyplot: no global state is changed.
 """
@@ -18,16 +18,9 @@ from matplotlib.rcsetup import cycler
 from numpy.typing import ArrayLike
 
 # Each has a contrast of at least 3 : 1 to white, and color-blind readers can tell them apart (after
-# Okabe & Ito); use at most five in one figure, with `line_style`, so that gray print can be read.
+# Okabe & Ito); use at most five in one figure, each with its own dashes, for gray print.
 SERIES_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 GRAY_COLOR = "#6B6B6B"  # reference lines, remarks
-LINE_DASHES: tuple[Any, ...] = (
-    "-",
-    (0, (5, 1.5)),
-    (0, (1, 1.2)),
-    (0, (6, 1.5, 1, 1.5)),
-    (0, (3, 1, 1, 1, 1, 1)),
-)
 
 HOUSE_STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -119,17 +112,6 @@ def figure(width: float = 6.4, height: float = 4.0) -> Figure:
     return HouseFigure(figsize=(width, height), dpi=100, layout="constrained")
 
 
-def line_style(index: int) -> dict[str, Any]:
-    """Color and dashes of the i-th series: `axes.plot(x, y, **line_style(1))`. After five they
-    begin again.
-
-    >>> line_style(0)
-    {'color': '#0072B2', 'linestyle': '-'}
-    """
-    i = index % len(SERIES_COLORS)
-    return {"color": SERIES_COLORS[i], "linestyle": LINE_DASHES[i]}
-
-
 def band(
     axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str = SERIES_COLORS[0]
 ) -> None:
@@ -141,29 +123,6 @@ def band(
     low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     known = (np.isfinite(low) & np.isfinite(high)).tolist()
     axes.fill_between(np.asarray(x), low, high, where=known, color=color, alpha=0.18, linewidth=0)
-
-
-def intervals(
-    axes: Axes,
-    at: ArrayLike,
-    middle: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    *,
-    color: str = SERIES_COLORS[0],
-    label: str = "",
-    upright: bool = True,
-    marker: str = "o",
-) -> None:
-    """Dots with whiskers, `upright` over the places on the x axis, else along it."""
-    at, middle, low, high = (np.asarray(x, dtype=float) for x in (at, middle, low, high))
-    ends = np.stack([middle - low, high - middle]).clip(min=0)
-    style: dict[str, Any] = {"fmt": marker, "color": color, "label": label or None}
-    style |= {"capsize": 3, "elinewidth": 1.2, "markersize": 5}
-    if upright:
-        axes.errorbar(at, middle, yerr=ends, **style)
-    else:
-        axes.errorbar(middle, at, xerr=ends, **style)
 
 
 def svg(drawing: Figure, *, title: str = "", prefix: str = "") -> str:
