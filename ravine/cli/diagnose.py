@@ -191,9 +191,6 @@ def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
     print(f"{experiment.title}: {where}", file=sys.stderr)
 
 
-# Recipes with remedies
-
-
 def fixed_recipe_path(what: str, out: Path | None, *, force: bool) -> Path:
     """Where the recipe with remedies goes. Raises `InputError` where a file is already."""
     if out is None:

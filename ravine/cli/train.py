@@ -189,9 +189,6 @@ def verify_resume_command(
     return 1 if found.different else 0
 
 
-# Runs
-
-
 def new_run_folder(recipe: Recipe) -> Path:
     """A folder for a run that does not exist yet: runs/NAME-1a2b."""
     import secrets
@@ -264,9 +261,6 @@ def print_run(run: Run, *, as_json: bool) -> int:
         style = text_style(sys.stdout)
         print(summary(run.record, folder=folder, new_rows=new, findings=findings, **style))
     return 3 if run.model is None else 0
-
-
-# Predictions
 
 
 def predict_source(run: Run, source: Path) -> pd.DataFrame:

@@ -236,8 +236,6 @@ def _with_gaps(scaling: Scaling, x: np.ndarray, gaps: bool) -> np.ndarray:
     return np.stack(columns, 1).astype(np.float32)
 
 
-# Plain data
-
 ColumnEncoder: TypeAlias = Numeric | Flag | OneHot | Codes | Date
 COLUMN_ENCODERS: Mapping[str, type] = {c.__name__: c for c in (Numeric, Flag, OneHot, Codes, Date)}
 DateEncoding: TypeAlias = Literal["cycles", "days", "drop"]

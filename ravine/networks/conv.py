@@ -208,9 +208,8 @@ class ResNet:
         second, last = self._convolution(f"{name}.second", middle, channels)
         shortcut: list[Layer] = []
         if stride > 1 or channels != shape[0]:
-            shortcut, _ = self._convolution(
-                f"{name}.shortcut", shape, channels, stride=stride, kernel=1
-            )
+            path = f"{name}.shortcut"
+            shortcut, _ = self._convolution(path, shape, channels, stride=stride, kernel=1)
         zeroed = f"{name}.second.norm.gamma" if self.zero_last_gamma else None
         inner = [*first, ActivationLayer(self.activation), *second]
         return ResidualLayer(inner, shortcut, self.activation, zeroed=zeroed), last
@@ -261,10 +260,7 @@ class HeadSettings(Protocol):
 def head_layers(
     part: HeadSettings, inputs: int, widths: Sequence[int], outputs: int, *, output: Initializer
 ) -> list[Layer]:
-    """The fully connected layers `hidden.0`, ... of a network of images, and its output layer.
-
-    `output` initializes the output layer's weights.
-    """
+    """The fully connected layers `hidden.0`, ..., and the output layer, initialized by `output`."""
     layers: list[Layer] = []
     bias = None if isinstance(part.norm, BatchNorm) else part.bias
     follow = partial(following_layers, norm=part.norm, activation=part.activation)

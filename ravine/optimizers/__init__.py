@@ -12,7 +12,6 @@ from ravine.optimizers.adaptive import RMSprop as RMSprop
 from ravine.optimizers.averaging import ALL_AVERAGES as ALL_AVERAGES
 from ravine.optimizers.averaging import ALL_SNAPSHOTS as ALL_SNAPSHOTS
 from ravine.optimizers.averaging import Ema as Ema
-from ravine.optimizers.averaging import Snapshots as Snapshots
 from ravine.optimizers.averaging import Swa as Swa
 from ravine.optimizers.clipping import ALL_CLIPS as ALL_CLIPS
 from ravine.optimizers.clipping import ClipNorm as ClipNorm

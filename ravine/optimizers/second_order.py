@@ -127,10 +127,9 @@ class _WholeHessian:
         if width > self.limit:
             what = f"{type(self).__name__} on networks of {width} weights"
             size = f"one Hessian takes {8 * width**2 / 1e6:,.0f} MB in float64"
-            work = (
-                f"each network keeps about four of them and needs {width} Hessian-vector products"
-            )
-            why = f"{size}; {work}; the limit is {self.limit} weights"
+            copies = "each network keeps about four of them"
+            products = f"needs {width} Hessian-vector products"
+            why = f"{size}; {copies} and {products}; the limit is {self.limit} weights"
             do = "use Lbfgs, make the network smaller, or raise optimizer.limit"
             raise RecipeError(what, why=why, do=do)
 

@@ -107,9 +107,6 @@ def per_example_gradients(
     )(rows, *tensors)
 
 
-# Noise scale
-
-
 class GradientNoise(NamedTuple):
     """`signal` estimates |G|², `noise` tr Σ, without bias, [P, 1]; `scale` = noise / signal.
 
