@@ -117,5 +117,5 @@ def _setting_paths(part: object, above: str = "") -> Iterator[str]:
 def option_value(option: str, arguments: Sequence[str]) -> str:
     """The value given to an option, with `=` or as the next argument; VALUE where there is none."""
     at = next((i for i, a in enumerate(arguments) if a.split("=")[0] == option), len(arguments) - 1)
-    after = (argument for argument in arguments[at + 1 : at + 2] if argument[0] != "-")
-    return arguments[at].partition("=")[2] or next(after, "VALUE")
+    after = "".join(arguments[at + 1 : at + 2])
+    return arguments[at].partition("=")[2] or ("" if after.startswith("-") else after) or "VALUE"

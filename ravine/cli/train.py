@@ -255,7 +255,7 @@ def print_run(run: Run, *, as_json: bool) -> int:
     if as_json:
         fields = run.record.to_json()
         fields["findings"] = [finding.to_json() for finding in findings]
-        print_json({"run": folder, **fields})
+        print_json({"run": folder, "score": fields["score"], **fields})
     else:
         new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
         style = text_style(sys.stdout)
