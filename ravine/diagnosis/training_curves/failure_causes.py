@@ -15,7 +15,6 @@ SHORT_DISTANCE = 0.05  # of the weights: they hardly moved
 SHORT_RUN = 100  # steps
 EXCESS_LOSS_FRACTION = 0.5  # of the constant's loss: so far above it
 FADED_GRADIENT = 1e-4  # of the first gradient
-LOWER_RATE = Change("optimizer.lr", "a third to a tenth of the present one")
 CONSTANT_LIMIT_TEXT = "the limit is that of the best constant answer"
 LOWER_LEARNING_RATE = Change("optimizer.lr", "a third to a tenth of the present one")
 
@@ -72,7 +71,7 @@ def distance_evidence(curves: TrainingCurves) -> tuple[Evidence, ...]:
 def changes_against(cause: str) -> tuple[Change, ...]:
     """What to change in a recipe against a cause."""
     return {
-        "learning-rate-high": (LOWER_RATE,),
+        "learning-rate-high": (LOWER_LEARNING_RATE,),
         "learning-rate-low": (Change("optimizer.lr", "10 times the present one"),),
         "too-few-steps": (Change("epochs", "3 times as many"),),
         "gradient-clipping": (Change("clip", "none"),),

@@ -7,7 +7,7 @@ import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
-    LOWER_RATE,
+    LOWER_LEARNING_RATE,
     changes_against,
     distance_evidence,
     weights_shrank,
@@ -60,7 +60,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     end = curves.steps if curves.outcome == "diverged" else None
     yield observe(
         *evidence,
-        LOWER_RATE,
+        LOWER_LEARNING_RATE,
         since=end if broken_at is None else broken_at,
         title=title,
         severity="warning" if minor else "",
@@ -148,6 +148,6 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
         "rises from one evaluation to the next", share, "%", limit=100 * JUMP_FRACTION, text=size
     )
     level = Evidence("validation loss, mean", mean, limit=lowest, text="the limit is the lowest")
-    changes = LOWER_RATE, Change("schedule", "one that ends low")
+    changes = LOWER_LEARNING_RATE, Change("schedule", "one that ends low")
     severity = "note" if harmless else ""
     yield observe(jumps, level, *changes, severity=severity, suspects=("batch-size", "schedule"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
-from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, LOWER_RATE
+from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, LOWER_LEARNING_RATE
 from ravine.diagnosis.training_curves.onset import with_onset
 from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
 from ravine.diagnosis.training_curves.series import Curve, TrainingCurves
@@ -157,4 +157,4 @@ def early_best(curves: TrainingCurves) -> Iterator[Observation]:
     rise = Evidence("validation loss", last, limit=lowest, text=f"lowest at step {best:,}")
     train_rise = Evidence("training loss", train_last, limit=train_before, text="higher as well")
     severity, suspects = "note" if curves.plan.keeps_best else "", ("schedule", "exploding")
-    yield observe(rise, train_rise, LOWER_RATE, severity=severity, suspects=suspects)
+    yield observe(rise, train_rise, LOWER_LEARNING_RATE, severity=severity, suspects=suspects)
