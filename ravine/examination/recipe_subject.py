@@ -156,8 +156,8 @@ def curves_with_constant(record: Record, recipe: Recipe, task: Task) -> Training
     assert recipe.loss is not None  # resolved
     references = replace(
         curves.references,
-        constant_train=constant_loss(recipe.loss, task.train, task.outputs),
-        constant_validation=constant_loss(recipe.loss, task.validation, task.outputs),
+        constant_train_loss=constant_loss(recipe.loss, task.train, task.outputs),
+        constant_validation_loss=constant_loss(recipe.loss, task.validation, task.outputs),
     )
     return replace(curves, references=references)
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
@@ -36,9 +35,15 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         name, text = "slope of the loss in the right probability", "the same however wrong it is"
         evidence = Evidence(name, -1.0, text=text)
         title = "the loss takes log-probabilities and gets probabilities"
-        suspects = ("output-activation",)
-        seen = observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
-        yield replace(seen, severity="warning", confidence="high")
+        yield observe(
+            evidence,
+            change,
+            where=form.last_at,
+            title=title,
+            suspects=("output-activation",),
+            severity="warning",
+            confidence="high",
+        )
 
 
 @rule(

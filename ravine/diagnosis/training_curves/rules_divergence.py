@@ -81,7 +81,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
 @with_onset
 def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     curve, validation = curves.losses.train_blocks, curves.losses.validation
-    constant = curves.references.constant_train
+    constant = curves.references.constant_train_loss
     if len(curve) < 6:
         return
     late = curve.values[-max(3, len(curve) // 4) :]
@@ -126,7 +126,7 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     # a warm restart raises the rate, and with it the loss
     calm = ~(rates[1:] > 1.5 * rates[:-1]) if len(lr) else np.ones(len(late) - 1, dtype=bool)
     rises = np.diff(late)[calm]
-    constant = curves.monitored_constant
+    constant = curves.monitored_constant_loss
     unlearned = constant is not None and lowest > constant - MIN_FALL * abs(constant)
     if fall <= 0 or len(rises) < 6 or unlearned:
         return
