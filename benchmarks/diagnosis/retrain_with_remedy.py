@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
 from benchmarks.diagnosis.all_scripts import ALL
 from benchmarks.diagnosis.run_ravine import examine_setup
@@ -27,7 +25,7 @@ from benchmarks.diagnosis.training_script import TrainingScript, TrainingSetup
 from ravine.examination import torch_class_trial, torch_subject
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_change import TorchChange, apply_treatments, change_of_settings
+from ravine.examination.torch_change import TorchChange, apply_treatments
 from ravine.examination.torch_model_changes import (
     average_loss,
     reinitialize,
@@ -43,6 +41,7 @@ from ravine.examination.torch_model_changes import (
 from ravine.examination.torch_program import TorchProgram, train_program
 from ravine.examination.torch_settings import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE
 from ravine.examination.torch_training_changes import (
+    clip_gradient,
     draw_classes_equally,
     scale_learning_rate,
     set_batch_size,
@@ -52,20 +51,6 @@ from ravine.examination.torch_training_changes import (
     use_adam,
 )
 from ravine.finding import Change
-
-
-def clip_gradient(limit: float) -> TorchChange:
-    """The gradient's norm clipped to a limit before each step."""
-
-    @change_of_settings("clip", limit)
-    def change(model: nn.Module, optimizer: Optimizer) -> None:
-        def clip(*step: object) -> None:
-            nn.utils.clip_grad_norm_(model.parameters(), limit)
-
-        optimizer.register_step_pre_hook(clip)
-
-    return change
-
 
 RANDOM_CHANGES: Mapping[str, tuple[TorchChange, ...]] = {  # steps are drawn beside these
     "lr": tuple(scale_learning_rate(k) for k in (1e-3, 1e-2, 0.1, 0.3, 3, 10, 100, 1000)),

@@ -90,6 +90,7 @@ class TorchProgram:
     validation: Pair | None = None
     held_out: bool = False  # the validation examples were taken out of the training examples
     seed: int = 0
+    clip: float | None = None
     evaluation_loss: Loss | None = None  # where a change has given training another loss
     # applied to each copy of model and optimizer before training
     prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()
@@ -170,6 +171,8 @@ def train_program(
                     watcher.loss(loss)
                 if loss.requires_grad:
                     loss.backward()
+                if program.clip is not None:
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), program.clip)
                 optimizer.step()
                 run.losses.append(float(loss.detach()))
                 broken = not math.isfinite(run.losses[-1])

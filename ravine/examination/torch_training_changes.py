@@ -40,6 +40,11 @@ def set_weight_decay(value: float) -> TorchChange:
     return change
 
 
+def clip_gradient(limit: float) -> TorchChange:
+    """The gradient's norm clipped to a limit before each step."""
+    return change_of_program("clip", limit)(lambda program: replace(program, clip=float(limit)))
+
+
 def use_adam(lr: float = 1e-3) -> TorchChange:
     """A plain Adam for the parameters that the program's own optimizer holds."""
 

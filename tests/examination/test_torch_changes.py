@@ -37,6 +37,7 @@ from ravine.examination.torch_model_changes import (
 from ravine.examination.torch_program import train_program
 from ravine.examination.torch_settings import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE
 from ravine.examination.torch_training_changes import (
+    clip_gradient,
     draw_classes_equally,
     scale_learning_rate,
     set_batch_size,
@@ -105,6 +106,7 @@ class Pairs(Dataset):
 ARGUMENTS = {
     "scale_learning_rate": 10,
     "set_weight_decay": 0.0,
+    "clip_gradient": 1.0,
     "use_adam": 0.01,
     "set_steps": 30,
     "set_batch_size": 5,
@@ -120,7 +122,7 @@ CHANGES = {
 
 
 def test_every_path_that_a_finding_may_name_has_a_change():
-    assert set(ARGUMENTS) < set(CHANGES) and len(CHANGES) == 22
+    assert set(ARGUMENTS) < set(CHANGES) and len(CHANGES) == 23
     assert {made.change.path for made in CHANGES.values()} == set(TRIABLE_CHANGES)
     for table in (STRENGTHS_BY_CAUSE, CURES_BY_CAUSE):
         for strengths in table.values():
@@ -189,6 +191,19 @@ def test_decay_is_set_in_every_group_and_the_state_is_kept():
     for mine, theirs in zip(model.parameters(), built.parameters(), strict=True):
         assert torch.equal(optimizer.state[mine]["exp_avg"], stepper.state[theirs]["exp_avg"])
         assert mine is not theirs
+
+
+def test_clipping_makes_steps_no_longer_than_the_limit():
+    given = program(
+        network(1), loss=F.mse_loss, train=(X, R), optimizer=lambda p: torch.optim.SGD(p, lr=1.0)
+    )
+    clipped = clip_gradient(0.25).apply(given)
+    run = train_program(clipped, seed=0, steps=1)
+    moved = [
+        (a - b).detach()
+        for a, b in zip(run.model.parameters(), given.model.parameters(), strict=True)
+    ]
+    assert float(torch.cat([m.flatten() for m in moved]).norm()) == pytest.approx(0.25, rel=1e-3)
 
 
 def test_more_steps_are_whole_passes():
