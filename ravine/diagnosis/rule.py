@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any, Protocol, Required, TypeAlias, TypedDict, Unpack
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
-from ravine.diagnosis.pictures import EXPERIMENTS_BY_CODE
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
@@ -99,11 +98,6 @@ class Rule:
     def title(self) -> str:
         """The rule's title, a clause."""
         return self.explanation.title
-
-    @property
-    def picture(self) -> str:
-        """The experiment of the gallery that shows the fault, "" if none does."""
-        return EXPERIMENTS_BY_CODE.get(self.code, "")
 
     def findings(self, measured: RuleInput) -> list[Finding]:
         """The findings of this rule: what an observation leaves out is as the rule says."""

@@ -162,7 +162,8 @@ def test_every_rule_is_explained(rule):
         assert text.endswith(".") and "  " not in text and not re.search(r"[{}]", text)
     assert len(about.means) >= 60 and len(re.findall(r"[.!?](?= |$)", about.means)) <= 5
     assert about.references and about.title and about.patch
-    assert rule.picture == "" or rule.picture in experiment_names()
+    picture = rule.explanation.picture
+    assert picture == "" or picture in experiment_names()
     assert set(rule.also) <= set(CAUSES) - {rule.cause}
 
 
