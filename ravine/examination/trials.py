@@ -65,8 +65,10 @@ def confirm_remedies(
         say(f"confirming {outcome.cause}: {budget.seeds} seeds")
         strength, screened = screening.best_runs[outcome.cause]
         known = screened if budget.steps == budget.screening_steps else []
-        changed = _more_runs(subject, strength, known)
-        own = _more_runs(subject, (), own)
+        (more,) = subject.run([strength], seeds=range(len(known), budget.seeds), steps=budget.steps)
+        changed = [*known, *_require_runs(more)]
+        (more,) = subject.run([()], seeds=range(len(own), budget.seeds), steps=budget.steps)
+        own = [*own, *_require_runs(more)]
         new = confirm(results, outcome, own, changed, screened=budget.screening_seeds)
         results = _replace(results, outcome, new)
     return results
@@ -99,21 +101,23 @@ def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Fi
     A change that is made by hand stays as it is, not tried.
     """
     assert profile.results is not None
+    budget, steps = subject.budget, subject.budget.steps
     own: Sequence[SeedRun] = profile.runs
     in_doubt = finding.cause in LOSS_CAUSES
     failed: Trial | None = None
     why = "this change is made by hand" if finding.changes else "nothing to change was found"
     for strength in subject.cures(finding):
-        try:
-            changed = _more_runs(subject, strength, (), loss_in_doubt=in_doubt)
-        except CannotTryError as error:
-            why = str(error)
+        seeds, missing = range(budget.seeds), range(len(own), budget.seeds)
+        (changed,) = subject.run([strength], seeds=seeds, steps=steps, loss_in_doubt=in_doubt)
+        if isinstance(changed, CannotTryError):
+            why = str(changed)
             continue
-        own = _more_runs(subject, (), own, loss_in_doubt=in_doubt)
+        (more,) = subject.run([()], seeds=missing, steps=steps, loss_in_doubt=in_doubt)
+        own = [*own, *_require_runs(more)]
         if in_doubt and any(run.score is None for run in (*own, *changed)):
             why = "there is no score to compare"
             continue
-        screened = subject.budget.screening_seeds
+        screened = budget.screening_seeds
         outcome = mean_outcome(finding.cause, changed[:screened])
         results = replace(profile.results, outcomes=(outcome,))
         new = confirm(results, outcome, own, changed, screened=screened, loss_in_doubt=in_doubt)
@@ -266,18 +270,6 @@ def mean_outcome(cause: str, runs: Sequence[SeedRun]) -> Outcome:
 
 def _error(run: SeedRun) -> float:
     return 1.0 - (run.score or 0.0) if math.isfinite(run.loss) else FAILED_ERROR
-
-
-def _more_runs(
-    subject: Subject, strength: Strength, known: Sequence[SeedRun], *, loss_in_doubt: bool = False
-) -> list[SeedRun]:
-    """The known runs of a strength and those of the seeds that are missing. Raises
-    `CannotTryError`.
-    """
-    budget = subject.budget
-    seeds = range(len(known), budget.seeds)
-    (new,) = subject.run([strength], seeds=seeds, steps=budget.steps, loss_in_doubt=loss_in_doubt)
-    return [*known, *_require_runs(new)]
 
 
 def _require_runs(found: list[SeedRun] | CannotTryError) -> list[SeedRun]:
