@@ -192,5 +192,7 @@ def _supported_kind(node: Any) -> str:
         return ""
     if node._saved_reduction != MEAN_REDUCTION:
         return ""
-    is_probability = kind == "NllLoss" and node_name(node.next_functions[0][0]) != "LogSoftmax"
-    return "" if is_probability else kind
+    takes_log_softmax = node_name(node.next_functions[0][0]) == "LogSoftmax"
+    if kind == "NllLoss" and not takes_log_softmax:
+        return ""
+    return kind

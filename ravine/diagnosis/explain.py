@@ -61,7 +61,7 @@ def rules_naming(cause: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
 def rule_to_json(rule: Rule) -> dict[str, Any]:
     """A rule and its explanation as JSON-ready data."""
     settings = {name: value for name, value in vars(rule).items() if name in RULE_JSON_KEYS}
-    return settings | {"picture": rule.picture} | asdict(rule.explanation)
+    return settings | asdict(rule.explanation)
 
 
 def rule_page(
@@ -79,9 +79,9 @@ def rule_page(
     sections["What to do"] += ["", *_patch(about.patch, color)]
     symptoms = [f"{code} {titles[code].title}" for code in rule.explains]
     sections["What it accounts for"] = [line for s in symptoms for line in _wrap(s, width)]
-    if rule.picture:
-        drawing = f"  ravine explain {rule.code} --picture {rule.picture}.svg"
-        sections["Picture"] = [drawing, f"  ravine gallery {rule.picture} -o shown"]
+    if about.picture:
+        drawing = f"  ravine explain {rule.code} --picture {about.picture}.svg"
+        sections["Picture"] = [drawing, f"  ravine gallery {about.picture} -o shown"]
     sections["References"] = [r for text in references for r in _wrap(text, width, first="- ")]
     blocks = ["\n".join([*heading, *_wrap(f"{rule.severity}, {sure}; {causes}", width)])]
     blocks += [_section(name, lines, color) for name, lines in sections.items() if lines]

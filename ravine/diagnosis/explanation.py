@@ -1,9 +1,10 @@
 """The text of a code, read from its Markdown file in `explanations/`: the only place where it is
 written.
 
-A file has a heading `# CODE: title` and the sections of `PAGE_SECTIONS`; in "What to do" stands the
-change as a diff. `{NAME}` and `{NAME:format}` are thresholds: constants of the module in which the
-rule stands. The page of a code with checks in two modules names the module as well:
+A file has a heading `# CODE: title`, a line `Picture: EXPERIMENT` where the gallery shows the
+fault, and the sections of `PAGE_SECTIONS`; in "What to do" stands the change as a diff. `{NAME}`
+and `{NAME:format}` are thresholds: constants of the module in which the rule stands. The page of a
+code with checks in two modules names the module as well:
 `{training_loop.rules_loss_curve.NAME:format}`.
 """
 
@@ -28,6 +29,7 @@ THRESHOLD_PATTERN = re.compile(r"\{(?:([a-z_.]+)\.)?([A-Z][A-Z0-9_]*)(?::([^{}]*
 class Explanation:
     """What `ravine explain` prints of a code; lines of `patch` go ("- "), come ("+ ") or stay."""
 
+    picture: str  # the experiment of the gallery that shows the fault, "" if none does
     title: str
     means: str
     because: str
@@ -65,8 +67,14 @@ def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
     references = tuple(re.findall(r"^- (.*)$", written.pop("References"), re.M))
     filled = {name: _fill(_join_lines(body), thresholds) for name, body in written.items()}
     texts = {PAGE_SECTIONS[name]: text for name, text in filled.items()}
-    title = heading.partition(":")[2].strip()
-    return Explanation(title=title, patch=patch.rstrip("\n"), references=references, **texts)
+    heading, _, picture = heading.partition("\nPicture:")
+    return Explanation(
+        picture=picture.strip(),
+        title=heading.partition(":")[2].strip(),
+        patch=patch.rstrip("\n"),
+        references=references,
+        **texts,
+    )
 
 
 def _join_lines(body: str) -> str:

@@ -80,7 +80,7 @@ VIEW_FUNCTIONS = frozenset(
 
 
 def node_name(node: Any) -> str:
-    """The name of a node without `Backward0`, "" for None; of a loss of tokens that of the loss."""
+    """The name of a node without `Backward0`, "" for None; NllLoss2D counts as NllLoss."""
     if node is None:
         return ""
     name = node.name().rpartition("::")[2].partition("Backward")[0]

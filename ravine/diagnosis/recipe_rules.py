@@ -100,9 +100,12 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="high",
     needs="small_batch",
-    also=tuple(
-        "learning-rate-high learning-rate-low hidden-activation initialization "
-        "too-few-steps".split()
+    also=(
+        "learning-rate-high",
+        "learning-rate-low",
+        "hidden-activation",
+        "initialization",
+        "too-few-steps",
     ),
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:

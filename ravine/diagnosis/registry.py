@@ -38,11 +38,13 @@ from ravine.diagnosis.training_loop import (
 from ravine.diagnosis.trials import rules as trial_rules
 
 
-def _rules_by_code(*modules: ModuleType) -> tuple[Rule, ...]:
-    return tuple(sorted(collect_rules(*modules), key=lambda rule: rule.code))
+def _sorted_rules(*modules: ModuleType) -> tuple[Rule, ...]:
+    """The rules of modules by code; RVN-L20 to RVN-L30 come after the symptoms (RVN-N)."""
+    rules = collect_rules(*modules)
+    return tuple(sorted(rules, key=lambda r: ("RVN-L20" <= r.code <= "RVN-L30", r.code)))
 
 
-_STEP_RULES = _rules_by_code(
+_STEP_RULES = _sorted_rules(
     rules_gradients,
     rules_detached_graph,
     rules_train_eval_mode,
@@ -54,19 +56,17 @@ _STEP_RULES = _rules_by_code(
     rules_no_change,
     rules_nonfinite,
 )
-# reports list RVN-L20 to RVN-L30 after the symptoms, whose codes begin with RVN-N
-_STEP_RULES = tuple(sorted(_STEP_RULES, key=lambda rule: "RVN-L20" <= rule.code <= "RVN-L30"))
-_OUTPUT_RULES = _rules_by_code(rules_output)
-_NETWORK_RULES = _rules_by_code(rules_network)
+_OUTPUT_RULES = _sorted_rules(rules_output)
+_NETWORK_RULES = _sorted_rules(rules_network)
 LOSS_CURVE_RULES = collect_rules(rules_loss_curve)
 LOOP_RULES = (*_STEP_RULES, *_OUTPUT_RULES, *_NETWORK_RULES, *LOSS_CURVE_RULES)
-DATA_RULES = _rules_by_code(rules_inputs, rules_targets, rules_validation)
-START_RULES = _rules_by_code(rules_exact, rules_loss, start_network_rules)
-RECIPE_RULES = _rules_by_code(recipe_rules)
-CURVE_RULES = _rules_by_code(
+DATA_RULES = _sorted_rules(rules_inputs, rules_targets, rules_validation)
+START_RULES = _sorted_rules(rules_exact, rules_loss, start_network_rules)
+RECIPE_RULES = _sorted_rules(recipe_rules)
+CURVE_RULES = _sorted_rules(
     rules_divergence, rules_duration, rules_learning, rules_overfitting, rules_settings
 )
-TRIAL_RULES = _rules_by_code(trial_rules)
+TRIAL_RULES = _sorted_rules(trial_rules)
 CHECKS_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
     "the training loop": _STEP_RULES,
     "output and loss": _OUTPUT_RULES,

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property, partial
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias, TypedDict, Unpack
+from typing import Any, Protocol, Required, TypeAlias, TypedDict, Unpack
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
-from ravine.diagnosis.pictures import EXPERIMENTS_BY_CODE
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
@@ -100,11 +99,6 @@ class Rule:
         """The rule's title, a clause."""
         return self.explanation.title
 
-    @property
-    def picture(self) -> str:
-        """The experiment of the gallery that shows the fault, "" if none does."""
-        return EXPERIMENTS_BY_CODE.get(self.code, "")
-
     def findings(self, measured: RuleInput) -> list[Finding]:
         """The findings of this rule: what an observation leaves out is as the rule says."""
         found = []
@@ -116,8 +110,19 @@ class Rule:
         return found
 
 
-def rule(code: str, severity: str, cause: str, **settings: Any) -> Callable[[FindFault], Rule]:
-    """Make a function that finds a fault the rule of a code; `settings` are other fields of `Rule`.
+class RuleFields(TypedDict, total=False):
+    """The other fields of `Rule`."""
+
+    needs: Required[str]
+    confidence: str
+    explains: tuple[str, ...]
+    also: tuple[str, ...]
+
+
+def rule(
+    code: str, severity: str, cause: str, **about: Unpack[RuleFields]
+) -> Callable[[FindFault], Rule]:
+    """Make a function that finds a fault the rule of a code; `about` are other fields of `Rule`.
 
     What the function measures and misses stands in the explanation of the code: it needs no
     docstring.
@@ -129,10 +134,14 @@ def rule(code: str, severity: str, cause: str, **settings: Any) -> Callable[[Fin
     >>> gradients_pile_up.code, len(list(gradients_pile_up(2)))
     ('RVN-L01', 1)
     """
-    return partial(Rule, code=code, severity=severity, cause=cause, **settings)
+    return partial(Rule, code=code, severity=severity, cause=cause, **about)
 
 
-symptom = partial(rule, symptom=True)  # a rule that says that something goes wrong, not why
+def symptom(
+    code: str, severity: str, cause: str, **about: Unpack[RuleFields]
+) -> Callable[[FindFault], Rule]:
+    """Make a function the rule of a code which says that something goes wrong, not why."""
+    return partial(Rule, code=code, severity=severity, cause=cause, symptom=True, **about)
 
 
 def collect_rules(*modules: ModuleType) -> tuple[Rule, ...]:

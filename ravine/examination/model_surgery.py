@@ -63,7 +63,8 @@ class _CallReplacer(TorchFunctionMode):
         here = self.count
         self.count += 1
         if here >= len(self.plan.calls) or self.plan.calls[here].name != name:
-            raise RuntimeError(f"call {here} of the model is {name}, which was not recorded")
+            what = f"call {here} of the model is {name}"
+            raise RuntimeError(f"{what}; another call was recorded there")
         if here in self.plan.instead:
             inputs = args[0] if args else kwargs["input"]
             if not name.endswith("_") and not kwargs.get("inplace"):
@@ -120,8 +121,11 @@ def rewire(
     >>> torch.equal(torch.sigmoid(rewire(model, x, plan_linear_output)(x)), model(x))
     True
     """
-    plans = [plan(record_calls(model, inputs, training=training)) for training in (True, False)]
-    return RewiredModel(model, *plans) if plans[0].instead or plans[0].after else None
+    in_training = plan(record_calls(model, inputs, training=True))
+    if not in_training.instead and not in_training.after:
+        return None
+    in_evaluation = plan(record_calls(model, inputs, training=False))
+    return RewiredModel(model, in_training, in_evaluation)
 
 
 def plan_linear_output(calls: Sequence[ModelCall]) -> CallPlan:

@@ -39,9 +39,9 @@ GRAPH_EXAMPLES = 4  # of the loss whose graph is read
 
 
 def check_recipe(
-    recipe: Recipe, task: Task, checks: Mapping[str, RecipeCheck] = RECIPE_CHECKS
+    recipe: Recipe, task: Task, recipe_checks: Mapping[str, RecipeCheck] = RECIPE_CHECKS
 ) -> SubjectProfile:
-    """All checks before training of a resolved recipe and its task."""
+    """The checks before training; `recipe_checks` are those that need the recipe."""
     start = profile_recipe_start(recipe, task)
     in_start, start_checks = run_rules(START_RULES, start)
     try:
@@ -53,7 +53,7 @@ def check_recipe(
         data = None
         in_data, data_checks = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
     in_layers, layer_checks = find_linear_layers(recipe, task)
-    in_settings, setting_checks = _check_settings(recipe, task, checks)
+    in_settings, setting_checks = _check_settings(recipe, task, recipe_checks)
     found = (*in_data, *in_start, *in_layers, *in_settings)
     return SubjectProfile(
         findings=[replace(f, changes=useful_changes(recipe, f.changes)) for f in found],
@@ -64,18 +64,18 @@ def check_recipe(
 
 
 def _check_settings(
-    recipe: Recipe, task: Task, checks: Mapping[str, RecipeCheck]
+    recipe: Recipe, task: Task, recipe_checks: Mapping[str, RecipeCheck]
 ) -> tuple[list[Finding], Checks]:
     """The checks that need a recipe. One that raises is a failed check; the others count."""
     measured: dict[str, Any] = {}
-    for name, measure in checks.items():
+    for name, measure in recipe_checks.items():
         try:
             measured[name] = measure(recipe, task)
         except InputError:
             raise
         except Exception as error:
             measured[name] = error
-    rules = [rule for rule in RECIPE_RULES if rule.needs in checks]
+    rules = [rule for rule in RECIPE_RULES if rule.needs in recipe_checks]
     return run_rules(rules, RecipeProfile(**measured))
 
 

@@ -119,19 +119,21 @@ class RecipeSubject:
             return [[] for _ in strengths]
         assert self.trials is not None
         trials = self.trials
-        tried: list[Recipe | CannotTryError] = []
-        for strength in strengths:
+        found: list[list[SeedRun] | CannotTryError] = []
+        recipes: dict[int, Recipe] = {}  # by the place of the strength
+        for place, strength in enumerate(strengths):
+            found.append([])
             changes = [treatment.change for treatment in strength]
             try:
                 recipe = trials.shorten_with(changes, steps).vary("seeds", len(seeds))
-                tried.append(recipe.vary("seed", trials.recipe.seed + seeds.start))
+                recipes[place] = recipe.vary("seed", trials.recipe.seed + seeds.start)
             except RavineError as error:
-                tried.append(CannotTryError(str(error)))
-        recipes = [recipe for recipe in tried if isinstance(recipe, Recipe)]
-        tasks = [trials.task_for(recipe) for recipe in recipes]
-        runs = zip(train_on(tasks, recipes), tasks, strict=True)
-        found = (trials.evaluate(run, task)[: len(seeds)] for run, task in runs)
-        return [next(found) if isinstance(recipe, Recipe) else recipe for recipe in tried]
+                found[place] = CannotTryError(str(error))
+        tasks = [trials.task_for(recipe) for recipe in recipes.values()]
+        runs = train_on(tasks, list(recipes.values()))
+        for place, run, task in zip(recipes, runs, tasks, strict=True):
+            found[place] = trials.evaluate(run, task)[: len(seeds)]
+        return found
 
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         return results
@@ -156,8 +158,8 @@ def curves_with_constant(record: Record, recipe: Recipe, task: Task) -> Training
     assert recipe.loss is not None  # resolved
     references = replace(
         curves.references,
-        constant_train=constant_loss(recipe.loss, task.train, task.outputs),
-        constant_validation=constant_loss(recipe.loss, task.validation, task.outputs),
+        constant_train_loss=constant_loss(recipe.loss, task.train, task.outputs),
+        constant_validation_loss=constant_loss(recipe.loss, task.validation, task.outputs),
     )
     return replace(curves, references=references)
 

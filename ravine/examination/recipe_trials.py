@@ -74,7 +74,8 @@ class RecipeTrials:
         predictions = run.model.member_predictions(examples)[-sum(alive) :]
         losses = _losses(task, predictions, examples.targets)
         losses = losses.clamp(max=MAX_LOSS_RATIO * self.constant_loss).tolist()
-        runs = map(SeedRun, losses, (scaled_score(p, examples.targets) for p in predictions))
+        scores = (scaled_score(p, examples.targets) for p in predictions)
+        runs = (SeedRun(loss, score) for loss, score in zip(losses, scores, strict=True))
         return [next(runs) if ok else SeedRun(math.nan, None) for ok in alive]
 
 

@@ -86,8 +86,14 @@ def remedies_of(subject: Subject, profile: SubjectProfile) -> list[Remedy]:
 
 
 def _remedy(subject: Subject, cause: str, facts: Facts) -> Remedy:
-    ordered = cause in ORDERED_CAUSES
-    return Remedy(cause, subject.strengths(cause), **vars(facts), ordered=ordered)
+    return Remedy(
+        cause,
+        subject.strengths(cause),
+        evidence=facts.evidence,
+        where=facts.where,
+        suspects=facts.suspects,
+        ordered=cause in ORDERED_CAUSES,
+    )
 
 
 def _merge_by_cause(remedies: Iterable[Remedy]) -> list[Remedy]:
@@ -114,9 +120,9 @@ def _asked_for(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:
     for finding in profile.findings:
         if finding.changes and not any(c.path in MANUAL_CHANGES for c in finding.changes):
             strength = subject.treatments_for(finding.changes)
-            facts = Facts(finding.evidence[:1], finding.where, finding.suspects)
+            evidence = finding.evidence[:1]
             if strength:
-                yield Remedy(finding.cause, (strength,), **vars(facts))
+                yield Remedy(finding.cause, (strength,), evidence, finding.where, finding.suspects)
 
 
 def _scales(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:

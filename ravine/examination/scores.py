@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.data.target_kinds import IGNORED_TARGET
+from ravine.diagnosis.data.data_kinds import IGNORED_TARGET
 from ravine.diagnosis.output_kinds import find_class_axis
 from ravine.statistics import roc_auc
 

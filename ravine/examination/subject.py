@@ -28,7 +28,9 @@ class Treatment(Protocol):
     """One change of a subject that can be tried."""
 
     @property
-    def change(self) -> Change: ...  # as findings and `--json` name it
+    def change(self) -> Change:
+        """The change as findings and `--json` name it."""
+        ...
 
 
 Strength: TypeAlias = tuple[Treatment, ...]  # treatments that are made together
@@ -81,10 +83,14 @@ class Subject(Protocol):
     """A recipe or a program: what it is, how it runs, and what it knows to change."""
 
     @property
-    def name(self) -> str | None: ...  # the folder of its run
+    def name(self) -> str | None:
+        """The folder of its run."""
+        ...
 
     @property
-    def score(self) -> Score | None: ...  # of its run
+    def score(self) -> Score | None:
+        """The score of its run."""
+        ...
 
     @property
     def budget(self) -> TrialBudget: ...

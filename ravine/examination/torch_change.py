@@ -15,7 +15,7 @@ from ravine.examination.torch_program import Loss, TorchProgram
 from ravine.finding import Change
 
 ChangeProgram: TypeAlias = Callable[[TorchProgram], TorchProgram]
-ChangeCopies: TypeAlias = Callable[[nn.Module, Optimizer], None]
+ChangeSettings: TypeAlias = Callable[[nn.Module, Optimizer], None]
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ def change_of_program(path: str, value: Any) -> Callable[[ChangeProgram], TorchC
     return lambda apply: TorchChange(Change(path, value), apply)
 
 
-def change_of_copies(path: str, value: Any) -> Callable[[ChangeCopies], TorchChange]:
+def change_of_settings(path: str, value: Any) -> Callable[[ChangeSettings], TorchChange]:
     """Make a change of a function that sets something in the model and optimizer that train."""
 
-    def decorate(set_in: ChangeCopies) -> TorchChange:
+    def decorate(set_in: ChangeSettings) -> TorchChange:
         def apply(program: TorchProgram) -> TorchProgram:
             return replace(program, prepare=(*program.prepare, set_in))
 

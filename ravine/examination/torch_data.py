@@ -183,7 +183,8 @@ def require_rows(examples: Pair, split: str) -> Pair:
     """Examples row by row, at least one. Raises `InputError` for others."""
     inputs, targets = examples
     if inputs.dim() == 0 or targets.dim() == 0:
-        what, why = f"the {split} examples are single numbers", "their first dimension counts them"
+        what = f"the {split} examples are single numbers"
+        why = "the first dimension must be the number of examples"
         raise InputError(what, why=why, do="give tensors with a row for each example")
     if len(inputs) != len(targets):
         what, why = f"{len(inputs)} inputs and {len(targets)} targets", "they are paired row by row"

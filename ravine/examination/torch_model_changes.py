@@ -21,9 +21,9 @@ from ravine.examination.scores import classes_second
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_change import (
     TorchChange,
-    change_of_copies,
     change_of_loss,
     change_of_program,
+    change_of_settings,
 )
 from ravine.examination.torch_program import Loss, TorchProgram, evaluating
 from ravine.rng import isolated_rng
@@ -143,7 +143,7 @@ def replace_activations(activation: str) -> TorchChange:
     return change
 
 
-@change_of_copies("normalization", "usual")
+@change_of_settings("normalization", "usual")
 def reset_normalization(model: nn.Module, optimizer: Optimizer) -> None:
     """The usual momentum (0.1) and epsilon (1e-5) of normalization with running statistics."""
     for module in model.modules():
@@ -167,7 +167,7 @@ def _rewire(
 # Start
 
 
-@change_of_copies("init", "default")
+@change_of_settings("init", "default")
 def reinitialize(model: nn.Module, optimizer: Optimizer) -> None:
     """New starting weights: He's for linear layers and convolutions, orthogonal for recurrent
     matrices; norms and embeddings as new.
@@ -202,12 +202,14 @@ def scale_start(program: TorchProgram) -> TorchProgram:
         kinds = nn.Linear | nn.modules.conv._ConvNd
         hook = _unit_variance_hook()
         handles = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, kinds)]
-        with evaluating(model):
-            model(inputs)
-        for handle in handles:
-            handle.remove()
+        try:
+            with evaluating(model):
+                model(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
 
-    return replace(reinitialize.apply(program), scale_start=scale_weights)
+    return replace(reinitialize.apply(program), initialize=scale_weights)
 
 
 def _unit_variance_hook() -> Callable[..., Tensor | None]:

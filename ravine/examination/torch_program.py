@@ -92,8 +92,9 @@ class TorchProgram:
     seed: int = 0
     clip: float | None = None
     evaluation_loss: Loss | None = None  # where a change has given training another loss
-    prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()  # made in the copies
-    scale_start: Callable[[nn.Module], None] | None = None  # sets the weights by a forward pass
+    # applied to each copy of model and optimizer before training
+    prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()
+    initialize: Callable[[nn.Module], None] | None = None  # sets the weights by a forward pass
 
     @property
     def steps(self) -> int:
@@ -152,8 +153,8 @@ def train_program(
     run = TorchRun()
     with isolated_rng(seed):
         model, optimizer = program.build()
-        if program.scale_start is not None:
-            program.scale_start(model)
+        if program.initialize is not None:
+            program.initialize(model)
         model.train()
         if 0 in due:
             run.evaluate(model, evaluation_loss, examples)
@@ -190,9 +191,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, without gradients; training goes on as if it had not been interrupted."""
     training = model.training
     model.eval()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        yield
-    model.train(training)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        model.train(training)
 
 
 def held_parameters(optimizer: Optimizer) -> set[int]:

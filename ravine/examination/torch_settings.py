@@ -7,8 +7,6 @@ from typing import TypeAlias
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
-from ravine.examination import torch_model_changes as model
-from ravine.examination import torch_training_changes as training
 from ravine.examination.model_surgery import (
     ModelCall,
     hidden_activations,
@@ -19,7 +17,31 @@ from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
 from ravine.examination.subject import Facts, SubjectProfile
 from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
+from ravine.examination.torch_model_changes import (
+    RUNNING_NORMS,
+    average_loss,
+    pair_loss,
+    reinitialize,
+    remove_dropout,
+    replace_activations,
+    reset_normalization,
+    scale_start,
+    standardize_inputs,
+    standardize_targets,
+    use_binary_cross_entropy,
+    use_cross_entropy,
+    use_linear_output,
+    use_sigmoid_output,
+)
 from ravine.examination.torch_program import TorchProgram, held_parameters
+from ravine.examination.torch_training_changes import (
+    draw_classes_equally,
+    scale_learning_rate,
+    set_weight_decay,
+    shuffle_examples,
+    train_all_parameters,
+    use_adam,
+)
 from ravine.finding import Evidence
 
 MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
@@ -29,43 +51,43 @@ RISING_LOSS_RATIO = 1.2  # times the first loss
 
 Calls: TypeAlias = Sequence[ModelCall]
 
-USE_RELU = model.replace_activations("relu")
+USE_RELU = replace_activations("relu")
 ONE_CHANGE_BY_CAUSE = {  # whether it is suspected or certain
-    "frozen-parameters": ((training.train_all_parameters,),),
-    "imbalance": ((training.draw_classes_equally,),),
-    "shuffling": ((training.shuffle_examples,),),
-    "dropout": ((model.remove_dropout,),),
-    "normalization": ((model.reset_normalization,),),
-    "input-scale": ((model.standardize_inputs,),),
-    "target-scale": ((model.standardize_targets,),),
+    "frozen-parameters": ((train_all_parameters,),),
+    "imbalance": ((draw_classes_equally,),),
+    "shuffling": ((shuffle_examples,),),
+    "dropout": ((remove_dropout,),),
+    "normalization": ((reset_normalization,),),
+    "input-scale": ((standardize_inputs,),),
+    "target-scale": ((standardize_targets,),),
 }
 
 # What can be tried for a cause that is suspected, from weak to strong
 STRENGTHS_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
-    "learning-rate-low": tuple((training.scale_learning_rate(k),) for k in (10, 100, 1000)),
-    "learning-rate-high": tuple((training.scale_learning_rate(k),) for k in (0.1, 0.01, 0.001)),
-    "optimizer": ((training.use_adam(),), (training.use_adam(0.01),)),
-    "optimizer-numerics": ((training.use_adam(),), (training.use_adam(0.01),)),
-    "loss-reduction": ((model.average_loss,),),
-    "initialization": ((model.reinitialize,), (model.scale_start,)),
-    "over-regularized": ((training.set_weight_decay(0.0),),),
-    "output-activation": ((model.use_linear_output,),),
-    "hidden-activation": ((USE_RELU,), (model.replace_activations("tanh"),)),
+    "learning-rate-low": tuple((scale_learning_rate(k),) for k in (10, 100, 1000)),
+    "learning-rate-high": tuple((scale_learning_rate(k),) for k in (0.1, 0.01, 0.001)),
+    "optimizer": ((use_adam(),), (use_adam(0.01),)),
+    "optimizer-numerics": ((use_adam(),), (use_adam(0.01),)),
+    "loss-reduction": ((average_loss,),),
+    "initialization": ((reinitialize,), (scale_start,)),
+    "over-regularized": ((set_weight_decay(0.0),),),
+    "output-activation": ((use_linear_output,),),
+    "hidden-activation": ((USE_RELU,), (replace_activations("tanh"),)),
     **ONE_CHANGE_BY_CAUSE,
 }
 
 # What can be tried for a cause that is certain, the likeliest first
 CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
-    "output-activation": ((model.use_linear_output,), (model.use_sigmoid_output,)),
-    "shape-pairing": ((model.pair_loss,),),
-    "initialization": ((model.reinitialize,), (USE_RELU, model.reinitialize)),
-    "dead-units": ((model.reinitialize,),),
+    "output-activation": ((use_linear_output,), (use_sigmoid_output,)),
+    "shape-pairing": ((pair_loss,),),
+    "initialization": ((reinitialize,), (USE_RELU, reinitialize)),
+    "dead-units": ((reinitialize,),),
     "hidden-activation": ((USE_RELU,),),
-    "vanishing": ((USE_RELU,), (USE_RELU, model.reinitialize), (model.scale_start,)),
-    "exploding": ((model.reinitialize,), (model.scale_start,)),
-    "saturation": ((model.reinitialize,), (model.standardize_inputs,)),
-    "parameters-not-in-optimizer": ((training.train_all_parameters,),),
-    "loss": ((model.use_cross_entropy,), (model.use_binary_cross_entropy,)),
+    "vanishing": ((USE_RELU,), (USE_RELU, reinitialize), (scale_start,)),
+    "exploding": ((reinitialize,), (scale_start,)),
+    "saturation": ((reinitialize,), (standardize_inputs,)),
+    "parameters-not-in-optimizer": ((train_all_parameters,),),
+    "loss": ((use_cross_entropy,), (use_binary_cross_entropy,)),
     **ONE_CHANGE_BY_CAUSE,
 }
 
@@ -89,13 +111,13 @@ def _frozen_parameters(
     program: TorchProgram, calls: Calls, profile: SubjectProfile
 ) -> Facts | None:
     """Parameters that are not trained though they are still as drawn at random."""
-    built, optimizer = program.build()
+    model, optimizer = program.build()
     trained = held_parameters(optimizer)
     frozen = [
         name
-        for name, p in built.named_parameters()
+        for name, p in model.named_parameters()
         if not (p.requires_grad and id(p) in trained)
-        and has_default_initialization(p, built.get_submodule(name.rpartition(".")[0]))
+        and has_default_initialization(p, model.get_submodule(name.rpartition(".")[0]))
     ]
     if not frozen:
         return None
@@ -136,7 +158,7 @@ def _epsilon(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Fa
 def _norm_momentum(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     low, high = NORM_MOMENTUM
     for name, module in program.model.named_modules():
-        if not isinstance(module, model.RUNNING_NORMS) or not module.track_running_stats:
+        if not isinstance(module, RUNNING_NORMS) or not module.track_running_stats:
             continue
         if module.momentum is not None and not low < module.momentum < high:
             evidence = Evidence("momentum of the running statistics", module.momentum, limit=0.1)

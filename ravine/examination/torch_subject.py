@@ -9,9 +9,9 @@ from threadpoolctl import threadpool_limits
 from torch.optim import Adam, AdamW
 
 from ravine.diagnosis.baseline_learners import to_array
+from ravine.diagnosis.data.data_kinds import count_classes
 from ravine.diagnosis.data.measure import profile_data
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.data.target_kinds import count_classes
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.registry import DATA_RULES, START_RULES

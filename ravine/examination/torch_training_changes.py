@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 
 from ravine.examination.subject import CannotTryError
-from ravine.examination.torch_change import TorchChange, change_of_copies, change_of_program
+from ravine.examination.torch_change import TorchChange, change_of_program, change_of_settings
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_program import TorchProgram, held_parameters
 
@@ -19,7 +19,7 @@ from ravine.examination.torch_program import TorchProgram, held_parameters
 def scale_learning_rate(factor: float) -> TorchChange:
     """Every group's learning rate times a factor."""
 
-    @change_of_copies("lr", f"x{factor:g}")
+    @change_of_settings("lr", f"x{factor:g}")
     def change(model: nn.Module, optimizer: Optimizer) -> None:
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * factor
@@ -32,7 +32,7 @@ def scale_learning_rate(factor: float) -> TorchChange:
 def set_weight_decay(value: float) -> TorchChange:
     """One weight decay for all groups."""
 
-    @change_of_copies("decay", value)
+    @change_of_settings("decay", value)
     def change(model: nn.Module, optimizer: Optimizer) -> None:
         for group in optimizer.param_groups:
             group["weight_decay"] = float(value)
@@ -65,7 +65,7 @@ def use_adam(lr: float = 1e-3) -> TorchChange:
     return change
 
 
-@change_of_copies("optimizer", "all parameters")
+@change_of_settings("optimizer", "all parameters")
 def train_all_parameters(model: nn.Module, optimizer: Optimizer) -> None:
     """All parameters in the optimizer and trained, also those that are frozen or were left out."""
     held = held_parameters(optimizer)

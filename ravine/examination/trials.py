@@ -60,15 +60,15 @@ def confirm_remedies(
     """
     budget = subject.budget
     results = screening.results
-    own = list(profile.runs)
+    own: Sequence[SeedRun] = profile.runs
     while (outcome := to_confirm(results, causes)) is not None:
         say(f"confirming {outcome.cause}: {budget.seeds} seeds")
         strength, screened = screening.best_runs[outcome.cause]
-        changed = list(screened) if budget.steps == budget.screening_steps else []
-        for treatments, runs in ((strength, changed), ((), own)):
-            seeds = range(len(runs), budget.seeds)
-            (found,) = subject.run([treatments], seeds=seeds, steps=budget.steps)
-            runs += _require_runs(found)
+        known = screened if budget.steps == budget.screening_steps else []
+        (more,) = subject.run([strength], seeds=range(len(known), budget.seeds), steps=budget.steps)
+        changed = [*known, *_require_runs(more)]
+        (more,) = subject.run([()], seeds=range(len(own), budget.seeds), steps=budget.steps)
+        own = [*own, *_require_runs(more)]
         new = confirm(results, outcome, own, changed, screened=budget.screening_seeds)
         results = _replace(results, outcome, new)
     return results
@@ -101,23 +101,19 @@ def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Fi
     A change that is made by hand stays as it is, not tried.
     """
     assert profile.results is not None
-    budget = subject.budget
-    own = list(profile.runs)
+    budget, steps = subject.budget, subject.budget.steps
+    own: Sequence[SeedRun] = profile.runs
     in_doubt = finding.cause in LOSS_CAUSES
     failed: Trial | None = None
     why = "this change is made by hand" if finding.changes else "nothing to change was found"
     for strength in subject.cures(finding):
-        changed: list[SeedRun] = []
-        try:
-            for treatments, runs in ((strength, changed), ((), own)):
-                seeds = range(len(runs), budget.seeds)
-                (found,) = subject.run(
-                    [treatments], seeds=seeds, steps=budget.steps, loss_in_doubt=in_doubt
-                )
-                runs += _require_runs(found)
-        except CannotTryError as error:
-            why = str(error)
+        seeds, missing = range(budget.seeds), range(len(own), budget.seeds)
+        (changed,) = subject.run([strength], seeds=seeds, steps=steps, loss_in_doubt=in_doubt)
+        if isinstance(changed, CannotTryError):
+            why = str(changed)
             continue
+        (more,) = subject.run([()], seeds=missing, steps=steps, loss_in_doubt=in_doubt)
+        own = [*own, *_require_runs(more)]
         if in_doubt and any(run.score is None for run in (*own, *changed)):
             why = "there is no score to compare"
             continue

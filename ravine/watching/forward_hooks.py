@@ -169,15 +169,14 @@ class ModeMonitor:
 
     def _names_in_evaluation(self) -> tuple[str, ...]:
         """Modules in evaluation mode, but for those that a partly frozen model leaves there."""
-        frozen_kinds = module_hooks.BATCH_NORM_MODULES
-        if any(not p.requires_grad for p in self.model.parameters()):
-            frozen_kinds = nn.Module
-        evaluating = {name: m for name, m in self.modules.items() if not m.training}
-        return tuple(
-            name
-            for name, m in evaluating.items()
-            if not isinstance(m, frozen_kinds) or any(p.requires_grad for p in m.parameters())
-        )
+        partly_frozen = any(not p.requires_grad for p in self.model.parameters())
+        names = []
+        for name, module in self.modules.items():
+            may_be_frozen = partly_frozen or isinstance(module, module_hooks.BATCH_NORM_MODULES)
+            is_trained = any(p.requires_grad for p in module.parameters())
+            if not module.training and (is_trained or not may_be_frozen):
+                names.append(name)
+        return tuple(names)
 
 
 @dataclass(eq=False)

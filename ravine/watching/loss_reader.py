@@ -184,14 +184,19 @@ class DivergenceMonitor:
             value, what="loss", step=step, where=where, nonfinite_inputs=nonfinite_inputs
         )
 
-    def _event(self, loss: float, **place: Any) -> NonFiniteEvent:
+    def _event(
+        self, loss: float, *, what: str, step: int, where: str, nonfinite_inputs: bool
+    ) -> NonFiniteEvent:
         first = loss if self.first is None else self.first
         return NonFiniteEvent(
+            step=step,
+            what=what,
+            where=where,
+            nonfinite_inputs=nonfinite_inputs,
             first_loss=first,
             highest_loss=max(self.highest, first),
             last_loss=self.last,
             lr=self.history.rates.now,
-            **place,
         )
 
     def complete(self, where: str, *, nonfinite_inputs: bool) -> None:

@@ -10,6 +10,7 @@ import torch
 from sklearn import datasets
 
 from ravine.diagnosis.data import leaking_columns, measure
+from ravine.diagnosis.data.data_kinds import count_classes, find_task_kind
 from ravine.diagnosis.data.measure import measure_numbers, profile_data
 from ravine.diagnosis.data.profile import (
     BaselineResult,
@@ -24,7 +25,6 @@ from ravine.diagnosis.data.profile import (
     ValidationShift,
     class_evenness,
 )
-from ravine.diagnosis.data.target_kinds import count_classes, find_task_kind
 from ravine.diagnosis.registry import DATA_RULES
 from ravine.diagnosis.rule import run_rules
 

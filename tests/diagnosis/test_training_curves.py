@@ -75,9 +75,9 @@ def finished(
             "validation_error": at_steps(error),
             "rise_error": at_steps(error),
             "rise": at_steps(validation - low),
-            "constant_validation": null,
+            "constant_validation_loss": null,
         }
-    return flat_curves(train=at_steps(train), constant_train=null, **known)
+    return flat_curves(train=at_steps(train), constant_train_loss=null, **known)
 
 
 def find(of, *, least="warning"):
@@ -162,7 +162,7 @@ def test_curves_are_one_members_series():
         and one.steps == 20
     )
     assert one.plan == RunPlan(budget=30, steps_per_epoch=10, keeps_best=True, networks=1)
-    assert (one.references.constant_train, one.score.examples) == (7.0, 20)
+    assert (one.references.constant_train_loss, one.score.examples) == (7.0, 20)
     assert one.score.curve.values.tolist() == [0.5, 0.4]
     assert one.updates.layer_ratios["output.weight"].values.tolist() == [0.5, 0.5]
     assert one.effects.values == {"clip": 0.5, "ema": 0.0}
@@ -219,7 +219,7 @@ def test_too_little_is_no_answer():
         budget=3,
         train=make_curve([3.0, 2.0, 1.0]),
         outcome="finished",
-        constant_train=1.0,
+        constant_train_loss=1.0,
     )
     found, checks = run_rules(CURVE_RULES, short)
     assert not found and {"RVN-T02", "RVN-T03", "RVN-T08"} <= set(checks.not_measured)
@@ -445,7 +445,7 @@ def healthy(family, r):
     error = base * r.uniform(0.5, 1.5) / math.sqrt(r.choice([40, 200, 2000]))
     known = {
         "lr": make_curve(np.cos(t * np.pi / 2) if r.random() < 0.5 else np.ones(count), steps),
-        "constant_train": 1.0,
+        "constant_train_loss": 1.0,
         "train": make_curve(base + size * r.normal(size=count), steps),
         "update_ratio": make_curve(np.full(count, 1e-3), steps),
     }
@@ -457,7 +457,7 @@ def healthy(family, r):
         )
         known["train"] = make_curve(train, every)
     else:
-        known |= {"validation": make_curve(validation, steps), "constant_validation": 1.0}
+        known |= {"validation": make_curve(validation, steps), "constant_validation_loss": 1.0}
     if kind in ("paired", "with errors"):
         known["validation_error"] = make_curve(error, steps)
     if kind == "paired":
@@ -529,7 +529,7 @@ def rising_at_the_end(count):
         budget=int(steps[-1]),
         outcome="finished",
         validation=make_curve(values, steps),
-        constant_validation=1.0,
+        constant_validation_loss=1.0,
     )
 
 
@@ -563,7 +563,7 @@ def with_setback(count):
         budget=int(steps[-1]),
         outcome="finished",
         train=make_curve(values, steps),
-        constant_train=1.0,
+        constant_train_loss=1.0,
     )
 
 
@@ -578,8 +578,8 @@ def begun(now, steps_per_epoch, steps=50):
         train=make_curve([2.0, now + 0.3], at),
         validation=make_curve([1.2, now], at),
         validation_error=make_curve([0.001, 0.001], at),
-        constant_validation=1.0,
-        constant_train=1.0,
+        constant_validation_loss=1.0,
+        constant_train_loss=1.0,
     )
 
 
@@ -592,7 +592,7 @@ def short(steps):
         outcome="finished",
         train=make_curve(np.ones(T), at),
         update_ratio=make_curve(np.full(T, 1e-6), at),
-        constant_train=1.0,
+        constant_train_loss=1.0,
     )
 
 

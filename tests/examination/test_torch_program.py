@@ -14,7 +14,12 @@ from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_model_changes import reinitialize, scale_start
-from ravine.examination.torch_program import loss_or_nan, losses_by_group, train_program
+from ravine.examination.torch_program import (
+    evaluating,
+    loss_or_nan,
+    losses_by_group,
+    train_program,
+)
 from ravine.examination.torch_training_changes import scale_learning_rate
 
 RNG = torch.Generator().manual_seed(0)
@@ -52,6 +57,13 @@ def test_what_a_loss_raises_counts_as_not_finite_only_for_outputs_that_are_not()
 
 
 # Building
+
+
+def test_a_model_that_raises_in_evaluation_trains_on():
+    model = nn.Linear(2, 1)
+    with pytest.raises(RuntimeError), evaluating(model):
+        model(torch.ones(1, 3))
+    assert model.training
 
 
 def test_a_build_is_a_copy_in_everything():

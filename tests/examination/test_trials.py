@@ -443,6 +443,13 @@ def test_what_does_not_help_is_not_recommended_and_what_was_not_tried_says_why(
     assert (found.trial.verdict, found.trial.why, found.changes) == (verdict, why, left)
 
 
+def test_a_subject_that_breaks_unchanged_is_no_cure_that_cannot_be_tried():
+    subject = Recorder({"": CannotTryError("it breaks"), "a": 1.0})
+    subject.known_cures = ((Made("a"),),)
+    with pytest.raises(CannotTryError, match="it breaks"):
+        try_cures(subject, profile(), finding("dead-units"))
+
+
 def test_a_loss_in_doubt_without_a_score_is_not_compared():
     subject = Recorder({"a": 0.1})
     subject.known_cures = ((Made("a"),),)

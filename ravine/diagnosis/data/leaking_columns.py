@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from ravine.diagnosis.baseline_learners import Array, fit_baseline, rank_columns
+from ravine.diagnosis.data.data_kinds import single_answers
 from ravine.diagnosis.data.profile import LeakingColumn
-from ravine.diagnosis.data.target_kinds import single_answers
 
 # of the distance between classes: a column that spreads no more within classes is their name
 CLASS_SPREAD = 0.05

@@ -21,6 +21,14 @@ from ravine.diagnosis.baseline_learners import (
     row_bytes,
     to_array,
 )
+from ravine.diagnosis.data.data_kinds import (
+    MAX_SAMPLE,
+    count_classes,
+    find_layout,
+    find_task_kind,
+    profile_classes,
+    single_answers,
+)
 from ravine.diagnosis.data.leaking_columns import find_leaking_columns
 from ravine.diagnosis.data.profile import (
     DataProfile,
@@ -33,14 +41,6 @@ from ravine.diagnosis.data.profile import (
     ValidationProfile,
 )
 from ravine.diagnosis.data.shifted_targets import find_shifted_targets
-from ravine.diagnosis.data.target_kinds import (
-    MAX_SAMPLE,
-    count_classes,
-    find_layout,
-    find_task_kind,
-    profile_classes,
-    single_answers,
-)
 from ravine.diagnosis.data.validation_shift import measure_shift
 
 NameColumn: TypeAlias = Callable[[int], str]  # by its place
@@ -48,7 +48,6 @@ NameColumn: TypeAlias = Callable[[int], str]  # by its place
 MAX_COMPARED_BYTES = 200_000_000  # of inputs that are compared for copies
 MAX_COLUMNS = 500  # for what is costly
 MAX_NAMED_COLUMNS = 1000  # of which figures are kept
-NUMBERED_COLUMN: NameColumn = "column {}".format
 
 
 def profile_data(
@@ -86,7 +85,7 @@ def profile_data(
     layout = find_layout(x)
     kind = find_task_kind(x, y, outputs)
     named = layout == "table" and x.shape[1:] == (len(names),)
-    name_column = names.__getitem__ if named else NUMBERED_COLUMN
+    name_column = names.__getitem__ if named else number_column
     broken = _find_not_finite(x, name_column, whole="" if named else "inputs")
     sample = evenly_spaced_rows(len(x), MAX_SAMPLE)
     found = DataProfile(
@@ -163,8 +162,13 @@ def _find_not_finite(x: Array, name_column: NameColumn, *, whole: str) -> tuple[
     return tuple(NotFinite(name_column(place), *counts[place].tolist()) for place in places)
 
 
+def number_column(place: int) -> str:
+    """The name of a column that has none."""
+    return f"column {place}"
+
+
 def measure_numbers(
-    x: Array, name_column: NameColumn = NUMBERED_COLUMN, *, by_channel: bool = False
+    x: Array, name_column: NameColumn = number_column, *, by_channel: bool = False
 ) -> NumberStats | None:
     """Where numbers lie; None if none is finite. Numbers that are not finite are left out."""
     flat = x.reshape(len(x), -1)

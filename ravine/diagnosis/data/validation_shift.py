@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ravine.diagnosis.baseline_learners import Array, evenly_spaced_rows
+from ravine.diagnosis.data.data_kinds import MAX_SAMPLE
 from ravine.diagnosis.data.profile import ValidationShift
-from ravine.diagnosis.data.target_kinds import MAX_SAMPLE
 
 MAX_COMPARED_COLUMNS = 500
 

@@ -71,9 +71,13 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     "error",
     "initialization",
     needs="dependence",
-    also=tuple(
-        "output-activation dead-units detached-graph vanishing hidden-activation "
-        "input-scale".split()
+    also=(
+        "output-activation",
+        "dead-units",
+        "detached-graph",
+        "vanishing",
+        "hidden-activation",
+        "input-scale",
     ),
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
 )

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
@@ -25,20 +24,25 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         return
     if form.takes != "log-probabilities" or start.loss.targets.kind not in ("classes", "tokens"):
         return
-    change = Change("loss", "nn.CrossEntropyLoss() on logits")
     if form.unbounded and not form.gives:
         name, text = "lowest loss of logits that grow", "it falls in proportion to them"
+        gets, severity, confidence = "any numbers", "error", "exact"
         evidence = Evidence(name, -math.inf, limit=0.0, text=text)
-        title = "the loss takes log-probabilities and gets any numbers"
-        suspects = ("output-activation",)
-        yield observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
     elif form.gives == "probabilities":
         name, text = "slope of the loss in the right probability", "the same however wrong it is"
         evidence = Evidence(name, -1.0, text=text)
-        title = "the loss takes log-probabilities and gets probabilities"
-        suspects = ("output-activation",)
-        seen = observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
-        yield replace(seen, severity="warning", confidence="high")
+        gets, severity, confidence = "probabilities", "warning", "high"
+    else:
+        return
+    yield observe(
+        evidence,
+        Change("loss", "nn.CrossEntropyLoss() on logits"),
+        where=form.last_at,
+        title=f"the loss takes log-probabilities and gets {gets}",
+        suspects=("output-activation",),
+        severity=severity,
+        confidence=confidence,
+    )
 
 
 @rule(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import ActivationStats, LayerStats, StartProfile
 from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
@@ -55,10 +54,15 @@ def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
         weights = Evidence(name, layer.weight_rms, limit=layer.expected_rms, text=usual)
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
-        seen = observe(
-            *evidence, weights, change, where=layer.where, suspects=("saturation", "exploding")
+        yield observe(
+            *evidence,
+            weights,
+            change,
+            where=layer.where,
+            suspects=("saturation", "exploding"),
+            severity="warning",
+            confidence="high",
         )
-        yield replace(seen, severity="warning", confidence="high")
     else:
         spread = Evidence("spread of the inputs", start.first_loss.input_spread)
         change = Change("input.scale", "standardize")

@@ -13,9 +13,8 @@ SHRUNK_WEIGHTS = 0.1  # of the weights' norm at the start
 LONG_UPDATE = 0.05  # |update| / |weights| of a typical step
 SHORT_DISTANCE = 0.05  # of the weights: they hardly moved
 SHORT_RUN = 100  # steps
-EXCESS_LOSS_FRACTION = 0.5  # of the constant's loss: so far above it
+HIGH_RATE_EXCESS_FRACTION = 0.5  # of the constant's loss: so far above it, the rate is too high
 FADED_GRADIENT = 1e-4  # of the first gradient
-LOWER_RATE = Change("optimizer.lr", "a third to a tenth of the present one")
 CONSTANT_LIMIT_TEXT = "the limit is that of the best constant answer"
 LOWER_LEARNING_RATE = Change("optimizer.lr", "a third to a tenth of the present one")
 
@@ -35,11 +34,12 @@ def likely_causes(curves: TrainingCurves) -> tuple[str, ...]:
     if curves.effects.values.get("dropout", 0.0) > DROPPED_UNITS:
         found.append("dropout")
     pairs = (
-        (losses.train_blocks, references.constant_train),
-        (losses.validation, references.constant_validation),
+        (losses.train_blocks, references.constant_train_loss),
+        (losses.validation, references.constant_validation_loss),
     )
     known = [(curve, constant) for curve, constant in pairs if constant is not None and len(curve)]
-    worse = (float(np.median(c.values[-5:])) > n + EXCESS_LOSS_FRACTION * abs(n) for c, n in known)
+    late = ((float(np.median(curve.values[-5:])), constant) for curve, constant in known)
+    worse = (loss > n + HIGH_RATE_EXCESS_FRACTION * abs(n) for loss, n in late)
     ratios = updates.update_ratio.values
     if any(worse) or (len(ratios) and float(np.median(ratios)) > LONG_UPDATE):
         found.append("learning-rate-high")
@@ -72,7 +72,7 @@ def distance_evidence(curves: TrainingCurves) -> tuple[Evidence, ...]:
 def changes_against(cause: str) -> tuple[Change, ...]:
     """What to change in a recipe against a cause."""
     return {
-        "learning-rate-high": (LOWER_RATE,),
+        "learning-rate-high": (LOWER_LEARNING_RATE,),
         "learning-rate-low": (Change("optimizer.lr", "10 times the present one"),),
         "too-few-steps": (Change("epochs", "3 times as many"),),
         "gradient-clipping": (Change("clip", "none"),),

@@ -23,13 +23,13 @@ def measure_fall(curves: TrainingCurves, lowest: float) -> float:
     >>> from ravine.diagnosis.training_curves.series import (
     ...     LossCurves, ReferenceLosses, RunPlan, make_curve)
     >>> losses = LossCurves(validation=make_curve([9.0, 2.0, 1.0]))
-    >>> references = ReferenceLosses(constant_validation=3.0)
+    >>> references = ReferenceLosses(constant_validation_loss=3.0)
     >>> plan = RunPlan(budget=3)
     >>> curves = TrainingCurves(steps=3, plan=plan, losses=losses, references=references)
     >>> measure_fall(curves, 1.0)
     2.0
     """
-    constant = curves.monitored_constant
+    constant = curves.monitored_constant_loss
     first = float(curves.losses.monitored_curve.values[0])
     if constant is None:
         return first - lowest
@@ -86,6 +86,6 @@ def further_gain(curves: TrainingCurves, curve: Curve) -> tuple[float, float]:
         return 0.0, 1.0
     last = float(y[-1])
     gain = last * (1 - 2**high) if positive else -high * math.log(2)
-    first, constant = float(curve.values[0]), curves.monitored_constant
+    first, constant = float(curve.values[0]), curves.monitored_constant_loss
     learned = constant is not None and last <= constant - CLEAR_GAIN * abs(constant)
     return gain, (min(first, constant) if constant is not None and learned else first) - last

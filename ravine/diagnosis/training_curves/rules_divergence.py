@@ -7,7 +7,7 @@ import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
-    LOWER_RATE,
+    LOWER_LEARNING_RATE,
     changes_against,
     distance_evidence,
     weights_shrank,
@@ -60,7 +60,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     end = curves.steps if curves.outcome == "diverged" else None
     yield observe(
         *evidence,
-        LOWER_RATE,
+        LOWER_LEARNING_RATE,
         since=end if broken_at is None else broken_at,
         title=title,
         severity="warning" if minor else "",
@@ -81,7 +81,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
 @with_onset
 def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     curve, validation = curves.losses.train_blocks, curves.losses.validation
-    constant = curves.references.constant_train
+    constant = curves.references.constant_train_loss
     if len(curve) < 6:
         return
     late = curve.values[-max(3, len(curve) // 4) :]
@@ -126,7 +126,7 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     # a warm restart raises the rate, and with it the loss
     calm = ~(rates[1:] > 1.5 * rates[:-1]) if len(lr) else np.ones(len(late) - 1, dtype=bool)
     rises = np.diff(late)[calm]
-    constant = curves.monitored_constant
+    constant = curves.monitored_constant_loss
     unlearned = constant is not None and lowest > constant - MIN_FALL * abs(constant)
     if fall <= 0 or len(rises) < 6 or unlearned:
         return
@@ -148,6 +148,6 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
         "rises from one evaluation to the next", share, "%", limit=100 * JUMP_FRACTION, text=size
     )
     level = Evidence("validation loss, mean", mean, limit=lowest, text="the limit is the lowest")
-    changes = LOWER_RATE, Change("schedule", "one that ends low")
+    changes = LOWER_LEARNING_RATE, Change("schedule", "one that ends low")
     severity = "note" if harmless else ""
     yield observe(jumps, level, *changes, severity=severity, suspects=("batch-size", "schedule"))

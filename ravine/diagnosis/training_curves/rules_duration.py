@@ -74,7 +74,7 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     the moment: where the second lies well below the first, the loss fell in between.
     """
     losses, per_epoch = curves.losses, curves.plan.steps_per_epoch
-    constant, error = curves.references.constant_validation, losses.validation_error
+    constant, error = curves.references.constant_validation_loss, losses.validation_error
     if constant is None or not len(losses.train) or not len(losses.validation) or not len(error):
         return
     short = curves.steps < SHORT_RUN and 0 < curves.steps < BARELY_EPOCHS * per_epoch
@@ -140,7 +140,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     also=("learning-rate-high", "architecture-too-small"),
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
-    curve, constant = curves.losses.monitored_curve, curves.monitored_constant
+    curve, constant = curves.losses.monitored_curve, curves.monitored_constant_loss
     if not curves.has_ended or curves.outcome == "diverged" or len(curve) < 12:
         return
     half = len(curve) // 2

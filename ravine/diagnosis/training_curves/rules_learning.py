@@ -17,7 +17,7 @@ from ravine.finding import Change, Evidence
 from ravine.statistics import binomial_tail, mean_with_error
 
 NO_GAIN = 0.005  # of the constant's loss: less than this is not learning
-LARGE_EXCESS_FRACTION = 0.5  # of the constant's loss: an error
+ERROR_EXCESS_FRACTION = 0.5  # of the constant's loss: so far above it is an error
 LATE_FRACTION = 0.5  # of the budget: before, a network that has not learned may yet
 FAR_FROM_REACHABLE = 0.25  # of the fall
 NO_LOWER_IN_TRAINING = 0.5  # of the distance from what can be reached
@@ -33,10 +33,19 @@ MODE_RATIO = 1.5  # times the loss in training mode
     "warning",
     "labels",
     confidence="high",
-    needs="null",
-    also=tuple(
-        "learning-rate-low learning-rate-high too-few-steps gradient-clipping over-regularized "
-        "dropout dead-units vanishing saturation initialization input-scale".split()
+    needs="constant_loss",
+    also=(
+        "learning-rate-low",
+        "learning-rate-high",
+        "too-few-steps",
+        "gradient-clipping",
+        "over-regularized",
+        "dropout",
+        "dead-units",
+        "vanishing",
+        "saturation",
+        "initialization",
+        "input-scale",
     ),
 )
 @with_onset
@@ -46,8 +55,8 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     losses, references = curves.losses, curves.references
     shown, worse = [], []
     for curve, constant, name in (
-        (losses.train_blocks, references.constant_train, "training loss"),
-        (losses.validation, references.constant_validation, "validation loss"),
+        (losses.train_blocks, references.constant_train_loss, "training loss"),
+        (losses.validation, references.constant_validation_loss, "validation loss"),
     ):
         if constant is None or len(curve) < 3:
             continue
@@ -68,7 +77,7 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
         shown.append(
             Evidence(f"{name}, second half", mean, limit=constant, text=CONSTANT_LIMIT_TEXT)
         )
-        worse.append(mean > constant + LARGE_EXCESS_FRACTION * abs(constant))
+        worse.append(mean > constant + ERROR_EXCESS_FRACTION * abs(constant))
     if not shown:
         return
     cause, *suspects = likely_causes(curves)
@@ -120,8 +129,12 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     "vanishing",
     confidence="high",
     needs="layers",
-    also=tuple(
-        "learning-rate-low too-few-steps gradient-clipping frozen-parameters saturation".split()
+    also=(
+        "learning-rate-low",
+        "too-few-steps",
+        "gradient-clipping",
+        "frozen-parameters",
+        "saturation",
     ),
     explains=("RVN-T02",),
 )
@@ -183,7 +196,7 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
     also=("train-eval-mode", "batch-size"),
 )
 def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
-    modes, constant = curves.modes, curves.references.constant_train
+    modes, constant = curves.modes, curves.references.constant_train_loss
     training, evaluation = modes.training, modes.evaluation
     if training is None or evaluation is None:
         return

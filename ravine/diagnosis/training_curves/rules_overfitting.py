@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
-from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, LOWER_RATE
+from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT, LOWER_LEARNING_RATE
 from ravine.diagnosis.training_curves.onset import with_onset
 from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
 from ravine.diagnosis.training_curves.series import Curve, TrainingCurves
@@ -32,23 +32,24 @@ def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
 def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
     """The training examples are memorized from early on, and little generalizes."""
     references, losses = curves.references, curves.losses
-    constant, constant_validation = references.constant_train, references.constant_validation
-    if constant is None or constant_validation is None or min(constant, constant_validation) <= 0:
+    constant = references.constant_train_loss
+    held_out_constant = references.constant_validation_loss
+    if constant is None or held_out_constant is None or min(constant, held_out_constant) <= 0:
         return
     if len(losses.train_blocks) < 3:
         return
     train = float(np.median(losses.train_blocks.values[-3:]))
     values, errors = losses.validation.values, losses.validation_error.values
     last = float(values.min() if curves.plan.keeps_best else np.median(values[-3:]))
-    gained = (constant_validation - last) / constant_validation
+    gained = (held_out_constant - last) / held_out_constant
     error = float(errors[-1]) if len(errors) else math.inf
-    worse = last - curves.critical_z * error > constant_validation
+    worse = last - curves.critical_z * error > held_out_constant
     if train > MEMORIZED_LOSS * constant or gained > MAX_CARRIED_GAIN:
         return
     rest = "others are answered no better than by a constant" if worse else "little generalizes"
     best = f"best constant {constant:.3g}"
     own = Evidence("training loss", train, limit=MEMORIZED_LOSS * constant, text=best)
-    other = Evidence("validation loss", last, limit=constant_validation, text=CONSTANT_LIMIT_TEXT)
+    other = Evidence("validation loss", last, limit=held_out_constant, text=CONSTANT_LIMIT_TEXT)
     changes = Change("network.dropout", 0.2), Change("data", "more examples")
     severity = "warning" if worse else "note"
     title = f"the training examples are memorized, {rest}"
@@ -67,7 +68,7 @@ def _rising_again(curves: TrainingCurves) -> Iterator[Observation]:
     if _training_got_worse(before, now) or _mean_of_last(now) > _mean_of_last(later):
         # the first is the rule of an early best; in the second training is not ahead of validation
         return
-    level = curves.references.constant_train
+    level = curves.references.constant_train_loss
     if len(now) and level is not None and _mean_of_last(now) > level - MIN_FALL * abs(level):
         return  # the training examples were not learned, either
     flat, keeps_best = _score_stays(curves, best), curves.plan.keeps_best
@@ -157,4 +158,4 @@ def early_best(curves: TrainingCurves) -> Iterator[Observation]:
     rise = Evidence("validation loss", last, limit=lowest, text=f"lowest at step {best:,}")
     train_rise = Evidence("training loss", train_last, limit=train_before, text="higher as well")
     severity, suspects = "note" if curves.plan.keeps_best else "", ("schedule", "exploding")
-    yield observe(rise, train_rise, LOWER_RATE, severity=severity, suspects=suspects)
+    yield observe(rise, train_rise, LOWER_LEARNING_RATE, severity=severity, suspects=suspects)

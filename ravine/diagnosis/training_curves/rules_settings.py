@@ -89,7 +89,7 @@ def _tight_clipping(curves: TrainingCurves, useless: bool) -> Iterator[Observati
 
 
 def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation]:
-    curve, constant = curves.losses.monitored_curve, curves.monitored_constant
+    curve, constant = curves.losses.monitored_curve, curves.monitored_constant_loss
     dropped = curves.effects.values.get("dropout", 0.0)
     if dropped <= DROPPED_UNITS:
         return
@@ -107,7 +107,7 @@ def _high_dropout(curves: TrainingCurves, useless: bool) -> Iterator[Observation
 
 
 def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation]:
-    curve, constant = curves.losses.monitored_curve, curves.monitored_constant
+    curve, constant = curves.losses.monitored_curve, curves.monitored_constant_loss
     if not weights_shrank(curves):
         return
     last = float(np.median(curve.values[-3:])) if len(curve) else math.inf

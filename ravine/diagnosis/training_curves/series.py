@@ -131,8 +131,8 @@ class LossCurves:
 class ReferenceLosses:
     """Losses to compare with, where they are known."""
 
-    constant_train: float | None = None  # of the best constant answer
-    constant_validation: float | None = None  # of that answer
+    constant_train_loss: float | None = None  # of the best constant answer
+    constant_validation_loss: float | None = None  # of that answer
     reachable: float | None = None  # known to be achievable
 
 
@@ -220,11 +220,11 @@ class TrainingCurves:
         return bool(self.outcome)
 
     @property
-    def monitored_constant(self) -> float | None:
+    def monitored_constant_loss(self) -> float | None:
         """The best constant answer's loss on the examples whose loss counts."""
         has_validation = len(self.losses.validation)
         known = self.references
-        return known.constant_validation if has_validation else known.constant_train
+        return known.constant_validation_loss if has_validation else known.constant_train_loss
 
     @cached_property
     def distance(self) -> float:
@@ -256,8 +256,8 @@ class TrainingCurves:
 
     def has(self, need: str) -> bool | None:
         """Whether it was measured, and long enough to tell: "loss" (anything), "train" (12 values
-        of training loss), "validation" (4 of the validation loss; None: there is none), "null" (the
-        best constant's loss and 6 values), "layers", "lr", "effects", "modes" (both losses of the
+        of training loss), "validation" (4 of the validation loss; None: there is none),
+        "constant_loss" (it and 6 values), "layers", "lr", "effects", "modes" (both losses of the
         same examples), "reachable", and "ended".
         """
         losses, references = self.losses, self.references
@@ -267,7 +267,7 @@ class TrainingCurves:
             "loss": count > 0 or self.outcome == "diverged" or self.broken_at is not None,
             "train": len(losses.train_blocks) >= 12,
             "validation": len(losses.validation) >= 4 if len(losses.validation) else None,
-            "null": self.monitored_constant is not None and count >= 6,
+            "constant_loss": self.monitored_constant_loss is not None and count >= 6,
             "layers": any(len(c) >= 3 for c in self.updates.layer_ratios.values()),
             "lr": len(self.updates.lr) >= 6,
             "effects": bool(self.effects.values),
@@ -379,7 +379,9 @@ def curves_of_series(
     def curve(name: str) -> Curve:
         return found.get(name, NO_CURVE)
 
-    constants = {f"constant_{name}": curve(f"null/{name}/loss") for name in ("train", "validation")}
+    def only(name: str) -> float | None:
+        return float(curve(name).values[0]) if len(curve(name)) else None
+
     return TrainingCurves(
         steps=steps,
         plan=plan,
@@ -391,7 +393,8 @@ def curves_of_series(
             rise_error=curve("error/rise/validation/loss"),
         ),
         references=ReferenceLosses(
-            **{name: float(c.values[0]) for name, c in constants.items() if len(c)}
+            constant_train_loss=only("null/train/loss"),
+            constant_validation_loss=only("null/validation/loss"),
         ),
         score=ScoreCurve(curve=curve(score)),
         updates=UpdateCurves(

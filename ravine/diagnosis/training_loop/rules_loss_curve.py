@@ -83,9 +83,13 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     "labels",
     confidence="medium",
     needs="baseline",
-    also=tuple(
-        "learning-rate-low shuffling learning-rate-high architecture-too-small schedule "
-        "too-few-steps".split()
+    also=(
+        "learning-rate-low",
+        "shuffling",
+        "learning-rate-high",
+        "architecture-too-small",
+        "schedule",
+        "too-few-steps",
     ),
 )
 def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:

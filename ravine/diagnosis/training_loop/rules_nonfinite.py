@@ -16,9 +16,15 @@ MAX_SKIPPED_FRACTION = 0.5
     "learning-rate-high",
     confidence="medium",
     needs="snapshots",
-    also=tuple(
-        "exploding data-degenerate loss input-scale optimizer-numerics output-activation "
-        "loss-reduction target-scale".split()
+    also=(
+        "exploding",
+        "data-degenerate",
+        "loss",
+        "input-scale",
+        "optimizer-numerics",
+        "output-activation",
+        "loss-reduction",
+        "target-scale",
     ),
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:

@@ -195,8 +195,10 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     change = Change("output", f"no {before.lower()} at the output")
     title = f"{before.lower()} cannot reach the targets"
     severity = "error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning"
-    seen = _observe_at(graph, place, missed, *bounds, change, title=title, severity=severity)
-    yield replace(seen, suspects=("target-scale",))
+    suspects = ("target-scale",)
+    yield _observe_at(
+        graph, place, missed, *bounds, change, title=title, severity=severity, suspects=suspects
+    )
 
 
 @rule("RVN-H09", "error", "labels", needs="graph")

@@ -1,4 +1,4 @@
-"""What targets are, by their type, shape and values, and how many there are of each class.
+"""What inputs and targets are, by their type, shape and values, and how often each class occurs.
 
 Shapes: N examples, F columns, T places in a sequence, K outputs.
 """
