@@ -191,8 +191,7 @@ class Report:
 
 
 def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Order findings for a report: causes before the symptoms that they explain, most important
-    first.
+    """Order findings for a report: causes before the symptoms they explain, most important first.
 
     Importance is severity, then whether the cause is confirmed, then confidence, then how early.
     `explains` keeps only codes that were found. Notes recommend nothing: their changes are left

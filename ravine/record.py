@@ -213,16 +213,17 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
     try:
         text = path.read_text("utf-8")
         if not text.endswith("\n"):
-            raise damaged_file(path, "its last line is not complete")
+            raise ValueError("its last line is not complete")
         header, *rows = csv.reader(io.StringIO(text))
-        if not all(len(row) == 2 + members for row in (header, *rows)):
-            raise damaged_file(path, f"its lines must have {2 + members} columns")
+        is_whole = all(len(row) == 2 + members for row in (header, *rows))
+        if not is_whole or header[:2] != ["series", "step"]:
+            raise ValueError(f"its columns must be series, step and {members} of seeds")
         table = pd.DataFrame(rows, columns=header).replace("", "nan")
         series = {}
         for name, rows in table.groupby("series", sort=False):
             series[str(name)] = Series(rows["step"].to_numpy(int), rows.iloc[:, 2:].to_numpy(float))
         return series
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise unreadable_file(path, error) from None
 
 

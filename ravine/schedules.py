@@ -278,8 +278,7 @@ class WarmUp:
 
 @part
 class ReduceOnPlateau(_Scheduled):
-    """Multiplies by `gamma` when the validation score has not improved for more than `patience`
-    evaluations.
+    """Multiplies by `gamma` if the score has not improved for more than `patience` evaluations.
 
     After a reduction `cooldown` evaluations do not count; `minimum` is the lowest factor. An
     improvement must exceed `threshold`, "relative" to the best or "absolute". Decides as torch's

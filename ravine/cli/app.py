@@ -107,11 +107,10 @@ def run_command(arguments: list[str]) -> int:
 
 def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> InputError:
     """The error for arguments that no command takes, with the option or setting that was meant."""
-    command = arguments[0] if arguments[0] in app else ""
-    if not command:
-        names = [name for name in app if not name.startswith("-")]
-        why = nearest(arguments[0], names)
-        return InputError(f"ravine has no command {arguments[0]!r}", why=why)
+    command = next((a for a in arguments if not a.startswith("-")), "")
+    if command not in COMMAND_FUNCTIONS:
+        why = nearest(command, COMMAND_FUNCTIONS)
+        return InputError(f"ravine has no command {command!r}", why=why)
     what, do = str(error).strip(), f"see ravine {command} --help"
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return InputError(f"{' '.join(error.unused_tokens or ())}: one argument too many", do=do)

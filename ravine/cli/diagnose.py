@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 from cyclopts import Parameter
 
-from ravine.cli.options import (
-    DEFAULT_OPTIONS,
-    Force,
-    Json,
-    OutputPath,
-    Quiet,
-    RecipeOptions,
-    SourceName,
-    Switch,
-    recipe_for,
-)
+from ravine.cli import options as cli
 from ravine.cli.output import check_writable, live_line, print_json, print_report, text_style
 from ravine.errors import InputError, RavineError
 
@@ -32,12 +22,12 @@ Severity = Literal["error", "warning", "note"]
 
 
 def check_command(
-    what: SourceName,
+    what: cli.SourceName,
     /,
     *,
-    options: RecipeOptions = DEFAULT_OPTIONS,
+    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
     fail_on: Severity = "warning",
-    json: Json = False,
+    json: cli.Json = False,
 ) -> int:
     """Check a recipe and its data before training: data, network, first loss, signal, gradient,
     and whether a small batch can be overfitted.
@@ -49,21 +39,21 @@ def check_command(
     """
     from ravine.examination.api import check
 
-    return print_report(check(recipe_for(what, options)), as_json=json, fail_on=fail_on)
+    return print_report(check(cli.recipe_for(what, options)), as_json=json, fail_on=fail_on)
 
 
 def doctor_command(
     what: str,
     /,
     *,
-    options: RecipeOptions = DEFAULT_OPTIONS,
-    fix: Switch = False,
+    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
+    fix: cli.Switch = False,
     trials: Annotated[bool, Parameter(negative="--no-trials")] = True,
-    out: OutputPath = None,
-    force: Force = False,
+    out: cli.OutputPath = None,
+    force: cli.Force = False,
     fail_on: Severity = "warning",
-    quiet: Quiet = False,
-    json: Json = False,
+    quiet: cli.Quiet = False,
+    json: cli.Json = False,
 ) -> int:
     """Find out why a run goes wrong: all checks, its training curves, and remedies that are tried
     before they are recommended.
@@ -92,7 +82,7 @@ def doctor_command(
         raise InputError("--fix without trials", why=why, do="leave --no-trials out")
     fixed_path = fixed_recipe_path(what, out, force=force) if fix else None
     if (Path(what) / "plan.json").exists():
-        if options != DEFAULT_OPTIONS:
+        if options != cli.DEFAULT_OPTIONS:
             do = f"write only: ravine doctor {what}"
             raise InputError(
                 f"settings beside {what}", why="a run is examined as it was trained", do=do
@@ -100,7 +90,7 @@ def doctor_command(
         subject = subject_of(Path(what))
         recipe = subject.recipe
     else:
-        recipe = recipe_for(what, options)
+        recipe = cli.recipe_for(what, options)
         subject = subject_of(recipe)
     with live_line(quiet) as say:
         report = examine_subject(subject, trials=trials, say=say)
@@ -116,7 +106,12 @@ def doctor_command(
 
 
 def explain_command(
-    name: str = "", /, *, picture: Path | None = None, force: Force = False, json: Json = False
+    name: str = "",
+    /,
+    *,
+    picture: Path | None = None,
+    force: cli.Force = False,
+    json: cli.Json = False,
 ) -> int:
     """Explain a finding by its code: what it means, why it happens, how it is measured, what to do.
 

@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ravine.cli.options import (
-    DEFAULT_OPTIONS,
-    Force,
-    Json,
-    OutputPath,
-    Quiet,
-    RecipeOptions,
-    Repeatable,
-    SourceName,
-    Switch,
-    apply_options,
-    recipe_for,
-)
+from ravine.cli import options as cli
 from ravine.cli.output import FIGURE_ENDINGS, check_writable, print_json, print_result, write_figure
 from ravine.errors import InputError
 
@@ -31,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def range_command(
-    what: SourceName,
+    what: cli.SourceName,
     /,
     *,
-    options: RecipeOptions = DEFAULT_OPTIONS,
+    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
     low: float = 1e-6,
     high: float = 10.0,
     rates: int = 36,
     seeds: int = 3,
     steps: int = 200,
-    out: OutputPath = None,
-    force: Force = False,
-    json: Json = False,
+    out: cli.OutputPath = None,
+    force: cli.Force = False,
+    json: cli.Json = False,
 ) -> int:
     """Find the usable learning rates: a cohort of networks, each with a constant rate of its own,
     for a few steps.
@@ -65,7 +53,7 @@ def range_command(
     from ravine.studies.lr_range_test import range_test
 
     check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
-    recipe = recipe_for(what, options)
+    recipe = cli.recipe_for(what, options)
     found = range_test(recipe, low=low, high=high, rates=rates, seeds=seeds, steps=steps)
     if out is not None:
         write_figure(found.figure(), out)
@@ -74,18 +62,18 @@ def range_command(
 
 
 def search_command(
-    what: SourceName,
+    what: cli.SourceName,
     /,
     *,
-    space: Repeatable = (),
+    space: cli.Repeatable = (),
     trials: int = 32,
     method: Literal["random", "grid"] = "random",
-    options: RecipeOptions = DEFAULT_OPTIONS,
+    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
     seeds: int = 1,
     seed: int = 0,
-    out: OutputPath = None,
-    force: Force = False,
-    json: Json = False,
+    out: cli.OutputPath = None,
+    force: cli.Force = False,
+    json: cli.Json = False,
 ) -> int:
     """Search for good settings by the validation split; train the best again and score it on the
     test split.
@@ -111,7 +99,7 @@ def search_command(
     from ravine.studies.search import read_spaces, search
 
     check_writable(out, force=force, endings=(".toml",), what="recipes")
-    recipe = recipe_for(what, options)
+    recipe = cli.recipe_for(what, options)
     spaces = read_spaces(space, recipe)
     found = search(recipe, spaces, method=method, trials=trials, seeds=seeds, seed=seed)
     if out is not None:
@@ -123,13 +111,13 @@ def search_command(
 
 
 def ensemble_command(
-    what: SourceName,
+    what: cli.SourceName,
     /,
     *,
     members: int = 4,
     repeats: int = 4,
-    options: RecipeOptions = DEFAULT_OPTIONS,
-    json: Json = False,
+    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
+    json: cli.Json = False,
 ) -> int:
     """Compare ensembles with single networks of the same budget: independent members, snapshots,
     averaged weights.
@@ -143,7 +131,7 @@ def ensemble_command(
     """
     from ravine.studies.ensemble import compare_ensembles
 
-    found = compare_ensembles(recipe_for(what, options), members=members, repeats=repeats)
+    found = compare_ensembles(cli.recipe_for(what, options), members=members, repeats=repeats)
     print_result(found, as_json=json)
     return 0
 
@@ -152,9 +140,9 @@ def augment_command(
     what: str = "",
     /,
     *,
-    options: RecipeOptions = DEFAULT_OPTIONS,
+    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
     out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("augmented.png"),
-    force: Force = False,
+    force: cli.Force = False,
 ) -> int:
     """Draw a contact sheet: training images as they are, and as a recipe's augmentation shows them
     to networks.
@@ -174,7 +162,7 @@ def augment_command(
     return 0
 
 
-def image_recipe_for(what: str, options: RecipeOptions) -> Recipe:
+def image_recipe_for(what: str, options: cli.RecipeOptions) -> Recipe:
     """The recipe whose augmentation is drawn; `--recipe` may be a file beside the images."""
     from ravine import data
     from ravine.recipe_files import read_recipe
@@ -185,13 +173,13 @@ def image_recipe_for(what: str, options: RecipeOptions) -> Recipe:
         do = "write ravine augment photos/ --recipe r.toml"
         raise InputError("there is nothing to draw", why=why, do=do)
     if name is None or not name.endswith(".toml") or what.endswith(".toml"):
-        return recipe_for(what, options)
+        return cli.recipe_for(what, options)
     recipe = read_recipe(name)
     if what and isinstance(recipe.data, data.Images):
         recipe = recipe.vary("data.source", what)
     elif what:
         recipe = recipe.vary("data", data.Images(source=what))
-    return apply_options(recipe, options)
+    return cli.apply_options(recipe, options)
 
 
 def gallery_command(
@@ -199,10 +187,10 @@ def gallery_command(
     /,
     *,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    out: OutputPath = None,
-    quick: Switch = False,
-    quiet: Quiet = False,
-    json: Json = False,
+    out: cli.OutputPath = None,
+    quick: cli.Switch = False,
+    quiet: cli.Quiet = False,
+    json: cli.Json = False,
 ) -> int:
     """List the experiments on the lectures' claims; run one, or all, and draw what came out.
 

@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ravine.cli.options import (
-    DEFAULT_OPTIONS,
-    Force,
-    Json,
-    OutputPath,
-    Quiet,
-    RecipeOptions,
-    SourceName,
-    recipe_for,
-)
+from ravine.cli import options as cli
 from ravine.cli.output import check_writable, print_json, print_result, text_style
 from ravine.errors import InputError
 
@@ -36,20 +27,20 @@ TABLE_ENDINGS = (".csv", ".parquet", ".jsonl")
 
 
 def train_command(
-    what: SourceName = "",
+    what: cli.SourceName = "",
     /,
     *,
-    options: RecipeOptions = DEFAULT_OPTIONS,
+    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
     seeds: int | None = None,
     seed: int | None = None,
-    out: OutputPath = None,
+    out: cli.OutputPath = None,
     resume: Path | None = None,
     memory: str | None = None,
     device: str = "cpu",
     workers: int | None = None,
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
-    quiet: Quiet = False,
-    json: Json = False,
+    quiet: cli.Quiet = False,
+    json: cli.Json = False,
 ) -> int:
     """Train networks on a table, a bundled set, or as a recipe file says.
 
@@ -75,13 +66,13 @@ def train_command(
     from ravine.training import train as training
 
     if resume is not None:
-        if what or options != DEFAULT_OPTIONS or seeds or seed is not None or out or memory:
+        if what or options != cli.DEFAULT_OPTIONS or seeds or seed is not None or out or memory:
             what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
         with run_progress(resume, quiet) as report:
             run = training.resume(resume, workers=workers, report=report)
         return print_run(run, as_json=json)
-    recipe = recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
+    recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
     with run_progress(folder, quiet) as report:
         checks = first_checks(quiet) if check else None
@@ -92,7 +83,7 @@ def train_command(
 
 
 def predict_command(
-    run: Path, table: Path, /, *, out: OutputPath = None, force: Force = False
+    run: Path, table: Path, /, *, out: cli.OutputPath = None, force: cli.Force = False
 ) -> int:
     """Predict a table's rows with a finished run: to stdout as CSV, or to a .csv, .parquet or
     .jsonl file.
@@ -122,7 +113,7 @@ def predict_command(
     return 0
 
 
-def show_command(run: Path, /, *, json: Json = False) -> int:
+def show_command(run: Path, /, *, json: cli.Json = False) -> int:
     """Print the result of a finished run again.
 
     Parameters
@@ -160,14 +151,14 @@ def recipes_command(name: str | None = None, /) -> int:
 
 
 def verify_resume_command(
-    what: SourceName,
+    what: cli.SourceName,
     /,
     *,
-    options: RecipeOptions = DEFAULT_OPTIONS,
+    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
     seeds: int | None = None,
     seed: int | None = None,
     kills: int = 3,
-    json: Json = False,
+    json: cli.Json = False,
 ) -> int:
     """Prove for a recipe that a run killed at random moments and resumed ends as one never stopped,
     bit for bit.
@@ -183,7 +174,7 @@ def verify_resume_command(
     """
     from ravine.training.verify_resume import prove_resume
 
-    recipe = recipe_for(what, options, seeds=seeds, seed=seed)
+    recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed)
     found = prove_resume(recipe, kills=kills, say=lambda line: print(line, file=sys.stderr))
     print_result(found, as_json=json)
     return 1 if found.different else 0

@@ -35,6 +35,7 @@ MANY_OUTPUTS = 20  # half as many examples then
 MAX_OUTPUTS = 64  # more classes take too long
 TOKEN_WINDOW = 4  # tokens, the present one counted
 MAX_FEATURES = 600
+MAX_DIRECTIONS = 100  # of features, for all learners but trees
 NEIGHBOR_SHIFTS = {  # by the dimensions of signals and images
     3: ((1,), (2,), (3,)),
     4: ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0)),
@@ -100,7 +101,9 @@ def _cross_validate(
     x: Array, y: Array, groups: Array, *, kind: str, seed: int, learners: Sequence[str]
 ) -> BaselineResult:
     folds = assign_folds(groups, seed)
-    few = _project(x)
+    few = x
+    if x.shape[1] > MAX_DIRECTIONS:  # those in which inputs vary most
+        few = x @ np.linalg.eigh(x.T @ x)[1][:, -MAX_DIRECTIONS:]
     constant = np.empty_like(y)
     for fold in range(FOLD_COUNT):
         constant[folds == fold] = y[folds != fold].mean(0)
@@ -328,11 +331,6 @@ def token_windows(x: Array, y: Array, most: int, seed: int) -> tuple[Array, Arra
         parts.append(pair[:, None] == np.arange((len(common) + 1) ** 2))
         parts += [(back[0] == each)[:, None] for each in back[1:]]
     return _standardize(np.concatenate(parts, 1).astype(float)), y[rows, places], rows
-
-
-def _project(x: Array, most: int = 100) -> Array:
-    """The directions in which inputs vary most, where there are many features."""
-    return x @ np.linalg.eigh(x.T @ x)[1][:, -most:] if x.shape[1] > most else x
 
 
 def _linear(x: Array, y: Array, new: Array, seed: int) -> Array:

@@ -35,11 +35,9 @@ def find_topic(name: str, rules: Sequence[Rule]) -> Rule | str:
         return causes[fold_name(name.strip())]
     near = _nearest(name.strip(), code, codes)
     about = codes[near].title if near in codes else CAUSES[near]
-    raise InputError(
-        f"no code {name!r}",
-        why=f"the nearest is {near} ({about.rstrip('.')})",
-        do=f"write ravine explain {near}, or ravine explain for all of them",
-    )
+    why = f"the nearest is {near} ({about.rstrip('.')})"
+    do = f"write ravine explain {near}, or ravine explain for all of them"
+    raise InputError(f"no code {name!r}", why=why, do=do)
 
 
 def normalize_code(name: str) -> str:

@@ -1,5 +1,4 @@
-"""The text of a code, read from its Markdown file in `explanations/`: the only place where it is
-written.
+"""The text of a code, read from its Markdown file in `explanations/`, where alone it is written.
 
 A file has a heading `# CODE: title`, a line `Picture: EXPERIMENT` where the gallery shows the
 fault, and the sections of `PAGE_SECTIONS`; in "What to do" stands the change as a diff. `{NAME}`
@@ -47,8 +46,7 @@ def read_explanation(code: str, thresholds: Mapping[str, Any]) -> Explanation:
 
 
 def parse_explanation(text: str, thresholds: Mapping[str, Any]) -> Explanation:
-    """The explanation that a file holds. Raises `ValueError` for a section that is missing or not
-    known.
+    """The explanation that a file holds. Raises `ValueError` for a missing or unknown section.
 
     >>> page = "# RVN-A01: a title\\n" + "\\n".join(f"## {s}\\nOver {{LIMIT:.0%}}.\\n" for s
     ...                                             in PAGE_SECTIONS)

@@ -1,5 +1,4 @@
-"""Faults of a recipe that show before its first step: what was measured of it, and the rules that
-read it.
+"""Faults of a recipe that show before its first step: measurements, and the rules on them.
 
 What measures trains networks and stands in `ravine.examination.preflight_checks`.
 """

@@ -74,8 +74,7 @@ def measure_penalties(recipe: Recipe, task: Task, *, networks: int = 4) -> Penal
 
 
 def penalty_by_formula(penalty: Any, matrices: Sequence[Tensor]) -> Tensor | None:
-    """What a penalty adds, [P], from the weight matrices [P, ...] alone; None for a penalty unknown
-    here.
+    """What a penalty adds, [P], from the weight matrices [P, ...] alone; None if unknown here.
 
     >>> penalty_by_formula(L2(strength=0.5), [torch.tensor([[3.0, 4.0]])])
     tensor([12.5000])

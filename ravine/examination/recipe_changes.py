@@ -69,8 +69,7 @@ def fix_recipe(recipe: Recipe, report: Report) -> Recipe:
 
 
 def recipe_differences(old: Recipe, new: Recipe) -> list[tuple[str, str | None, str | None]]:
-    """Settings that differ, by path, with both values as JSON; None where a recipe has no such
-    setting.
+    """Settings that differ, by path, with both values as JSON; None where one has no such setting.
 
     >>> from ravine.catalog import named_recipe
     >>> recipe_differences(named_recipe("plain"), named_recipe("plain").vary("optimizer.lr", 0.5))

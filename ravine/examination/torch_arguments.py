@@ -14,16 +14,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ravine.errors import InputError
-from ravine.examination.torch_data import (
-    LoaderData,
-    Pair,
-    TensorData,
-    as_pair,
-    hold_out,
-    read_loader,
-    require_batches,
-    require_rows,
-)
+from ravine.examination import torch_data
 from ravine.examination.torch_program import (
     PROFILED_EXAMPLES,
     TorchProgram,
@@ -68,11 +59,11 @@ def read_program(
     epochs = _integer("epochs", epochs, why="training needs at least one pass")
     seed = _integer("seed", seed, least=-math.inf, why="random numbers are drawn from it") % 2**32
     if isinstance(train, DataLoader):
-        data = read_loader(train)
+        data = torch_data.read_loader(train)
     else:
-        inputs, targets = require_rows(as_pair(train), "training")
+        inputs, targets = torch_data.require_rows(torch_data.as_pair(train), "training")
         batch = _integer("batch_size", batch_size, why="tensors are cut into batches")
-        data = TensorData(inputs, targets, batch)
+        data = torch_data.TensorData(inputs, targets, batch)
     if any(is_lazy(p) for p in model.parameters()):
         model, stepper = _materialize(model, stepper, data, seed)
     program = TorchProgram(
@@ -84,8 +75,8 @@ def read_program(
         validation=None if validation is None else _validation_data(validation),
         seed=seed,
     )
-    if validation is None and isinstance(data, TensorData):
-        kept, held = hold_out(data, seed)
+    if validation is None and isinstance(data, torch_data.TensorData):
+        kept, held = torch_data.hold_out(data, seed)
         program = replace(program, train=kept, held_out=held is not None, validation=held)
     _try_once(program)
     return program
@@ -102,16 +93,16 @@ def _integer(name: str, value: Any, *, least: float = 1, why: str) -> int:
     return int(number)
 
 
-def _validation_data(validation: Any) -> Pair:
+def _validation_data(validation: Any) -> torch_data.Pair:
     if isinstance(validation, DataLoader):
-        require_batches(validation, "validation")
+        torch_data.require_batches(validation, "validation")
         with isolated_rng(0):
-            return LoaderData(validation).first(PROFILED_EXAMPLES)
-    return require_rows(as_pair(validation), "validation")
+            return torch_data.LoaderData(validation).first(PROFILED_EXAMPLES)
+    return torch_data.require_rows(torch_data.as_pair(validation), "validation")
 
 
 def _materialize(
-    model: nn.Module, optimizer: Any, data: TensorData | LoaderData, seed: int
+    model: nn.Module, optimizer: Any, data: torch_data.TensorData | torch_data.LoaderData, seed: int
 ) -> tuple[nn.Module, Any]:
     """Copies of model and optimizer, if it is one, in which lazy layers have their shapes."""
     if isinstance(optimizer, Optimizer):

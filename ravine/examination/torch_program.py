@@ -213,8 +213,7 @@ def losses_by_group(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float
 
 
 def loss_or_nan(loss: Loss, outputs: object, targets: Tensor) -> Tensor:
-    """The loss; NaN where it refuses outputs that are not finite, as torch's binary cross entropy
-    does.
+    """The loss; NaN where it refuses outputs that are not finite, as binary cross entropy does.
 
     >>> loss_or_nan(nn.BCELoss(), torch.tensor([math.nan]), torch.tensor([1.0]))
     tensor(nan)

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
+from ravine.examination import torch_model_changes as model_changes
 from ravine.examination.model_surgery import (
     ModelCall,
     hidden_activations,
@@ -17,22 +18,6 @@ from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
 from ravine.examination.subject import Facts, SubjectProfile
 from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
-from ravine.examination.torch_model_changes import (
-    RUNNING_NORMS,
-    average_loss,
-    pair_loss,
-    reinitialize,
-    remove_dropout,
-    replace_activations,
-    reset_normalization,
-    scale_start,
-    standardize_inputs,
-    standardize_targets,
-    use_binary_cross_entropy,
-    use_cross_entropy,
-    use_linear_output,
-    use_sigmoid_output,
-)
 from ravine.examination.torch_program import TorchProgram, held_parameters
 from ravine.examination.torch_training_changes import (
     draw_classes_equally,
@@ -51,15 +36,15 @@ RISING_LOSS_RATIO = 1.2  # times the first loss
 
 Calls: TypeAlias = Sequence[ModelCall]
 
-USE_RELU = replace_activations("relu")
+USE_RELU = model_changes.replace_activations("relu")
 ONE_CHANGE_BY_CAUSE = {  # whether it is suspected or certain
     "frozen-parameters": ((train_all_parameters,),),
     "imbalance": ((draw_classes_equally,),),
     "shuffling": ((shuffle_examples,),),
-    "dropout": ((remove_dropout,),),
-    "normalization": ((reset_normalization,),),
-    "input-scale": ((standardize_inputs,),),
-    "target-scale": ((standardize_targets,),),
+    "dropout": ((model_changes.remove_dropout,),),
+    "normalization": ((model_changes.reset_normalization,),),
+    "input-scale": ((model_changes.standardize_inputs,),),
+    "target-scale": ((model_changes.standardize_targets,),),
 }
 
 # What can be tried for a cause that is suspected, from weak to strong
@@ -68,26 +53,30 @@ STRENGTHS_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
     "learning-rate-high": tuple((scale_learning_rate(k),) for k in (0.1, 0.01, 0.001)),
     "optimizer": ((use_adam(),), (use_adam(0.01),)),
     "optimizer-numerics": ((use_adam(),), (use_adam(0.01),)),
-    "loss-reduction": ((average_loss,),),
-    "initialization": ((reinitialize,), (scale_start,)),
+    "loss-reduction": ((model_changes.average_loss,),),
+    "initialization": ((model_changes.reinitialize,), (model_changes.scale_start,)),
     "over-regularized": ((set_weight_decay(0.0),),),
-    "output-activation": ((use_linear_output,),),
-    "hidden-activation": ((USE_RELU,), (replace_activations("tanh"),)),
+    "output-activation": ((model_changes.use_linear_output,),),
+    "hidden-activation": ((USE_RELU,), (model_changes.replace_activations("tanh"),)),
     **ONE_CHANGE_BY_CAUSE,
 }
 
 # What can be tried for a cause that is certain, the likeliest first
 CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
-    "output-activation": ((use_linear_output,), (use_sigmoid_output,)),
-    "shape-pairing": ((pair_loss,),),
-    "initialization": ((reinitialize,), (USE_RELU, reinitialize)),
-    "dead-units": ((reinitialize,),),
+    "output-activation": ((model_changes.use_linear_output,), (model_changes.use_sigmoid_output,)),
+    "shape-pairing": ((model_changes.pair_loss,),),
+    "initialization": ((model_changes.reinitialize,), (USE_RELU, model_changes.reinitialize)),
+    "dead-units": ((model_changes.reinitialize,),),
     "hidden-activation": ((USE_RELU,),),
-    "vanishing": ((USE_RELU,), (USE_RELU, reinitialize), (scale_start,)),
-    "exploding": ((reinitialize,), (scale_start,)),
-    "saturation": ((reinitialize,), (standardize_inputs,)),
+    "vanishing": (
+        (USE_RELU,),
+        (USE_RELU, model_changes.reinitialize),
+        (model_changes.scale_start,),
+    ),
+    "exploding": ((model_changes.reinitialize,), (model_changes.scale_start,)),
+    "saturation": ((model_changes.reinitialize,), (model_changes.standardize_inputs,)),
     "parameters-not-in-optimizer": ((train_all_parameters,),),
-    "loss": ((use_cross_entropy,), (use_binary_cross_entropy,)),
+    "loss": ((model_changes.use_cross_entropy,), (model_changes.use_binary_cross_entropy,)),
     **ONE_CHANGE_BY_CAUSE,
 }
 
@@ -158,7 +147,7 @@ def _epsilon(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Fa
 def _norm_momentum(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     low, high = NORM_MOMENTUM
     for name, module in program.model.named_modules():
-        if not isinstance(module, RUNNING_NORMS) or not module.track_running_stats:
+        if not isinstance(module, model_changes.RUNNING_NORMS) or not module.track_running_stats:
             continue
         if module.momentum is not None and not low < module.momentum < high:
             evidence = Evidence("momentum of the running statistics", module.momentum, limit=0.1)

@@ -95,8 +95,7 @@ def trace_best_remedy(
 
 
 def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Finding:
-    """A finding whose cause is certain with a trial of what cures it; a change that did not help is
-    not recommended.
+    """A finding whose cause is certain, with a trial of its cures; only what helped is recommended.
 
     A change that is made by hand stays as it is, not tried.
     """

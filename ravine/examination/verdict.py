@@ -17,8 +17,7 @@ def weigh(
     least: float = 0.0,
     what: str = "the loss",
 ) -> Trial:
-    """The verdict on a remedy from the losses of the same seeds without it (`before`) and with it
-    (`after`).
+    """The verdict on a remedy, from losses of the same seeds `before` and `after` it was made.
 
     Helped: the 95 % interval of the mean paired difference lies below 0, and the mean is lower by
     `least` or more. Worse: the same, upwards. A loss that is not finite is a failure, and failures

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ravine import protocols
 from ravine.effects import Effect
 from ravine.errors import RecipeError, first_line, nearest
 from ravine.files import check_readable
@@ -27,18 +28,6 @@ from ravine.networks.layers import BuiltLayer
 from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import VALUES_PER_PIXEL, TorchModuleLayer
 from ravine.part import part, setting
-from ravine.protocols import (
-    Activation,
-    Batch,
-    Drop,
-    ForwardContext,
-    ImageShape,
-    Initializer,
-    Layer,
-    Network,
-    Norm,
-    Signature,
-)
 
 PRETRAINED_EFFECT = Effect(
     "pretrained", "share of the starting weights that were read from earlier training"
@@ -80,11 +69,11 @@ class Pretrained:
     size: int | None = setting(default=None, ge=16)
     statistics: Literal["frozen", "batch"] = "frozen"
     head: tuple[int, ...] = setting(default=(), ge=1)
-    activation: Activation = ReLU()
-    initializer: Initializer = He()
-    bias: Initializer = Constant(value=0.0)
-    norm: Norm | None = None
-    dropout: Drop | None = None
+    activation: protocols.Activation = ReLU()
+    initializer: protocols.Initializer = He()
+    bias: protocols.Initializer = Constant(value=0.0)
+    norm: protocols.Norm | None = None
+    dropout: protocols.Drop | None = None
 
     def check(self) -> None:
         if self.of != LITE0_NAME and not self.of.startswith(TIMM_PREFIX):
@@ -97,16 +86,16 @@ class Pretrained:
         known = _image_format(self.of)
         return known if self.size is None else known._replace(size=self.size)
 
-    def build(self, signature: Signature) -> list[Layer]:
+    def build(self, signature: protocols.Signature) -> list[protocols.Layer]:
         given = image_shape_of(signature, "Pretrained")
         known = self.image_format()
         # the side of the noise on which the body is tried
         side = min(known.size, 64) if self.of == LITE0_NAME else known.size
-        image = ImageShape(3, side, side, known.mean, known.sd)
-        of_body = Signature(0, (), known.features, image)
+        image = protocols.ImageShape(3, side, side, known.mean, known.sd)
+        of_body = protocols.Signature(0, (), known.features, image)
         body = TorchModuleLayer(Architecture(self.of, self.statistics), of_body)
         body.values = VALUES_PER_PIXEL * 3 * known.size**2
-        layers: list[Layer] = [PreprocessLayer(known, given.channels), body]
+        layers: list[protocols.Layer] = [PreprocessLayer(known, given.channels), body]
         if not self.head and self.dropout is not None:
             layers.append(self.dropout.layer("dropout"))
         features, outputs = known.features, signature.outputs
@@ -140,12 +129,12 @@ class Continued:
     """
 
     acts: ClassVar[Effect] = PRETRAINED_EFFECT
-    network: Network = Mlp()
+    network: protocols.Network = Mlp()
     weights: str = ""
     member: int = setting(default=0, ge=0)
     anew: tuple[str, ...] = ("output",)
 
-    def build(self, signature: Signature) -> Sequence[Layer]:
+    def build(self, signature: protocols.Signature) -> Sequence[protocols.Layer]:
         return self.network.build(signature)
 
     def load_weights(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
@@ -200,7 +189,9 @@ class PreprocessLayer(BuiltLayer):
         self.mean = torch.tensor(known.mean, dtype=torch.float64).view(-1, 1, 1)
         self.sd = torch.tensor(known.sd, dtype=torch.float64).view(-1, 1, 1)
 
-    def __call__(self, batch: Batch, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
+    def __call__(
+        self, batch: protocols.Batch, tensors: dict[str, Tensor], context: protocols.ForwardContext
+    ) -> Tensor:
         dtype = next(iter(tensors.values())).dtype
         images = self.preprocess(batch.numbers.flatten(0, 1), dtype)
         return images.unflatten(0, batch.numbers.shape[:2])
@@ -232,7 +223,7 @@ class Architecture(NamedTuple):
     of: str
     statistics: str = "frozen"
 
-    def __call__(self, signature: Signature) -> nn.Module:
+    def __call__(self, signature: protocols.Signature) -> nn.Module:
         network = self.network()
         return freeze_batch_norms(network) if self.statistics == "frozen" else network
 

@@ -48,8 +48,7 @@ RESET_STYLE, BOLD_STYLE = "\x1b[0m", "\x1b[1m"
 def findings_text(
     report: Report, *, width: int = TERMINAL_WIDTH, color: bool = False, plain: bool = False
 ) -> str:
-    """A report as text: its findings, a line on the checks, and a closing line that can be read
-    alone.
+    """A report as text: findings, a line on the checks, and a last line that can be read alone.
 
     `plain` uses ASCII marks only. A note that another finding explains is a line of that finding.
     """

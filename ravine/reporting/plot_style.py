@@ -115,8 +115,7 @@ def figure(width: float = 6.4, height: float = 4.0) -> Figure:
 def band(
     axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str = SERIES_COLORS[0]
 ) -> None:
-    """A pale area from `low` to `high` under a line of that color: an interval, or the range of
-    several seeds.
+    """A pale area from `low` to `high` under a line of that color: an interval or a range of seeds.
 
     Places where an end is not finite are left out.
     """

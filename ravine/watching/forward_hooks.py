@@ -52,8 +52,9 @@ class ForwardHooks:
     def start(self) -> None:
         """Register the hooks, as far as the model takes any."""
         self.modes.find_modules()
-        compiled = (name or "the model" for name, m in self.model.named_modules() if is_compiled(m))
-        self.history.model.compiled = next(compiled, "")
+        for name, module in self.model.named_modules():  # as a copy or in place
+            if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
+                self.history.model.compiled = self.history.model.compiled or name or "the model"
         in_place = getattr(self.model, "_compiled_call_impl", None) is not None  # with its hooks
         unhookable = (*module_hooks.FAST_PATH_MODULES, torch.jit.ScriptModule)
         self._can_be_hooked = not in_place and not isinstance(self.model, unhookable)
@@ -263,8 +264,3 @@ def depends_on_mode(module: nn.Module) -> bool:
     """Whether a module behaves differently in training and in evaluation."""
     is_dropout = isinstance(module, module_hooks.DROPOUT_MODULES) and module.p > 0
     return is_dropout or isinstance(module, module_hooks.BATCH_NORM_MODULES)
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether torch.compile has compiled a module, as a copy or in place."""
-    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None

@@ -174,7 +174,8 @@ class _CallRecorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         outputs = nested_tensors(result)
         if outputs and not name.startswith("__set") and name != "backward":
-            dim = _softmax_dim(args, kwargs) if "softmax" in name else None
+            whole = [a for a in (kwargs.get("dim"), *args[1:]) if isinstance(a, int)]
+            dim = whole[0] if whole and "softmax" in name else None
             where, first = self.open_modules[-1] if self.open_modules else "", outputs[0]
             weight, slope = _find_weight(name, inputs), RELATIVE_SLOPES.get(name)
             relative = slope(first.detach()) if slope is not None else None
@@ -232,10 +233,6 @@ def _find_weight(name: str, inputs: Sequence[Tensor]) -> Tensor | None:
     if name in MATMUL_FUNCTIONS | EMBEDDING_FUNCTIONS:
         return next((t for t in inputs if isinstance(t, nn.Parameter) and t.dim() > 1), None)
     return None
-
-
-def _softmax_dim(args: Sequence[Any], kwargs: dict[str, Any]) -> int | None:
-    return kwargs.get("dim", next((a for a in args[1:] if isinstance(a, int)), None))
 
 
 def nested_tensors(nested: Any) -> list[Tensor]:

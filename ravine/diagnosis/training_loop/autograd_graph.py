@@ -196,7 +196,8 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
     if name == "AccumulateGrad":
         parameter = names.get(id(made.variable), UNNAMED_PARAMETER)
     elif name in ("Softmax", "LogSoftmax"):
-        dim = _signed_dim(made._saved_dim)
+        # torch shows a negative dim as an unsigned number
+        dim = made._saved_dim - (2**64 if made._saved_dim >= 2**63 else 0)
     elif name == "Convolution":
         groups = int(made._saved_groups)
     low = float(made._saved_min_val) if name == "Hardtanh" else 0.0
@@ -218,10 +219,6 @@ def _saved_target(made: Any) -> Tensor | None:
         return made._saved_target.detach()
     except (AttributeError, RuntimeError):
         return None
-
-
-def _signed_dim(dim: int) -> int:
-    return dim - 2**64 if dim >= 2**63 else dim  # torch shows a negative dim as an unsigned number
 
 
 def _output_shape(made: Any) -> tuple[int, ...] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 SAMPLE_SIZE = 4096  # numbers of a tensor that are compared
 COMPARED_COLUMNS = 64  # of the rows of a batch and a table
@@ -98,7 +99,7 @@ def find_tables(batch: Tensor, objects: Iterable[Any]) -> tuple[list[Tensor], in
     first, last = rows[:4, :COMPARED_COLUMNS], rows[-1:, :COMPARED_COLUMNS]
     copies, table_rows = [], 0
     for other in objects:
-        if not issubclass(type(other), Tensor) or other is batch:
+        if not issubclass(type(other), Tensor) or other is batch or is_lazy(other):
             continue
         if other.device != batch.device or other.layout != batch.layout or other.dim() == 0:
             continue
