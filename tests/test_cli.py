@@ -229,7 +229,7 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ravine.cli.train.recipe_for", broken)
+    monkeypatch.setattr("ravine.cli.options.recipe_for", broken)
     with pytest.raises(ZeroDivisionError):
         run_command(["train", "iris"])
 

@@ -171,7 +171,7 @@ def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
     from ravine_gallery import find_experiment
     from ravine_gallery.run_all import run_experiment
 
-    shows = getattr(topic, "picture", "")
+    shows = "" if isinstance(topic, str) else topic.explanation.picture
     if not shows:
         what = f"no figure for {getattr(topic, 'code', topic) or 'all codes'}"
         do = "leave --picture out, or see ravine gallery"

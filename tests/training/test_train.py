@@ -91,8 +91,8 @@ def test_what_is_read_back_is_what_was_written(written):
     "damage, why",
     [
         (lambda text: text[:-3], "its last line is not complete"),
-        (lambda text: text.rsplit(",", 1)[0] + "\n", "must have 5 columns"),
-        (lambda text: text.replace("\n", ",1\n"), "must have 5 columns"),
+        (lambda text: text.rsplit(",", 1)[0] + "\n", "must be series, step and 3 of seeds"),
+        (lambda text: text.replace("\n", ",1\n"), "must be series, step and 3 of seeds"),
     ],
     ids=["truncated", "a short row", "a column more"],
 )
