@@ -220,8 +220,8 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
             raise ValueError(f"its columns must be series, step and {members} of seeds")
         table = pd.DataFrame(rows, columns=header).replace("", "nan")
         series = {}
-        for name, rows in table.groupby("series", sort=False):
-            series[str(name)] = Series(rows["step"].to_numpy(int), rows.iloc[:, 2:].to_numpy(float))
+        for name, part in table.groupby("series", sort=False):
+            series[str(name)] = Series(part["step"].to_numpy(int), part.iloc[:, 2:].to_numpy(float))
         return series
     except (OSError, ValueError) as error:
         raise unreadable_file(path, error) from None

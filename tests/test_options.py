@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ravine import catalog, recipe_files
 from ravine.cli.app import app, run_command
+from ravine.cli.options import option_value
 from ravine.data import Grouped, Random
 from ravine.errors import RecipeError
 from ravine.optimizers import AdamW
@@ -124,6 +125,8 @@ def test_a_setting_that_cannot_be_made_says_what_to_write(given, said):
         ("show a b", "b: one argument too many"),
         ("trian t.csv", "ravine has no command 'trian': there are augment, check, "),
         ("trian t.csv", "Did you mean 'train'?"),
+        ("", "no command is named: there are augment, check, "),
+        ("--help nothing", "ravine has no command 'nothing': there are augment, check, "),
         (
             "check",
             'Command "check" parameter WHAT requires an argument. See ravine check --help.',
@@ -191,3 +194,9 @@ def test_the_word_for_a_setting_is_its_path(tmp_path):
         0
     ].notes
     assert any('set data.task = "regression"' in line for line in said)
+
+
+def test_an_empty_value_is_none():
+    assert option_value("--lr", ["train", "t.csv", "--lr", ""]) == "VALUE"
+    assert option_value("--lr", ["train", "t.csv", "--lr"]) == "VALUE"
+    assert option_value("--lr", ["train", "--lr", "0.1"]) == "0.1"

@@ -110,7 +110,8 @@ def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -
     command = next((a for a in arguments if not a.startswith("-")), "")
     if command not in COMMAND_FUNCTIONS:
         why = nearest(command, COMMAND_FUNCTIONS)
-        return InputError(f"ravine has no command {command!r}", why=why)
+        what = f"ravine has no command {command!r}" if command else "no command is named"
+        return InputError(what, why=why)
     what, do = str(error).strip(), f"see ravine {command} --help"
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return InputError(f"{' '.join(error.unused_tokens or ())}: one argument too many", do=do)

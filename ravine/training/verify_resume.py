@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -112,7 +113,8 @@ def _wait_for(process: subprocess.Popen) -> None:
     _, complaint = process.communicate()
     if process.returncode:
         lines = complaint.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise RunError("the recipe cannot be trained", why=lines[-1], do="fix the recipe first")
+        why = re.sub(r"^ravine\.errors\.\w+: ", "", lines[-1])  # what was raised on purpose
+        raise RunError("the recipe cannot be trained", why=why, do="fix the recipe first")
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 import pytest
 
 from ravine.catalog import named_recipe
+from ravine.errors import RunError
 from ravine.training import verify_resume
 
 
@@ -33,3 +34,22 @@ def test_a_missing_kill_has_its_reason(monkeypatch, kills, text):
     assert proof.summary().startswith(text)
     assert proof.to_json() == {"same": True, "kills": 1, "wanted": kills, "different": ()}
     assert ("the run ended before kill 2 of 2" in said) == (kills == 2)
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("houses.csv", "no target is given"),
+        ("nowhere.csv", "nowhere.csv"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_is_refused_in_its_own_words(
+    tmp_path, monkeypatch, source, why
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "houses.csv").write_text("a,b\n" + "1,2\n3,4\n" * 40)
+    with pytest.raises(RunError, match=why) as caught:
+        verify_resume.prove_resume(
+            named_recipe("plain").vary("data.source", source), kills=1, say=print
+        )
+    assert "ravine.errors" not in str(caught.value)
