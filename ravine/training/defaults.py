@@ -5,6 +5,7 @@ The measurements behind the defaults are in NOTEBOOK.md.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,10 +61,10 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
 def _with_loss(recipe: Recipe, task: Task) -> Recipe:
     loss = ByTask() if recipe.loss is None else recipe.loss
     if isinstance(loss, ByTask) and task.kind == "regression":
-        return recipe.vary("loss", losses.SquaredError())
+        return replace(recipe, loss=losses.SquaredError())
     if isinstance(loss, ByTask):
         cross_entropy = SoftmaxCrossEntropy if task.kind == "classes" else BinaryCrossEntropy
-        return recipe.vary("loss", cross_entropy(label_smoothing=loss.label_smoothing))
+        return replace(recipe, loss=cross_entropy(label_smoothing=loss.label_smoothing))
     if task.kind not in loss.tasks:
         names = ", ".join(c.__name__ for c in losses.ALL if task.kind in c.tasks)
         what, do = f"loss is {type(recipe.loss).__name__}", "leave loss out, or set data.task"
@@ -77,12 +78,12 @@ def _with_batch_and_epochs(recipe: Recipe, task: Task) -> Recipe:
     if recipe.batch is None:
         largest = 128 if of_images else 256
         power_of_two = 2 ** round(math.log2(max(1, count / 30)))
-        recipe = recipe.vary("batch", min(largest, max(16, power_of_two), count))
+        recipe = replace(recipe, batch=min(largest, max(16, power_of_two), count))
     if recipe.epochs is None:
         least = 8 if of_images else min(60, max(20, 1_200_000 / count))
         wanted = (10_000 if of_images else 400_000) / count
         most = 30 if of_images else 300
-        recipe = recipe.vary("epochs", int(min(most, max(least, wanted))))
+        recipe = replace(recipe, epochs=int(min(most, max(least, wanted))))
     return recipe
 
 
