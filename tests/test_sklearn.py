@@ -35,7 +35,7 @@ NOT_REPETITIONS = (
 
 
 @parametrize_with_checks(
-    [NetworkClassifier(**QUICK), NetworkRegressor(epochs=16, seeds=2)],
+    [NetworkClassifier(**QUICK), NetworkRegressor(**QUICK)],
     expected_failed_checks=lambda _: {
         "check_sample_weight_equivalence_on_dense_data": NOT_REPETITIONS
     },
