@@ -90,12 +90,17 @@ def _normal_rank(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Numeric:
-    """A number, scaled; with `gaps` also a column that is 1 where it is missing."""
+    """A number, scaled; with `gaps` also a column that is 1 where it is missing.
+
+    `odd_texts` are the most frequent texts among the numbers of the table: these and any other text
+    are gaps. Without any, a text among the numbers is an error.
+    """
 
     name: str
     style: str
     scaling: Scaling
     gaps: bool
+    odd_texts: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,7 +111,11 @@ class Numeric:
         return range(1, len(self.names))
 
     def encode(self, values: pd.Series) -> np.ndarray:
-        return _with_gaps(self.scaling, numbers_of(values, self.name, self.style), self.gaps)
+        return _with_gaps(self.scaling, self.read(values), self.gaps)
+
+    def read(self, values: pd.Series) -> np.ndarray:
+        """The numbers, float64 [N], NaN where missing."""
+        return numbers_of(values, self.name, self.style, odd=bool(self.odd_texts))
 
 
 @dataclass(frozen=True)
@@ -172,13 +181,17 @@ class Codes:
 
 @dataclass(frozen=True)
 class Date:
-    """A date: the scaled day, and its place in `cycles` (year, week, day) as sine and cosine."""
+    """A date: the scaled day, and its place in `cycles` (year, week, day) as sine and cosine.
+
+    `odd_texts` are texts among the dates, as among the numbers of `Numeric`.
+    """
 
     name: str
     style: str
     scaling: Scaling
     cycles: tuple[str, ...]
     gaps: bool
+    odd_texts: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -190,11 +203,15 @@ class Date:
         return range(1, 2 if self.gaps else 1)
 
     def encode(self, values: pd.Series) -> np.ndarray:
-        days = dates_of(values, self.name, self.style)
+        days = self.read(values)
         angles = [2 * np.pi * cycle_phase(days, cycle) for cycle in self.cycles]
         waves = [np.nan_to_num(wave(angle)) for angle in angles for wave in (np.sin, np.cos)]
         blocks = [_with_gaps(self.scaling, days, self.gaps), *waves]
         return np.column_stack(blocks).astype(np.float32)
+
+    def read(self, values: pd.Series) -> np.ndarray:
+        """Days since 1970, float64 [N], NaN where missing."""
+        return dates_of(values, self.name, self.style, odd=bool(self.odd_texts))
 
 
 def cycle_phase(days: np.ndarray, cycle: str) -> np.ndarray:
@@ -242,8 +259,11 @@ DateEncoding: TypeAlias = Literal["cycles", "days", "drop"]
 
 
 def column_to_plain(encoder: ColumnEncoder) -> dict[str, Any]:
-    """A column's encoder as plain data."""
-    return {"encoder": type(encoder).__name__, **dataclasses.asdict(encoder)}
+    """A column's encoder as plain data; without odd texts where there are none, as earlier versions
+    wrote it.
+    """
+    plain = {"encoder": type(encoder).__name__, **dataclasses.asdict(encoder)}
+    return {key: value for key, value in plain.items() if key != "odd_texts" or value}
 
 
 def column_from_plain(data: Mapping[str, Any]) -> ColumnEncoder:

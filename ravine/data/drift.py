@@ -7,7 +7,7 @@ import pandas as pd
 
 from ravine.data.column_encoders import ColumnEncoder, Date, Flag, Numeric, level_codes
 from ravine.data.encoder import Encoder
-from ravine.data.parsing import NO_WORDS, YES_WORDS, dates_of, numbers_of, texts_of
+from ravine.data.parsing import NO_WORDS, YES_WORDS, texts_of
 from ravine.data.tables import TableLike, table_from
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
@@ -25,8 +25,7 @@ def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
     for column in encoder.column_encoders:
         values = frame[column.name]
         if isinstance(column, (Numeric, Date)):
-            read = numbers_of if isinstance(column, Numeric) else dates_of
-            x = read(values, column.name, column.style)
+            x = column.read(values)
             far += _far_outside(column, x)
             gaps = 0 if column.gaps else int(np.isnan(x).sum())
         else:

@@ -30,8 +30,9 @@ from ravine.data.column_encoders import (
     covered_cycles,
 )
 from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types, values_of
+from ravine.data.date_styles import without_open_ends
 from ravine.data.examples import Examples
-from ravine.data.parsing import texts_of, weights_of
+from ravine.data.parsing import read_dates, read_numbers, texts_of, weights_of
 from ravine.data.source import Data, describe_excluded
 from ravine.data.tables import ExamplesLike, table_from
 from ravine.data.targets import Target, TargetScaling, fit_target
@@ -41,6 +42,8 @@ from ravine.old_names import get_key
 from ravine.part import part, setting
 
 MAX_LISTED_COLUMNS = 10  # in one sentence
+MAX_ODD_TEXTS = 20  # odd texts of a column that are kept
+MAX_LISTED_TEXTS = 3  # in one sentence
 MAX_DROPPED_COLUMNS = 20  # that get a sentence each
 # of columns, in a sentence
 KIND_ADJECTIVES = dict(number="numeric", boolean="boolean", category="categorical", date="date")
@@ -216,6 +219,39 @@ def fit_encoder(
     effects["columns dropped"] += len(dropped)
     shown = {name: float(n) for name, n in effects.items() if n or name in requested}
     return Encoder(tuple(fitted), target, shown | of_target)
+
+
+def allow_odd_cells(encoder: Encoder, table: pd.DataFrame, notes: list[str]) -> Encoder:
+    """The encoder that takes texts among the numbers and dates of its table for gaps.
+
+    `table` has all rows, not those of the training split alone. What is read as a gap is appended
+    to `notes`; so are dates that stand for no end, such as 9999-12-31.
+    """
+    columns = []
+    for column in encoder.column_encoders:
+        if isinstance(column, (Numeric, Date)):
+            values = table[column.name]
+            read = read_numbers if isinstance(column, Numeric) else read_dates
+            found, odd = read(values, column.style)
+            if odd.any():
+                kind = "number" if isinstance(column, Numeric) else "date"
+                notes.append(_describe_gaps(values, odd, f"hold no {kind}"))
+                texts = values[odd].map(str).value_counts().index[:MAX_ODD_TEXTS]
+                column = dataclasses.replace(column, odd_texts=tuple(texts))
+            if isinstance(column, Date):
+                ends = np.isnan(without_open_ends(found)) & ~np.isnan(found)
+                if ends.any():
+                    notes.append(_describe_gaps(values, ends, "stand for an open end"))
+        columns.append(column)
+    return dataclasses.replace(encoder, column_encoders=tuple(columns))
+
+
+def _describe_gaps(values: pd.Series, rows: np.ndarray, why: str) -> str:
+    first = values[rows].drop_duplicates()
+    named = [f"{str(text)[:30]!r} in row {row}" for row, text in first.items()]
+    shown = join_first(named, MAX_LISTED_TEXTS)
+    count = f"{rows.sum():,} of {len(values):,} cells"
+    return f"{values.name}: {count} {why} and are read as gaps: {shown}."
 
 
 def _fit_column(

@@ -10,7 +10,8 @@ import pandas as pd
 from pandas.api.types import is_datetime64_any_dtype, is_float_dtype, is_numeric_dtype
 
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
-from ravine.data.parsing import number_style, numbers_of, texts_of, weights_of
+from ravine.data.foreign_rows import drop_foreign_rows
+from ravine.data.parsing import column_number_style, numbers_of, weights_of
 from ravine.data.tables import TableLike, missing_file, read_table, table_from
 from ravine.errors import DataError, RecipeError, nearest
 from ravine.part import part
@@ -134,7 +135,7 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
         stored = is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
         first = values.dropna().head(1)
         lists = any(isinstance(value, (list, tuple, set, np.ndarray)) for value in first)
-        style = "" if stored or lists else number_style(texts_of(values)[0])
+        style = "" if stored or lists else column_number_style(values)
         if style:
             known &= ~np.isnan(numbers_of(values.where(known), name, style))
     return known
@@ -161,7 +162,7 @@ def with_targets(
 
 def read_test_table(path: str, targets: Sequence[str], notes: list[str]) -> pd.DataFrame:
     """The rows of another file with all their targets. Raises `DataError` where it lacks one."""
-    tested = read_table(path, notes)
+    tested, _ = drop_foreign_rows(read_table(path, notes), notes)
     for name in targets:
         if name not in tested.columns:
             what, do = f"{path} has no column {name!r}", "give a test file with the target"

@@ -21,7 +21,13 @@ import pyarrow.parquet as pq
 import torch
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
-from ravine.data.encoder import Encoder, Encoding, count_levels, fit_encoder
+from ravine.data.encoder import (
+    Encoder,
+    Encoding,
+    allow_odd_cells,
+    count_levels,
+    fit_encoder,
+)
 from ravine.data.examples import Examples, concatenate
 from ravine.data.parsing import weights_of
 from ravine.data.source import (
@@ -214,6 +220,7 @@ def read_in_pieces(
         notes=notes,
         levels=survey.levels,
     )
+    encoder = allow_odd_cells(encoder, train, notes)
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
     groups = RowGroups(pieces, encoder, split, seed, data.weight, count, block, buffer=room)

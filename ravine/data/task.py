@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data.encoder import Encoder, Encoding, fit_encoder
+from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, fit_encoder
 from ravine.data.examples import Examples
+from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.images import ImageEncoder, Images, read_images
 from ravine.data.source import (
     Data,
@@ -141,7 +142,9 @@ def _read_at_once(
     """The encoder of a table; its examples and the numbers of their rows by split; no digest."""
     table, targets = open_table(data, frame, notes)
     check_columns(list(table.columns), data, targets)
+    table, kept = drop_foreign_rows(table, notes)
     table, places = with_targets(table, targets, notes)
+    places = kept[places]
     own = len(table)
     if data.test is not None:
         tested = read_test_table(data.test, targets, notes).reindex(columns=table.columns)
@@ -158,6 +161,7 @@ def _read_at_once(
     encoder = fit_encoder(
         train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
     )
+    encoder = allow_odd_cells(encoder, table, notes)
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
