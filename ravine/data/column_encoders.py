@@ -1,6 +1,6 @@
 """How one column becomes numbers or a code. All is plain numbers and text, ready to be JSON.
 
-Each encoder has the `names` of its features, in `flags` those with two or three values, and
+Each encoder has the `names` of its features, in `flags` those that are no measured numbers, and
 `encode(values) -> float32 [N, len(names)]`; `Codes` makes one int64 code instead. Letters: N rows.
 """
 
@@ -214,6 +214,33 @@ class Date:
         return dates_of(values, self.name, self.style, odd=bool(self.odd_texts))
 
 
+@dataclass(frozen=True)
+class Text:
+    """Free text: its words, each counted with a sign in one of `size` features by a hash of it
+    (Weinberger et al. 2009), the whole scaled to the length √size; 0 where it is missing.
+
+    No word is kept, so that words that training never saw have features, too.
+    """
+
+    name: str
+    size: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"{self.name} words {i}" for i in range(self.size))
+
+    @property
+    def flags(self) -> range:
+        return range(self.size)
+
+    def encode(self, values: pd.Series) -> np.ndarray:
+        from sklearn.feature_extraction.text import HashingVectorizer  # takes 0.3 s to import
+
+        texts, codes = texts_of(values)
+        hashed: Any = HashingVectorizer(n_features=self.size).transform([*texts, ""])
+        return (hashed.toarray() * math.sqrt(self.size)).astype(np.float32)[codes]
+
+
 def cycle_phase(days: np.ndarray, cycle: str) -> np.ndarray:
     """The place in a cycle, from 0 to 1, of days since 1970 (a Thursday).
 
@@ -253,8 +280,10 @@ def _with_gaps(scaling: Scaling, x: np.ndarray, gaps: bool) -> np.ndarray:
     return np.stack(columns, 1).astype(np.float32)
 
 
-ColumnEncoder: TypeAlias = Numeric | Flag | OneHot | Codes | Date
-COLUMN_ENCODERS: Mapping[str, type] = {c.__name__: c for c in (Numeric, Flag, OneHot, Codes, Date)}
+ColumnEncoder: TypeAlias = Numeric | Flag | OneHot | Codes | Date | Text
+COLUMN_ENCODERS: Mapping[str, type] = {
+    c.__name__: c for c in (Numeric, Flag, OneHot, Codes, Date, Text)
+}
 DateEncoding: TypeAlias = Literal["cycles", "days", "drop"]
 
 

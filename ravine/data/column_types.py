@@ -31,7 +31,7 @@ from ravine.data.number_styles import (
 )
 from ravine.data.odd_cells import Reading, is_gap
 
-ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date"]
+ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date", "text"]
 
 MIN_ROWS_FOR_IDENTIFIERS = 20  # below so many rows, distinct values say nothing about identifiers
 MIN_REPEATED_SHARE = 0.5  # of the rows: a category of which fewer hold a value that repeats is text
@@ -71,12 +71,13 @@ def infer_column_types(
     rows: int,
     categories: Sequence[str] = (),
     numbers: Sequence[str] = (),
+    texts: Sequence[str] = (),
     notes: list[str] | None = None,
 ) -> tuple[list[UsedColumn], list[DroppedColumn]]:
     """What the columns of the training rows are; `rows` counts those of the whole table.
 
-    From it follows which columns number the rows. The types of the columns `categories` and
-    `numbers` are not inferred. What was not obvious is appended to `notes`.
+    From it follows which columns number the rows. The types of the columns `categories`, `numbers`
+    and `texts` are not inferred. What was not obvious is appended to `notes`.
 
     >>> table = pd.DataFrame({"a": ["$3", "1,200"], "b": ["7", "7"]})
     >>> infer_column_types(table, rows=2)[0]
@@ -85,6 +86,7 @@ def infer_column_types(
     notes = [] if notes is None else notes
     kinds: dict[str, ColumnKind] = dict.fromkeys(numbers, "number")
     kinds |= dict.fromkeys(categories, "category")
+    kinds |= dict.fromkeys(texts, "text")
     found = [
         _infer_type(frame[name], str(name), kind=kinds.get(str(name)), rows=rows, notes=notes)
         for name in frame.columns
@@ -100,13 +102,13 @@ def _infer_type(
     if count == 0:
         return DroppedColumn(name, "it has no values in the training rows")
     numeric = types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
-    if numeric and kind != "category":
+    if numeric and kind not in ("category", "text"):
         return _type_of_numbers(values, name, rows, forced=kind == "number")
     texts, codes = parsing.texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
-    if kind == "category":
-        return UsedColumn(name, "category")
+    if kind in ("category", "text"):
+        return UsedColumn(name, kind)
     if kind == "number":
         return UsedColumn(name, "number", _forced_style(values, name))
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -176,17 +178,27 @@ def _type_of_text(
             return UsedColumn(name, "date", DAY_NUMBERS)
         why = _identifier_reason(numbers, name, rows)
         return DroppedColumn(name, why) if why else UsedColumn(name, "number", style)
-    if count >= MIN_ROWS_FOR_IDENTIFIERS and len(texts) == count:
-        return DroppedColumn(name, "it has another text in every row")
-    words = np.mean([t.count(" ") + 1 for t in texts[:1000]])
-    if count >= MIN_ROWS_FOR_IDENTIFIERS and len(texts) > count / 2 and words >= 4:
-        return DroppedColumn(name, "it is free text")
+    why = _text_reason(texts, counts)
+    return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")
+
+
+def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
+    """Why a column of texts is no category, nothing if it is one."""
+    count = sum(counts)
     repeated = sum(n for n in counts if n >= MIN_REPEATS)
-    if count >= MIN_ROWS_FOR_IDENTIFIERS and repeated < MIN_REPEATED_SHARE * count:
-        do = f"data.categories = [{name!r}] uses it as it is"
+    words = float(np.mean([t.count(" ") + 1 for t in texts[:1000]]))
+    if count < MIN_ROWS_FOR_IDENTIFIERS:
+        return ""
+    do = "data.texts = [{!r}] uses its words"
+    if len(texts) == count:
+        why = "it has another text in every row"
+        return why if words < 2 else f"{why} ({do})"
+    if len(texts) > count / 2 and words >= 4:
+        return f"it is free text ({do})"
+    if repeated < MIN_REPEATED_SHARE * count:
         why = f"it has {len(texts):,} different texts in {count:,} rows, of which few repeat"
-        return DroppedColumn(name, f"{why} ({do})")
-    return UsedColumn(name, "category")
+        return f"{why} ({do}, data.categories the texts as they are)"
+    return ""
 
 
 def _read_column(

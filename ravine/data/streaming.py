@@ -193,6 +193,10 @@ def read_in_pieces(
         what = f"split {type(split).__name__} cannot be used on a table larger than memory"
         why = "its rows would have to be sorted"
         raise DataError(what, why=why, do="use Random, Grouped or Given")
+    if data.rare_classes == "join" or data.min_class_rows > 2:
+        what = "rare classes are neither joined nor left out of a table larger than memory"
+        do = "leave out data.rare_classes and data.min_class_rows"
+        raise DataError(what, why="its rows are read in pieces", do=do)
     assert data.memory is not None
     pieces = row_groups_of(Path(data.source))
     memory = parse_size(data.memory)

@@ -18,6 +18,7 @@ from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, fit_encoder
 from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.images import ImageEncoder, Images, read_images
+from ravine.data.rare_classes import infer_task
 from ravine.data.source import (
     Data,
     check_columns,
@@ -29,7 +30,7 @@ from ravine.data.source import (
 from ravine.data.splits import AnySplit, Given, check_splits, require_count
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
 from ravine.data.tables import TableLike
-from ravine.data.task_type import TaskKind, infer_task_type
+from ravine.data.task_type import TaskKind
 from ravine.errors import DataError
 from ravine.old_names import with_earlier_keys
 from ravine.protocols import Signature
@@ -151,7 +152,8 @@ def _read_at_once(
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     require_count(own, 0, 0)
-    task_type = infer_task_type(table, targets, data.task, notes)
+    table, chosen, task_type = infer_task(table, own, targets, data, notes)
+    own, places = int((chosen < own).sum()), places[chosen]
     check_weights(table, data.weight)
     rows = split.rows(table.iloc[:own], task_type, seed, notes)
     if data.test is not None:
