@@ -6,7 +6,7 @@ JPEG, PNG, WebP, BMP, a GIF's first frame. Letters: C channels (1 or 3), H rows,
 import importlib
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -16,6 +16,12 @@ import numpy as np
 from ravine.errors import DataError, first_line
 
 FitMode: TypeAlias = Literal["crop", "stretch", "pad"]
+# what is done to images of other proportions
+FIT_WORDS: Mapping[FitMode, str] = {
+    "crop": 'what sticks out was cut off (data.fit = "crop"; "pad" keeps all)',
+    "stretch": 'they were stretched (data.fit = "stretch")',
+    "pad": 'they have black beside them (data.fit = "pad")',
+}
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 # Pillow's modes without color
