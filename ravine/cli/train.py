@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ravine.cli import options as cli
-from ravine.cli.output import check_writable, print_json, print_result, text_style
+from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
 from ravine.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def predict_command(
         predictions.to_csv(sys.stdout, index=False)
         return 0
     write_atomically(out, table_bytes(predictions, out.suffix.lower()))
-    print(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
+    echo(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
     return 0
 
 
@@ -144,7 +144,7 @@ def recipes_command(name: str | None = None, /) -> int:
         return 0
     print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
     for known, make in NAMED_RECIPES.items():
-        print(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
+        echo(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
     print("Bundled sets (ravine train NAME):")
     print("  " + ", ".join(BUNDLED_SETS))
     return 0
@@ -175,7 +175,7 @@ def verify_resume_command(
     from ravine.training.verify_resume import prove_resume
 
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed)
-    found = prove_resume(recipe, kills=kills, say=lambda line: print(line, file=sys.stderr))
+    found = prove_resume(recipe, kills=kills, say=lambda line: echo(line, file=sys.stderr))
     print_result(found, as_json=json)
     return 1 if found.different else 0
 
@@ -278,11 +278,11 @@ def predict_source(run: Run, source: Path) -> pd.DataFrame:
         rows = read_table(source)
         predictions = run.predict(rows)
         for line in describe_drift(encoder, rows):
-            print(line, file=sys.stderr)
+            echo(line, file=sys.stderr)
         return with_identifiers(round_floats(predictions), rows, encoder)
     images = encoder.read(source)
     for line in images.notes:
-        print(line, file=sys.stderr)
+        echo(line, file=sys.stderr)
     predictions = round_floats(run.predict(images))
     if images.names:
         predictions.insert(0, "file" if "path" in predictions else "path", images.names)

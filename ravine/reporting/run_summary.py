@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ravine.errors import printable
 from ravine.finding import Finding
 from ravine.record import Record
 from ravine.reporting.findings_text import TERMINAL_WIDTH, count_of, finding_line
@@ -49,8 +50,10 @@ def summary(
             finding_line(f, width=TERMINAL_WIDTH - LABEL_WIDTH, color=color, plain=plain)
             for f in findings
         ],
-        "run": [folder] if folder else [],
-        "next": list(_next_commands(record, folder, new_rows, findings)) if folder else [],
+        "run": [printable(folder)] if folder else [],
+        "next": [
+            printable(line) for line in _next_commands(record, folder, new_rows, findings) if folder
+        ],
     }
     return _join_blocks(blocks)
 
@@ -78,7 +81,8 @@ def _wrap(lines: Iterable[str]) -> list[str]:
         break_on_hyphens=False,
         subsequent_indent="  ",
     )
-    return [part.replace(UNBROKEN_SPACE, " ") for line in lines for part in wrap.wrap(line)]
+    texts = (printable(line) for line in lines)
+    return [part.replace(UNBROKEN_SPACE, " ") for line in texts for part in wrap.wrap(line)]
 
 
 def _network(record: Record) -> str:
