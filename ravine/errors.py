@@ -131,7 +131,7 @@ def printable(text: str) -> str:
     r"""A text that a terminal shows and does not obey: control characters, signs that turn the
     direction of writing, and halves of surrogate pairs are written out.
 
-    >>> printable("a\x1b[2Jb")
+    >>> print(printable("a\x1b[2Jb"))
     a\x1b[2Jb
     """
     return CONTROL_CHARACTERS.sub(lambda found: ascii(found[0])[1:-1], text)
