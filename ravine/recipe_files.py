@@ -55,8 +55,13 @@ def read_recipe(path: str | Path) -> Recipe:
         line = line_of_setting(text, getattr(error, "path", ""))
         error.where = f"{path}:{line}" if line else str(path)
         raise
+    return with_paths_from(recipe, path.parent)
+
+
+def with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
+    """A recipe with the paths that its file in a folder means."""
     for place, file in _file_settings(recipe):
-        beside = path.parent / file
+        beside = folder / file
         named_file = "." in file or "/" in file or os.sep in file  # else perhaps a bundled set
         if named_file or beside.exists():
             recipe = recipe.vary(place, str(beside))
@@ -64,7 +69,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
-    """A recipe with absolute paths; those inside `folder` relative to it."""
+    """A recipe with absolute paths, or from `folder` where that is near (see `lasting_path`)."""
     for place, file in _file_settings(recipe):
         if Path(file).exists():
             recipe = recipe.vary(place, lasting_path(file, folder))
