@@ -1,17 +1,15 @@
 """Progress of a job and control over it: reports, checkpoints at intervals, a requested stop."""
 
-import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ravine.files import CREATE_FLAGS
 from ravine.finding import Finding
 from ravine.training.checkpoint import save_checkpoint
 from ravine.training.cohort import Cohort
 from ravine.training.live_diagnosis import diagnose_cohort, is_diagnosis_due
+from ravine.training.run_lock import request_stop
 
 STEPS_BETWEEN_CONTROLS = 8  # how often the clock and the stop file are looked at
 
@@ -61,8 +59,7 @@ class JobControl:
         """Have this job, and all that look at the same file, save and leave."""
         self._stop_requested = True
         if self.stop is not None:
-            with contextlib.suppress(OSError):
-                os.close(os.open(self.stop, CREATE_FLAGS, 0o666))
+            request_stop(self.stop)
 
     def __call__(self, cohort: Cohort) -> bool:
         if not cohort.log.is_new("train/loss", cohort.step) and cohort.step != self._reported:

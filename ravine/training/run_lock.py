@@ -7,11 +7,12 @@ process left is taken over.
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from ravine.errors import RunError
-from ravine.files import TEMPORARY_PREFIX
+from ravine.files import CREATE_FLAGS, TEMPORARY_PREFIX
 
 try:
     import fcntl
@@ -20,6 +21,7 @@ except ImportError:  # Windows
 
 LOCK_FILE = ".ravine.lock"
 STOP_FILE = "stop"  # the run is saved and left once it exists
+OWN_STOP_PREFIX = ".stop-"  # of such a file that one process alone knows
 
 
 @contextlib.contextmanager
@@ -55,9 +57,23 @@ def lock_folder(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def new_stop_file(folder: Path) -> Path:
+    """A path in a run's folder that no other process knows, for a request to stop."""
+    return folder / f"{OWN_STOP_PREFIX}{secrets.token_hex(4)}"
+
+
+def request_stop(path: Path) -> bool:
+    """Create the file that stops a run; whether it could be created."""
+    try:
+        os.close(os.open(path, CREATE_FLAGS, 0o666))
+    except OSError:
+        return path.exists()
+    return True
+
+
 def is_left_over(path: Path) -> bool:
     """Whether a file may have been left by a process that was killed before a run had begun."""
-    return path.name == LOCK_FILE or path.name.startswith(TEMPORARY_PREFIX)
+    return path.name == LOCK_FILE or path.name.startswith((TEMPORARY_PREFIX, OWN_STOP_PREFIX))
 
 
 def _acquire_lock(path: Path) -> int:
