@@ -85,6 +85,7 @@ def require_path(given: object, what: str) -> Path:
         raise InputError(f"{what} is {given!r}"[:80], why="it must be a path", do="give its name")
     path = Path(given)
     try:
+        str(path).encode()  # other libraries open its files, by names in UTF-8
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass  # whether that is wrong, its reader or writer knows

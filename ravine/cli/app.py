@@ -18,6 +18,7 @@ import cyclopts
 from ravine.cli.diagnose import check_command, doctor_command, explain_command
 from ravine.cli.options import nearest_setting, option_value
 from ravine.cli.output import print_json
+from ravine.cli.signals import Stopped
 from ravine.cli.streams import drop_output
 from ravine.cli.study import (
     augment_command,
@@ -80,7 +81,7 @@ def run_command(arguments: list[str]) -> int:
     except RavineError as error:
         print_error(error, as_json=as_json)
         return error.exit_code
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, Stopped) as error:
         print("interrupted", file=sys.stderr)
         return 128 + getattr(error, "number", signal.SIGINT)
     except BrokenPipeError:

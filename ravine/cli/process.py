@@ -6,7 +6,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from ravine.cli.signals import ENDING_SIGNALS, Stopped, set_handler
+from ravine.cli.signals import ENDING_SIGNALS, Stopped, set_handler, stop
 from ravine.cli.streams import open_streams
 
 
@@ -39,7 +39,7 @@ class StopOnce:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:
             self.number = number
-            raise Stopped(number)
+            stop(number, frame)
         if number == signal.SIGINT:
             os._exit(128 + number)
 

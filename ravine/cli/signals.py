@@ -1,11 +1,13 @@
 """Signals that end a process: Ctrl-C, a request of the system, a terminal that was closed."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 SignalHandler: TypeAlias = Callable[[int, FrameType | None], Any]
 ENDING_SIGNALS = tuple(
@@ -13,12 +15,28 @@ ENDING_SIGNALS = tuple(
 )
 
 
-class Stopped(KeyboardInterrupt):
-    """Raised where a signal ends what is done; `number` is the signal's."""
+class Stopped(BaseException):
+    """Raised where a signal ends what is done; `number` is the signal's.
+
+    No `KeyboardInterrupt`: of those some libraries make something else.
+    """
 
     def __init__(self, number: int):
         super().__init__(f"signal {number}")
         self.number = number
+
+
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """End what is done by `Stopped`; while a module is imported, the process, with a message.
+
+    A module in C++ may abort where its import is interrupted, and there is nothing to tidy up yet.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            print("interrupted", file=sys.stderr, flush=True)
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise Stopped(number)
 
 
 def set_handler(handler: SignalHandler) -> dict[int, Any]:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from ravine.cli import options as cli
 from ravine.cli.output import check_writable, print_json, print_result, text_style
-from ravine.cli.signals import Stopped, handle_signals
+from ravine.cli.signals import Stopped, handle_signals, stop
 from ravine.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ def train_command(
             what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
         tell_versions(resume)
-        with run_progress(resume, quiet) as (report, stop):
-            run = training.resume(resume, workers=workers, report=report, stop=stop)
+        with run_progress(resume, quiet) as (report, stop_file):
+            run = training.resume(resume, workers=workers, report=report, stop=stop_file)
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
-    with run_progress(folder, quiet) as (report, stop):
+    with run_progress(folder, quiet) as (report, stop_file):
         run = training.train(
             recipe,
             out=folder,
@@ -84,7 +84,7 @@ def train_command(
             workers=workers,
             report=report,
             check=first_checks(quiet) if check else None,
-            stop=stop,
+            stop=stop_file,
         )
     return print_run(run, as_json=json)
 
@@ -207,22 +207,22 @@ def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | Non
     from ravine.reporting.progress import ProgressLine
     from ravine.training.run_lock import new_stop_file, request_stop
 
-    progress, stop = ProgressLine(), new_stop_file(folder)
+    progress, stop_file = ProgressLine(), new_stop_file(folder)
     numbers: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
         numbers.append(number)
         if len(numbers) > 1 and number != signal.SIGINT:
             return  # a closed terminal and its shell both send one
-        if len(numbers) > 1 or not is_begun(folder) or not request_stop(stop):
-            raise Stopped(number)
+        if len(numbers) > 1 or not is_begun(folder) or not request_stop(stop_file):
+            stop(number, frame)
         progress.close()
         print("stopping: saving a checkpoint (again to leave at once)", file=sys.stderr)
 
     try:
         with handle_signals(handle):
-            yield None if quiet else progress, stop
-    except (KeyboardInterrupt, Interrupted) as error:
+            yield None if quiet else progress, stop_file
+    except (KeyboardInterrupt, Stopped, Interrupted) as error:
         progress.close()
         if not is_begun(folder):
             raise
@@ -235,7 +235,7 @@ def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | Non
     finally:
         progress.close()
         with suppress(OSError):
-            stop.unlink()
+            stop_file.unlink()
 
 
 def is_begun(folder: Path) -> bool:
