@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pydantic
 import safetensors
 import safetensors.torch
@@ -30,7 +31,7 @@ from ravine.errors import InputError, RunError, first_line
 from ravine.files import check_readable, require_path, write_atomically
 from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
-from ravine.networks.torch_module import ModuleFactory
+from ravine.networks.torch_module import ModuleFactory, TorchModule
 from ravine.old_names import get_key
 from ravine.part import stack
 from ravine.protocols import ImageShape, Signature
@@ -47,7 +48,7 @@ from ravine.record import (
     reading,
     record_files,
 )
-from ravine.serialization import to_plain
+from ravine.serialization import is_name_of, to_plain
 from ravine.training.model import Model
 from ravine.training.results import installed_version
 from ravine.training.run_lock import LOCK_FILE, is_left_over, lock_folder
@@ -244,6 +245,9 @@ def read_run(
         why = "there is no such folder" if not folder.exists() else "it is a file"
         raise RunError(what, why=why, do="name the folder that `ravine train` printed")
     record = read_record(folder)
+    vouched_for = "digests" in read_json(folder / "record.json")
+    with reading(folder / "record.json"):
+        record = _checked_record(record)
     diverged = all(m.outcome == "diverged" for m in record.members)
     if diverged and not (folder / "weights.safetensors").exists():
         return record, None
@@ -255,7 +259,11 @@ def read_run(
         if shape != signature_of(encoder):
             raise ValueError("it is not of the encoder in encoder.json")
     weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
-    return record, Model(recipe, encoder, shape, weights, buffers)
+    model = Model(recipe, encoder, shape, weights, buffers)
+    if isinstance(encoder, Encoder) and not vouched_for:
+        with reading(folder / "encoder.json"):  # of a version without digests: try it on a gap
+            model.predict(pd.DataFrame({name: [None] for name in encoder.columns}))
+    return record, model
 
 
 def _signature(plain: Mapping[str, Any]) -> Signature:
@@ -275,10 +283,43 @@ def _read_encoder(path: Path) -> Encoder | ImageEncoder:
         return encoder
 
 
-def _check_types(value: Any) -> None:
+@dataclasses.dataclass(frozen=True)
+class TaskFields:
+    """What a record says of its task (`describe_task`)."""
+
+    kind: str
+    target: list[str]
+    classes: list[str]
+    examples: dict[str, int]
+    features: int
+    code_sizes: list[int]
+    weights: int
+    fingerprint: str
+
+
+def _checked_record(record: Record) -> Record:
+    """A record with its recipe as this version writes it.
+
+    Raises `ValueError` where a field has, at any depth, another type.
+    """
+    _check_types(record, but="series")  # those are arrays, checked where they are read
+    _check_types(
+        TaskFields(**{f.name: record.task[f.name] for f in dataclasses.fields(TaskFields)})
+    )
+    if is_name_of(TorchModule, record.recipe["network"]["name"]):  # its function is only named
+        return record
+    recipe = to_plain(recipe_from({"base": "plain", **record.recipe}))
+    if not isinstance(recipe["batch"], int | str) or not isinstance(recipe["epochs"], int):
+        raise ValueError("its recipe is not resolved")
+    return dataclasses.replace(record, recipe=recipe)
+
+
+def _check_types(value: Any, but: str = "") -> None:
     """Raise `ValueError` where a dataclass has a field, at any depth, of another type."""
     hints = typing.get_type_hints(type(value))
     for field in dataclasses.fields(value):
+        if field.name == but:
+            continue
         given = getattr(value, field.name)
         entries = given if isinstance(given, tuple) else (given,)
         if entries and all(map(dataclasses.is_dataclass, entries)):
