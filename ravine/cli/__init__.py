@@ -3,13 +3,17 @@
 Nothing heavy is imported before a command needs it.
 """
 
+from typing import Any
+
 from ravine.cli.process import main
 
 __all__ = ["main", "run_command"]
 
 
-def run_command(arguments: list[str]) -> int:
-    """Run a command; return its exit code."""
+def __getattr__(name: str) -> Any:
+    # late, so that signals are handled while the rest is imported
+    if name != "run_command":
+        raise AttributeError(name)
     from ravine.cli import app
 
-    return app.run_command(arguments)
+    return app.run_command

@@ -51,9 +51,10 @@ def lock_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         # the name goes first: who opens it meanwhile sees that it is no longer the folder's lock
-        with contextlib.suppress(OSError):
-            (folder / STOP_FILE).unlink(missing_ok=True)
-            (folder / LOCK_FILE).unlink(missing_ok=True)
+        left = [folder / STOP_FILE, *folder.glob(f"{OWN_STOP_PREFIX}*"), folder / LOCK_FILE]
+        for path in left:
+            with contextlib.suppress(OSError):
+                path.unlink()
         os.close(handle)
 
 

@@ -22,7 +22,7 @@ import cloudpickle
 from ravine.errors import RavineError, RunError
 from ravine.training.progress import JobControl
 
-PROGRAM = "from ravine.training.workers import work; work()"
+WORKER_PROGRAM = "from ravine.training.workers import work; work()"
 IGNORED_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -71,7 +71,7 @@ class Crew:
             signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM],
+                [sys.executable, "-c", WORKER_PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
