@@ -7,7 +7,7 @@ from typing import Any
 
 from ravine.cli.process import main
 
-__all__ = ["main", "run_command"]
+__all__ = ["main"]
 
 
 def __getattr__(name: str) -> Any:

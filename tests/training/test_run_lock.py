@@ -126,7 +126,9 @@ def test_a_stop_that_came_before_the_lock_is_kept_and_a_stale_one_is_not(tmp_pat
 def test_paths_in_a_folder_move_with_the_data(tmp_path, monkeypatch):
     (tmp_path / "one/runs").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "one")
-    (tmp_path / "one/t.csv").write_text("a,y\n" + "".join(f"{i % 7},{i % 5}.5\n" for i in range(90)))
+    (tmp_path / "one/t.csv").write_text(
+        "a,y\n" + "".join(f"{i % 7},{i % 5}.5\n" for i in range(90))
+    )
     recipe = quick(**{"data.source": "t.csv", "data.target": ("y",)})
     (tmp_path / "stop now").touch()
     with pytest.raises(Interrupted):
