@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,8 @@ from cyclopts import Parameter
 
 from ravine.cli import options as cli
 from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
-from ravine.errors import InputError
+from ravine.cli.signals import Stopped, handle_signals, stop
+from ravine.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,15 +70,21 @@ def train_command(
         if what or options != cli.DEFAULT_OPTIONS or seeds or seed is not None or out or memory:
             what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
-        with run_progress(resume, quiet) as report:
-            run = training.resume(resume, workers=workers, report=report)
+        tell_versions(resume)
+        with run_progress(resume, quiet) as (report, stop_file):
+            run = training.resume(resume, workers=workers, report=report, stop=stop_file)
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
-    with run_progress(folder, quiet) as report:
-        announce = announcement(check=check, quiet=quiet)
+    with run_progress(folder, quiet) as (report, stop_file):
         run = training.train(
-            recipe, out=folder, device=device, workers=workers, report=report, check=announce
+            recipe,
+            out=folder,
+            device=device,
+            workers=workers,
+            report=report,
+            check=announcement(check=check, quiet=quiet),
+            stop=stop_file,
         )
     return print_run(run, as_json=json, data=quiet)
 
@@ -191,26 +198,57 @@ def new_run_folder(recipe: Recipe) -> Path:
 
 
 @contextmanager
-def run_progress(folder: Path, quiet: bool) -> Iterator[ProgressLine | None]:
-    """Progress of a run, and what Ctrl-C does to it: once, save and leave; twice, leave at once."""
+def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | None, Path]]:
+    """Progress of a run, and the file that stops it; what a signal does to it.
+
+    Before there is anything to save a signal ends it, then it saves and leaves; a second Ctrl-C
+    leaves at once. The exit code tells which signal it was.
+    """
     from ravine.reporting.progress import ProgressLine
+    from ravine.training.run_lock import new_stop_file, request_stop
 
-    progress = ProgressLine()
+    progress, stop_file = ProgressLine(), new_stop_file(folder)
+    numbers: list[int] = []
 
-    def stop(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not folder.is_dir():
-            raise KeyboardInterrupt
-        (folder / "stop").touch()
+    def handle(number: int, frame: Any) -> None:
+        numbers.append(number)
+        if len(numbers) > 1 and number != signal.SIGINT:
+            return  # a closed terminal and its shell both send one
+        if len(numbers) > 1 or not is_begun(folder) or not request_stop(stop_file):
+            stop(number, frame)
         progress.close()
         print("stopping: saving a checkpoint (again to leave at once)", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, stop)
     try:
-        yield None if quiet else progress
+        with handle_signals(handle):
+            yield None if quiet else progress, stop_file
+    except (KeyboardInterrupt, Stopped, Interrupted) as error:
+        progress.close()
+        if not is_begun(folder):
+            raise
+        how = (
+            "stopped" if isinstance(error, Interrupted) else "left at once, at its last checkpoint"
+        )
+        stopped = Interrupted(f"{how}; go on with: ravine train --resume {folder}")
+        stopped.exit_code = 128 + (numbers[0] if numbers else signal.SIGINT)
+        raise stopped from None
     finally:
         progress.close()
-        signal.signal(signal.SIGINT, before)
+        with suppress(OSError):
+            stop_file.unlink()
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder has a run that can go on."""
+    return (folder / "plan.json").exists() and not (folder / "record.json").exists()
+
+
+def tell_versions(folder: Path) -> None:
+    """Print which versions have changed since a run began, if any has."""
+    from ravine.training.run_folder import other_versions, unfinished_plan
+
+    if text := other_versions(unfinished_plan(folder)):
+        print(f"note: {text}", file=sys.stderr)
 
 
 def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
