@@ -10,15 +10,22 @@
 A run that diverges is not an error: it is an event in its record.
 """
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 # control, separators of lines, signs that turn the direction of writing, halves of pairs
 CONTROL_CHARACTERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+
+MAX_WORD = 160  # letters of a word in a message: of a longer one the middle is left out
+LONG_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
+# of these a value can be shown; others by their class
+SHOWN_TYPES = (str, bytes, int, float, complex, list, tuple, dict, set, PurePath, type(None))
 
 
 class RavineError(Exception):
@@ -47,6 +54,7 @@ class InputError(RavineError, ValueError):
     def __str__(self) -> str:
         text = f"{self.where}: " if self.where else ""
         text += self.what + (f": {self.why}" if self.why else "")
+        text = LONG_WORD.sub(lambda found: shorten(found[0], MAX_WORD), text)
         if not self.do:
             return text
         stop = "" if text.endswith((".", "?")) else "."
@@ -141,6 +149,25 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error of another library says, else its type."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as messages show it: in at most so many letters; an object by its class.
+
+    >>> shown("x"), shown([1, 2]), shown(object()), shown(dict)
+    ("'x'", '[1, 2]', 'an object', 'the class dict')
+    """
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    text = f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    if isinstance(value, SHOWN_TYPES) or dataclasses.is_dataclass(value):
+        try:
+            long = repr(value)
+            text = text if " at 0x" in long or "\n" in long else long
+        except (ValueError, RecursionError):  # a number of thousands of digits; nested too deep
+            pass
+    return shorten(text, most)
 
 
 def shorten(text: str, most: int = 60) -> str:

@@ -65,7 +65,7 @@ def with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
     for place, file in _file_settings(recipe):
         beside = folder / file
         named_file = "." in file or "/" in file or os.sep in file  # else perhaps a bundled set
-        if named_file or beside.exists():
+        if named_file or os.path.exists(beside):
             recipe = recipe.vary(place, str(beside))
     return recipe
 
@@ -73,7 +73,7 @@ def with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
 def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
     """A recipe with absolute paths, or from `folder` where that is near (see `lasting_path`)."""
     for place, file in _file_settings(recipe):
-        if Path(file).exists():
+        if os.path.exists(file):
             recipe = recipe.vary(place, lasting_path(file, folder))
     return recipe
 
@@ -177,11 +177,10 @@ def _parse_assignment(assignment: str) -> SettingAssignment:
         raise RecipeError(f"--set {assignment}", why=why, do=do)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except ValueError:  # no TOML, or a number of thousands of digits
+    except tomllib.TOMLDecodeError:
         value = text.strip()
-    except RecursionError:
-        why, do = "it is nested too deep", "write it with fewer brackets"
-        raise RecipeError(f"--set {shorten(assignment)}", why=why, do=do) from None
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+        raise RecipeError(f"--set {shorten(assignment)}", why=first_line(error)) from None
     return SettingAssignment(f"--set {shorten(assignment)}", path.strip().split("."), value)
 
 

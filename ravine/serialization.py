@@ -10,9 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-from ravine.errors import RecipeError, fold_name, nearest
+from ravine.errors import RecipeError, fold_name, nearest, shown
 from ravine.old_names import part_names
-from ravine.part import PartT, as_setting, field_types, is_part, protocol_of
+from ravine.part import (
+    MAX_DEPTH,
+    TOO_DEEP,
+    PartT,
+    as_setting,
+    field_types,
+    is_part,
+    protocol_of,
+)
 
 
 def to_plain(value: Any) -> Any:
@@ -57,6 +65,8 @@ def from_plain(
     for unknown names (with the nearest one), wrong types and values; its place is `error.path`.
     """
     known = field_types(cls)
+    if path.count(".") >= MAX_DEPTH:
+        raise _at(RecipeError(f"a {cls.__name__} in others", why=TOO_DEEP), path, "")
     for name in data:
         if name == "name" and not is_name_of(cls, str(data[name])):
             what = f"the name of {cls.__name__} is {data[name]!r}"
@@ -107,7 +117,7 @@ def _part_from(
         given = {"name": given}
     if not isinstance(given, Mapping):
         why = "it must be a name or a table with a name"
-        raise _at(RecipeError(f"{path} is {given!r}", why=why), path, "")
+        raise _at(RecipeError(f"{path} is {shown(given)}", why=why), path, "")
     if len(classes) == 1 and "name" not in given:
         return from_plain(classes[0], given, choices, path=path)
     name = given.get("name")
@@ -164,7 +174,7 @@ def _step(value: Any, name: str, path: str) -> Any:
             raise RecipeError(f"no setting {path!r}", why=why)
         return value[int(name)]
     if not is_part(value):
-        raise RecipeError(f"no setting {path!r}", why=f"{value!r} has no settings of its own")
+        raise RecipeError(f"no setting {path!r}", why=f"{shown(value)} has no settings of its own")
     known = field_types(type(value))
     if name not in known:
         what = f"{type(value).__name__} has no setting {name!r}"

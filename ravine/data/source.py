@@ -79,7 +79,7 @@ def parse_size(size: str, owner: str = "Data") -> int:
     (2000000000, 536870912)
     """
     found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMGT]?I?)B?\s*", size.upper())
-    if found is None or found[2] not in UNIT_BYTES:
+    if found is None or found[2] not in UNIT_BYTES or len(found[1]) > 18:
         why = 'it must be a size such as "2GB" or "500MB"'
         raise RecipeError(f"{owner}.memory is {size!r}", why=why)
     return int(float(found[1]) * UNIT_BYTES[found[2]])
