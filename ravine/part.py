@@ -26,6 +26,7 @@ from ravine.errors import RecipeError, shown
 Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a value for each network
 PartT = TypeVar("PartT")
 MAX_DEPTH = 32  # of values in values, of parts in parts
+MAX_FLOAT = torch.finfo(torch.float32).max
 TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
 
 
@@ -110,13 +111,13 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
         value = adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
         alone = isinstance(value, (str, int, float)) and typing.get_origin(hint) is tuple
-        short = alone and not _broken_number(value) and "..." not in shown(value)
+        short = alone and not broken_number(value) and "..." not in shown(value)
         do = f"write [{json.dumps(value)}]" if short else ""
         what = _describe(cls, field, given)
         raise RecipeError(what, why=f"it must be {_expectation(error)}", do=do) from None
     bounds = field.metadata.get("bounds", {})
     for place, entry in enumerate(value if isinstance(value, tuple) else (value,)):
-        why = _broken_number(entry) or _broken_bound(entry, bounds)
+        why = broken_number(entry) or broken_bound(entry, bounds)
         if why:
             where = f" at place {place}, not {entry!r}" if isinstance(value, tuple) else ""
             raise RecipeError(_describe(cls, field, given), why=why + where)
@@ -139,7 +140,7 @@ def _check_parts(cls: type, field: dataclasses.Field, given: Any) -> None:
         if not is_part(value) or (many and not isinstance(given, tuple)):
             why = f"it must be {'a tuple of parts' if many else 'a part'}"
             raise RecipeError(_describe(cls, field, given), why=why)
-        lacks = [name for name in _members(role) if not hasattr(value, name)]
+        lacks = [name for name in members_of(role) if not hasattr(value, name)]
         if lacks and getattr(value, "stands_for", "") != role.__name__:
             why = f"{type(value).__name__} is no {role.__name__}: it has no {', '.join(lacks)}"
             raise RecipeError(_describe(cls, field, given), why=why)
@@ -148,7 +149,7 @@ def _check_parts(cls: type, field: dataclasses.Field, given: Any) -> None:
 
 
 @functools.cache
-def _members(protocol: type) -> tuple[str, ...]:
+def members_of(protocol: type) -> tuple[str, ...]:
     """What a protocol's classes must have."""
     above = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
     names = [name for base in above for name in (*vars(base), *inspect.get_annotations(base))]
@@ -196,10 +197,12 @@ def _expectation(error: pydantic.ValidationError) -> str:
     return f"{text} at place {places[0]}" if places else text
 
 
-def _broken_number(value: Any) -> str:
+def broken_number(value: Any) -> str:
     """What is wrong with a number that an annotation seems to allow."""
     if isinstance(value, float) and not math.isfinite(value):
         return "it must be a finite number"
+    if isinstance(value, float) and abs(value) > MAX_FLOAT:
+        return f"it must be at most {MAX_FLOAT:.2g}, the largest number in float32"
     if isinstance(value, int) and abs(value) >= 2**63:
         return "it must fit into 64 bits"
     return ""
@@ -213,7 +216,7 @@ def _leaves(hint: Any) -> set[Any]:
     return set().union(*map(_leaves, inner)) if inner else {hint}
 
 
-def _broken_bound(value: Any, bounds: Mapping[str, float]) -> str:
+def broken_bound(value: Any, bounds: Mapping[str, float]) -> str:
     if value is None or isinstance(value, (str, bool)):
         return ""
     words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}

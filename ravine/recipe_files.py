@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
+from ravine.argument_checks import check_arguments
 from ravine.catalog import NAMED_RECIPES, PARTS_BY_ROLE, named_recipe
 from ravine.errors import RecipeError, first_line, join_first, nearest, shorten
 from ravine.files import check_readable, lasting_path
@@ -38,6 +39,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
     Relative paths of data and weights are relative to the file's folder.
     """
+    check_arguments(read_recipe, locals())
     path = Path(path)
     check_readable(path, RecipeError)
     try:
@@ -62,7 +64,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 def with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
     """A recipe with the paths that its file in a folder means."""
-    for place, file in _file_settings(recipe):
+    for place, file in file_settings(recipe):
         beside = folder / file
         named_file = "." in file or "/" in file or os.sep in file  # else perhaps a bundled set
         if named_file or os.path.exists(beside):
@@ -72,13 +74,13 @@ def with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
 
 def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
     """A recipe with absolute paths, or from `folder` where that is near (see `lasting_path`)."""
-    for place, file in _file_settings(recipe):
+    for place, file in file_settings(recipe):
         if os.path.exists(file):
             recipe = recipe.vary(place, lasting_path(file, folder))
     return recipe
 
 
-def _file_settings(recipe: Recipe) -> list[tuple[str, str]]:
+def file_settings(recipe: Recipe) -> list[tuple[str, str]]:
     """The settings of a recipe that name files or folders: (path in the recipe, value)."""
     found = [(f"data.{name}", getattr(recipe.data, name, None)) for name in ("source", "test")]
     place, network = "network", recipe.network
@@ -117,6 +119,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     >>> with_values(named_recipe("plain"), {"split.test": 0.25, "split.validation": 0.25}).split
     Stratified(validation=0.25, test=0.25)
     """
+    check_arguments(with_values, locals())
     changes = []
     for path, value in values.items():
         get(recipe, path)
@@ -133,6 +136,7 @@ def with_settings(recipe: Recipe, *assignments: str) -> Recipe:
     >>> with_settings(named_recipe("plain"), "split.column=sold", "split=ByTime").split
     ByTime(validation=0.15, test=0.15, column='sold')
     """
+    check_arguments(with_settings, locals())
     parsed = [_parse_assignment(assignment) for assignment in assignments]
     _check_contradictions(parsed)
     named = {a.path[0] for a in parsed if len(a.path) == 1}
@@ -263,6 +267,7 @@ def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
 
     Raises `RecipeError` where a setting is no text that UTF-8 can write.
     """
+    check_arguments(recipe_text, locals())
     recipe = recipe if folder is None else with_lasting_paths(recipe, folder)
     text = tomli_w.dumps({"base": "plain", **_plain_with_none(recipe)})
     try:

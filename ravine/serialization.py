@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ravine.argument_checks import check_arguments
 from ravine.errors import RecipeError, fold_name, nearest, shown
 from ravine.old_names import part_names
 from ravine.part import (
@@ -145,6 +146,7 @@ def is_name_of(cls: type, name: str) -> bool:
 
 def get(value: Any, path: str) -> Any:
     """The setting at a path: `get(recipe, "optimizer.lr")`; `RecipeError` with the known names."""
+    check_arguments(get, locals())
     for name in path.split("."):
         value = _step(value, name, path)
     return value
@@ -157,6 +159,7 @@ def vary(value: PartT, path: str, new: Any) -> PartT:
     >>> vary(Huber(), "delta", 2.0)
     Huber(delta=2.0)
     """
+    check_arguments(vary, locals())
     name, _, rest = path.partition(".")
     old = _step(value, name, path)
     changed = vary(old, rest, new) if rest else new

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
+from ravine.argument_checks import Count, check_arguments
 from ravine.data import Examples, TableLike, Task
 from ravine.errors import RecipeError
 from ravine.files import require_path
@@ -51,6 +52,7 @@ def join_models(models: Sequence[Model]) -> Model:
 
     Raises `RecipeError` where the networks differ in structure or learned different tasks.
     """
+    check_arguments(join_models, locals())
     if not models:
         raise RecipeError("an ensemble of nothing", do="give at least one model")
     first = models[0]
@@ -74,6 +76,7 @@ def soup(model: Model, task: Task, members: Sequence[int] | None = None) -> Mode
     late run, runs that were fine-tuned from the same weights. Networks from different seeds do not.
     Batch-norm statistics are computed anew on the training split.
     """
+    check_arguments(soup, locals())
     chosen = torch.arange(len(model.weights)) if members is None else torch.tensor(list(members))
     weights = model.weights[chosen].double().mean(0, keepdim=True).to(model.weights.dtype)
     recipe = model.recipe.vary("batch", min(512, batch_size(model.recipe, task) * 4))
@@ -90,6 +93,7 @@ def greedy_soup(model: Model, task: Task) -> Model:
     From the best member on, in the order of their own scores, a member stays in if the soup is no
     worse with it.
     """
+    check_arguments(greedy_soup, locals())
     metric = selection_metric(task)
     examples = _validation_examples(task)
 
@@ -110,11 +114,12 @@ def greedy_soup(model: Model, task: Task) -> Model:
     return found
 
 
-def select_members(model: Model, task: Task, *, size: int = 20) -> Model:
+def select_members(model: Model, task: Task, *, size: Count = 20) -> Model:
     """The members that make the best ensemble on the validation split, chosen greedily.
 
     (Caruana et al. 2004.) A member may be chosen more than once: then it counts more.
     """
+    check_arguments(select_members, locals())
     examples = _validation_examples(task)
     assert examples.targets is not None
     predictions = model.member_predictions(examples)
@@ -151,6 +156,7 @@ def as_run(
     model: Model, task: Task, *, out: str | Path | None = None, notes: Sequence[str] = ()
 ) -> Run:
     """A run of an ensemble: its record with the test score, and with `out` its folder."""
+    check_arguments(as_run, locals())
     count = len(model.weights)
     recipe = model.recipe.vary("seeds", count)
     model = replace(model, recipe=recipe)
@@ -266,7 +272,7 @@ class EnsembleComparison:
 
 
 def compare_ensembles(
-    recipe: Recipe, frame: TableLike | None = None, *, members: int = 4, repeats: int = 4
+    recipe: Recipe, frame: TableLike | None = None, *, members: Count = 4, repeats: Count = 4
 ) -> EnsembleComparison:
     """Compare ways to spend the recipe's epochs, and `members` times as many.
 
@@ -282,6 +288,7 @@ def compare_ensembles(
     >>> [line.budget for line in found.lines]
     [1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
     """
+    check_arguments(compare_ensembles, locals())
     for name, value in (("members", members), ("repeats", repeats)):
         if value < 2:
             why = "a comparison with intervals needs at least 2"

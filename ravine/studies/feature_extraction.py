@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ravine.argument_checks import Count, check_arguments
 from ravine.data.images import Images
 from ravine.data.source import Data
 from ravine.data.splits import SPLIT_NAMES, Given
@@ -44,7 +45,7 @@ def features(
     *,
     layer: str | None = None,
     cache: str | Path | None = CACHE_FOLDER,
-    batch: int = 32,
+    batch: Count = 32,
     device: str = "cpu",
 ) -> Tensor:
     """The outputs of a frozen network on images: float32 [N, F], in the images' order.
@@ -63,6 +64,7 @@ def features(
     >>> features(module, torch.zeros(5, 3, 8, 8), cache=None).shape
     torch.Size([5, 4])
     """
+    check_arguments(features, locals())
     tensor = _check_images(images)
     known, module = _load_frozen(network)
     if layer is not None:
@@ -89,6 +91,7 @@ def feature_table(values: Tensor) -> pd.DataFrame:
     >>> list(feature_table(torch.zeros(2, 3)).columns)
     ['f0000', 'f0001', 'f0002']
     """
+    check_arguments(feature_table, locals())
     return pd.DataFrame({f"f{i:04}": column for i, column in enumerate(values.numpy().T)})
 
 
@@ -117,6 +120,7 @@ def transfer(
     `InputError` before any work. With "features", new images are predicted by
     `run.predict(feature_table(features(network, images)))`.
     """
+    check_arguments(transfer, locals())
     part = Pretrained(of=network) if isinstance(network, str) else network
     recipe, frame = _with_source(recipe, source)
     if mode == "scratch":

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
 from ravine import metrics
+from ravine.argument_checks import Count, Seed, check_arguments
 from ravine.errors import RecipeError
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
@@ -154,6 +155,7 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, SearchSpace]:
     >>> read_space("optimizer.lr=log:1e-4..1e-1/4", named_recipe("plain"))
     ('optimizer.lr', LogUniformSpace(low=0.0001, high=0.1, count=4))
     """
+    check_arguments(read_space, locals())
     path, _, given = (x.strip() for x in text.partition("="))
     where = f"--space {text}"
     if not path or not given:
@@ -167,6 +169,7 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, SearchSpace]:
 
 def read_spaces(texts: Sequence[str], recipe: Recipe) -> dict[str, SearchSpace]:
     """Several spaces, by path. Raises `RecipeError` where a path is named twice."""
+    check_arguments(read_spaces, locals())
     found: dict[str, SearchSpace] = {}
     for text in texts:
         path, space = read_space(text, recipe)
@@ -313,10 +316,10 @@ def search(
     space: Mapping[str, SearchSpace],
     frame: Any = None,
     *,
-    method: str = "random",
-    trials: int = 32,
-    seeds: int = 1,
-    seed: int = 0,
+    method: Literal["random", "grid"] = "random",
+    trials: Count = 32,
+    seeds: Count = 1,
+    seed: Seed = 0,
     refit: bool = True,
 ) -> Search:
     """Try settings of a recipe and find those with the best validation score.
@@ -333,6 +336,7 @@ def search(
     >>> len(found.trials), found.metric, found.refit.score.split
     (4, 'accuracy', 'test')
     """
+    check_arguments(search, locals())
     if recipe.split.validation == 0:
         what, do = "the recipe keeps no validation split", "set split.validation above 0"
         raise RecipeError(what, why="a search selects by it", do=do)
@@ -353,7 +357,7 @@ def search(
 
 
 def draw_trials(
-    space: Mapping[str, SearchSpace], *, method: str, trials: int, seed: int
+    space: Mapping[str, SearchSpace], *, method: Literal["random", "grid"], trials: int, seed: Seed
 ) -> list[dict[str, Any]]:
     """The values by path of every trial.
 
@@ -361,6 +365,7 @@ def draw_trials(
     >>> draw_trials(spaces, method="grid", trials=0, seed=0)
     [{'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
     """
+    check_arguments(draw_trials, locals())
     if not space:
         why = "no setting has a space"
         raise RecipeError("there is nothing to search", why=why, do=EXAMPLE_ADVICE)

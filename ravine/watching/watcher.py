@@ -25,6 +25,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from ravine.argument_checks import check_arguments
 from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
@@ -68,6 +69,7 @@ def watch(
     >>> [finding.code for finding in watcher.findings()]
     ['RVN-L01']
     """
+    check_arguments(watch, locals())
     if not isinstance(model, nn.Module):
         what = f"the model is a {type(model).__name__}"
         why = "only a torch.nn.Module can be watched"

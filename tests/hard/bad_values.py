@@ -149,7 +149,8 @@ def conforms(value: Any, hint: Any) -> bool:
     if hint in (None, type(None)):
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and type(value) is not bool and math.isfinite(value)
+        number = isinstance(value, (int, float)) and type(value) is not bool
+        return number and abs(value) < 1e30 and not math.isnan(value)
     if hint is int:
         return type(value) is int
     if origin is tuple:
@@ -165,4 +166,5 @@ def conforms(value: Any, hint: Any) -> bool:
         return callable(value)
     if getattr(hint, "_is_protocol", False):
         return is_part(value) and not isinstance(value, type)
-    return isinstance(value, origin or hint)
+    wanted = origin or hint
+    return isinstance(value, wanted) if isinstance(wanted, type) else True
