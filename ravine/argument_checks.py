@@ -7,12 +7,14 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ravine.errors import InputError, join_first, shown
+from ravine.files import require_path
 from ravine.part import broken_bound, broken_number, members_of
 
 ARRAY_METHODS = ("__array__", "__array_interface__", "__dataframe__", "__arrow_c_stream__")
@@ -43,9 +45,9 @@ Seed = Annotated[int, Bounds(ge=0)]
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Raise `InputError` where an argument is not what its annotation says.
 
-    Called first of all, as `check_arguments(function, locals())`: a decorator would put itself
+    Called before any work, as `check_arguments(function, locals())`: a decorator would put itself
     between a user and what he steps through. Numbers must be finite; numpy's are numbers, True and
-    False are none. Parameters that are annotated `Any` are left to the function.
+    False are none. A path is one that a system could have. Parameters that are annotated `Any` are left to the function.
 
     >>> def repeat(text: str, times: Count | None = None) -> str:
     ...     check_arguments(repeat, locals())
@@ -55,7 +57,11 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
     ravine.errors.InputError: repeat: times is 0: it must be at least 1
     """
     for name, hint in _annotations(function).items():
-        if name in given and (why := _misfit(given[name], hint)):
+        if name not in given:
+            continue
+        if Path in _leaves(hint) and isinstance(given[name], (str, Path)):
+            require_path(given[name], name)
+        if why := _misfit(given[name], hint):
             error = InputError(f"{name} is {shown(given[name])}", why=why)
             error.where = function.__name__
             raise error
@@ -107,7 +113,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, (bool, np.bool_))
     if origin in (Sequence, Iterable, list, tuple):
         wanted = Iterable if origin is Iterable else Sequence
-        if not isinstance(value, wanted) or isinstance(value, (str, bytes)):
+        if not isinstance(value, wanted) or isinstance(value, (str, bytes, Mapping)):
             return False
         entries = value[:CHECKED_ENTRIES] if isinstance(value, Sequence) else ()
         return all(_fits(v, inner[0]) for v in entries)

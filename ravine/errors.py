@@ -23,6 +23,7 @@ CONTROL_CHARACTERS = re.compile(
 )
 
 MAX_WORD = 160  # letters of a word in a message: of a longer one the middle is left out
+MAX_LISTED = 300  # letters of a list of names in a message
 LONG_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
 # of these a value can be shown; others by their class
 SHOWN_TYPES = (str, bytes, int, float, complex, list, tuple, dict, set, PurePath, type(None))
@@ -54,11 +55,10 @@ class InputError(RavineError, ValueError):
     def __str__(self) -> str:
         text = f"{self.where}: " if self.where else ""
         text += self.what + (f": {self.why}" if self.why else "")
-        text = LONG_WORD.sub(lambda found: shorten(found[0], MAX_WORD), text)
-        if not self.do:
-            return text
-        stop = "" if text.endswith((".", "?")) else "."
-        return f"{text}{stop} {self.do[0].upper()}{self.do[1:]}."
+        if self.do:
+            stop = "" if text.endswith((".", "?")) else "."
+            text = f"{text}{stop} {self.do[0].upper()}{self.do[1:]}."
+        return LONG_WORD.sub(lambda found: shorten(found[0], MAX_WORD), text)
 
     # keyword-only arguments, and attributes added since, come back from a worker process
     def __reduce__(self) -> tuple[Any, ...]:
@@ -94,7 +94,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     "there are lr, momentum. Did you mean 'lr'?"
     """
     choices = sorted(choices)
-    shown = join_first(choices, 30)
+    lists = [join_first(choices, most) for most in (30, 10, 3, 1)]
+    listed = next((names for names in lists if len(names) <= MAX_LISTED), lists[-1])
     by_folded = {fold_name(c): c for c in choices}
     wanted = fold_name(name)
     close = difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)
@@ -104,7 +105,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     initials = "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)
     close = close or [c for c in by_folded if c == initials]
     guess = f" Did you mean {by_folded[close[0]]!r}?" if close else ""
-    return (f"there are {shown}." if choices else "there are none.") + guess
+    return (f"there are {listed}." if choices else "there are none.") + guess
 
 
 def _mistakes(given: str, meant: str) -> int:

@@ -27,7 +27,7 @@ from ravine.catalog import NAMED_RECIPES, PARTS_BY_ROLE, named_recipe
 from ravine.errors import RecipeError, first_line, join_first, nearest, shorten
 from ravine.files import check_readable, lasting_path
 from ravine.networks import pretrained
-from ravine.part import field_types, is_part, protocol_of
+from ravine.part import MAX_DEPTH, TOO_DEEP, field_types, is_part, protocol_of
 from ravine.recipe import Recipe
 from ravine.serialization import from_plain, get, is_name_of, to_plain
 
@@ -178,7 +178,9 @@ def _parse_assignment(assignment: str) -> SettingAssignment:
     path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
         why, do = "it must be PATH=VALUE", "write --set optimizer.lr=0.01"
-        raise RecipeError(f"--set {assignment}", why=why, do=do)
+        raise RecipeError(f"--set {shorten(assignment)}", why=why, do=do)
+    if path.count(".") > MAX_DEPTH:
+        raise RecipeError(f"--set {shorten(assignment)}", why=TOO_DEEP)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

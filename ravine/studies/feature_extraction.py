@@ -21,7 +21,7 @@ from ravine.data.images import Images
 from ravine.data.source import Data
 from ravine.data.splits import SPLIT_NAMES, Given
 from ravine.data.task import Task
-from ravine.errors import DataError, InputError, RecipeError, nearest
+from ravine.errors import DataError, InputError, RecipeError, nearest, shown
 from ravine.files import write_atomically
 from ravine.finetuning import DepthRates, Gradual
 from ravine.networks import Mlp, Pretrained, pretrained
@@ -29,6 +29,7 @@ from ravine.networks.pretrained import ImageFormat, to_unit_range
 from ravine.protocols import Tuning
 from ravine.recipe import Recipe
 from ravine.serialization import vary
+from ravine.training.arguments import require_device
 from ravine.training.defaults import load_task
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.run import Run
@@ -66,6 +67,7 @@ def features(
     """
     check_arguments(features, locals())
     tensor = _check_images(images)
+    device = require_device(device)
     known, module = _load_frozen(network)
     if layer is not None:
         _layer_named(module, layer)
@@ -172,7 +174,11 @@ def heads_on_features(
 
 
 def _check_images(given: Any) -> Tensor:
-    tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
+    try:
+        tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        why = "they must be an array [N, C, H, W]"
+        raise DataError(f"images are {shown(given)}", why=why) from None
     if tensor.dim() != 4 or not len(tensor):
         why, do = "they must be [N, C, H, W], one at least", "give bytes or floats from 0 to 1"
         raise DataError(f"images are {list(tensor.shape)}", why=why, do=do)

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
 from ravine import metrics
-from ravine.argument_checks import Count, Seed, check_arguments
-from ravine.errors import RecipeError
+from ravine.argument_checks import Bounds, Count, Seed, check_arguments
+from ravine.errors import RecipeError, first_line, shorten
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_values
@@ -185,9 +185,10 @@ def _parse_space(given: str, whole: bool) -> SearchSpace:
     if given.startswith("["):
         try:
             values = tomllib.loads(f"value = {given}")["value"]
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no TOML, or thousands of digits or brackets
             do = 'write [16, 64] or ["ReLU", "SiLU"]'
-            raise RecipeError(f"the list {given} is not TOML", why=str(error), do=do) from None
+            what = f"the list {shorten(given)} is not TOML"
+            raise RecipeError(what, why=first_line(error), do=do) from None
         if not values:
             raise RecipeError("the list is empty", do="name some values")
         return ChoiceSpace(tuple(values))
@@ -357,7 +358,11 @@ def search(
 
 
 def draw_trials(
-    space: Mapping[str, SearchSpace], *, method: Literal["random", "grid"], trials: int, seed: Seed
+    space: Mapping[str, SearchSpace],
+    *,
+    method: Literal["random", "grid"],
+    trials: Annotated[int, Bounds(ge=0, le=100_000)],
+    seed: Seed,
 ) -> list[dict[str, Any]]:
     """The values by path of every trial.
 

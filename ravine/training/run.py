@@ -7,6 +7,7 @@ import pandas as pd
 
 from ravine.data import Encoder, ExamplesLike, read_table
 from ravine.errors import RunError
+from ravine.files import require_path
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from
 from ravine.record import Record, Score
@@ -43,5 +44,5 @@ class Run:
             do = "train with a smaller optimizer.lr"
             raise RunError("the run has no model", why="every network diverged", do=do)
         if isinstance(frame, (str, Path)) and isinstance(self.model.encoder, Encoder):
-            frame = read_table(frame)
+            frame = read_table(require_path(frame, "frame"))
         return self.model.predict(frame)
