@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ravine.errors import InputError, join_first, shown
+from ravine.errors import InputError, join_first, nearest, value_text
 from ravine.files import require_path
 from ravine.part import broken_bound, broken_number, members_of
 
 ARRAY_METHODS = ("__array__", "__array_interface__", "__dataframe__", "__arrow_c_stream__")
 ARRAY_LEAVES = set(typing.get_args(ArrayLike))
 CHECKED_ENTRIES = 1_000  # of a list: its first ones
-WORDS: Mapping[Any, str] = {
+HINT_WORDS: Mapping[Any, str] = {
     int: "an integer",
     float: "a finite number",
     str: "a string",
@@ -47,7 +47,8 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
 
     Called before any work, as `check_arguments(function, locals())`: a decorator would put itself
     between a user and what he steps through. Numbers must be finite; numpy's are numbers, True and
-    False are none. A path is one that a system could have. Parameters that are annotated `Any` are left to the function.
+    False are none. A path is one that a system could have. Parameters that are annotated `Any` are
+    left to the function.
 
     >>> def repeat(text: str, times: Count | None = None) -> str:
     ...     check_arguments(repeat, locals())
@@ -62,7 +63,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
         if Path in _leaves(hint) and isinstance(given[name], (str, Path)):
             require_path(given[name], name)
         if why := _misfit(given[name], hint):
-            error = InputError(f"{name} is {shown(given[name])}", why=why)
+            error = InputError(f"{name} is {value_text(given[name])}", why=why)
             error.where = function.__name__
             raise error
 
@@ -82,7 +83,9 @@ def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
 def _misfit(value: Any, hint: Any) -> str:
     """Why a value is not what an annotation says; empty where it is."""
     if not _fits(value, hint):
-        return f"it must be {_words(hint)}"
+        choices = [one for leaf in _leaves(hint) for one in typing.get_args(leaf)]
+        of_words = isinstance(value, str) and all(isinstance(one, str) for one in choices)
+        return nearest(value, choices) if choices and of_words else f"it must be {_words(hint)}"
     if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
         return ""
     limits = [each for each in _leaves(hint) if isinstance(each, Bounds)]
@@ -155,7 +158,7 @@ def _words(hint: Any) -> str:
         return f"a mapping, each value {_words(inner[1])}"
     if origin is Callable:
         return "a function"
-    if hint in WORDS:
-        return WORDS[hint]
+    if hint in HINT_WORDS:
+        return HINT_WORDS[hint]
     name = getattr(origin or hint, "__name__", str(hint))
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

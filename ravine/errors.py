@@ -23,7 +23,7 @@ CONTROL_CHARACTERS = re.compile(
 )
 
 MAX_WORD = 160  # letters of a word in a message: of a longer one the middle is left out
-MAX_LISTED = 300  # letters of a list of names in a message
+MAX_LISTED = 360  # letters of a list of names in a message
 LONG_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
 # of these a value can be shown; others by their class
 SHOWN_TYPES = (str, bytes, int, float, complex, list, tuple, dict, set, PurePath, type(None))
@@ -152,10 +152,10 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def shown(value: object, most: int = 60) -> str:
+def value_text(value: object, most: int = 60) -> str:
     """A value as messages show it: in at most so many letters; an object by its class.
 
-    >>> shown("x"), shown([1, 2]), shown(object()), shown(dict)
+    >>> value_text("x"), value_text([1, 2]), value_text(object()), value_text(dict)
     ("'x'", '[1, 2]', 'an object', 'the class dict')
     """
     if isinstance(value, type):

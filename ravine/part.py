@@ -21,7 +21,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from ravine.errors import RecipeError, shown
+from ravine.errors import RecipeError, value_text
 
 Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a value for each network
 PartT = TypeVar("PartT")
@@ -111,7 +111,7 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
         value = adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
         alone = isinstance(value, (str, int, float)) and typing.get_origin(hint) is tuple
-        short = alone and not broken_number(value) and "..." not in shown(value)
+        short = alone and not broken_number(value) and "..." not in value_text(value)
         do = f"write [{json.dumps(value)}]" if short else ""
         what = _describe(cls, field, given)
         raise RecipeError(what, why=f"it must be {_expectation(error)}", do=do) from None
@@ -166,7 +166,7 @@ def _is_deeper(value: Any, depth: int) -> bool:
 
 
 def _describe(cls: type, field: dataclasses.Field, given: Any) -> str:
-    return f"{cls.__name__}.{field.name} is {shown(given)}"
+    return f"{cls.__name__}.{field.name} is {value_text(given)}"
 
 
 def as_setting(value: Any, depth: int = 0) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ravine.argument_checks import check_arguments
-from ravine.errors import RecipeError, fold_name, nearest, shown
+from ravine.errors import RecipeError, fold_name, nearest, value_text
 from ravine.old_names import part_names
 from ravine.part import (
     MAX_DEPTH,
@@ -118,7 +118,7 @@ def _part_from(
         given = {"name": given}
     if not isinstance(given, Mapping):
         why = "it must be a name or a table with a name"
-        raise _at(RecipeError(f"{path} is {shown(given)}", why=why), path, "")
+        raise _at(RecipeError(f"{path} is {value_text(given)}", why=why), path, "")
     if len(classes) == 1 and "name" not in given:
         return from_plain(classes[0], given, choices, path=path)
     name = given.get("name")
@@ -177,7 +177,9 @@ def _step(value: Any, name: str, path: str) -> Any:
             raise RecipeError(f"no setting {path!r}", why=why)
         return value[int(name)]
     if not is_part(value):
-        raise RecipeError(f"no setting {path!r}", why=f"{shown(value)} has no settings of its own")
+        raise RecipeError(
+            f"no setting {path!r}", why=f"{value_text(value)} has no settings of its own"
+        )
     known = field_types(type(value))
     if name not in known:
         what = f"{type(value).__name__} has no setting {name!r}"

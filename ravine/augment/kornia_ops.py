@@ -12,7 +12,7 @@ import torch
 
 from ravine.augment.sampling import with_pixels
 from ravine.effects import Effect
-from ravine.errors import InputError, RecipeError, first_line, nearest, shown
+from ravine.errors import InputError, RecipeError, first_line, nearest, value_text
 from ravine.part import part
 from ravine.protocols import Batch, ForwardContext, ImageShape
 from ravine.rng import isolated_rng, stream_seed
@@ -67,5 +67,5 @@ class KorniaAugmentation:
         try:
             return known[self.augmentation](**settings)
         except Exception as error:  # whatever kornia raises about its settings
-            what = f"KorniaAugmentation.settings are {shown(self.settings)}"
+            what = f"KorniaAugmentation.settings are {value_text(self.settings)}"
             raise RecipeError(what, why=first_line(error)) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, Token
 
-from ravine.errors import InputError, fold_name, shown
+from ravine.errors import InputError, fold_name, value_text
 
 if TYPE_CHECKING:
     from ravine.recipe import Recipe
@@ -20,10 +20,10 @@ Repeatable = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=
 
 
 def read_integer(_: object, tokens: Sequence[Token]) -> int:
-    """The integer that a word is: "2.5" is none, which would be rounded otherwise."""
+    """The integer that a word is: 2.5, which would be rounded, is none."""
     (token,) = tokens
     if not re.fullmatch(r"[+-]?\d{1,19}", token.value.strip()):
-        raise ValueError(f"{token.keyword or 'it'} is {shown(token.value)}: it must be an integer")
+        raise ValueError(f"it must be an integer, not {value_text(token.value)}")
     return int(token.value)
 
 

@@ -13,7 +13,7 @@ from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.parsing import column_number_style, numbers_of, weights_of
 from ravine.data.tables import TableLike, missing_file, read_table, table_from
-from ravine.errors import DataError, RecipeError, nearest, shown
+from ravine.errors import DataError, RecipeError, nearest, value_text
 from ravine.part import part, setting
 
 UNIT_BYTES = {"": 1}
@@ -83,7 +83,7 @@ def parse_size(size: str, owner: str = "Data") -> int:
     count = int(float(found[1]) * UNIT_BYTES[found[2]]) if found and usable else 0
     if not count:
         why = 'it must be a size such as "2GB" or "500MB"'
-        raise RecipeError(f"{owner}.memory is {shown(size)}", why=why)
+        raise RecipeError(f"{owner}.memory is {value_text(size)}", why=why)
     return count
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.errors import RecipeError, first_line, nearest, shown
+from ravine.errors import RecipeError, first_line, nearest, value_text
 from ravine.layout import Layout, Rows, Slot
 from ravine.part import Number, part, setting
 from ravine.protocols import (
@@ -130,7 +130,7 @@ class TorchOptimizer:
         try:
             self._update_one(torch.zeros(2), torch.ones(2), {}, 0.1)
         except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-            what = f"TorchOptimizer.settings are {shown(self.settings)}"
+            what = f"TorchOptimizer.settings are {value_text(self.settings)}"
             raise RecipeError(what, why=first_line(error)) from None
 
     def start(self, rows: Rows) -> State:

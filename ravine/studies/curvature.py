@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ravine.argument_checks import Count, check_arguments
 from ravine.data import Examples, RowGroups, TableLike
-from ravine.data.splits import SPLIT_NAMES
-from ravine.errors import DataError, InputError, RunError
+from ravine.errors import DataError, RunError
 from ravine.layout import Column, Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers.stability import stability_edge
@@ -75,10 +74,6 @@ def probe_run(
     if run.model is None:
         why, do = "every network diverged", "train with a smaller optimizer.lr"
         raise RunError("the run has no model", why=why, do=do)
-    if split not in SPLIT_NAMES:
-        raise InputError(f"the split {split!r}", why=f"there are {', '.join(SPLIT_NAMES)}")
-    if examples < 1:
-        raise InputError(f"{examples} examples", why="one is the least")
     recipe = run.model.recipe
     task = load_task(recipe, frame)
     if task.fingerprint != run.record.task["fingerprint"]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ravine import metrics
 from ravine.argument_checks import Count, check_arguments
 from ravine.data import Examples, TableLike, Task
-from ravine.errors import InputError, RecipeError, shown
+from ravine.errors import InputError, RecipeError, value_text
 from ravine.files import require_path
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
@@ -81,7 +81,7 @@ def soup(model: Model, task: Task, members: Sequence[int] | None = None) -> Mode
     places = range(count) if members is None else members
     if not places or not all(0 <= place < count for place in places):
         why = f"they are places of the model's {count} members, one at least"
-        raise InputError(f"members are {shown(members)}", why=why)
+        raise InputError(f"members are {value_text(members)}", why=why)
     chosen = torch.tensor(list(places))
     weights = model.weights[chosen].double().mean(0, keepdim=True).to(model.weights.dtype)
     recipe = model.recipe.vary("batch", min(512, batch_size(model.recipe, task) * 4))

@@ -21,7 +21,7 @@ from ravine.data.images import Images
 from ravine.data.source import Data
 from ravine.data.splits import SPLIT_NAMES, Given
 from ravine.data.task import Task
-from ravine.errors import DataError, InputError, RecipeError, nearest, shown
+from ravine.errors import DataError, InputError, RecipeError, nearest, value_text
 from ravine.files import write_atomically
 from ravine.finetuning import DepthRates, Gradual
 from ravine.networks import Mlp, Pretrained, pretrained
@@ -130,9 +130,6 @@ def transfer(
         return train(recipe.vary("network", anew).vary("tuning", ()), frame, **options)
     if mode == "fine-tune":
         return train(recipe.vary("network", part).vary("tuning", tuning), frame, **options)
-    if mode != "features":
-        why = nearest(str(mode), ["features", "fine-tune", "scratch"])
-        raise RecipeError(f"mode is {mode!r}", why=why)
     recipe, table = heads_on_features(recipe, frame, network=part, layer=layer, cache=cache)
     return train(recipe, table, **options)
 
@@ -178,7 +175,7 @@ def _check_images(given: Any) -> Tensor:
         tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
     except (TypeError, ValueError, RecursionError, OverflowError):
         why = "they must be an array [N, C, H, W]"
-        raise DataError(f"images are {shown(given)}", why=why) from None
+        raise DataError(f"images are {value_text(given)}", why=why) from None
     if tensor.dim() != 4 or not len(tensor):
         why, do = "they must be [N, C, H, W], one at least", "give bytes or floats from 0 to 1"
         raise DataError(f"images are {list(tensor.shape)}", why=why, do=do)

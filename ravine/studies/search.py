@@ -384,8 +384,6 @@ def draw_trials(
                 raise RecipeError(what, why="a grid must know how many values to try", do=do)
             grids.append(grid)
         return [dict(zip(space, v, strict=True)) for v in itertools.product(*grids)]
-    if method != "random":
-        raise RecipeError(f"no method {method!r}", why="there are grid, random")
     if trials < 1:
         raise RecipeError(f"{trials} trials", why="a search needs at least one")
 

@@ -69,7 +69,6 @@ def watch(
     >>> [finding.code for finding in watcher.findings()]
     ['RVN-L01']
     """
-    check_arguments(watch, locals())
     if not isinstance(model, nn.Module):
         what = f"the model is a {type(model).__name__}"
         why = "only a torch.nn.Module can be watched"
@@ -80,6 +79,7 @@ def watch(
             what = f"the optimizer is a {type(one).__name__}"
             why = "only a torch.optim.Optimizer can be watched"
             raise InputError(what, why=why, do="give the torch optimizer itself, or leave it out")
+    check_arguments(watch, locals())
     if every < MIN_INTERVAL:
         why = "two steps in so many are inspected closely"
         raise InputError(f"every is {every}", why=why, do=f"use {MIN_INTERVAL} or more")
