@@ -86,7 +86,8 @@ def _misfit(value: Any, hint: Any) -> str:
         choices = [one for leaf in _leaves(hint) for one in typing.get_args(leaf)]
         of_words = isinstance(value, str) and all(isinstance(one, str) for one in choices)
         return nearest(value, choices) if choices and of_words else f"it must be {_words(hint)}"
-    if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+    of_numbers = int in _leaves(hint) or float in _leaves(hint)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not of_numbers:
         return ""
     limits = [each for each in _leaves(hint) if isinstance(each, Bounds)]
     return broken_number(value) or next((broken_bound(value, vars(b)) for b in limits), "")
@@ -135,7 +136,7 @@ def _leaves(hint: Any) -> tuple[Any, ...]:
     """What an annotation is made of."""
     inner = typing.get_args(hint)
     if typing.get_origin(hint) is Annotated:
-        return (hint, *hint.__metadata__)
+        return (inner[0], *hint.__metadata__)
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return (hint,)
     return tuple(leaf for one in inner for leaf in _leaves(one))

@@ -150,7 +150,7 @@ def conforms(value: Any, hint: Any) -> bool:
         return value is None
     if hint is float:
         number = isinstance(value, (int, float)) and type(value) is not bool
-        return number and abs(value) < 1e30 and not math.isnan(value)
+        return number and abs(value) < 3.4e38 and not math.isnan(value)
     if hint is int:
         return type(value) is int
     if origin is tuple:

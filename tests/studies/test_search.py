@@ -164,7 +164,7 @@ def test_numbers_search_in_one_batch_are_the_same_as_alone():
     ("options", "words"),
     [
         ({"space": {}}, "nothing to search"),
-        ({"method": "gird"}, "there are grid, random. Did you mean),
+        ({"method": "gird"}, "there are grid, random. Did you mean"),
         ({"trials": 0}, "at least 1"),
         ({"method": "grid"}, "no count"),
         ({"space": None}, "a mapping"),
