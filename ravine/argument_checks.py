@@ -55,7 +55,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
     ...     return text * (times or 2)
     >>> repeat("ab", times=0)
     Traceback (most recent call last):
-    ravine.errors.InputError: repeat: times is 0: it must be at least 1
+    ravine.errors.InputError: times is 0: it must be at least 1
     """
     for name, hint in _annotations(function).items():
         if name not in given:
@@ -63,9 +63,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> N
         if Path in _leaves(hint) and isinstance(given[name], (str, Path)):
             require_path(given[name], name)
         if why := _misfit(given[name], hint):
-            error = InputError(f"{name} is {value_text(given[name])}", why=why)
-            error.where = function.__name__
-            raise error
+            raise InputError(f"{name} is {value_text(given[name])}", why=why)
 
 
 @functools.cache

@@ -164,7 +164,7 @@ def value_text(value: object, most: int = 60) -> str:
     text = f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
     if isinstance(value, SHOWN_TYPES) or dataclasses.is_dataclass(value):
         try:
-            long = repr(value)
+            long = repr(str(value) if isinstance(value, PurePath) else value)
             text = text if " at 0x" in long or "\n" in long else long
         except (ValueError, RecursionError):  # a number of thousands of digits; nested too deep
             pass

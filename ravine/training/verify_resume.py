@@ -60,9 +60,9 @@ def prove_resume(recipe: Recipe, *, kills: Count, say: Callable[[str], None]) ->
     Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be
     trained at all, and where it trains so fast that it was never killed.
     """
-    check_arguments(prove_resume, locals())
     if kills < 1:
         raise InputError(f"kills is {kills}", why="without a kill nothing is proved", do="use 3")
+    check_arguments(prove_resume, locals())
     with tempfile.TemporaryDirectory() as name:
         whole, pieces = Path(name) / "whole", Path(name) / "pieces"
         began = time.monotonic()
