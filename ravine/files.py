@@ -2,25 +2,30 @@
 
 import errno
 import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from ravine.errors import DataError, InputError, RunError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that readers see either all of the old content or all of the new.
 
+    `data` may come in blocks; what is raised while they are made leaves no file behind.
     Raises `RunError` when the disk is full or the folder read-only; the old file is then unchanged.
     """
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError as error:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         do = "name another folder with --out"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             do = "free disk space and continue with `ravine train --resume`"
@@ -31,9 +36,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 def check_readable(path: str | Path, error: type[InputError] = DataError) -> None:
     """Raise `error` where a file exists but may not be read, so that it is not taken for damaged.
 
-    Readers in other languages (Arrow, safetensors) tell the two apart only in their messages.
+    Readers in other languages (Arrow, safetensors) tell the two apart only in their messages. A
+    pipe or a device is refused, too: what reads it may wait or go on for ever.
     """
     try:
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            what, why = f"{path} is not a file", "it is a pipe or a device"
+            raise error(what, why=why, do="save what it gives as a file first")
         with open(path, "rb"):
             pass
     except PermissionError:

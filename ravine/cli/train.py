@@ -18,7 +18,7 @@ from ravine.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ravine.data import Task
+    from ravine.data import Encoder, ImageEncoder, Task
     from ravine.recipe import Recipe
     from ravine.reporting.progress import ProgressLine
     from ravine.training.run import Run
@@ -97,6 +97,9 @@ def predict_command(
     out
         Where to write the predictions.
     """
+    import tempfile
+
+    from ravine.data import file_blocks
     from ravine.files import write_atomically
     from ravine.training.train import open_run
 
@@ -104,12 +107,18 @@ def predict_command(
     if out is not None and out.exists() and table.exists() and out.samefile(table):
         why = "its columns would be lost"
         raise InputError(f"{out} is the table itself", why=why, do="name another file")
-    predictions = predict_source(open_run(run), table)
-    if out is None:
-        predictions.to_csv(sys.stdout, index=False)
+    source = PredictedSource(open_run(run), table)
+    if out is not None:
+        write_atomically(out, file_blocks(source, out.suffix.lower()))
+        source.print_notes()
+        print(f"{source.count:,} predictions in {out}", file=sys.stderr)
         return 0
-    write_atomically(out, table_bytes(predictions, out.suffix.lower()))
-    print(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
+    with tempfile.TemporaryFile() as held:  # all rows or none
+        held.writelines(file_blocks(source, ".csv"))
+        source.print_notes()
+        held.seek(0)
+        for line in held:
+            sys.stdout.write(line.decode())
     return 0
 
 
@@ -254,32 +263,48 @@ def print_run(run: Run, *, as_json: bool) -> int:
     return 3 if run.model is None else 0
 
 
-def predict_source(run: Run, source: Path) -> pd.DataFrame:
-    """Predictions for rows, or for images with their paths; prints what could not be read."""
-    from ravine.data import ImageEncoder, describe_drift, read_table, round_floats, with_identifiers
+class PredictedSource:
+    """Predictions for a table's rows in blocks, or for images; what there is to say of them."""
 
-    if run.model is None:
-        return run.predict(read_table(source))  # which raises and says why
-    encoder = run.model.encoder
-    if not isinstance(encoder, ImageEncoder):
-        rows = read_table(source)
-        predictions = run.predict(rows)
-        for line in describe_drift(encoder, rows):
+    def __init__(self, run: Run, source: Path):
+        self.run, self.source = run, source
+        self.count = 0
+        self.notes: list[str] = []
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        from ravine.data import ImageEncoder
+
+        encoder = self.run.require_model().encoder
+        images = isinstance(encoder, ImageEncoder)
+        for block in self._images(encoder) if images else self._table(encoder):
+            self.count += len(block)
+            yield block
+
+    def print_notes(self) -> None:
+        """Print what could not be read, or is unlike the training rows."""
+        for line in self.notes:
             print(line, file=sys.stderr)
-        return with_identifiers(round_floats(predictions), rows, encoder)
-    images = encoder.read(source)
-    for line in images.notes:
-        print(line, file=sys.stderr)
-    predictions = round_floats(run.predict(images))
-    if images.names:
-        predictions.insert(0, "file" if "path" in predictions else "path", images.names)
-    return predictions
 
+    def _table(self, encoder: Encoder) -> Iterator[pd.DataFrame]:
+        from ravine.data import Drift, find_identifiers, open_blocks, round_floats, with_identifiers
 
-def table_bytes(table: pd.DataFrame, ending: str) -> bytes:
-    """A table as a file of that ending: .csv, .parquet or .jsonl."""
-    if ending == ".parquet":
-        return table.to_parquet(None, index=False)
-    if ending == ".jsonl":
-        return table.to_json(orient="records", lines=True).encode()
-    return table.to_csv(index=False).encode()
+        table = open_blocks(self.source, self.notes, encoder.expected)
+        drift = Drift(encoder)
+        identifiers = None
+        for rows in table.read(self.run.require_model().block_rows):
+            predictions = self.run.predict(rows)
+            drift.add(rows)
+            if identifiers is None:
+                identifiers = find_identifiers(table, encoder, predictions.columns)
+            yield with_identifiers(round_floats(predictions), rows, identifiers)
+        self.notes += drift.describe()
+
+    def _images(self, encoder: ImageEncoder) -> Iterator[pd.DataFrame]:
+        from ravine.data import round_floats
+
+        images = encoder.read(self.source)
+        self.notes += images.notes
+        predictions = round_floats(self.run.predict(images))
+        if images.names:
+            predictions.insert(0, "file" if "path" in predictions else "path", images.names)
+        yield predictions

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ravine.data.csv_dialect import Dialect
 from ravine.data.encoder import Encoder, Encoding, fit_encoder
 from ravine.data.examples import Examples
+from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
 from ravine.data.source import (
     Data,
@@ -27,7 +29,6 @@ from ravine.data.source import (
 )
 from ravine.data.splits import AnySplit, Given, check_splits, require_count
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
-from ravine.data.tables import TableLike
 from ravine.data.task_type import TaskKind, infer_task_type
 from ravine.errors import DataError
 from ravine.old_names import with_earlier_keys
@@ -139,12 +140,12 @@ def _read_at_once(
     notes: list[str],
 ) -> tuple[Encoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
     """The encoder of a table; its examples and the numbers of their rows by split; no digest."""
-    table, targets = open_table(data, frame, notes)
+    table, targets, dialect = open_table(data, frame, notes)
     check_columns(list(table.columns), data, targets)
     table, places = with_targets(table, targets, notes)
     own = len(table)
     if data.test is not None:
-        tested = read_test_table(data.test, targets, notes).reindex(columns=table.columns)
+        tested = read_test_table(data.test, targets, notes, dialect).reindex(columns=table.columns)
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     require_count(own, 0, 0)
@@ -158,6 +159,7 @@ def _read_at_once(
     encoder = fit_encoder(
         train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
     )
+    encoder = dataclasses.replace(encoder, dialect=dialect)
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
@@ -177,6 +179,8 @@ def _fingerprint(
 
     `digest` covers the pixels of images, and rows that are read in pieces.
     """
+    if isinstance(encoder, Encoder):  # how a file is written is not to be learned
+        encoder = dataclasses.replace(encoder, dialect=Dialect())
     plain = json.dumps(with_earlier_keys(encoder.to_plain()))
     hashed = hashlib.blake2b(plain.encode() + digest.encode(), digest_size=16)
     for name, found in sorted(examples.items()):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ravine.data import Encoder, ExamplesLike, read_table
+from ravine.data import Encoder, ExamplesLike, open_blocks
 from ravine.errors import RunError
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from
@@ -33,15 +33,22 @@ class Run:
             return self.model.recipe
         return recipe_from({"base": "plain", **self.record.recipe})
 
-    def predict(self, frame: ExamplesLike) -> pd.DataFrame:
-        """Predictions for new rows: the target, and for classes the probability of each.
-
-        `frame` is a DataFrame, a mapping of columns, an array, or a file of them; for images also a
-        folder or a list of paths. Raises `RunError` where every network diverged.
-        """
+    def require_model(self) -> Model:
+        """The model. Raises `RunError` where every network diverged."""
         if self.model is None:
             do = "train with a smaller optimizer.lr"
             raise RunError("the run has no model", why="every network diverged", do=do)
-        if isinstance(frame, (str, Path)) and isinstance(self.model.encoder, Encoder):
-            frame = read_table(frame)
-        return self.model.predict(frame)
+        return self.model
+
+    def predict(self, frame: ExamplesLike) -> pd.DataFrame:
+        """Predictions for new rows: the target, and for classes the probability of each.
+
+        `frame` is a DataFrame, a mapping of columns, an array, or a file of them, which is read in
+        blocks; for images also a folder or a list of paths. Raises `RunError` where every network
+        diverged.
+        """
+        model = self.require_model()
+        if isinstance(frame, (str, Path)) and isinstance(model.encoder, Encoder):
+            table = open_blocks(frame, [], model.encoder.expected)
+            return pd.concat([model.predict(rows) for rows in table.read(model.block_rows)])
+        return model.predict(frame)
