@@ -288,7 +288,7 @@ class PredictedSource:
     def _table(self, encoder: Encoder) -> Iterator[pd.DataFrame]:
         from ravine.data import Drift, find_identifiers, open_blocks, round_floats, with_identifiers
 
-        table = open_blocks(self.source, self.notes, encoder.expected)
+        table = open_blocks(self.source, self.notes, encoder.expectation)
         drift = Drift(encoder)
         identifiers = None
         for rows in table.read(self.run.require_model().block_rows):

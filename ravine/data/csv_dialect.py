@@ -16,14 +16,14 @@ from ravine.errors import DataError
 
 # not "None": it names things
 MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
-BLANKS = r"\s+"
-CSV_SEPARATORS = (",", ";", "\t", "|", BLANKS)
-SEPARATOR_NAMES = {"\t": "tabs", BLANKS: "blanks"}
-NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
+BLANK_SEPARATOR = r"\s+"
+CSV_SEPARATORS = (",", ";", "\t", "|", BLANK_SEPARATOR)
+SEPARATOR_NAMES = {"\t": "tabs", BLANK_SEPARATOR: "blanks"}
+PLAIN_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
 SAMPLE_LINES, SAMPLE_CHARACTERS = 300, 200_000  # at least 20 lines
 HEADER_ROWS = 30  # among which the header is looked for
 
-Row = list[str]
+Fields = list[str]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Layout:
+class CsvLayout:
     """Where the table is in a text: its separator, lines above its rows, its columns.
 
     `beyond` are columns behind those of the header, which must be empty: their rows end in
@@ -78,7 +78,9 @@ def sample_lines(text: TextIO) -> list[str]:
     return lines
 
 
-def find_layout(lines: Sequence[str], path: Path, expected: Expected | None = None) -> Layout:
+def find_csv_layout(
+    lines: Sequence[str], path: Path, expected: Expected | None = None
+) -> CsvLayout:
     """Find separator, header and columns from the first lines, and those of a run where it is read.
 
     The separator is the one that finds most of the run's columns in the header; then the one that
@@ -92,44 +94,47 @@ def find_layout(lines: Sequence[str], path: Path, expected: Expected | None = No
         rows, at = found[separator], headers[separator]
         width = len(rows[at]) if at < len(rows) else 0
         hits = len(set(wanted) & set(map(_name, rows[at]))) if width else 0
-        body = [row for row in rows[at + 1 :] if _filled(row)]
+        body = [row for row in rows[at + 1 :] if _has_text(row)]
         fits = [1.0 if _fits(row, width) else 0.5 * (len(row) == width + 1) for row in body] or [1]
         share = round(sum(fits) / len(fits), 1) if width > 1 else 0.0
-        if separator == BLANKS and share < 1:
+        if separator == BLANK_SEPARATOR and share < 1:
             return hits, 0.0, 0
         usual = expected is not None and separator == expected.dialect.separator
-        on_top = not any(map(_filled, rows[:at]))
-        return hits, share, separator != BLANKS, on_top, width, usual
+        on_top = not any(map(_has_text, rows[:at]))
+        return hits, share, separator != BLANK_SEPARATOR, on_top, width, usual
 
     separator = max(CSV_SEPARATORS, key=quality)
     rows, at = found[separator], headers[separator]
-    if all(NUMBER.fullmatch(cell.strip()) for cell in rows[at]):
+    if not rows or not _has_text(rows[at]):
+        what, do = f"{path} is no table", "check its first lines, their quotes and separators"
+        raise DataError(what, why="no line names its columns", do=do)
+    if all(PLAIN_NUMBER.fullmatch(cell.strip()) for cell in rows[at]):
         what, why = f"{path} has no column names", f"its first line is {lines[0].strip()[:60]!r}"
         raise DataError(what, why=why, do="write a first line with a name for each column")
     names = tuple(_name(cell) or f"Unnamed: {i}" for i, cell in enumerate(rows[at]))
-    body = [row for row in rows[at + 1 :] if _filled(row)]
+    body = [row for row in rows[at + 1 :] if _has_text(row)]
     more = max([len(row) - len(names) for row in body], default=0)
     if more == 1 and _has_row_names(body, len(names)):
-        return Layout(separator, at, ("row", *names))
-    return Layout(separator, at, names, tuple(f"{path.name} field {i}" for i in range(more)))
+        return CsvLayout(separator, at, ("row", *names))
+    return CsvLayout(separator, at, names, tuple(f"{path.name} field {i}" for i in range(more)))
 
 
-def _fits(row: Row, width: int) -> bool:
+def _fits(row: Fields, width: int) -> bool:
     """Whether a row has so many fields, separators at its end not counted."""
-    return len(row) == width or (len(row) > width and not _filled(row[width:]))
+    return len(row) == width or (len(row) > width and not _has_text(row[width:]))
 
 
 def _name(cell: str) -> str:
     return cell.strip().lstrip("\ufeff")
 
 
-def _filled(row: Row) -> bool:
+def _has_text(row: Fields) -> bool:
     return any(cell.strip() for cell in row)
 
 
-def split_rows(lines: Iterable[str], separator: str) -> Iterator[Row]:
+def split_rows(lines: Iterable[str], separator: str) -> Iterator[Fields]:
     """The rows of lines; blank lines are empty rows. What cannot be split ends them."""
-    if separator == BLANKS:
+    if separator == BLANK_SEPARATOR:
         lines, separator = (re.sub(r"\s+", " ", line.strip()) for line in lines), " "
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a cell may be an article
     with contextlib.suppress(csv.Error):
@@ -137,21 +142,21 @@ def split_rows(lines: Iterable[str], separator: str) -> Iterator[Row]:
     csv.field_size_limit(limit)
 
 
-def _has_row_names(body: Sequence[Row], columns: int) -> bool:
+def _has_row_names(body: Sequence[Fields], columns: int) -> bool:
     """Whether rows begin with a name that the header lacks, as R writes them."""
     first, last = [row[0] for row in body], [row[-1].strip() for row in body]
     whole = all(len(row) == columns + 1 for row in body)
     return whole and len(set(first)) == len(first) and sum(map(bool, last)) >= len(last) / 2
 
 
-def _find_header(rows: Sequence[Row], wanted: Collection[str]) -> int:
+def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:
     """The place of the header: the first row, unless one below is it beyond doubt.
 
     Above it may be lines of a report, comments (#) and blank lines. A row below is the header if it
     has the columns of a run (`wanted`); or if it names each column of most rows in words, the lines
     above do not, and there are numbers under it.
     """
-    filled = [i for i, row in enumerate(rows[:HEADER_ROWS]) if _filled(row)]
+    filled = [i for i, row in enumerate(rows[:HEADER_ROWS]) if _has_text(row)]
     if not filled:
         return 0
     first = filled[0]
@@ -160,7 +165,7 @@ def _find_header(rows: Sequence[Row], wanted: Collection[str]) -> int:
         best = max(filled, key=lambda i: (hits[i], -i))
         if hits[best] == len(set(wanted)):
             return best
-    widths = Counter(len(row) for row in rows if _filled(row) and not _is_comment(row))
+    widths = Counter(len(row) for row in rows if _has_text(row) and not _is_comment(row))
     width = max(widths, key=lambda w: (widths[w], w), default=0)
     top = rows[first]
     if not _is_comment(top) and len(top) == width and all(map(str.strip, top[1:])):
@@ -176,23 +181,23 @@ def _find_header(rows: Sequence[Row], wanted: Collection[str]) -> int:
     return first
 
 
-def _is_comment(row: Row) -> bool:
+def _is_comment(row: Fields) -> bool:
     return bool(row) and row[0].lstrip().startswith("#")
 
 
 def _is_number(cell: str) -> bool:
-    return NUMBER.fullmatch(cell.strip()) is not None
+    return PLAIN_NUMBER.fullmatch(cell.strip()) is not None
 
 
-def _names_columns(row: Row, width: int) -> bool:
+def _names_columns(row: Fields, width: int) -> bool:
     names = [cell.strip() for cell in row]
     gaps = any(name in MISSING_WORDS for name in names[1:])
     return len(names) == width == len(set(names)) and not gaps
 
 
-def _numbers_below(rows: Sequence[Row], width: int) -> bool:
+def _numbers_below(rows: Sequence[Fields], width: int) -> bool:
     """Whether a column has numbers in at least half of the rows."""
-    full = [row for row in rows if len(row) >= width and _filled(row)]
+    full = [row for row in rows if len(row) >= width and _has_text(row)]
     return any(2 * sum(map(_is_number, column)) >= len(full) for column in zip(*full, strict=False))
 
 

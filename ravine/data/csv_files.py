@@ -10,14 +10,14 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data.csv_dialect import (
-    BLANKS,
+    BLANK_SEPARATOR,
     MISSING_WORDS,
     SEPARATOR_NAMES,
+    CsvLayout,
     DecimalCounts,
     Dialect,
     Expected,
-    Layout,
-    find_layout,
+    find_csv_layout,
     plain_numbers,
     sample_lines,
     split_rows,
@@ -26,7 +26,7 @@ from ravine.data.frames import check_distinct
 from ravine.data.text_files import TextFile
 from ravine.errors import DataError, RavineError
 
-ROWS_AT_ONCE = 20_000
+CSV_BLOCK_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CsvTable:
     """A table in a file of text, and how it is read: its layout, its decimal sign."""
 
     text: TextFile
-    layout: Layout
+    layout: CsvLayout
     decimal: str
     expected: Expected | None = None
 
@@ -103,20 +103,20 @@ class CsvTable:
     def _read(
         self, file: TextIO, texts: list[str], columns: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        with _explained(self.text.path):
+        with _explain_pandas(self.text.path):
             frame = pd.read_csv(file, **self._options(dict.fromkeys(texts, str), columns))
-        return self._checked(frame)
+        return self._without_beyond(frame)
 
     def _read_blocks(
         self, file: TextIO, dtype: Any, columns: Sequence[str] | None
     ) -> Iterator[pd.DataFrame]:
         options = self._options(dtype, columns)
-        with _explained(self.text.path):
-            reader = pd.read_csv(file, chunksize=ROWS_AT_ONCE, **options)
+        with _explain_pandas(self.text.path):
+            reader = pd.read_csv(file, chunksize=CSV_BLOCK_ROWS, **options)
             for frame in reader:
-                yield self._checked(frame)
+                yield self._without_beyond(frame)
 
-    def _checked(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def _without_beyond(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The frame without the fields beyond the header, which must be empty."""
         beyond = list(self.layout.beyond)
         filled = frame[beyond].notna().any(axis=1).to_numpy()
@@ -143,11 +143,11 @@ def open_csv(
     """
     path = text.path
     with text.open() as file:
-        layout = find_layout(sample_lines(file), path, expected)
+        layout = find_csv_layout(sample_lines(file), path, expected)
     check_distinct(layout.names, path)
     usual = Dialect() if expected is None else expected.dialect
     table = CsvTable(text, layout, decimal if decimal != "auto" else usual.decimal, expected)
-    if layout.separator == BLANKS:
+    if layout.separator == BLANK_SEPARATOR:
         _check_widths(text, layout)
     if decimal == "auto" and layout.separator != ",":
         table = replace(table, decimal=_find_decimal(table, notes if expected is None else None))
@@ -188,11 +188,11 @@ def _describe(table: CsvTable, usual: Dialect) -> list[str]:
     return notes
 
 
-def _check_widths(text: TextFile, layout: Layout) -> None:
+def _check_widths(text: TextFile, layout: CsvLayout) -> None:
     """Raise `DataError` where blanks do not separate equally many fields in each row."""
     width = len(layout.names) + len(layout.beyond)
     with text.open() as file:
-        for i, row in enumerate(split_rows(file, BLANKS)):
+        for i, row in enumerate(split_rows(file, BLANK_SEPARATOR)):
             if i > layout.header and row and len(row) != width:
                 what = f"{text.path} has {len(row)} fields in line {i + 1}"
                 why = f"its columns are separated by blanks, and there are {width}"
@@ -201,7 +201,7 @@ def _check_widths(text: TextFile, layout: Layout) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_pandas(path: Path) -> Iterator[None]:
     """Turn what pandas raises into `DataError`."""
     try:
         yield

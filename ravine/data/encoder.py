@@ -113,7 +113,7 @@ class Encoder:
         return tuple(column.name for column in self.column_encoders)
 
     @property
-    def expected(self) -> Expected:
+    def expectation(self) -> Expected:
         """What is known of tables that are to be predicted, for reading them from files."""
         measured = [c for c in self.column_encoders if isinstance(c, (Numeric, Date))]
         texts = tuple(c.name for c in measured if c.style)

@@ -16,7 +16,11 @@ from ravine.data.parquet_files import file_kind
 from ravine.data.text_files import ZERO_LED, TextFile, require_memory
 from ravine.errors import DataError, first_line, join_first
 
-READERS = {".xlsx": "openpyxl", ".xlsm": "openpyxl", ".ods": "odf"}  # the module that reads each
+EXCEL_READERS = {
+    ".xlsx": "openpyxl",
+    ".xlsm": "openpyxl",
+    ".ods": "odf",
+}  # the module that reads each
 OTHER_SUFFIXES = (".xls", ".xlsb", ".numbers")
 BYTES_PER_XML_BYTE = 10  # of a sheet in memory
 
@@ -33,12 +37,12 @@ class HeldText(TextFile):
 
 def is_excel(path: Path) -> bool:
     """Whether a path names a spreadsheet."""
-    return file_kind(path) in (*READERS, *OTHER_SUFFIXES)
+    return file_kind(path) in (*EXCEL_READERS, *OTHER_SUFFIXES)
 
 
 def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
     """The first sheet with at least two rows, as comma-separated text. Raises `DataError`."""
-    module = READERS.get(file_kind(path))
+    module = EXCEL_READERS.get(file_kind(path))
     if module is None or importlib.util.find_spec(module) is None:
         why = "only .xlsx and .ods are read" if module is None else f"{module} is not installed"
         do = (

@@ -13,7 +13,7 @@ from ravine.errors import DataError, RavineError, first_line
 
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 JSON_SUFFIXES = (".json", *JSON_LINES_SUFFIXES)
-ROWS_AT_ONCE = 20_000
+JSON_BLOCK_ROWS = 20_000
 
 
 def is_one_value(text: TextFile) -> bool:
@@ -25,7 +25,7 @@ def is_one_value(text: TextFile) -> bool:
     return first.startswith("[") or not second or not first.endswith("}")
 
 
-def read_json(text: TextFile) -> pd.DataFrame:
+def read_json_value(text: TextFile) -> pd.DataFrame:
     """The table in a file that holds one JSON value. Raises `DataError`."""
     text.check_memory("write an object on each line, which is read in blocks")
     with text.open() as file:
@@ -58,7 +58,7 @@ def read_json_lines(text: TextFile) -> Iterator[pd.DataFrame]:
             if not line.strip():
                 continue
             rows.append(_parse_row(line, number, text.path))
-            if len(rows) == ROWS_AT_ONCE:
+            if len(rows) == JSON_BLOCK_ROWS:
                 yield frame_of_rows(rows).set_axis(range(at, at + len(rows)))
                 at += len(rows)
                 rows = []

@@ -60,7 +60,7 @@ def row_groups_of(path: Path) -> tuple[RowGroup, ...]:
     pieces = []
     first = 0
     for file in parquet_files(path):
-        with _undamaged(file):
+        with _explain_damage(file):
             metadata = pq.read_metadata(file)
             for i in range(metadata.num_row_groups):
                 group = metadata.row_group(i)
@@ -74,7 +74,7 @@ def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
     """A row group in blocks of at most `rows` rows, indexed by their numbers in the whole table."""
     at = piece.first
     with (
-        _undamaged(Path(piece.file)),
+        _explain_damage(Path(piece.file)),
         pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file,
     ):
         for batch in file.iter_batches(rows, [piece.group], use_threads=False):
@@ -90,7 +90,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
     require_memory(size, path, "set data.memory (--memory 2GB) to read it in pieces")
     frames = []
     for file in parquet_files(path):
-        with _undamaged(file):
+        with _explain_damage(file):
             check_distinct(pq.read_schema(file).names, file)
             frames.append(pq.read_table(file).to_pandas())
     whole = frames[0] if len(frames) == 1 else pd.concat(frames)
@@ -98,7 +98,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 
 @contextmanager
-def _undamaged(file: Path) -> Iterator[None]:
+def _explain_damage(file: Path) -> Iterator[None]:
     """Turn what Arrow raises for a damaged file into `DataError`."""
     check_readable(file)
     try:

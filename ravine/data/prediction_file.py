@@ -15,7 +15,7 @@ from ravine.data.encoder import Encoder
 from ravine.data.table_blocks import TableBlocks
 
 SIGNIFICANT_DIGITS = 7  # weights are float32: 24 bits, 7.2 digits
-ROWS_AT_ONCE = 65_536  # of one column
+IDENTIFIER_BLOCK_ROWS = 65_536  # of one column
 
 
 def find_identifiers(table: TableBlocks, encoder: Encoder, answers: Iterable[str]) -> list[str]:
@@ -26,7 +26,7 @@ def find_identifiers(table: TableBlocks, encoder: Encoder, answers: Iterable[str
     used = {*encoder.columns, *answers}
     names = [n for n in table.columns if n not in used and is_identifier(n)]
     hashes: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for rows in table.read(ROWS_AT_ONCE, names) if names else ():
+    for rows in table.read(IDENTIFIER_BLOCK_ROWS, names) if names else ():
         for name in list(hashes):
             if rows[name].isna().any():
                 del hashes[name]

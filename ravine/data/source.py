@@ -7,19 +7,25 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_datetime64_any_dtype, is_float_dtype, is_numeric_dtype
+from pandas.api.types import (
+    is_datetime64_any_dtype,
+    is_float_dtype,
+    is_numeric_dtype,
+    is_object_dtype,
+)
 
 from ravine.data.csv_dialect import Dialect, Expected
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.frames import TableLike, table_from
 from ravine.data.parsing import number_style, numbers_of, texts_of, weights_of
 from ravine.data.tables import missing_file, read_table, read_table_and_dialect
-from ravine.errors import DataError, RecipeError, nearest
+from ravine.errors import DataError, RecipeError, nearest, shorten
 from ravine.part import part
 
 UNIT_BYTES = {"": 1}
 UNIT_BYTES |= {prefix: 1000**i for i, prefix in enumerate("KMGT", 1)}
 UNIT_BYTES |= {f"{prefix}I": 1024**i for i, prefix in enumerate("KMGT", 1)}
+LIST_TYPES = (list, tuple, set, np.ndarray)
 TARGET_NAMES = ("target", "label", "class", "y", "outcome")
 
 
@@ -140,12 +146,29 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
         values = table[name]
         known &= values.notna().to_numpy()
         stored = is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
+        _refuse_objects(values)
         first = values.dropna().head(1)
-        lists = any(isinstance(value, (list, tuple, set, np.ndarray)) for value in first)
+        lists = any(isinstance(value, LIST_TYPES) for value in first)
         style = "" if stored or lists else number_style(texts_of(values)[0])
         if style:
             known &= ~np.isnan(numbers_of(values.where(known), name, style))
     return known
+
+
+def _refuse_objects(values: pd.Series) -> None:
+    """Raise `DataError` where a target holds objects, or lists beside single values."""
+    if not is_object_dtype(values.dtype):
+        return
+    held = values.dropna()
+    lists = [isinstance(value, LIST_TYPES) for value in held]
+    inner = (v for row in held[lists] for v in row)
+    odd = next((v for v in (*held, *inner) if isinstance(v, dict)), None)
+    odd = next((v for row in held[lists] for v in row if isinstance(v, LIST_TYPES)), odd)
+    if odd is not None or 0 < sum(lists) < len(lists):
+        shown = shorten(str(odd if odd is not None else held[lists].iloc[0]))
+        what = f"the target {values.name} holds {shown}"
+        why = "a target is one value in each row, or a list of labels"
+        raise DataError(what, why=why, do="choose another target, or name a value of it")
 
 
 def with_targets(

@@ -18,9 +18,9 @@ from ravine.data.parquet_files import file_kind, is_parquet, read_blocks, row_gr
 from ravine.data.tables import existing_file, json_frames
 from ravine.data.text_files import scan_text
 
-PARQUET_ROWS = 16_384
+PARQUET_BLOCK_ROWS = 16_384
 
-Frames = Callable[[Sequence[str] | None], Iterator[pd.DataFrame]]
+ReadFrames = Callable[[Sequence[str] | None], Iterator[pd.DataFrame]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TableBlocks:
     rows: int
     columns: tuple[str, ...]
     floats: frozenset[str]
-    frames: Frames
+    frames: ReadFrames
 
     def read(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
         """Blocks of `rows` rows, the last one of fewer, numbered by their place in the table."""
@@ -60,19 +60,19 @@ def open_blocks(
     path = existing_file(path)
     found = ColumnKinds()
     if is_parquet(path):
-        frames: Frames = partial(_parquet_frames, path)
+        frames: ReadFrames = partial(_parquet_frames, path)
         found.add_all(frames(None))
     else:
         text = excel_as_csv(path, notes) if is_excel(path) else scan_text(path, notes)
         if file_kind(path) in JSON_SUFFIXES:
-            frames = partial(_selected, partial(json_frames, text))
+            frames = partial(_select_columns, partial(json_frames, text))
             found.add_all(frames(None))
         else:
             table = open_csv(text, notes, expected=expected)
             for frame, written in table.survey():
                 found.add(frame, written)
-            frames = partial(table.blocks, found.joined())
-    kinds = found.joined()
+            frames = partial(table.blocks, found.kinds())
+    kinds = found.kinds()
     if found.rows == 0:
         check_table(pd.DataFrame(columns=list(kinds)), str(path))  # says so
     names = {name: str(name).strip() for name in kinds}
@@ -82,10 +82,10 @@ def open_blocks(
 
 def _parquet_frames(path: Path, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
     for piece in row_groups_of(path):
-        yield from _selected(partial(read_blocks, piece, PARQUET_ROWS), columns)
+        yield from _select_columns(partial(read_blocks, piece, PARQUET_BLOCK_ROWS), columns)
 
 
-def _selected(
+def _select_columns(
     read: Callable[[], Iterator[pd.DataFrame]], columns: Sequence[str] | None
 ) -> Iterator[pd.DataFrame]:
     for frame in read():
@@ -115,7 +115,7 @@ class ColumnKinds:
             self._found[name].add("empty")
         self.rows += len(frame)
 
-    def joined(self) -> dict[str, str]:
+    def kinds(self) -> dict[str, str]:
         """What each column holds in the whole table: "text", "float", or else ""."""
         return {name: self._join(name) for name in self._found}
 

@@ -9,7 +9,7 @@ from ravine.data.csv_dialect import Dialect, Expected
 from ravine.data.csv_files import open_csv
 from ravine.data.excel_files import excel_as_csv, is_excel
 from ravine.data.frames import check_table
-from ravine.data.json_files import JSON_SUFFIXES, is_one_value, read_json, read_json_lines
+from ravine.data.json_files import JSON_SUFFIXES, is_one_value, read_json_lines, read_json_value
 from ravine.data.parquet_files import file_kind, is_parquet, read_parquet
 from ravine.data.text_files import TextFile, scan_text
 from ravine.errors import DataError, nearest
@@ -23,7 +23,7 @@ def read_table(
 
     The separator (comma, semicolon, tab, bar, blanks), the encoding (UTF-8, UTF-16, Latin-1), the
     decimal sign and the header's line are found from the file; what is unusual is appended to
-    `notes`. `expected` is what a run knows of its tables (`Encoder.expected`). Raises `DataError`.
+    `notes`. `expected` is what a run knows of them (`Encoder.expectation`). Raises `DataError`.
     """
     return read_table_and_dialect(path, [] if notes is None else notes, expected=expected)[0]
 
@@ -54,7 +54,7 @@ def existing_file(path: str | Path) -> Path:
 
 def json_frames(text: TextFile) -> Iterator[pd.DataFrame]:
     """The table of a file of JSON, in blocks where it has an object on each line."""
-    yield from [read_json(text)] if is_one_value(text) else read_json_lines(text)
+    yield from [read_json_value(text)] if is_one_value(text) else read_json_lines(text)
 
 
 def missing_file(path: Path) -> DataError:

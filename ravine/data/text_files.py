@@ -18,7 +18,7 @@ from ravine.files import check_readable
 BLOCK_BYTES = 2**20
 MAX_LINE = 2**28  # characters of a line
 # a table unpacks to some 5 to 20 times its size, one of zeros alone to at most 1,032
-BOMB_RATIO, BOMB_BYTES = 500, 10**8
+BOMB_RATIO, BOMB_BYTES = 500, 2**26
 TEXT_COPIES = 4  # what a text takes as a table, in sizes of the text
 ZERO_LED = re.compile(r'(?:^|[\s,;|"])0\d')  # what may be a code, such as 01234
 
@@ -101,7 +101,7 @@ class _Unpacked(io.RawIOBase):
         self.file = open(path, "rb")
         packed = self.file.peek(2)[:2] == b"\x1f\x8b" or path.suffix.lower() == ".gz"
         self.source = gzip.GzipFile(fileobj=self.file) if packed else self.file
-        self.packed_size = os.fstat(self.file.fileno()).st_size if packed else None
+        self.packed = packed
         self.size = 0
 
     def readable(self) -> bool:
@@ -111,7 +111,7 @@ class _Unpacked(io.RawIOBase):
         try:
             block = self.source.read(len(buffer))
         except (OSError, EOFError, zlib.error) as error:
-            if self.packed_size is None:
+            if not self.packed:
                 raise
             what, do = f"{self.path} cannot be unpacked", "copy or download it again"
             raise DataError(what, why=f"its gzip data are damaged ({error})", do=do) from None
@@ -121,12 +121,10 @@ class _Unpacked(io.RawIOBase):
         return len(block)
 
     def _refuse_bomb(self) -> None:
-        if self.packed_size is None or self.size < BOMB_BYTES:
-            return
-        size = f"{self.packed_size:,} bytes unpack to {self.size / 1e9:.1f} GB and more"
-        if self.size > BOMB_RATIO * self.packed_size:
+        if self.packed and self.size > max(BOMB_BYTES, BOMB_RATIO * self.file.tell()):
+            why = f"its first {self.file.tell():,} bytes are {self.size:,} unpacked"
             do = "unpack the file, if you trust it"
-            raise DataError(f"{self.path} unpacks to too much", why=size, do=do)
+            raise DataError(f"{self.path} unpacks to too much", why=why, do=do)
 
     def close(self) -> None:
         self.file.close()
@@ -187,7 +185,7 @@ def _scan(path: Path, encoding: str) -> TextFile | None:
             size += len(block)
             text = decoder.decode(block)
             empty = empty and not text.strip()
-            codes = codes or ZERO_LED.search(end + text) is not None
+            codes = codes or ("0" in text and ZERO_LED.search(end + text) is not None)
             line = line + len(text) if (at := text.rfind("\n")) < 0 else len(text) - at
             if line > MAX_LINE:
                 what = f"{path} has a line of more than {MAX_LINE:,} characters"

@@ -49,6 +49,6 @@ class Run:
         """
         model = self.require_model()
         if isinstance(frame, (str, Path)) and isinstance(model.encoder, Encoder):
-            table = open_blocks(frame, [], model.encoder.expected)
+            table = open_blocks(frame, [], model.encoder.expectation)
             return pd.concat([model.predict(rows) for rows in table.read(model.block_rows)])
         return model.predict(frame)

@@ -9,6 +9,7 @@ import pytest
 from ravine import open_run, train
 from ravine.catalog import named_recipe
 from ravine.data import Data, Encoder, Encoding, Random, load, read_table
+from ravine.data.column_encoders import Numeric
 from ravine.data.csv_dialect import Dialect, Expected
 from ravine.errors import DataError
 
@@ -144,6 +145,7 @@ def test_the_decimal_sign_can_be_set(tmp_path):
         data = Data(source=str(tmp_path / "t.csv"), target=("y",), decimal=sign)
         encoder = load(data, Random(), Encoding(), seed=0).encoder
         assert isinstance(encoder, Encoder)
+        assert isinstance(encoder.column_encoders[0], Numeric)
         assert abs(encoder.column_encoders[0].scaling.center / center - 1) < 0.2
         assert encoder.dialect == Dialect(";", "," if sign == "," else ".")
         assert Encoder.from_plain(json.loads(json.dumps(encoder.to_plain()))) == encoder

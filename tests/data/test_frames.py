@@ -1,6 +1,5 @@
 """What is given from Python is read as a table, or refused by a message that says what to give."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -49,10 +48,8 @@ def test_tables_of_other_libraries_are_read_by_name(given):
     assert found.to_dict("list") == TABLE.to_dict("list") and targets == ()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("polars") is None, reason="polars is not installed")
 def test_polars_frames_are_read_by_name():
-    import polars as pl
-
+    pl = pytest.importorskip("polars")
     assert table_from(pl.from_pandas(TABLE))[0].to_dict("list") == TABLE.to_dict("list")
     pair = (pl.DataFrame({"a": [1.0, 2.0]}), pl.Series("y", [0, 1]))
     assert table_from(pair)[0].to_dict("list") == {"a": [1.0, 2.0], "y": [0, 1]}
@@ -133,3 +130,34 @@ def test_a_json_file_with_one_value_is_a_table(orient, tmp_path):
     assert read_table(tmp_path / "t.json").to_dict("list") == TABLE.to_dict("list")
     (tmp_path / "t.json").write_text(json.dumps(json.loads(text), indent=2))
     assert read_table(tmp_path / "t.json").to_dict("list") == TABLE.to_dict("list")
+
+
+def lines_of_json(*extra):
+    return "".join(f'{{"a": {i}, "y": {i % 2}}}\n' for i in range(5)) + "\n".join(extra)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (lines_of_json("[" * 100_000), "line 6 of t.jsonl is not JSON: it is nested too deep"),
+        (lines_of_json('{"a": ' + "9" * 5000 + "}"), "4300 digits"),
+        (lines_of_json('{"a": "\\ud800"}'), "half a character"),
+        (lines_of_json('{"\\ud800": 1}'), "half a character"),
+        ("".join(f'{{"k{i}": 1}}\n' for i in range(3000)), "3,000 rows have 3,000 different names"),
+        ("[1, 2]\n", "not an object"),
+        ('{"a": [1, 2], "b": [3]}', "is no table"),
+    ],
+)
+def test_odd_json_is_refused_by_one_message(text, words, tmp_path):
+    (tmp_path / "t.jsonl").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_table(tmp_path / "t.jsonl")
+
+
+@pytest.mark.parametrize("value", ['{"q": 1}', '[{"q": 1}]', "[[1]]"])
+def test_objects_are_no_targets(value, tmp_path):
+    text = "".join(f'{{"a": {i % 7}.5, "y": {value}}}\n' for i in range(30))
+    (tmp_path / "t.jsonl").write_text(text)
+    data = Data(source=str(tmp_path / "t.jsonl"), target=("y",))
+    with pytest.raises(DataError, match="the target y holds"):
+        load(data, Random(), Encoding(), seed=0)

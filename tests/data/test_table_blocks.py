@@ -36,9 +36,9 @@ MIXED = pd.DataFrame(
 def read_at_once(rows, monkeypatch):
     """Have files read in blocks of so many rows."""
     for module, name in (
-        (csv_files, "ROWS_AT_ONCE"),
-        (json_files, "ROWS_AT_ONCE"),
-        (table_blocks, "PARQUET_ROWS"),
+        (csv_files, "CSV_BLOCK_ROWS"),
+        (json_files, "JSON_BLOCK_ROWS"),
+        (table_blocks, "PARQUET_BLOCK_ROWS"),
     ):
         monkeypatch.setattr(module, name, rows)
 
