@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ravine.cli import options as cli
-from ravine.cli.output import check_writable, print_json, print_result, text_style
+from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
 from ravine.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,11 +75,11 @@ def train_command(
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
     with run_progress(folder, quiet) as report:
-        checks = first_checks(quiet) if check else None
+        announce = announcement(check=check, quiet=quiet)
         run = training.train(
-            recipe, out=folder, device=device, workers=workers, report=report, check=checks
+            recipe, out=folder, device=device, workers=workers, report=report, check=announce
         )
-    return print_run(run, as_json=json)
+    return print_run(run, as_json=json, data=quiet)
 
 
 def predict_command(
@@ -111,7 +111,7 @@ def predict_command(
     if out is not None:
         write_atomically(out, file_blocks(source, out.suffix.lower()))
         source.print_notes()
-        print(f"{source.count:,} predictions in {out}", file=sys.stderr)
+        echo(f"{source.count:,} predictions in {out}", file=sys.stderr)
         return 0
     with tempfile.TemporaryFile() as held:  # all rows or none
         held.writelines(file_blocks(source, ".csv"))
@@ -153,7 +153,7 @@ def recipes_command(name: str | None = None, /) -> int:
         return 0
     print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
     for known, make in NAMED_RECIPES.items():
-        print(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
+        echo(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
     print("Bundled sets (ravine train NAME):")
     print("  " + ", ".join(BUNDLED_SETS))
     return 0
@@ -184,7 +184,7 @@ def verify_resume_command(
     from ravine.training.verify_resume import prove_resume
 
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed)
-    found = prove_resume(recipe, kills=kills, say=lambda line: print(line, file=sys.stderr))
+    found = prove_resume(recipe, kills=kills, say=lambda line: echo(line, file=sys.stderr))
     print_result(found, as_json=json)
     return 1 if found.different else 0
 
@@ -222,14 +222,22 @@ def run_progress(folder: Path, quiet: bool) -> Iterator[ProgressLine | None]:
         signal.signal(signal.SIGINT, before)
 
 
-def first_checks(quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
-    """The quick checks of a recipe before it trains; unless quiet, they print what they find."""
+def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
+    """What is done before a recipe trains: say what was inferred from the data, and make the quick
+    checks. Unless quiet, both are printed.
+    """
     import time
 
     from ravine.examination.api import quick_check
     from ravine.reporting.findings_text import finding_line, preflight_line
+    from ravine.reporting.run_summary import data_summary
 
-    def run_checks(recipe: Recipe, task: Task) -> list[dict[str, Any]]:
+    def announce(recipe: Recipe, task: Task) -> list[dict[str, Any]]:
+        if not quiet:
+            of_images = task.signature.image is not None
+            print(data_summary(task.notes, of_images=of_images), file=sys.stderr)
+        if not check:
+            return []
         began = time.monotonic()
         report = quick_check(recipe, task)
         if not quiet:
@@ -238,11 +246,13 @@ def first_checks(quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
                 print(finding_line(finding, **text_style(sys.stderr)), file=sys.stderr)
         return [f.to_json() for f in report.findings]
 
-    return run_checks
+    return announce
 
 
-def print_run(run: Run, *, as_json: bool) -> int:
-    """Print a run's result; the exit code says whether there is a model."""
+def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
+    """Print a run's result; the exit code says whether there is a model. `data` says whether what
+    was inferred from the data is told.
+    """
     from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules
     from ravine.diagnosis.training_curves.series import curves_of_record
@@ -259,7 +269,10 @@ def print_run(run: Run, *, as_json: bool) -> int:
     else:
         new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
         style = text_style(sys.stdout)
-        print(summary(run.record, folder=folder, new_rows=new, findings=findings, **style))
+        told = summary(
+            run.record, folder=folder, new_rows=new, findings=findings, data=data, **style
+        )
+        print(told)
     return 3 if run.model is None else 0
 
 
@@ -283,7 +296,7 @@ class PredictedSource:
     def print_notes(self) -> None:
         """Print what could not be read, or is unlike the training rows."""
         for line in self.notes:
-            print(line, file=sys.stderr)
+            echo(line, file=sys.stderr)
 
     def _table(self, encoder: Encoder) -> Iterator[pd.DataFrame]:
         from ravine.data import Drift, find_identifiers, open_blocks, round_floats, with_identifiers

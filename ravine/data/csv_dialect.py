@@ -19,7 +19,7 @@ MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
 BLANK_SEPARATOR = r"\s+"
 CSV_SEPARATORS = (",", ";", "\t", "|", BLANK_SEPARATOR)
 SEPARATOR_NAMES = {"\t": "tabs", BLANK_SEPARATOR: "blanks"}
-PLAIN_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
+CELL_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
 SAMPLE_LINES, SAMPLE_CHARACTERS = 300, 200_000  # at least 20 lines
 HEADER_ROWS = 30  # among which the header is looked for
 
@@ -108,7 +108,7 @@ def find_csv_layout(
     if not rows or not _has_text(rows[at]):
         what, do = f"{path} is no table", "check its first lines, their quotes and separators"
         raise DataError(what, why="no line names its columns", do=do)
-    if all(PLAIN_NUMBER.fullmatch(cell.strip()) for cell in rows[at]):
+    if all(CELL_NUMBER.fullmatch(cell.strip()) for cell in rows[at]):
         what, why = f"{path} has no column names", f"its first line is {lines[0].strip()[:60]!r}"
         raise DataError(what, why=why, do="write a first line with a name for each column")
     names = tuple(_name(cell) or f"Unnamed: {i}" for i, cell in enumerate(rows[at]))
@@ -186,7 +186,7 @@ def _is_comment(row: Fields) -> bool:
 
 
 def _is_number(cell: str) -> bool:
-    return PLAIN_NUMBER.fullmatch(cell.strip()) is not None
+    return CELL_NUMBER.fullmatch(cell.strip()) is not None
 
 
 def _names_columns(row: Fields, width: int) -> bool:
@@ -260,3 +260,17 @@ def plain_numbers(values: Any) -> Any:
     )
     plain = values.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
     return values.mask(grouped.fillna(False).astype(bool), plain)
+
+
+def without_groups(values: pd.Series) -> pd.Series:
+    """A column of whole numbers in a table of decimal commas, in which points make groups of three.
+
+    1.234 is 1234 where nothing else in the column says what a point is.
+    """
+    texts = values.dropna().astype(str).str.strip()
+    groups = texts.str.fullmatch(sign_pattern(EITHER_SIGN, "."))
+    if not groups.any() or (groups | texts.str.fullmatch(r"[-+]?\d+")).mean() < 0.8:
+        return values
+    plain = values.mask(groups.reindex(values.index, fill_value=False), values.str.replace(".", ""))
+    numbers = pd.to_numeric(plain, errors="coerce")
+    return numbers if numbers.isna().equals(values.isna()) else plain

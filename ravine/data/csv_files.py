@@ -21,6 +21,7 @@ from ravine.data.csv_dialect import (
     plain_numbers,
     sample_lines,
     split_rows,
+    without_groups,
 )
 from ravine.data.frames import check_distinct
 from ravine.data.text_files import TextFile
@@ -48,6 +49,9 @@ class CsvTable:
         self.text.check_memory("convert it to Parquet, which is read in pieces with --memory")
         with self.text.open() as file:
             frame = self._read(file, self._texts)
+        if self.decimal == "," and self.expected is None:
+            texts = [name for name in frame if _is_text(frame[name])]
+            frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
         codes = self._may_be_codes(frame)
         if not codes:
             return frame

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ravine.data.column_encoders import ColumnEncoder, Date, Flag, Numeric, level_codes
+from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
 from ravine.data.frames import TableLike, table_from
-from ravine.data.parsing import NO_WORDS, YES_WORDS, dates_of, numbers_of, texts_of
+from ravine.data.parsing import NO_WORDS, YES_WORDS, texts_of
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
@@ -46,10 +46,11 @@ class Drift:
         for column in self.encoder.column_encoders:
             values = frame[column.name]
             if isinstance(column, (Numeric, Date)):
-                read = numbers_of if isinstance(column, Numeric) else dates_of
-                x = read(values, column.name, column.style)
+                x = column.read(values)
                 self._add_far(column, x)
                 gaps = 0 if column.gaps else int(np.isnan(x).sum())
+            elif isinstance(column, Text):
+                gaps = 0  # a text may have any words, or none
             else:
                 missing = values.isna().to_numpy()
                 odd = _unknown_values(column, values) & ~missing
@@ -83,8 +84,8 @@ class Drift:
             notes.append(
                 f"Values that were not learned, taken as unknown: {_join_columns(unknown)}."
             )
-        columns = {column.name: column for column in self.encoder.column_encoders}
-        far = [self._describe_far(columns[name]) for name in self.far]
+        measured = [c for c in self.encoder.column_encoders if isinstance(c, (Numeric, Date))]
+        far = [self._describe_far(column) for column in measured if self.far[column.name]]
         if far:
             notes.append(f"Numbers far outside the training rows: {_join_columns(far)}.")
         filled = [f"{name} in {count:,}" for name, count in self.filled.items() if count]
@@ -99,8 +100,7 @@ class Drift:
         shown = f"{first[:30]!r}{f' and {more} more' if others else ''}"
         return f"{name} in {self.unknown[name]:,} of {self.rows:,} rows ({shown})"
 
-    def _describe_far(self, column: ColumnEncoder) -> str:
-        assert isinstance(column, (Numeric, Date))
+    def _describe_far(self, column: Numeric | Date) -> str:
         limits = (self.most[column.name], *column.scaling.seen)
         shown = [f"{value:,.6g}" for value in limits]
         if isinstance(column, Date):
@@ -115,12 +115,11 @@ def _distance_outside(column: Numeric | Date, x: np.ndarray) -> np.ndarray:
     return np.maximum(low - x, x - high)
 
 
-def _unknown_values(column: ColumnEncoder, values: pd.Series) -> np.ndarray:
+def _unknown_values(column: Flag | OneHot | Codes, values: pd.Series) -> np.ndarray:
     """Whether each value is one that the column's encoder does not know, [N]."""
     if isinstance(column, Flag):
         texts, codes = texts_of(values)
         return np.array([t.lower() not in NO_WORDS + YES_WORDS for t in texts] + [True])[codes]
-    assert not isinstance(column, (Numeric, Date))
     return level_codes(values, column.levels) == 0
 
 

@@ -151,6 +151,22 @@ def test_the_decimal_sign_can_be_set(tmp_path):
         assert Encoder.from_plain(json.loads(json.dumps(encoder.to_plain()))) == encoder
 
 
+@pytest.mark.parametrize("odd", ["", "n.d."])
+def test_points_are_groups_in_a_table_of_decimal_commas(odd, tmp_path):
+    x = np.arange(1000, 1060) * 7
+    grouped = [f"{n:,}".replace(",", ".") for n in x]
+    lines = [f"{g};{y}" for g, y in zip([*grouped, odd], comma(np.arange(61) / 4, 2), strict=True)]
+    (tmp_path / "t.csv").write_text("a;y\n" + "\n".join(lines) + "\n")
+    data = Data(source=str(tmp_path / "t.csv"), target=("y",), numbers=("a",))
+    encoder = load(data, Random(), Encoding(), seed=0).encoder
+    assert isinstance(encoder, Encoder) and isinstance(encoder.column_encoders[0], Numeric)
+    assert encoder.column_encoders[0].scaling.center == pytest.approx(7200, rel=0.05)
+    (tmp_path / "new.csv").write_text(f"a\n7.210\n{odd}\n950\n")
+    new = read_table(tmp_path / "new.csv", None, encoder.expectation)
+    read = encoder.column_encoders[0].read(new["a"])
+    assert [v for v in read if not np.isnan(v)] == [7210, 950]
+
+
 def test_where_a_file_does_not_say_the_run_does(tmp_path):
     run = Expected(Dialect(";", ","), ("a", "b"), texts=("b",), numbers=("a",))
     text = "a;b\n9,874;1.234\n2,500;5\n"
