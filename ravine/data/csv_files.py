@@ -50,7 +50,7 @@ class CsvTable:
         with self.text.open() as file:
             frame = self._read(file, self._texts)
         if self.decimal == "," and self.expected is None:
-            texts = [name for name in frame if _is_text(frame[name])]
+            texts = [str(name) for name in frame if _is_text(frame[name])]
             frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
         codes = self._may_be_codes(frame)
         if not codes:

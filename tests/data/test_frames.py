@@ -161,3 +161,36 @@ def test_objects_are_no_targets(value, tmp_path):
     data = Data(source=str(tmp_path / "t.jsonl"), target=("y",))
     with pytest.raises(DataError, match="the target y holds"):
         load(data, Random(), Encoding(), seed=0)
+
+
+# Excel
+
+
+@pytest.mark.parametrize("ending", [".xlsx", ".ods"])
+def test_spreadsheets_are_read_where_their_reader_is_installed(ending, tmp_path, monkeypatch):
+    path = tmp_path / f"t{ending}"
+    pytest.importorskip("openpyxl" if ending == ".xlsx" else "odf")
+    table = TABLE.assign(code=["007", "012", "123"], day=pd.date_range("2024-01-01", periods=3))
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame().to_excel(book, sheet_name="empty")
+        table.to_excel(book, sheet_name="data", index=False, startrow=3)
+        table.to_excel(book, sheet_name="more", index=False)
+    said: list[str] = []
+    found = read_table(path, said)
+    assert found.to_dict("list") == {
+        **TABLE.to_dict("list"),
+        "code": ["007", "012", "123"],
+        "day": ["2024-01-01", "2024-01-02", "2024-01-03"],
+    }
+    assert any("several sheets: data is read" in s for s in said)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("ending", [".xlsx", ".ods", ".xls"])
+def test_without_a_reader_a_spreadsheet_is_refused_with_what_to_do(ending, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / f"t{ending}").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match="is a spreadsheet.*[Ss]ave it as CSV"):
+        read_table(tmp_path / f"t{ending}")
