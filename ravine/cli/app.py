@@ -34,7 +34,7 @@ from ravine.cli.train import (
     train_command,
     verify_resume_command,
 )
-from ravine.errors import InputError, Interrupted, RavineError, nearest
+from ravine.errors import InputError, Interrupted, RavineError, nearest, printable
 
 COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "train": train_command,
@@ -133,6 +133,7 @@ def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -
 def print_error(error: RavineError, *, as_json: bool) -> None:
     """Print an error on stderr, and as an object on stdout where JSON is wanted."""
     text = str(error) if isinstance(error, Interrupted) else f"error: {error}"
+    text = "\n".join(map(printable, text.split("\n")))
     if sys.stderr.isatty():
         width = min(shutil.get_terminal_size().columns, 80)
         text = textwrap.fill(

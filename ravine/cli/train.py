@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ravine.cli import options as cli
-from ravine.cli.output import check_writable, print_json, print_result, text_style
+from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
 from ravine.cli.signals import Stopped, handle_signals, stop
 from ravine.errors import InputError, Interrupted
 
@@ -83,10 +83,10 @@ def train_command(
             device=device,
             workers=workers,
             report=report,
-            check=first_checks(quiet) if check else None,
+            check=announcement(check=check, quiet=quiet),
             stop=stop_file,
         )
-    return print_run(run, as_json=json)
+    return print_run(run, as_json=json, data=quiet)
 
 
 def predict_command(
@@ -116,7 +116,7 @@ def predict_command(
         predictions.to_csv(sys.stdout, index=False)
         return 0
     write_atomically(out, table_bytes(predictions, out.suffix.lower()))
-    print(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
+    echo(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
     return 0
 
 
@@ -151,7 +151,7 @@ def recipes_command(name: str | None = None, /) -> int:
         return 0
     print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
     for known, make in NAMED_RECIPES.items():
-        print(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
+        echo(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
     print("Bundled sets (ravine train NAME):")
     print("  " + ", ".join(BUNDLED_SETS))
     return 0
@@ -182,7 +182,7 @@ def verify_resume_command(
     from ravine.training.verify_resume import prove_resume
 
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed)
-    found = prove_resume(recipe, kills=kills, say=lambda line: print(line, file=sys.stderr))
+    found = prove_resume(recipe, kills=kills, say=lambda line: echo(line, file=sys.stderr))
     print_result(found, as_json=json)
     return 1 if found.different else 0
 
@@ -251,14 +251,22 @@ def tell_versions(folder: Path) -> None:
         print(f"note: {text}", file=sys.stderr)
 
 
-def first_checks(quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
-    """The quick checks of a recipe before it trains; unless quiet, they print what they find."""
+def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
+    """What is done before a recipe trains: say what was inferred from the data, and make the quick
+    checks. Unless quiet, both are printed.
+    """
     import time
 
     from ravine.examination.api import quick_check
     from ravine.reporting.findings_text import finding_line, preflight_line
+    from ravine.reporting.run_summary import data_summary
 
-    def run_checks(recipe: Recipe, task: Task) -> list[dict[str, Any]]:
+    def announce(recipe: Recipe, task: Task) -> list[dict[str, Any]]:
+        if not quiet:
+            of_images = task.signature.image is not None
+            print(data_summary(task.notes, of_images=of_images), file=sys.stderr)
+        if not check:
+            return []
         began = time.monotonic()
         report = quick_check(recipe, task)
         if not quiet:
@@ -267,11 +275,13 @@ def first_checks(quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
                 print(finding_line(finding, **text_style(sys.stderr)), file=sys.stderr)
         return [f.to_json() for f in report.findings]
 
-    return run_checks
+    return announce
 
 
-def print_run(run: Run, *, as_json: bool) -> int:
-    """Print a run's result; the exit code says whether there is a model."""
+def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
+    """Print a run's result; the exit code says whether there is a model. `data` says whether what
+    was inferred from the data is told.
+    """
     from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules
     from ravine.diagnosis.training_curves.series import curves_of_record
@@ -288,7 +298,10 @@ def print_run(run: Run, *, as_json: bool) -> int:
     else:
         new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
         style = text_style(sys.stdout)
-        print(summary(run.record, folder=folder, new_rows=new, findings=findings, **style))
+        told = summary(
+            run.record, folder=folder, new_rows=new, findings=findings, data=data, **style
+        )
+        print(told)
     return 3 if run.model is None else 0
 
 
@@ -303,11 +316,11 @@ def predict_source(run: Run, source: Path) -> pd.DataFrame:
         rows = read_table(source)
         predictions = run.predict(rows)
         for line in describe_drift(encoder, rows):
-            print(line, file=sys.stderr)
+            echo(line, file=sys.stderr)
         return with_identifiers(round_floats(predictions), rows, encoder)
     images = encoder.read(source)
     for line in images.notes:
-        print(line, file=sys.stderr)
+        echo(line, file=sys.stderr)
     predictions = round_floats(run.predict(images))
     if images.names:
         predictions.insert(0, "file" if "path" in predictions else "path", images.names)
