@@ -29,6 +29,7 @@ from ravine.diagnosis.data.data_kinds import (
     profile_classes,
     single_answers,
 )
+from ravine.diagnosis.data.gap_codes import find_gap_codes
 from ravine.diagnosis.data.leaking_columns import find_leaking_columns
 from ravine.diagnosis.data.profile import (
     DataProfile,
@@ -95,8 +96,14 @@ def profile_data(
         kind=kind,
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
         classes=profile_classes(y, kind, outputs),
-        duplicates=_find_duplicates(x, y, held_out),
     )
+    known = np.ones(len(x), bool)  # rows without a value that stands for a gap
+    if layout == "table" and x.ndim == 2 and x.dtype.kind in "fiu":
+        codes = find_gap_codes(x[sample], name_column)
+        found = replace(found, gap_codes=codes)
+        for code in codes:
+            known &= x[:, code.place] != code.value
+    found = replace(found, duplicates=_find_duplicates(x[known], y[known], held_out))
     if layout != "tokens":
         stats = measure_numbers(x[sample], name_column, by_channel=x.ndim > 2)
         found = replace(found, inputs=stats)

@@ -91,6 +91,17 @@ class Duplicates:
 
 
 @dataclass(frozen=True)
+class GapCode:
+    """A value that stands for "not known": in how many rows, how far from all others in spreads."""
+
+    where: str
+    place: int  # of the column
+    value: float
+    rows: int
+    distance: float
+
+
+@dataclass(frozen=True)
 class LeakingColumn:
     """A column that alone is the target. Scores are accuracy or R2."""
 
@@ -236,6 +247,7 @@ class DataProfile:
     validation: ValidationProfile | None = None
     duplicates: Duplicates | None = None
     leaking_columns: tuple[LeakingColumn, ...] = ()
+    gap_codes: tuple[GapCode, ...] = ()
     same_tokens: float = 0.0  # share of target tokens that are the input token at their place
     order: ExampleOrder | None = None  # None where training shuffles
     baseline: BaselineResult | None = None
