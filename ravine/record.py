@@ -55,12 +55,24 @@ class Event:
     member: int | None = None
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """What another learner reaches on the same rows, by metric; how it was fitted, or why not."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """The model's score on a split: a metric with its confidence interval, and the members' scores.
 
     `constant_baseline` is the score of the best constant prediction, by the mean of the training
-    targets or the shares of the classes; None where it is unknown.
+    targets or the shares of the classes; None where it is unknown. `baselines` are what that
+    prediction ("constant") and boosted trees ("trees") reach in all metrics. Of several targets
+    `targets` has each one's metrics, by target, learner ("network" is the model) and metric.
+    `answers` counts, for each class, the rows for which it is predicted, and those where it is
+    true.
     """
 
     metric: str
@@ -74,6 +86,15 @@ class Score:
     members: tuple[float, ...] = ()
     others: Mapping[str, float] = field(default_factory=dict)
     constant_baseline: float | None = None
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    targets: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    answers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def only_answer(self) -> str | None:
+        """The class that is predicted for every row; None where there are several answers."""
+        given = [name for name, (predicted, _) in self.answers.items() if predicted]
+        return given[0] if len(given) == 1 and len(self.answers) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +160,7 @@ def record_files(record: Record) -> dict[str, bytes]:
 def read_record(folder: Path) -> Record:
     """Read the record in a run's folder. Raises `RunError` if it is missing, damaged or too new."""
     data = read_json(folder / "record.json")
-    score = data["score"]
-    if score is not None:
-        unchanged = {"constant_baseline": score.get("constant_baseline")}
-        score = Score(**{**_with_nan(score), **unchanged})
+    score = None if data["score"] is None else read_score(data["score"])
     return Record(
         recipe=data["recipe"],
         task=data["task"],
@@ -159,6 +177,13 @@ def read_record(folder: Path) -> Record:
         seconds=data["seconds"],
         findings=tuple(data.get("findings", ())),
     )
+
+
+def read_score(data: Mapping[str, Any]) -> Score:
+    """The score that plain data hold, also those of versions that had fewer baselines."""
+    baselines = {n: Baseline(**_with_nan(b)) for n, b in data.get("baselines", {}).items()}
+    unchanged = {"constant_baseline": data.get("constant_baseline"), "baselines": baselines}
+    return Score(**{**_with_nan(data), **unchanged})
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def train_command(
     device: str = "cpu",
     workers: int | None = None,
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
+    baseline: Annotated[bool, Parameter(negative="--no-baseline")] = True,
     quiet: cli.Quiet = False,
     json: cli.Json = False,
 ) -> int:
@@ -62,6 +63,8 @@ def train_command(
         How many processes; by default one per core where that pays.
     check
         Check recipe and data first. Findings are printed and kept; none of them stops the run.
+    baseline
+        Fit boosted trees, too, and score them beside the networks.
     """
     from ravine.training import train as training
 
@@ -70,14 +73,20 @@ def train_command(
             what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
         with run_progress(resume, quiet) as report:
-            run = training.resume(resume, workers=workers, report=report)
+            run = training.resume(resume, workers=workers, report=report, baseline=baseline)
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
     with run_progress(folder, quiet) as report:
         checks = first_checks(quiet) if check else None
         run = training.train(
-            recipe, out=folder, device=device, workers=workers, report=report, check=checks
+            recipe,
+            out=folder,
+            device=device,
+            workers=workers,
+            report=report,
+            check=checks,
+            baseline=baseline,
         )
     return print_run(run, as_json=json)
 

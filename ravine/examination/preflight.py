@@ -151,8 +151,10 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
         outputs=(task.outputs,),
         seed=recipe.seed,
     )
-    codes = tuple(replace(c, value=_raw_value(task.encoder, c)) for c in found.gap_codes)
-    return replace(found, gap_codes=codes)
+    if found.inputs is None:
+        return found
+    codes = tuple(replace(c, value=_raw_value(task.encoder, c)) for c in found.inputs.gap_codes)
+    return replace(found, inputs=replace(found.inputs, gap_codes=codes))
 
 
 def _raw_value(encoder: Encoder | ImageEncoder, code: GapCode) -> float:

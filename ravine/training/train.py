@@ -16,7 +16,6 @@ from ravine.data import TableLike, Task
 from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
 from ravine.errors import Interrupted, RunError
 from ravine.networks.torch_module import ModuleFactory
-from ravine.part import group_key
 from ravine.recipe import Recipe
 from ravine.record import read_json
 from ravine.training import arguments
@@ -24,7 +23,7 @@ from ravine.training.batches import Batches, InMemory, first_epoch, training_bat
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
 from ravine.training.cohort import Cohort, Job, start_cohort
-from ravine.training.defaults import load_task, prepare, resolve
+from ravine.training.defaults import load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
@@ -57,15 +56,18 @@ def train(
     workers: int | None = None,
     report: Report | None = None,
     check: RecipeCheck | None = None,
+    baseline: bool = True,
     checkpoint_seconds: float = 30.0,
 ) -> Run:
     """Train a recipe's networks and return the run; with `out` also write its folder.
 
     `frame` is the table as a DataFrame where the recipe names no source. `workers` is the number of
     processes (by default one per core where that pays). `check` is asked before any work, with the
-    resolved recipe and its task; what it finds is kept in the record and stops nothing. Raises
-    `InputError` for wrong input before any work, and `Interrupted` when the run was asked to end:
-    its folder then holds checkpoints for `resume`. Divergence is no error.
+    resolved recipe and its task; what it finds is kept in the record and stops nothing. Unless
+    `baseline` is False, boosted trees are fitted to the training rows, too, and their score stands
+    beside the networks'. Raises `InputError` for wrong input before any work, and `Interrupted`
+    when the run was asked to end: its folder then holds checkpoints for `resume`. Divergence is no
+    error.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)
@@ -85,7 +87,9 @@ def train(
     began = time.monotonic()
     controls = _controls(assignments, folder, report, workers=workers, seconds=checkpoint_seconds)
     results = train_jobs(assignments, controls, workers=workers)
-    return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
+    return _finish_run(
+        assignments, results, folder=folder, began=began, findings=findings, baseline=baseline
+    )
 
 
 def train_all(
@@ -103,14 +107,7 @@ def train_all(
     recipes = arguments.require_recipes(recipes)
     device = arguments.require_device(device)
     workers = arguments.require_workers(workers)
-    tasks = []
-    loaded: dict[Any, Task] = {}
-    for recipe in recipes:
-        parts = (recipe.data, recipe.split, recipe.encoding)
-        key = (tuple(group_key(part) for part in parts), recipe.split_seed)
-        if key not in loaded:
-            loaded[key] = load_task(recipe, frame)
-        tasks.append(loaded[key])
+    tasks = load_tasks(recipes, frame)
     resolved = [resolve(recipe, task) for recipe, task in zip(recipes, tasks, strict=True)]
     return train_on(tasks, resolved, device=device, workers=workers, report=report)
 
@@ -149,6 +146,7 @@ def resume(
     module: ModuleFactory | None = None,
     workers: int | None = None,
     report: Report | None = None,
+    baseline: bool = True,
     checkpoint_seconds: float = 30.0,
 ) -> Run:
     """Go on with a run from its checkpoints, to the numbers of one never stopped, bit for bit.
@@ -172,7 +170,9 @@ def resume(
     controls = _controls(assignments, folder, report, workers=workers, seconds=checkpoint_seconds)
     results = train_jobs(assignments, controls, workers=workers)
     findings = plan.get("findings", ())
-    return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
+    return _finish_run(
+        assignments, results, folder=folder, began=began, findings=findings, baseline=baseline
+    )
 
 
 def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
@@ -297,6 +297,7 @@ def _finish_run(
     folder: Path | None,
     began: float,
     findings: Sequence[Mapping[str, Any]],
+    baseline: bool,
 ) -> Run:
     """The run of one recipe from the results of its jobs, written to its folder."""
     if any(r.interrupted for r in results):
@@ -304,7 +305,13 @@ def _finish_run(
     recipe, task = assignments[0].job.recipes[0], assignments[0].task
     seconds = time.monotonic() - began
     record, model = assemble_run(
-        recipe, task, place=0, assignments=assignments, results=results, seconds=seconds
+        recipe,
+        task,
+        place=0,
+        assignments=assignments,
+        results=results,
+        seconds=seconds,
+        baseline=baseline,
     )
     record = replace(record, findings=tuple(findings))
     if folder is not None:

@@ -97,18 +97,15 @@ def profile_data(
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
         classes=profile_classes(y, kind, outputs),
     )
-    known = np.ones(len(x), bool)  # rows without a value that stands for a gap
-    if layout == "table" and x.ndim == 2 and x.dtype.kind in "fiu":
-        codes = find_gap_codes(x[sample], name_column)
-        found = replace(found, gap_codes=codes)
-        for code in codes:
-            known &= x[:, code.place] != code.value
-    found = replace(found, duplicates=_find_duplicates(x[known], y[known], held_out))
     if layout != "tokens":
         stats = measure_numbers(x[sample], name_column, by_channel=x.ndim > 2)
+        if stats is not None and layout == "table" and x.ndim == 2:
+            stats = replace(stats, gap_codes=find_gap_codes(x[sample], name_column))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
+    known = _rows_without_codes(x, found.inputs)
+    found = replace(found, duplicates=_find_duplicates(x[known], y[known], held_out))
     if kind in ("number", "numbers", "inputs", "labels"):
         found = replace(found, targets=measure_numbers(y))
     if layout == "table" and x.ndim == 2:
@@ -223,6 +220,14 @@ def measure_numbers(
 def _largest_eigenvalue(part: Array) -> float:
     """The largest eigenvalue of E[x x^T]."""
     return float(np.linalg.eigvalsh(part.T @ part / len(part))[-1])
+
+
+def _rows_without_codes(x: Array, inputs: NumberStats | None) -> Array:
+    """Whether each example has no value that stands for a gap: such rows are alike by it."""
+    known = np.ones(len(x), bool)
+    for code in () if inputs is None else inputs.gap_codes:
+        known &= x[:, code.place] != code.value
+    return known
 
 
 def _find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) -> Duplicates:

@@ -58,6 +58,17 @@ class Steepness:
 
 
 @dataclass(frozen=True)
+class GapCode:
+    """A value that stands for "not known": in how many rows, how far from all others in spreads."""
+
+    where: str
+    place: int  # of the column
+    value: float
+    rows: int
+    distance: float
+
+
+@dataclass(frozen=True)
 class NumberStats:
     """Where numbers lie. Constant columns are named and count nowhere else."""
 
@@ -72,6 +83,7 @@ class NumberStats:
     median_offset: float = 0.0
     spreads: SpreadRange = field(default_factory=SpreadRange)
     steepness: Steepness = field(default_factory=Steepness)
+    gap_codes: tuple[GapCode, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,17 +100,6 @@ class Duplicates:
     validation_compared: int = 0
     overlap: int = 0  # validation examples that are training examples, inputs and targets
     expected_overlap: float = 0.0  # by chance, if both came from where these come from
-
-
-@dataclass(frozen=True)
-class GapCode:
-    """A value that stands for "not known": in how many rows, how far from all others in spreads."""
-
-    where: str
-    place: int  # of the column
-    value: float
-    rows: int
-    distance: float
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,6 @@ class DataProfile:
     validation: ValidationProfile | None = None
     duplicates: Duplicates | None = None
     leaking_columns: tuple[LeakingColumn, ...] = ()
-    gap_codes: tuple[GapCode, ...] = ()
     same_tokens: float = 0.0  # share of target tokens that are the input token at their place
     order: ExampleOrder | None = None  # None where training shuffles
     baseline: BaselineResult | None = None

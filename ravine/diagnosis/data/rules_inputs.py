@@ -85,7 +85,7 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
     explains=("RVN-C03", "RVN-D05", "RVN-T02"),
 )
 def gap_codes(data: DataProfile) -> Iterator[Observation]:
-    for code in data.gap_codes:
+    for code in () if data.inputs is None else data.inputs.gap_codes:
         value, share = f"{code.value:.6g}", f"{100 * code.rows / min(data.rows, MAX_SAMPLE):.2g} %"
         nearest = Evidence(
             "distance of the nearest other value",
