@@ -139,14 +139,16 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
         some = evenly_spaced(task.validation, count)
         assert some.targets is not None
         validation = _network_inputs(task, some, scale), some.targets
-    names = ()
+    names, sources = (), ()
     if isinstance(task.encoder, Encoder):
         names = (*task.encoder.features, *task.encoder.code_names)
+        sources = task.encoder.sources
     found = profile_data(
         _network_inputs(task, train, scale),
         train.targets,
         validation=validation,
         names=names,
+        sources=sources,
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
         seed=recipe.seed,

@@ -57,6 +57,7 @@ def profile_data(
     *,
     validation: tuple[Tensor, Tensor] | None = None,
     names: Sequence[str] = (),
+    sources: Sequence[str] = (),
     shuffled: bool = True,
     batch: int = 32,
     outputs: tuple[int, ...] = (),
@@ -65,9 +66,9 @@ def profile_data(
     """Measure examples: inputs [N, F], [N, T, F], images [N, C, H, W] or tokens [N, T], and their
     targets.
 
-    `names` are of the columns; `shuffled` says whether training draws a new order; `outputs` is the
-    shape of the model's output for one example, () if unknown. What is costly is measured on at
-    most 4,000 examples, spread evenly.
+    `names` are of the columns, `sources` the table's columns that these come from; `shuffled` says
+    whether training draws a new order; `outputs` is the shape of the model's output for one
+    example, () if unknown. What is costly is measured on at most 4,000 examples, spread evenly.
 
     >>> import torch
     >>> x = torch.arange(12.0).reshape(6, 2)
@@ -110,7 +111,12 @@ def profile_data(
         found = replace(found, targets=measure_numbers(y))
     if layout == "table" and x.ndim == 2:
         leaking = find_leaking_columns(
-            x[sample], y[sample], kind, name_column=name_column, seed=seed
+            x[sample],
+            y[sample],
+            kind,
+            name_column=name_column,
+            seed=seed,
+            sources=sources if named else (),
         )
         found = replace(found, leaking_columns=leaking)
     if not shuffled and 2 * batch <= len(x):

@@ -104,13 +104,14 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class LeakingColumn:
-    """A column that alone is the target. Scores are accuracy or R2."""
+    """A column that alone is the target, and others that nearly are. Scores are accuracy or R2."""
 
     where: str
     score: float  # of this column alone
-    rest_score: float  # of all others
+    rest_score: float  # of all others that do not back it up
     constant_score: float
     rest_informative: bool
+    backed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

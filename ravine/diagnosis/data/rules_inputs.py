@@ -101,7 +101,7 @@ def gap_codes(data: DataProfile) -> Iterator[Observation]:
 
 @rule("RVN-D08", "warning", "leakage", confidence="medium", needs="columns")
 def leaking_columns(data: DataProfile) -> Iterator[Observation]:
-    score = "R2" if data.kind == "number" else "accuracy"
+    score = "R2" if data.kind in ("number", "numbers") else "accuracy"
     for column in data.leaking_columns:
         missed, missed_by_rest = 1 - column.score, 1 - column.rest_score
         far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.constant_score))
@@ -109,7 +109,9 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
             continue
         name = f"{score} of all others together"
         text = f"the best constant has {column.constant_score:.3g}"
-        without = f"without {column.where}, if it is not known when predicting"
+        dropped = join_names((column.where, *column.backed_by))
+        known = "it is" if not column.backed_by else "they are"
+        without = f"without {dropped}, if {known} not known when predicting"
         alone = Evidence(f"{score} of this column alone", column.score)
         rest = Evidence(name, column.rest_score, text=text)
         severity = "" if far_behind and column.rest_informative else "note"
