@@ -88,12 +88,12 @@ def _leaks_of(
     # most columns tell: a toy, no leak
     if not leaks.any() or backing.sum() > len(groups) // 2:
         return
-    rest = np.concatenate([places[i] for i in np.flatnonzero(~backing)])
+    rest = np.concatenate([places[i] for i in np.flatnonzero(~backing).tolist()])
     other = fit_baseline(Tensor(x[:, rest]), Tensor(y), kind, seed=seed, most=800)
     if other is None:
         return
-    for i in np.flatnonzero(leaks):
-        beside = tuple(groups[j] for j in np.flatnonzero(backing) if j != i)
+    for i in np.flatnonzero(leaks).tolist():
+        beside = tuple(groups[j] for j in np.flatnonzero(backing).tolist() if j != i)
         of_rest = other.score, other.constant_score, bool(other.informative)
         yield LeakingColumn(groups[i], float(alone[i]), *of_rest, beside)
 

@@ -5,7 +5,6 @@ generators.
 """
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -17,10 +16,9 @@ from ravine.diagnosis.baseline_learners import (
     Array,
     evenly_spaced_rows,
     fit_baseline,
-    has_measured_numbers,
-    row_bytes,
     to_array,
 )
+from ravine.diagnosis.data.copies import find_duplicates
 from ravine.diagnosis.data.data_kinds import (
     MAX_SAMPLE,
     count_classes,
@@ -33,7 +31,6 @@ from ravine.diagnosis.data.gap_codes import find_gap_codes
 from ravine.diagnosis.data.leaking_columns import find_leaking_columns
 from ravine.diagnosis.data.profile import (
     DataProfile,
-    Duplicates,
     ExampleOrder,
     NotFinite,
     NumberStats,
@@ -46,7 +43,6 @@ from ravine.diagnosis.data.validation_shift import measure_shift
 
 NameColumn: TypeAlias = Callable[[int], str]  # by its place
 
-MAX_COMPARED_BYTES = 200_000_000  # of inputs that are compared for copies
 MAX_COLUMNS = 500  # for what is costly
 MAX_NAMED_COLUMNS = 1000  # of which figures are kept
 
@@ -106,7 +102,7 @@ def profile_data(
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
     known = _rows_without_codes(x, found.inputs)
-    found = replace(found, duplicates=_find_duplicates(x[known], y[known], held_out))
+    found = replace(found, duplicates=find_duplicates(x[known], y[known], held_out))
     if kind in ("number", "numbers", "inputs", "labels"):
         found = replace(found, targets=measure_numbers(y))
     if layout == "table" and x.ndim == 2:
@@ -234,49 +230,6 @@ def _rows_without_codes(x: Array, inputs: NumberStats | None) -> Array:
     for code in () if inputs is None else inputs.gap_codes:
         known &= x[:, code.place] != code.value
     return known
-
-
-def _find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) -> Duplicates:
-    """Examples that occur more than once, by their bytes."""
-    most = max(100, MAX_COMPARED_BYTES // max(1, x[0].nbytes))
-    kept = evenly_spaced_rows(len(x), most)
-    rows, answers = row_bytes(x[kept]), row_bytes(y[kept])
-    first = dict(zip(reversed(rows), reversed(answers), strict=True))  # the first of each input
-    counts = Counter(rows)
-    sample = x[evenly_spaced_rows(len(x), MAX_SAMPLE)]
-    natural = not has_measured_numbers(sample.reshape(len(sample), -1))
-    found = Duplicates(
-        compared=len(rows),
-        distinct=len(counts),
-        most_frequent=max(counts.values()),
-        natural=natural,
-        contradicted=sum(first[row] != answer for row, answer in zip(rows, answers, strict=True)),
-    )
-    if validation is None:
-        return found
-    new_x = validation[0]
-    if new_x.shape[1:] != x.shape[1:] or new_x.dtype != x.dtype:
-        return found
-    some = evenly_spaced_rows(len(new_x), most)
-    new_rows, new_answers = (row_bytes(each[some]) for each in validation)
-    known = set(zip(rows, answers, strict=True))
-    return replace(
-        found,
-        validation_compared=len(new_rows),
-        overlap=sum(pair in known for pair in zip(new_rows, new_answers, strict=True)),
-        expected_overlap=_expect_overlap(counts, Counter(new_rows)) if natural else 0.0,
-    )
-
-
-def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float:
-    """How many of the new rows would be among the others by chance: any row is as likely to be
-    there as a new one is.
-    """
-    rows, new_rows = counts.total(), new_counts.total()
-    repeated = sum(count for count in counts.values() if count > 1) / rows
-    pairs = sum(count * (count - 1) for count in new_counts.values())
-    alike = pairs / max(1, new_rows * (new_rows - 1))
-    return float(new_rows * max(repeated, 1 - (1 - alike) ** rows))
 
 
 def _measure_order(y: Array, kind: str, batch: int, seed: int) -> ExampleOrder | None:
