@@ -117,6 +117,7 @@ class Record:
     """What one run did. `recipe` and `surroundings` are plain data, `notes` say what was inferred.
 
     `findings` are those of the checks before the first step, as plain data (`Finding.to_json`).
+    `intervals` say how wide those of predicted numbers are (`training/intervals.py`).
     """
 
     recipe: Mapping[str, Any]
@@ -130,6 +131,7 @@ class Record:
     score: Score | None = None
     seconds: float = 0.0
     findings: tuple[Mapping[str, Any], ...] = ()
+    intervals: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def failures(self) -> int:
@@ -142,7 +144,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The record without its series, as JSON-ready data; numbers not finite become None."""
-        unchanged = ("recipe", "task", "surroundings", "seconds", "findings")
+        unchanged = ("recipe", "task", "surroundings", "seconds", "findings", "intervals")
         data = {name: getattr(self, name) for name in unchanged}
         data["said"] = self.notes  # the key of all versions so far
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
@@ -176,6 +178,7 @@ def read_record(folder: Path) -> Record:
         score=score,
         seconds=data["seconds"],
         findings=tuple(data.get("findings", ())),
+        intervals=data.get("intervals", {}),
     )
 
 

@@ -92,7 +92,13 @@ def train_command(
 
 
 def predict_command(
-    run: Path, table: Path, /, *, out: cli.OutputPath = None, force: cli.Force = False
+    run: Path,
+    table: Path,
+    /,
+    *,
+    out: cli.OutputPath = None,
+    interval: float | None = None,
+    force: cli.Force = False,
 ) -> int:
     """Predict a table's rows with a finished run: to stdout as CSV, or to a .csv, .parquet or
     .jsonl file.
@@ -105,6 +111,8 @@ def predict_command(
         The rows to predict, or a folder of images.
     out
         Where to write the predictions.
+    interval
+        Beside each number the ends of an interval that holds this share of true values: 0.9.
     """
     from ravine.files import write_atomically
     from ravine.training.train import open_run
@@ -113,7 +121,7 @@ def predict_command(
     if out is not None and out.exists() and table.exists() and out.samefile(table):
         why = "its columns would be lost"
         raise InputError(f"{out} is the table itself", why=why, do="name another file")
-    predictions = predict_source(open_run(run), table)
+    predictions = predict_source(open_run(run), table, interval=interval)
     if out is None:
         predictions.to_csv(sys.stdout, index=False)
         return 0
@@ -263,7 +271,7 @@ def print_run(run: Run, *, as_json: bool) -> int:
     return 3 if run.model is None else 0
 
 
-def predict_source(run: Run, source: Path) -> pd.DataFrame:
+def predict_source(run: Run, source: Path, *, interval: float | None = None) -> pd.DataFrame:
     """Predictions for rows, or for images with their paths; prints what could not be read."""
     from ravine.data import ImageEncoder, describe_drift, read_table, round_floats, with_identifiers
 
@@ -272,14 +280,14 @@ def predict_source(run: Run, source: Path) -> pd.DataFrame:
     encoder = run.model.encoder
     if not isinstance(encoder, ImageEncoder):
         rows = read_table(source)
-        predictions = run.predict(rows)
+        predictions = run.predict(rows, interval=interval)
         for line in describe_drift(encoder, rows):
             print(line, file=sys.stderr)
         return with_identifiers(round_floats(predictions), rows, encoder)
     images = encoder.read(source)
     for line in images.notes:
         print(line, file=sys.stderr)
-    predictions = round_floats(run.predict(images))
+    predictions = round_floats(run.predict(images, interval=interval))
     if images.names:
         predictions.insert(0, "file" if "path" in predictions else "path", images.names)
     return predictions

@@ -33,6 +33,7 @@ from ravine.training.batches import first_epoch
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.defaults import batch_size, prepare, training_plan
 from ravine.training.determinism import exact_arithmetic
+from ravine.training.intervals import calibrate_intervals
 from ravine.training.jobs import assign_members
 from ravine.training.model import Model
 from ravine.training.results import describe_task, surroundings
@@ -170,6 +171,7 @@ def as_run(
         notes=tuple(notes),
         surroundings=surroundings(),
         score=score,
+        intervals=calibrate_intervals(model, task),
     )
     folder = None if out is None else new_folder(Path(out))
     if folder is not None:

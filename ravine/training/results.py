@@ -23,6 +23,7 @@ from ravine.serialization import to_plain
 from ravine.training.batches import CLASS_WEIGHTS_EFFECT
 from ravine.training.cohort_state import EndedNetworks, TrainingLog
 from ravine.training.defaults import training_plan
+from ravine.training.intervals import calibrate_intervals
 from ravine.training.jobs import JobAssignment
 from ravine.training.model import Model
 from ravine.training.scores import score_model
@@ -99,6 +100,7 @@ def assemble_run(
         surroundings=surroundings(),
         score=score,
         seconds=seconds,
+        intervals={} if model is None else calibrate_intervals(model, task),
     )
     return record, model
 

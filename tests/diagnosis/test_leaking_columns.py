@@ -72,6 +72,13 @@ def test_columns_that_back_each_other_up_are_named_together():
     assert found["boat"].backed_by == ("body",) and found["body"].backed_by == ("boat",)
 
 
+def test_a_strong_column_beside_a_leak_does_not_back_it_up():
+    level = DRAW.integers(0, 20, ROWS)
+    y = level + 0.25 * level.std() * DRAW.normal(size=ROWS)
+    leak = leaks(y, level=[f"l{i}" for i in level], tax=0.2 * y + 1)["tax"]
+    assert leak.backed_by == () and 0.6 < leak.rest_score < 0.97
+
+
 def test_a_leak_of_one_of_several_targets_is_found():
     y = np.stack([X[:, 2] + DRAW.normal(size=ROWS), RATE], 1)
     x = np.concatenate([X, RATE[:, None] * 3 + 1], 1)

@@ -21,7 +21,8 @@ from ravine.diagnosis.data.profile import LeakingColumn
 CLASS_SPREAD = 0.05
 OPEN_VARIANCE = 0.01  # of a number's variance: a column that leaves no more of it is the number
 OPEN_ERRORS = 0.02  # of a constant answer's errors: a column that leaves no more is the class
-BACKING_SCORE = 0.9  # from 0, a constant answer, to 1: such a column backs up one that leaks
+# from 0, a constant answer, to 1: of a column that the leaking one tells, and that backs it up
+BACKING_SCORE = 0.9
 MIN_LEVEL_ROWS = 5  # examples of a value, on average: columns with more values are no categories
 MIN_LEAK_ROWS, MIN_LEAK_COLUMNS = 50, 3
 MAX_TARGETS_CHECKED = 5  # of several numbers or labels
@@ -83,19 +84,42 @@ def _leaks_of(
         [max(straight[p].max(), _score_levels(x[:, p], answers, kind, folds)) for p in places]
     )
     scaled = (alone - constant) / (1 - constant)
-    backing = scaled >= BACKING_SCORE
     leaks = scaled >= 1 - (OPEN_VARIANCE if kind == "number" else OPEN_ERRORS)
     # most columns tell: a toy, no leak
-    if not leaks.any() or backing.sum() > len(groups) // 2:
+    if not leaks.any() or leaks.sum() > len(groups) // 2:
         return
-    rest = np.concatenate([places[i] for i in np.flatnonzero(~backing).tolist()])
+    strong = np.flatnonzero(leaks | (scaled >= BACKING_SCORE)).tolist()
+    values = {i: _number_values(x[:, places[i]]) for i in strong}
+    backing = {
+        i: [j for j in strong if j != i and (leaks[j] or _tells(values[i], values[j]))]
+        for i in np.flatnonzero(leaks).tolist()
+    }
+    dropped = {*backing, *(j for backers in backing.values() for j in backers)}
+    rest = np.concatenate([p for i, p in enumerate(places) if i not in dropped])
     other = fit_baseline(Tensor(x[:, rest]), Tensor(y), kind, seed=seed, most=800)
     if other is None:
         return
-    for i in np.flatnonzero(leaks).tolist():
-        beside = tuple(groups[j] for j in np.flatnonzero(backing).tolist() if j != i)
-        of_rest = other.score, other.constant_score, bool(other.informative)
+    of_rest = other.score, other.constant_score, bool(other.informative)
+    for i, backers in backing.items():
+        beside = tuple(groups[j] for j in backers)
         yield LeakingColumn(groups[i], float(alone[i]), *of_rest, beside)
+
+
+def _number_values(x: Array) -> Array:
+    """A number for each row of x [N, F], equal for equal rows."""
+    rows = x[:, 0] if x.shape[1] == 1 else x  # of one column by far the faster
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _tells(values: Array, others: Array) -> bool:
+    """Whether a category tells another column: a grade that one knows by the grades within it."""
+    levels = int(values.max()) + 1
+    if levels > len(values) / MIN_LEVEL_ROWS:
+        return False
+    together, counts = np.unique(values * (int(others.max()) + 1) + others, return_counts=True)
+    most = np.zeros(levels, int)
+    np.maximum.at(most, together // (int(others.max()) + 1), counts)
+    return bool(most.sum() >= (1 - OPEN_ERRORS) * len(values))
 
 
 def _score_columns_of_number(x: Array, y: Array) -> Array:
@@ -130,21 +154,19 @@ def _score_columns_of_classes(x: Array, y: Array) -> Array:
 def _score_levels(x: Array, y: Array, kind: str, folds: Array) -> float:
     """Accuracy, or R2 by values or ranks, of each value's mean target in the other folds; 0 where
     the columns of x [N, F] together have too many values."""
-    # of one column by far the faster
-    rows = x[:, 0] if x.shape[1] == 1 else x
-    levels, at = np.unique(rows, axis=0, return_inverse=True)
-    at = at.reshape(-1)
-    if not 2 <= len(levels) <= len(x) / MIN_LEVEL_ROWS:
+    at = _number_values(x)
+    levels = int(at.max()) + 1
+    if not 2 <= levels <= len(x) / MIN_LEVEL_ROWS:
         return 0.0
     predicted = np.empty_like(y)
     for fold in range(FOLD_COUNT):
         old, new = folds != fold, folds == fold
-        counts = np.bincount(at[old], minlength=len(levels))[:, None]
-        sums = np.stack([np.bincount(at[old], c[old], len(levels)) for c in y.T], 1)
+        counts = np.bincount(at[old], minlength=levels)[:, None]
+        sums = np.stack([np.bincount(at[old], c[old], levels) for c in y.T], 1)
         means = np.where(counts > 0, sums / np.maximum(counts, 1), y[old].mean(0))
         predicted[new] = means[at[new]]
     found = score_predictions(predicted, y, kind)
-    if kind == "number" and len(levels) > 2:
+    if kind == "number" and levels > 2:
         found = max(
             found, float(_correlate(rank_columns(predicted), rank_columns(y)[:, 0])[0]) ** 2
         )
