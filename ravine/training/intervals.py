@@ -15,7 +15,7 @@ from ravine.data import ExamplesLike, Task
 from ravine.errors import InputError
 from ravine.training.model import Model
 
-LEVELS = range(50, 100)  # per cent
+INTERVAL_LEVELS = range(50, 100)  # per cent
 
 
 def calibrate_intervals(model: Model, task: Task) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def calibrate_intervals(model: Model, task: Task) -> dict[str, Any]:
     offset = missed.median(0).values.clamp(min=1e-12)
     ratios = (missed / (predictions.std(0, correction=0) + offset)).sort(0).values
     rows = len(ratios)
-    places = {level: math.ceil((rows + 1) * level / 100 - 1e-9) for level in LEVELS}
+    places = {level: math.ceil((rows + 1) * level / 100 - 1e-9) for level in INTERVAL_LEVELS}
     return {
         "rows": rows,
         "offset": offset.tolist(),
@@ -76,8 +76,8 @@ def _why_no_interval(model: Model, calibration: Mapping[str, Any], interval: flo
         return "intervals are of numbers; classes have probabilities"
     if not calibration:
         return "the run kept no validation rows, or an earlier version of Ravine wrote it"
-    if _level(interval) not in LEVELS:
-        return f"it must be from {LEVELS[0] / 100:g} to {LEVELS[-1] / 100:g}"
+    if _level(interval) not in INTERVAL_LEVELS:
+        return f"it must be from {INTERVAL_LEVELS[0] / 100:g} to {INTERVAL_LEVELS[-1] / 100:g}"
     if str(_level(interval)) not in calibration["ratios"]:
         return f"{calibration['rows']} validation rows are too few for it"
     return ""
