@@ -40,6 +40,7 @@ def train_command(
     device: str = "cpu",
     workers: int | None = None,
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
+    baseline: Annotated[bool, Parameter(negative="--no-baseline")] = True,
     quiet: cli.Quiet = False,
     json: cli.Json = False,
 ) -> int:
@@ -63,6 +64,8 @@ def train_command(
         How many processes; by default one per core where that pays.
     check
         Check recipe and data first. Findings are printed and kept; none of them stops the run.
+    baseline
+        Fit boosted trees, too, and score them beside the networks.
     """
     from ravine.training import train as training
 
@@ -72,7 +75,9 @@ def train_command(
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
         tell_versions(resume)
         with run_progress(resume, quiet) as (report, stop_file):
-            run = training.resume(resume, workers=workers, report=report, stop=stop_file)
+            run = training.resume(
+                resume, workers=workers, report=report, stop=stop_file, baseline=baseline
+            )
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
@@ -85,12 +90,19 @@ def train_command(
             report=report,
             check=announcement(check=check, quiet=quiet),
             stop=stop_file,
+            baseline=baseline,
         )
     return print_run(run, as_json=json, data=quiet)
 
 
 def predict_command(
-    run: Path, table: Path, /, *, out: cli.OutputPath = None, force: cli.Force = False
+    run: Path,
+    table: Path,
+    /,
+    *,
+    out: cli.OutputPath = None,
+    interval: float | None = None,
+    force: cli.Force = False,
 ) -> int:
     """Predict a table's rows with a finished run: to stdout as CSV, or to a .csv, .parquet or
     .jsonl file.
@@ -103,6 +115,8 @@ def predict_command(
         The rows to predict, or a folder of images.
     out
         Where to write the predictions.
+    interval
+        Beside each number the ends of an interval that holds this share of true values: 0.9.
     """
     from ravine.files import write_atomically
     from ravine.training.train import open_run
@@ -111,7 +125,7 @@ def predict_command(
     if out is not None and out.exists() and table.exists() and out.samefile(table):
         why = "its columns would be lost"
         raise InputError(f"{out} is the table itself", why=why, do="name another file")
-    predictions = predict_source(open_run(run), table)
+    predictions = predict_source(open_run(run), table, interval=interval)
     if out is None:
         predictions.to_csv(sys.stdout, index=False)
         return 0
@@ -305,7 +319,7 @@ def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
     return 3 if run.model is None else 0
 
 
-def predict_source(run: Run, source: Path) -> pd.DataFrame:
+def predict_source(run: Run, source: Path, *, interval: float | None = None) -> pd.DataFrame:
     """Predictions for rows, or for images with their paths; prints what could not be read."""
     from ravine.data import ImageEncoder, describe_drift, read_table, round_floats, with_identifiers
 
@@ -314,14 +328,14 @@ def predict_source(run: Run, source: Path) -> pd.DataFrame:
     encoder = run.model.encoder
     if not isinstance(encoder, ImageEncoder):
         rows = read_table(source)
-        predictions = run.predict(rows)
+        predictions = run.predict(rows, interval=interval)
         for line in describe_drift(encoder, rows):
             echo(line, file=sys.stderr)
         return with_identifiers(round_floats(predictions), rows, encoder)
     images = encoder.read(source)
     for line in images.notes:
         echo(line, file=sys.stderr)
-    predictions = round_floats(run.predict(images))
+    predictions = round_floats(run.predict(images, interval=interval))
     if images.names:
         predictions.insert(0, "file" if "path" in predictions else "path", images.names)
     return predictions

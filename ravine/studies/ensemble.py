@@ -34,11 +34,13 @@ from ravine.training.batches import first_epoch
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.defaults import batch_size, prepare, training_plan
 from ravine.training.determinism import exact_arithmetic
+from ravine.training.intervals import calibrate_intervals
 from ravine.training.jobs import assign_members
 from ravine.training.model import Model
-from ravine.training.results import describe_task, score_model, surroundings
+from ravine.training.results import describe_task, surroundings
 from ravine.training.run import Run
 from ravine.training.run_folder import new_folder, write_plan, write_run
+from ravine.training.scores import score_model
 from ravine.training.train import train_on
 
 COMPARISON_RESAMPLES = 400  # of the test examples and the repeats
@@ -170,6 +172,7 @@ def as_run(
         notes=tuple(notes),
         surroundings=surroundings(),
         score=score,
+        intervals=calibrate_intervals(model, task),
     )
     if out is None:
         return Run(record, model)

@@ -10,6 +10,7 @@ from ravine.errors import RunError
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from
 from ravine.record import Record, Score
+from ravine.training.intervals import predict_with_interval
 from ravine.training.model import Model
 
 
@@ -33,15 +34,22 @@ class Run:
             return self.model.recipe
         return recipe_from({"base": "plain", **self.record.recipe})
 
-    def predict(self, frame: ExamplesLike) -> pd.DataFrame:
+    def predict(self, frame: ExamplesLike, *, interval: float | None = None) -> pd.DataFrame:
         """Predictions for new rows: the target, and for classes the probability of each.
 
+        For numbers `interval` (0.5 to 0.99) adds columns `NAME low` and `NAME high`, between which
+        that share of the true values of new rows lies, if these are drawn as the validation rows
+        were.
+
         `frame` is a DataFrame, a mapping of columns, an array, or a file of them; for images also a
-        folder or a list of paths. Raises `RunError` where every network diverged.
+        folder or a list of paths. Raises `RunError` where every network diverged, `InputError`
+        for an interval that the run cannot give.
         """
         if self.model is None:
             do = "train with a smaller optimizer.lr"
             raise RunError("the run has no model", why="every network diverged", do=do)
         if isinstance(frame, (str, Path)) and isinstance(self.model.encoder, Encoder):
             frame = read_table(frame)
-        return self.model.predict(frame)
+        if interval is None:
+            return self.model.predict(frame)
+        return predict_with_interval(self.model, self.record.intervals, frame, interval)

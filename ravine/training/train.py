@@ -17,7 +17,6 @@ from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
 from ravine.errors import Interrupted, RunError
 from ravine.files import require_path
 from ravine.networks.torch_module import ModuleFactory
-from ravine.part import group_key
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_text
 from ravine.record import Event
@@ -26,7 +25,7 @@ from ravine.training.batches import Batches, InMemory, first_epoch, training_bat
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
 from ravine.training.cohort import Cohort, Job, start_cohort
-from ravine.training.defaults import check_size, load_task, prepare, resolve
+from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
@@ -71,6 +70,7 @@ def train(
     workers: int | None = None,
     report: Report | None = None,
     check: RecipeCheck | None = None,
+    baseline: bool = True,
     checkpoint_seconds: float = 30.0,
     stop: str | Path | None = None,
 ) -> Run:
@@ -78,10 +78,12 @@ def train(
 
     `frame` is the table as a DataFrame where the recipe names no source. `workers` is the number of
     processes (by default one per core where that pays). `check` is asked before any work, with the
-    resolved recipe and its task; what it finds is kept in the record and stops nothing. `stop` is a
-    file (by default `stop` in the folder): once it exists, the run is saved and left. Raises
-    `InputError` for wrong input before any work, and `Interrupted` when the run was asked to end:
-    its folder then holds checkpoints for `resume`. Divergence is no error.
+    resolved recipe and its task; what it finds is kept in the record and stops nothing. Unless
+    `baseline` is False, boosted trees are fitted to the training rows, too, and their score stands
+    beside the networks'. `stop` is a file (by default `stop` in the folder): once it exists, the
+    run is saved and left. Raises `InputError` for wrong input before any work, and `Interrupted`
+    when the run was asked to end: its folder then holds checkpoints for `resume`. Divergence is no
+    error.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)
@@ -106,7 +108,9 @@ def train(
             write_plan(folder, recipe, task, members, device=device, findings=findings)
         began = time.monotonic()
         results = train_jobs(assignments, controls, workers=workers)
-        return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
+        return _finish_run(
+            assignments, results, folder=folder, began=began, findings=findings, baseline=baseline
+        )
 
 
 def train_all(
@@ -124,14 +128,7 @@ def train_all(
     recipes = arguments.require_recipes(recipes)
     device = arguments.require_device(device)
     workers = arguments.require_workers(workers)
-    tasks = []
-    loaded: dict[Any, Task] = {}
-    for recipe in recipes:
-        parts = (recipe.data, recipe.split, recipe.encoding)
-        key = (tuple(group_key(part) for part in parts), recipe.split_seed)
-        if key not in loaded:
-            loaded[key] = load_task(recipe, frame)
-        tasks.append(loaded[key])
+    tasks = load_tasks(recipes, frame)
     resolved = [resolve(recipe, task) for recipe, task in zip(recipes, tasks, strict=True)]
     return train_on(tasks, resolved, device=device, workers=workers, report=report)
 
@@ -170,6 +167,7 @@ def resume(
     module: ModuleFactory | None = None,
     workers: int | None = None,
     report: Report | None = None,
+    baseline: bool = True,
     checkpoint_seconds: float = 30.0,
     stop: str | Path | None = None,
 ) -> Run:
@@ -208,6 +206,7 @@ def resume(
             began=began,
             findings=plan.get("findings", ()),
             versions=versions,
+            baseline=baseline,
         )
 
 
@@ -321,6 +320,7 @@ def _finish_run(
     folder: Path | None,
     began: float,
     findings: Sequence[Mapping[str, Any]],
+    baseline: bool,
     versions: str = "",
 ) -> Run:
     """The run of one recipe from the results of its jobs, written to its folder."""
@@ -329,7 +329,13 @@ def _finish_run(
     recipe, task = assignments[0].job.recipes[0], assignments[0].task
     seconds = time.monotonic() - began
     record, model = assemble_run(
-        recipe, task, place=0, assignments=assignments, results=results, seconds=seconds
+        recipe,
+        task,
+        place=0,
+        assignments=assignments,
+        results=results,
+        seconds=seconds,
+        baseline=baseline,
     )
     noted = (Event(step=0, kind="versions", text=versions),) if versions else ()
     record = replace(record, findings=tuple(findings), events=noted + record.events)
