@@ -35,6 +35,8 @@ from sick_loops import (
     wiped,
 )
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LRScheduler, StepLR
 from training_loops import STEPS, batches, classes, mlp, sgd, teach
 
 import ravine
@@ -129,12 +131,15 @@ def test_no_rule_fires_on_healthy_loops_with_other_seeds(loop):
 
 def test_no_hook_stays_behind():
     model = mlp()
+    step = LRScheduler.step
     optimizer = sgd(model)
     teach(RecordingWatch(), model, optimizer, steps=3)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters())
     assert not torch_optimizer._global_optimizer_pre_hooks
     assert not torch_optimizer._global_optimizer_post_hooks
+    assert nn.utils.clip_grad_norm_.__closure__[0].cell_contents is clip_grad_norm_.__wrapped__
+    assert StepLR.step is LRScheduler.step is step
 
 
 def test_frozen_parameters_are_noted():
