@@ -84,7 +84,7 @@ def _exchange_scheduler_steps() -> None:
         function = vars(cls).get("step")
         if function is not None:
             _exchanges.callback(setattr, cls, "step", function)
-            cls.step = _announce_step(function)  # type: ignore[method-assign]
+            cls.step = _announce_step(function)
 
 
 def _announce_step(function: Any) -> Any:

@@ -241,6 +241,54 @@ def root_of_zero(watch):
     )
 
 
+def all_ignored(watch):
+    x, y = classes(256)
+    y[64:96] = -100
+    model = mlp()
+    teach(watch, model, torch.optim.Adam(model.parameters()), data=(x, y))
+
+
+def constant_row(watch, float_loss=False):
+    """Each example is divided by its own spread."""
+    x, y = classes(256)
+    x[100] = 1.0
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for a, b in batches(x, y, STEPS):
+            optimizer.zero_grad()
+            value = F.cross_entropy(model((a - 1) / a.std(1, keepdim=True)), b)
+            value = value if float_loss else watched.loss(value)
+            value.backward()
+            optimizer.step()
+            if float_loss:
+                watched.loss(value.item())
+
+
+def nothing_to_attend_to(watch):
+    class Attentive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.out = nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = x.view(len(x), 4, 8)
+            return self.out(self.attention(x, x, x, key_padding_mask=x[:, :, 0] == 0)[0].mean(1))
+
+    x, y = classes(256, features=32)
+    x[100] = 0.0
+    model = Attentive()
+    teach(watch, model, sgd(model), data=(x, y))
+
+
+def infinite_class_weight(watch):
+    weights = 1 / torch.tensor([20.0, 44.0, 0.0])
+    loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=0.1)
+    model = mlp()
+    teach(watch, model, sgd(model), loss=lambda o, y: loss(o, y % 2))
+
+
 def full_batch_still(watch):
     x, y = classes(32)
     model = mlp()
@@ -679,6 +727,11 @@ SICK = [
     (rate_too_high, "RVN-N01"),
     (nan_in_data, "RVN-N01"),
     (root_of_zero, "RVN-N01"),
+    (all_ignored, "RVN-N01"),
+    (constant_row, "RVN-N01"),
+    (lambda watch: constant_row(watch, float_loss=True), "RVN-N01"),
+    (nothing_to_attend_to, "RVN-N01"),
+    (infinite_class_weight, "RVN-N01"),
     (full_batch_still, "RVN-N02"),
     (softmax_twice, "RVN-H01"),
     (sigmoid_before_entropy, "RVN-H01"),

@@ -104,8 +104,20 @@ def test_clipping_is_a_fault_only_where_it_stops_the_weights():
             "high",
         ),
         (
-            NonFiniteEvent(step=9, what="loss", first_loss=1.0, highest_loss=1.5, lr=1.0),
+            NonFiniteEvent(
+                step=9, what="loss", first_loss=1.0, highest_loss=1.5, lr=1.0, weight_growth=20.0
+            ),
             "learning-rate-high",
+            "medium",
+        ),
+        (
+            NonFiniteEvent(step=9, what="loss", first_loss=1.0, highest_loss=1.5, lr=1.0),
+            "data-degenerate",
+            "medium",
+        ),
+        (
+            NonFiniteEvent(step=9, what="loss", where="0.weight", first_loss=1.0, highest_loss=1.5),
+            "loss",
             "medium",
         ),
         (

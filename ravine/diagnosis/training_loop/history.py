@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.events import FORWARD_EVENTS, MAX_EVENTS
 from ravine.diagnosis.training_loop.loss_summary import LossSummary
+from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin
 
 MIN_LOSSES = 64  # for a statistical test of the losses
 MIN_SCALED_GRADIENTS = 20
@@ -164,6 +165,8 @@ class NonFiniteEvent:
     highest_loss: float = 0.0  # of the finite ones
     last_loss: float = 0.0  # the last finite one
     lr: float = 0.0
+    origin: NonFiniteOrigin | None = None  # in the graph of the loss, if that shows it
+    weight_growth: float = 1.0  # norm of the weights when last inspected, over that at first
 
 
 @dataclass(frozen=True, kw_only=True)
