@@ -18,10 +18,10 @@ from ravine.diagnosis.op_names import (
     VIEW_FUNCTIONS,
 )
 
-UNITS = 3  # whose outputs are moved
+MOVED_UNITS = 3  # whose outputs are moved
 MOVED_SPREADS = 10.0  # by which they are moved, of the layer's outputs
 LARGE_CHANGE = 0.5  # of the largest: a change of the unit's own numbers
-CHANGED_TARGETS = 4
+TRIED_TARGETS = 4
 CHANGED_GRADIENT = 0.05  # of the largest change: more than a factor common to all others
 REORDERING_FUNCTIONS = VIEW_FUNCTIONS - {"__getitem__"} | SOFTMAX_FUNCTIONS
 
@@ -51,7 +51,7 @@ def probe_layout(program: ProbedProgram) -> ClassLayout | None:
         return None
     if axis is not None and out.shape[axis] != units:
         return None
-    chosen = sorted({0, units // 2, units - 1})[:UNITS]
+    chosen = sorted({0, units // 2, units - 1})[:MOVED_UNITS]
     moved = [m for m in (_moved_places(program, module, u) for u in chosen) if m is not None]
     if len(moved) < len(chosen) or any(int(m.sum()) * units != m.numel() for m in moved):
         return None
@@ -103,9 +103,9 @@ def find_loss_axis(probed: ProbedLoss) -> int | None:
     base = probed.gradient(outputs, targets)
     flat, axes = targets.flatten(), set()
     known = (flat >= 0).nonzero().flatten()
-    if len(known) < CHANGED_TARGETS or not bool(torch.isfinite(base).all()):
+    if len(known) < TRIED_TARGETS or not bool(torch.isfinite(base).all()):
         return None
-    for place in known[torch.linspace(0, len(known) - 1, CHANGED_TARGETS).round().long()].tolist():
+    for place in known[torch.linspace(0, len(known) - 1, TRIED_TARGETS).round().long()].tolist():
         others = flat[known][flat[known] != flat[place]]
         if not len(others):
             return None

@@ -38,7 +38,7 @@ FORMS_BY_KIND = {  # in which outputs of a kind give answers, if they can
 SURE_LOGIT = 8.0  # of an answer that is sure
 SURE_PROBABILITY = 0.98  # of such an answer
 ANSWER_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of right answers, the others wrong
-MIN_FALL = 0.01  # of the whole fall from right to wrong answers, at each of these
+MIN_PATH_FALL = 0.01  # of the whole fall from right to wrong answers, at each of these
 LARGE_SCALES = (1e2, 1e4)  # of logits: there a loss without bound shows
 
 
@@ -233,7 +233,7 @@ def rewards_wrong_answers(probed: ProbedLoss, kind: str) -> bool:
 
     path = [loss_of(right, share) for share in ANSWER_SHARES]
     fall = path[0] - path[-1]
-    if not all(a - b > MIN_FALL * fall > 0 for a, b in zip(path, path[1:], strict=False)):
+    if not all(a - b > MIN_PATH_FALL * fall > 0 for a, b in zip(path, path[1:], strict=False)):
         return False
     extreme = [loss_of(yes, scale=LARGE_SCALES[0]) for yes in (right, wrong)]
     if form == "logits" and not max(map(abs, extreme)) <= 2 * max(map(abs, path)):
@@ -243,7 +243,7 @@ def rewards_wrong_answers(probed: ProbedLoss, kind: str) -> bool:
     half = torch.arange(len(right)).reshape(-1, *[1] * (right.dim() - 1)) % 2 == 0
     parts = [loss_of(torch.where(part, wrong, right)) for part in (half, ~half)]
     together = sum(value - path[0] for value in parts)
-    return abs(together + fall) > MIN_FALL * fall
+    return abs(together + fall) > MIN_PATH_FALL * fall
 
 
 def _rewards_opposite_numbers(probed: ProbedLoss, y: Tensor) -> bool:
@@ -254,7 +254,7 @@ def _rewards_opposite_numbers(probed: ProbedLoss, y: Tensor) -> bool:
     blends = (y, y + noise, mean + noise, 2 * mean - y + noise, 2 * mean - y)
     path = [probed.value(outputs) for outputs in blends]
     fall = path[0] - path[-1]
-    if not all(a - b > MIN_FALL * fall > 0 for a, b in zip(path, path[1:], strict=False)):
+    if not all(a - b > MIN_PATH_FALL * fall > 0 for a, b in zip(path, path[1:], strict=False)):
         return False
     large = [probed.value(scale * outputs) for scale in LARGE_SCALES for outputs in blends[::4]]
     return all(abs(value) <= 10 * max(map(abs, path)) for value in large)

@@ -159,7 +159,7 @@ def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
         given = (wide, narrow) if several == "outputs" else (narrow, wide)
         return probed.value(*given)
 
-    def changed(*places: int) -> Tensor:
+    def change(*places: int) -> Tensor:
         other = wide.clone()
         for place in places:
             other.select(dim, place).copy_(wide.select(dim, place).roll(1, 0))
@@ -171,7 +171,7 @@ def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
         return ""
     for power in (1.0, 2.0):
         one, other, both = (
-            loss_of(changed(*places), narrow) ** power for places in ((0,), (1,), (0, 1))
+            loss_of(change(*places), narrow) ** power for places in ((0,), (1,), (0, 1))
         )
         start = base**power
         effect = max(abs(one - start), abs(other - start))

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.diagnosis.constant_baseline import MEAN_REDUCTION
 from ravine.diagnosis.op_names import AFFINE_NODES, node_name
 
-MAX_NODES = 20_000  # of a larger graph nothing is said
+MAX_TRACED_NODES = 20_000  # of a larger graph nothing is said
 OVERFLOW_ROOT = 3  # products of so many numbers overflow: nothing but their size is to blame
-FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {  # that have no value for some numbers
+PARTIAL_FUNCTIONS: Mapping[
+    str, Callable[[Tensor], Tensor]
+] = {  # that have no value for some numbers
     "Log": torch.log,
     "Log2": torch.log2,
     "Log10": torch.log10,
@@ -26,7 +29,6 @@ FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {  # that have no value fo
     "Atanh": torch.atanh,
     "Acosh": torch.acosh,
 }
-MEAN_REDUCTION = 1  # as torch counts them
 RESULT_PREFIXES = ("result", "output", "total_weight", "logsumexp")
 NORMALIZING_NODES = frozenset({"Softmax", "LogSoftmax"})
 ATTENTION_PREFIX = "ScaledDotProduct"
@@ -81,7 +83,7 @@ def _sources_first(root: Any) -> list[Any]:
             waiting += new
         else:
             order[waiting.pop()] = None
-        if len(opened) > MAX_NODES:
+        if len(opened) > MAX_TRACED_NODES:
             return []
     return list(order)
 
@@ -154,8 +156,8 @@ def _undefined_value(name: str, node: Any, saved: dict[str, Tensor]) -> str:
     argument = argument.detach()
     if name == "Pow" and isinstance(getattr(node, "_saved_exponent", None), int | float):
         value = argument.pow(node._saved_exponent)
-    elif name in FUNCTIONS:
-        value = FUNCTIONS[name](argument)
+    elif name in PARTIAL_FUNCTIONS:
+        value = PARTIAL_FUNCTIONS[name](argument)
     else:
         return ""
     if not bool((argument.isfinite() & ~value.isfinite()).any()):

@@ -10,7 +10,7 @@ GROWN_LOSS_FACTOR = 10.0  # times the first loss
 GROWN_WEIGHTS_FACTOR = 10.0  # times their norm at first
 MAX_SKIPPED_FRACTION = 0.5
 # by the kind of a `NonFiniteOrigin`: the cause, what it is, and what to do
-ORIGINS: Mapping[str, tuple[str, str, str]] = {
+ORIGIN_TEXTS: Mapping[str, tuple[str, str, str]] = {
     "input": (
         "data-degenerate",
         "no weight had a part in it: it came from the data, or from arithmetic on them",
@@ -69,7 +69,7 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     cause, confidence, suspects = "exploding", "medium", ("learning-rate-high", "input-scale")
     origin = event.origin
     if origin is not None and (origin.without_weights or not grew):
-        cause, why, advice = ORIGINS[origin.kind]
+        cause, why, advice = ORIGIN_TEXTS[origin.kind]
         confidence = "exact" if origin.without_weights else "high"
         suspects = ("loss" if cause == "data-degenerate" else "data-degenerate",)
         seen.append(Evidence("the first number that is not finite", None, text=why))
