@@ -147,6 +147,8 @@ class FirstLoss:
     value: float | None = None
     not_finite: str = ""  # the first that is not finite: inputs, targets, outputs, loss
     not_finite_at: str = ""  # the module
+    finite_rows: float = 0.0  # share of examples whose outputs are finite all the same
+    target_size: float = 0.0  # of the largest number among targets
     input_spread: float = math.nan
     output_spread: float = math.nan  # over examples, root mean square over the outputs
 

@@ -255,7 +255,8 @@ def group_learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
 def tensor_norms(tensors: list[Tensor]) -> Tensor:
     """The norms of tensors, in one call as torch's clipping makes it."""
     norms = torch._foreach_norm(tensors)  # pyright: ignore[reportPrivateImportUsage]
-    return torch.stack([norm.float() for norm in norms])
+    wide = any(norm.dtype == torch.float64 for norm in norms)
+    return torch.stack([norm.to(torch.float64 if wide else torch.float32) for norm in norms])
 
 
 def dense_gradient(parameter: Tensor) -> Tensor | None:
