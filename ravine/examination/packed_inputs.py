@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -101,7 +102,7 @@ def unpacking_model(model: nn.Module, packing: Packing) -> nn.Module:
     parent = type(model)
 
     def forward(self: Any, packed: Tensor) -> Any:
-        return packing.run(super(unpacking, self).forward, packed)
+        return packing.run(partial(parent.forward, self), packed)
 
     unpacking = type(parent.__name__, (parent,), {"forward": forward})
     found = copy.copy(model)

@@ -211,7 +211,7 @@ def test_batches_of_other_lengths_are_told_apart_by_their_width():
     model = Paired()
     model.head = nn.Linear(4, 2)
     with pytest.raises(InputError, match="cannot be told apart"):
-        [*program(model, train=loader, batch_size=None).train.epoch()]
+        list(program(model, train=loader, batch_size=None).train.epoch())
 
 
 # Refusals
