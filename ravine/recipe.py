@@ -36,8 +36,8 @@ class Recipe:
     snapshots: protocols.SnapshotRule | None = None
     class_weights: Literal["none", "balanced"] = "none"
     batch: int | Literal["all"] | None = setting(default=None, ge=1)
-    epochs: int | None = setting(default=None, ge=1)
-    seeds: int = setting(default=8, ge=1)
+    epochs: int | None = setting(default=None, ge=1, le=1_000_000_000)
+    seeds: int = setting(default=8, ge=1, le=10_000)
     seed: int = setting(default=0, ge=0)
     split_seed: int = setting(default=0, ge=0)
     precision: Literal["float32", "float64"] = "float32"

@@ -75,7 +75,9 @@ class _Network(BaseEstimator):
             weight = WEIGHT_COLUMN
             columns[weight] = weights
         numbers = self._numbers(frame)
-        data = Data(target=(TARGET_COLUMN,), task=task, weight=weight, numbers=numbers)
+        data = Data(
+            target=(TARGET_COLUMN,), task=task, weight=weight, numbers=numbers, min_class_rows=1
+        )
         split = Random if task == "regression" or few else Stratified
         recipe = self._recipe(data, split(validation=validation, test=0.0))
         self.run_: Run = train(

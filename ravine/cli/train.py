@@ -5,15 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from ravine.cli import options as cli
-from ravine.cli.output import check_writable, print_json, print_result, text_style
-from ravine.errors import InputError
+from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
+from ravine.cli.signals import Stopped, handle_signals, stop
+from ravine.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,17 +70,23 @@ def train_command(
         if what or options != cli.DEFAULT_OPTIONS or seeds or seed is not None or out or memory:
             what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
-        with run_progress(resume, quiet) as report:
-            run = training.resume(resume, workers=workers, report=report)
+        tell_versions(resume)
+        with run_progress(resume, quiet) as (report, stop_file):
+            run = training.resume(resume, workers=workers, report=report, stop=stop_file)
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
-    with run_progress(folder, quiet) as report:
-        checks = first_checks(quiet) if check else None
+    with run_progress(folder, quiet) as (report, stop_file):
         run = training.train(
-            recipe, out=folder, device=device, workers=workers, report=report, check=checks
+            recipe,
+            out=folder,
+            device=device,
+            workers=workers,
+            report=report,
+            check=announcement(check=check, quiet=quiet),
+            stop=stop_file,
         )
-    return print_run(run, as_json=json)
+    return print_run(run, as_json=json, data=quiet)
 
 
 def predict_command(
@@ -109,7 +116,7 @@ def predict_command(
         predictions.to_csv(sys.stdout, index=False)
         return 0
     write_atomically(out, table_bytes(predictions, out.suffix.lower()))
-    print(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
+    echo(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
     return 0
 
 
@@ -144,7 +151,7 @@ def recipes_command(name: str | None = None, /) -> int:
         return 0
     print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
     for known, make in NAMED_RECIPES.items():
-        print(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
+        echo(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
     print("Bundled sets (ravine train NAME):")
     print("  " + ", ".join(BUNDLED_SETS))
     return 0
@@ -175,7 +182,7 @@ def verify_resume_command(
     from ravine.training.verify_resume import prove_resume
 
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed)
-    found = prove_resume(recipe, kills=kills, say=lambda line: print(line, file=sys.stderr))
+    found = prove_resume(recipe, kills=kills, say=lambda line: echo(line, file=sys.stderr))
     print_result(found, as_json=json)
     return 1 if found.different else 0
 
@@ -191,36 +198,75 @@ def new_run_folder(recipe: Recipe) -> Path:
 
 
 @contextmanager
-def run_progress(folder: Path, quiet: bool) -> Iterator[ProgressLine | None]:
-    """Progress of a run, and what Ctrl-C does to it: once, save and leave; twice, leave at once."""
+def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | None, Path]]:
+    """Progress of a run, and the file that stops it; what a signal does to it.
+
+    Before there is anything to save a signal ends it, then it saves and leaves; a second Ctrl-C
+    leaves at once. The exit code tells which signal it was.
+    """
     from ravine.reporting.progress import ProgressLine
+    from ravine.training.run_lock import new_stop_file, request_stop
 
-    progress = ProgressLine()
+    progress, stop_file = ProgressLine(), new_stop_file(folder)
+    numbers: list[int] = []
 
-    def stop(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not folder.is_dir():
-            raise KeyboardInterrupt
-        (folder / "stop").touch()
+    def handle(number: int, frame: Any) -> None:
+        numbers.append(number)
+        if len(numbers) > 1 and number != signal.SIGINT:
+            return  # a closed terminal and its shell both send one
+        if len(numbers) > 1 or not is_begun(folder) or not request_stop(stop_file):
+            stop(number, frame)
         progress.close()
         print("stopping: saving a checkpoint (again to leave at once)", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, stop)
     try:
-        yield None if quiet else progress
+        with handle_signals(handle):
+            yield None if quiet else progress, stop_file
+    except (KeyboardInterrupt, Stopped, Interrupted) as error:
+        progress.close()
+        if not is_begun(folder):
+            raise
+        how = (
+            "stopped" if isinstance(error, Interrupted) else "left at once, at its last checkpoint"
+        )
+        stopped = Interrupted(f"{how}; go on with: ravine train --resume {folder}")
+        stopped.exit_code = 128 + (numbers[0] if numbers else signal.SIGINT)
+        raise stopped from None
     finally:
         progress.close()
-        signal.signal(signal.SIGINT, before)
+        with suppress(OSError):
+            stop_file.unlink()
 
 
-def first_checks(quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
-    """The quick checks of a recipe before it trains; unless quiet, they print what they find."""
+def is_begun(folder: Path) -> bool:
+    """Whether a folder has a run that can go on."""
+    return (folder / "plan.json").exists() and not (folder / "record.json").exists()
+
+
+def tell_versions(folder: Path) -> None:
+    """Print which versions have changed since a run began, if any has."""
+    from ravine.training.run_folder import other_versions, unfinished_plan
+
+    if text := other_versions(unfinished_plan(folder)):
+        print(f"note: {text}", file=sys.stderr)
+
+
+def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
+    """What is done before a recipe trains: say what was inferred from the data, and make the quick
+    checks. Unless quiet, both are printed.
+    """
     import time
 
     from ravine.examination.api import quick_check
     from ravine.reporting.findings_text import finding_line, preflight_line
+    from ravine.reporting.run_summary import data_summary
 
-    def run_checks(recipe: Recipe, task: Task) -> list[dict[str, Any]]:
+    def announce(recipe: Recipe, task: Task) -> list[dict[str, Any]]:
+        if not quiet:
+            of_images = task.signature.image is not None
+            print(data_summary(task.notes, of_images=of_images), file=sys.stderr)
+        if not check:
+            return []
         began = time.monotonic()
         report = quick_check(recipe, task)
         if not quiet:
@@ -229,11 +275,13 @@ def first_checks(quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
                 print(finding_line(finding, **text_style(sys.stderr)), file=sys.stderr)
         return [f.to_json() for f in report.findings]
 
-    return run_checks
+    return announce
 
 
-def print_run(run: Run, *, as_json: bool) -> int:
-    """Print a run's result; the exit code says whether there is a model."""
+def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
+    """Print a run's result; the exit code says whether there is a model. `data` says whether what
+    was inferred from the data is told.
+    """
     from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules
     from ravine.diagnosis.training_curves.series import curves_of_record
@@ -250,7 +298,10 @@ def print_run(run: Run, *, as_json: bool) -> int:
     else:
         new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
         style = text_style(sys.stdout)
-        print(summary(run.record, folder=folder, new_rows=new, findings=findings, **style))
+        told = summary(
+            run.record, folder=folder, new_rows=new, findings=findings, data=data, **style
+        )
+        print(told)
     return 3 if run.model is None else 0
 
 
@@ -265,11 +316,11 @@ def predict_source(run: Run, source: Path) -> pd.DataFrame:
         rows = read_table(source)
         predictions = run.predict(rows)
         for line in describe_drift(encoder, rows):
-            print(line, file=sys.stderr)
+            echo(line, file=sys.stderr)
         return with_identifiers(round_floats(predictions), rows, encoder)
     images = encoder.read(source)
     for line in images.notes:
-        print(line, file=sys.stderr)
+        echo(line, file=sys.stderr)
     predictions = round_floats(run.predict(images))
     if images.names:
         predictions.insert(0, "file" if "path" in predictions else "path", images.names)

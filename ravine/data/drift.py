@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ravine.data.column_encoders import ColumnEncoder, Date, Flag, Numeric, level_codes
+from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
-from ravine.data.parsing import NO_WORDS, YES_WORDS, dates_of, numbers_of, texts_of
+from ravine.data.parsing import NO_WORDS, YES_WORDS, texts_of
 from ravine.data.tables import TableLike, table_from
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
@@ -25,11 +25,10 @@ def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
     for column in encoder.column_encoders:
         values = frame[column.name]
         if isinstance(column, (Numeric, Date)):
-            read = numbers_of if isinstance(column, Numeric) else dates_of
-            x = read(values, column.name, column.style)
+            x = column.read(values)
             far += _far_outside(column, x)
             gaps = 0 if column.gaps else int(np.isnan(x).sum())
-        else:
+        elif not isinstance(column, Text):
             missing = values.isna().to_numpy()
             odd = _unknown_values(column, values) & ~missing
             if odd.any():
@@ -37,6 +36,8 @@ def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
                 others = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
                 unknown.append(f"{column.name} in {_count_rows(odd)} ({texts[0][:30]!r}{others})")
             gaps = int((_unknown_values(column, values) & missing).sum())
+        else:
+            gaps = 0  # a text may have any words, or none
         if gaps:
             filled.append(f"{column.name} in {gaps:,}")
     notes = []
@@ -50,12 +51,11 @@ def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
     return notes
 
 
-def _unknown_values(column: ColumnEncoder, values: pd.Series) -> np.ndarray:
+def _unknown_values(column: Flag | OneHot | Codes, values: pd.Series) -> np.ndarray:
     """Whether each value is one that the column's encoder does not know, [N]."""
     if isinstance(column, Flag):
         texts, codes = texts_of(values)
         return np.array([t.lower() not in NO_WORDS + YES_WORDS for t in texts] + [True])[codes]
-    assert not isinstance(column, (Numeric, Date))
     return level_codes(values, column.levels) == 0
 
 

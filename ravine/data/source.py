@@ -10,10 +10,11 @@ import pandas as pd
 from pandas.api.types import is_datetime64_any_dtype, is_float_dtype, is_numeric_dtype
 
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
-from ravine.data.parsing import number_style, numbers_of, texts_of, weights_of
+from ravine.data.foreign_rows import drop_foreign_rows
+from ravine.data.parsing import column_number_style, numbers_of, weights_of
 from ravine.data.tables import TableLike, missing_file, read_table, table_from
 from ravine.errors import DataError, RecipeError, nearest
-from ravine.part import part
+from ravine.part import part, setting
 
 UNIT_BYTES = {"": 1}
 UNIT_BYTES |= {prefix: 1000**i for i, prefix in enumerate("KMGT", 1)}
@@ -27,10 +28,12 @@ class Data:
 
     `source` is a file (CSV, Parquet or JSON lines), a folder of Parquet files, or the name of a
     bundled set; empty where the table is given from Python. `target` names the target's columns;
-    `task` is inferred from them unless set. `drop` leaves columns out; `categories` and `numbers`
-    say what columns are where it is not what is inferred. `weight` is the column of example
+    `task` is inferred from them unless set. `drop` leaves columns out; `categories`, `numbers` and
+    `texts` say what columns are where it is not what is inferred. `weight` is the column of example
     weights. `test` is another file whose rows are the test split; the source's own are not. A
-    Parquet source larger than `memory` ("2GB") is read in pieces.
+    Parquet source larger than `memory` ("2GB") is read in pieces. A class with fewer than
+    `min_class_rows` rows is left out, or joined with others of the kind (`rare_classes`); tables
+    read in pieces keep all classes.
     """
 
     source: str = ""
@@ -39,18 +42,24 @@ class Data:
     drop: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    rare_classes: Literal["leave out", "join"] = "leave out"
+    min_class_rows: int = setting(default=2, ge=1)
     weight: str | None = None
     test: str | None = None
     memory: str | None = None
 
     def check(self) -> None:
         check_distinct_targets(self.target)
-        both = set(self.categories) & set(self.numbers)
-        if both:
-            why = "it is in Data.categories, too"
-            raise RecipeError(
-                f"Data.numbers has {min(both)!r}", why=why, do="leave it in one of them"
-            )
+        for name, other in (
+            ("numbers", "categories"),
+            ("texts", "categories"),
+            ("texts", "numbers"),
+        ):
+            both = set(getattr(self, name)) & set(getattr(self, other))
+            if both:
+                what, why = f"Data.{name} has {min(both)!r}", f"it is in Data.{other}, too"
+                raise RecipeError(what, why=why, do="leave it in one of them")
         if self.memory is not None:
             parse_size(self.memory)
 
@@ -104,14 +113,14 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
         guess = next((n for n in names if n.lower() in TARGET_NAMES), names[-1])
         do = f"say which is to be predicted, such as --target {guess!r}"
         raise DataError("no target is given", why=f"the columns are {', '.join(names[:30])}", do=do)
-    lists = {name: getattr(data, name) for name in ("drop", "categories", "numbers")}
+    lists = {name: getattr(data, name) for name in ("drop", "categories", "numbers", "texts")}
     lists = {"target": targets, **lists, "weight": () if data.weight is None else (data.weight,)}
-    for setting, wanted in lists.items():
+    for path, wanted in lists.items():
         for name in wanted:
             if name not in names:
                 others = [n for n in names if n not in wanted]
                 why = nearest(name, others)
-                raise DataError(f"data.{setting} is {name!r}, which is no column", why=why)
+                raise DataError(f"data.{path} is {name!r}, which is no column", why=why)
     for name in targets:
         if name in data.drop or name == data.weight:
             what = f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}"
@@ -134,7 +143,7 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
         stored = is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
         first = values.dropna().head(1)
         lists = any(isinstance(value, (list, tuple, set, np.ndarray)) for value in first)
-        style = "" if stored or lists else number_style(texts_of(values)[0])
+        style = "" if stored or lists else column_number_style(values)
         if style:
             known &= ~np.isnan(numbers_of(values.where(known), name, style))
     return known
@@ -161,7 +170,7 @@ def with_targets(
 
 def read_test_table(path: str, targets: Sequence[str], notes: list[str]) -> pd.DataFrame:
     """The rows of another file with all their targets. Raises `DataError` where it lacks one."""
-    tested = read_table(path, notes)
+    tested, _ = drop_foreign_rows(read_table(path, notes), notes)
     for name in targets:
         if name not in tested.columns:
             what, do = f"{path} has no column {name!r}", "give a test file with the target"

@@ -21,7 +21,13 @@ import pyarrow.parquet as pq
 import torch
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
-from ravine.data.encoder import Encoder, Encoding, count_levels, fit_encoder
+from ravine.data.encoder import (
+    Encoder,
+    Encoding,
+    allow_odd_cells,
+    count_levels,
+    fit_encoder,
+)
 from ravine.data.examples import Examples, concatenate
 from ravine.data.parsing import weights_of
 from ravine.data.source import (
@@ -187,6 +193,10 @@ def read_in_pieces(
         what = f"split {type(split).__name__} cannot be used on a table larger than memory"
         why = "its rows would have to be sorted"
         raise DataError(what, why=why, do="use Random, Grouped or Given")
+    if data.rare_classes == "join" or data.min_class_rows > 2:
+        what = "rare classes are neither joined nor left out of a table larger than memory"
+        do = "leave out data.rare_classes and data.min_class_rows"
+        raise DataError(what, why="its rows are read in pieces", do=do)
     assert data.memory is not None
     pieces = row_groups_of(Path(data.source))
     memory = parse_size(data.memory)
@@ -214,6 +224,7 @@ def read_in_pieces(
         notes=notes,
         levels=survey.levels,
     )
+    encoder = allow_odd_cells(encoder, train, notes)
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
     groups = RowGroups(pieces, encoder, split, seed, data.weight, count, block, buffer=room)

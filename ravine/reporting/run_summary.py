@@ -7,11 +7,18 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ravine.errors import printable
 from ravine.finding import Finding
 from ravine.record import Record
 from ravine.reporting.findings_text import TERMINAL_WIDTH, count_of, finding_line
 
 LABEL_WIDTH = 12  # of the labels on the left
+# by which what is inferred from the data is changed
+TABLE_SETTINGS = (
+    *(f"data.{name}" for name in ("task", "drop", "categories", "numbers", "texts")),
+    *("split", "encoding.target"),
+)
+IMAGE_SETTINGS = ("data.size", "data.fit", "data.channels", "split")
 UNBROKEN_SPACE = "\u00a0"  # lines are not broken there
 
 
@@ -23,15 +30,17 @@ def summary(
     findings: Sequence[Finding] = (),
     color: bool = False,
     plain: bool = False,
+    data: bool = True,
 ) -> str:
-    """The result of a finished run. `folder` is where it was written.
+    """The result of a finished run. `folder` is where it was written; `data` says whether what was
+    inferred from the data is told, too.
 
     A technique is listed only where it had no effect; the record holds the effects of all. `color`
     and `plain` (ASCII marks) say how findings are marked.
     """
     events = (e for e in record.events if e.member is None and not e.kind.startswith("RVN-"))
     blocks = {
-        "data": _wrap(record.notes),
+        "data": _wrap(record.notes if data else ()),
         "network": _wrap([_network(record)]),
         "training": _wrap(_training(record)),
         "no effect": _wrap(f"{e.name} ({e.meaning}: 0)" for e in record.idle()),
@@ -41,9 +50,22 @@ def summary(
             finding_line(f, width=TERMINAL_WIDTH - LABEL_WIDTH, color=color, plain=plain)
             for f in findings
         ],
-        "run": [folder] if folder else [],
-        "next": list(_next_commands(record, folder, new_rows, findings)) if folder else [],
+        "run": [printable(folder)] if folder else [],
+        "next": [
+            printable(line) for line in _next_commands(record, folder, new_rows, findings) if folder
+        ],
     }
+    return _join_blocks(blocks)
+
+
+def data_summary(notes: Sequence[str], *, of_images: bool) -> str:
+    """What was inferred from the data, and how to change it: told before training."""
+    settings = IMAGE_SETTINGS if of_images else TABLE_SETTINGS
+    change = f"--set KEY=VALUE, where KEY is one of {', '.join(settings)}"
+    return _join_blocks({"data": _wrap(notes), "change it": _wrap([change])})
+
+
+def _join_blocks(blocks: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(
         f"{label if i == 0 else '':{LABEL_WIDTH}}{line}"
         for label, lines in blocks.items()
@@ -59,7 +81,8 @@ def _wrap(lines: Iterable[str]) -> list[str]:
         break_on_hyphens=False,
         subsequent_indent="  ",
     )
-    return [part.replace(UNBROKEN_SPACE, " ") for line in lines for part in wrap.wrap(line)]
+    texts = (printable(line) for line in lines)
+    return [part.replace(UNBROKEN_SPACE, " ") for line in texts for part in wrap.wrap(line)]
 
 
 def _network(record: Record) -> str:

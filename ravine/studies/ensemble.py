@@ -19,6 +19,7 @@ from torch import Tensor
 from ravine import metrics
 from ravine.data import Examples, TableLike, Task
 from ravine.errors import RecipeError
+from ravine.files import require_path
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
 from ravine.optimizers.averaging import Snapshots
@@ -170,8 +171,10 @@ def as_run(
         surroundings=surroundings(),
         score=score,
     )
-    folder = None if out is None else new_folder(Path(out))
-    if folder is not None:
+    if out is None:
+        return Run(record, model)
+    folder = require_path(out, "out")
+    with new_folder(folder):
         write_plan(folder, recipe, task, [list(range(count))], device="cpu")
         write_run(record, model, folder)
     return Run(record, model, folder)

@@ -3,9 +3,12 @@
 The measurements behind the defaults are in NOTEBOOK.md.
 """
 
+import contextlib
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +22,8 @@ from ravine.losses import BinaryCrossEntropy, ByTask, SoftmaxCrossEntropy
 from ravine.networks.batched import BatchedNetwork
 from ravine.protocols import LoadsWeights, Plan, SearchOptimizer, Tuning
 from ravine.recipe import Recipe
+
+LEAST_COPIES = 3  # of all weights: while training, at the best evaluation, as the model
 
 
 def prepare(recipe: Recipe, frame: TableLike | None = None) -> tuple[Task, Recipe]:
@@ -45,6 +50,7 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
     if recipe.class_weights == "balanced":
         _check_class_weights(task)
     recipe = _with_batch_and_epochs(recipe, task)
+    check_size(recipe, task)
     check_augmentation(recipe.augment, task.signature.image)
     if isinstance(recipe.optimizer, SearchOptimizer):
         recipe.optimizer.check_memory(network_width(recipe, task))
@@ -96,6 +102,27 @@ def _check_class_weights(task: Task) -> None:
         what = "class_weights is 'balanced'"
         do = 'set class_weights = "none", or leave data.memory out'
         raise RecipeError(what, why="the training rows are read in pieces, unweighted", do=do)
+
+
+def check_size(recipe: Recipe, task: Task) -> None:
+    """Raise `RecipeError` where a recipe's networks cannot fit into this machine's memory."""
+    width = network_width(recipe, task)
+    needed = LEAST_COPIES * recipe.seeds * width * getattr(torch, recipe.precision).itemsize
+    available = memory_limit()
+    if needed > available:
+        networks = f"{recipe.seeds:,} networks of {width:,} weights"
+        why = f"they take at least {needed / 1e9:,.0f} GB; this machine has {available / 1e9:,.0f}"
+        raise RecipeError(networks, why=why, do="make the network smaller, or train fewer seeds")
+
+
+def memory_limit() -> int:
+    """Bytes of memory that this process may use, at most: the machine's, or its container's."""
+    limits = []
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits, default=2**40)
 
 
 def _check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
