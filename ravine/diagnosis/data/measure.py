@@ -4,6 +4,7 @@ Shapes: N examples, F columns, T places in a sequence, K outputs. Nothing is dra
 generators.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -220,8 +221,9 @@ def measure_numbers(
 
 
 def _largest_eigenvalue(part: Array) -> float:
-    """The largest eigenvalue of E[x x^T]."""
-    return float(np.linalg.eigvalsh(part.T @ part / len(part))[-1])
+    """The largest eigenvalue of E[x x^T]; infinite where that has numbers beyond float64."""
+    moments = part.T @ part / len(part)
+    return float(np.linalg.eigvalsh(moments)[-1]) if np.isfinite(moments).all() else math.inf
 
 
 def _rows_without_codes(x: Array, inputs: NumberStats | None) -> Array:
