@@ -81,7 +81,11 @@ class _Network(BaseEstimator):
         split = Random if task == "regression" or few else Stratified
         recipe = self._recipe(data, split(validation=validation, test=0.0))
         self.run_: Run = train(
-            recipe, frame.assign(**columns), device=self.device, workers=self.workers
+            recipe,
+            frame.assign(**columns),
+            device=self.device,
+            workers=self.workers,
+            baseline=False,
         )
         self.record_ = self.run_.record
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))

@@ -195,8 +195,12 @@ def test_ctrl_c_saves_and_the_run_goes_on(here):
     assert "ravine train --resume run" in said and "Traceback" not in said
     assert list(Path("run").glob("checkpoint-*"))
     plan = json.loads(Path("run/plan.json").read_text())
+    del plan["digest"]
     plan["recipe"]["epochs"] = 1  # so that what is left is nothing
     Path("run/plan.json").write_text(json.dumps(plan))
+    assert run_command(["train", "--resume", "run"]) == 2  # recipe.toml says otherwise
+    text = Path("run/recipe.toml").read_text()
+    Path("run/recipe.toml").write_text(text.replace("epochs = 100000", "epochs = 1"))
     assert run_command(["train", "--resume", "run"]) == 0
     assert Path("run/record.json").exists()
 

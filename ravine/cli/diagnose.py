@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ravine.cli import options as cli
 from ravine.cli.output import check_writable, echo, live_line, print_json, print_report, text_style
-from ravine.errors import InputError, RavineError
+from ravine.errors import InputError, RavineError, RunError
 
 if TYPE_CHECKING:
     from ravine.diagnosis.rule import Rule
@@ -94,10 +94,13 @@ def doctor_command(
         subject = subject_of(recipe)
     with live_line(quiet) as say:
         report = examine_subject(subject, trials=trials, say=say)
+    code = print_report(report, as_json=json, fail_on=fail_on)
     if subject.name is not None:
         text = json_module.dumps(report.to_json(), indent=1)
-        write_atomically(Path(subject.name) / "doctor.json", text.encode())
-    code = print_report(report, as_json=json, fail_on=fail_on)
+        try:
+            write_atomically(Path(subject.name) / "doctor.json", text.encode())
+        except RunError as error:  # the report is printed: that it is not kept as well is a note
+            print(f"note: {error.what}: {error.why}", file=sys.stderr)
     if fixed_path is not None:
         write_fixed_recipe(recipe, report, fixed_path, sys.stderr if json else sys.stdout)
     elif not quiet and any(f.trial and f.trial.verdict == "helped" for f in report.findings):

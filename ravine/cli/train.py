@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,8 @@ from cyclopts import Parameter
 
 from ravine.cli import options as cli
 from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
-from ravine.errors import InputError
+from ravine.cli.signals import Stopped, handle_signals, stop
+from ravine.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,7 @@ def train_command(
     device: str = "cpu",
     workers: int | None = None,
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
+    baseline: Annotated[bool, Parameter(negative="--no-baseline")] = True,
     quiet: cli.Quiet = False,
     json: cli.Json = False,
 ) -> int:
@@ -62,6 +64,8 @@ def train_command(
         How many processes; by default one per core where that pays.
     check
         Check recipe and data first. Findings are printed and kept; none of them stops the run.
+    baseline
+        Fit boosted trees, too, and score them beside the networks.
     """
     from ravine.training import train as training
 
@@ -69,21 +73,36 @@ def train_command(
         if what or options != cli.DEFAULT_OPTIONS or seeds or seed is not None or out or memory:
             what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
-        with run_progress(resume, quiet) as report:
-            run = training.resume(resume, workers=workers, report=report)
+        tell_versions(resume)
+        with run_progress(resume, quiet) as (report, stop_file):
+            run = training.resume(
+                resume, workers=workers, report=report, stop=stop_file, baseline=baseline
+            )
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
-    with run_progress(folder, quiet) as report:
-        announce = announcement(check=check, quiet=quiet)
+    with run_progress(folder, quiet) as (report, stop_file):
         run = training.train(
-            recipe, out=folder, device=device, workers=workers, report=report, check=announce
+            recipe,
+            out=folder,
+            device=device,
+            workers=workers,
+            report=report,
+            check=announcement(check=check, quiet=quiet),
+            stop=stop_file,
+            baseline=baseline,
         )
     return print_run(run, as_json=json, data=quiet)
 
 
 def predict_command(
-    run: Path, table: Path, /, *, out: cli.OutputPath = None, force: cli.Force = False
+    run: Path,
+    table: Path,
+    /,
+    *,
+    out: cli.OutputPath = None,
+    interval: float | None = None,
+    force: cli.Force = False,
 ) -> int:
     """Predict a table's rows with a finished run: to stdout as CSV, or to a .csv, .parquet or
     .jsonl file.
@@ -96,6 +115,8 @@ def predict_command(
         The rows to predict, or a folder of images.
     out
         Where to write the predictions.
+    interval
+        Beside each number the ends of an interval that holds this share of true values: 0.9.
     """
     import tempfile
 
@@ -107,7 +128,7 @@ def predict_command(
     if out is not None and out.exists() and table.exists() and out.samefile(table):
         why = "its columns would be lost"
         raise InputError(f"{out} is the table itself", why=why, do="name another file")
-    source = PredictedSource(open_run(run), table)
+    source = PredictedSource(open_run(run), table, interval=interval)
     if out is not None:
         write_atomically(out, file_blocks(source, out.suffix.lower()))
         source.print_notes()
@@ -200,26 +221,57 @@ def new_run_folder(recipe: Recipe) -> Path:
 
 
 @contextmanager
-def run_progress(folder: Path, quiet: bool) -> Iterator[ProgressLine | None]:
-    """Progress of a run, and what Ctrl-C does to it: once, save and leave; twice, leave at once."""
+def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | None, Path]]:
+    """Progress of a run, and the file that stops it; what a signal does to it.
+
+    Before there is anything to save a signal ends it, then it saves and leaves; a second Ctrl-C
+    leaves at once. The exit code tells which signal it was.
+    """
     from ravine.reporting.progress import ProgressLine
+    from ravine.training.run_lock import new_stop_file, request_stop
 
-    progress = ProgressLine()
+    progress, stop_file = ProgressLine(), new_stop_file(folder)
+    numbers: list[int] = []
 
-    def stop(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not folder.is_dir():
-            raise KeyboardInterrupt
-        (folder / "stop").touch()
+    def handle(number: int, frame: Any) -> None:
+        numbers.append(number)
+        if len(numbers) > 1 and number != signal.SIGINT:
+            return  # a closed terminal and its shell both send one
+        if len(numbers) > 1 or not is_begun(folder) or not request_stop(stop_file):
+            stop(number, frame)
         progress.close()
         print("stopping: saving a checkpoint (again to leave at once)", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, stop)
     try:
-        yield None if quiet else progress
+        with handle_signals(handle):
+            yield None if quiet else progress, stop_file
+    except (KeyboardInterrupt, Stopped, Interrupted) as error:
+        progress.close()
+        if not is_begun(folder):
+            raise
+        how = (
+            "stopped" if isinstance(error, Interrupted) else "left at once, at its last checkpoint"
+        )
+        stopped = Interrupted(f"{how}; go on with: ravine train --resume {folder}")
+        stopped.exit_code = 128 + (numbers[0] if numbers else signal.SIGINT)
+        raise stopped from None
     finally:
         progress.close()
-        signal.signal(signal.SIGINT, before)
+        with suppress(OSError):
+            stop_file.unlink()
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder has a run that can go on."""
+    return (folder / "plan.json").exists() and not (folder / "record.json").exists()
+
+
+def tell_versions(folder: Path) -> None:
+    """Print which versions have changed since a run began, if any has."""
+    from ravine.training.run_folder import other_versions, unfinished_plan
+
+    if text := other_versions(unfinished_plan(folder)):
+        print(f"note: {text}", file=sys.stderr)
 
 
 def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
@@ -279,8 +331,8 @@ def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
 class PredictedSource:
     """Predictions for a table's rows in blocks, or for images; what there is to say of them."""
 
-    def __init__(self, run: Run, source: Path):
-        self.run, self.source = run, source
+    def __init__(self, run: Run, source: Path, *, interval: float | None = None):
+        self.run, self.source, self.interval = run, source, interval
         self.count = 0
         self.notes: list[str] = []
 
@@ -305,7 +357,7 @@ class PredictedSource:
         drift = Drift(encoder)
         identifiers = None
         for rows in table.read(self.run.require_model().block_rows):
-            predictions = self.run.predict(rows)
+            predictions = self.run.predict(rows, interval=self.interval)
             drift.add(rows)
             if identifiers is None:
                 identifiers = find_identifiers(table, encoder, predictions.columns)
@@ -317,7 +369,7 @@ class PredictedSource:
 
         images = encoder.read(self.source)
         self.notes += images.notes
-        predictions = round_floats(self.run.predict(images))
+        predictions = round_floats(self.run.predict(images, interval=self.interval))
         if images.names:
             predictions.insert(0, "file" if "path" in predictions else "path", images.names)
         yield predictions

@@ -24,6 +24,7 @@ from ravine.data.table_blocks import open_blocks as open_blocks
 from ravine.data.tables import read_table as read_table
 from ravine.data.task import Task as Task
 from ravine.data.task import load as load
+from ravine.data.task import signature_of as signature_of
 from ravine.old_names import get_key
 
 ALL_SPLITS = (Stratified, Random, Grouped, ByTime, Given)

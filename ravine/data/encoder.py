@@ -119,6 +119,12 @@ class Encoder:
         """How many codes each of these columns has, [K]."""
         return tuple(column.size for column in self._code_encoders)
 
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The table's column of each number and then of each code, [F + K]."""
+        numbers = (column.name for column in self._number_encoders for _ in column.names)
+        return (*numbers, *self.code_names)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that are read."""

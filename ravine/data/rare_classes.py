@@ -42,7 +42,8 @@ def infer_task(
         why, do = "then there is nothing to tell apart", "add rows, or set data.min_class_rows = 1"
         raise DataError(f"only one class of {name} has {least} rows or more", why=why, do=do)
     change = "data.min_class_rows = 1 keeps them"
-    notes.append(f"{few}: {rare.sum()} rows are left out ({listed}); {change}.")
+    gone = f"{rare.sum()} rows are" if rare.sum() > 1 else "one row is"
+    notes.append(f"{few}: {gone} left out ({listed}); {change}.")
     table = table[~rare]
     return table, every[~rare], infer_task_type(table, targets, data.task, notes)
 

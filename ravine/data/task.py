@@ -91,10 +91,14 @@ class Task:
     @property
     def signature(self) -> Signature:
         """What goes in and comes out of a network for this task."""
-        encoder = self.encoder
-        image = encoder.image if isinstance(encoder, ImageEncoder) else None
-        numbers = len(encoder.features)
-        return Signature(numbers, encoder.code_sizes, self.outputs, image, encoder.flags)
+        return signature_of(self.encoder)
+
+
+def signature_of(encoder: Encoder | ImageEncoder) -> Signature:
+    """What goes in and comes out of a network for the examples that an encoder makes."""
+    image = encoder.image if isinstance(encoder, ImageEncoder) else None
+    numbers, outputs = len(encoder.features), encoder.target.outputs
+    return Signature(numbers, encoder.code_sizes, outputs, image, encoder.flags)
 
 
 def load(

@@ -202,7 +202,9 @@ def _change(change: Change) -> str:
 def _trial(trial: Trial) -> str:
     if trial.verdict == "not tried":
         return f"no: {trial.why}" if trial.why else "no"
-    parts = [f"{trial.verdict}; {count_of(trial.steps, 'step')} x {count_of(trial.seeds, 'seed')}"]
+    # a few seeds show no small effect, so none is ruled out
+    verdict = "no sure effect" if trial.verdict == "no effect" else trial.verdict
+    parts = [f"{verdict}; {count_of(trial.steps, 'step')} x {count_of(trial.seeds, 'seed')}"]
     if trial.before is not None and trial.after is not None:
         parts[0] += f": {_number(trial.before)} -> {_number(trial.after)}"
     if trial.difference is not None and trial.interval is not None:

@@ -155,11 +155,12 @@ class Evaluator:
 
     @classmethod
     def of_task(cls, task: Task, job: Job) -> Self:
-        """The evaluator of a task's validation split by its main metric."""
+        """The evaluator of a task's validation split by the recipes' metric."""
         examples = task.validation
         if examples is not None:
             examples = examples.to(job.device, getattr(torch, job.recipes[0].precision))
-        return cls(job.plan, examples, metrics.main_metric(task.kind))
+        metric = metrics.main_metric(task.kind, job.recipes[0].metric)
+        return cls(job.plan, examples, metric)
 
     def due(self, step: int) -> bool:
         """Whether networks are evaluated after so many steps."""

@@ -83,6 +83,9 @@ class Model:
 
     def predict(self, frame: ExamplesLike) -> pd.DataFrame:
         """The prediction for new rows as a table: the target, for classes also probabilities."""
+        return self.prediction_frame(self.encoded_prediction(frame), frame)
+
+    def prediction_frame(self, prediction: Tensor, frame: ExamplesLike) -> pd.DataFrame:
+        """An encoded prediction [N, C] for new rows as a table, with their index."""
         index = getattr(frame, "index", None)  # a list of paths has a method of that name
-        prediction = self.encoded_prediction(frame)
         return self.encoder.target.frame(prediction, index=None if callable(index) else index)

@@ -10,6 +10,7 @@ from ravine.errors import RunError
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from
 from ravine.record import Record, Score
+from ravine.training.intervals import predict_with_interval
 from ravine.training.model import Model
 
 
@@ -40,15 +41,22 @@ class Run:
             raise RunError("the run has no model", why="every network diverged", do=do)
         return self.model
 
-    def predict(self, frame: ExamplesLike) -> pd.DataFrame:
+    def predict(self, frame: ExamplesLike, *, interval: float | None = None) -> pd.DataFrame:
         """Predictions for new rows: the target, and for classes the probability of each.
+
+        For numbers `interval` (0.5 to 0.99) adds columns `NAME low` and `NAME high`, between which
+        that share of the true values of new rows lies, if these are drawn as the validation rows
+        were.
 
         `frame` is a DataFrame, a mapping of columns, an array, or a file of them, which is read in
         blocks; for images also a folder or a list of paths. Raises `RunError` where every network
-        diverged.
+        diverged, `InputError` for an interval that the run cannot give.
         """
         model = self.require_model()
         if isinstance(frame, (str, Path)) and isinstance(model.encoder, Encoder):
             table = open_blocks(frame, [], model.encoder.expectation)
-            return pd.concat([model.predict(rows) for rows in table.read(model.block_rows)])
-        return model.predict(frame)
+            blocks = table.read(model.block_rows)
+            return pd.concat([self.predict(rows, interval=interval) for rows in blocks])
+        if interval is None:
+            return model.predict(frame)
+        return predict_with_interval(model, self.record.intervals, frame, interval)
