@@ -147,6 +147,8 @@ def _read_at_once(
 ) -> tuple[Encoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
     """The encoder of a table; its examples and the numbers of their rows by split; no digest."""
     table, targets, dialect = open_table(data, frame, notes)
+    if dialect.decimal == ",":  # so is it in columns of text
+        data = dataclasses.replace(data, decimal=",")
     check_columns(list(table.columns), data, targets)
     table, kept = drop_foreign_rows(table, notes)
     table, places = with_targets(table, targets, notes)
