@@ -30,6 +30,7 @@ from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
 from ravine.training.progress import JobControl, Progress
+from ravine.training.progress_board import ProgressBoard
 from ravine.training.results import JobResult, assemble_run
 from ravine.training.run import Run
 from ravine.training.run_folder import new_folder, planned_recipe, read_run, write_plan, write_run
@@ -274,14 +275,20 @@ def _controls(
     seconds: float,
     diagnosed: bool = True,
 ) -> list[JobControl]:
-    """The control of each job. Jobs in other processes report nothing."""
+    """The control of each job. Jobs in other processes report to the board alone."""
     count = len(assignments)
+    board = None
+    if report is not None and count > 1:
+        board = ProgressBoard(
+            [a.seconds for a in assignments], [len(a.job.seeds) for a in assignments]
+        )
     return [
         JobControl(
             job=i,
             jobs=count,
             seconds=seconds,
             report=report if i % max(workers, 1) == 0 else None,
+            board=board,
             checkpoint=None if folder is None else folder / f"checkpoint-{i}.safetensors",
             stop=None if folder is None else folder / "stop",
             alpha=FALSE_ALARM_CHANCE / count if diagnosed else 0.0,
