@@ -14,7 +14,7 @@ from typing import Any
 
 from ravine.causes import CAUSES
 from ravine.old_names import current_code
-from ravine.record import Score, finite_json
+from ravine.record import Score, finite_json, read_score
 
 REPORT_SCHEMA = 1
 SEVERITY_LEVELS = ("error", "warning", "note")  # worst first
@@ -184,7 +184,7 @@ class Report:
         return cls(
             schema=data["schema"],
             run=data["run"],
-            score=None if score is None else Score(**{**score, "members": tuple(score["members"])}),
+            score=None if score is None else read_score(score),
             checks=Checks(**{name: tuple(map(current_code, checks[name])) for name in checks}),
             findings=tuple(Finding.from_json(f) for f in data["findings"]),
         )
@@ -206,20 +206,21 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     ['A', 'B']
     """
     ordered = sorted(findings, key=_importance)
-    found = {f.code for f in ordered}
-    for i, f in enumerate(ordered):
-        explains = tuple(code for code in f.explains if code in found - {f.code})
-        changes = () if f.severity == "note" else f.changes
-        ordered[i] = replace(f, explains=explains, changes=changes)
     explained: set[str] = set()
     for finding in ordered:  # of two that explain each other, the more important one leads
         if finding.code not in explained:
-            explained |= set(finding.explains)
+            explained |= set(finding.explains) - {finding.code}
     ordered.sort(key=lambda f: f.code in explained)
-    return _limit_unconfirmed(ordered)
+    kept = _limit_unconfirmed(ordered)
+    found = {f.code for f in kept}
+    for i, f in enumerate(kept):
+        explains = tuple(code for code in f.explains if code in found - {f.code})
+        changes = () if f.severity == "note" else f.changes
+        kept[i] = replace(f, explains=explains, changes=changes)
+    return tuple(kept)
 
 
-def _limit_unconfirmed(ordered: list[Finding]) -> tuple[Finding, ...]:
+def _limit_unconfirmed(ordered: list[Finding]) -> list[Finding]:
     """All but the findings of further unconfirmed causes, which become suspects."""
     kept: list[Finding] = []
     guesses: list[str] = []
@@ -233,7 +234,7 @@ def _limit_unconfirmed(ordered: list[Finding]) -> tuple[Finding, ...]:
             continue
         kept.append(finding)
         guesses += [finding.cause] if is_guess else []
-    return tuple(kept)
+    return kept
 
 
 def _importance(finding: Finding) -> tuple[int, bool, int, float]:

@@ -23,12 +23,14 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from ravine.catalog import NAMED_RECIPES, PARTS_BY_ROLE, named_recipe
-from ravine.errors import RecipeError, join_first, nearest, shorten
+from ravine.errors import RecipeError, first_line, join_first, nearest, shorten
 from ravine.files import check_readable, lasting_path
 from ravine.networks import pretrained
 from ravine.part import field_types, is_part, protocol_of
 from ravine.recipe import Recipe
 from ravine.serialization import from_plain, get, is_name_of, to_plain
+
+RECIPE_SCHEMA = 1  # raised when a recipe file changes its meaning
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -47,16 +49,21 @@ def read_recipe(path: str | Path) -> Recipe:
         raise RecipeError(f"{path} cannot be read", why=str(error)) from None
     try:
         given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not TOML", why=str(error)) from None
+    except (ValueError, RecursionError) as error:  # nested too deep, numbers of thousands of digits
+        raise RecipeError(f"{path} is not TOML", why=first_line(error)) from None
     try:
         recipe = recipe_from(given)
     except RecipeError as error:
         line = line_of_setting(text, getattr(error, "path", ""))
         error.where = f"{path}:{line}" if line else str(path)
         raise
+    return with_paths_from(recipe, path.parent)
+
+
+def with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
+    """A recipe with the paths that its file in a folder means."""
     for place, file in _file_settings(recipe):
-        beside = path.parent / file
+        beside = folder / file
         named_file = "." in file or "/" in file or os.sep in file  # else perhaps a bundled set
         if named_file or beside.exists():
             recipe = recipe.vary(place, str(beside))
@@ -64,7 +71,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
-    """A recipe with absolute paths; those inside `folder` relative to it."""
+    """A recipe with absolute paths, or from `folder` where that is near (see `lasting_path`)."""
     for place, file in _file_settings(recipe):
         if Path(file).exists():
             recipe = recipe.vary(place, lasting_path(file, folder))
@@ -84,7 +91,10 @@ def _file_settings(recipe: Recipe) -> list[tuple[str, str]]:
 def recipe_from(given: Mapping[str, Any]) -> Recipe:
     """The recipe that plain data describe: a named recipe (`base`) with changes."""
     given = dict(given)
-    given.pop("schema", None)
+    schema = given.pop("schema", RECIPE_SCHEMA)
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema > RECIPE_SCHEMA:
+        why, do = f"this version of Ravine reads up to {RECIPE_SCHEMA}", "install a newer Ravine"
+        raise RecipeError(f"schema is {schema!r}", why=why, do=do)
     base = given.pop("base", "default")
     if not isinstance(base, str):
         why = "it must be the name of a recipe: " + nearest("", NAMED_RECIPES)
@@ -167,8 +177,11 @@ def _parse_assignment(assignment: str) -> SettingAssignment:
         raise RecipeError(f"--set {assignment}", why=why, do=do)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of thousands of digits
         value = text.strip()
+    except RecursionError:
+        why, do = "it is nested too deep", "write it with fewer brackets"
+        raise RecipeError(f"--set {shorten(assignment)}", why=why, do=do) from None
     return SettingAssignment(f"--set {shorten(assignment)}", path.strip().split("."), value)
 
 
@@ -247,9 +260,19 @@ def _nested_entries(
 
 
 def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
-    """A recipe as a TOML file with every setting; with `folder` paths are those of a file there."""
+    """A recipe as a TOML file with every setting; with `folder` paths are those of a file there.
+
+    Raises `RecipeError` where a setting is no text that UTF-8 can write.
+    """
     recipe = recipe if folder is None else with_lasting_paths(recipe, folder)
-    return tomli_w.dumps({"base": "plain", **_plain_with_none(recipe)})
+    text = tomli_w.dumps({"base": "plain", **_plain_with_none(recipe)})
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        line = text[: error.end].splitlines()[-1] + text[error.end :].partition("\n")[0]
+        what, why = f"the recipe has the setting {ascii(line.strip())}", "it is not UTF-8"
+        raise RecipeError(what, why=why, do="rename the file, the folder or the column") from None
+    return text
 
 
 def _plain_with_none(value: Any) -> Any:

@@ -75,11 +75,17 @@ class _Network(BaseEstimator):
             weight = WEIGHT_COLUMN
             columns[weight] = weights
         numbers = self._numbers(frame)
-        data = Data(target=(TARGET_COLUMN,), task=task, weight=weight, numbers=numbers)
+        data = Data(
+            target=(TARGET_COLUMN,), task=task, weight=weight, numbers=numbers, min_class_rows=1
+        )
         split = Random if task == "regression" or few else Stratified
         recipe = self._recipe(data, split(validation=validation, test=0.0))
         self.run_: Run = train(
-            recipe, frame.assign(**columns), device=self.device, workers=self.workers
+            recipe,
+            frame.assign(**columns),
+            device=self.device,
+            workers=self.workers,
+            baseline=False,
         )
         self.record_ = self.run_.record
         self.n_iter_ = max(1, max(m.steps for m in self.record_.members))

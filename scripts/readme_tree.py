@@ -35,7 +35,7 @@ def summarize(source: str, width: int) -> str:
     """
     docstring = ast.get_docstring(ast.parse(source)) or ""
     sentence = re.split(
-        r"(?<!et al)(?<! [A-Z])\.(?: |$)", " ".join(docstring.split("\n\n")[0].split())
+        r"(?<!et al)(?<![ (][A-Z])\.(?: |$)", " ".join(docstring.split("\n\n")[0].split())
     )[0]
     while len(sentence) > width:
         cut = max(sentence.rfind(mark) for mark in (":", ";", ",", " ("))

@@ -160,6 +160,16 @@ def test_at_most_two_unconfirmed_causes_are_named():
     assert found[1].suspects == ("initialization",)
 
 
+def test_what_is_left_out_is_not_explained():
+    guesses = [
+        finding("A", cause="optimizer", confidence="medium", explains=("C",)),
+        finding("B", cause="batch-size", confidence="medium", since=1),
+        finding("C", cause="initialization", confidence="low"),
+    ]
+    found = arrange(guesses)
+    assert [f.code for f in found] == ["B", "A"] and found[1].explains == ()
+
+
 def test_what_has_a_cause_that_is_named_already_stays():
     """It adds no guess, and would be a suspect of something else."""
     helped = finding("X", cause="initialization", trial=Trial(verdict="helped"))

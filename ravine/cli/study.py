@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ravine.cli import options as cli
-from ravine.cli.output import FIGURE_ENDINGS, check_writable, print_json, print_result, write_figure
+from ravine.cli.output import (
+    FIGURE_ENDINGS,
+    check_writable,
+    echo,
+    print_json,
+    print_result,
+    write_figure,
+)
 from ravine.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,7 +113,7 @@ def search_command(
         write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
     print_result(found, as_json=json)
     if out is not None and not json:
-        print(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
+        echo(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
     return 0
 
 
@@ -158,7 +165,7 @@ def augment_command(
 
     check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
     write_figure(contact_sheet(image_recipe_for(what, options)), out)
-    print(f"the contact sheet is in {out}", file=sys.stderr)
+    echo(f"the contact sheet is in {out}", file=sys.stderr)
     return 0
 
 
@@ -223,16 +230,16 @@ def gallery_command(
         list_experiments([find_experiment(known) for known in experiment_names()], json=json)
         return 0
     chosen = experiment_names() if name is None else (name,)
-    say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+    say = (lambda line: None) if quiet else (lambda line: echo(line, file=sys.stderr))
     results = run_experiments(chosen, folder=out, quick=quick, say=say)
     if json:
         print(results_to_json(results), end="")
     else:
         for result in results:
             text = result.error if result.outcome is None else result.outcome.said
-            print(hanging_text("", f"{result.experiment.name}: {result.verdict}. {text}"))
+            echo(hanging_text("", f"{result.experiment.name}: {result.verdict}. {text}"))
         if out is not None:
-            print(f"the page is {out / PAGE_FILE}", file=sys.stderr)
+            echo(f"the page is {out / PAGE_FILE}", file=sys.stderr)
     return 3 if any(result.outcome is None for result in results) else 0
 
 
@@ -247,4 +254,4 @@ def list_experiments(experiments: Sequence[Experiment], *, json: bool) -> None:
     width = max((len(e.name) for e in experiments), default=0)
     for experiment in experiments:
         label = f"{experiment.name:{width}}  {experiment.seconds:3.0f} s  "
-        print(hanging_text(label, f"{experiment.title} ({' '.join(experiment.rows)})"))
+        echo(hanging_text(label, f"{experiment.title} ({' '.join(experiment.rows)})"))

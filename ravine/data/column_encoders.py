@@ -1,6 +1,6 @@
 """How one column becomes numbers or a code. All is plain numbers and text, ready to be JSON.
 
-Each encoder has the `names` of its features, in `flags` those with two or three values, and
+Each encoder has the `names` of its features, in `flags` those that are no measured numbers, and
 `encode(values) -> float32 [N, len(names)]`; `Codes` makes one int64 code instead. Letters: N rows.
 """
 
@@ -90,12 +90,17 @@ def _normal_rank(x: np.ndarray, knots: Sequence[float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Numeric:
-    """A number, scaled; with `gaps` also a column that is 1 where it is missing."""
+    """A number, scaled; with `gaps` also a column that is 1 where it is missing.
+
+    `odd_texts` are the most frequent texts among the numbers of the table: these and any other text
+    are gaps. Without any, a text among the numbers is an error.
+    """
 
     name: str
     style: str
     scaling: Scaling
     gaps: bool
+    odd_texts: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,7 +111,11 @@ class Numeric:
         return range(1, len(self.names))
 
     def encode(self, values: pd.Series) -> np.ndarray:
-        return _with_gaps(self.scaling, numbers_of(values, self.name, self.style), self.gaps)
+        return _with_gaps(self.scaling, self.read(values), self.gaps)
+
+    def read(self, values: pd.Series) -> np.ndarray:
+        """The numbers, float64 [N], NaN where missing."""
+        return numbers_of(values, self.name, self.style, odd=bool(self.odd_texts))
 
 
 @dataclass(frozen=True)
@@ -172,13 +181,17 @@ class Codes:
 
 @dataclass(frozen=True)
 class Date:
-    """A date: the scaled day, and its place in `cycles` (year, week, day) as sine and cosine."""
+    """A date: the scaled day, and its place in `cycles` (year, week, day) as sine and cosine.
+
+    `odd_texts` are texts among the dates, as among the numbers of `Numeric`.
+    """
 
     name: str
     style: str
     scaling: Scaling
     cycles: tuple[str, ...]
     gaps: bool
+    odd_texts: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -190,11 +203,42 @@ class Date:
         return range(1, 2 if self.gaps else 1)
 
     def encode(self, values: pd.Series) -> np.ndarray:
-        days = dates_of(values, self.name, self.style)
+        days = self.read(values)
         angles = [2 * np.pi * cycle_phase(days, cycle) for cycle in self.cycles]
         waves = [np.nan_to_num(wave(angle)) for angle in angles for wave in (np.sin, np.cos)]
         blocks = [_with_gaps(self.scaling, days, self.gaps), *waves]
         return np.column_stack(blocks).astype(np.float32)
+
+    def read(self, values: pd.Series) -> np.ndarray:
+        """Days since 1970, float64 [N], NaN where missing."""
+        return dates_of(values, self.name, self.style, odd=bool(self.odd_texts))
+
+
+@dataclass(frozen=True)
+class Text:
+    """Free text: its words, each counted with a sign in one of `size` features by a hash of it
+    (Weinberger et al. 2009), the whole scaled to the length √size; 0 where it is missing.
+
+    No word is kept, so that words that training never saw have features, too.
+    """
+
+    name: str
+    size: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"{self.name} words {i}" for i in range(self.size))
+
+    @property
+    def flags(self) -> range:
+        return range(self.size)
+
+    def encode(self, values: pd.Series) -> np.ndarray:
+        from sklearn.feature_extraction.text import HashingVectorizer  # takes 0.3 s to import
+
+        texts, codes = texts_of(values)
+        hashed: Any = HashingVectorizer(n_features=self.size).transform([*texts, ""])
+        return (hashed.toarray() * math.sqrt(self.size)).astype(np.float32)[codes]
 
 
 def cycle_phase(days: np.ndarray, cycle: str) -> np.ndarray:
@@ -236,14 +280,19 @@ def _with_gaps(scaling: Scaling, x: np.ndarray, gaps: bool) -> np.ndarray:
     return np.stack(columns, 1).astype(np.float32)
 
 
-ColumnEncoder: TypeAlias = Numeric | Flag | OneHot | Codes | Date
-COLUMN_ENCODERS: Mapping[str, type] = {c.__name__: c for c in (Numeric, Flag, OneHot, Codes, Date)}
+ColumnEncoder: TypeAlias = Numeric | Flag | OneHot | Codes | Date | Text
+COLUMN_ENCODERS: Mapping[str, type] = {
+    c.__name__: c for c in (Numeric, Flag, OneHot, Codes, Date, Text)
+}
 DateEncoding: TypeAlias = Literal["cycles", "days", "drop"]
 
 
 def column_to_plain(encoder: ColumnEncoder) -> dict[str, Any]:
-    """A column's encoder as plain data."""
-    return {"encoder": type(encoder).__name__, **dataclasses.asdict(encoder)}
+    """A column's encoder as plain data; without odd texts where there are none, as earlier versions
+    wrote it.
+    """
+    plain = {"encoder": type(encoder).__name__, **dataclasses.asdict(encoder)}
+    return {key: value for key, value in plain.items() if key != "odd_texts" or value}
 
 
 def column_from_plain(data: Mapping[str, Any]) -> ColumnEncoder:

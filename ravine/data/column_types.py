@@ -14,10 +14,28 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data import parsing
+from ravine.data.date_styles import (
+    DATE_STYLES,
+    DAY_NUMBERS,
+    are_day_numbers,
+    days_of_texts,
+    read_as_dates,
+    swap_day_and_month,
+)
+from ravine.data.number_styles import (
+    could_be_decimals,
+    number_of,
+    parse_numbers,
+    read_as_hours,
+    read_as_numbers,
+)
+from ravine.data.odd_cells import Reading, is_gap
 
-ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date"]
+ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date", "text"]
 
 MIN_ROWS_FOR_IDENTIFIERS = 20  # below so many rows, distinct values say nothing about identifiers
+MIN_REPEATED_SHARE = 0.5  # of the rows: a category of which fewer hold a value that repeats is text
+MIN_REPEATS = 3  # a value in so many rows repeats
 TIME_WORDS = re.compile(r"year|month|week|day|date|time|hour|age", re.IGNORECASE)
 IDENTIFIER_WORDS = "id ids pid uid uuid guid key index rownames order".split()
 
@@ -40,9 +58,11 @@ class DroppedColumn:
 
 
 def values_of(values: pd.Series, column: UsedColumn) -> np.ndarray:
-    """The numbers, or days since 1970, in a column of numbers or dates, float64 [N]."""
+    """The numbers, or days since 1970, in a column of numbers or dates, float64 [N], NaN in cells
+    that hold something else.
+    """
     read = parsing.dates_of if column.kind == "date" else parsing.numbers_of
-    return read(values, column.name, column.style)
+    return read(values, column.name, column.style, odd=True)
 
 
 def infer_column_types(
@@ -51,12 +71,13 @@ def infer_column_types(
     rows: int,
     categories: Sequence[str] = (),
     numbers: Sequence[str] = (),
+    texts: Sequence[str] = (),
     notes: list[str] | None = None,
 ) -> tuple[list[UsedColumn], list[DroppedColumn]]:
     """What the columns of the training rows are; `rows` counts those of the whole table.
 
-    From it follows which columns number the rows. The types of the columns `categories` and
-    `numbers` are not inferred. What was not obvious is appended to `notes`.
+    From it follows which columns number the rows. The types of the columns `categories`, `numbers`
+    and `texts` are not inferred. What was not obvious is appended to `notes`.
 
     >>> table = pd.DataFrame({"a": ["$3", "1,200"], "b": ["7", "7"]})
     >>> infer_column_types(table, rows=2)[0]
@@ -65,6 +86,7 @@ def infer_column_types(
     notes = [] if notes is None else notes
     kinds: dict[str, ColumnKind] = dict.fromkeys(numbers, "number")
     kinds |= dict.fromkeys(categories, "category")
+    kinds |= dict.fromkeys(texts, "text")
     found = [
         _infer_type(frame[name], str(name), kind=kinds.get(str(name)), rows=rows, notes=notes)
         for name in frame.columns
@@ -80,16 +102,15 @@ def _infer_type(
     if count == 0:
         return DroppedColumn(name, "it has no values in the training rows")
     numeric = types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
-    if numeric and kind != "category":
+    if numeric and kind not in ("category", "text"):
         return _type_of_numbers(values, name, rows, forced=kind == "number")
     texts, codes = parsing.texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
-    if kind == "category":
-        return UsedColumn(name, "category")
+    if kind in ("category", "text"):
+        return UsedColumn(name, kind)
     if kind == "number":
-        style = parsing.number_style(texts) or "1,234.5" if parsing.is_text(values) else ""
-        return UsedColumn(name, "number", style)
+        return UsedColumn(name, "number", _forced_style(values, name))
     if isinstance(values.dtype, pd.CategoricalDtype):
         return UsedColumn(name, "category")
     if isinstance(values.dtype, pd.PeriodDtype) or types.is_datetime64_any_dtype(values.dtype):
@@ -115,6 +136,8 @@ def _type_of_numbers(
         return UsedColumn(name, "number")
     if low == 0 and high == 1 and ((present == 0) | (present == 1)).all():
         return UsedColumn(name, "boolean")
+    if are_day_numbers(present):
+        return UsedColumn(name, "date", DAY_NUMBERS)
     why = _identifier_reason(present, name, rows)
     return DroppedColumn(name, why) if why else UsedColumn(name, "number")
 
@@ -133,7 +156,8 @@ def _type_of_text(
         return DroppedColumn(name, "it holds lists, not single values")
     if isinstance(first, (datetime.date, np.datetime64)):
         return UsedColumn(name, "date")
-    count = int((codes >= 0).sum())
+    counts = parsing.counts_of(codes)
+    count = sum(counts)
     coded = _first_code(texts)
     if coded and len(texts) < count:
         notes.append(
@@ -141,38 +165,92 @@ def _type_of_text(
             f"amounts, set data.numbers = [{name!r}]."
         )
         return UsedColumn(name, "category")
-    style = "" if coded else parsing.number_style(texts)
-    if style:
-        why = _identifier_reason(parsing.parse_numbers(texts, style)[codes[codes >= 0]], name, rows)
+    kind, reading = ("number", None) if coded else _read_column(texts, counts)
+    if reading is not None and kind == "date":
+        notes += _ambiguous_dates(texts, reading.style, name)
+        return UsedColumn(name, "date", reading.style)
+    if reading is not None:
+        style = reading.style
+        if could_be_decimals(texts, style):
+            notes.append(_ambiguous_numbers(texts, style, name))
+        numbers = parse_numbers(texts, style)[codes[codes >= 0]]
+        if are_day_numbers(numbers[~np.isnan(numbers)]):
+            return UsedColumn(name, "date", DAY_NUMBERS)
+        why = _identifier_reason(numbers, name, rows)
         return DroppedColumn(name, why) if why else UsedColumn(name, "number", style)
-    found = parsing.format_of(texts)
-    if found:
-        notes += _ambiguous_dates(texts, found, name)
-        return UsedColumn(name, "date", found)
-    words = np.mean([t.count(" ") + 1 for t in texts[:1000]])
-    if count >= MIN_ROWS_FOR_IDENTIFIERS and len(texts) == count:
-        return DroppedColumn(name, "it has another text in every row")
-    if count >= MIN_ROWS_FOR_IDENTIFIERS and len(texts) > count / 2 and words >= 4:
-        return DroppedColumn(name, "it is free text")
-    numbers = parsing.parse_numbers(texts, "1,234.5")
-    odd = [t for t, x in zip(texts, numbers, strict=True) if np.isnan(x) and not parsing.is_gap(t)]
-    if len(texts) > 10 and len(odd) < 0.1 * len(texts):
-        exceptions = f"{odd[0]!r}{' and others' if len(odd) > 1 else ''}"
-        notes.append(f"{name} is taken as categories: most of it is numbers, but not {exceptions}.")
-    return UsedColumn(name, "category")
+    why = _text_reason(texts, counts)
+    return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")
+
+
+def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
+    """Why a column of texts is no category, nothing if it is one."""
+    count = sum(counts)
+    repeated = sum(n for n in counts if n >= MIN_REPEATS)
+    words = float(np.mean([t.count(" ") + 1 for t in texts[:1000]]))
+    if count < MIN_ROWS_FOR_IDENTIFIERS:
+        return ""
+    do = "data.texts = [{!r}] uses its words"
+    if len(texts) == count:
+        why = "it has another text in every row"
+        return why if words < 2 else f"{why} ({do})"
+    if len(texts) > count / 2 and words >= 4:
+        return f"it is free text ({do})"
+    if repeated < MIN_REPEATED_SHARE * count:
+        why = f"it has {len(texts):,} different texts in {count:,} rows, of which few repeat"
+        return f"{why} ({do}, data.categories the texts as they are)"
+    return ""
+
+
+def _read_column(
+    texts: Sequence[str], counts: Sequence[int]
+) -> tuple[Literal["number", "date"], Reading | None]:
+    """What a column of text is written as: numbers or dates, whichever has fewer odd cells."""
+    numbers = read_as_numbers(texts, counts)
+    if numbers is not None and not numbers.odd:
+        return "number", numbers
+    dates = read_as_dates(texts, counts)
+    if dates is None and numbers is None:
+        return "number", read_as_hours(texts, counts)
+    if numbers is None or (dates is not None and len(dates.odd) < len(numbers.odd)):
+        return "date", dates
+    return "number", numbers
+
+
+def _forced_style(values: pd.Series, name: str) -> str:
+    """The style of a column that is said to be numbers. `DataError` where most of it is not."""
+    if not parsing.is_text(values):
+        return ""
+    texts, codes = parsing.texts_of(values)
+    found = read_as_numbers(texts, parsing.counts_of(codes))
+    style = "1,234.5" if found is None else found.style
+    mostly_odd = parsing.read_numbers(values, style)[1].mean() > 0.5
+    parsing.numbers_of(values, name, style, odd=not mostly_odd)
+    return style
 
 
 def _first_code(texts: Sequence[str]) -> str:
     """The first of whole numbers that begins with a zero, as codes do; nothing if none does."""
     led = next((t for t in texts if re.fullmatch(r"0\d+", t)), "")
-    return led if led and all(t.isdecimal() or parsing.is_gap(t) for t in texts) else ""
+    if not led:
+        return ""
+    numbers = [t for t in texts if not np.isnan(number_of(t))]
+    return led if all(t.isdecimal() or is_gap(t) for t in numbers) else ""
+
+
+def _ambiguous_numbers(texts: Sequence[str], style: str, name: str) -> str:
+    """A note on numbers whose group sign could as well be a decimal sign."""
+    first = next(t for t in texts if not np.isnan(number_of(t, style)))
+    sign = "comma" if style[1] == "," else "point"
+    return (
+        f"{name} could have decimal {sign}s: {first} is taken as {number_of(first, style):g}, as "
+        f"three digits follow in all its values. If not, write it with another number of digits."
+    )
 
 
 def _ambiguous_dates(texts: Sequence[str], style: str, name: str) -> list[str]:
     """A note on dates that could as well be read with day and month exchanged."""
-    exchanged = style.translate(str.maketrans("md", "dm"))
-    ambiguous = "%m" in style and exchanged in parsing.DATE_FORMATS
-    if not ambiguous or not parsing.dates_parse(texts, exchanged):
+    other = swap_day_and_month(style)
+    if "%m" not in style or other not in DATE_STYLES or np.isnan(days_of_texts(texts, other)).any():
         return []
     moment = pd.to_datetime(texts[0], format=style)
     return [

@@ -6,7 +6,7 @@ JPEG, PNG, WebP, BMP, a GIF's first frame. Letters: C channels (1 or 3), H rows,
 import importlib
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -16,7 +16,15 @@ import numpy as np
 from ravine.errors import DataError, first_line
 
 FitMode: TypeAlias = Literal["crop", "stretch", "pad"]
+# what is done to images of other proportions
+FIT_WORDS: Mapping[FitMode, str] = {
+    "crop": 'what sticks out was cut off (data.fit = "crop"; "pad" keeps all)',
+    "stretch": 'they were stretched (data.fit = "stretch")',
+    "pad": 'they have black beside them (data.fit = "pad")',
+}
 
+# what Pillow may take a file for, whatever its name: others, such as EPS, start programs
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 # Pillow's modes without color
 GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -79,7 +87,7 @@ def read_header(path: str) -> ImageHeader | UnreadableImage:
     """Size and color of a file's image from its first bytes; nothing is decoded."""
     pil = pillow_module()
     try:
-        with warnings.catch_warnings(), pil.open(path) as opened:
+        with warnings.catch_warnings(), pil.open(path, formats=IMAGE_FORMATS) as opened:
             warnings.simplefilter("ignore")
             width, height = opened.size
             if _orientation(opened) in ROTATING_ORIENTATIONS:
@@ -97,7 +105,7 @@ def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, set[str]] | Un
     """
     pil = pillow_module()
     try:
-        with warnings.catch_warnings(), pil.open(path) as opened:
+        with warnings.catch_warnings(), pil.open(path, formats=IMAGE_FORMATS) as opened:
             warnings.simplefilter("ignore")
             # a large JPEG is decoded at a half, a quarter or an eighth, never below twice the size
             # that is wanted

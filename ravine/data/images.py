@@ -14,7 +14,9 @@ import pandas as pd
 from ravine.data import image_store
 from ravine.data.encoder import Encoding
 from ravine.data.examples import Examples, LoadedImages
+from ravine.data.frames import ExamplesLike, TableLike
 from ravine.data.image_file import (
+    FIT_WORDS,
     FitMode,
     ImageHeader,
     ImageSpec,
@@ -32,7 +34,6 @@ from ravine.data.splits import (
     check_splits,
     require_count,
 )
-from ravine.data.tables import ExamplesLike, TableLike
 from ravine.data.targets import Target, fit_target
 from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError
@@ -173,7 +174,8 @@ def read_images(
     target, of_target = fit_target(table.iloc[rows.train], task_type, encoding.target, notes)
     image = ImageShape(spec.channels, spec.height, spec.width, mean, sd)
     encoder = ImageEncoder(image, target, spec.fit, listing.path, data.corrupt, effects | of_target)
-    notes += _describe_sizes(spec, rows, data.memory if pixels.file else None)
+    resized = int(effects.get("images resized", 0))
+    notes += _describe_sizes(spec, rows, data.memory if pixels.file else None, resized)
     examples: dict[str, Examples | None] = dict.fromkeys(SPLIT_NAMES)
     for name, r, (tensor, backing) in zip(SPLIT_NAMES, rows, parts, strict=True):
         if len(r):
@@ -183,10 +185,14 @@ def read_images(
     return encoder, examples, numbers, image_store.pixel_digest([tensor for tensor, _ in parts])
 
 
-def _describe_sizes(spec: ImageSpec, rows: SplitRows, memory: str | None) -> list[str]:
+def _describe_sizes(
+    spec: ImageSpec, rows: SplitRows, memory: str | None, resized: int
+) -> list[str]:
     color = "gray" if spec.channels == 1 else "in color"
     count = sum(map(len, rows))
     notes = [f"{count} images, {spec.height} x {spec.width}, {color}."]
+    if resized:
+        notes.append(f"{resized} of them had another size: {FIT_WORDS[spec.fit]}.")
     if memory is not None:
         size = f"{count * spec.bytes / 1e6:,.0f} MB, more than data.memory = {memory!r}"
         notes.append(f"They take {size}: they are kept in a temporary file.")

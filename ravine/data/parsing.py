@@ -3,7 +3,6 @@
 Letters: N rows.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,27 +10,14 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype, is_timedelta64_dtype
 
+from ravine.data.date_styles import days_of_moments, days_of_texts, without_open_ends
+from ravine.data.number_styles import parse_numbers, read_as_numbers
+from ravine.data.odd_cells import is_gap
 from ravine.errors import DataError
 
 NO_WORDS = ("0", "false", "f", "no", "n", "off")
 YES_WORDS = ("1", "true", "t", "yes", "y", "on")
 YES_NO_PAIRS = [set(pair) for pair in zip(NO_WORDS, YES_WORDS, strict=True)]
-# among numbers
-GAP_WORDS = ("", *"? - -- . na n/a n.a. nan none null missing unknown".split())
-CLOCK_DAYS = ("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
-DATE_FORMATS = (
-    *("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y"),
-    *("%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"),
-    *(f"{day} {clock}" for day in CLOCK_DAYS for clock in ("%H:%M", "%H:%M:%S")),
-    "ISO8601",
-)
-ENGLISH_NUMBER = re.compile(
-    r"([-+]?)[$€£¥]?\s*([-+]?)(\d{1,3}(?:,\d{3})+|\d*)(\.\d*)?([eE][-+]?\d+)?\s*[%$€£¥]?"
-)
-CONTINENTAL_NUMBER = re.compile(
-    r"([-+]?)[$€£¥]?\s*([-+]?)(\d{1,3}(?:\.\d{3})+|\d*)(,\d*)?([eE][-+]?\d+)?\s*[%$€£¥]?"
-)
-NUMBER_PATTERNS = {"1,234.5": ENGLISH_NUMBER, "1.234,5": CONTINENTAL_NUMBER}
 
 
 def texts_of(values: pd.Series) -> tuple[list[str], np.ndarray]:
@@ -63,63 +49,28 @@ def is_text(values: pd.Series) -> bool:
     return not (is_numeric_dtype(values.dtype) or is_timedelta64_dtype(values.dtype))
 
 
-def is_gap(text: str) -> bool:
-    """Whether a text among numbers stands for a missing one, such as "?"."""
-    return text.lower() in GAP_WORDS
-
-
-def number_style(texts: Sequence[str]) -> str:
-    """How all texts write numbers, `1,234.5` or `1.234,5`; nothing if they are not all numbers."""
-    kept = [t for t in texts if not is_gap(t)]
-    for style, pattern in NUMBER_PATTERNS.items():
-        if kept and not any(np.isnan(number_of(t, pattern)) for t in kept):
-            return style
-    return ""
+def counts_of(codes: np.ndarray) -> list[int]:
+    """In how many rows each of the distinct texts of `texts_of` stands."""
+    return np.bincount(codes[codes >= 0]).tolist()
 
 
 def column_number_style(values: pd.Series) -> str:
     """How a column writes numbers in text; nothing where they are not in text, or none are."""
-    return number_style(texts_of(values)[0]) if is_text(values) else ""
+    if not is_text(values):
+        return ""
+    texts, codes = texts_of(values)
+    found = read_as_numbers(texts, counts_of(codes))
+    return found.style if found is not None and not found.odd else ""
 
 
-def number_of(text: str, pattern: re.Pattern) -> float:
-    """The number that a text writes, NaN if it writes none.
+def numbers_of(values: pd.Series, name: str, style: str = "", *, odd: bool = False) -> np.ndarray:
+    """The numbers of a column, float64 [N], NaN where missing.
 
-    >>> number_of("-$1,234.5", ENGLISH_NUMBER), number_of("12 %", ENGLISH_NUMBER)
-    (-1234.5, 12.0)
-    >>> number_of("1.234,5", CONTINENTAL_NUMBER)
-    1234.5
+    `DataError` names value and row where there is something else; with `odd` that is missing, too.
     """
-    found = pattern.fullmatch(text)
-    if found is None:
-        return float(text) if text.lower().lstrip("+-") in ("inf", "infinity") else np.nan
-    sign, other, whole, part, power = (g or "" for g in found.groups())
-    digits = re.sub(r"[.,]", "", whole)
-    if not digits and not part[1:] or (sign and other):
-        return np.nan
-    return float(f"{sign}{other}{digits or '0'}.{part[1:] or '0'}{power}")
-
-
-def parse_numbers(texts: Sequence[str], style: str) -> np.ndarray:
-    """The numbers that texts write in a style, float64 [N], NaN where they write none."""
-    pattern = NUMBER_PATTERNS.get(style, ENGLISH_NUMBER)
-    return np.array([number_of(t, pattern) for t in texts], np.float64)
-
-
-def numbers_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
-    """The numbers of a column, float64 [N], NaN where missing. `DataError` names value and row."""
-    if style == "days" or is_timedelta64_dtype(values.dtype):
-        seconds = pd.to_timedelta(values, errors="coerce").dt.total_seconds()
-        found = seconds.to_numpy(np.float64) / 86400
-        refuse_values(values, np.isnan(found) & values.notna().to_numpy(), name, "a duration")
-    elif is_text(values):
-        texts, codes = texts_of(values)
-        numbers = parse_numbers(texts, style)
-        bad = [np.isnan(x) and not is_gap(t) for x, t in zip(numbers, texts, strict=True)]
-        refuse_values(values, np.array([*bad, False])[codes], name, "a number")
-        found = np.append(numbers, np.nan)[codes]
-    else:
-        found = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    found, bad = read_numbers(values, style)
+    if not odd:
+        refuse_values(values, bad, name, "a duration" if style == "days" else "a number")
     if np.isinf(found).any():
         row = int(np.flatnonzero(np.isinf(found))[0])
         why, do = "networks need finite numbers", "repair the value, or leave it empty"
@@ -127,40 +78,56 @@ def numbers_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
     return found
 
 
+def read_numbers(values: pd.Series, style: str) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of a column, float64 [N], NaN where there is none; and where the cell holds
+    something else, bool [N].
+    """
+    if style == "days" or is_timedelta64_dtype(values.dtype):
+        seconds = pd.to_timedelta(values, errors="coerce").dt.total_seconds()
+        found = seconds.to_numpy(np.float64) / 86400
+        return found, np.isnan(found) & values.notna().to_numpy()
+    if is_text(values):
+        texts, codes = texts_of(values)
+        return _place(parse_numbers(texts, style), texts, codes)
+    found = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    return found, np.zeros(len(found), bool)
+
+
 def weights_of(frame: pd.DataFrame, name: str) -> np.ndarray:
     """A column of example weights, float64 [N], NaN where missing."""
     return numbers_of(frame[name], name, column_number_style(frame[name]))
 
 
-def dates_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
-    """Days since 1970 of a column of dates, float64 [N], NaN where missing; else `DataError`."""
+def dates_of(values: pd.Series, name: str, style: str = "", *, odd: bool = False) -> np.ndarray:
+    """Days since 1970 of a column of dates, float64 [N], NaN where missing or an open end.
+
+    `DataError` names value and row where there is something else; with `odd` that is missing, too.
+    """
+    found, bad = read_dates(values, style)
+    if not odd:
+        refuse_values(values, bad, name, f"a date like {style or '2024-12-31'}")
+    return without_open_ends(found)
+
+
+def read_dates(values: pd.Series, style: str) -> tuple[np.ndarray, np.ndarray]:
+    """Days since 1970, float64 [N], NaN where there is no date; and where the cell holds something
+    else, bool [N].
+    """
     if isinstance(values.dtype, pd.PeriodDtype):
         values = values.dt.to_timestamp()
     if is_datetime64_any_dtype(values.dtype):
-        moments = pd.to_datetime(values, utc=True)
-    else:
-        texts = values.map(_text, na_action="ignore").replace("", None)
-        moments = pd.to_datetime(texts, format=style or "ISO8601", errors="coerce", utc=True)
-        bad = (moments.isna() & texts.notna()).to_numpy()
-        refuse_values(values, bad, name, f"a date like {style or '2024-12-31'}")
-    days = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
-    return days.to_numpy(np.float64, na_value=np.nan)
+        days = days_of_moments(pd.to_datetime(values, utc=True))
+        return days, np.zeros(len(days), bool)
+    texts, codes = texts_of(values)
+    return _place(days_of_texts(texts, style), texts, codes)
 
 
-def format_of(texts: Sequence[str]) -> str:
-    """The format of dates in which all texts are written, nothing if there is none."""
-    if not all(re.search(r"\d", t) and len(t) >= 6 for t in texts[:50]):
-        return ""
-    for style in DATE_FORMATS:
-        if dates_parse(texts[:100], style) and dates_parse(texts[100:], style):
-            return style
-    return ""
-
-
-def dates_parse(texts: Sequence[str], style: str) -> bool:
-    """Whether all texts are dates of a format."""
-    values = pd.Series(list(texts), dtype=object)
-    return bool(pd.to_datetime(values, format=style, errors="coerce", utc=True).notna().all())
+def _place(
+    found: np.ndarray, texts: Sequence[str], codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What distinct texts say, for each row; and where a text says nothing though it is no gap."""
+    bad = [bool(np.isnan(x)) and not is_gap(t) for x, t in zip(found, texts, strict=True)]
+    return np.append(found, np.nan)[codes], np.array([*bad, False])[codes]
 
 
 def refuse_values(values: pd.Series, bad: np.ndarray, name: str, wanted: str) -> None:

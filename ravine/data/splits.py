@@ -78,7 +78,7 @@ class Random(_Sizes):
 class Stratified(Random):
     """Rows at random, each class in the same proportions; numbers and labels plainly at random.
 
-    Every class with three rows or more is in every split. A class of one row raises `DataError`.
+    Every class with three rows or more is in every split; a class of one row trains.
     """
 
     def rows(
@@ -92,10 +92,6 @@ class Stratified(Random):
         place = np.zeros(len(frame), np.int64)
         for code in np.argsort(texts, kind="stable"):
             members = np.flatnonzero(codes == code)
-            if len(members) == 1:
-                what = f"the class {texts[code]!r} of {task_type.names[0]} has one row"
-                do = 'leave the row out, join classes, or set split.name = "Random"'
-                raise DataError(what, why="it cannot be both learned and judged", do=do)
             members = members[torch.randperm(len(members), generator=generator).numpy()]
             test, validation = _counts(len(members), self.test, self.validation)
             place[members[:test]] = 2
@@ -305,11 +301,13 @@ def check_splits(
         return
     texts, codes = texts_of(frame[task_type.names[0]])
     held = {name: set(codes[r].tolist()) for name, r in rows._asdict().items()}
-    absent = [texts[c] for c in range(len(texts)) if c not in held["train"]]
-    do = "split in another way, or leave the class out"
+    absent = [c for c in range(len(texts)) if c not in held["train"]]
     if absent:
-        what = f"no training row has the class {absent[0]!r} of {task_type.names[0]}"
+        what = f"no training row has the class {texts[absent[0]]!r} of {task_type.names[0]}"
+        most = max(int((codes == c).sum()) for c in absent)
+        do = f'set split.name = "Stratified", or data.min_class_rows = {most + 1} to leave it out'
         raise DataError(what, why="all its rows are in other splits", do=do)
+    do = 'set split.name = "Stratified"'
     for name in SPLIT_NAMES[1:]:
         if len(getattr(rows, name)) >= MIN_ROWS_TO_CHECK and len(held[name]) == 1:
             what = f"all {name} rows have the class {texts[held[name].pop()]!r}"

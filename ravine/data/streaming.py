@@ -16,13 +16,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
-from ravine.data.encoder import Encoder, Encoding, count_levels, fit_encoder
+from ravine.data.encoder import (
+    Encoder,
+    Encoding,
+    allow_odd_cells,
+    count_levels,
+    fit_encoder,
+)
 from ravine.data.examples import Examples, concatenate
+from ravine.data.parquet_files import RowGroup, is_parquet, read_blocks, row_groups_of
 from ravine.data.parsing import weights_of
 from ravine.data.source import (
     Data,
@@ -33,10 +38,8 @@ from ravine.data.source import (
     read_test_table,
 )
 from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
-from ravine.data.tables import check_table, damaged_parquet, is_parquet, parquet_files
 from ravine.data.task_type import TaskType, infer_task_type
-from ravine.errors import DataError, first_line
-from ravine.files import check_readable
+from ravine.errors import DataError
 from ravine.rng import stream, stream_seed
 
 MAX_COUNTED_TARGETS = 10_000  # so many different targets are no classes
@@ -53,54 +56,10 @@ def is_larger_than_memory(data: Data) -> bool:
     return rows * size > parse_size(data.memory)
 
 
-@dataclass(frozen=True)
-class RowGroup:
-    """A row group of a file: the number of its first row in the table, rows, bytes as a table."""
-
-    file: str
-    group: int
-    first: int
-    rows: int
-    bytes: int
-
-
-def row_groups_of(path: Path) -> tuple[RowGroup, ...]:
-    """The row groups at a path, in order. Raises `DataError` for damaged files."""
-    pieces = []
-    first = 0
-    for file in parquet_files(path):
-        check_readable(file)
-        try:
-            metadata = pq.read_metadata(file)
-        except (pa.ArrowException, OSError) as error:
-            raise damaged_parquet(file, error) from None
-        for i in range(metadata.num_row_groups):
-            group = metadata.row_group(i)
-            size = 2 * max(group.total_byte_size, group.num_rows * metadata.num_columns * 8)
-            pieces.append(RowGroup(str(file), i, first, group.num_rows, size))
-            first += group.num_rows
-    return tuple(pieces)
-
-
 def _size(pieces: Sequence[RowGroup]) -> tuple[int, float]:
     """Rows, and bytes of a row as a table."""
     rows = sum(p.rows for p in pieces)
     return rows, sum(p.bytes for p in pieces) / max(rows, 1)
-
-
-def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
-    """A row group in blocks of at most `rows` rows, indexed by their numbers in the whole table."""
-    at = piece.first
-    try:
-        with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file:
-            for batch in file.iter_batches(rows, [piece.group], use_threads=False):
-                frame = check_table(batch.to_pandas(), piece.file)
-                yield frame.set_axis(range(at, at + batch.num_rows))
-                at += batch.num_rows
-                pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
-    except (pa.ArrowException, OSError) as error:
-        do = "write the file again"
-        raise DataError(f"{piece.file} cannot be read", why=first_line(error), do=do) from None
 
 
 # Training rows
@@ -187,6 +146,10 @@ def read_in_pieces(
         what = f"split {type(split).__name__} cannot be used on a table larger than memory"
         why = "its rows would have to be sorted"
         raise DataError(what, why=why, do="use Random, Grouped or Given")
+    if data.rare_classes == "join" or data.min_class_rows > 2:
+        what = "rare classes are neither joined nor left out of a table larger than memory"
+        do = "leave out data.rare_classes and data.min_class_rows"
+        raise DataError(what, why="its rows are read in pieces", do=do)
     assert data.memory is not None
     pieces = row_groups_of(Path(data.source))
     memory = parse_size(data.memory)
@@ -214,6 +177,7 @@ def read_in_pieces(
         notes=notes,
         levels=survey.levels,
     )
+    encoder = allow_odd_cells(encoder, train, notes)
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
     groups = RowGroups(pieces, encoder, split, seed, data.weight, count, block, buffer=room)

@@ -9,6 +9,7 @@ import pandas as pd
 from pandas.api.types import is_datetime64_any_dtype
 
 from ravine.data import parsing
+from ravine.data.number_styles import read_as_numbers
 from ravine.errors import DataError
 
 TaskKind: TypeAlias = Literal["binary", "classes", "regression", "labels"]
@@ -51,7 +52,7 @@ def infer_task_type(
         raise DataError(what, why="there is nothing to learn", do="choose another target")
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
     if kind == "regression":
-        style = parsing.column_number_style(values)
+        style = _number_style(values)
         parsing.numbers_of(values, name, style)
         notes.append(f"Target {name}: regression ({why}).")
         return TaskType("regression", names, styles=(style,))
@@ -82,7 +83,7 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     if is_datetime64_any_dtype(values.dtype):
         what, why = f"the target {values.name} is a date", "dates cannot be predicted"
         raise DataError(what, why=why, do="convert it to a number, such as days since a fixed date")
-    style = parsing.column_number_style(values)
+    style = _number_style(values)
     if parsing.is_text(values) and not style:
         return "classes", "a column of text"
     numbers = parsing.numbers_of(values, str(values.name), style)
@@ -90,6 +91,26 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     if whole and distinct <= 20 and len(values) >= 10 * distinct:
         return "classes", 'few whole numbers; if they are amounts, set data.task = "regression"'
     return "regression", f"{distinct} different {'whole numbers' if whole else 'numbers'}"
+
+
+def _number_style(values: pd.Series) -> str:
+    """How a target writes numbers in text; nothing where they are not in text, or none are.
+    `DataError` names the cell where all but a few are numbers.
+    """
+    if not parsing.is_text(values):
+        return ""
+    texts, codes = parsing.texts_of(values)
+    found = read_as_numbers(texts, parsing.counts_of(codes))
+    if found is None:
+        return ""
+    if found.odd:
+        odd = np.array([*(text in found.odd for text in texts), False])[codes]
+        row = int(np.flatnonzero(odd)[0])
+        what = f"the target {values.name} is {str(values.iloc[row])!r} in row {values.index[row]}"
+        why = f"it must be a number, as {len(values) - odd.sum():,} of {len(values):,} values are"
+        do = 'repair the value, or leave it empty; if these are classes, set data.task = "classes"'
+        raise DataError(what, why=why, do=do)
+    return found.style
 
 
 def _infer_several_targets(
@@ -108,7 +129,7 @@ def _infer_several_targets(
     if task == "labels" or (task == "auto" and flags):
         notes.append(f"Targets {', '.join(names)}: multi-label classification (0 or 1).")
         return TaskType("labels", names, _zero_one(frame, names))
-    styles = tuple(parsing.column_number_style(frame[name]) for name in names)
+    styles = tuple(_number_style(frame[name]) for name in names)
     for name, style in zip(names, styles, strict=True):
         if parsing.is_text(frame[name]) and not style:
             what = f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}"

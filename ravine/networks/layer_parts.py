@@ -9,6 +9,8 @@ from ravine.protocols import Layer
 
 DROPOUT_EFFECT = Effect("dropout", "fraction of units dropped")
 
+MAX_UNITS = 1_000_000  # of one layer: what it may ask of memory is bounded before it is built
+
 
 @part
 class BatchNorm:
@@ -82,8 +84,8 @@ class Periodic:
     acts: ClassVar[Effect] = Effect(
         "number embedding", "mean |value| of what is added to the numbers"
     )
-    frequencies: int = setting(default=16, ge=1)
-    outputs: int = setting(default=4, ge=2)
+    frequencies: int = setting(default=16, ge=1, le=MAX_UNITS)
+    outputs: int = setting(default=4, ge=2, le=MAX_UNITS)
     sigma: float = setting(default=0.1, gt=0)
     lr: float = setting(default=0.1, gt=0)
 
@@ -100,8 +102,8 @@ class PiecewiseLinear:
     """
 
     acts: ClassVar[Effect] = Effect("number embedding", "mean |value| of what replaces the numbers")
-    bins: int = setting(default=16, ge=2)
-    outputs: int = setting(default=8, ge=1)
+    bins: int = setting(default=16, ge=2, le=MAX_UNITS)
+    outputs: int = setting(default=8, ge=1, le=MAX_UNITS)
     lr: float = setting(default=1.0, gt=0)
 
     def layer(self, features: int) -> layers.PiecewiseLinearNumbers:

@@ -17,6 +17,7 @@ from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.layout import Role, Slot
 from ravine.networks.conv_layers import PixelLayer
+from ravine.networks.layer_parts import MAX_UNITS
 from ravine.networks.layers import ColumnsLayer, unbind_networks
 from ravine.part import part, setting
 from ravine.protocols import ForwardContext, Layer, Signature, SlotStreams
@@ -52,7 +53,7 @@ class TorchModule:
         "module", "mean |output| of the module, called for one network after another"
     )
     make: ModuleFactory | None = None
-    embedding: int = setting(default=8, ge=1)
+    embedding: int = setting(default=8, ge=1, le=MAX_UNITS)
 
     def check(self) -> None:
         if not callable(self.make):

@@ -19,6 +19,7 @@ from torch import Tensor
 from ravine import metrics
 from ravine.data import Examples, TableLike, Task
 from ravine.errors import RecipeError
+from ravine.files import require_path
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
 from ravine.optimizers.averaging import Snapshots
@@ -33,11 +34,13 @@ from ravine.training.batches import first_epoch
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.defaults import batch_size, prepare, training_plan
 from ravine.training.determinism import exact_arithmetic
+from ravine.training.intervals import calibrate_intervals
 from ravine.training.jobs import assign_members
 from ravine.training.model import Model
-from ravine.training.results import describe_task, score_model, surroundings
+from ravine.training.results import describe_task, surroundings
 from ravine.training.run import Run
 from ravine.training.run_folder import new_folder, write_plan, write_run
+from ravine.training.scores import score_model
 from ravine.training.train import train_on
 
 COMPARISON_RESAMPLES = 400  # of the test examples and the repeats
@@ -169,9 +172,12 @@ def as_run(
         notes=tuple(notes),
         surroundings=surroundings(),
         score=score,
+        intervals=calibrate_intervals(model, task),
     )
-    folder = None if out is None else new_folder(Path(out))
-    if folder is not None:
+    if out is None:
+        return Run(record, model)
+    folder = require_path(out, "out")
+    with new_folder(folder):
         write_plan(folder, recipe, task, [list(range(count))], device="cpu")
         write_run(record, model, folder)
     return Run(record, model, folder)

@@ -26,8 +26,9 @@ from ravine.recipe_files import with_values
 from ravine.reporting.text_table import aligned_rows
 from ravine.rng import stream
 from ravine.serialization import get
+from ravine.training.defaults import load_tasks, resolve
 from ravine.training.run import Run
-from ravine.training.train import train, train_all
+from ravine.training.train import train, train_on
 
 EXAMPLE_ADVICE = "write --space optimizer.lr=log:1e-4..1e-1"
 
@@ -338,8 +339,11 @@ def search(
         raise RecipeError(what, why="a search selects by it", do=do)
     chosen = draw_trials(space, method=method, trials=trials, seed=seed)
     recipes = [with_values(recipe, values).vary("seeds", seeds) for values in chosen]
-    runs = train_all(recipes, frame)
-    metric = metrics.main_metric(runs[0].record.task["kind"])
+    # trials are chosen by validation: the test split is scored once, by the refit
+    tasks = [replace(task, test=None) for task in load_tasks(recipes, frame)]
+    resolved = [resolve(recipe, task) for recipe, task in zip(recipes, tasks, strict=True)]
+    runs = train_on(tasks, resolved)
+    metric = metrics.main_metric(runs[0].record.task["kind"], runs[0].recipe.metric)
     tried = []
     for values, original, run in zip(chosen, recipes, runs, strict=True):
         each = tuple(

@@ -10,6 +10,7 @@ from ravine.training.checkpoint import save_checkpoint
 from ravine.training.cohort import Cohort
 from ravine.training.live_diagnosis import diagnose_cohort, is_diagnosis_due
 from ravine.training.progress_board import ProgressBoard
+from ravine.training.run_lock import request_stop
 
 STEPS_BETWEEN_CONTROLS = 8  # how often the clock and the stop file are looked at
 
@@ -50,6 +51,18 @@ class JobControl:
     alpha: float = 0.0  # this job's share of the budget of false alarms; 0: no diagnosis
     _saved: float = field(default_factory=time.monotonic)
     _reported: int = -1
+    _stop_requested: bool = False
+
+    @property
+    def is_stop_requested(self) -> bool:
+        """Whether the run is to be saved and left."""
+        return self._stop_requested or (self.stop is not None and self.stop.exists())
+
+    def request_stop(self) -> None:
+        """Have this job, and all that look at the same file, save and leave."""
+        self._stop_requested = True
+        if self.stop is not None:
+            request_stop(self.stop)
 
     def __call__(self, cohort: Cohort) -> bool:
         if not cohort.log.is_new("train/loss", cohort.step) and cohort.step != self._reported:
@@ -58,7 +71,7 @@ class JobControl:
         if not cohort.ids or cohort.step % STEPS_BETWEEN_CONTROLS:
             # when all have left, what is kept of them is not final yet: the job saves it then
             return False
-        if self.stop is not None and self.stop.exists():
+        if self.is_stop_requested:
             self.interrupted = True
             self._save(cohort)
             return True

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ravine.data import ByTime, Data, Encoding, Given, Grouped, Random, Stratified, Task, load
+from ravine.data import ByTime, Data, Encoding, Given, Grouped, Random, Task, load
 from ravine.errors import DataError, InputError, RecipeError
 
 
@@ -225,9 +225,9 @@ TABLE = (
         from_table(lambda d: d, target=("town",), task="binary"),
     ),
     Bad(
-        "class with one row",
-        ("'rare' of sort has one row",),
-        from_table(put("sort", 3, "rare"), Stratified, target=("sort",)),
+        "one class of two rows or more",
+        ("only one class of sort has 2 rows or more",),
+        from_table(lambda d: d.assign(sort=["rare"] + ["old"] * (len(d) - 1)), target=("sort",)),
     ),
     Bad(
         "class absent from training",

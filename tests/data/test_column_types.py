@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 
 from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot
@@ -274,3 +275,31 @@ def test_features_of_few_values_are_told_from_measured_ones():
     assert values.unique(dim=0).numel() < values.numel() and all(
         len(v.unique()) <= 3 for v in values.T
     )
+
+
+def test_the_words_of_a_text_are_learned_where_asked_for():
+    draw = np.random.default_rng(0)
+    words = np.array([f"word{i}" for i in range(30)])
+    picked = draw.integers(0, 30, (400, 4))
+    titles = [" ".join(words[row]) for row in picked]
+    frame = pd.DataFrame({"title": titles, "y": (picked == 3).sum(1) - (picked == 7).sum(1) + 0.1})
+    data = Data(target=("y",), task="regression", texts=("title",))
+    task = load(data, Random(), Encoding(text_features=1024), seed=0, frame=frame)
+    assert isinstance(task.encoder, Encoder) and task.train_examples.numbers.shape[1] == 1024
+    x, y = task.train_examples.numbers, task.train_examples.targets
+    assert torch.allclose(x.norm(dim=1), torch.full((len(x),), 32.0), atol=1e-4)
+    assert task.test is not None and task.test.targets is not None
+    learner = Ridge().fit(x, y)
+    assert learner.score(task.test.numbers, task.test.targets) > 0.9
+    again = Encoder.from_plain(task.encoder.to_plain())
+    assert again == task.encoder
+    gap, new = again.apply(pd.DataFrame({"title": [None, "never seen"]})).numbers
+    assert not gap.any() and new.any()
+    left_out = load(
+        Data(target=("y",), task="regression"),
+        Random(),
+        Encoding(),
+        seed=0,
+        frame=frame.assign(other=draw.normal(size=400)),
+    )
+    assert any("data.texts = ['title'] uses its words" in note for note in left_out.notes)

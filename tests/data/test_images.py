@@ -387,6 +387,7 @@ def test_arrays_change_size_and_color_when_asked():
     )
     assert np.array_equal(task.test.numbers[0].numpy(), bytes_of(image))
     assert task.effects["images resized"] == 20
+    assert any("20 of them had another size: they were stretched" in n for n in task.notes)
     gray = load(frame=(x[..., 0], np.arange(20) % 2), channels=3).train_examples.numbers
     assert gray.shape[1] == 3 and torch.equal(gray[:, 0], gray[:, 2])
 

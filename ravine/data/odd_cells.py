@@ -1,0 +1,49 @@
+"""Cells that are unlike the others of their column: gaps, and texts among numbers or dates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+# what stands for a missing value among numbers and dates
+GAP_WORDS = frozenset(
+    [
+        *("", "not available", "no data", "missing", "unknown", "0000-00-00 00:00:00"),
+        *"? - -- --- — – . .. ... * na n/a n.a. n.a nan nat none null nil (null) <na> \\n".split(),
+        *"#n/a #div/0! #value! #ref! #num! #name? #null! 1.#qnan -1.#qnan 1.#ind -1.#ind".split(),
+        *"0000-00-00 00.00.0000 00/00/0000".split(),
+    ]
+)
+MIN_DISTINCT_READABLE = 10  # so many different numbers are a measurement, not names of classes
+MAX_ODD_SHARE = 0.2  # of the rows
+MAX_SAME_ODD_SHARE = 0.5  # of the rows, where all odd cells are the same: a mark for a gap
+
+
+def is_gap(text: str) -> bool:
+    """Whether a text among numbers or dates stands for a missing one, such as "?"."""
+    return text.lower() in GAP_WORDS
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How most texts of a column are written; `odd` are those that are written otherwise."""
+
+    style: str
+    odd: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, style: str, odd: Sequence[tuple[str, int]], texts: Sequence[tuple[str, int]]
+    ) -> Self | None:
+        """The reading of distinct texts and in how many rows each stands, gaps left out; None where
+        too many are odd.
+        """
+        if not texts or (odd and not are_few(odd, texts)):
+            return None
+        return cls(style, tuple(text for text, _ in odd))
+
+
+def are_few(odd: Sequence[tuple[str, int]], texts: Sequence[tuple[str, int]]) -> bool:
+    """Whether odd texts are few beside all, so that the others are measurements with gaps."""
+    share = sum(n for _, n in odd) / sum(n for _, n in texts)
+    most = MAX_SAME_ODD_SHARE if len(odd) == 1 else MAX_ODD_SHARE
+    return share <= most and len(texts) - len(odd) >= MIN_DISTINCT_READABLE

@@ -1,0 +1,102 @@
+"""Claims about dates in text: however they are written, they are days since 1970."""
+
+import datetime
+from email.utils import format_datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ravine.data import Data, Encoder, Encoding, Random, load
+from ravine.data.column_encoders import Date
+from ravine.data.column_types import infer_column_types
+from ravine.data.date_styles import days_of_texts, read_as_dates
+
+FIRST = datetime.datetime(2020, 1, 3, 17, 5)
+MOMENTS = [FIRST + datetime.timedelta(days=9 * i, minutes=7 * i) for i in range(80)]
+EPOCH = datetime.datetime(1970, 1, 1)
+STYLES = (
+    *("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y"),
+    *("%d-%b-%Y", "%B %d, %Y", "%Y.%m.%d", "%Y%m%d", "%b %Y", "%m/%Y", "%d-%b-%y"),
+    *("%d.%m.%Y %H:%M", "%m/%d/%Y %I:%M %p", "%m/%d/%y %I:%M:%S %p", "%Y-%m-%dT%H:%M:%SZ"),
+    *("%a %b %d %H:%M:%S %Y", "%d %B %Y %H:%M"),
+)
+
+
+def load_dates(texts, target):
+    """The task of a table with one column of dates, and its encoder."""
+    frame = pd.DataFrame({"d": texts, "y": target})
+    data = Data(target=("y",), task="regression")
+    task = load(data, Random(), Encoding(), seed=0, frame=frame)
+    assert isinstance(task.encoder, Encoder)
+    (column,) = task.encoder.column_encoders
+    assert isinstance(column, Date)
+    return task, column
+
+
+def check(texts, expected):
+    used, _ = infer_column_types(pd.DataFrame({"d": texts}), rows=len(texts))
+    assert used[0].kind == "date"
+    days = [(moment - EPOCH) / datetime.timedelta(days=1) for moment in expected]
+    assert days_of_texts(texts, used[0].style) == pytest.approx(days, abs=1e-9)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_dates_are_what_pythons_own_parser_reads(style):
+    texts = [moment.strftime(style) for moment in MOMENTS]
+    check(texts, [datetime.datetime.strptime(text, style) for text in texts])
+
+
+def test_dates_of_mails_and_mixed_columns_are_read():
+    check([format_datetime(moment) for moment in MOMENTS], MOMENTS)
+    days = [moment.replace(hour=0, minute=0) for moment in MOMENTS]
+    check([m.strftime("%Y-%m-%d" if m.day % 2 else "%d.%m.%Y") for m in MOMENTS], days)
+    mixed = [day if i % 2 else m for i, (day, m) in enumerate(zip(days, MOMENTS, strict=True))]
+    written = [m.strftime("%d.%m.%Y" if i % 2 else "%d.%m.%Y %H:%M") for i, m in enumerate(mixed)]
+    check(written, mixed)
+
+
+def test_times_of_day_are_hours_and_a_cycle():
+    texts = [f"{i % 24:02d}:{7 * i % 60:02d}" for i in range(80)]
+    _, column = load_dates(texts, np.arange(80) % 24)
+    assert column.cycles == ("day",)
+    hours = 24 * (days_of_texts(texts, column.style) % 1)
+    assert hours == pytest.approx([i % 24 + 7 * i % 60 / 60 for i in range(80)])
+
+
+def test_durations_beyond_a_day_are_hours():
+    texts = [f"{i}:{i % 60:02d}:{i % 7:02d}" for i in range(0, 160, 2)]
+    used, _ = infer_column_types(pd.DataFrame({"t": texts}), rows=80)
+    assert used[0].kind == "number"
+
+
+@pytest.mark.parametrize("mark", ["-", "0000-00-00", "unknown", "to be told", "9999-12-31"])
+def test_marks_among_dates_are_gaps(mark):
+    texts = [mark if i % 10 == 0 else m.strftime("%Y-%m-%d") for i, m in enumerate(MOMENTS)]
+    task, column = load_dates(texts, np.arange(80) / 7)
+    assert column.gaps and np.isnan(column.read(pd.Series(texts))).sum() == 8
+    said = [n for n in task.notes if n.startswith("d: 8 of 80 cells")]
+    assert len(said) == (mark in ("to be told", "9999-12-31"))
+
+
+@pytest.mark.parametrize("end", ["9999-12-31", "2999-12-31", "0001-01-01"])
+def test_an_open_end_is_a_gap_however_it_is_stored(end):
+    texts = pd.Series(["2021-03-01", end, None])
+    _, column = load_dates([m.strftime("%Y-%m-%d") for m in MOMENTS], range(80))
+    for stored in (texts, texts.astype("datetime64[s]"), texts.map(_as_date, na_action="ignore")):
+        assert np.isnan(column.read(stored)).tolist() == [False, True, True]
+
+
+def _as_date(text):
+    return datetime.date.fromisoformat(text)
+
+
+def test_day_and_month_have_one_order_in_a_column():
+    texts = [m.strftime("%m/%d/%Y") for m in MOMENTS[:-1]] + ["25/12/2020"]
+    found = read_as_dates(texts, [1] * len(texts))
+    assert found.style == "%m/%d/%Y" and found.odd == ("25/12/2020",)
+
+
+def test_codes_with_digits_are_no_dates():
+    for texts in (["A1-B2", "C3-D4"] * 40, ["10-20", "20-30"] * 40, ["1.2.3", "1.2.4"] * 40):
+        assert infer_column_types(pd.DataFrame({"v": texts}), rows=80)[0][0].kind == "category"

@@ -1,0 +1,168 @@
+"""Claims about numbers in text: however they are written, they are read, or the cell is named."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ravine.data import Data, Encoder, Encoding, Random, load
+from ravine.data.column_encoders import Numeric
+from ravine.data.column_types import infer_column_types
+from ravine.data.number_styles import could_be_decimals, number_of, read_as_numbers
+from ravine.errors import DataError
+
+DRAW = np.random.default_rng(0)
+NUMBERS = [round(float(x), 2) for x in DRAW.normal(0, 30_000, 60)]
+
+
+def written(group, decimal, affix="{}"):
+    """A function that writes a number as a style does, from Python's own format."""
+
+    def write(x):
+        text = f"{x:,.2f}".replace(",", "#").replace(".", decimal).replace("#", group)
+        return affix.format(text)
+
+    return write
+
+
+STYLES = {
+    "English": written(",", "."),
+    "continental": written(".", ","),
+    "space": written(" ", ","),
+    "no-break space": written("\u00a0", ","),
+    "narrow no-break space": written("\u202f", ","),
+    "thin space": written("\u2009", "."),
+    "Swiss": written("'", "."),
+    "Swiss, curly": written("\u2019", "."),
+    "underscore": written("_", "."),
+    "dollars": written(",", ".", "${}"),
+    "euros after": written(".", ",", "{} €"),
+    "francs": written("'", ".", "CHF {}"),
+    "unit": written(",", ".", "{} kg"),
+    "unit without a blank": written("", ".", "{}mm²"),
+    "percent": written("", ",", "{} %"),
+    "minus sign": lambda x: written(",", ".")(x).replace("-", "\u2212"),
+    "brackets": lambda x: f"({abs(x):,.2f})" if x < 0 else f"{x:,.2f}",
+    "minus after": lambda x: f"{abs(x):,.2f}-" if x < 0 else f"{x:,.2f}",
+    "power": lambda x: f"{x:.6E}",
+    "continental power": lambda x: f"{x:.6E}".replace(".", ","),
+}
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_numbers_are_read_in_whatever_style_a_column_writes_them(name):
+    texts = [STYLES[name](x) for x in NUMBERS]
+    found = read_as_numbers(texts, [1] * len(texts))
+    assert found is not None and found.odd == ()
+    assert [number_of(t, found.style) for t in texts] == pytest.approx(NUMBERS, rel=1e-12)
+
+
+def test_lakhs_and_multiples_are_read():
+    assert number_of("12,34,567") == 1_234_567 and number_of("1,50,000.5") == 150_000.5
+    assert [number_of(t) for t in ("3k", "1.5M", "2B", "900")] == [3e3, 1.5e6, 2e9, 900]
+
+
+@pytest.mark.parametrize(
+    "text", ["0,345", "12,34", "1,2,3", "1.2.3", "A1", "5-3", "1/2", "", "--5"]
+)
+def test_what_is_no_english_number_is_none(text):
+    assert math.isnan(number_of(text))
+
+
+def test_a_group_of_thousands_never_begins_with_zero_so_that_the_comma_is_decimal():
+    texts = [f"0,{i}" for i in range(100, 160)] + ["1,234"]
+    found = read_as_numbers(texts, [1] * len(texts))
+    assert found.style == "1.234,5" and number_of("1,234", found.style) == 1.234
+
+
+def test_units_that_differ_are_no_numbers():
+    texts = [f"{i} {'kg' if i % 2 else 'lb'}" for i in range(60)]
+    assert read_as_numbers(texts, [1] * 60) is None
+    assert math.isnan(number_of("5 lb", "1,234.5 kg")) and number_of("5", "1,234.5 kg") == 5
+
+
+def test_three_digits_after_each_comma_are_said_to_be_in_doubt():
+    doubtful = [f"{1 + i % 7},{100 + i}" for i in range(60)]
+    notes = []
+    infer_column_types(pd.DataFrame({"v": doubtful}), rows=60, notes=notes)
+    assert len(notes) == 1 and "v could have decimal commas: 1,100 is taken as 1100" in notes[0]
+    assert not could_be_decimals([*doubtful, "1,234,567"], "1,234.5")
+    assert not could_be_decimals([*doubtful, "950"], "1,234.5")
+
+
+def only_column(task):
+    assert isinstance(task.encoder, Encoder)
+    (column,) = task.encoder.column_encoders
+    assert isinstance(column, Numeric)
+    return column
+
+
+def table(mark, every=20, rows=200):
+    v = np.round(DRAW.normal(10, 3, rows), 3)
+    texts = [mark[i % len(mark)] if i % every == 0 else str(x) for i, x in enumerate(v)]
+    return pd.DataFrame({"v": texts, "y": 2 * v})
+
+
+@pytest.mark.parametrize("mark", [("n.d.",), ("<0.05", ">100"), ("#DIV/0!",), ("see note 3",)])
+def test_a_few_odd_cells_among_numbers_are_gaps_and_are_named(mark):
+    task = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=table(mark))
+    assert only_column(task).gaps
+    said = [n for n in task.notes if n.startswith("v: 10 of 200 cells hold no number")]
+    assert len(said) == (mark[0] != "#DIV/0!")  # which is known to be a gap
+    assert all(repr(mark[0]) + " in row 0" in note for note in said)
+
+
+def test_texts_that_are_not_few_are_categories():
+    sizes = pd.DataFrame({"v": ["36", "38", "40", "S"] * 50})
+    tickets = pd.DataFrame({"v": [f"A/{i % 9}" if i % 3 == 0 else str(i % 90) for i in range(200)]})
+    for frame in (sizes, tickets):
+        assert infer_column_types(frame, rows=200)[0][0].kind == "category"
+
+
+def test_one_mark_for_a_gap_may_stand_in_up_to_half_of_the_rows():
+    v = ["never" if i % 5 < 2 else str(i / 7) for i in range(200)]
+    assert infer_column_types(pd.DataFrame({"v": v}), rows=200)[0][0].kind == "number"
+
+
+def test_new_rows_may_hold_odd_cells_where_training_did_and_only_there():
+    frame = table(("n.d.",))
+    odd = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame).encoder
+    clean = frame[frame["v"] != "n.d."]
+    even = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=clean).encoder
+    new = pd.DataFrame({"v": ["10.0", "pending", None]})
+    numbers = odd.apply(new).numbers
+    assert numbers[1].tolist() == numbers[2].tolist() and numbers[:, 1].tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match="v is 'pending' in row 1: it must be a number"):
+        even.apply(new)
+
+
+def test_odd_cells_outside_the_training_split_are_gaps_too():
+    frame = table(("n.d.",), every=1000)  # in row 0 alone
+    for seed in range(6):
+        task = load(Data(target=("y",)), Random(), Encoding(), seed=seed, frame=frame)
+        assert only_column(task).odd_texts == ("n.d.",)
+
+
+@pytest.mark.parametrize("task", ["auto", "regression"])
+def test_an_odd_cell_in_a_target_is_named(task):
+    frame = pd.DataFrame({"x": np.arange(60) % 7, "y": [f"{i / 3:.3f}" for i in range(60)]})
+    frame.loc[17, "y"] = "n.d."
+    with pytest.raises(DataError, match="the target y is 'n.d.' in row 17: it must be a number"):
+        load(Data(target=("y",), task=task), Random(), Encoding(), seed=0, frame=frame)
+
+
+def test_encoders_without_marks_are_written_as_before():
+    frame = table(("1",))
+    encoder = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame).encoder
+    assert "odd_texts" not in encoder.to_plain()["columns"][0]
+    odd = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=table(("n.d.",))).encoder
+    assert type(odd).from_plain(odd.to_plain()) == odd
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_a_text_that_hardly_repeats_is_left_out_and_said(repeats):
+    titles = [f"The film number {i // repeats}" for i in range(200)]
+    titles[0] = titles[1]
+    used, dropped = infer_column_types(pd.DataFrame({"title": titles}), rows=200)
+    assert not used and dropped[0].why.startswith(("it is free text", "it has 1"))
