@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-ROW = struct.Struct("dd")  # the share of a job's steps that is done, networks still training
+JOB_ROW = struct.Struct("dd")  # the share of a job's steps that is done, networks still training
 
 
 class RunProgress(NamedTuple):
@@ -45,13 +45,13 @@ class ProgressBoard:
         """Note where a job stands. What cannot be written is not worth ending a run."""
         try:
             with open(self.path, "r+b") as file:
-                os.pwrite(file.fileno(), ROW.pack(share, training), job * ROW.size)
+                os.pwrite(file.fileno(), JOB_ROW.pack(share, training), job * JOB_ROW.size)
         except OSError:
             pass
 
     def read(self) -> RunProgress:
         """Where the run stands."""
         self._file.seek(0)
-        rows = [*ROW.iter_unpack(self._file.read(ROW.size * len(self.networks)))]
+        rows = [*JOB_ROW.iter_unpack(self._file.read(JOB_ROW.size * len(self.networks)))]
         share = sum(w * row[0] for w, row in zip(self.weights, rows, strict=True))
         return RunProgress(share, int(sum(row[1] for row in rows)), sum(self.networks))
