@@ -169,15 +169,17 @@ def recipes_command(name: str | None = None, /) -> int:
     from ravine.catalog import NAMED_RECIPES, named_recipe
     from ravine.data import BUNDLED_SETS
     from ravine.recipe_files import recipe_text
+    from ravine.reporting.text_table import hanging_text
 
     if name is not None:
         print(recipe_text(named_recipe(name)), end="")
         return 0
     print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
     for known, make in NAMED_RECIPES.items():
-        echo(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
+        about = (make.__doc__ or "").split(":")[0].split("\n")[0].strip()
+        echo(hanging_text(f"  {known:14}", about))
     print("Bundled sets (ravine train NAME):")
-    print("  " + ", ".join(BUNDLED_SETS))
+    print(hanging_text("  ", ", ".join(BUNDLED_SETS)))
     return 0
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from ravine.errors import printable
 from ravine.finding import SEVERITY_LEVELS, Change, Evidence, Finding, Report, Trial
+from ravine.reporting.text_table import TERMINAL_WIDTH
 
-TERMINAL_WIDTH = 80
 LABEL_INDENT = 3  # columns before a label
 LABEL_COLUMNS = 10  # columns of a label: evidence, explains, cause, change, tried, see
 SEVERITY_SYMBOLS = {"error": "\u2716", "warning": "\u25b2", "note": "\u25cf"}

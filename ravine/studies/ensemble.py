@@ -252,15 +252,20 @@ class EnsembleComparison:
         return next(line for line in self.lines if line.name == name)
 
     def summary(self) -> str:
-        """A table: budget, score, loss, and the difference to the single run of the same budget."""
-        below = f"{self.loss} below the single run's"
-        rows = [["", "networks", "budget", self.metric, self.loss, below]]
+        """Budgets, scores and losses, and how far each loss is below the single run's."""
+        rows = [["", "networks", "budget", self.metric, self.loss]]
+        below = []
         for line in self.lines:
             numbers = [f"{x:.4g}" for x in (line.score.value, line.loss.value)]
-            lower = "" if line.lower is None else "{:+.3g} [{:+.3g}, {:+.3g}]".format(*line.lower)
-            rows.append([line.name, str(line.networks), f"{line.budget:g}", *numbers, lower])
-        closing = f"means of {self.repeats} repeats; 95 % intervals over repeats and test examples"
-        return "\n".join([*aligned_rows(rows), closing])
+            rows.append([line.name, str(line.networks), f"{line.budget:g}", *numbers])
+            if line.lower is not None:
+                below.append([f"  {line.name}", "{:+.3g} [{:+.3g}, {:+.3g}]".format(*line.lower)])
+        means = f"means of {self.repeats} repeats"
+        title = (
+            f"{self.loss} below that of one network of the same budget, with 95 % intervals over"
+        )
+        spread = "repeats and test examples:"
+        return "\n".join([*aligned_rows(rows), means, "", title, spread, *aligned_rows(below)])
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""

@@ -19,7 +19,9 @@ from ravine.data import RowGroups, TableLike, Task
 from ravine.errors import RecipeError
 from ravine.layout import Layout
 from ravine.losses import BinaryCrossEntropy, ByTask, SoftmaxCrossEntropy
+from ravine.networks.as_module import as_module
 from ravine.networks.batched import BatchedNetwork
+from ravine.networks.torch_module import NO_VARIANCE
 from ravine.part import group_key
 from ravine.protocols import LoadsWeights, Plan, SearchOptimizer, Tuning
 from ravine.recipe import Recipe
@@ -77,6 +79,8 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
     if recipe.batch != "all" and batch_size(recipe, task) > task.train.count:
         what, do = f"batch is {recipe.batch}", 'make it smaller, or write batch = "all"'
         raise RecipeError(what, why=f"there are only {task.train.count} training examples", do=do)
+    if batch_size(recipe, task) == 1:
+        _check_batch_norms(recipe, task)
     return recipe
 
 
@@ -156,6 +160,23 @@ def _check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
     if parts and not bool(torch.cat(train_last).all(0).any()):
         what = "tuning freezes every weight to the end"
         raise RecipeError(what, why="nothing would learn", do="leave a layer free, such as output")
+
+
+def _check_batch_norms(recipe: Recipe, task: Task) -> None:
+    """Raise `RecipeError` where a batch norm would see one value at a time: torch is the judge."""
+    signature = task.signature
+    built = BatchedNetwork(recipe.network, signature)
+    image = signature.image
+    columns = (signature.numbers + len(signature.codes),)
+    sizes = columns if image is None else (image.channels, image.height, image.width)
+    try:
+        as_module(built, signature, *built.start([recipe.seed]))(torch.zeros(1, *sizes))
+    except ValueError as error:
+        if NO_VARIANCE not in str(error):
+            raise
+        what, why = "batch is 1 and the network has batch norm", "one example has no variance"
+        do = "make batch at least 2, or use LayerNorm"
+        raise RecipeError(what, why=f"{why}: nothing would be normalized", do=do) from None
 
 
 def batch_size(recipe: Recipe, task: Task) -> int:

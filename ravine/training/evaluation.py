@@ -192,13 +192,14 @@ class Evaluator:
         loss, score = self._measure(cohort, rows, validation, "validation")
         if self.test is not None:
             self._measure(cohort, rows, self.test, "test")
-        stop = cohort.parts.stop
-        by_score = stop is not None and stop.on == "score"
-        value = (-score if self.metric.higher_is_better else score) if by_score else loss
-        value = torch.where(value.isnan(), torch.inf, value.double()).cpu()
-        state = cohort.state
-        if isinstance(cohort.parts.schedule, ReactiveSchedule):
-            state.schedule = cohort.parts.schedule.observe(value[:, None], state.schedule)
+        stop, schedule = cohort.parts.stop, cohort.parts.schedule
+        values = {"loss": loss, "score": -score if self.metric.higher_is_better else score}
+        values = {n: torch.where(v.isnan(), torch.inf, v.double()).cpu() for n, v in values.items()}
+        by = "loss" if stop is None else stop.on
+        value, state = values[by], cohort.state
+        if isinstance(schedule, ReactiveSchedule):
+            seen = values[getattr(schedule, "on", None) or by]
+            state.schedule = schedule.observe(seen[:, None], state.schedule)
         if stop is None:
             _keep_best(cohort, rows, finite, value)
             return {}

@@ -31,6 +31,7 @@ from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
 from ravine.training.progress import JobControl, Progress
+from ravine.training.progress_board import ProgressBoard
 from ravine.training.results import JobResult, assemble_run
 from ravine.training.run import Run
 from ravine.training.run_folder import (
@@ -295,8 +296,13 @@ def _controls(
     stop: str | Path | None = None,
     diagnosed: bool = True,
 ) -> list[JobControl]:
-    """The control of each job. Jobs in other processes report nothing."""
+    """The control of each job. Jobs in other processes report to the board alone."""
     count = len(assignments)
+    board = None
+    if report is not None and count > 1:
+        board = ProgressBoard(
+            [a.seconds for a in assignments], [len(a.job.seeds) for a in assignments]
+        )
     if stop is None and folder is not None:
         stop = folder / STOP_FILE
     return [
@@ -305,6 +311,7 @@ def _controls(
             jobs=count,
             seconds=seconds,
             report=report if i % max(workers, 1) == 0 else None,
+            board=board,
             checkpoint=None if folder is None else folder / f"checkpoint-{i}.safetensors",
             stop=None if stop is None else Path(stop),
             alpha=FALSE_ALARM_CHANCE / count if diagnosed else 0.0,
