@@ -12,9 +12,9 @@ from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
 from ravine.penalties import L2
 from ravine_gallery import (
-    learning_curves,
     dropout_expectation,
     ensembles,
+    learning_curves,
     loss_slices,
     mixture_boundaries,
     network_experiments,
