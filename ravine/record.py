@@ -92,6 +92,10 @@ class Score:
     targets: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     answers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        interval = f"{self.confidence:.0%} interval {self.low:.4f} to {self.high:.4f}"
+        return f"{self.metric} {self.value:.4f} on {self.examples:,} {self.split} rows, {interval}"
+
     @property
     def only_answer(self) -> str | None:
         """The class that is predicted for every row; None where there are several answers."""
@@ -134,6 +138,11 @@ class Record:
     seconds: float = 0.0
     findings: tuple[Mapping[str, Any], ...] = ()
     intervals: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """One line: what is in it is in `to_json`."""
+        networks = f"{len(self.members)} networks, {self.failures} diverged"
+        return f"Record({self.score or 'no score'}; {networks}; {self.seconds:.1f} s)"
 
     @property
     def failures(self) -> int:

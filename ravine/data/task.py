@@ -55,6 +55,12 @@ class Task:
     fingerprint: str
     rows: Mapping[str, np.ndarray]
 
+    def __repr__(self) -> str:
+        """One line, without the examples."""
+        splits = {"training": self.train, "validation": self.validation, "test": self.test}
+        counts = [f"{split.count} {name}" for name, split in splits.items() if split is not None]
+        return f"Task({self.kind}, {', '.join(counts)} rows)"
+
     @property
     def kind(self) -> TaskKind:
         """What kind of task it is: "binary", "classes", "labels" or "regression"."""

@@ -8,7 +8,7 @@ examples, C outputs, R repeats.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +246,10 @@ class EnsembleComparison:
     metric: str
     loss: str
     repeats: int
-    runs: Mapping[str, Run]
+    runs: Mapping[str, Run] = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def __getitem__(self, name: str) -> BudgetResult:
         return next(line for line in self.lines if line.name == name)

@@ -61,6 +61,9 @@ class RangeTest:
     too_high: float
     steps: int
 
+    def __str__(self) -> str:
+        return self.summary()
+
     @property
     def spacing(self) -> float:
         """The factor from one rate to the next: no answer is more precise."""

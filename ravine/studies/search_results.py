@@ -5,7 +5,7 @@ Letters: T trials, k of them.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class SearchTrial:
     """
 
     values: Mapping[str, Any]
-    recipe: Recipe
+    recipe: Recipe = field(repr=False)
     score: float
     members: tuple[float, ...]
     low: float = math.nan
@@ -82,6 +82,9 @@ class Search:
             return (math.inf if trial.has_failed else sign * trial.score, loss)
 
         return sorted(self.trials, key=place)
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def curve(self) -> np.ndarray:
         """The expected best score of k trials, [T] for k = 1 ... T (see `expected_best`)."""

@@ -31,6 +31,11 @@ class Model:
     weights: Rows
     buffers: dict[str, Tensor]
 
+    def __repr__(self) -> str:
+        """One line, without encoder and weights."""
+        network = type(self.recipe.network).__name__
+        return f"Model({network} of {self.size:,} weights, {len(self.weights)} networks)"
+
     @property
     def size(self) -> int:
         """Weights of one member."""

@@ -22,6 +22,11 @@ class Run:
     model: Model | None  # None where every member diverged
     folder: Path | None = None
 
+    def __repr__(self) -> str:
+        """One line: the score, and where the run is."""
+        folder = "" if self.folder is None else f"; {self.folder}"
+        return f"Run({self.record!r}, {self.model!r}{folder})"
+
     @property
     def score(self) -> Score | None:
         """The score of the record; None where every member diverged, or no split was held out."""

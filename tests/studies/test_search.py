@@ -140,6 +140,7 @@ def test_trials_are_the_runs_that_train_gives_and_the_best_is_refitted():
     assert found.best.values["optimizer.lr"] == 0.1
     assert found.refit.record.score == train(found.best.recipe).record.score
     assert found.curve()[-1] == found.best.score
+    assert str(found) == found.summary() and len(repr(found)) < 2000
 
 
 def test_diverged_trials_are_counted_and_never_best():
