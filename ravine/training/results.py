@@ -22,6 +22,7 @@ from ravine.recipe import Recipe
 from ravine.record import EffectReport, Event, Member, Record, Score, Series
 from ravine.serialization import to_plain
 from ravine.training.batches import CLASS_WEIGHTS_EFFECT
+from ravine.training.cohort import Start
 from ravine.training.cohort_state import EndedNetworks, TrainingLog
 from ravine.training.defaults import training_plan
 from ravine.training.jobs import JobAssignment
@@ -38,6 +39,7 @@ class JobResult(NamedTuple):
     ended: EndedNetworks
     log: TrainingLog
     interrupted: bool
+    end: Start | None = None  # where its networks stand, if it began from a `Start`
 
 
 class TrainedMember(NamedTuple):
