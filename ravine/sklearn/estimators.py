@@ -163,6 +163,8 @@ class _Network(BaseEstimator):
 
     def _recipe(self, split: Random | Stratified) -> Recipe:
         """The recipe with the estimator's parameters; `settings` are applied last."""
+        if not isinstance(self.warm_start, (bool, np.bool_)):
+            raise ValueError(f"warm_start is {self.warm_start!r}: it must be True or False")
         recipe = parameters.recipe_to_start_from(self.recipe)
         if split.validation == 0:
             recipe = recipe.vary("stop", None)
@@ -195,8 +197,8 @@ class _Network(BaseEstimator):
         else:
             task_type = encoder.target.task_type
             if (kind, len(names)) != (task_type.kind, len(task_type.names)):
-                what = f"y has {len(names)} columns for {kind}"
-                last_call = f"{len(task_type.names)} for {task_type.kind}"
+                what = f"y has {len(names)} targets ({kind})"
+                last_call = f"{len(task_type.names)} ({task_type.kind})"
                 raise ValueError(f"{what}, and had {last_call} in the last call")
         weight = None if weights is None else inputs.free_name("weight", [*map(str, frame), *names])
         columns = dict(zip(task_type.names, y.to_numpy().T, strict=True))
@@ -342,7 +344,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
     def _require_two(self, classes: np.ndarray) -> None:
         if len(classes) < 2:
             what = "NetworkClassifier needs at least 2 classes; y has one class"
-            raise ValueError(f"{what}: {classes[0]!r}")
+            raise ValueError(f"{what}: {classes[0]}")
 
     def _kind(self, of_labels: bool) -> TaskKind:
         return "labels" if of_labels else "binary" if len(self.classes_) == 2 else "classes"
@@ -403,9 +405,9 @@ class NetworkRegressor(RegressorMixin, _Network):
         frame = self._features(X, y, last=last, passing=passing)
         frame, found, weights = self._with_weights(frame, inputs.check_numbers(y), sample_weight)
         targets = inputs.target_frame(found, y, frame.columns)
-        same = (targets == targets.iloc[0]).all()
-        if last is None and same.any():
-            column, name = targets.loc[:, same.to_numpy()], same.index[same.to_numpy()][0]
-            value = f"{column.iloc[0, 0]:g} in every row"
-            raise ValueError(f"the target {name} is {value}: there is nothing to learn")
+        same = np.flatnonzero((found == found[:1]).reshape(len(found), -1).all(0))
+        if last is None and len(same):
+            name = "y" if found.ndim == 1 else f"y[:, {same[0]}]"
+            value = f"{targets.iloc[0, same[0]]:g} in every row"
+            raise ValueError(f"{name} is {value}: there is nothing to learn")
         return frame, targets, weights

@@ -15,6 +15,10 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
+TEXT_AMONG_NUMBERS = (  # in scikit-learn's words
+    "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to numeric "
+    "values explicitly instead."
+)
 MULTI_LABEL = "multilabel-indicator"  # as scikit-learn calls a 0/1 matrix of targets
 
 
@@ -27,11 +31,13 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, least: int)
     mixed = isinstance(X, pd.DataFrame) and not all(is_numeric_dtype(t) for t in X.dtypes)
     if mixed and len(X):
         validate_data(estimator, X, reset=reset, skip_check_array=True)  # type: ignore[arg-type]
-        return X.reset_index(drop=True).rename(columns=column_name)
+        return X.reset_index(drop=True).set_axis([column_name(n) for n in X.columns], axis=1)
+    # of a frame without columns scikit-learn would ask the types
+    features: Any = X.to_numpy() if isinstance(X, pd.DataFrame) and not X.shape[1] else X
     limits: dict[str, Any] = {"ensure_all_finite": "allow-nan", "dtype": np.float64}
     limits["ensure_min_samples"] = least
     given: Any = estimator
-    values = np.asarray(validate_data(given, X, reset=reset, **limits))
+    values = np.asarray(validate_data(given, features, reset=reset, **limits))
     if np.isinf(values).any():
         raise ValueError("Input X contains infinity or a value too large for dtype('float64').")
     names = getattr(estimator, "feature_names_in_", [f"x{i}" for i in range(values.shape[1])])
@@ -41,8 +47,7 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, least: int)
 def check_classes(y: Any) -> tuple[np.ndarray, bool]:
     """Classes [N], or labels of 0 and 1 [N, T] and True. Raises `ValueError` for other targets."""
     y = y.toarray() if sparse.issparse(y) else y
-    limits: dict[str, Any] = {"ensure_2d": False, "dtype": None, "input_name": "y"}
-    checked = np.asarray(check_array(y, **limits))
+    checked = _check_targets(y)
     if checked.dtype.kind == "O" and pd.isna(checked).any():
         raise ValueError("Input y contains NaN.")
     if checked.ndim == 2 and checked.shape[1] == 1:
@@ -58,13 +63,33 @@ def check_classes(y: Any) -> tuple[np.ndarray, bool]:
 
 def check_numbers(y: Any) -> np.ndarray:
     """Targets [N] or [N, T], float64. Raises `ValueError` for gaps, infinities and text."""
-    checked = np.asarray(check_array(y, ensure_2d=False, input_name="y"))
-    if checked.dtype.kind not in "biuf":
+    checked = _check_targets(y)
+    if checked.dtype.kind not in "biufOUS":
         raise ValueError(f"y must be numbers, and its dtype is {checked.dtype}")
-    checked = checked.astype(np.float64)
-    if checked.ndim == 2 and checked.shape[1] == 1:
-        return column_or_1d(checked, warn=True)
-    return checked
+    try:
+        if checked.dtype.kind not in "US":  # scikit-learn does not read them either
+            return np.asarray(check_array(checked.astype(np.float64), ensure_2d=False))
+    except (TypeError, ValueError):
+        if checked.dtype.kind != "O":
+            raise
+    raise ValueError(TEXT_AMONG_NUMBERS)
+
+
+def _check_targets(y: Any) -> np.ndarray:
+    """Targets [N] or [N, T] of any type without gaps; one column [N, 1] is a vector, said so."""
+    if isinstance(y, (list, tuple)):
+        y = np.asarray(y)
+    found: Any = y.isna() if hasattr(y, "isna") else pd.isna(y) if _holds_objects(y) else False
+    if np.any(found):
+        raise ValueError("Input y contains NaN.")
+    limits: dict[str, Any] = {"ensure_2d": False, "dtype": None, "input_name": "y"}
+    checked = np.asarray(check_array(y.to_numpy() if hasattr(y, "isna") else y, **limits))
+    of_one = checked.ndim == 2 and checked.shape[1] == 1
+    return np.asarray(column_or_1d(checked, warn=True)) if of_one else checked
+
+
+def _holds_objects(y: Any) -> bool:
+    return isinstance(y, np.ndarray) and y.dtype.kind == "O"
 
 
 def check_sample_weight(sample_weight: Any, count: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import ravine
 from ravine.data import Data, Random, TaskType, task_of_rows
 from ravine.errors import RecipeError
 from ravine.networks.mlp import Mlp
+from ravine.recipe_files import with_settings
 from ravine.training.cohort import Start
 from ravine.training.defaults import prepare, resolve
 from ravine.training.further import start_from, train_further
@@ -30,7 +31,7 @@ def frame(rows=100):
 
 def recipe_of(*, epochs, optimizer="Adam"):
     recipe = PASS.vary("epochs", epochs).vary("data", Data(target=("y",)))
-    return ravine.recipe_files.with_settings(recipe, f"optimizer={optimizer}")
+    return with_settings(recipe, f"optimizer={optimizer}")
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "Momentum", "ScheduleFreeAdamW"])
@@ -91,7 +92,7 @@ def test_rows_that_lack_a_class_are_encoded_as_the_first_were():
     later = table[table.y == 1].reset_index(drop=True)
     more = task_of_rows(later, kind, *parts, seed=0, encoder=first.encoder)
     rows = first.encoder.apply(table).numbers
-    assert torch.equal(more.train.numbers, rows[torch.tensor(list(table.y == 1))])
-    assert set(more.train.targets.tolist()) == {1}
+    assert torch.equal(more.train_examples.numbers, rows[torch.tensor(list(table.y == 1))])
+    assert set(more.train_examples.targets.tolist()) == {1}
     run, _ = train_further(resolve(recipe, first), first, Start())
     assert run.model.decoded_prediction(later).shape == (33, 3)
