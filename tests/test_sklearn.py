@@ -303,6 +303,18 @@ def test_clones_and_pickles_predict_the_same():
     assert isinstance(copied, NetworkClassifier) and copied.get_params() == model.get_params()
 
 
+def test_pickles_of_before_a_parameter_have_its_default():
+    X, y = load_iris(return_X_y=True)
+    model = NetworkClassifier(epochs=1, seeds=1).fit(X, y)
+    before = model.predict_proba(X)
+    state = {k: v for k, v in model.__getstate__().items() if k not in ("lr", "warm_start", "_end")}
+    old = NetworkClassifier.__new__(NetworkClassifier)
+    old.__setstate__(state)
+    np.testing.assert_array_equal(old.predict_proba(X), before)
+    assert old.get_params() == model.get_params()
+    old.partial_fit(X, y)
+
+
 def test_numbers_are_learned_from_even_if_they_number_the_rows():
     X = np.arange(100)[:, None]
     assert NetworkRegressor(epochs=200, seeds=2).fit(X, 2 * X[:, 0]).score(X, 2 * X[:, 0]) > 0.95

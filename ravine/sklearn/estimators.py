@@ -76,6 +76,10 @@ class _Network(BaseEstimator):
         self.device = device
         self.workers = workers
 
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Pickles from before a parameter was there have its default."""
+        super().__setstate__({**type(self)().get_params(deep=False), **state})
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
