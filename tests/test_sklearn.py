@@ -307,7 +307,7 @@ def test_pickles_of_before_a_parameter_have_its_default():
     X, y = load_iris(return_X_y=True)
     model = NetworkClassifier(epochs=1, seeds=1).fit(X, y)
     before = model.predict_proba(X)
-    state = {k: v for k, v in model.__getstate__().items() if k not in ("lr", "warm_start", "_end")}
+    state = {k: v for k, v in vars(model).items() if k not in ("lr", "warm_start", "_end")}
     old = NetworkClassifier.__new__(NetworkClassifier)
     old.__setstate__(state)
     np.testing.assert_array_equal(old.predict_proba(X), before)

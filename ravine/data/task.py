@@ -171,6 +171,7 @@ def task_of_rows(
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
     }
+    notes.append(_describe_split(rows, split))
     fingerprint = _fingerprint(encoder, examples, rows._asdict(), "")
     train, validation, test = (examples[name] for name in SPLIT_NAMES)
     assert train is not None  # every split leaves rows to train on
@@ -214,9 +215,13 @@ def _read_at_once(
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
     }
-    sizes = "{} training, {} validation and {} test rows".format(*map(len, rows))
-    notes.append(f"Split: {sizes} ({type(split).__name__}).")
+    notes.append(_describe_split(rows, split))
     return encoder, examples, {name: places[r] for name, r in rows._asdict().items()}, ""
+
+
+def _describe_split(rows: SplitRows, split: AnySplit) -> str:
+    sizes = "{} training, {} validation and {} test rows".format(*map(len, rows))
+    return f"Split: {sizes} ({type(split).__name__})."
 
 
 def _fingerprint(
