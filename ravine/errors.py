@@ -15,6 +15,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+# control, separators of lines, signs that turn the direction of writing, halves of pairs
+CONTROL_CHARACTERS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
 
 class RavineError(Exception):
     """Anything Ravine raises on purpose."""
@@ -120,6 +125,16 @@ def join_first(names: Sequence[str], most: int = 5) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def printable(text: str) -> str:
+    r"""A text that a terminal shows and does not obey: control characters, signs that turn the
+    direction of writing, and halves of surrogate pairs are written out.
+
+    >>> print(printable("a\x1b[2Jb"))
+    a\x1b[2Jb
+    """
+    return CONTROL_CHARACTERS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def first_line(error: BaseException) -> str:

@@ -23,12 +23,14 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from ravine.catalog import NAMED_RECIPES, PARTS_BY_ROLE, named_recipe
-from ravine.errors import RecipeError, join_first, nearest, shorten
+from ravine.errors import RecipeError, first_line, join_first, nearest, shorten
 from ravine.files import check_readable, lasting_path
 from ravine.networks import pretrained
 from ravine.part import field_types, is_part, protocol_of
 from ravine.recipe import Recipe
 from ravine.serialization import from_plain, get, is_name_of, to_plain
+
+RECIPE_SCHEMA = 1  # raised when a recipe file changes its meaning
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -47,16 +49,21 @@ def read_recipe(path: str | Path) -> Recipe:
         raise RecipeError(f"{path} cannot be read", why=str(error)) from None
     try:
         given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not TOML", why=str(error)) from None
+    except (ValueError, RecursionError) as error:  # nested too deep, numbers of thousands of digits
+        raise RecipeError(f"{path} is not TOML", why=first_line(error)) from None
     try:
         recipe = recipe_from(given)
     except RecipeError as error:
         line = line_of_setting(text, getattr(error, "path", ""))
         error.where = f"{path}:{line}" if line else str(path)
         raise
+    return with_paths_from(recipe, path.parent)
+
+
+def with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
+    """A recipe with the paths that its file in a folder means."""
     for place, file in _file_settings(recipe):
-        beside = path.parent / file
+        beside = folder / file
         named_file = "." in file or "/" in file or os.sep in file  # else perhaps a bundled set
         if named_file or beside.exists():
             recipe = recipe.vary(place, str(beside))
@@ -64,7 +71,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
-    """A recipe with absolute paths; those inside `folder` relative to it."""
+    """A recipe with absolute paths, or from `folder` where that is near (see `lasting_path`)."""
     for place, file in _file_settings(recipe):
         if Path(file).exists():
             recipe = recipe.vary(place, lasting_path(file, folder))
@@ -84,7 +91,10 @@ def _file_settings(recipe: Recipe) -> list[tuple[str, str]]:
 def recipe_from(given: Mapping[str, Any]) -> Recipe:
     """The recipe that plain data describe: a named recipe (`base`) with changes."""
     given = dict(given)
-    given.pop("schema", None)
+    schema = given.pop("schema", RECIPE_SCHEMA)
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema > RECIPE_SCHEMA:
+        why, do = f"this version of Ravine reads up to {RECIPE_SCHEMA}", "install a newer Ravine"
+        raise RecipeError(f"schema is {schema!r}", why=why, do=do)
     base = given.pop("base", "default")
     if not isinstance(base, str):
         why = "it must be the name of a recipe: " + nearest("", NAMED_RECIPES)
@@ -100,41 +110,41 @@ def with_changes(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
 def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """A copy with settings changed, by path, each to a number, a word, or a part as plain data.
 
-    None takes a part out. Raises `RecipeError` where a setting or a value is wrong.
+    All are taken together: their order does not matter. None takes a part out. Raises `RecipeError`
+    where a setting or a value is wrong.
 
     >>> from ravine.catalog import named_recipe
     >>> with_values(named_recipe("plain"), {"split.test": 0.25, "split.validation": 0.25}).split
     Stratified(validation=0.25, test=0.25)
     """
+    changes = []
     for path, value in values.items():
         get(recipe, path)
-        field, *below = path.split(".")
-        value = "none" if value is None else value
-        change = _nested_change(getattr(recipe, field), below, value, [field])
-        recipe = with_changes(recipe, {field: change})
-    return recipe
+        changes.append((path.split("."), "none" if value is None else value))
+    return _with_changes_below(recipe, changes)
 
 
 def with_settings(recipe: Recipe, *assignments: str) -> Recipe:
-    """A copy with some `path=value` changed in order; a part's name goes with its settings.
+    """A copy with some `path=value` changed together: their order does not matter.
 
-    Values are written as in TOML; strings may be unquoted.
+    Values are written as in TOML; strings may be unquoted. A part's name goes with its settings.
 
     >>> from ravine.catalog import named_recipe
-    >>> with_settings(named_recipe("plain"), "split=ByTime", "split.column=sold").split
+    >>> with_settings(named_recipe("plain"), "split.column=sold", "split=ByTime").split
     ByTime(validation=0.15, test=0.15, column='sold')
     """
-    for text, path, value in _join_assignments([_parse_assignment(a) for a in assignments]):
-        field, *below = path
-        try:
-            if below and getattr(recipe, field, field) is None:
+    parsed = [_parse_assignment(assignment) for assignment in assignments]
+    _check_contradictions(parsed)
+    named = {a.path[0] for a in parsed if len(a.path) == 1}
+    try:
+        for a in parsed:
+            field, *below = a.path
+            if below and field not in named and getattr(recipe, field, field) is None:
                 _check_one_choice(field, below[0])
-            change = _nested_change(getattr(recipe, field, None), below, value, [field])
-            recipe = with_changes(recipe, {field: change})
-        except RecipeError as error:
-            error.where = text
-            raise
-    return recipe
+        return _with_changes_below(recipe, [(a.path, a.value) for a in parsed])
+    except RecipeError as error:
+        error.where = _assignments_at(parsed, getattr(error, "path", ""))
+        raise
 
 
 def _check_one_choice(field: str, name: str) -> None:
@@ -147,7 +157,9 @@ def _check_one_choice(field: str, name: str) -> None:
         settings = join_first(list(field_types(example)))
         why = f"it may be {join_first([cls.__name__ for cls in classes])}"
         do = f"write --set {field}={example.__name__}, too, which has the settings {settings}"
-        raise RecipeError(f"{field} is not set", why=why, do=do)
+        error = RecipeError(f"{field} is not set", why=why, do=do)
+        error.path = field
+        raise error
 
 
 class SettingAssignment(NamedTuple):
@@ -165,72 +177,102 @@ def _parse_assignment(assignment: str) -> SettingAssignment:
         raise RecipeError(f"--set {assignment}", why=why, do=do)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of thousands of digits
         value = text.strip()
+    except RecursionError:
+        why, do = "it is nested too deep", "write it with fewer brackets"
+        raise RecipeError(f"--set {shorten(assignment)}", why=why, do=do) from None
     return SettingAssignment(f"--set {shorten(assignment)}", path.strip().split("."), value)
 
 
-def _join_assignments(assignments: Sequence[SettingAssignment]) -> list[SettingAssignment]:
-    """Assignments with a part's settings joined to its name, which alone may be incomplete."""
-    joined: list[SettingAssignment] = []
+def _check_contradictions(assignments: Sequence[SettingAssignment]) -> None:
+    """Raise `RecipeError` where a setting is given two values."""
+    known: dict[tuple[str, ...], SettingAssignment] = {}
     for new in assignments:
-        owners = [i for i, owner in enumerate(joined) if _is_setting_of(new, owner)]
-        if not owners:
-            joined.append(new)
-            continue
-        owner = joined[owners[-1]]
-        named = owner.value if isinstance(owner.value, dict) else _FromDefaults(name=owner.value)
-        value = _with_nested(named, new.path[len(owner.path) :], new.value)
-        joined[owners[-1]] = SettingAssignment(f"{owner.text} {new.text}", owner.path, value)
-    return joined
+        old = known.setdefault(tuple(new.path), new)
+        if old.value != new.value:
+            error = RecipeError(f"{'.'.join(new.path)} is set twice", do="leave one of them out")
+            error.where = f"{old.text} {new.text}"
+            raise error
 
 
-def _is_setting_of(new: SettingAssignment, owner: SettingAssignment) -> bool:
-    """Whether an assignment changes a setting of the part that another one names."""
-    depth = len(owner.path)
-    return (
-        isinstance(owner.value, (dict, str))
-        and len(new.path) > depth
-        and new.path[:depth] == owner.path
-        and not new.path[depth].isdecimal()
-    )
+def _assignments_at(assignments: Sequence[SettingAssignment], path: str) -> str:
+    """The texts of the assignments that the message of an error at a path is about."""
+    place = [name for name in path.split(".") if name]
+    near = [a.text for a in assignments if all(x == y for x, y in zip(a.path, place, strict=False))]
+    return " ".join(near)
 
 
 class _FromDefaults(dict):
     """Plain data of a part that start from its defaults, even if the recipe has the same part."""
 
 
-def _with_nested(named: dict[str, Any], names: Sequence[str], value: Any) -> dict[str, Any]:
-    """Plain data of a part with the setting at a path below it."""
-    old = named.get(names[0])
-    inner = old if isinstance(old, dict) else {} if old is None else {"name": old}
-    value = _with_nested(inner, names[1:], value) if names[1:] else value
-    return type(named)({**named, names[0]: value})
+def _with_changes_below(recipe: Recipe, changes: Sequence[tuple[Sequence[str], Any]]) -> Recipe:
+    """A copy with values changed by the names of their paths, all at once."""
+    return with_changes(recipe, _nested_changes(recipe, changes)) if changes else recipe
 
 
-def _nested_change(old: Any, names: Sequence[str], value: Any, path: Sequence[str]) -> Any:
-    """Plain data that change the setting at a path below a value; tuples are written out."""
-    if not names:
-        return value
-    name, *rest = names
-    deeper = [*path, name]
-    if not (isinstance(old, tuple) and name.isdecimal()):
-        inner = getattr(old, name, None) if is_part(old) else None
-        return {name: _nested_change(inner, rest, value, deeper)}
-    if int(name) >= len(old):
-        why = f"its places are 0 to {len(old) - 1}" if old else "there is nothing in it"
-        do = f"set {'.'.join(path)} as a whole"
-        raise RecipeError(f"no setting '{'.'.join(deeper)}'", why=why, do=do)
-    entry = old[int(name)]
+def _nested_changes(old: Any, changes: Sequence[tuple[Sequence[str], Any]], path: str = "") -> Any:
+    """Plain data that change a value: as a whole, then what is below it; tuples are written out.
+
+    A change is the names of its path from here on (none: the value as a whole), and its value.
+    `path` is the place of the value in the recipe, for messages.
+    """
+    for names, value in changes:
+        if not names:
+            old = value
+    deeper: dict[str, list[tuple[Sequence[str], Any]]] = {}
+    for (name, *rest), value in (change for change in changes if change[0]):
+        deeper.setdefault(name, []).append((rest, value))
+    if not deeper:
+        return old
+    of_entries = all(name.isdecimal() for name in deeper)
+    if of_entries and isinstance(old, (str, Mapping)):
+        old = [old]  # one part, where several may be
+    if of_entries and isinstance(old, (tuple, list)):
+        return _nested_entries(old, deeper, path)
+    if isinstance(old, str):
+        is_new = any(not names for names, _ in changes)
+        old = _FromDefaults(name=old) if is_new else {"name": old}
+    inner = old if isinstance(old, Mapping) else {}
+    new = {}
+    for name, below in deeper.items():
+        before = getattr(old, name, None) if is_part(old) else inner.get(name)
+        new[name] = _nested_changes(before, below, f"{path}.{name}".lstrip("."))
+    return _FromDefaults(inner | new) if isinstance(inner, _FromDefaults) else {**inner, **new}
+
+
+def _nested_entries(
+    old: Sequence[Any], deeper: Mapping[str, Sequence[tuple[Sequence[str], Any]]], path: str
+) -> list[Any]:
+    """Plain data of a tuple with changes by the place of an entry."""
     entries = [v if is_part(v) else to_plain(v) for v in old]
-    entries[int(name)] = _overlay(entry, _nested_change(entry, rest, value, deeper))
+    for name, below in deeper.items():
+        if int(name) >= len(old):
+            why = f"its places are 0 to {len(old) - 1}" if old else "there is nothing in it"
+            what, do = f"no setting '{path}.{name}'", f"set {path} as a whole"
+            error = RecipeError(what, why=why, do=do)
+            error.path = f"{path}.{name}"
+            raise error
+        entry = old[int(name)]
+        entries[int(name)] = _overlay(entry, _nested_changes(entry, below, f"{path}.{name}"))
     return entries
 
 
 def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
-    """A recipe as a TOML file with every setting; with `folder` paths are those of a file there."""
+    """A recipe as a TOML file with every setting; with `folder` paths are those of a file there.
+
+    Raises `RecipeError` where a setting is no text that UTF-8 can write.
+    """
     recipe = recipe if folder is None else with_lasting_paths(recipe, folder)
-    return tomli_w.dumps({"base": "plain", **_plain_with_none(recipe)})
+    text = tomli_w.dumps({"base": "plain", **_plain_with_none(recipe)})
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        line = text[: error.end].splitlines()[-1] + text[error.end :].partition("\n")[0]
+        what, why = f"the recipe has the setting {ascii(line.strip())}", "it is not UTF-8"
+        raise RecipeError(what, why=why, do="rename the file, the folder or the column") from None
+    return text
 
 
 def _plain_with_none(value: Any) -> Any:

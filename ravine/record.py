@@ -4,10 +4,12 @@ Letters: T times at which a series has values, M members (networks) of the run.
 """
 
 import csv
+import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine.errors import RunError
+from ravine.errors import RecipeError, RunError, first_line
 from ravine.files import check_readable
 from ravine.old_names import current_code
 
@@ -55,12 +57,24 @@ class Event:
     member: int | None = None
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """What another learner reaches on the same rows, by metric; how it was fitted, or why not."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """The model's score on a split: a metric with its confidence interval, and the members' scores.
 
     `constant_baseline` is the score of the best constant prediction, by the mean of the training
-    targets or the shares of the classes; None where it is unknown.
+    targets or the shares of the classes; None where it is unknown. `baselines` are what that
+    prediction ("constant") and boosted trees ("trees") reach in all metrics. Of several targets
+    `targets` has each one's metrics, by target, learner ("network" is the model) and metric.
+    `answers` counts, for each class, the rows for which it is predicted, and those where it is
+    true.
     """
 
     metric: str
@@ -74,6 +88,15 @@ class Score:
     members: tuple[float, ...] = ()
     others: Mapping[str, float] = field(default_factory=dict)
     constant_baseline: float | None = None
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    targets: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    answers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def only_answer(self) -> str | None:
+        """The class that is predicted for every row; None where there are several answers."""
+        given = [name for name, (predicted, _) in self.answers.items() if predicted]
+        return given[0] if len(given) == 1 and len(self.answers) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +119,7 @@ class Record:
     """What one run did. `recipe` and `surroundings` are plain data, `notes` say what was inferred.
 
     `findings` are those of the checks before the first step, as plain data (`Finding.to_json`).
+    `intervals` say how wide those of predicted numbers are (`training/intervals.py`).
     """
 
     recipe: Mapping[str, Any]
@@ -109,6 +133,7 @@ class Record:
     score: Score | None = None
     seconds: float = 0.0
     findings: tuple[Mapping[str, Any], ...] = ()
+    intervals: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def failures(self) -> int:
@@ -121,7 +146,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The record without its series, as JSON-ready data; numbers not finite become None."""
-        unchanged = ("recipe", "task", "surroundings", "seconds", "findings")
+        unchanged = ("recipe", "task", "surroundings", "seconds", "findings", "intervals")
         data = {name: getattr(self, name) for name in unchanged}
         data["said"] = self.notes  # the key of all versions so far
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
@@ -130,19 +155,33 @@ class Record:
         return finite_json({"schema": RECORD_SCHEMA, **data})
 
 
-def record_files(record: Record) -> dict[str, bytes]:
-    """The files of a record by name: series.csv and record.json, to be written in this order."""
-    plain = json.dumps(record.to_json(), indent=1)
-    return {"series.csv": _series_csv(record).encode(), "record.json": plain.encode()}
+def record_files(record: Record, digests: Mapping[str, str] | None = None) -> dict[str, bytes]:
+    """The files of a record by name: series.csv and record.json, to be written in this order.
+
+    `digests` are those of the run's other files, by name.
+    """
+    series = _series_csv(record).encode()
+    digests = {**(digests or {}), "series.csv": digest_of(series)}
+    fields = {**record.to_json(), "digests": digests}
+    return {"series.csv": series, "record.json": json_with_digest(fields)}
 
 
 def read_record(folder: Path) -> Record:
-    """Read the record in a run's folder. Raises `RunError` if it is missing, damaged or too new."""
-    data = read_json(folder / "record.json")
-    score = data["score"]
-    if score is not None:
-        unchanged = {"constant_baseline": score.get("constant_baseline")}
-        score = Score(**{**_with_nan(score), **unchanged})
+    """Read the record in a run's folder. Raises `RunError` if it is missing, damaged or too new.
+
+    So it does where a file of the folder has not the digest that the record keeps of it.
+    """
+    path = folder / "record.json"
+    data = read_json(path)
+    with reading(path):
+        digests = dict(data.get("digests", {}))  # runs of before have none
+        for name, digest in digests.items():
+            check_digest(folder / Path(name).name, digest)
+        return _record_from(data, folder)
+
+
+def _record_from(data: Mapping[str, Any], folder: Path) -> Record:
+    score = None if data["score"] is None else read_score(data["score"])
     return Record(
         recipe=data["recipe"],
         task=data["task"],
@@ -158,11 +197,19 @@ def read_record(folder: Path) -> Record:
         score=score,
         seconds=data["seconds"],
         findings=tuple(data.get("findings", ())),
+        intervals=data.get("intervals", {}),
     )
 
 
+def read_score(data: Mapping[str, Any]) -> Score:
+    """The score that plain data hold, also those of versions that had fewer baselines."""
+    baselines = {n: Baseline(**_with_nan(b)) for n, b in data.get("baselines", {}).items()}
+    unchanged = {"constant_baseline": data.get("constant_baseline"), "baselines": baselines}
+    return Score(**{**_with_nan(data), **unchanged})
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run's folder and check its schema. Raises `RunError`."""
+    """Read a JSON file of a run's folder; check its schema and digest. Raises `RunError`."""
     check_readable(path, RunError)
     try:
         data = json.loads(path.read_text("utf-8"))
@@ -172,15 +219,55 @@ def read_json(path: Path) -> dict[str, Any]:
         do = "name the folder that `ravine train` printed"
         do = f"finish it with `ravine train --resume {path.parent}`" if begun else do
         raise RunError(what, why=f"it has no {path.name}", do=do) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise unreadable_file(path, error) from None
     check_schema(data.get("schema") if isinstance(data, dict) else None, path)
+    digest = data.pop("digest", None)  # files of before have none
+    if digest not in (None, digest_of(json.dumps(data).encode())):
+        raise damaged_file(path, "its contents do not match its digest")
     return data
+
+
+def json_with_digest(fields: Mapping[str, Any]) -> bytes:
+    """Plain data as a JSON file that ends in a digest of what stands before."""
+    plain = json.loads(json.dumps(fields))  # as it is read back
+    return json.dumps({**plain, "digest": digest_of(json.dumps(plain).encode())}, indent=1).encode()
+
+
+def digest_of(data: bytes) -> str:
+    """A digest of 128 bits, in hexadecimal: BLAKE2b (RFC 7693)."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def check_digest(path: Path, digest: str) -> None:
+    """Raise `RunError` where a file exists and has another digest."""
+    check_readable(path, RunError)
+    try:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError:
+        return  # missing: its reader knows what to say of that
+    if found != digest:
+        raise damaged_file(path, "its contents do not match the digest in record.json")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever is wrong with the contents of a file of a run's folder is a `RunError`."""
+    try:
+        yield
+    except (RunError, RecipeError):
+        raise
+    except OSError as error:
+        raise unreadable_file(path, error) from None
+    except Exception as error:  # what stands in a stranger's file can be wrong in any way
+        raise damaged_file(path, first_line(error)) from error
 
 
 def damaged_file(path: Path, why: str) -> RunError:
     """What to say of a file of a run's folder that was changed, or not written to the end."""
-    return RunError(f"{path} is damaged", why=why, do="train again, or restore the file")
+    do = "restore the file from a copy, or train again"
+    return RunError(f"{path} is damaged", why=why, do=do)
 
 
 def unreadable_file(path: Path, error: Exception) -> RunError:
@@ -190,7 +277,7 @@ def unreadable_file(path: Path, error: Exception) -> RunError:
 
 def check_schema(schema: Any, path: Path) -> None:
     """Raise `RunError` unless this version reads a file's schema."""
-    if not isinstance(schema, int):
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 0:
         raise damaged_file(path, "it has no schema number")
     if schema > RECORD_SCHEMA:
         why = f"this version of Ravine reads up to {RECORD_SCHEMA}"
@@ -210,7 +297,7 @@ def _series_csv(record: Record) -> str:
 
 def _read_series(path: Path, members: int) -> dict[str, Series]:
     check_readable(path, RunError)
-    try:
+    with reading(path):
         text = path.read_text("utf-8")
         if not text.endswith("\n"):
             raise ValueError("its last line is not complete")
@@ -223,8 +310,6 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
         for name, part in table.groupby("series", sort=False):
             series[str(name)] = Series(part["step"].to_numpy(int), part.iloc[:, 2:].to_numpy(float))
         return series
-    except (OSError, ValueError) as error:
-        raise unreadable_file(path, error) from None
 
 
 def _with_nan(plain: Any) -> Any:

@@ -170,7 +170,8 @@ def test_a_printed_recipe_is_one_that_trains(here, capfd):
     Path("r.toml").write_text(capfd.readouterr().out)
     assert run_command(["train", "r.toml", "--set", "data.source=iris", *QUICK]) == 0
     assert run_command(["recipes"]) == 0
-    assert "realmlp_td_s" in capfd.readouterr().out
+    listed = capfd.readouterr().out
+    assert "realmlp_td_s" in listed and max(map(len, listed.splitlines())) <= 80
 
 
 def test_divergence_is_told_and_has_its_exit_code(here, capfd):
@@ -195,8 +196,12 @@ def test_ctrl_c_saves_and_the_run_goes_on(here):
     assert "ravine train --resume run" in said and "Traceback" not in said
     assert list(Path("run").glob("checkpoint-*"))
     plan = json.loads(Path("run/plan.json").read_text())
+    del plan["digest"]
     plan["recipe"]["epochs"] = 1  # so that what is left is nothing
     Path("run/plan.json").write_text(json.dumps(plan))
+    assert run_command(["train", "--resume", "run"]) == 2  # recipe.toml says otherwise
+    text = Path("run/recipe.toml").read_text()
+    Path("run/recipe.toml").write_text(text.replace("epochs = 100000", "epochs = 1"))
     assert run_command(["train", "--resume", "run"]) == 0
     assert Path("run/record.json").exists()
 

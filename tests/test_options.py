@@ -3,6 +3,7 @@ message.
 """
 
 import io
+import itertools
 import json
 import re
 
@@ -13,7 +14,6 @@ from rich.console import Console
 from ravine import catalog, recipe_files
 from ravine.cli.app import app, run_command
 from ravine.cli.options import option_value
-from ravine.data import Grouped, Random
 from ravine.errors import RecipeError
 from ravine.optimizers import AdamW
 from ravine.recipe_files import with_settings
@@ -59,12 +59,51 @@ def test_a_parts_name_and_its_settings_are_taken_together():
     assert told == AdamW(
         lr=0.1
     )  # a name alone starts from the part's defaults, whichever part the recipe has
-    assert (
-        with_settings(plain, *["split=ByTime", "split.column=a", "split=Random"]).split == Random()
-    )
-    assert with_settings(
-        plain, *["split=Random", "split=Grouped", "split.column=a"]
-    ).split == Grouped(column="a")
+
+
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [
+        ("snapshots=Snapshots stop=none schedule=SGDR", {"snapshots": "Snapshots", "stop": "none"}),
+        ("split.column=sold split=ByTime", {"split": {"name": "ByTime", "column": "sold"}}),
+        ("optimizer.lr=0.1 optimizer.name=SGD", {"optimizer": {"name": "SGD", "lr": 0.1}}),
+        (
+            "schedule=WarmupStableDecay schedule.warmup=0.9 schedule.cooldown=0.1",
+            {"schedule": {"name": "WarmupStableDecay", "warmup": 0.9, "cooldown": 0.1}},
+        ),
+        (
+            "schedule=WarmUp schedule.then=StepDecay schedule.then.gamma=0.5",
+            {"schedule": {"name": "WarmUp", "then": {"name": "StepDecay", "gamma": 0.5}}},
+        ),
+        ("penalties=L2 penalties.0.strength=0.2", {"penalties": [{"name": "L2", "strength": 0.2}]}),
+        ("network.hidden.1=7 network.hidden=[3,4]", {"network": {"hidden": [3, 7]}}),
+        ("network.hidden.1=7 network.hidden.0=5", {"network": {"hidden": [5, 7]}}),
+        ("split.validation=0 stop=none", {"split": {"validation": 0}, "stop": "none"}),
+        ("clip.limit=2 clip=ClipNorm", {"clip": {"name": "ClipNorm", "limit": 2}}),
+    ],
+)
+def test_settings_mean_the_same_in_every_order(given, whole):
+    default = catalog.named_recipe("default")
+    if "SGDR" in given:
+        whole = {**whole, "schedule": "SGDR"}
+    expected = recipe_files.with_changes(default, whole)
+    for order in itertools.permutations(given.split()):
+        assert with_settings(default, *order) == expected, order
+
+
+def test_a_setting_has_one_value():
+    with pytest.raises(RecipeError, match="--set epochs=3 --set epochs=4: epochs is set twice"):
+        with_settings(catalog.named_recipe("default"), "epochs=3", "seeds=2", "epochs=4")
+    assert with_settings(catalog.named_recipe("default"), "epochs=3", "epochs=3").epochs == 3
+
+
+def test_values_of_a_search_are_taken_together():
+    default = catalog.named_recipe("default")
+    values = {"split.validation": 0, "stop": None}
+    assert recipe_files.with_values(default, values).split.validation == 0
+    recipe = default.vary("network.hidden", (8, 8))
+    values = {"network.hidden.0": 4, "network.hidden.1": 5}
+    assert get(recipe_files.with_values(recipe, values), "network.hidden") == (4, 5)
 
 
 def test_an_entry_of_a_list_can_be_set_at_any_depth():

@@ -3,6 +3,17 @@
 Nothing heavy is imported before a command needs it.
 """
 
-from ravine.cli.app import main, run_command
+from typing import Any
 
-__all__ = ["main", "run_command"]
+from ravine.cli.process import main
+
+__all__ = ["main"]
+
+
+def __getattr__(name: str) -> Any:
+    # late, so that signals are handled while the rest is imported
+    if name != "run_command":
+        raise AttributeError(name)
+    from ravine.cli import app
+
+    return app.run_command

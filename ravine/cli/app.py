@@ -2,14 +2,13 @@
 
 stdout is the result, stderr the progress; `--json` prints one object of a versioned form. Exit
 codes: 0 fine, 1 a check that failed, 2 wrong input, 3 every network diverged or an experiment
-failed, 130 interrupted.
+failed, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 """
 
-import errno
 import inspect
-import os
 import re
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,8 @@ import cyclopts
 from ravine.cli.diagnose import check_command, doctor_command, explain_command
 from ravine.cli.options import nearest_setting, option_value
 from ravine.cli.output import print_json
+from ravine.cli.signals import Stopped
+from ravine.cli.streams import drop_output
 from ravine.cli.study import (
     augment_command,
     ensemble_command,
@@ -33,7 +34,7 @@ from ravine.cli.train import (
     train_command,
     verify_resume_command,
 )
-from ravine.errors import InputError, Interrupted, RavineError, nearest
+from ravine.errors import InputError, Interrupted, RavineError, nearest, printable
 
 COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "train": train_command,
@@ -50,8 +51,6 @@ COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "augment": augment_command,
     "gallery": gallery_command,
 }
-# what the operating system refuses is no fault of the program: no permission, no space
-REFUSED_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 def build_app() -> cyclopts.App:
@@ -69,40 +68,46 @@ def build_app() -> cyclopts.App:
 app = build_app()
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with its code; a user's mistake ends in one message."""
-    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
-
-
 def run_command(arguments: list[str]) -> int:
     """Run a command; return its exit code."""
+    as_json = "--json" in arguments
     try:
-        if not arguments:
-            app.help_print([])
-            return 0
-        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        return code if isinstance(code, int) else 0
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except cyclopts.CycloptsError as error:
-        print_error(unknown_arguments(error, arguments), as_json="--json" in arguments)
+        print_error(unknown_arguments(error, arguments), as_json=as_json)
         return 2
     except RavineError as error:
-        print_error(error, as_json="--json" in arguments)
+        print_error(error, as_json=as_json)
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as error:
         print("interrupted", file=sys.stderr)
-        return 130
+        return 128 + getattr(error, "number", signal.SIGINT)
     except BrokenPipeError:
-        # or Python complains once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output(sys.stdout)
         return 0
     except OSError as error:
-        if error.errno not in REFUSED_ERRNOS or error.filename is None:
+        if error.errno is None:
             raise
+        # what the operating system refuses is no fault of the program: permission, space, a name
+        if error.filename is None:
+            drop_output(sys.stdout)
+        what = f"{error.filename} cannot be used" if error.filename else "output cannot be written"
         why = error.strerror or "the system refuses"
         do = "check its permissions and the free space, or name another place"
-        refused = InputError(f"{error.filename} cannot be used", why=why, do=do)
-        print_error(refused, as_json="--json" in arguments)
-        return refused.exit_code
+        print_error(InputError(what, why=why, do=do), as_json=as_json and bool(error.filename))
+        return InputError.exit_code
+
+
+def _run(arguments: list[str]) -> int:
+    if any("\0" in argument for argument in arguments):
+        raise InputError("an argument holds a NUL", why="no name can", do="leave it out")
+    if not arguments:
+        app.help_print([])
+        return 0
+    code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    return code if isinstance(code, int) else 0
 
 
 def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> InputError:
@@ -128,6 +133,7 @@ def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -
 def print_error(error: RavineError, *, as_json: bool) -> None:
     """Print an error on stderr, and as an object on stdout where JSON is wanted."""
     text = str(error) if isinstance(error, Interrupted) else f"error: {error}"
+    text = "\n".join(map(printable, text.split("\n")))
     if sys.stderr.isatty():
         width = min(shutil.get_terminal_size().columns, 80)
         text = textwrap.fill(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 from cyclopts import Parameter
 
 from ravine.cli import options as cli
-from ravine.cli.output import check_writable, live_line, print_json, print_report, text_style
-from ravine.errors import InputError, RavineError
+from ravine.cli.output import check_writable, echo, live_line, print_json, print_report, text_style
+from ravine.errors import InputError, RavineError, RunError
 
 if TYPE_CHECKING:
     from ravine.diagnosis.rule import Rule
@@ -94,14 +94,17 @@ def doctor_command(
         subject = subject_of(recipe)
     with live_line(quiet) as say:
         report = examine_subject(subject, trials=trials, say=say)
+    code = print_report(report, as_json=json, fail_on=fail_on)
     if subject.name is not None:
         text = json_module.dumps(report.to_json(), indent=1)
-        write_atomically(Path(subject.name) / "doctor.json", text.encode())
-    code = print_report(report, as_json=json, fail_on=fail_on)
+        try:
+            write_atomically(Path(subject.name) / "doctor.json", text.encode())
+        except RunError as error:  # the report is printed: that it is not kept as well is a note
+            print(f"note: {error.what}: {error.why}", file=sys.stderr)
     if fixed_path is not None:
         write_fixed_recipe(recipe, report, fixed_path, sys.stderr if json else sys.stdout)
     elif not quiet and any(f.trial and f.trial.verdict == "helped" for f in report.findings):
-        print(f"to write the recipe with what helped: ravine doctor {what} --fix", file=sys.stderr)
+        echo(f"to write the recipe with what helped: ravine doctor {what} --fix", file=sys.stderr)
     return code
 
 
@@ -160,7 +163,7 @@ def explain_command(
         print_json(rule_to_json(topic))
     else:
         if normalize_code(name) in RETIRED_CODES:
-            print(f"{normalize_code(name)} is now {topic.code}.\n")
+            echo(f"{normalize_code(name)} is now {topic.code}.\n")
         print(rule_page(topic, ALL_RULES, color=color))
     return 0
 
@@ -183,7 +186,7 @@ def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
         raise RavineError(f"the experiment {shows} drew nothing. {result.error}")
     write_atomically(out, next(iter(result.pictures.values())).encode())
     where = f"{out} (all of it: ravine gallery {shows} -o shown)"
-    print(f"{experiment.title}: {where}", file=sys.stderr)
+    echo(f"{experiment.title}: {where}", file=sys.stderr)
 
 
 def fixed_recipe_path(what: str, out: Path | None, *, force: bool) -> Path:
@@ -207,9 +210,9 @@ def write_fixed_recipe(recipe: Recipe, report: Report, out: Path, stream: TextIO
         print("no remedy was tried and helped: nothing is written", file=stream)
         return
     write_atomically(out, recipe_text(better, out.parent).encode())
-    print(f"\n{out}", file=stream)
+    echo(f"\n{out}", file=stream)
     for path, old, new in recipe_differences(recipe, better):
         for sign, value in (("-", old), ("+", new)):
             if value is not None:
-                print(f"{sign} {path} = {value}", file=stream)
-    print(f"next: ravine train {out}", file=sys.stderr)
+                echo(f"{sign} {path} = {value}", file=stream)
+    echo(f"next: ravine train {out}", file=sys.stderr)

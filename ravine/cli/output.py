@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ravine.errors import InputError
+from ravine.errors import InputError, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,12 +28,18 @@ def print_json(fields: Mapping[str, Any]) -> None:
     print(json.dumps(finite_json({"schema": RECORD_SCHEMA, **fields})))
 
 
+def echo(text: str, *, file: TextIO | None = None, end: str = "\n") -> None:
+    """Print a text that may hold names from elsewhere, each line as `printable` has it."""
+    lines = "\n".join(map(printable, text.split("\n")))
+    print(lines, file=file or sys.stdout, end=end, flush=True)
+
+
 def print_result(result: Any, *, as_json: bool) -> None:
     """Print the result of a study as an object, or its summary."""
     if as_json:
         print_json(result.to_json())
     else:
-        print(result.summary())
+        echo(result.summary())
 
 
 def print_report(report: Report, *, as_json: bool, fail_on: str) -> int:
@@ -63,6 +69,7 @@ def live_line(quiet: bool) -> Iterator[Callable[[str], None]]:
 
     def say(line: str) -> None:
         if not quiet:
+            line = printable(line)
             text, end = (f"\r\x1b[2K{line}", "") if live else (line, "\n")
             print(text, end=end, file=sys.stderr, flush=True)
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ravine.cli import options as cli
-from ravine.cli.output import FIGURE_ENDINGS, check_writable, print_json, print_result, write_figure
+from ravine.cli.output import (
+    FIGURE_ENDINGS,
+    check_writable,
+    echo,
+    print_json,
+    print_result,
+    write_figure,
+)
 from ravine.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,7 +113,7 @@ def search_command(
         write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
     print_result(found, as_json=json)
     if out is not None and not json:
-        print(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
+        echo(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
     return 0
 
 
@@ -158,7 +165,7 @@ def augment_command(
 
     check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
     write_figure(contact_sheet(image_recipe_for(what, options)), out)
-    print(f"the contact sheet is in {out}", file=sys.stderr)
+    echo(f"the contact sheet is in {out}", file=sys.stderr)
     return 0
 
 
@@ -201,12 +208,14 @@ def gallery_command(
     all_
         Run all experiments.
     out
-        A folder for figures, numbers and one page: NAME.svg, results.json, index.html.
+        A folder for figures, numbers and one page: NAME.svg, results.json, index.html. Experiments
+        that it holds stay on the page.
     quick
         Fewer seeds and steps: to look, not to cite.
     """
+    from ravine.reporting.text_table import hanging_text
     from ravine_gallery import experiment_names, find_experiment
-    from ravine_gallery.run_all import results_to_json, run_experiments
+    from ravine_gallery.run_all import PAGE_FILE, results_to_json, run_experiments
 
     if name is not None and all_:
         why = "--all runs that one too"
@@ -221,26 +230,28 @@ def gallery_command(
         list_experiments([find_experiment(known) for known in experiment_names()], json=json)
         return 0
     chosen = experiment_names() if name is None else (name,)
-    say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+    say = (lambda line: None) if quiet else (lambda line: echo(line, file=sys.stderr))
     results = run_experiments(chosen, folder=out, quick=quick, say=say)
     if json:
         print(results_to_json(results), end="")
     else:
         for result in results:
             text = result.error if result.outcome is None else result.outcome.said
-            print(f"{result.experiment.name}: {result.verdict}. {text}")
+            echo(hanging_text("", f"{result.experiment.name}: {result.verdict}. {text}"))
         if out is not None:
-            print(f"{len(results)} on the page {out / 'index.html'}", file=sys.stderr)
+            echo(f"the page is {out / PAGE_FILE}", file=sys.stderr)
     return 3 if any(result.outcome is None for result in results) else 0
 
 
 def list_experiments(experiments: Sequence[Experiment], *, json: bool) -> None:
-    """Print name, seconds, techniques and title of each experiment."""
+    """Print name, seconds, title and techniques of each experiment."""
+    from ravine.reporting.text_table import hanging_text
+
     if json:
         names = ("name", "title", "rows", "seconds")
         print_json({"experiments": [{n: getattr(e, n) for n in names} for e in experiments]})
         return
     width = max((len(e.name) for e in experiments), default=0)
     for experiment in experiments:
-        name, rows = experiment.name, " ".join(experiment.rows)
-        print(f"{name:{width}}  {experiment.seconds:4.0f} s  {rows:11}  {experiment.title}")
+        label = f"{experiment.name:{width}}  {experiment.seconds:3.0f} s  "
+        echo(hanging_text(label, f"{experiment.title} ({' '.join(experiment.rows)})"))

@@ -23,6 +23,8 @@ FIT_WORDS: Mapping[FitMode, str] = {
     "pad": 'they have black beside them (data.fit = "pad")',
 }
 
+# what Pillow may take a file for, whatever its name: others, such as EPS, start programs
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 # Pillow's modes without color
 GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -85,7 +87,7 @@ def read_header(path: str) -> ImageHeader | UnreadableImage:
     """Size and color of a file's image from its first bytes; nothing is decoded."""
     pil = pillow_module()
     try:
-        with warnings.catch_warnings(), pil.open(path) as opened:
+        with warnings.catch_warnings(), pil.open(path, formats=IMAGE_FORMATS) as opened:
             warnings.simplefilter("ignore")
             width, height = opened.size
             if _orientation(opened) in ROTATING_ORIENTATIONS:
@@ -103,7 +105,7 @@ def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, set[str]] | Un
     """
     pil = pillow_module()
     try:
-        with warnings.catch_warnings(), pil.open(path) as opened:
+        with warnings.catch_warnings(), pil.open(path, formats=IMAGE_FORMATS) as opened:
             warnings.simplefilter("ignore")
             # a large JPEG is decoded at a half, a quarter or an eighth, never below twice the size
             # that is wanted

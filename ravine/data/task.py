@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ravine.data.csv_dialect import Dialect
 from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, fit_encoder
 from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
+from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
 from ravine.data.rare_classes import infer_task
 from ravine.data.source import (
@@ -36,7 +38,6 @@ from ravine.data.splits import (
     require_count,
 )
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
-from ravine.data.tables import TableLike, table_from
 from ravine.data.task_type import TaskKind, TaskType
 from ravine.errors import DataError
 from ravine.old_names import with_earlier_keys
@@ -97,10 +98,14 @@ class Task:
     @property
     def signature(self) -> Signature:
         """What goes in and comes out of a network for this task."""
-        encoder = self.encoder
-        image = encoder.image if isinstance(encoder, ImageEncoder) else None
-        numbers = len(encoder.features)
-        return Signature(numbers, encoder.code_sizes, self.outputs, image, encoder.flags)
+        return signature_of(self.encoder)
+
+
+def signature_of(encoder: Encoder | ImageEncoder) -> Signature:
+    """What goes in and comes out of a network for the examples that an encoder makes."""
+    image = encoder.image if isinstance(encoder, ImageEncoder) else None
+    numbers, outputs = len(encoder.features), encoder.target.outputs
+    return Signature(numbers, encoder.code_sizes, outputs, image, encoder.flags)
 
 
 def load(
@@ -154,7 +159,7 @@ def task_of_rows(
     before is used as it is; the columns that it does not know are passed over.
     """
     notes: list[str] = []
-    table, _ = table_from(frame)
+    table, _, dialect = open_table(data, frame, notes)
     check_columns(list(table.columns), data, task_type.names)
     places = np.arange(len(table))
     rows = SplitRows(places, places[:0], places[:0])
@@ -166,7 +171,7 @@ def task_of_rows(
         encoder = fit_encoder(
             train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
         )
-        encoder = allow_odd_cells(encoder, table, notes)
+        encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
@@ -188,14 +193,16 @@ def _read_at_once(
     notes: list[str],
 ) -> tuple[Encoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
     """The encoder of a table; its examples and the numbers of their rows by split; no digest."""
-    table, targets = open_table(data, frame, notes)
+    table, targets, dialect = open_table(data, frame, notes)
+    if dialect.decimal == ",":  # so is it in columns of text
+        data = dataclasses.replace(data, decimal=",")
     check_columns(list(table.columns), data, targets)
     table, kept = drop_foreign_rows(table, notes)
     table, places = with_targets(table, targets, notes)
     places = kept[places]
     own = len(table)
     if data.test is not None:
-        tested = read_test_table(data.test, targets, notes).reindex(columns=table.columns)
+        tested = read_test_table(data.test, targets, notes, dialect).reindex(columns=table.columns)
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     require_count(own, 0, 0)
@@ -210,7 +217,7 @@ def _read_at_once(
     encoder = fit_encoder(
         train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
     )
-    encoder = allow_odd_cells(encoder, table, notes)
+    encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
@@ -234,6 +241,8 @@ def _fingerprint(
 
     `digest` covers the pixels of images, and rows that are read in pieces.
     """
+    if isinstance(encoder, Encoder):  # how a file is written is not to be learned
+        encoder = dataclasses.replace(encoder, dialect=Dialect())
     plain = json.dumps(with_earlier_keys(encoder.to_plain()))
     hashed = hashlib.blake2b(plain.encode() + digest.encode(), digest_size=16)
     for name, found in sorted(examples.items()):

@@ -180,7 +180,7 @@ def subject_of(
         if not (folder / "plan.json").exists():
             do = "name the folder that `ravine train` printed, a recipe, a table or a bundled set"
             raise InputError(f"{folder} is not a run", why="it has no plan.json", do=do)
-        recipe = planned_recipe(read_json(folder / "plan.json"), module)
+        recipe = planned_recipe(read_json(folder / "plan.json"), folder, module)
         if (folder / "record.json").exists():
             run = open_run(folder, module=module)
     task = load_task(recipe, frame)

@@ -21,7 +21,7 @@ from ravine.networks.conv_layers import (
     ResidualLayer,
 )
 from ravine.networks.initializers import Constant, He
-from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.layer_parts import MAX_UNITS, BatchNorm
 from ravine.networks.layers import ActivationLayer, LinearLayer
 from ravine.part import part, setting
 from ravine.protocols import Activation, Drop, ImageShape, Initializer, Layer, Norm, Pool, Signature
@@ -36,8 +36,8 @@ class _Windows:
 
     acts: ClassVar[Effect] = POOL_EFFECT
     pooling: ClassVar[Callable]
-    size: int = setting(default=2, ge=2)
-    stride: int | None = setting(default=None, ge=1)
+    size: int = setting(default=2, ge=2, le=MAX_UNITS)
+    stride: int | None = setting(default=None, ge=1, le=MAX_UNITS)
 
     def output_size(self, size: int) -> int:
         return (size - self.size) // (self.stride or self.size) + 1
@@ -67,11 +67,11 @@ ALL_POOLS = (MaxPool, AveragePool)
 class ConvStages:
     """The stages of `Conv`: their convolutions and pooling, and how these change the sides."""
 
-    channels: tuple[int, ...] = setting(default=(32, 64), ge=1)
-    convolutions: int = setting(default=1, ge=1)
-    kernel: int = setting(default=3, ge=1)
-    stride: int = setting(default=1, ge=1)
-    padding: int | None = setting(default=None, ge=0)
+    channels: tuple[int, ...] = setting(default=(32, 64), ge=1, le=MAX_UNITS)
+    convolutions: int = setting(default=1, ge=1, le=1_000)
+    kernel: int = setting(default=3, ge=1, le=MAX_UNITS)
+    stride: int = setting(default=1, ge=1, le=MAX_UNITS)
+    padding: int | None = setting(default=None, ge=0, le=MAX_UNITS)
     separable: bool = False
     pool: Pool | None = MaxPool()
 
@@ -94,7 +94,7 @@ class Conv(ConvStages):
     flattening them. A bias just before a batch norm is left out.
     """
 
-    hidden: tuple[int, ...] = setting(default=(128,), ge=1)
+    hidden: tuple[int, ...] = setting(default=(128,), ge=1, le=MAX_UNITS)
     activation: Activation = ReLU()
     initializer: Initializer = He()
     bias: Initializer = Constant(value=0.0)
@@ -161,10 +161,10 @@ class ResNet:
     acts: ClassVar[Effect] = Effect(
         "shortcut", "mean |value| carried past a block, relative to the block's sum"
     )
-    channels: tuple[int, ...] = setting(default=(16, 32, 64), ge=1)
-    blocks: int = setting(default=2, ge=1)
-    kernel: int = setting(default=3, ge=1)
-    stem_stride: int = setting(default=1, ge=1)
+    channels: tuple[int, ...] = setting(default=(16, 32, 64), ge=1, le=MAX_UNITS)
+    blocks: int = setting(default=2, ge=1, le=1_000)
+    kernel: int = setting(default=3, ge=1, le=MAX_UNITS)
+    stem_stride: int = setting(default=1, ge=1, le=MAX_UNITS)
     activation: Activation = ReLU()
     initializer: Initializer = He()
     bias: Initializer = Constant(value=0.0)

@@ -9,12 +9,16 @@ from ravine.protocols import Layer
 
 DROPOUT_EFFECT = Effect("dropout", "fraction of units dropped")
 
+MAX_UNITS = 1_000_000  # of one layer: what it may ask of memory is bounded before it is built
+
 
 @part
 class BatchNorm:
     """Normalize each unit over the batch: y = γ (x − m) / √(v + eps) + β (Ioffe & Szegedy 2015).
 
     `momentum` is the newest batch's share in the running statistics of test time (as in torch).
+    One example has no variance: `batch = 1` is refused, and where the last batch of an epoch has
+    one, that step takes the running statistics and counts as one that normalized nothing.
     """
 
     acts: ClassVar[Effect] = Effect("batch norm", "mean |change| of what is normalized, relative")
@@ -80,8 +84,8 @@ class Periodic:
     acts: ClassVar[Effect] = Effect(
         "number embedding", "mean |value| of what is added to the numbers"
     )
-    frequencies: int = setting(default=16, ge=1)
-    outputs: int = setting(default=4, ge=2)
+    frequencies: int = setting(default=16, ge=1, le=MAX_UNITS)
+    outputs: int = setting(default=4, ge=2, le=MAX_UNITS)
     sigma: float = setting(default=0.1, gt=0)
     lr: float = setting(default=0.1, gt=0)
 
@@ -98,8 +102,8 @@ class PiecewiseLinear:
     """
 
     acts: ClassVar[Effect] = Effect("number embedding", "mean |value| of what replaces the numbers")
-    bins: int = setting(default=16, ge=2)
-    outputs: int = setting(default=8, ge=1)
+    bins: int = setting(default=16, ge=2, le=MAX_UNITS)
+    outputs: int = setting(default=8, ge=1, le=MAX_UNITS)
     lr: float = setting(default=1.0, gt=0)
 
     def layer(self, features: int) -> layers.PiecewiseLinearNumbers:

@@ -7,7 +7,7 @@ from ravine.errors import RecipeError
 from ravine.networks.activations import ReLU
 from ravine.networks.conv_layers import FlattenLayer, PixelLayer
 from ravine.networks.initializers import Constant, He, Normal
-from ravine.networks.layer_parts import BatchNorm
+from ravine.networks.layer_parts import MAX_UNITS, BatchNorm
 from ravine.networks.layers import (
     ActivationLayer,
     ColumnsLayer,
@@ -32,14 +32,14 @@ class Mlp:
     each pixel of each channel is an input.
     """
 
-    hidden: tuple[int, ...] = setting(default=(128, 128), ge=1)
+    hidden: tuple[int, ...] = setting(default=(128, 128), ge=1, le=MAX_UNITS)
     activation: Activation = ReLU()
     initializer: Initializer = He()
     bias: Initializer = Constant(value=0.0)
     norm: Norm | None = None
     dropout: Drop | None = None
     numbers: NumberEmbedding | None = None
-    embedding: int = setting(default=8, ge=1)
+    embedding: int = setting(default=8, ge=1, le=MAX_UNITS)
     parametrization: Literal["standard", "ntk"] = "standard"
     scale_inputs: bool = False
     scale_lr: float = setting(default=6.0, gt=0)

@@ -24,6 +24,7 @@ from ravine.networks.activations import ReLU
 from ravine.networks.conv import head_layers, image_shape_of
 from ravine.networks.efficientnet import FEATURE_COUNT, EfficientNetLite0
 from ravine.networks.initializers import Constant, He
+from ravine.networks.layer_parts import MAX_UNITS
 from ravine.networks.layers import BuiltLayer
 from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import VALUES_PER_PIXEL, TorchModuleLayer
@@ -66,9 +67,9 @@ class Pretrained:
     acts: ClassVar[Effect] = PRETRAINED_EFFECT
     of: str = LITE0_NAME
     weights: str | None = None
-    size: int | None = setting(default=None, ge=16)
+    size: int | None = setting(default=None, ge=16, le=MAX_UNITS)
     statistics: Literal["frozen", "batch"] = "frozen"
-    head: tuple[int, ...] = setting(default=(), ge=1)
+    head: tuple[int, ...] = setting(default=(), ge=1, le=MAX_UNITS)
     activation: protocols.Activation = ReLU()
     initializer: protocols.Initializer = He()
     bias: protocols.Initializer = Constant(value=0.0)

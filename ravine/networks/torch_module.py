@@ -17,6 +17,7 @@ from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.layout import Role, Slot
 from ravine.networks.conv_layers import PixelLayer
+from ravine.networks.layer_parts import MAX_UNITS
 from ravine.networks.layers import ColumnsLayer, unbind_networks
 from ravine.part import part, setting
 from ravine.protocols import ForwardContext, Layer, Signature, SlotStreams
@@ -52,7 +53,7 @@ class TorchModule:
         "module", "mean |output| of the module, called for one network after another"
     )
     make: ModuleFactory | None = None
-    embedding: int = setting(default=8, ge=1)
+    embedding: int = setting(default=8, ge=1, le=MAX_UNITS)
 
     def check(self) -> None:
         if not callable(self.make):
@@ -67,6 +68,9 @@ class TorchModule:
         columns = ColumnsLayer(signature, size=self.embedding)
         layer = TorchModuleLayer(self.make, Signature(columns.outputs, (), signature.outputs))
         return [columns, layer]
+
+
+NO_VARIANCE = "Expected more than 1 value per channel"  # torch, of a batch norm in training
 
 
 class TorchModuleLayer:
@@ -127,8 +131,30 @@ class TorchModuleLayer:
             y = torch.func.functional_call(self.module, values, (x,))
         else:
             with isolated_rng(stream_seed(context.seeds[i], "module", context.step)):
-                y = torch.func.functional_call(self.module, values, (x,))
+                y = self._train_one(x, values)
         return y if y.dim() == 2 else y[:, None]
+
+    def _train_one(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
+        """The outputs in training; one example has no variance: there running statistics are used.
+
+        So an epoch may end with a batch of one, as with batch norms of our own.
+        """
+        if len(x) > 1:
+            return torch.func.functional_call(self.module, values, (x,))
+        before = {name: values[name].clone() for name in self.types}
+        try:
+            return torch.func.functional_call(self.module, values, (x,))
+        except ValueError as error:
+            if NO_VARIANCE not in str(error):
+                raise
+        for name, value in before.items():
+            values[name].copy_(value)
+        for module in self.module.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        y = torch.func.functional_call(self.module, values, (x,))
+        self.module.train()
+        return y
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,9 +4,10 @@ import json
 import textwrap
 from collections.abc import Iterator
 
+from ravine.errors import printable
 from ravine.finding import SEVERITY_LEVELS, Change, Evidence, Finding, Report, Trial
+from ravine.reporting.text_table import TERMINAL_WIDTH
 
-TERMINAL_WIDTH = 80
 LABEL_INDENT = 3  # columns before a label
 LABEL_COLUMNS = 10  # columns of a label: evidence, explains, cause, change, tried, see
 SEVERITY_SYMBOLS = {"error": "\u2716", "warning": "\u25b2", "note": "\u25cf"}
@@ -73,7 +74,7 @@ def finding_text(
     mark, columns = _mark(finding, color=color, plain=plain)
     exact = finding.confidence == "exact"
     sure = "exact" if exact else f"confidence {finding.confidence}"
-    first, *rest = textwrap.wrap(finding.title, width - columns - len(sure) - 2) or [""]
+    first, *rest = textwrap.wrap(printable(finding.title), width - columns - len(sure) - 2) or [""]
     lines = [f"{mark}{first:{width - columns - len(sure)}}{sure}"]
     lines += [f"{'':{columns}}{line}" for line in rest]
     wrap = textwrap.TextWrapper(
@@ -81,7 +82,7 @@ def finding_text(
     )
     titles = {f.code: f.title for f in report.findings} if report else {}
     for label, text in _parts(finding, titles):
-        for i, line in enumerate(wrap.wrap(text)):
+        for i, line in enumerate(wrap.wrap(printable(text))):
             shown = label if i == 0 else ""
             lines.append(f"{'':{LABEL_INDENT}}{shown:{LABEL_COLUMNS}}{line}")
     return "\n".join(lines)
@@ -95,7 +96,7 @@ def finding_line(
     step = "" if finding.since is None else f"step {finding.since}: "
     where = f" ({finding.where})" if finding.where else ""
     text = f"{step}{finding.title}{where}"
-    return mark + textwrap.shorten(text, width - columns, placeholder=" …")
+    return mark + textwrap.shorten(printable(text), width - columns, placeholder=" …")
 
 
 def _mark(finding: Finding, *, color: bool, plain: bool) -> tuple[str, int]:
@@ -201,7 +202,9 @@ def _change(change: Change) -> str:
 def _trial(trial: Trial) -> str:
     if trial.verdict == "not tried":
         return f"no: {trial.why}" if trial.why else "no"
-    parts = [f"{trial.verdict}; {count_of(trial.steps, 'step')} x {count_of(trial.seeds, 'seed')}"]
+    # a few seeds show no small effect, so none is ruled out
+    verdict = "no sure effect" if trial.verdict == "no effect" else trial.verdict
+    parts = [f"{verdict}; {count_of(trial.steps, 'step')} x {count_of(trial.seeds, 'seed')}"]
     if trial.before is not None and trial.after is not None:
         parts[0] += f": {_number(trial.before)} -> {_number(trial.after)}"
     if trial.difference is not None and trial.interval is not None:

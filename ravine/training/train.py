@@ -3,37 +3,51 @@
 From `train` to the network: `train`, `train_jobs`, `train_cohort` (loop.py), the network.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import joblib
 
 from ravine.data import TableLike, Task
 from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
 from ravine.errors import Interrupted, RunError
+from ravine.files import require_path
 from ravine.networks.torch_module import ModuleFactory
-from ravine.part import group_key
 from ravine.recipe import Recipe
-from ravine.record import read_json
+from ravine.recipe_files import recipe_text
+from ravine.record import Event
 from ravine.training import arguments
 from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
 from ravine.training.cohort import Cohort, Job, end_of, start_cohort
-from ravine.training.defaults import load_task, prepare, resolve
+from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
 from ravine.training.progress import JobControl, Progress
+from ravine.training.progress_board import ProgressBoard
 from ravine.training.results import JobResult, assemble_run
 from ravine.training.run import Run
-from ravine.training.run_folder import new_folder, planned_recipe, read_run, write_plan, write_run
+from ravine.training.run_folder import (
+    check_same_recipe,
+    new_folder,
+    note_versions,
+    planned_jobs,
+    planned_recipe,
+    read_run,
+    unfinished_plan,
+    write_plan,
+    write_run,
+)
+from ravine.training.run_lock import STOP_FILE, lock_folder
 from ravine.training.snapshots import keep_snapshots, report_snapshots
+from ravine.training.workers import start_crew
 
 # resolved recipe, task -> findings as plain data
 RecipeCheck: TypeAlias = Callable[[Recipe, Task], Sequence[Mapping[str, Any]]]
@@ -57,15 +71,20 @@ def train(
     workers: int | None = None,
     report: Report | None = None,
     check: RecipeCheck | None = None,
+    baseline: bool = True,
     checkpoint_seconds: float = 30.0,
+    stop: str | Path | None = None,
 ) -> Run:
     """Train a recipe's networks and return the run; with `out` also write its folder.
 
     `frame` is the table as a DataFrame where the recipe names no source. `workers` is the number of
     processes (by default one per core where that pays). `check` is asked before any work, with the
-    resolved recipe and its task; what it finds is kept in the record and stops nothing. Raises
-    `InputError` for wrong input before any work, and `Interrupted` when the run was asked to end:
-    its folder then holds checkpoints for `resume`. Divergence is no error.
+    resolved recipe and its task; what it finds is kept in the record and stops nothing. Unless
+    `baseline` is False, boosted trees are fitted to the training rows, too, and their score stands
+    beside the networks'. `stop` is a file (by default `stop` in the folder): once it exists, the
+    run is saved and left. Raises `InputError` for wrong input before any work, and `Interrupted`
+    when the run was asked to end: its folder then holds checkpoints for `resume`. Divergence is no
+    error.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)
@@ -77,15 +96,22 @@ def train(
     workers = arguments.require_workers(workers)
     task, recipe = prepare(recipe, frame)
     assignments = assign_jobs([recipe], [task], device=device, workers=workers)
-    folder = None if out is None else new_folder(Path(out))
-    findings = () if check is None else check(recipe, task)
-    if folder is not None:
-        members = [a.shares[0].members for a in assignments]
-        write_plan(folder, recipe, task, members, device=device, findings=findings)
-    began = time.monotonic()
-    controls = _controls(assignments, folder, report, workers=workers, seconds=checkpoint_seconds)
-    results = train_jobs(assignments, controls, workers=workers)
-    return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
+    folder = None if out is None else require_path(out, "out")
+    controls = _controls(
+        assignments, folder, report, workers=workers, seconds=checkpoint_seconds, stop=stop
+    )
+    with contextlib.nullcontext() if folder is None else new_folder(folder):
+        if folder is not None:
+            recipe_text(recipe, folder)  # raises here where it cannot be written
+        findings = () if check is None else check(recipe, task)
+        if folder is not None:
+            members = [a.shares[0].members for a in assignments]
+            write_plan(folder, recipe, task, members, device=device, findings=findings)
+        began = time.monotonic()
+        results = train_jobs(assignments, controls, workers=workers)
+        return _finish_run(
+            assignments, results, folder=folder, began=began, findings=findings, baseline=baseline
+        )
 
 
 def train_all(
@@ -103,14 +129,7 @@ def train_all(
     recipes = arguments.require_recipes(recipes)
     device = arguments.require_device(device)
     workers = arguments.require_workers(workers)
-    tasks = []
-    loaded: dict[Any, Task] = {}
-    for recipe in recipes:
-        parts = (recipe.data, recipe.split, recipe.encoding)
-        key = (tuple(group_key(part) for part in parts), recipe.split_seed)
-        if key not in loaded:
-            loaded[key] = load_task(recipe, frame)
-        tasks.append(loaded[key])
+    tasks = load_tasks(recipes, frame)
     resolved = [resolve(recipe, task) for recipe, task in zip(recipes, tasks, strict=True)]
     return train_on(tasks, resolved, device=device, workers=workers, report=report)
 
@@ -149,30 +168,47 @@ def resume(
     module: ModuleFactory | None = None,
     workers: int | None = None,
     report: Report | None = None,
+    baseline: bool = True,
     checkpoint_seconds: float = 30.0,
+    stop: str | Path | None = None,
 ) -> Run:
     """Go on with a run from its checkpoints, to the numbers of one never stopped, bit for bit.
 
     `frame` must be given again where the run was given one, and `module` where its network was a
-    torch module. Raises `RunError` if the folder is no run, is finished, is damaged, or if the data
-    are not those the run began with.
+    torch module. A run that goes on under other versions has an event that says so. Raises
+    `RunError` if the folder is no run, is finished, is damaged or in use, if its recipe.toml was
+    changed, or if the data are not those the run began with.
     """
-    folder = Path(folder)
+    folder = require_path(folder, "the run's folder")
     workers = arguments.require_workers(workers)
-    plan = _unfinished_plan(folder)
-    recipe = planned_recipe(plan, module)
-    task = load_task(recipe, frame)
-    if task.fingerprint != plan["fingerprint"]:
-        what, do = f"the data of {folder} have changed", "restore the data, or train again"
-        raise RunError(what, why="a run can only go on with the data it began with", do=do)
-    (folder / "stop").unlink(missing_ok=True)
-    device = arguments.require_device(plan["device"])
-    assignments = [assign_members(m, recipe, task, device=device) for m in plan["jobs"]]
-    began = time.monotonic()
-    controls = _controls(assignments, folder, report, workers=workers, seconds=checkpoint_seconds)
-    results = train_jobs(assignments, controls, workers=workers)
-    findings = plan.get("findings", ())
-    return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
+    unfinished_plan(folder)
+    with lock_folder(folder):
+        plan = unfinished_plan(folder)
+        recipe = planned_recipe(plan, folder, module)
+        check_same_recipe(recipe, folder, module)
+        task = load_task(recipe, frame)
+        if task.fingerprint != plan["fingerprint"]:
+            what, do = f"the data of {folder} have changed", "restore the data, or train again"
+            raise RunError(what, why="a run can only go on with the data it began with", do=do)
+        check_size(recipe, task)
+        device = arguments.require_device(plan["device"])
+        jobs = planned_jobs(plan, recipe, folder)
+        assignments = [assign_members(m, recipe, task, device=device) for m in jobs]
+        controls = _controls(
+            assignments, folder, report, workers=workers, seconds=checkpoint_seconds, stop=stop
+        )
+        versions = note_versions(plan, folder)
+        began = time.monotonic()
+        results = train_jobs(assignments, controls, workers=workers)
+        return _finish_run(
+            assignments,
+            results,
+            folder=folder,
+            began=began,
+            findings=plan.get("findings", ()),
+            versions=versions,
+            baseline=baseline,
+        )
 
 
 def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
@@ -191,26 +227,30 @@ def train_jobs(
 
     A job goes on from its checkpoint if it has one.
     """
-    pairs = list(zip(assignments, controls, strict=True))
     there = _places_elsewhere(assignments, workers)
-    elsewhere = _train_in_processes([pairs[i] for i in there], workers)
+    calls = [partial(train_jobs, [assignments[i]], [controls[i]], workers=1) for i in there]
     results: dict[int, JobResult] = {}
-    for place, (assignment, control) in enumerate(pairs):
-        if place in there:
-            continue
-        with exact_arithmetic() as exact:
-            cohort = _start_or_load(assignment.job, control.checkpoint)
-            if cohort.ids:
-                batches = training_batches(assignment.task, cohort)
-                evaluate = Evaluator.of_task(assignment.task, assignment.job)
-                _log_first_baseline(cohort, batches, evaluate)
-                train_cohort(cohort, batches, evaluate, pause=keep_snapshots(cohort, control))
-                if not control.interrupted:
-                    _complete(cohort, assignment.task, control.checkpoint)
-        if not exact:
-            cohort.log.events.append(INEXACT_EVENT)
-        results[place] = JobResult(cohort.ended, cohort.log, control.interrupted, end_of(cohort))
-    results |= dict(zip(there, elsewhere, strict=True))
+    with start_crew(calls, workers=workers - 1, controls=controls) as elsewhere:
+        for place, (assignment, control) in enumerate(zip(assignments, controls, strict=True)):
+            if place in there:
+                continue
+            with exact_arithmetic() as exact:
+                cohort = _start_or_load(assignment.job, control.checkpoint)
+                if cohort.ids and control.is_stop_requested:
+                    control.interrupted = True  # as far as it came, it is saved
+                elif cohort.ids:
+                    batches = training_batches(assignment.task, cohort)
+                    evaluate = Evaluator.of_task(assignment.task, assignment.job)
+                    _log_first_baseline(cohort, batches, evaluate)
+                    train_cohort(cohort, batches, evaluate, pause=keep_snapshots(cohort, control))
+                    if not control.interrupted:
+                        _complete(cohort, assignment.task, control.checkpoint)
+            if not exact:
+                cohort.log.events.append(INEXACT_EVENT)
+            found = (cohort.ended, cohort.log, control.interrupted)
+            results[place] = JobResult(*found, end_of(cohort))
+        for place, (result,) in zip(there, elsewhere.results(), strict=True):
+            results[place] = result
     return [results[i] for i in range(len(assignments))]
 
 
@@ -234,24 +274,6 @@ def _places_elsewhere(assignments: Sequence[JobAssignment], workers: int) -> lis
     return [i for i in range(len(assignments)) if i % workers]  # the others report progress
 
 
-def _train_in_processes(
-    pairs: Sequence[tuple[JobAssignment, JobControl]], workers: int
-) -> Iterator[JobResult]:
-    """The results of jobs that other processes train, which begin now."""
-    if not pairs:
-        return iter(())
-    # at least 2: joblib would not start a single other process; pre_dispatch says how many work at
-    # a time
-    parallel = joblib.Parallel(
-        n_jobs=max(2, workers - 1), pre_dispatch=str(workers - 1), return_as="generator"
-    )
-    results = parallel(
-        joblib.delayed(train_jobs)([assignment], [control], workers=1)
-        for assignment, control in pairs
-    )
-    return (result for (result,) in results)  # type: ignore[misc]
-
-
 def _complete(cohort: Cohort, task: Task, checkpoint: Path | None) -> None:
     """Report snapshots, give averaged weights their statistics of batch norm, and save it all."""
     report_snapshots(cohort)
@@ -272,18 +294,27 @@ def _controls(
     *,
     workers: int,
     seconds: float,
+    stop: str | Path | None = None,
     diagnosed: bool = True,
 ) -> list[JobControl]:
-    """The control of each job. Jobs in other processes report nothing."""
+    """The control of each job. Jobs in other processes report to the board alone."""
     count = len(assignments)
+    board = None
+    if report is not None and count > 1:
+        board = ProgressBoard(
+            [a.seconds for a in assignments], [len(a.job.seeds) for a in assignments]
+        )
+    if stop is None and folder is not None:
+        stop = folder / STOP_FILE
     return [
         JobControl(
             job=i,
             jobs=count,
             seconds=seconds,
             report=report if i % max(workers, 1) == 0 else None,
+            board=board,
             checkpoint=None if folder is None else folder / f"checkpoint-{i}.safetensors",
-            stop=None if folder is None else folder / "stop",
+            stop=None if stop is None else Path(stop),
             alpha=FALSE_ALARM_CHANCE / count if diagnosed else 0.0,
         )
         for i in range(count)
@@ -297,6 +328,8 @@ def _finish_run(
     folder: Path | None,
     began: float,
     findings: Sequence[Mapping[str, Any]],
+    baseline: bool,
+    versions: str = "",
 ) -> Run:
     """The run of one recipe from the results of its jobs, written to its folder."""
     if any(r.interrupted for r in results):
@@ -304,20 +337,16 @@ def _finish_run(
     recipe, task = assignments[0].job.recipes[0], assignments[0].task
     seconds = time.monotonic() - began
     record, model = assemble_run(
-        recipe, task, place=0, assignments=assignments, results=results, seconds=seconds
+        recipe,
+        task,
+        place=0,
+        assignments=assignments,
+        results=results,
+        seconds=seconds,
+        baseline=baseline,
     )
-    record = replace(record, findings=tuple(findings))
+    noted = (Event(step=0, kind="versions", text=versions),) if versions else ()
+    record = replace(record, findings=tuple(findings), events=noted + record.events)
     if folder is not None:
         write_run(record, model, folder)
     return Run(record, model, folder)
-
-
-def _unfinished_plan(folder: Path) -> dict[str, Any]:
-    """The plan of a run that can go on. Raises `RunError` where the folder holds none."""
-    if (folder / "record.json").exists():
-        do = f"predict with it: ravine predict {folder} new.csv"
-        raise RunError(f"{folder} is finished", why="there is nothing left to train", do=do)
-    if not (folder / "plan.json").exists():
-        do = "name the folder that `ravine train` printed"
-        raise RunError(f"{folder} is not a run", why="it has no plan.json", do=do)
-    return read_json(folder / "plan.json")

@@ -44,7 +44,7 @@ def test_a_small_folder_of_pictures_just_trains(photos, tmp_path, capsys):
 )
 def test_batch_and_epochs_fit_how_many_pictures_there_are(count, batch, epochs):
     random = np.random.default_rng(1)
-    images = random.integers(0, 255, (round(count / 0.75), 2, 2), dtype=np.uint8)
+    images = random.integers(0, 255, (round(count / 0.75), 8, 8), dtype=np.uint8)
     recipe = dataclasses.replace(
         catalog.named_recipe("image"), split=data.Random(validation=0.1, test=0.15)
     )

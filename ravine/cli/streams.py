@@ -1,0 +1,62 @@
+"""The standard streams of a process: all three are there, and a lost one ends nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+
+def open_streams() -> None:
+    """Have all three standard streams, though they were closed when the process started.
+
+    A file that is opened later would take the number of a closed one, and what is printed with it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names that are not UTF-8
+        setattr(sys, name, stream)
+    sys.stderr = LastingStream(sys.stderr)
+
+
+class LastingStream:
+    """A stream whose end ends nothing: once nobody takes what is written, it is dropped."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with self._dropping():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._dropping():
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError:
+            pass  # a signal came while a line was written: its handler's own is left out
+        except (OSError, ValueError):
+            drop_output(self.stream)
+
+
+def drop_output(stream: TextIO) -> None:
+    """Have nothing of what was and will be written to a stream, which takes nothing any more."""
+    with contextlib.suppress(OSError, ValueError):
+        # else Python complains once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
