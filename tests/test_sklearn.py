@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from scipy.sparse import csr_array
 from sklearn.base import clone
@@ -95,6 +96,10 @@ def test_mixed_frames_with_gaps_categories_and_dates():
     model = NetworkClassifier(epochs=40, seeds=2).fit(frame, y)
     assert model.classes_.tolist() == ["no", "yes"] and model.score(frame, y) > 0.9
     assert model.predict_proba(frame).sum(1) == pytest.approx(1.0)
+    table = pa.table(frame)
+    of_arrow = NetworkClassifier(epochs=1, seeds=1).fit(table, y).predict_proba(table)
+    of_pandas = NetworkClassifier(epochs=1, seeds=1).fit(frame, y).predict_proba(frame)
+    np.testing.assert_array_equal(of_arrow, of_pandas)
     new = frame.head(3).assign(kind="baobab")
     assert np.isfinite(model.predict_proba(new)).all(), "a category never seen is no error"
 

@@ -15,6 +15,8 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
+from ravine.data import table_from
+
 TEXT_AMONG_NUMBERS = (  # in scikit-learn's words
     "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to numeric "
     "values explicitly instead."
@@ -28,6 +30,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, least: int)
     `least` is the number of rows that are needed. With `reset` the estimator remembers the names
     and the number of the features, otherwise they are compared.
     """
+    if hasattr(X, "__arrow_c_stream__") and not isinstance(X, pd.DataFrame):
+        X, _ = table_from(X)  # of polars, pyarrow, ...
     mixed = isinstance(X, pd.DataFrame) and not all(is_numeric_dtype(t) for t in X.dtypes)
     if mixed and len(X):
         validate_data(estimator, X, reset=reset, skip_check_array=True)  # type: ignore[arg-type]
