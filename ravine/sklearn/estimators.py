@@ -202,7 +202,9 @@ class _Network(BaseEstimator):
             columns[weight] = weights
         own: Any = recipe  # annotated by protocols, of which `task_of_rows` knows the parts
         data = own.data
-        numbers = data.numbers or inputs.number_columns(frame, data.categories + data.texts)
+        numbers = data.numbers
+        if encoder is None and not numbers:
+            numbers = inputs.number_columns(frame, data.categories + data.texts)
         data = replace(data, target=task_type.names, task=kind, weight=weight, numbers=numbers)
         task = task_of_rows(
             frame.assign(**columns),
