@@ -131,8 +131,8 @@ class _Network(BaseEstimator):
         recipe = self._recipe(split(validation=0.0 if few else self.validation, test=0.0))
         recipe, task = self._task(recipe, frame, y, weights=weights, kind=kind, last=last)
         if last is None:
-            device, workers = self.device, self.workers
-            self.run_ = train_on([task], [recipe], device=device, workers=workers)[0]
+            where = {"device": self.device, "workers": self.workers}
+            self.run_ = train_on([task], [recipe], **where)[0]
         else:
             start = start_from(last, recipe)
             self.run_, _ = train_further(recipe, task, start, device=self.device)
@@ -192,24 +192,19 @@ class _Network(BaseEstimator):
         """The resolved recipe, and the task: encoded as that of the last model, if any."""
         encoder = None if last is None else last.encoder
         assert not isinstance(encoder, ImageEncoder)
-        names = tuple(y.columns)
-        if encoder is None:
-            count = len(getattr(self, "classes_", ()))
-            classes = names if kind == "labels" else tuple(range(count))
-            styles = ("",) * len(names) if kind == "regression" else ()
-            task_type = TaskType(kind, names, classes, styles)
-        else:
-            task_type = encoder.target.task_type
-            if (kind, len(names)) != (task_type.kind, len(task_type.names)):
-                what = f"y has {len(names)} targets ({kind})"
-                last_call = f"{len(task_type.names)} ({task_type.kind})"
-                raise ValueError(f"{what}, and had {last_call} in the last call")
-        weight = None if weights is None else inputs.free_name("weight", [*map(str, frame), *names])
+        before = None if encoder is None else encoder.target
+        classes = len(getattr(self, "classes_", ()))
+        task_type = inputs.task_type_of(y, kind, classes=classes, before=before)
         columns = dict(zip(task_type.names, y.to_numpy().T, strict=True))
-        columns |= {} if weight is None else {weight: weights}
+        weight = None
+        if weights is not None:
+            weight = inputs.free_name("weight", [*map(str, frame), *task_type.names])
+            columns[weight] = weights
         own: Any = recipe  # annotated by protocols, of which `task_of_rows` knows the parts
         data = own.data
-        numbers = data.numbers or inputs.number_columns(frame, data.categories + data.texts)
+        numbers = data.numbers
+        if encoder is None and not numbers:
+            numbers = inputs.number_columns(frame, data.categories + data.texts)
         data = replace(data, target=task_type.names, task=kind, weight=weight, numbers=numbers)
         task = task_of_rows(
             frame.assign(**columns),
@@ -220,7 +215,8 @@ class _Network(BaseEstimator):
             seed=recipe.split_seed,
             encoder=encoder,
         )
-        recipe, count = replace(recipe, data=data), task.train.count
+        recipe = replace(recipe, data=data)
+        count = task.train.count
         if isinstance(recipe.batch, int) and recipe.batch > count:
             text = f"batch is {recipe.batch} and {count} examples are trained on: all are in one"
             warnings.warn(text, stacklevel=4)

@@ -15,7 +15,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
-from ravine.data import table_from
+from ravine.data import Target, TaskKind, TaskType, table_from
 
 TEXT_AMONG_NUMBERS = (  # in scikit-learn's words
     "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to numeric "
@@ -123,6 +123,21 @@ def target_frame(y: np.ndarray, given: Any, taken: Collection[str]) -> pd.DataFr
         names.append(free_name(column_name(name), used))
         used.add(names[-1])
     return pd.DataFrame(columns, columns=names)
+
+
+def task_type_of(
+    y: pd.DataFrame, kind: TaskKind, *, classes: int, before: Target | None
+) -> TaskType:
+    """What targets [N, T] ask for: `classes` classes, labels, or numbers; as in the call before."""
+    names = tuple(y.columns)
+    if before is None:
+        codes = {"labels": names, "regression": ()}.get(kind, tuple(range(classes)))
+        return TaskType(kind, names, codes, ("",) * len(names) if kind == "regression" else ())
+    known = before.task_type
+    if (kind, len(names)) != (known.kind, len(known.names)):
+        what = f"y has {len(names)} targets ({kind})"
+        raise ValueError(f"{what}, and had {len(known.names)} ({known.kind}) in the last call")
+    return known
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
