@@ -55,6 +55,9 @@ def probe_first_loss(program: ProbedProgram) -> FirstLoss:
     parts = (("inputs", x), ("targets", y), ("outputs", rows))
     broken = next((name for name, tensor in parts if not is_finite(tensor)), "loss")
     where = _first_not_finite(program.trace) if broken == "outputs" else ""
+    if broken == "outputs" and not where and not x.is_floating_point():  # several inputs, packed
+        received = (t for call in program.trace.modules if call.where for t in call.inputs)
+        broken = broken if all(map(is_finite, received)) else "inputs"
     finite_rows = torch.isfinite(rows).reshape(len(rows), -1).all(1).double().mean()
     return replace(
         found,
