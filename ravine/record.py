@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine.errors import RunError, first_line
+from ravine.errors import RecipeError, RunError, first_line
 from ravine.files import check_readable
 from ravine.old_names import current_code
 
@@ -265,7 +265,7 @@ def reading(path: Path) -> Iterator[None]:
     """Whatever is wrong with the contents of a file of a run's folder is a `RunError`."""
     try:
         yield
-    except RunError:
+    except (RunError, RecipeError):
         raise
     except OSError as error:
         raise unreadable_file(path, error) from None

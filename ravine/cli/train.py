@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from ravine.cli import options as cli
 from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
 from ravine.cli.signals import Stopped, handle_signals, stop
-from ravine.errors import InputError, Interrupted
+from ravine.errors import InputError, Interrupted, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,8 @@ def predict_command(
         source.print_notes()
         held.seek(0)
         for line in held:
-            sys.stdout.write(line.decode())
+            text = line.decode()
+            sys.stdout.write(printable(text.rstrip("\n")) + "\n" if sys.stdout.isatty() else text)
     return 0
 
 
@@ -363,7 +364,8 @@ class PredictedSource:
             drift.add(rows)
             if identifiers is None:
                 identifiers = find_identifiers(table, encoder, predictions.columns)
-            yield with_identifiers(round_floats(predictions), rows, identifiers)
+            rounded = round_floats(predictions, encoder.target)
+            yield with_identifiers(rounded, rows, identifiers)
         self.notes += drift.describe()
 
     def _images(self, encoder: ImageEncoder) -> Iterator[pd.DataFrame]:
@@ -371,7 +373,8 @@ class PredictedSource:
 
         images = encoder.read(self.source)
         self.notes += images.notes
-        predictions = round_floats(self.run.predict(images, interval=self.interval))
+        predictions = self.run.predict(images, interval=self.interval)
+        predictions = round_floats(predictions, encoder.target)
         if images.names:
             predictions.insert(0, "file" if "path" in predictions else "path", images.names)
         yield predictions

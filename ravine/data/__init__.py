@@ -25,6 +25,9 @@ from ravine.data.tables import read_table as read_table
 from ravine.data.task import Task as Task
 from ravine.data.task import load as load
 from ravine.data.task import signature_of as signature_of
+from ravine.data.task import task_of_rows as task_of_rows
+from ravine.data.task_type import TaskKind as TaskKind
+from ravine.data.task_type import TaskType as TaskType
 from ravine.old_names import get_key
 
 ALL_SPLITS = (Stratified, Random, Grouped, ByTime, Given)

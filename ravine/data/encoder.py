@@ -216,6 +216,7 @@ def fit_encoder(
         categories=data.categories,
         numbers=data.numbers,
         texts=data.texts,
+        decimal=data.decimal,
         notes=notes,
     )
     # reported even where they do nothing

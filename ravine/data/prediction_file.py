@@ -1,6 +1,8 @@
 """Predictions as they are written to a file: with identifiers, in digits that mean something."""
 
 import io
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +14,9 @@ from pandas.api.types import is_float_dtype
 
 from ravine.data.column_types import is_identifier
 from ravine.data.encoder import Encoder
+from ravine.data.parsing import is_text
 from ravine.data.table_blocks import TableBlocks
+from ravine.data.targets import Target
 
 SIGNIFICANT_DIGITS = 7  # weights are float32: 24 bits, 7.2 digits
 IDENTIFIER_BLOCK_ROWS = 65_536  # of one column
@@ -47,15 +51,48 @@ def with_identifiers(
     return pd.concat([first, predictions], axis=1)
 
 
-def round_floats(predictions: pd.DataFrame, digits: int = SIGNIFICANT_DIGITS) -> pd.DataFrame:
-    """The same table, its floats rounded to so many significant digits.
+def round_floats(predictions: pd.DataFrame, target: Target | None = None) -> pd.DataFrame:
+    """The same table, its floats rounded to seven significant digits.
+
+    What a network says of a `target` of numbers is in units of their spread: where the numbers are
+    far from 0 beside it, as moments in seconds are, digits of the distance come before the seven.
 
     >>> round_floats(pd.DataFrame({"y": [1234.56789012, 0.1 + 0.2]}))["y"].tolist()
     [1234.568, 0.3]
     """
+    spread = None
+    if target is not None and target.transform == "as it is" and target.spread:
+        spread = min(target.spread)
+
+    def round_value(value: float) -> float:
+        digits = SIGNIFICANT_DIGITS
+        if spread and abs(value) > 10 * spread and math.isfinite(value):
+            digits += math.floor(math.log10(abs(value) / spread))
+        return float(f"{value:.{digits}g}")
+
     floats = [n for n in predictions.columns if is_float_dtype(predictions[n].dtype)]
-    rounded = {n: [float(f"{v:.{digits}g}") for v in predictions[n]] for n in floats}
-    return predictions.assign(**rounded)
+    return predictions.assign(**{n: [round_value(v) for v in predictions[n]] for n in floats})
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table for a spreadsheet: an apostrophe before each text that it would take for a
+    formula, in names of columns, too.
+
+    Such texts begin with =, +, -, @, a tab or a carriage return and are neither a number nor one
+    sign alone.
+
+    >>> without_formulas(pd.DataFrame({"a": ["=1+1", "-", "-2", "x"]}))["a"].tolist()
+    ["'=1+1", '-', '-2', 'x']
+    """
+    texts = [n for n in table.columns if is_text(table[n])]
+    safe = table.assign(**{n: table[n].map(_without_formula, na_action="ignore") for n in texts})
+    return safe.rename(columns=_without_formula)
+
+
+def _without_formula(value: Any) -> Any:
+    if not isinstance(value, str) or not re.match(r"[=+@\t\r-].", value, re.DOTALL):
+        return value
+    return value if re.fullmatch(r"[+-]\d*\.?\d+(?:[eE][+-]?\d+)?", value) else f"'{value}"
 
 
 def file_blocks(tables: Iterable[pd.DataFrame], ending: str) -> Iterator[bytes]:
@@ -67,7 +104,7 @@ def file_blocks(tables: Iterable[pd.DataFrame], ending: str) -> Iterator[bytes]:
         if ending == ".jsonl":
             yield table.to_json(orient="records", lines=True).encode()
         else:
-            yield table.to_csv(index=False, header=i == 0).encode()
+            yield without_formulas(table).to_csv(index=False, header=i == 0).encode()
 
 
 def _parquet_bytes(tables: Iterable[pd.DataFrame]) -> Iterator[bytes]:

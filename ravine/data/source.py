@@ -104,7 +104,7 @@ def open_table(
     """
     if frame is not None:
         table, targets = table_from(frame)
-        return table, data.target or targets, Dialect()
+        return table, data.target or targets, Dialect(decimal="," if data.decimal == "," else ".")
     if not data.source:
         what = "no table is given"
         raise DataError(what, why="data.source is empty", do="name a file or a bundled set")

@@ -24,7 +24,7 @@ from ravine.training import arguments
 from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
-from ravine.training.cohort import Cohort, Job, start_cohort
+from ravine.training.cohort import Cohort, Job, end_of, start_cohort
 from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
@@ -247,7 +247,8 @@ def train_jobs(
                         _complete(cohort, assignment.task, control.checkpoint)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
-            results[place] = JobResult(cohort.ended, cohort.log, control.interrupted)
+            found = (cohort.ended, cohort.log, control.interrupted)
+            results[place] = JobResult(*found, end_of(cohort))
         for place, (result,) in zip(there, elsewhere.results(), strict=True):
             results[place] = result
     return [results[i] for i in range(len(assignments))]

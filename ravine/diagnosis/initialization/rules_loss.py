@@ -7,6 +7,7 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.finding import Change, Evidence
 
+MOST_EXAMPLES = 0.75  # where the outputs of so many are finite, the weights are no cause
 HUGE_NUMBER = 1e15  # whose square may be beyond the number format
 UNREACHABLE_LOSS = 0.1  # of the constant loss
 UNREACHABLE_ERROR = 0.5  # of the constant loss: no longer a warning
@@ -147,7 +148,7 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     cause, suspects = "data-degenerate", ()
     change = Change("data", "fill or drop what is not finite")
     found = start.first_loss
-    if what == "outputs" and found.finite_rows > 0:  # the weights are the same for all
+    if what == "outputs" and found.finite_rows >= MOST_EXAMPLES:
         text = f"of {100 * (1 - found.finite_rows):.3g} % of the examples alone"
         suspects, change = ("loss",), Change("data", "no constant row, no row that is all masked")
     elif what == "loss" and found.input_spread > HUGE_NUMBER:
