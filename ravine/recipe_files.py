@@ -28,7 +28,7 @@ from ravine.files import check_readable, lasting_path
 from ravine.networks import pretrained
 from ravine.part import field_types, is_part, protocol_of
 from ravine.recipe import Recipe
-from ravine.serialization import from_plain, get, is_name_of, to_plain
+from ravine.serialization import from_plain, is_name_of, to_plain
 
 RECIPE_SCHEMA = 1  # raised when a recipe file changes its meaning
 
@@ -117,10 +117,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     >>> with_values(named_recipe("plain"), {"split.test": 0.25, "split.validation": 0.25}).split
     Stratified(validation=0.25, test=0.25)
     """
-    changes = []
-    for path, value in values.items():
-        get(recipe, path)
-        changes.append((path.split("."), "none" if value is None else value))
+    changes = [(path.split("."), "none" if v is None else v) for path, v in values.items()]
     return _with_changes_below(recipe, changes)
 
 
@@ -175,14 +172,23 @@ def _parse_assignment(assignment: str) -> SettingAssignment:
     if not equals or not path.strip():
         why, do = "it must be PATH=VALUE", "write --set optimizer.lr=0.01"
         raise RecipeError(f"--set {assignment}", why=why, do=do)
+    names = path.strip().split(".")
+    return SettingAssignment(f"--set {shorten(assignment)}", names, setting_from(text))
+
+
+def setting_from(text: str) -> Any:
+    """The value that a text on the command line means: as in TOML, or the text itself.
+
+    >>> setting_from("[8, 4]"), setting_from("Cosine")
+    ([8, 4], 'Cosine')
+    """
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return tomllib.loads(f"value = {text}")["value"]
     except ValueError:  # no TOML, or a number of thousands of digits
-        value = text.strip()
+        return text.strip()
     except RecursionError:
         why, do = "it is nested too deep", "write it with fewer brackets"
-        raise RecipeError(f"--set {shorten(assignment)}", why=why, do=do) from None
-    return SettingAssignment(f"--set {shorten(assignment)}", path.strip().split("."), value)
+        raise RecipeError(f"the value {shorten(text)}", why=why, do=do) from None
 
 
 def _check_contradictions(assignments: Sequence[SettingAssignment]) -> None:

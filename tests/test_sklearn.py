@@ -20,8 +20,11 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
+from ravine.catalog import named_recipe
+from ravine.schedules import SGDR
 from ravine.serialization import get
 from ravine.sklearn import NetworkClassifier, NetworkRegressor
+from ravine.sklearn.parameters import with_changes_by_path
 
 QUICK = dict(epochs=8, seeds=2, hidden=32, lr=0.01)
 # One step sees every example, and nothing is drawn or measured but the start: here a weight is a
@@ -391,3 +394,11 @@ def test_divergence_is_told():
     X, y = load_iris(return_X_y=True)
     with pytest.raises(ValueError, match="diverged"):
         NetworkClassifier(**QUICK | {"lr": 1e30}).fit(X, y).predict(X)
+
+
+def test_settings_are_taken_together_in_any_order():
+    paths = {"snapshots": "Snapshots", "stop": "none", "schedule.epochs": 2.0, "schedule": "SGDR"}
+    recipe = named_recipe("default")
+    for order in (paths, dict(reversed(paths.items()))):
+        made = with_changes_by_path(recipe, order)
+        assert made.schedule == SGDR(epochs=2.0) and made.snapshots and made.stop is None

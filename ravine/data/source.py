@@ -144,8 +144,12 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
     """Notes on columns that are no inputs: the weight, and `marking`, which the split needs."""
     weight = data.weight
-    notes = [] if weight is None else [f"{weight} weighs the rows and is no input (data.weight)."]
-    return notes + [f"{name} splits the rows and is no input (split.column)." for name in marking]
+    notes = (
+        [] if weight is None else [f"{weight} weighs the rows and is not an input (data.weight)."]
+    )
+    return notes + [
+        f"{name} splits the rows and is not an input (split.column)." for name in marking
+    ]
 
 
 def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:

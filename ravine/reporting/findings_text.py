@@ -94,9 +94,14 @@ def finding_line(
     """One line for the moment at which it is found."""
     mark, columns = _mark(finding, color=color, plain=plain)
     step = "" if finding.since is None else f"step {finding.since}: "
-    where = f" ({finding.where})" if finding.where else ""
+    where = f" ({_place(finding)})" if finding.where else ""
     text = f"{step}{finding.title}{where}"
     return mark + textwrap.shorten(printable(text), width - columns, placeholder=" …")
+
+
+def _place(finding: Finding) -> str:
+    """Where a finding is: a name that is a number, such as of a module in nn.Sequential, quoted."""
+    return f"'{finding.where}'" if finding.where.isdecimal() else finding.where
 
 
 def _mark(finding: Finding, *, color: bool, plain: bool) -> tuple[str, int]:
@@ -158,7 +163,7 @@ def _checks(report: Report, plain: bool) -> str:
 
 def _parts(finding: Finding, titles: dict[str, str]) -> Iterator[tuple[str, str]]:
     if finding.where:
-        yield "where", finding.where
+        yield "where", _place(finding)
     if finding.since is not None:
         yield "since", f"step {finding.since:,}"
     for i, evidence in enumerate(finding.evidence):

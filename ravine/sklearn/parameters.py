@@ -12,7 +12,7 @@ from ravine.errors import RecipeError, nearest
 from ravine.networks.layer_parts import Dropout
 from ravine.part import field_types
 from ravine.recipe import Recipe, lr_path
-from ravine.recipe_files import with_settings
+from ravine.recipe_files import setting_from, with_values
 from ravine.schedules import Constant
 
 FLAT_PARAMETERS = ("lr", "hidden", "dropout", "weight_decay", "batch", "epochs")
@@ -48,17 +48,20 @@ def with_changes_by_path(recipe: Recipe, settings: Mapping[str, Any] | None) -> 
     if not isinstance(settings, Mapping) or not all(isinstance(path, str) for path in settings):
         why = 'it must map paths to values, such as {"optimizer.lr": 0.01}'
         raise RecipeError(f"settings is {settings!r}", why=why)
-    for path, value in settings.items():
-        with _naming(f"settings[{path!r}]"):
-            part, _, name = path.partition(".")
-            if part == "data" and name not in SETTINGS_OF_COLUMNS:
+    for path in settings:
+        part, _, name = path.partition(".")
+        if part == "data" and name not in SETTINGS_OF_COLUMNS:
+            with _naming(f"settings[{path!r}]"):
                 why = f"of data only {', '.join(SETTINGS_OF_COLUMNS)} can be set"
                 raise RecipeError("the data are X and y", why=why)
-            if isinstance(value, str):
-                recipe = with_settings(recipe, f"{path}={value}")
-            else:
-                recipe = recipe.vary(path, value)
-    return recipe
+    values = {p: setting_from(v) if isinstance(v, str) else v for p, v in settings.items()}
+    try:
+        return with_values(recipe, values)
+    except RecipeError as error:
+        place = getattr(error, "path", "")
+        near = [path for path in settings if f"{place}.".startswith(f"{path}.")]
+        error.where = f"settings[{max(near, key=len)!r}]" if near else "settings"
+        raise
 
 
 def for_one_pass(recipe: Recipe) -> Recipe:

@@ -70,8 +70,9 @@ class Search:
 
     @property
     def ties(self) -> int:
-        """How many trials have the best score."""
-        return sum(trial.score == self.best.score for trial in self.trials)
+        """How many trials have the best score; 0 if all failed."""
+        best = self.rank_trials()[0].score
+        return sum(trial.score == best for trial in self.trials)
 
     def rank_trials(self) -> list[SearchTrial]:
         """The trials, best first, of equal ones that of less validation loss, failed ones last."""
@@ -112,7 +113,7 @@ class Search:
             lines.append(f"and {len(self.trials) - most} more")
         failed = f", {self.failures} diverged" if self.failures else ""
         lines.append(f"{len(self.trials)} trials{failed}")
-        if not self.best.has_failed and self.ties > 1:
+        if self.ties > 1:
             tie = f"{self.ties} trials are equally good; the first has the least validation loss"
             lines.append(tie)
         if self.refit is not None and self.refit.score is not None:

@@ -168,6 +168,7 @@ def test_of_equal_trials_the_one_of_least_loss_is_best_and_the_tie_is_said():
     assert found.ties == 2 and "2 trials are equally good" in found.summary()
     assert found.to_json()["best"] == {"optimizer.lr": 0.2} and found.to_json()["ties"] == 2
     assert "equally" not in Search(tried[1:], "accuracy", True).summary()
+    assert "1 trials, 1 diverged" in Search(tried[3:], "accuracy", True).summary()
     lower = Search(tried[:3], "log_loss", False)
     assert lower.best.values["optimizer.lr"] == 0.3
 
