@@ -15,6 +15,7 @@ from ravine import (
     protocols,
     schedules,
 )
+from ravine.argument_checks import check_arguments
 from ravine.errors import RecipeError, fold_name, nearest
 from ravine.networks import activations, conv, initializers, layer_parts, mlp
 from ravine.recipe import Recipe
@@ -128,6 +129,7 @@ NAMED_RECIPES = {f.__name__: f for f in (default, realmlp_td_s, plain, image)}
 
 def named_recipe(name: str) -> Recipe:
     """The recipe with a name. Raises `RecipeError` with the nearest name."""
+    check_arguments(named_recipe, locals())
     found = {fold_name(n): n for n in NAMED_RECIPES}.get(fold_name(name))
     if found is None:
         raise RecipeError(f"no recipe is named {name!r}", why=nearest(name, NAMED_RECIPES))

@@ -22,7 +22,7 @@ class EarlyStopping:
     acts: ClassVar[Effect] = Effect(
         "early stopping", "share of the budget that came after the best weights, or was not needed"
     )
-    patience: int = setting(default=20, ge=1)
+    patience: int = setting(default=20, ge=1, le=1_000_000_000)
     on: Literal["loss", "score"] = "loss"
     minimum: float = setting(default=0.0, ge=0)
     ties: Literal["first", "last"] = "first"

@@ -10,15 +10,23 @@
 A run that diverges is not an error: it is an event in its record.
 """
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 # control, separators of lines, signs that turn the direction of writing, halves of pairs
 CONTROL_CHARACTERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+
+MAX_WORD = 160  # letters of a word in a message: of a longer one the middle is left out
+MAX_LISTED = 360  # letters of a list of names in a message
+LONG_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
+# of these a value can be shown; others by their class
+SHOWN_TYPES = (str, bytes, int, float, complex, list, tuple, dict, set, PurePath, type(None))
 
 
 class RavineError(Exception):
@@ -47,10 +55,10 @@ class InputError(RavineError, ValueError):
     def __str__(self) -> str:
         text = f"{self.where}: " if self.where else ""
         text += self.what + (f": {self.why}" if self.why else "")
-        if not self.do:
-            return text
-        stop = "" if text.endswith((".", "?")) else "."
-        return f"{text}{stop} {self.do[0].upper()}{self.do[1:]}."
+        if self.do:
+            stop = "" if text.endswith((".", "?")) else "."
+            text = f"{text}{stop} {self.do[0].upper()}{self.do[1:]}."
+        return LONG_WORD.sub(lambda found: shorten(found[0], MAX_WORD), text)
 
     # keyword-only arguments, and attributes added since, come back from a worker process
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,7 +94,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     "there are lr, momentum. Did you mean 'lr'?"
     """
     choices = sorted(choices)
-    shown = join_first(choices, 30)
+    lists = [join_first(choices, most) for most in (30, 10, 3, 1)]
+    listed = next((names for names in lists if len(names) <= MAX_LISTED), lists[-1])
     by_folded = {fold_name(c): c for c in choices}
     wanted = fold_name(name)
     close = difflib.get_close_matches(wanted, by_folded, n=5, cutoff=0.5)
@@ -96,7 +105,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     initials = "".join(word[0] for word in re.split(r"[\W_]+", name.lower()) if word)
     close = close or [c for c in by_folded if c == initials]
     guess = f" Did you mean {by_folded[close[0]]!r}?" if close else ""
-    return (f"there are {shown}." if choices else "there are none.") + guess
+    return (f"there are {listed}." if choices else "there are none.") + guess
 
 
 def _mistakes(given: str, meant: str) -> int:
@@ -141,6 +150,25 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error of another library says, else its type."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def value_text(value: object, most: int = 60) -> str:
+    """A value as messages show it: in at most so many letters; an object by its class.
+
+    >>> value_text("x"), value_text([1, 2]), value_text(object()), value_text(dict)
+    ("'x'", '[1, 2]', 'an object', 'the class dict')
+    """
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    text = f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    if isinstance(value, SHOWN_TYPES) or dataclasses.is_dataclass(value):
+        try:
+            long = repr(value)
+            text = text if " at 0x" in long or "\n" in long else long
+        except (ValueError, RecursionError):  # a number of thousands of digits; nested too deep
+            pass
+    return shorten(text, most)
 
 
 def shorten(text: str, most: int = 60) -> str:

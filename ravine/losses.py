@@ -205,6 +205,7 @@ class ByTask:
     A placeholder in a recipe: the loss is chosen once the task is known (`training.defaults`).
     """
 
+    stands_for: ClassVar[str] = "Loss"
     label_smoothing: Number = setting(default=0.0, ge=0, lt=1)
 
 

@@ -6,6 +6,7 @@ equal. Letters: P networks of a cohort. A column is a float64 tensor [P, 1].
 
 import dataclasses
 import functools
+import inspect
 import json
 import math
 import operator
@@ -20,10 +21,13 @@ import pydantic
 import torch
 from torch import Tensor
 
-from ravine.errors import RecipeError, shorten
+from ravine.errors import RecipeError, value_text
 
 Number = Annotated[float | Tensor, "Number"]  # one value, or a column with a value for each network
 PartT = TypeVar("PartT")
+MAX_DEPTH = 32  # of values in values, of parts in parts
+MAX_FLOAT = torch.finfo(torch.float32).max
+TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
 
 
 def setting(
@@ -101,18 +105,19 @@ def _check_value(cls: type, field: dataclasses.Field, given: Any) -> Any:
         _check_parts(cls, field, given)
         return given
     value = as_setting(given)
+    if isinstance(value, bool) and bool not in _leaves(hint):  # equal to the 1 of a `Literal`
+        raise RecipeError(_describe(cls, field, given), why="it must be a number or a word")
     try:
         value = adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
         alone = isinstance(value, (str, int, float)) and typing.get_origin(hint) is tuple
-        do = f"write [{json.dumps(value)}]" if alone else ""
+        short = alone and not broken_number(value) and "..." not in value_text(value)
+        do = f"write [{json.dumps(value)}]" if short else ""
         what = _describe(cls, field, given)
         raise RecipeError(what, why=f"it must be {_expectation(error)}", do=do) from None
-    if is_number(hint) and not math.isfinite(value):
-        raise RecipeError(_describe(cls, field, given), why="it must be a finite number")
     bounds = field.metadata.get("bounds", {})
     for place, entry in enumerate(value if isinstance(value, tuple) else (value,)):
-        why = _broken_bound(entry, bounds)
+        why = broken_number(entry) or broken_bound(entry, bounds)
         if why:
             where = f" at place {place}, not {entry!r}" if isinstance(value, tuple) else ""
             raise RecipeError(_describe(cls, field, given), why=why + where)
@@ -135,21 +140,49 @@ def _check_parts(cls: type, field: dataclasses.Field, given: Any) -> None:
         if not is_part(value) or (many and not isinstance(given, tuple)):
             why = f"it must be {'a tuple of parts' if many else 'a part'}"
             raise RecipeError(_describe(cls, field, given), why=why)
+        lacks = [name for name in members_of(role) if not hasattr(value, name)]
+        if lacks and getattr(value, "stands_for", "") != role.__name__:
+            why = f"{type(value).__name__} is no {role.__name__}: it has no {', '.join(lacks)}"
+            raise RecipeError(_describe(cls, field, given), why=why)
+        if _is_deeper(value, MAX_DEPTH):
+            raise RecipeError(_describe(cls, field, given), why=TOO_DEEP)
+
+
+@functools.cache
+def members_of(protocol: type) -> tuple[str, ...]:
+    """What a protocol's classes must have."""
+    above = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
+    names = [name for base in above for name in (*vars(base), *inspect.get_annotations(base))]
+    return tuple(dict.fromkeys(n for n in names if not n.startswith("_") or n == "__call__"))
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Whether parts stand in parts deeper than that."""
+    if isinstance(value, tuple):
+        return any(_is_deeper(v, depth) for v in value)
+    return is_part(value) and (
+        depth == 0 or any(_is_deeper(v, depth - 1) for v in vars(value).values())
+    )
 
 
 def _describe(cls: type, field: dataclasses.Field, given: Any) -> str:
-    return f"{cls.__name__}.{field.name} is {shorten(repr(given))}"
+    return f"{cls.__name__}.{field.name} is {value_text(given)}"
 
 
-def as_setting(value: Any) -> Any:
-    """A value as parts keep it: tuples instead of lists, Python's numbers instead of numpy's."""
+def as_setting(value: Any, depth: int = 0) -> Any:
+    """A value as parts keep it: tuples instead of lists, Python's numbers instead of numpy's.
+
+    Raises `RecipeError` where it is nested deeper than any setting.
+    """
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, (list, tuple)):
-        return tuple(as_setting(v) for v in value)
+    if not isinstance(value, (list, tuple, Mapping)):
+        return value
+    if depth == MAX_DEPTH:
+        raise RecipeError(f"a {type(value).__name__} in others", why=TOO_DEEP)
     if isinstance(value, Mapping):
-        return {k: as_setting(v) for k, v in value.items()}
-    return value
+        return {k: as_setting(v, depth + 1) for k, v in value.items()}
+    return tuple(as_setting(v, depth + 1) for v in value)
 
 
 def _expectation(error: pydantic.ValidationError) -> str:
@@ -164,7 +197,26 @@ def _expectation(error: pydantic.ValidationError) -> str:
     return f"{text} at place {places[0]}" if places else text
 
 
-def _broken_bound(value: Any, bounds: Mapping[str, float]) -> str:
+def broken_number(value: Any) -> str:
+    """What is wrong with a number that an annotation seems to allow."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "it must be a finite number"
+    if isinstance(value, float) and abs(value) > MAX_FLOAT:
+        return f"it must be at most {MAX_FLOAT:.2g}, the largest number in float32"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "it must fit into 64 bits"
+    return ""
+
+
+def _leaves(hint: Any) -> set[Any]:
+    """The types in an annotation, of literals those of their values."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return {type(value) for value in inner}
+    return set().union(*map(_leaves, inner)) if inner else {hint}
+
+
+def broken_bound(value: Any, bounds: Mapping[str, float]) -> str:
     if value is None or isinstance(value, (str, bool)):
         return ""
     words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
@@ -182,7 +234,7 @@ def _adapter(cls: type, name: str) -> pydantic.TypeAdapter | None:
 
 def _is_plain(hint: Any) -> bool:
     """Whether an annotation is made of scalars, None, literals, and tuples and mappings of them."""
-    if hint in (int, float, str, bool, type(None), None, Ellipsis):
+    if hint in (int, float, str, bool, type(None), None, Ellipsis, Any):
         return True
     origin = typing.get_origin(hint)
     if origin is typing.Literal:

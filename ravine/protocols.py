@@ -93,7 +93,10 @@ class SearchObjective(Protocol):
 
 @runtime_checkable
 class SearchOptimizer(Protocol):
-    """An optimizer that needs more of a step's loss than one gradient: `search`, not `update`."""
+    """An optimizer that needs more of a step's loss than one gradient: `search`, not `update`.
+
+    In a recipe it stands for an `Optimizer`, and says so: `stands_for = "Optimizer"`.
+    """
 
     def check_memory(self, width: int) -> None:
         """Raise `RecipeError` where networks of so many weights would take too much memory."""
@@ -353,6 +356,11 @@ class Split(Protocol):
 
 class ColumnEncoding(Protocol):
     """How columns become numbers and codes; fitted on the training split alone."""
+
+    @property
+    def scale(self) -> str:
+        """How numbers are scaled."""
+        ...
 
 
 class StopRule(Protocol):

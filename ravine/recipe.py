@@ -53,6 +53,9 @@ class Recipe:
             what = f"the recipe clips gradients for {type(self.optimizer).__name__}"
             why = "it compares the loss with its gradient, and a clipped one belongs to no loss"
             raise RecipeError(what, why=why, do='set clip = "none"')
+        if hasattr(self.average, "lr"):
+            what = f"the recipe's average is {type(self.average).__name__}"
+            raise RecipeError(what, why="that is an optimizer", do='set average = "Ema"')
         if self.snapshots is not None and (self.stop is not None or self.average is not None):
             other = "stop" if self.stop is not None else "average"
             what = f"the recipe keeps snapshots and has {other} set"

@@ -22,13 +22,14 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
+from ravine.argument_checks import check_arguments
 from ravine.catalog import NAMED_RECIPES, PARTS_BY_ROLE, named_recipe
 from ravine.errors import RecipeError, first_line, join_first, nearest, shorten
 from ravine.files import check_readable, lasting_path
 from ravine.networks import pretrained
-from ravine.part import field_types, is_part, protocol_of
+from ravine.part import MAX_DEPTH, TOO_DEEP, field_types, is_part, protocol_of
 from ravine.recipe import Recipe
-from ravine.serialization import from_plain, is_name_of, to_plain
+from ravine.serialization import from_plain, get, is_name_of, to_plain
 
 RECIPE_SCHEMA = 1  # raised when a recipe file changes its meaning
 
@@ -38,6 +39,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
     Relative paths of data and weights are relative to the file's folder.
     """
+    check_arguments(read_recipe, locals())
     path = Path(path)
     check_readable(path, RecipeError)
     try:
@@ -62,23 +64,23 @@ def read_recipe(path: str | Path) -> Recipe:
 
 def with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
     """A recipe with the paths that its file in a folder means."""
-    for place, file in _file_settings(recipe):
+    for place, file in file_settings(recipe):
         beside = folder / file
         named_file = "." in file or "/" in file or os.sep in file  # else perhaps a bundled set
-        if named_file or beside.exists():
+        if named_file or os.path.exists(beside):
             recipe = recipe.vary(place, str(beside))
     return recipe
 
 
 def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
     """A recipe with absolute paths, or from `folder` where that is near (see `lasting_path`)."""
-    for place, file in _file_settings(recipe):
-        if Path(file).exists():
+    for place, file in file_settings(recipe):
+        if os.path.exists(file):
             recipe = recipe.vary(place, lasting_path(file, folder))
     return recipe
 
 
-def _file_settings(recipe: Recipe) -> list[tuple[str, str]]:
+def file_settings(recipe: Recipe) -> list[tuple[str, str]]:
     """The settings of a recipe that name files or folders: (path in the recipe, value)."""
     found = [(f"data.{name}", getattr(recipe.data, name, None)) for name in ("source", "test")]
     place, network = "network", recipe.network
@@ -117,7 +119,11 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     >>> with_values(named_recipe("plain"), {"split.test": 0.25, "split.validation": 0.25}).split
     Stratified(validation=0.25, test=0.25)
     """
-    changes = [(path.split("."), "none" if v is None else v) for path, v in values.items()]
+    check_arguments(with_values, locals())
+    changes = []
+    for path, value in values.items():
+        get(recipe, path)
+        changes.append((path.split("."), "none" if value is None else value))
     return _with_changes_below(recipe, changes)
 
 
@@ -130,6 +136,7 @@ def with_settings(recipe: Recipe, *assignments: str) -> Recipe:
     >>> with_settings(named_recipe("plain"), "split.column=sold", "split=ByTime").split
     ByTime(validation=0.15, test=0.15, column='sold')
     """
+    check_arguments(with_settings, locals())
     parsed = [_parse_assignment(assignment) for assignment in assignments]
     _check_contradictions(parsed)
     named = {a.path[0] for a in parsed if len(a.path) == 1}
@@ -171,7 +178,9 @@ def _parse_assignment(assignment: str) -> SettingAssignment:
     path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
         why, do = "it must be PATH=VALUE", "write --set optimizer.lr=0.01"
-        raise RecipeError(f"--set {assignment}", why=why, do=do)
+        raise RecipeError(f"--set {shorten(assignment)}", why=why, do=do)
+    if path.count(".") > MAX_DEPTH:
+        raise RecipeError(f"--set {shorten(assignment)}", why=TOO_DEEP)
     names = path.strip().split(".")
     return SettingAssignment(f"--set {shorten(assignment)}", names, setting_from(text))
 
@@ -184,11 +193,10 @@ def setting_from(text: str) -> Any:
     """
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except ValueError:  # no TOML, or a number of thousands of digits
+    except tomllib.TOMLDecodeError:
         return text.strip()
-    except RecursionError:
-        why, do = "it is nested too deep", "write it with fewer brackets"
-        raise RecipeError(f"the value {shorten(text)}", why=why, do=do) from None
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+        raise RecipeError(f"the value {shorten(text)}", why=first_line(error)) from None
 
 
 def _check_contradictions(assignments: Sequence[SettingAssignment]) -> None:
@@ -270,6 +278,7 @@ def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
 
     Raises `RecipeError` where a setting is no text that UTF-8 can write.
     """
+    check_arguments(recipe_text, locals())
     recipe = recipe if folder is None else with_lasting_paths(recipe, folder)
     text = tomli_w.dumps({"base": "plain", **_plain_with_none(recipe)})
     try:

@@ -10,9 +10,18 @@ from typing import Any
 
 from torch import Tensor
 
-from ravine.errors import RecipeError, fold_name, nearest
+from ravine.argument_checks import check_arguments
+from ravine.errors import RecipeError, fold_name, nearest, value_text
 from ravine.old_names import part_names
-from ravine.part import PartT, as_setting, field_types, is_part, protocol_of
+from ravine.part import (
+    MAX_DEPTH,
+    TOO_DEEP,
+    PartT,
+    as_setting,
+    field_types,
+    is_part,
+    protocol_of,
+)
 
 
 def to_plain(value: Any) -> Any:
@@ -57,6 +66,8 @@ def from_plain(
     for unknown names (with the nearest one), wrong types and values; its place is `error.path`.
     """
     known = field_types(cls)
+    if path.count(".") >= MAX_DEPTH:
+        raise _at(RecipeError(f"a {cls.__name__} in others", why=TOO_DEEP), path, "")
     for name in data:
         if name == "name" and not is_name_of(cls, str(data[name])):
             what = f"the name of {cls.__name__} is {data[name]!r}"
@@ -107,7 +118,7 @@ def _part_from(
         given = {"name": given}
     if not isinstance(given, Mapping):
         why = "it must be a name or a table with a name"
-        raise _at(RecipeError(f"{path} is {given!r}", why=why), path, "")
+        raise _at(RecipeError(f"{path} is {value_text(given)}", why=why), path, "")
     if len(classes) == 1 and "name" not in given:
         return from_plain(classes[0], given, choices, path=path)
     name = given.get("name")
@@ -135,6 +146,7 @@ def is_name_of(cls: type, name: str) -> bool:
 
 def get(value: Any, path: str) -> Any:
     """The setting at a path: `get(recipe, "optimizer.lr")`; `RecipeError` with the known names."""
+    check_arguments(get, locals())
     for name in path.split("."):
         value = _step(value, name, path)
     return value
@@ -147,6 +159,7 @@ def vary(value: PartT, path: str, new: Any) -> PartT:
     >>> vary(Huber(), "delta", 2.0)
     Huber(delta=2.0)
     """
+    check_arguments(vary, locals())
     name, _, rest = path.partition(".")
     old = _step(value, name, path)
     changed = vary(old, rest, new) if rest else new
@@ -164,7 +177,9 @@ def _step(value: Any, name: str, path: str) -> Any:
             raise RecipeError(f"no setting {path!r}", why=why)
         return value[int(name)]
     if not is_part(value):
-        raise RecipeError(f"no setting {path!r}", why=f"{value!r} has no settings of its own")
+        raise RecipeError(
+            f"no setting {path!r}", why=f"{value_text(value)} has no settings of its own"
+        )
     known = field_types(type(value))
     if name not in known:
         what = f"{type(value).__name__} has no setting {name!r}"

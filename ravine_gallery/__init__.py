@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 
+from ravine.argument_checks import check_arguments
 from ravine.errors import InputError, nearest
 from ravine_gallery.experiment import Experiment, ExperimentOutcome
 
@@ -66,6 +67,7 @@ def experiment_names() -> tuple[str, ...]:
 
 def find_experiment(name: str) -> Experiment:
     """The experiment of that name. Raises `InputError` with the nearest name."""
+    check_arguments(find_experiment, locals())
     module = name.replace("-", "_")
     if module not in EXPERIMENT_MODULES:
         why = nearest(name, experiment_names())

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ravine.argument_checks import check_arguments
 from ravine.errors import InputError
 from ravine.files import write_atomically
 from ravine_gallery import experiment_names, find_experiment
@@ -39,6 +40,7 @@ def run_experiments(
     run, the results so far are written. Raises `InputError` for unknown names and for a folder that
     holds other things, before any work.
     """
+    check_arguments(run_experiments, locals())
     experiments = [find_experiment(name) for name in names]
     if folder is not None:
         prepare_folder(folder, names)

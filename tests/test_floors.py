@@ -18,6 +18,7 @@ FLOORS = (
     {
         "errors",
         "part",
+        "argument_checks",
         "old_names",
         "serialization",
         "files",

@@ -82,7 +82,7 @@ def test_match_casts_once_and_lines_up_with_the_networks():
         ),
         (
             lambda: Drawing(sizes=torch.tensor([3])),
-            "Drawing.sizes is tensor([3]): it must be a list",
+            "Drawing.sizes is a Tensor: it must be a list",
         ),
         (lambda: Box(content=None), "Box.content is None: it must be a part"),
         (lambda: Box(content="Square"), "Box.content is 'Square': it must be a part"),

@@ -12,7 +12,7 @@ import torch
 
 from ravine.augment.sampling import with_pixels
 from ravine.effects import Effect
-from ravine.errors import InputError, RecipeError, nearest
+from ravine.errors import InputError, RecipeError, first_line, nearest, value_text
 from ravine.part import part
 from ravine.protocols import Batch, ForwardContext, ImageShape
 from ravine.rng import isolated_rng, stream_seed
@@ -41,7 +41,7 @@ class KorniaAugmentation:
             size = " x ".join(map(str, shape[2:]))
             what = f"{self.augmentation} cannot be done to images of {size}"
             do = "use another transform, or other settings"
-            raise RecipeError(what, why=str(error), do=do) from None
+            raise RecipeError(what, why=first_line(error), do=do) from None
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         made = self._make()
@@ -67,5 +67,5 @@ class KorniaAugmentation:
         try:
             return known[self.augmentation](**settings)
         except Exception as error:  # whatever kornia raises about its settings
-            what = f"KorniaAugmentation.settings are {dict(self.settings)}"
-            raise RecipeError(what, why=str(error)) from None
+            what = f"KorniaAugmentation.settings are {value_text(self.settings)}"
+            raise RecipeError(what, why=first_line(error)) from None

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
-from ravine.errors import InputError, fold_name
+from ravine.errors import InputError, fold_name, value_text
 
 if TYPE_CHECKING:
     from ravine.recipe import Recipe
 
 Switch = Annotated[bool, Parameter(negative="")]
 Repeatable = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
+
+
+def read_integer(_: object, tokens: Sequence[Token]) -> int:
+    """The integer that a word is: 2.5, which would be rounded, is none."""
+    (token,) = tokens
+    if not re.fullmatch(r"[+-]?\d{1,19}", token.value.strip()):
+        raise ValueError(f"it must be an integer, not {value_text(token.value)}")
+    return int(token.value)
+
+
+Integer = Annotated[int, Parameter(converter=read_integer)]
+IntegerOrNone = Annotated[int | None, Parameter(converter=read_integer)]
 OutputPath = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 SOURCE_KINDS = "A table (CSV, Parquet, JSON lines), a folder of images, a recipe (.toml)"
 SourceName = Annotated[str, Parameter(help=f"{SOURCE_KINDS}, or the name of a bundled set.")]
@@ -66,9 +79,11 @@ def recipe_for(
             raise InputError(f"--recipe {name} beside {what}", why=why, do=do)
         recipe = read_recipe(what)
     elif data.holds_images(what):
-        recipe = named_recipe(name or "image").vary("data", data.Images(source=what))
+        recipe = named_recipe("image" if name is None else name).vary(
+            "data", data.Images(source=what)
+        )
     else:
-        recipe = named_recipe(name or "default").vary("data.source", what)
+        recipe = named_recipe("default" if name is None else name).vary("data.source", what)
     recipe = apply_options(recipe, options)
     for path, value in (("seeds", seeds), ("seed", seed), ("data.memory", memory)):
         if value is not None:

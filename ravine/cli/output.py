@@ -102,7 +102,7 @@ def write_figure(figure: Figure, out: Path) -> None:
     from ravine.reporting.plot_style import svg
 
     if out.suffix.lower() == ".svg":
-        write_atomically(out, svg(figure, title=out.stem).encode())
+        write_atomically(out, svg(figure, title=printable(out.stem)).encode())
         return
     buffer = io.BytesIO()
     figure.savefig(buffer, format=out.suffix.lower()[1:], dpi=150)

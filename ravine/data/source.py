@@ -20,7 +20,7 @@ from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike, table_from
 from ravine.data.parsing import column_number_style, numbers_of, weights_of
 from ravine.data.tables import missing_file, read_table, read_table_and_dialect
-from ravine.errors import DataError, RecipeError, nearest, shorten
+from ravine.errors import DataError, RecipeError, nearest, shorten, value_text
 from ravine.part import part, setting
 
 UNIT_BYTES = {"": 1}
@@ -89,10 +89,12 @@ def parse_size(size: str, owner: str = "Data") -> int:
     (2000000000, 536870912)
     """
     found = re.fullmatch(r"\s*(\d+\.?\d*)\s*([KMGT]?I?)B?\s*", size.upper())
-    if found is None or found[2] not in UNIT_BYTES:
+    usable = found is not None and found[2] in UNIT_BYTES and len(found[1]) < 19
+    count = int(float(found[1]) * UNIT_BYTES[found[2]]) if found and usable else 0
+    if not count:
         why = 'it must be a size such as "2GB" or "500MB"'
-        raise RecipeError(f"{owner}.memory is {size!r}", why=why)
-    return int(float(found[1]) * UNIT_BYTES[found[2]])
+        raise RecipeError(f"{owner}.memory is {value_text(size)}", why=why)
+    return count
 
 
 def open_table(

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from ravine.argument_checks import check_arguments
 from ravine.data import TableLike, Task
 from ravine.examination.preflight import check_recipe
 from ravine.examination.preflight_checks import QUICK_RECIPE_CHECKS
@@ -59,6 +60,7 @@ def examine(
     >>> report.findings[0].cause
     'output-activation'
     """
+    check_arguments(examine, locals())
     program = read_program(
         model,
         loss,
@@ -81,6 +83,7 @@ def check(recipe: Recipe, frame: TableLike | None = None) -> Report:
     >>> report.findings, report.checks.failed
     ((), ())
     """
+    check_arguments(check, locals())
     task, resolved = prepare(recipe, frame)
     return _report(check_recipe(resolved, task))
 
@@ -114,4 +117,5 @@ def doctor(
     >>> doctor(recipe).findings[0].cause
     'learning-rate-low'
     """
+    check_arguments(doctor, locals())
     return examine_subject(subject_of(what, frame, module=module), trials=trials)

@@ -32,6 +32,9 @@ class Lookahead:
     alpha: Number = setting(default=0.5, ge=0, le=1)
 
     def check(self) -> None:
+        if isinstance(self.inner, Lookahead):
+            do = "keep one of them"
+            raise RecipeError("Lookahead around Lookahead", why="their weights are one", do=do)
         if isinstance(self.inner, SearchOptimizer):
             name = type(self.inner).__name__
             why = "it needs a rule that takes one gradient a step"

@@ -37,6 +37,7 @@ class Lbfgs:
     rows for each network.
     """
 
+    stands_for: ClassVar[str] = "Optimizer"
     acts: ClassVar[tuple[Effect, ...]] = (
         Effect("step length", "mean accepted t along the direction, 1 being the quasi-Newton step"),
         Effect("line search", "mean evaluations of loss and gradient in a step, beside the first"),
@@ -119,6 +120,7 @@ class _WholeHessian:
     """The base of Newton's methods, which need all W² second derivatives of every network."""
 
     acts: ClassVar[Effect]
+    stands_for: ClassVar[str] = "Optimizer"
     lr: Number = setting(default=1.0, ge=0)
     damping: Number = setting(default=1.0, ge=0)
     limit: int = setting(default=1000, ge=1)

@@ -115,7 +115,7 @@ class ASGD:
 
     lr: Number = setting(default=0.01, ge=0)
     lambd: Number = setting(default=1e-4, ge=0)
-    power: Number = setting(default=0.75, ge=0)
+    power: Number = setting(default=0.75, ge=0, le=10)
     t0: Number = setting(default=0.0, ge=0)
 
     def start(self, rows: Rows) -> State:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.errors import RecipeError, nearest
+from ravine.errors import RecipeError, first_line, nearest, value_text
 from ravine.layout import Layout, Rows, Slot
 from ravine.part import Number, part, setting
 from ravine.protocols import (
@@ -128,10 +128,10 @@ class TorchOptimizer:
             what = f"torch.optim has no {self.optimizer!r} that can be used here"
             raise RecipeError(what, why=nearest(self.optimizer, _usable_classes()))
         try:
-            self._instance(torch.zeros(1), 0.1)
-        except (TypeError, ValueError) as error:
-            what = f"TorchOptimizer.settings are {dict(self.settings)}"
-            raise RecipeError(what, why=str(error)) from None
+            self._update_one(torch.zeros(2), torch.ones(2), {}, 0.1)
+        except Exception as error:  # whatever torch raises about its settings
+            what = f"TorchOptimizer.settings are {value_text(self.settings)}"
+            raise RecipeError(what, why=first_line(error)) from None
 
     def start(self, rows: Rows) -> State:
         return {}

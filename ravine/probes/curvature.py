@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from ravine.argument_checks import Count, Seed, check_arguments
 from ravine.errors import InputError
 from ravine.layout import Column, Layout, Rows, Slot, row_dot, row_norm
 from ravine.protocols import Batch, ForwardContext, Loss, LossAndGradient
@@ -259,11 +260,12 @@ def ritz(found: Tridiagonal) -> Ritz:
     return Ritz(values, errors, vectors[:, 0].square())
 
 
-def ends(point: Point, *, steps: int = 30, seed: int = 0) -> Ritz:
+def ends(point: Point, *, steps: Count = 30, seed: Seed = 0) -> Ritz:
     """Ritz values of each network's Hessian: the ends of its spectrum, with error bounds.
 
     About 10 products give the largest eigenvalue, 20 to 30 both ends; `steps` ≥ W gives all.
     """
+    check_arguments(ends, locals())
     return ritz(lanczos(point.product, gaussian(point.rows, seed), steps=steps))
 
 
@@ -310,6 +312,7 @@ def condition(values: Tensor, *, above: float = 1e-6) -> Column:
     >>> condition(torch.tensor([[1.0, 20.0], [0.0, 2.0]])).flatten().tolist()
     [20.0, 1.0]
     """
+    check_arguments(condition, locals())
     size = values.abs()
     largest = size.amax(1, keepdim=True)
     smallest = torch.where(size > above * largest, size, torch.inf).amin(1, keepdim=True)
@@ -323,11 +326,12 @@ class Estimate(NamedTuple):
     error: Column
 
 
-def trace(point: Point, *, draws: int = 32, seed: int = 0) -> Estimate:
+def trace(point: Point, *, draws: Count = 32, seed: Seed = 0) -> Estimate:
     """The trace of each Hessian: the mean of vᵀ H v over vectors of random signs (Hutchinson 1990).
 
     Exact where H is diagonal. One draw has no standard error (NaN).
     """
+    check_arguments(trace, locals())
     vectors = (signs(point.rows, seed, i) for i in range(draws))
     found = torch.cat([row_dot(v, point.product(v)) for v in vectors], 1)
     error = found.std(1, keepdim=True) / math.sqrt(draws) if draws > 1 else found * torch.nan
@@ -335,7 +339,7 @@ def trace(point: Point, *, draws: int = 32, seed: int = 0) -> Estimate:
 
 
 def density(
-    point: Point, grid: Tensor, *, width: float, steps: int = 30, draws: int = 8, seed: int = 0
+    point: Point, grid: Tensor, *, width: float, steps: Count = 30, draws: Count = 8, seed: Seed = 0
 ) -> Tensor:
     """The spectral density [P, G] of each Hessian at the values of `grid` [G].
 
@@ -344,6 +348,7 @@ def density(
     Stochastic Lanczos quadrature (Ghorbani, Krishnan & Xiao 2019). It integrates to 1; `width` is
     the standard deviation of each eigenvalue's bell.
     """
+    check_arguments(density, locals())
     total = torch.zeros(point.rows.shape[0], len(grid), dtype=torch.float64)
     for i in range(draws):
         found = ritz(lanczos(point.product, gaussian(point.rows, seed, 2 + i), steps=steps))

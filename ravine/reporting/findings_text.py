@@ -4,6 +4,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 
+from ravine.argument_checks import check_arguments
 from ravine.errors import printable
 from ravine.finding import SEVERITY_LEVELS, Change, Evidence, Finding, Report, Trial
 from ravine.reporting.text_table import TERMINAL_WIDTH
@@ -53,6 +54,7 @@ def findings_text(
 
     `plain` uses ASCII marks only. A note that another finding explains is a line of that finding.
     """
+    check_arguments(findings_text, locals())
     explained = {code for f in report.findings for code in f.explains}
     whole = [f for f in report.findings if f.code not in explained or f.severity != "note"]
     blocks = [finding_text(f, report, width=width, color=color, plain=plain) for f in whole]

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ravine.argument_checks import check_arguments
 from ravine.augment import check_augmentation
 from ravine.data import TableLike, Task
 from ravine.errors import RecipeError
@@ -39,6 +40,7 @@ def contact_sheet(
     sheet, and is named under the image. Raises `RecipeError` where the recipe has no augmentation,
     or the source no images.
     """
+    check_arguments(contact_sheet, locals())
     if not recipe.augment:
         do = 'add augment = [{name = "Flip"}, {name = "Rotate"}] to the recipe file'
         raise RecipeError("the recipe has no augmentation", why="there is nothing to show", do=do)

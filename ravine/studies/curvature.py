@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from ravine.argument_checks import Count, check_arguments
 from ravine.data import Examples, RowGroups, TableLike
-from ravine.data.splits import SPLIT_NAMES
-from ravine.errors import DataError, InputError, RunError
+from ravine.errors import DataError, RunError
 from ravine.layout import Column, Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.optimizers.stability import stability_edge
@@ -61,7 +61,7 @@ class RunProbe:
 
 
 def probe_run(
-    run: Run, *, split: SplitName = "train", examples: int = 512, frame: TableLike | None = None
+    run: Run, *, split: SplitName = "train", examples: Count = 512, frame: TableLike | None = None
 ) -> RunProbe:
     """A run's members on (at most) `examples` examples of a split, drawn at random.
 
@@ -70,13 +70,10 @@ def probe_run(
     Raises `RunError` where the run has no model or the data are not those of the run, `DataError`
     for empty splits.
     """
+    check_arguments(probe_run, locals())
     if run.model is None:
         why, do = "every network diverged", "train with a smaller optimizer.lr"
         raise RunError("the run has no model", why=why, do=do)
-    if split not in SPLIT_NAMES:
-        raise InputError(f"the split {split!r}", why=f"there are {', '.join(SPLIT_NAMES)}")
-    if examples < 1:
-        raise InputError(f"{examples} examples", why="one is the least")
     recipe = run.model.recipe
     task = load_task(recipe, frame)
     if task.fingerprint != run.record.task["fingerprint"]:
@@ -139,8 +136,8 @@ def curvature_of(
     run: Run,
     *,
     split: SplitName = "train",
-    examples: int = 512,
-    steps: int = 40,
+    examples: Count = 512,
+    steps: Count = 40,
     flat: float = 1e-4,
     frame: TableLike | None = None,
 ) -> Curvature:
@@ -151,6 +148,7 @@ def curvature_of(
     >>> curvature_of(ravine.train(recipe)).verdicts
     ['not stationary']
     """
+    check_arguments(curvature_of, locals())
     of = probe_run(run, split=split, examples=examples, frame=frame)
     point = of.objective.at(of.rows)
     found = ritz(lanczos(point.product, gaussian(of.rows, 0), steps=steps))

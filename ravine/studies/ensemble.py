@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ravine import metrics
+from ravine.argument_checks import Count, check_arguments
 from ravine.data import Examples, TableLike, Task
-from ravine.errors import RecipeError
+from ravine.errors import InputError, RecipeError, value_text
 from ravine.files import require_path
 from ravine.metrics import Metric
 from ravine.optimizers import Ema, Swa
@@ -53,6 +54,7 @@ def join_models(models: Sequence[Model]) -> Model:
 
     Raises `RecipeError` where the networks differ in structure or learned different tasks.
     """
+    check_arguments(join_models, locals())
     if not models:
         raise RecipeError("an ensemble of nothing", do="give at least one model")
     first = models[0]
@@ -76,7 +78,13 @@ def soup(model: Model, task: Task, members: Sequence[int] | None = None) -> Mode
     late run, runs that were fine-tuned from the same weights. Networks from different seeds do not.
     Batch-norm statistics are computed anew on the training split.
     """
-    chosen = torch.arange(len(model.weights)) if members is None else torch.tensor(list(members))
+    check_arguments(soup, locals())
+    count = len(model.weights)
+    places = range(count) if members is None else members
+    if not places or not all(0 <= place < count for place in places):
+        why = f"they are places of the model's {count} members, one at least"
+        raise InputError(f"members are {value_text(members)}", why=why)
+    chosen = torch.tensor(list(places))
     weights = model.weights[chosen].double().mean(0, keepdim=True).to(model.weights.dtype)
     recipe = model.recipe.vary("batch", min(512, batch_size(model.recipe, task) * 4))
     job = assign_members([0], recipe, task, device="cpu").job
@@ -92,6 +100,7 @@ def greedy_soup(model: Model, task: Task) -> Model:
     From the best member on, in the order of their own scores, a member stays in if the soup is no
     worse with it.
     """
+    check_arguments(greedy_soup, locals())
     metric = selection_metric(task)
     examples = _validation_examples(task)
 
@@ -112,11 +121,12 @@ def greedy_soup(model: Model, task: Task) -> Model:
     return found
 
 
-def select_members(model: Model, task: Task, *, size: int = 20) -> Model:
+def select_members(model: Model, task: Task, *, size: Count = 20) -> Model:
     """The members that make the best ensemble on the validation split, chosen greedily.
 
     (Caruana et al. 2004.) A member may be chosen more than once: then it counts more.
     """
+    check_arguments(select_members, locals())
     examples = _validation_examples(task)
     assert examples.targets is not None
     predictions = model.member_predictions(examples)
@@ -153,6 +163,7 @@ def as_run(
     model: Model, task: Task, *, out: str | Path | None = None, notes: Sequence[str] = ()
 ) -> Run:
     """A run of an ensemble: its record with the test score, and with `out` its folder."""
+    check_arguments(as_run, locals())
     count = len(model.weights)
     recipe = model.recipe.vary("seeds", count)
     model = replace(model, recipe=recipe)
@@ -277,7 +288,7 @@ class EnsembleComparison:
 
 
 def compare_ensembles(
-    recipe: Recipe, frame: TableLike | None = None, *, members: int = 4, repeats: int = 4
+    recipe: Recipe, frame: TableLike | None = None, *, members: Count = 4, repeats: Count = 4
 ) -> EnsembleComparison:
     """Compare ways to spend the recipe's epochs, and `members` times as many.
 
@@ -293,6 +304,7 @@ def compare_ensembles(
     >>> [line.budget for line in found.lines]
     [1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
     """
+    check_arguments(compare_ensembles, locals())
     for name, value in (("members", members), ("repeats", repeats)):
         if value < 2:
             why = "a comparison with intervals needs at least 2"

@@ -16,11 +16,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ravine.argument_checks import Count, check_arguments
 from ravine.data.images import Images
 from ravine.data.source import Data
 from ravine.data.splits import SPLIT_NAMES, Given
 from ravine.data.task import Task
-from ravine.errors import DataError, InputError, RecipeError, nearest
+from ravine.errors import DataError, InputError, RecipeError, nearest, value_text
 from ravine.files import write_atomically
 from ravine.finetuning import DepthRates, Gradual
 from ravine.networks import Mlp, Pretrained, pretrained
@@ -28,6 +29,7 @@ from ravine.networks.pretrained import ImageFormat, to_unit_range
 from ravine.protocols import Tuning
 from ravine.recipe import Recipe
 from ravine.serialization import vary
+from ravine.training.arguments import require_device
 from ravine.training.defaults import load_task
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.run import Run
@@ -44,7 +46,7 @@ def features(
     *,
     layer: str | None = None,
     cache: str | Path | None = CACHE_FOLDER,
-    batch: int = 32,
+    batch: Count = 32,
     device: str = "cpu",
 ) -> Tensor:
     """The outputs of a frozen network on images: float32 [N, F], in the images' order.
@@ -63,7 +65,9 @@ def features(
     >>> features(module, torch.zeros(5, 3, 8, 8), cache=None).shape
     torch.Size([5, 4])
     """
+    check_arguments(features, locals())
     tensor = _check_images(images)
+    device = require_device(device)
     known, module = _load_frozen(network)
     if layer is not None:
         _layer_named(module, layer)
@@ -89,6 +93,7 @@ def feature_table(values: Tensor) -> pd.DataFrame:
     >>> list(feature_table(torch.zeros(2, 3)).columns)
     ['f0000', 'f0001', 'f0002']
     """
+    check_arguments(feature_table, locals())
     return pd.DataFrame({f"f{i:04}": column for i, column in enumerate(values.numpy().T)})
 
 
@@ -117,6 +122,7 @@ def transfer(
     `InputError` before any work. With "features", new images are predicted by
     `run.predict(feature_table(features(network, images)))`.
     """
+    check_arguments(transfer, locals())
     part = Pretrained(of=network) if isinstance(network, str) else network
     recipe, frame = _with_source(recipe, source)
     if mode == "scratch":
@@ -124,9 +130,6 @@ def transfer(
         return train(recipe.vary("network", anew).vary("tuning", ()), frame, **options)
     if mode == "fine-tune":
         return train(recipe.vary("network", part).vary("tuning", tuning), frame, **options)
-    if mode != "features":
-        why = nearest(str(mode), ["features", "fine-tune", "scratch"])
-        raise RecipeError(f"mode is {mode!r}", why=why)
     recipe, table = heads_on_features(recipe, frame, network=part, layer=layer, cache=cache)
     return train(recipe, table, **options)
 
@@ -168,7 +171,11 @@ def heads_on_features(
 
 
 def _check_images(given: Any) -> Tensor:
-    tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
+    try:
+        tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        why = "they must be an array [N, C, H, W]"
+        raise DataError(f"images are {value_text(given)}", why=why) from None
     if tensor.dim() != 4 or not len(tensor):
         why, do = "they must be [N, C, H, W], one at least", "give bytes or floats from 0 to 1"
         raise DataError(f"images are {list(tensor.shape)}", why=why, do=do)

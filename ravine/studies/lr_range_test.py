@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from ravine.argument_checks import Count, check_arguments
 from ravine.data import RowGroups, TableLike, Task
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
@@ -144,9 +145,9 @@ def range_test(
     *,
     low: float = LOWEST_RATE,
     high: float = HIGHEST_RATE,
-    rates: int = RATE_COUNT,
-    seeds: int = SEEDS_PER_RATE,
-    steps: int = STEPS_PER_RATE,
+    rates: Count = RATE_COUNT,
+    seeds: Count = SEEDS_PER_RATE,
+    steps: Count = STEPS_PER_RATE,
 ) -> RangeTest:
     """Train `seeds` networks for about `steps` steps at each of `rates` constant learning rates.
 
@@ -160,11 +161,12 @@ def range_test(
     >>> 1e-3 < found.rate < 3 and found.rate <= found.largest.value
     True
     """
+    check_arguments(range_test, locals())
     if not (0 < low < high < math.inf):
         what = f"learning rates from {low:g} to {high:g}"
         do = f"write {LOWEST_RATE:g} and {HIGHEST_RATE:g}"
         raise RecipeError(what, why="the lower end must be above 0 and below the upper one", do=do)
-    for name, value, least in (("rates", rates, 3), ("seeds", seeds, 1), ("steps", steps, 10)):
+    for name, value, least in (("rates", rates, 3), ("steps", steps, 10)):
         if value < least:
             why = f"a range test needs at least {least}"
             raise RecipeError(f"{name} is {value}", why=why, do=f"use {least} or more")

@@ -11,14 +11,15 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from ravine import metrics
+from ravine.argument_checks import Bounds, Count, Seed, check_arguments
 from ravine.data import Task
-from ravine.errors import RecipeError
+from ravine.errors import RecipeError, first_line, shorten
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_values
@@ -154,6 +155,7 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, SearchSpace]:
     >>> read_space("optimizer.lr=log:1e-4..1e-1/4", named_recipe("plain"))
     ('optimizer.lr', LogUniformSpace(low=0.0001, high=0.1, count=4))
     """
+    check_arguments(read_space, locals())
     path, _, given = (x.strip() for x in text.partition("="))
     where = f"--space {text}"
     if not path or not given:
@@ -167,6 +169,7 @@ def read_space(text: str, recipe: Recipe) -> tuple[str, SearchSpace]:
 
 def read_spaces(texts: Sequence[str], recipe: Recipe) -> dict[str, SearchSpace]:
     """Several spaces, by path. Raises `RecipeError` where a path is named twice."""
+    check_arguments(read_spaces, locals())
     found: dict[str, SearchSpace] = {}
     for text in texts:
         path, space = read_space(text, recipe)
@@ -182,9 +185,10 @@ def _parse_space(given: str, whole: bool) -> SearchSpace:
     if given.startswith("["):
         try:
             values = tomllib.loads(f"value = {given}")["value"]
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no TOML, or thousands of digits or brackets
             do = 'write [16, 64] or ["ReLU", "SiLU"]'
-            raise RecipeError(f"the list {given} is not TOML", why=str(error), do=do) from None
+            what = f"the list {shorten(given)} is not TOML"
+            raise RecipeError(what, why=first_line(error), do=do) from None
         if not values:
             raise RecipeError("the list is empty", do="name some values")
         return ChoiceSpace(tuple(values))
@@ -225,10 +229,10 @@ def search(
     space: Mapping[str, SearchSpace],
     frame: Any = None,
     *,
-    method: str = "random",
-    trials: int = 32,
-    seeds: int = 1,
-    seed: int = 0,
+    method: Literal["random", "grid"] = "random",
+    trials: Count = 32,
+    seeds: Count = 1,
+    seed: Seed = 0,
     refit: bool = True,
 ) -> Search:
     """Try settings of a recipe and find those with the best validation score.
@@ -245,6 +249,7 @@ def search(
     >>> len(found.trials), found.metric, found.refit.score.split
     (4, 'accuracy', 'test')
     """
+    check_arguments(search, locals())
     if recipe.split.validation == 0:
         what, do = "the recipe keeps no validation split", "set split.validation above 0"
         raise RecipeError(what, why="a search selects by it", do=do)
@@ -287,7 +292,11 @@ def _trial_of(
 
 
 def draw_trials(
-    space: Mapping[str, SearchSpace], *, method: str, trials: int, seed: int
+    space: Mapping[str, SearchSpace],
+    *,
+    method: Literal["random", "grid"],
+    trials: Annotated[int, Bounds(ge=0, le=100_000)],
+    seed: Seed,
 ) -> list[dict[str, Any]]:
     """The values by path of every trial.
 
@@ -295,6 +304,7 @@ def draw_trials(
     >>> draw_trials(spaces, method="grid", trials=0, seed=0)
     [{'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
     """
+    check_arguments(draw_trials, locals())
     if not space:
         why = "no setting has a space"
         raise RecipeError("there is nothing to search", why=why, do=EXAMPLE_ADVICE)
@@ -308,8 +318,6 @@ def draw_trials(
                 raise RecipeError(what, why="a grid must know how many values to try", do=do)
             grids.append(grid)
         return [dict(zip(space, v, strict=True)) for v in itertools.product(*grids)]
-    if method != "random":
-        raise RecipeError(f"no method {method!r}", why="there are grid, random")
     if trials < 1:
         raise RecipeError(f"{trials} trials", why="a search needs at least one")
 

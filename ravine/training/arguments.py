@@ -1,12 +1,12 @@
 """The arguments of training beside the recipe's own settings, checked before any work."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 
-from ravine.errors import InputError
+from ravine.errors import InputError, shorten, value_text
 from ravine.recipe import Recipe
 
 
@@ -14,16 +14,16 @@ def require_recipe(given: object) -> Recipe:
     """The recipe that was given. Raises `InputError` for anything else, with how to make one."""
     if isinstance(given, Recipe):
         return given
-    source = str(given) if isinstance(given, (str, Path)) else "penguins"
+    source = shorten(str(given)) if isinstance(given, (str, Path)) else "penguins"
     do = f'give ravine.named_recipe("default").vary("data.source", "{source}")'
     do = f'give ravine.read_recipe("{source}")' if source.endswith(".toml") else do
-    raise InputError(f"the recipe is {_describe(given)}", why="it must be a ravine.Recipe", do=do)
+    raise InputError(f"the recipe is {value_text(given)}", why="it must be a ravine.Recipe", do=do)
 
 
 def require_recipes(given: object) -> list[Recipe]:
     """The recipes that were given. Raises `InputError` for a single one, or anything else."""
-    if isinstance(given, (Recipe, str, bytes)) or not isinstance(given, Iterable):
-        what = "one recipe" if isinstance(given, Recipe) else _describe(given)
+    if isinstance(given, (Recipe, str, bytes, Mapping)) or not isinstance(given, Iterable):
+        what = "one recipe" if isinstance(given, Recipe) else value_text(given)
         why = "it takes a list of recipes"
         raise InputError(f"train_all got {what}", why=why, do="write train_all([recipe])")
     return [require_recipe(one) for one in given]
@@ -31,7 +31,7 @@ def require_recipes(given: object) -> list[Recipe]:
 
 def require_device(given: object) -> str:
     """The name of a device that this machine has, such as cuda:0; `InputError` for others."""
-    name = str(given)
+    name = str(given) if isinstance(given, (str, torch.device)) else value_text(given)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu"] + (["cuda"] if count else []) + [f"cuda:{i}" for i in range(count)]
     if name not in known:
@@ -45,12 +45,6 @@ def require_workers(given: object) -> int:
     if given is None:
         return os.cpu_count() or 1
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        what, why = f"workers is {given!r}", "it is a number of processes, at least 1"
+        what, why = f"workers is {value_text(given)}", "it is a number of processes, at least 1"
         raise InputError(what, why=why, do="use 1, or leave it out for one per core")
     return given
-
-
-def _describe(value: object) -> str:
-    text = repr(value)
-    shown = len(text) <= 40 and isinstance(value, (str, int, float, type(None)))
-    return text if shown else f"a {type(value).__name__}"

@@ -17,6 +17,7 @@ from ravine import data, losses, metrics
 from ravine.augment import check_augmentation
 from ravine.data import RowGroups, TableLike, Task
 from ravine.errors import RecipeError
+from ravine.files import require_path
 from ravine.layout import Layout
 from ravine.losses import BinaryCrossEntropy, ByTask, SoftmaxCrossEntropy
 from ravine.networks.as_module import as_module
@@ -25,6 +26,7 @@ from ravine.networks.torch_module import NO_VARIANCE
 from ravine.part import group_key
 from ravine.protocols import LoadsWeights, Plan, SearchOptimizer, Tuning
 from ravine.recipe import Recipe
+from ravine.recipe_files import file_settings
 
 LEAST_COPIES = 3  # of all weights: while training, at the best evaluation, as the model
 
@@ -37,6 +39,8 @@ def prepare(recipe: Recipe, frame: TableLike | None = None) -> tuple[Task, Recip
 
 def load_task(recipe: Recipe, frame: TableLike | None = None) -> Task:
     """The examples of a recipe's task, split and encoded."""
+    for place, file in file_settings(recipe):
+        require_path(file, place)
     own: Any = recipe  # annotated by protocols, of which `load` knows the parts of ravine.data
     return data.load(own.data, own.split, own.encoding, seed=recipe.split_seed, frame=frame)
 

@@ -59,7 +59,7 @@ class Run:
         """
         model = self.require_model()
         if isinstance(frame, (str, Path)) and isinstance(model.encoder, Encoder):
-            table = open_blocks(frame, [], model.encoder.expectation)
+            table = open_blocks(require_path(frame, "frame"), [], model.encoder.expectation)
             blocks = table.read(model.block_rows)
             return pd.concat([self.predict(rows, interval=interval) for rows in blocks])
         if interval is None:

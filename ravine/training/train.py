@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ravine.argument_checks import check_arguments
 from ravine.data import TableLike, Task
 from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
 from ravine.errors import Interrupted, RunError
@@ -94,6 +95,7 @@ def train(
     recipe = arguments.require_recipe(recipe)
     device = arguments.require_device(device)
     workers = arguments.require_workers(workers)
+    check_arguments(train, locals())
     task, recipe = prepare(recipe, frame)
     assignments = assign_jobs([recipe], [task], device=device, workers=workers)
     folder = None if out is None else require_path(out, "out")
@@ -129,6 +131,7 @@ def train_all(
     recipes = arguments.require_recipes(recipes)
     device = arguments.require_device(device)
     workers = arguments.require_workers(workers)
+    check_arguments(train_all, locals())
     tasks = load_tasks(recipes, frame)
     resolved = [resolve(recipe, task) for recipe, task in zip(recipes, tasks, strict=True)]
     return train_on(tasks, resolved, device=device, workers=workers, report=report)
@@ -179,6 +182,7 @@ def resume(
     `RunError` if the folder is no run, is finished, is damaged or in use, if its recipe.toml was
     changed, or if the data are not those the run began with.
     """
+    check_arguments(resume, locals())
     folder = require_path(folder, "the run's folder")
     workers = arguments.require_workers(workers)
     unfinished_plan(folder)
@@ -216,6 +220,7 @@ def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
 
     `module` is the function that makes the network, where the run trained a torch module.
     """
+    check_arguments(open_run, locals())
     record, model = read_run(folder, module)
     return Run(record, model, Path(folder))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ravine.argument_checks import Count, check_arguments
 from ravine.errors import InputError, RunError
 from ravine.recipe import Recipe
 from ravine.training.run_folder import plain_recipe
@@ -53,12 +54,13 @@ class ResumeProof:
         return {"same": not self.different, **dataclasses.asdict(self)}
 
 
-def prove_resume(recipe: Recipe, *, kills: int, say: Callable[[str], None]) -> ResumeProof:
+def prove_resume(recipe: Recipe, *, kills: Count, say: Callable[[str], None]) -> ResumeProof:
     """Compare a run that is killed and resumed `kills` times with one never stopped.
 
     Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be
     trained at all, and where it trains so fast that it was never killed.
     """
+    check_arguments(prove_resume, locals())
     if kills < 1:
         raise InputError(f"kills is {kills}", why="without a kill nothing is proved", do="use 3")
     with tempfile.TemporaryDirectory() as name:

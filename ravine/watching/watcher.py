@@ -25,6 +25,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from ravine.argument_checks import check_arguments
 from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
@@ -78,6 +79,7 @@ def watch(
             what = f"the optimizer is a {type(one).__name__}"
             why = "only a torch.optim.Optimizer can be watched"
             raise InputError(what, why=why, do="give the torch optimizer itself, or leave it out")
+    check_arguments(watch, locals())
     if every < MIN_INTERVAL:
         why = "two steps in so many are inspected closely"
         raise InputError(f"every is {every}", why=why, do=f"use {MIN_INTERVAL} or more")

@@ -412,9 +412,9 @@ def test_the_curvature_of_a_run_is_that_of_its_hessian(run):
 
 
 def test_bad_questions_are_answered_in_words(run):
-    with pytest.raises(InputError, match="there are train, validation, test"):
+    with pytest.raises(InputError, match="there are test, train, validation"):
         probe_run(run, split="training")
-    with pytest.raises(InputError, match="one is the least"):
+    with pytest.raises(InputError, match="at least 1"):
         probe_run(run, examples=0)
     with pytest.raises(InputError, match="no model"):
         probe_run(dataclasses.replace(run, model=None))

@@ -11,7 +11,7 @@ import torch
 
 from ravine import catalog
 from ravine.cli import run_command
-from ravine.errors import RecipeError
+from ravine.errors import InputError, RecipeError
 from ravine.optimizers import SGD
 from ravine.schedules import Cosine
 from ravine.studies.lr_range_test import range_test, read_range
@@ -120,10 +120,12 @@ def test_the_picture_draws_the_mean_that_it_names(seeds, best):
         ({"rates": 2}, "at least 3"),
         ({"steps": 1}, "at least 10"),
         ({"seeds": 0}, "at least 1"),
+        ({"seeds": 2**63 - 1}, "at most 100000"),
+        ({"low": None}, "a finite number"),
     ],
 )
 def test_ranges_that_are_none_are_refused(options, words):
-    with pytest.raises(RecipeError, match=words):
+    with pytest.raises(InputError, match=words):
         range_test(catalog.plain().vary("data.source", "iris"), **options)
 
 

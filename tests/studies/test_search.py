@@ -12,7 +12,7 @@ import pytest
 from ravine import catalog
 from ravine.cli import run_command
 from ravine.data import Random
-from ravine.errors import RecipeError
+from ravine.errors import InputError, RecipeError
 from ravine.recipe_files import read_recipe
 from ravine.statistics import wilson_interval
 from ravine.studies.search import (
@@ -203,16 +203,18 @@ def test_numbers_search_in_one_batch_are_the_same_as_alone():
     ("options", "words"),
     [
         ({"space": {}}, "nothing to search"),
-        ({"method": "gird"}, "grid, random"),
-        ({"trials": 0}, "at least one"),
+        ({"method": "gird"}, "there are grid, random. Did you mean"),
+        ({"trials": 0}, "at least 1"),
         ({"method": "grid"}, "no count"),
+        ({"space": None}, "a mapping"),
+        ({"space": {"optimizer.lr": (0.1, 0.2)}}, "each value a SearchSpace"),
         ({"space": {"optimizer.rate": UniformSpace(0, 1)}}, "no setting 'rate'"),
         ({"recipe": PLAIN.vary("split", Random(validation=0.0))}, "no validation split"),
     ],
 )
 def test_searches_that_are_none_are_refused_before_training(options, words):
     options = {"recipe": PLAIN, "space": {"optimizer.lr": UniformSpace(0.0, 1.0)}, **options}
-    with pytest.raises(RecipeError, match=words):
+    with pytest.raises(InputError, match=words):
         search(**options)
 
 
