@@ -172,7 +172,7 @@ def test_a_setting_that_cannot_be_made_says_what_to_write(given, said):
         ),
         (
             "train t.csv --seeds many",
-            'Invalid value for --seeds: unable to convert "many" into int',
+            "Invalid value for --seeds: it must be an integer, not 'many'",
         ),
     ],
 )

@@ -65,13 +65,15 @@ def test_settings_by_path():
 
 labels = some.builds(
     Label,
-    count=some.integers(),
+    count=some.integers(-(2**53), 2**53),
     # no subnormals: a process that has trained flushes them to zero
     shade=some.none() | some.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False),
-    pairs=some.lists(some.tuples(some.integers(), some.integers()), max_size=3).map(tuple),
+    pairs=some.lists(
+        some.tuples(some.integers(-(2**53), 2**53), some.integers(-(2**53), 2**53)), max_size=3
+    ).map(tuple),
     words=some.none()
     | some.dictionaries(some.text(max_size=3), some.lists(some.text(max_size=3)).map(tuple)),
-    many=some.none() | some.just("all") | some.integers(),
+    many=some.none() | some.just("all") | some.integers(-(2**53), 2**53),
     shown=some.booleans(),
 )
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ravine.data import Encoder, ExamplesLike, open_blocks
 from ravine.errors import RunError
+from ravine.files import require_path
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from
 from ravine.record import Record, Score
