@@ -67,7 +67,8 @@ labels = some.builds(
     Label,
     count=some.integers(-(2**53), 2**53),
     # no subnormals: a process that has trained flushes them to zero
-    shade=some.none() | some.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False),
+    shade=some.none()
+    | some.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False, width=32),
     pairs=some.lists(
         some.tuples(some.integers(-(2**53), 2**53), some.integers(-(2**53), 2**53)), max_size=3
     ).map(tuple),
