@@ -9,7 +9,8 @@ schedule and loss, and one thread: in float64 they keep the same weights to 1e-1
 rounding drives them apart. They take turns, an epoch each, so what disturbs the machine for a while
 disturbs both; times are CPU seconds. The plain loop is written as PyTorch's tutorials are, with
 channels first in memory unless `--channels-last` is given. The folder holds the four `*-ubyte.gz`
-files of Fashion-MNIST (Debian's package `dataset-fashion-mnist`).
+files of Fashion-MNIST (Debian's package `dataset-fashion-mnist`); without them images of its size
+are generated.
 """
 
 from __future__ import annotations
@@ -41,14 +42,18 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, outputs_on
 from ravine.training.loop import train_cohort
 
-CLASSES, BATCH_SIZE = 10, 128
+CLASSES, BATCH_SIZE, TEST_EXAMPLES = 10, 128, 10_000
 OURS, THEIRS = "ravine", "plain PyTorch"
 
 
 def main() -> None:
     args = arguments()
-    train, test = examples(args.folder, "train"), examples(args.folder, "t10k")
-    train = train.take(torch.arange(min(args.examples, train.count)))
+    if (args.folder / "train-images-idx3-ubyte.gz").exists():
+        train, test = examples(args.folder, "train"), examples(args.folder, "t10k")
+        train = train.take(torch.arange(min(args.examples, train.count)))
+    else:
+        print("Fashion-MNIST is not installed: images of its size are generated")
+        train, test = (generated_examples(n, seed=n) for n in (args.examples, TEST_EXAMPLES))
     recipe = catalog.named_recipe("image").vary("epochs", args.epochs).vary("batch", BATCH_SIZE)
     smoothing = getattr(recipe.loss, "label_smoothing", 0.0)
     recipe = recipe.vary("loss", SoftmaxCrossEntropy(label_smoothing=smoothing))
@@ -104,6 +109,16 @@ def examples(folder: Path, name: str) -> Examples:
     with gzip.open(folder / f"{name}-labels-idx1-ubyte.gz") as file:
         classes = np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
     return Examples(torch.from_numpy(images.copy()), None, torch.from_numpy(classes))
+
+
+def generated_examples(count: int, *, seed: int) -> Examples:
+    """Images in the size of Fashion-MNIST: a pattern for each class, under noise."""
+    patterns = np.random.default_rng(7).integers(0, 256, (CLASSES, 1, 28, 28), np.uint8)
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(0, CLASSES, count)
+    images = rng.integers(0, 256, (count, 1, 28, 28), np.uint8)
+    images = images // 4 * 3 + patterns[classes] // 4
+    return Examples(torch.from_numpy(images), None, torch.from_numpy(classes))
 
 
 # Ravine

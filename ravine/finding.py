@@ -14,7 +14,7 @@ from typing import Any
 
 from ravine.causes import CAUSES
 from ravine.old_names import current_code
-from ravine.record import Score, finite_json
+from ravine.record import Score, finite_json, read_score
 
 REPORT_SCHEMA = 1
 SEVERITY_LEVELS = ("error", "warning", "note")  # worst first
@@ -184,7 +184,7 @@ class Report:
         return cls(
             schema=data["schema"],
             run=data["run"],
-            score=None if score is None else Score(**{**score, "members": tuple(score["members"])}),
+            score=None if score is None else read_score(score),
             checks=Checks(**{name: tuple(map(current_code, checks[name])) for name in checks}),
             findings=tuple(Finding.from_json(f) for f in data["findings"]),
         )

@@ -17,7 +17,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ravine.errors import RecipeError, nearest
-from ravine.statistics import BOOTSTRAP_RESAMPLES, delong_interval, roc_auc, wilson_interval
+from ravine.statistics import (
+    BOOTSTRAP_RESAMPLES,
+    average_precision,
+    delong_interval,
+    roc_auc,
+    wilson_interval,
+)
 
 # larger test splits are resampled in this many random groups: the time stays at a tenth of a second
 MAX_BOOTSTRAP_GROUPS = 4096
@@ -56,19 +62,25 @@ class Grouping(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A number for each network: `adds` sums over examples, `value` maps mean sums [P, S] to it."""
+    """A number for each network: `adds` sums over examples, `value` maps mean sums [P, S] to it.
+
+    What depends on the order of all examples has no sums: `rank` maps probabilities [P, N, K], the
+    truth [N, K] and weights [N] to it.
+    """
 
     name: str
     higher_is_better: bool
     adds: Callable[[Tensor, Tensor, Grouping], Sums] | None
     value: Callable[[Tensor], Tensor]
+    rank: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
     def of(self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The metric [P], float64. `weights` [N] weight the examples."""
         groups = torch.zeros(predictions.shape[1], dtype=torch.int64, device=predictions.device)
         spread = Grouping(weights, groups, 1)
         if self.adds is None:
-            found = roc_auc(*_truth(predictions, targets), spread.of(predictions))[0]
+            assert self.rank is not None
+            found = self.rank(*_truth(predictions, targets), spread.of(predictions))
         else:
             totals, total = self.adds(predictions, targets, spread)
             found = self.value(totals[:, 0] / total)
@@ -95,7 +107,7 @@ def _predicted_labels(predictions: Tensor, targets: Tensor) -> Tensor:
     return one_hot(predictions.argmax(2), predictions.shape[2]).double()
 
 
-def _class_numbers(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def class_numbers(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The predicted class [P, N] and the true one [N]."""
     if predictions.shape[2] == 1:
         return (predictions[..., 0] > 0.5).long(), targets.reshape(-1).long()
@@ -103,7 +115,7 @@ def _class_numbers(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
 
 
 def _sum_correct(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
-    chosen, true = _class_numbers(predictions, targets)
+    chosen, true = class_numbers(predictions, targets)
     return spread.sums((chosen == true).double()[..., None])
 
 
@@ -134,7 +146,7 @@ def _sum_confusion(predictions: Tensor, targets: Tensor, spread: Grouping) -> Su
     """For each class the shares predicted and true, predicted, true; [P, G, 3 K], K at least 2."""
     networks = predictions.shape[0]
     count = max(2, predictions.shape[2])
-    chosen, true = _class_numbers(predictions, targets)
+    chosen, true = class_numbers(predictions, targets)
     weights = spread.of(predictions)
     places = spread.groups * 3 * count
     totals = weights.new_zeros(networks, spread.size * 3 * count)
@@ -214,7 +226,8 @@ ACCURACY = Metric("accuracy", True, _sum_correct, _first_mean)
 ERROR_RATE = Metric("error", False, _sum_correct, lambda means: 1 - means[..., 0])
 LOG_LOSS = Metric("log_loss", False, _sum_log_loss, _first_mean)
 BRIER_SCORE = Metric("brier", False, _sum_brier, _first_mean)
-ROC_AUC = Metric("auc", True, None, _first_mean)
+ROC_AUC = Metric("auc", True, None, _first_mean, lambda *given: roc_auc(*given)[0])
+AVERAGE_PRECISION = Metric("average_precision", True, None, _first_mean, average_precision)
 BALANCED_ACCURACY = Metric("balanced_accuracy", True, _sum_confusion, _balanced_accuracy)
 F1_SCORE = Metric("f1", True, _sum_confusion, _f1)
 LABEL_ACCURACY = Metric("label_accuracy", True, _sum_label_correct, _first_mean)
@@ -225,18 +238,68 @@ MAE = Metric("mae", False, _sum_absolute, _first_mean)
 
 # the main one comes first
 METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
-    "binary": (ACCURACY, ROC_AUC, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ERROR_RATE),
-    "classes": (ACCURACY, LOG_LOSS, BRIER_SCORE, BALANCED_ACCURACY, F1_SCORE, ROC_AUC, ERROR_RATE),
-    "labels": (LABEL_ACCURACY, LABEL_F1, ROC_AUC, LOG_LOSS, BRIER_SCORE),
+    "binary": (
+        ACCURACY,
+        BALANCED_ACCURACY,
+        AVERAGE_PRECISION,
+        ROC_AUC,
+        LOG_LOSS,
+        BRIER_SCORE,
+        F1_SCORE,
+        ERROR_RATE,
+    ),
+    "classes": (
+        ACCURACY,
+        BALANCED_ACCURACY,
+        LOG_LOSS,
+        BRIER_SCORE,
+        F1_SCORE,
+        AVERAGE_PRECISION,
+        ROC_AUC,
+        ERROR_RATE,
+    ),
+    "labels": (LABEL_ACCURACY, LABEL_F1, AVERAGE_PRECISION, ROC_AUC, LOG_LOSS, BRIER_SCORE),
     "regression": (R2, RMSE, MAE),
 }
+# what leads where the commonest class has more than `IMBALANCED_SHARE` of the examples
+IMBALANCED_METRICS: Mapping[str, Metric] = {
+    "binary": BALANCED_ACCURACY,
+    "classes": BALANCED_ACCURACY,
+    "labels": AVERAGE_PRECISION,
+}
+# at 4 to 1 an accuracy says little: NOTEBOOK 2026-11-27
+IMBALANCED_SHARE = 0.8
 
 ALL = tuple(dict.fromkeys(m for metrics in METRICS_BY_TASK.values() for m in metrics))
 
 
-def main_metric(kind: str) -> Metric:
-    """The metric by which a kind of task is scored."""
-    return METRICS_BY_TASK[kind][0]
+def main_metric(kind: str, name: str | None = None) -> Metric:
+    """The metric by which a kind of task is scored, unless a recipe names another one.
+
+    Raises `RecipeError` for a name that says nothing of this kind of task.
+    """
+    if name is None:
+        return METRICS_BY_TASK[kind][0]
+    if metric_named(name) not in METRICS_BY_TASK[kind]:
+        known = ", ".join(metric.name for metric in METRICS_BY_TASK[kind])
+        why = f"the task is {kind}, for which there are {known}"
+        raise RecipeError(f"metric is {name!r}", why=why, do="name one of these, or leave it out")
+    return metric_named(name)
+
+
+def suited_metric(kind: str, targets: Tensor) -> Metric:
+    """The metric that leads for targets [N] or [N, C]: another one where classes are imbalanced.
+
+    >>> suited_metric("binary", torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 0, 1])).name
+    'balanced_accuracy'
+    """
+    if kind == "regression":
+        return main_metric(kind)
+    classes = max(2, 1 + int(targets.max())) if kind == "classes" else 1
+    shares = constant_prediction(targets, classes) if len(targets) else torch.zeros(1, 1, 1)
+    shares = shares.flatten() if kind == "classes" else torch.maximum(shares, 1 - shares).flatten()
+    common = float(shares.mean() if kind == "labels" else shares.max())
+    return IMBALANCED_METRICS[kind] if common > IMBALANCED_SHARE else main_metric(kind)
 
 
 def metric_named(name: str) -> Metric:
@@ -253,7 +316,7 @@ def constant_prediction(targets: Tensor, outputs: int) -> Tensor:
     >>> constant_prediction(torch.tensor([0, 2, 2, 2]), 3)
     tensor([[[0.2500, 0.0000, 0.7500]]], dtype=torch.float64)
     """
-    if not targets.is_floating_point():
+    if not targets.is_floating_point() and outputs > 1:
         targets = one_hot(targets.reshape(-1), outputs)
     return targets.double().reshape(len(targets), -1).mean(0)[None, None]
 
@@ -266,9 +329,10 @@ def confidence_interval(
 ) -> tuple[float, float]:
     """A confidence interval for a metric of one network's predictions [N, C] on a test split.
 
-    Wilson's for accuracy and error; DeLong's for the area under the ROC curve, on its logit; for
-    the rest percentiles of 2,000 bootstrap samples of the examples, the same at every call. It says
-    how the score varies with the test examples, not with the training. NaN where the metric is NaN.
+    Wilson's for accuracy and error; on the logit, DeLong's for the area under the ROC curve and
+    that of Boyd et al. 2013 for the average precision; for the rest percentiles of 2,000 bootstrap
+    samples of the examples, the same at every call. It says how the score varies with the test
+    examples, not with the training. NaN where the metric is NaN.
 
     >>> low, high = confidence_interval("accuracy", torch.tensor([[0.9], [0.8], [0.2], [0.7]]),
     ...                      torch.tensor([1, 1, 0, 0]))
@@ -283,17 +347,22 @@ def confidence_interval(
     if metric in (ACCURACY, ERROR_RATE):
         return wilson_interval(value, predictions.shape[1], confidence=confidence)
     if metric.adds is None:
-        return _auc_interval(predictions, targets, confidence=confidence)
+        return _rank_interval(metric, predictions, targets, confidence=confidence)
     return _bootstrap(metric, predictions, targets, confidence=confidence)
 
 
-def _auc_interval(
-    predictions: Tensor, targets: Tensor, *, confidence: float
+def _rank_interval(
+    metric: Metric, predictions: Tensor, targets: Tensor, *, confidence: float
 ) -> tuple[float, float]:
     probabilities, truth = _truth(predictions, targets)
     weights = torch.ones(len(truth), dtype=torch.float64, device=truth.device)
-    area, error = (float(v) for v in roc_auc(probabilities, truth, weights))
     rarer = float(torch.minimum(truth.sum(0), (1 - truth).sum(0)).clamp(min=1).min())
+    if metric is AVERAGE_PRECISION:
+        area = float(average_precision(probabilities, truth, weights))
+        positives = float(truth.sum(0).clamp(min=1).min())
+        error = math.sqrt(area * (1 - area) / positives)
+    else:
+        area, error = (float(v) for v in roc_auc(probabilities, truth, weights))
     return delong_interval(area, error, rarer=rarer, confidence=confidence)
 
 

@@ -153,7 +153,10 @@ class Schedule(Protocol):
 
 @runtime_checkable
 class ReactiveSchedule(Protocol):
-    """A schedule that depends on the validation score: its `factor` times `state["factor"]`."""
+    """A schedule that depends on the validation score: its `factor` times `state["factor"]`.
+
+    A setting `on`, "loss" or "score", says which; else it is what the stop rule judges by.
+    """
 
     def start(self, networks: int) -> State: ...
 

@@ -15,9 +15,10 @@ from ravine.serialization import vary
 class Recipe:
     """The data, the network, and how it is trained.
 
-    `loss`, `batch` and `epochs` may be None: then they are chosen from the data, and the run's
-    folder records the choice. `batch = "all"` is gradient descent on the whole training split.
-    `seeds` networks are trained, with seeds `seed`, `seed + 1`, ...; the model is their mean.
+    `loss`, `metric`, `batch` and `epochs` may be None: then they are chosen from the data, and the
+    run's folder records the choice. `metric` is the one that leads the score. `batch = "all"` is
+    gradient descent on the whole training split. `seeds` networks are trained, with seeds `seed`,
+    `seed + 1`, ...; the model is their mean.
     """
 
     data: protocols.Source
@@ -27,6 +28,7 @@ class Recipe:
     optimizer: protocols.Optimizer
     schedule: protocols.Schedule
     loss: protocols.Loss | None = None
+    metric: str | None = None
     penalties: tuple[protocols.Penalty, ...] = ()
     augment: tuple[protocols.Augmentation, ...] = ()
     tuning: tuple[protocols.Tuning, ...] = ()

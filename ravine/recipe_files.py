@@ -181,13 +181,22 @@ def _parse_assignment(assignment: str) -> SettingAssignment:
         raise RecipeError(f"--set {shorten(assignment)}", why=why, do=do)
     if path.count(".") > MAX_DEPTH:
         raise RecipeError(f"--set {shorten(assignment)}", why=TOO_DEEP)
+    names = path.strip().split(".")
+    return SettingAssignment(f"--set {shorten(assignment)}", names, setting_from(text))
+
+
+def setting_from(text: str) -> Any:
+    """The value that a text on the command line means: as in TOML, or the text itself.
+
+    >>> setting_from("[8, 4]"), setting_from("Cosine")
+    ([8, 4], 'Cosine')
+    """
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()
+        return text.strip()
     except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
-        raise RecipeError(f"--set {shorten(assignment)}", why=first_line(error)) from None
-    return SettingAssignment(f"--set {shorten(assignment)}", path.strip().split("."), value)
+        raise RecipeError(f"the value {shorten(text)}", why=first_line(error)) from None
 
 
 def _check_contradictions(assignments: Sequence[SettingAssignment]) -> None:

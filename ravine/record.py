@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine.errors import RunError, first_line
+from ravine.errors import RecipeError, RunError, first_line
 from ravine.files import check_readable
 from ravine.old_names import current_code
 
@@ -57,12 +57,24 @@ class Event:
     member: int | None = None
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """What another learner reaches on the same rows, by metric; how it was fitted, or why not."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """The model's score on a split: a metric with its confidence interval, and the members' scores.
 
     `constant_baseline` is the score of the best constant prediction, by the mean of the training
-    targets or the shares of the classes; None where it is unknown.
+    targets or the shares of the classes; None where it is unknown. `baselines` are what that
+    prediction ("constant") and boosted trees ("trees") reach in all metrics. Of several targets
+    `targets` has each one's metrics, by target, learner ("network" is the model) and metric.
+    `answers` counts, for each class, the rows for which it is predicted, and those where it is
+    true.
     """
 
     metric: str
@@ -76,6 +88,19 @@ class Score:
     members: tuple[float, ...] = ()
     others: Mapping[str, float] = field(default_factory=dict)
     constant_baseline: float | None = None
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    targets: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    answers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        interval = f"{self.confidence:.0%} interval {self.low:.4f} to {self.high:.4f}"
+        return f"{self.metric} {self.value:.4f} on {self.examples:,} {self.split} rows, {interval}"
+
+    @property
+    def only_answer(self) -> str | None:
+        """The class that is predicted for every row; None where there are several answers."""
+        given = [name for name, (predicted, _) in self.answers.items() if predicted]
+        return given[0] if len(given) == 1 and len(self.answers) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +123,7 @@ class Record:
     """What one run did. `recipe` and `surroundings` are plain data, `notes` say what was inferred.
 
     `findings` are those of the checks before the first step, as plain data (`Finding.to_json`).
+    `intervals` say how wide those of predicted numbers are (`training/intervals.py`).
     """
 
     recipe: Mapping[str, Any]
@@ -111,6 +137,12 @@ class Record:
     score: Score | None = None
     seconds: float = 0.0
     findings: tuple[Mapping[str, Any], ...] = ()
+    intervals: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """One line: what is in it is in `to_json`."""
+        networks = f"{len(self.members)} networks, {self.failures} diverged"
+        return f"Record({self.score or 'no score'}; {networks}; {self.seconds:.1f} s)"
 
     @property
     def failures(self) -> int:
@@ -123,7 +155,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The record without its series, as JSON-ready data; numbers not finite become None."""
-        unchanged = ("recipe", "task", "surroundings", "seconds", "findings")
+        unchanged = ("recipe", "task", "surroundings", "seconds", "findings", "intervals")
         data = {name: getattr(self, name) for name in unchanged}
         data["said"] = self.notes  # the key of all versions so far
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
@@ -158,10 +190,7 @@ def read_record(folder: Path) -> Record:
 
 
 def _record_from(data: Mapping[str, Any], folder: Path) -> Record:
-    score = data["score"]
-    if score is not None:
-        unchanged = {"constant_baseline": score.get("constant_baseline")}
-        score = Score(**{**_with_nan(score), **unchanged})
+    score = None if data["score"] is None else read_score(data["score"])
     return Record(
         recipe=data["recipe"],
         task=data["task"],
@@ -177,7 +206,15 @@ def _record_from(data: Mapping[str, Any], folder: Path) -> Record:
         score=score,
         seconds=data["seconds"],
         findings=tuple(data.get("findings", ())),
+        intervals=data.get("intervals", {}),
     )
+
+
+def read_score(data: Mapping[str, Any]) -> Score:
+    """The score that plain data hold, also those of versions that had fewer baselines."""
+    baselines = {n: Baseline(**_with_nan(b)) for n, b in data.get("baselines", {}).items()}
+    unchanged = {"constant_baseline": data.get("constant_baseline"), "baselines": baselines}
+    return Score(**{**_with_nan(data), **unchanged})
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -228,7 +265,7 @@ def reading(path: Path) -> Iterator[None]:
     """Whatever is wrong with the contents of a file of a run's folder is a `RunError`."""
     try:
         yield
-    except RunError:
+    except (RunError, RecipeError):
         raise
     except OSError as error:
         raise unreadable_file(path, error) from None

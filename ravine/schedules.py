@@ -3,7 +3,8 @@
 All are computed in float64 and cast once, where the update uses them. `step` is 0 at the first
 step; t = step / (steps of an epoch) is the time in epochs, p = step / (steps of the run) the
 progress, both fractions. Lengths and rates are in epochs (`epochs` in all schedules), positions in
-the run are fractions of it. After the run's last step every schedule keeps its last value.
+the run are fractions of it, milestones either. After the run's last step every schedule keeps its
+last value.
 
 Letters: P networks, S steps. Numbers are floats or columns [P, 1]; factors are [1, S] or [P, S].
 """
@@ -43,15 +44,27 @@ class Constant:
 
 @part
 class StepDecay(_Scheduled):
-    """gamma^(number of milestones passed); `milestones` are fractions of the run."""
+    """gamma^(number of milestones passed).
 
-    milestones: tuple[float, ...] = setting(default=(0.5, 0.75), gt=0, lt=1)
+    `milestones` below 1 are fractions of the run, those of 1 and above are epochs, as torch's
+    MultiStepLR has them: (0.5, 0.75) or (10, 20, 30), not both.
+    """
+
+    milestones: tuple[float, ...] = setting(default=(0.5, 0.75), gt=0)
     gamma: Number = setting(default=0.1, gt=0)
+
+    def check(self) -> None:
+        if len({milestone < 1 for milestone in self.milestones}) > 1:
+            why = "those below 1 are fractions of the run, the others epochs"
+            do = "write all as epochs, such as (10, 20, 30), or all as fractions"
+            raise RecipeError(f"StepDecay.milestones is {self.milestones}", why=why, do=do)
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         passed = torch.zeros_like(step)
+        step = step.clamp(max=plan.steps)
         for milestone in self.milestones:
-            passed = passed + (step >= milestone * plan.steps)
+            steps = plan.steps if milestone < 1 else plan.per_epoch
+            passed = passed + (step >= milestone * steps)
         return _power(self.gamma, passed)
 
 
@@ -269,6 +282,10 @@ class WarmUp:
         return rise * self.then.factor(step, plan)
 
     # like every schedule that holds another, it answers to the validation score if the other does
+    @property
+    def on(self) -> str | None:
+        return getattr(self.then, "on", None)
+
     def start(self, networks: int) -> State:
         return self.then.start(networks) if isinstance(self.then, ReactiveSchedule) else {}
 
@@ -278,12 +295,13 @@ class WarmUp:
 
 @part
 class ReduceOnPlateau(_Scheduled):
-    """Multiplies by `gamma` if the score has not improved for more than `patience` evaluations.
+    """Multiplies by `gamma` if a value has not improved for more than `patience` evaluations.
 
-    After a reduction `cooldown` evaluations do not count; `minimum` is the lowest factor. An
-    improvement must exceed `threshold`, "relative" to the best or "absolute". Decides as torch's
-    ReduceLROnPlateau does, without its `eps`, which skips reductions of less than 1e-8. NaN never
-    improves.
+    `on` is the value: the validation "loss", or the task's "score" (accuracy, R²); None is what
+    early stopping judges by, the loss without it. After a reduction `cooldown` evaluations do not
+    count; `minimum` is the lowest factor. An improvement must exceed `threshold`, "relative" to the
+    best or "absolute". Decides as torch's ReduceLROnPlateau does, without its `eps`, which skips
+    reductions of less than 1e-8. NaN never improves.
     """
 
     gamma: Number = setting(default=0.1, gt=0, lt=1)
@@ -292,6 +310,7 @@ class ReduceOnPlateau(_Scheduled):
     minimum: Number = setting(default=0.0, ge=0, le=1)
     threshold: Number = setting(default=1e-4, ge=0)
     form: Literal["relative", "absolute"] = "relative"
+    on: Literal["loss", "score"] | None = None
 
     def factor(self, step: Tensor, plan: Plan) -> Tensor:
         return torch.ones_like(step)

@@ -146,6 +146,27 @@ def roc_auc(scores: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Ten
     return torch.stack(areas).mean(0), torch.stack(parts).mean(0).square().sum(1).sqrt()
 
 
+def average_precision(scores: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """The area under the steps of the precision-recall curve, [P]: Σ (Rᵢ − Rᵢ₋₁) · precisionᵢ.
+
+    Equal scores are one step, as in scikit-learn; averaged over the classes or labels that have
+    both positives and negatives (NaN if none has). Shapes are those of `roc_auc`.
+    """
+    areas = []
+    for k in range(scores.shape[2]):
+        positive = truth[:, k] > 0.5
+        if positive.all() or not positive.any():
+            continue
+        ascending, order = (-scores[..., k]).sort(1)
+        hits = (weights * positive)[order]
+        last = torch.searchsorted(ascending, ascending, right=True) - 1  # of the equal scores
+        precision = (hits.cumsum(1) / weights[order].cumsum(1)).gather(1, last)
+        areas.append((hits * precision.nan_to_num()).sum(1) / hits.sum(1))
+    if not areas:
+        return scores.new_full((scores.shape[0],), math.nan)
+    return torch.stack(areas).mean(0)
+
+
 def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
     """Of each value of a row, the weighted share of the other row below it, ties half."""
     ordered, order = others.sort(1)

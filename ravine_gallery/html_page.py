@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jinja2
 
@@ -37,6 +38,7 @@ class ExperimentResult:
     outcome: ExperimentOutcome | None = None
     error: str = ""
     pictures: dict[str, str] = field(default_factory=dict)
+    versions: str = field(default_factory=lambda: describe_versions())
 
     @property
     def verdict(self) -> str:
@@ -59,7 +61,44 @@ class ExperimentResult:
             "numbers": {k: float(v) if math.isfinite(v) else None for k, v in numbers.items()},
             "quick": self.quick,
             "seconds": round(self.seconds, 2),
+            "made with": self.versions,
         }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any], *, pictures: dict[str, str]) -> Self:
+        """A result as it was written. Raises `KeyError`, `TypeError` or `ValueError` for others."""
+        numbers = {k: math.nan if v is None else float(v) for k, v in plain["numbers"].items()}
+        outcome = None
+        if plain["verdict"] != "failed":
+            held = {"held": True, "not held": False, "partly": None}[plain["verdict"]]
+            outcome = ExperimentOutcome(held=held, said=plain["said"], numbers=numbers)
+        texts = {name: plain[name] for name in ("name", "title", "claim")}
+        seconds = float(plain["seconds"])
+        rows = tuple(plain["rows"])
+        return cls(
+            experiment=Experiment(**texts, rows=rows, seconds=seconds, run=_run_elsewhere),
+            quick=plain["quick"],
+            seconds=seconds,
+            outcome=outcome,
+            error=plain["error"],
+            pictures=pictures,
+            versions=plain.get("made with", ""),
+        )
+
+
+def _run_elsewhere(quick: bool) -> ExperimentOutcome:
+    """In place of the function of an experiment that was read from a file."""
+    raise NotImplementedError
+
+
+def picture_title(picture: str) -> str:
+    """The title of a picture that `draw_pictures` made; empty for others.
+
+    >>> picture_title('<svg role="img"><title>A &amp; B</title></svg>')
+    'A & B'
+    """
+    found = re.match(r'<svg[^>]* role="img"><title>(.*?)</title>', picture, re.DOTALL)
+    return unescape(found[1]) if found else ""
 
 
 def draw_pictures(experiment: Experiment, outcome: ExperimentOutcome) -> dict[str, str]:
@@ -83,7 +122,7 @@ def render_page(results: Sequence[ExperimentResult]) -> str:
         glyphs=VERDICT_GLYPHS,
         words=VERDICT_WORDS,
         quick=any(r.quick for r in results),
-        versions=describe_versions(),
+        versions="; ".join(dict.fromkeys(r.versions for r in results if r.versions)),
         seconds=sum(r.seconds for r in results),
     )
 

@@ -45,9 +45,10 @@ def measure_learning_curves(quick: bool) -> ExperimentOutcome:
     # the SD of the difference between two sets of 100 examples
     sampling = float(np.sqrt(2 * share * (1 - share) / 100))
     gap = float(np.abs((accuracy - noisy["test/accuracy"]).mean(0)).mean())
-    worse = t_interval(loss[-1] - loss.min(0))
-    place = float((loss.argmin(0) / (len(loss) - 1)).mean())
-    lost = t_interval(accuracy.max(0) - accuracy[-1])
+    smooth_loss, smooth_accuracy = smooth(loss), smooth(accuracy)
+    worse = t_interval(smooth_loss[-1] - smooth_loss.min(0))
+    place = float((smooth_loss.argmin(0) / (len(loss) - 1)).mean())
+    lost = t_interval(smooth_accuracy.max(0) - smooth_accuracy[-1])
     numbers = {
         "train rises, minibatches": up_batch.value,
         "train rises, gradient descent": up_descent.value,
@@ -64,9 +65,9 @@ def measure_learning_curves(quick: bool) -> ExperimentOutcome:
         f"{format_percent(up_descent)} of the evaluations) but not with minibatches of 16: there "
         f"it rises at {format_percent(up_batch)}, the validation loss at "
         f"{format_percent(up_validation)}. Validation and test accuracy differ by {100 * gap:.1f} "
-        f"points; sampling alone gives {100 * sampling:.1f} (SD). The validation loss is least "
-        f"after {100 * place:.0f} % of training and ends {format_interval(worse)} above that; "
-        f"accuracy ends {format_percent(lost)} below its best."
+        f"points; sampling alone gives {100 * sampling:.1f} (SD). The validation loss, smoothed "
+        f"over a tenth of the run, is least after {100 * place:.0f} % of training and ends "
+        f"{format_interval(worse)} above that; accuracy ends {format_percent(lost)} below its best."
     )
     always, close, turns = up_batch.value == 0, gap < 2 * sampling, worse.low > 0
     held = None if not (always and close and turns) and (always or close or turns) else bool(always)
@@ -94,14 +95,31 @@ def _curves(epochs: int, seeds: int, *, batch: int | str) -> Curves:
     return curves | {"steps": np.array([step for step, _ in cohort.log.series["train/loss"]])}
 
 
+def smooth(curves: np.ndarray) -> np.ndarray:
+    """Curves [T, P] as running means over a tenth of the run, shorter at the ends.
+
+    The least value of a noisy line is where the noise is least, not where the curve is.
+
+    >>> smooth(np.array([[3.0], [0.0], [3.0], [6.0]] * 8)).shape
+    (32, 1)
+    """
+    half = max(1, len(curves) // 20)
+    sums = np.concatenate([np.zeros_like(curves[:1]), curves.cumsum(0)])
+    at = np.arange(len(curves))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(curves))
+    return (sums[high] - sums[low]) / (high - low)[:, None]
+
+
 def _draw_losses(noisy: Curves, calm: Curves) -> Figure:
     picture = figure(9.6, 3.6)
     panels = {"Typical: minibatches of 16": noisy, "Fairy tale: gradient descent": calm}
     for ax, (title, found) in zip(picture.subplots(1, 2), panels.items(), strict=True):
         for i, name in enumerate(("train", "validation", "test")):
             ax.plot(found["steps"], found[f"{name}/loss"][:, 0], label=name, **line_style(i))
-        least = found["steps"][found["validation/loss"][:, 0].argmin()]
-        ax.axvline(least, color=GRAY_COLOR, linewidth=0.8, label="validation at its best")
+        smoothed = smooth(found["validation/loss"][:, :1])[:, 0]
+        ax.plot(found["steps"], smoothed, color=GRAY_COLOR, label="validation, smoothed")
+        least = found["steps"][smoothed.argmin()]
+        ax.axvline(least, color=GRAY_COLOR, linewidth=0.8, label="its lowest point")
         ax.set(xlabel="step", ylabel="loss", title=title)
         ax.legend()
     return picture

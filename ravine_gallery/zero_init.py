@@ -89,9 +89,10 @@ def count_distinct_units(quick: bool) -> ExperimentOutcome:
     numbers = label_numbers("distinct units", distinct) | label_numbers("accuracy", accuracy)
     numbers |= label_numbers("largest change of a weight", moved)
     said = (
-        f"Of {UNIT_COUNT} hidden units, {last['zero'].max()} is distinct after a zero start, "
-        f"{last['constant 0.5'].max()} after a constant and {distinct['random (He)']:.3g} after a "
-        f"random start, in all {seeds} networks. From zero no weight moves at all, only the "
+        f"The number of different ones among {UNIT_COUNT} hidden units is {last['zero'].max()} "
+        f"after a zero start, {last['constant 0.5'].max()} after a constant (all are copies of "
+        f"one) and {distinct['random (He)']:.3g} after a random start, in all {seeds} networks. "
+        "From zero no weight moves at all, only the "
         "output's bias. Accuracy: "
         + "; ".join(f"{name} {format_percent(found)}" for name, found in accuracy.items())
         + f". Dropout breaks the symmetry: {distinct['constant 0.5, dropout']:.3g} distinct units."

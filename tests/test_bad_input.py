@@ -74,11 +74,6 @@ CASES = {
         ["t.csv", "--target", "y"],
         "y",
     ),
-    "a class with one row": (
-        lambda: table("t.csv", column("y", lambda f: ["odd", *f["y"][1:]])),
-        ["t.csv", "--target", "y"],
-        "odd",
-    ),
     "a class missing from training": (
         lambda: table(
             "t.csv",

@@ -170,7 +170,8 @@ def test_a_printed_recipe_is_one_that_trains(here, capfd):
     Path("r.toml").write_text(capfd.readouterr().out)
     assert run_command(["train", "r.toml", "--set", "data.source=iris", *QUICK]) == 0
     assert run_command(["recipes"]) == 0
-    assert "realmlp_td_s" in capfd.readouterr().out
+    listed = capfd.readouterr().out
+    assert "realmlp_td_s" in listed and max(map(len, listed.splitlines())) <= 80
 
 
 def test_divergence_is_told_and_has_its_exit_code(here, capfd):

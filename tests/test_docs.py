@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ravine
+from ravine.cli import run_command
 
 ROOT = Path(ravine.__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -93,6 +94,19 @@ def test_python_in_the_documents_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng():
         exec(compile(block, "block", "exec"), {"__name__": "__main__"})
+
+
+def test_the_first_commands_of_the_readme_can_be_pasted(tmp_path, monkeypatch):
+    """In a clone, from the first to the last, as they stand there."""
+    text = (ROOT / "README.md").read_text("utf-8").partition("## Thirty seconds")[2]
+    first = commands(text.partition("```python")[0])
+    assert [words[1] for words in first] == ["train", "predict", "doctor"]
+    (tmp_path / "ravine").symlink_to(ROOT / "ravine")
+    monkeypatch.chdir(tmp_path)
+    shorter = {"train": ["--set", "epochs=2", "--no-baseline"], "doctor": ["--no-trials"]}
+    for _, *words in first:
+        assert run_command([*words, *shorter.get(words[0], [])]) in (0, 1)
+    assert len((tmp_path / "predicted.csv").read_text("utf-8").splitlines()) == 345
 
 
 @pytest.mark.parametrize("words", COMMANDS)

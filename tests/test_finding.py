@@ -256,3 +256,10 @@ def test_plain_text_is_ascii_and_color_only_colors():
     long = replace(FULL.findings[0], title="a title that goes on and on, " * 6)
     assert max(map(len, finding_text(long).splitlines())) <= 80
     assert len(finding_line(long)) <= 80
+
+
+@pytest.mark.parametrize(("where", "shown"), [("0", "'0'"), ("hidden.0", "hidden.0"), ("", "")])
+def test_a_name_that_is_a_number_is_quoted(where, shown):
+    line, text = finding_line(finding("X", where=where)), finding_text(finding("X", where=where))
+    assert line.endswith(f"title of X ({shown})" if shown else "title of X")
+    assert (f"where     {shown}" in text) == bool(shown)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from ravine.catalog import named_recipe
+from ravine.early_stopping import EarlyStopping
 from ravine.errors import RecipeError
 from ravine.part import field_types, is_number, stack
 from ravine.protocols import Plan, ReactiveSchedule
@@ -31,6 +33,7 @@ from ravine.schedules import (
     WarmUp,
     WarmupStableDecay,
 )
+from ravine.training.train import train
 
 PLAN = Plan(steps=120, per_epoch=6)
 
@@ -63,6 +66,10 @@ CASES = {
     "step": (
         StepDecay(milestones=(0.25, 0.5), gamma=0.3),
         lambda o: lr_scheduler.MultiStepLR(o, [30, 60], gamma=0.3),
+    ),
+    "step by epochs": (
+        StepDecay(milestones=(3, 10, 15), gamma=0.3),
+        lambda o: lr_scheduler.MultiStepLR(o, [18, 60, 90], gamma=0.3),
     ),
     "linear": (Linear(minimum=0.2), lambda o: lr_scheduler.LinearLR(o, 1.0, 0.2, total_iters=120)),
     "polynomial": (Polynomial(power=1.7), lambda o: lr_scheduler.PolynomialLR(o, 120, power=1.7)),
@@ -235,6 +242,33 @@ def test_a_warm_up_hands_the_score_on():
     assert quiet.observe(torch.ones(2, 1), quiet.start(2)) == {}
 
 
+@pytest.mark.parametrize("on", ["loss", "score", None])
+@pytest.mark.parametrize("stop", [None, EarlyStopping(on="score", patience=1000)])
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_run_reduces_by_the_value_that_is_named(on, stop, warm):
+    """As torch's ReduceLROnPlateau, given the run's own validation losses or accuracies."""
+    schedule = ReduceOnPlateau(patience=1.0, gamma=0.5, on=on)
+    changes = dict(
+        stop=stop, seeds=2, schedule=WarmUp(steps=1, then=schedule) if warm else schedule
+    )
+    recipe = named_recipe("plain").vary("data.source", "wine").vary("epochs", 16)
+    record = train(dataclasses.replace(recipe, **changes)).record
+    by_score = on == "score" or (on is None and stop is not None)
+    seen = record.series["validation/accuracy" if by_score else "validation/loss"]
+    rates = record.series["lr"]
+    for member in range(2):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        mode = "max" if by_score else "min"
+        twin = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=0.5, patience=1)
+        after = {0: 0.1}
+        for step, value in zip(seen.steps, seen.values[:, member], strict=True):
+            twin.step(value)
+            after[step] = optimizer.param_groups[0]["lr"]
+        expected = [after[max(s for s in after if s < step)] for step in rates.steps[1:]]
+        assert rates.values[1:, member].tolist() == pytest.approx(expected, rel=1e-12)
+        assert expected[-1] < 0.1
+
+
 # The battery
 
 
@@ -329,3 +363,7 @@ def test_settings_out_of_range_are_refused():
         WarmupStableDecay(warmup=0.6, cooldown=0.6)
     with pytest.raises(RecipeError, match="milestones"):
         StepDecay(milestones=(0.5, 30.0))
+    with pytest.raises(RecipeError, match="those below 1 are fractions of the run"):
+        StepDecay(milestones=(0.5, 30.0))
+    with pytest.raises(RecipeError, match="more than 0"):
+        StepDecay(milestones=(-1,))

@@ -208,12 +208,14 @@ def gallery_command(
     all_
         Run all experiments.
     out
-        A folder for figures, numbers and one page: NAME.svg, results.json, index.html.
+        A folder for figures, numbers and one page: NAME.svg, results.json, index.html. Experiments
+        that it holds stay on the page.
     quick
         Fewer seeds and steps: to look, not to cite.
     """
+    from ravine.reporting.text_table import hanging_text
     from ravine_gallery import experiment_names, find_experiment
-    from ravine_gallery.run_all import results_to_json, run_experiments
+    from ravine_gallery.run_all import PAGE_FILE, results_to_json, run_experiments
 
     if name is not None and all_:
         why = "--all runs that one too"
@@ -235,19 +237,21 @@ def gallery_command(
     else:
         for result in results:
             text = result.error if result.outcome is None else result.outcome.said
-            echo(f"{result.experiment.name}: {result.verdict}. {text}")
+            echo(hanging_text("", f"{result.experiment.name}: {result.verdict}. {text}"))
         if out is not None:
-            echo(f"{len(results)} on the page {out / 'index.html'}", file=sys.stderr)
+            echo(f"the page is {out / PAGE_FILE}", file=sys.stderr)
     return 3 if any(result.outcome is None for result in results) else 0
 
 
 def list_experiments(experiments: Sequence[Experiment], *, json: bool) -> None:
-    """Print name, seconds, techniques and title of each experiment."""
+    """Print name, seconds, title and techniques of each experiment."""
+    from ravine.reporting.text_table import hanging_text
+
     if json:
         names = ("name", "title", "rows", "seconds")
         print_json({"experiments": [{n: getattr(e, n) for n in names} for e in experiments]})
         return
     width = max((len(e.name) for e in experiments), default=0)
     for experiment in experiments:
-        name, rows = experiment.name, " ".join(experiment.rows)
-        echo(f"{name:{width}}  {experiment.seconds:4.0f} s  {rows:11}  {experiment.title}")
+        label = f"{experiment.name:{width}}  {experiment.seconds:3.0f} s  "
+        echo(hanging_text(label, f"{experiment.title} ({' '.join(experiment.rows)})"))

@@ -14,12 +14,12 @@ from cyclopts import Parameter
 from ravine.cli import options as cli
 from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
 from ravine.cli.signals import Stopped, handle_signals, stop
-from ravine.errors import InputError, Interrupted
+from ravine.errors import InputError, Interrupted, printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ravine.data import Task
+    from ravine.data import Encoder, ImageEncoder, Task
     from ravine.recipe import Recipe
     from ravine.reporting.progress import ProgressLine
     from ravine.training.run import Run
@@ -40,6 +40,7 @@ def train_command(
     device: str = "cpu",
     workers: cli.IntegerOrNone = None,
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
+    baseline: Annotated[bool, Parameter(negative="--no-baseline")] = True,
     quiet: cli.Quiet = False,
     json: cli.Json = False,
 ) -> int:
@@ -63,6 +64,8 @@ def train_command(
         How many processes; by default one per core where that pays.
     check
         Check recipe and data first. Findings are printed and kept; none of them stops the run.
+    baseline
+        Fit boosted trees, too, and score them beside the networks.
     """
     from ravine.training import train as training
 
@@ -72,7 +75,9 @@ def train_command(
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
         tell_versions(resume)
         with run_progress(resume, quiet) as (report, stop_file):
-            run = training.resume(resume, workers=workers, report=report, stop=stop_file)
+            run = training.resume(
+                resume, workers=workers, report=report, stop=stop_file, baseline=baseline
+            )
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
@@ -85,12 +90,19 @@ def train_command(
             report=report,
             check=announcement(check=check, quiet=quiet),
             stop=stop_file,
+            baseline=baseline,
         )
     return print_run(run, as_json=json, data=quiet)
 
 
 def predict_command(
-    run: Path, table: Path, /, *, out: cli.OutputPath = None, force: cli.Force = False
+    run: Path,
+    table: Path,
+    /,
+    *,
+    out: cli.OutputPath = None,
+    interval: float | None = None,
+    force: cli.Force = False,
 ) -> int:
     """Predict a table's rows with a finished run: to stdout as CSV, or to a .csv, .parquet or
     .jsonl file.
@@ -103,7 +115,12 @@ def predict_command(
         The rows to predict, or a folder of images.
     out
         Where to write the predictions.
+    interval
+        Beside each number the ends of an interval that holds this share of true values: 0.9.
     """
+    import tempfile
+
+    from ravine.data import file_blocks
     from ravine.files import write_atomically
     from ravine.training.train import open_run
 
@@ -111,12 +128,19 @@ def predict_command(
     if out is not None and out.exists() and table.exists() and out.samefile(table):
         why = "its columns would be lost"
         raise InputError(f"{out} is the table itself", why=why, do="name another file")
-    predictions = predict_source(open_run(run), table)
-    if out is None:
-        predictions.to_csv(sys.stdout, index=False)
+    source = PredictedSource(open_run(run), table, interval=interval)
+    if out is not None:
+        write_atomically(out, file_blocks(source, out.suffix.lower()))
+        source.print_notes()
+        echo(f"{source.count:,} predictions in {out}", file=sys.stderr)
         return 0
-    write_atomically(out, table_bytes(predictions, out.suffix.lower()))
-    echo(f"{len(predictions):,} predictions in {out}", file=sys.stderr)
+    with tempfile.TemporaryFile() as held:  # all rows or none
+        held.writelines(file_blocks(source, ".csv"))
+        source.print_notes()
+        held.seek(0)
+        for line in held:
+            text = line.decode()
+            sys.stdout.write(printable(text.rstrip("\n")) + "\n" if sys.stdout.isatty() else text)
     return 0
 
 
@@ -145,15 +169,17 @@ def recipes_command(name: str | None = None, /) -> int:
     from ravine.catalog import NAMED_RECIPES, named_recipe
     from ravine.data import BUNDLED_SETS
     from ravine.recipe_files import recipe_text
+    from ravine.reporting.text_table import hanging_text
 
     if name is not None:
         print(recipe_text(named_recipe(name)), end="")
         return 0
     print("Recipes (ravine train WHAT --recipe NAME; ravine recipes NAME prints one):")
     for known, make in NAMED_RECIPES.items():
-        echo(f"  {known:14}{(make.__doc__ or '').split(':')[0].split(chr(10))[0].strip()}")
+        about = (make.__doc__ or "").split(":")[0].split("\n")[0].strip()
+        echo(hanging_text(f"  {known:14}", about))
     print("Bundled sets (ravine train NAME):")
-    print("  " + ", ".join(BUNDLED_SETS))
+    print(hanging_text("  ", ", ".join(BUNDLED_SETS)))
     return 0
 
 
@@ -305,32 +331,50 @@ def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
     return 3 if run.model is None else 0
 
 
-def predict_source(run: Run, source: Path) -> pd.DataFrame:
-    """Predictions for rows, or for images with their paths; prints what could not be read."""
-    from ravine.data import ImageEncoder, describe_drift, read_table, round_floats, with_identifiers
+class PredictedSource:
+    """Predictions for a table's rows in blocks, or for images; what there is to say of them."""
 
-    if run.model is None:
-        return run.predict(read_table(source))  # which raises and says why
-    encoder = run.model.encoder
-    if not isinstance(encoder, ImageEncoder):
-        rows = read_table(source)
-        predictions = run.predict(rows)
-        for line in describe_drift(encoder, rows):
+    def __init__(self, run: Run, source: Path, *, interval: float | None = None):
+        self.run, self.source, self.interval = run, source, interval
+        self.count = 0
+        self.notes: list[str] = []
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        from ravine.data import ImageEncoder
+
+        encoder = self.run.require_model().encoder
+        images = isinstance(encoder, ImageEncoder)
+        for block in self._images(encoder) if images else self._table(encoder):
+            self.count += len(block)
+            yield block
+
+    def print_notes(self) -> None:
+        """Print what could not be read, or is unlike the training rows."""
+        for line in self.notes:
             echo(line, file=sys.stderr)
-        return with_identifiers(round_floats(predictions), rows, encoder)
-    images = encoder.read(source)
-    for line in images.notes:
-        echo(line, file=sys.stderr)
-    predictions = round_floats(run.predict(images))
-    if images.names:
-        predictions.insert(0, "file" if "path" in predictions else "path", images.names)
-    return predictions
 
+    def _table(self, encoder: Encoder) -> Iterator[pd.DataFrame]:
+        from ravine.data import Drift, find_identifiers, open_blocks, round_floats, with_identifiers
 
-def table_bytes(table: pd.DataFrame, ending: str) -> bytes:
-    """A table as a file of that ending: .csv, .parquet or .jsonl."""
-    if ending == ".parquet":
-        return table.to_parquet(None, index=False)
-    if ending == ".jsonl":
-        return table.to_json(orient="records", lines=True).encode()
-    return table.to_csv(index=False).encode()
+        table = open_blocks(self.source, self.notes, encoder.expectation)
+        drift = Drift(encoder)
+        identifiers = None
+        for rows in table.read(self.run.require_model().block_rows):
+            predictions = self.run.predict(rows, interval=self.interval)
+            drift.add(rows)
+            if identifiers is None:
+                identifiers = find_identifiers(table, encoder, predictions.columns)
+            rounded = round_floats(predictions, encoder.target)
+            yield with_identifiers(rounded, rows, identifiers)
+        self.notes += drift.describe()
+
+    def _images(self, encoder: ImageEncoder) -> Iterator[pd.DataFrame]:
+        from ravine.data import round_floats
+
+        images = encoder.read(self.source)
+        self.notes += images.notes
+        predictions = self.run.predict(images, interval=self.interval)
+        predictions = round_floats(predictions, encoder.target)
+        if images.names:
+            predictions.insert(0, "file" if "path" in predictions else "path", images.names)
+        yield predictions

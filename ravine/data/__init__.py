@@ -4,22 +4,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from ravine.data.datasets import BUNDLED_SETS as BUNDLED_SETS
+from ravine.data.drift import Drift as Drift
 from ravine.data.drift import describe_drift as describe_drift
 from ravine.data.encoder import Encoder, Encoding
 from ravine.data.examples import Examples as Examples
+from ravine.data.frames import ExamplesLike as ExamplesLike
+from ravine.data.frames import TableLike as TableLike
+from ravine.data.frames import table_from as table_from
 from ravine.data.image_sources import holds_images as holds_images
 from ravine.data.images import ImageEncoder, Images
+from ravine.data.prediction_file import file_blocks as file_blocks
+from ravine.data.prediction_file import find_identifiers as find_identifiers
 from ravine.data.prediction_file import round_floats as round_floats
 from ravine.data.prediction_file import with_identifiers as with_identifiers
 from ravine.data.source import Data
 from ravine.data.splits import ByTime, Given, Grouped, Random, Stratified
 from ravine.data.streaming import RowGroups as RowGroups
-from ravine.data.tables import ExamplesLike as ExamplesLike
-from ravine.data.tables import TableLike as TableLike
+from ravine.data.table_blocks import open_blocks as open_blocks
 from ravine.data.tables import read_table as read_table
+from ravine.data.targets import Target as Target
 from ravine.data.task import Task as Task
 from ravine.data.task import load as load
 from ravine.data.task import signature_of as signature_of
+from ravine.data.task import task_of_rows as task_of_rows
+from ravine.data.task_type import TaskKind as TaskKind
+from ravine.data.task_type import TaskType as TaskType
 from ravine.old_names import get_key
 
 ALL_SPLITS = (Stratified, Random, Grouped, ByTime, Given)

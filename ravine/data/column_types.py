@@ -23,7 +23,7 @@ from ravine.data.date_styles import (
     swap_day_and_month,
 )
 from ravine.data.number_styles import (
-    could_be_decimals,
+    describe_doubt,
     number_of,
     parse_numbers,
     read_as_hours,
@@ -72,12 +72,14 @@ def infer_column_types(
     categories: Sequence[str] = (),
     numbers: Sequence[str] = (),
     texts: Sequence[str] = (),
+    decimal: str = "auto",
     notes: list[str] | None = None,
 ) -> tuple[list[UsedColumn], list[DroppedColumn]]:
     """What the columns of the training rows are; `rows` counts those of the whole table.
 
     From it follows which columns number the rows. The types of the columns `categories`, `numbers`
-    and `texts` are not inferred. What was not obvious is appended to `notes`.
+    and `texts` are not inferred. `decimal` is the decimal sign where a column could have both. What
+    was not obvious is appended to `notes`.
 
     >>> table = pd.DataFrame({"a": ["$3", "1,200"], "b": ["7", "7"]})
     >>> infer_column_types(table, rows=2)[0]
@@ -88,7 +90,14 @@ def infer_column_types(
     kinds |= dict.fromkeys(categories, "category")
     kinds |= dict.fromkeys(texts, "text")
     found = [
-        _infer_type(frame[name], str(name), kind=kinds.get(str(name)), rows=rows, notes=notes)
+        _infer_type(
+            frame[name],
+            str(name),
+            kind=kinds.get(str(name)),
+            rows=rows,
+            decimal=decimal,
+            notes=notes,
+        )
         for name in frame.columns
     ]
     used = [f for f in found if isinstance(f, UsedColumn)]
@@ -96,7 +105,13 @@ def infer_column_types(
 
 
 def _infer_type(
-    values: pd.Series, name: str, *, kind: ColumnKind | None, rows: int, notes: list[str]
+    values: pd.Series,
+    name: str,
+    *,
+    kind: ColumnKind | None,
+    rows: int,
+    decimal: str,
+    notes: list[str],
 ) -> UsedColumn | DroppedColumn:
     count = int(values.notna().sum())
     if count == 0:
@@ -110,7 +125,7 @@ def _infer_type(
     if kind in ("category", "text"):
         return UsedColumn(name, kind)
     if kind == "number":
-        return UsedColumn(name, "number", _forced_style(values, name))
+        return UsedColumn(name, "number", _forced_style(values, name, decimal))
     if isinstance(values.dtype, pd.CategoricalDtype):
         return UsedColumn(name, "category")
     if isinstance(values.dtype, pd.PeriodDtype) or types.is_datetime64_any_dtype(values.dtype):
@@ -119,7 +134,7 @@ def _infer_type(
         return UsedColumn(name, "number", "days")
     if {t.lower() for t in texts} in parsing.YES_NO_PAIRS:
         return UsedColumn(name, "boolean")
-    return _type_of_text(values, name, texts, codes=codes, rows=rows, notes=notes)
+    return _type_of_text(values, name, texts, codes=codes, rows=rows, decimal=decimal, notes=notes)
 
 
 def _type_of_numbers(
@@ -149,6 +164,7 @@ def _type_of_text(
     *,
     codes: np.ndarray,
     rows: int,
+    decimal: str,
     notes: list[str],
 ) -> UsedColumn | DroppedColumn:
     first = values.dropna().iloc[0]
@@ -165,14 +181,14 @@ def _type_of_text(
             f"amounts, set data.numbers = [{name!r}]."
         )
         return UsedColumn(name, "category")
-    kind, reading = ("number", None) if coded else _read_column(texts, counts)
+    kind, reading = ("number", None) if coded else _read_column(texts, counts, decimal)
     if reading is not None and kind == "date":
         notes += _ambiguous_dates(texts, reading.style, name)
         return UsedColumn(name, "date", reading.style)
     if reading is not None:
         style = reading.style
-        if could_be_decimals(texts, style):
-            notes.append(_ambiguous_numbers(texts, style, name))
+        if decimal == "auto":
+            notes += describe_doubt(texts, style, name)
         numbers = parse_numbers(texts, style)[codes[codes >= 0]]
         if are_day_numbers(numbers[~np.isnan(numbers)]):
             return UsedColumn(name, "date", DAY_NUMBERS)
@@ -202,10 +218,10 @@ def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
 
 
 def _read_column(
-    texts: Sequence[str], counts: Sequence[int]
+    texts: Sequence[str], counts: Sequence[int], decimal: str
 ) -> tuple[Literal["number", "date"], Reading | None]:
     """What a column of text is written as: numbers or dates, whichever has fewer odd cells."""
-    numbers = read_as_numbers(texts, counts)
+    numbers = read_as_numbers(texts, counts, decimal)
     if numbers is not None and not numbers.odd:
         return "number", numbers
     dates = read_as_dates(texts, counts)
@@ -216,12 +232,12 @@ def _read_column(
     return "number", numbers
 
 
-def _forced_style(values: pd.Series, name: str) -> str:
+def _forced_style(values: pd.Series, name: str, decimal: str) -> str:
     """The style of a column that is said to be numbers. `DataError` where most of it is not."""
     if not parsing.is_text(values):
         return ""
     texts, codes = parsing.texts_of(values)
-    found = read_as_numbers(texts, parsing.counts_of(codes))
+    found = read_as_numbers(texts, parsing.counts_of(codes), decimal)
     style = "1,234.5" if found is None else found.style
     mostly_odd = parsing.read_numbers(values, style)[1].mean() > 0.5
     parsing.numbers_of(values, name, style, odd=not mostly_odd)
@@ -235,16 +251,6 @@ def _first_code(texts: Sequence[str]) -> str:
         return ""
     numbers = [t for t in texts if not np.isnan(number_of(t))]
     return led if all(t.isdecimal() or is_gap(t) for t in numbers) else ""
-
-
-def _ambiguous_numbers(texts: Sequence[str], style: str, name: str) -> str:
-    """A note on numbers whose group sign could as well be a decimal sign."""
-    first = next(t for t in texts if not np.isnan(number_of(t, style)))
-    sign = "comma" if style[1] == "," else "point"
-    return (
-        f"{name} could have decimal {sign}s: {first} is taken as {number_of(first, style):g}, as "
-        f"three digits follow in all its values. If not, write it with another number of digits."
-    )
 
 
 def _ambiguous_dates(texts: Sequence[str], style: str, name: str) -> list[str]:

@@ -1,43 +1,276 @@
-"""The dialect of a CSV file: its header, its separator, its decimal sign."""
+"""The dialect of a CSV file: its separator, its decimal sign, where its header is, its columns."""
 
+import contextlib
 import csv
 import re
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
 
 from ravine.errors import DataError
 
-CSV_SEPARATORS = (",", ";", "\t", "|")
+# not "None": it names things
+MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
+BLANK_SEPARATOR = r"\s+"
+CSV_SEPARATORS = (",", ";", "\t", "|", BLANK_SEPARATOR)
+SEPARATOR_NAMES = {"\t": "tabs", BLANK_SEPARATOR: "blanks"}
+CELL_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
+SAMPLE_LINES, SAMPLE_CHARACTERS = 300, 200_000  # at least 20 lines
+HEADER_ROWS = 30  # among which the header is looked for
+
+Fields = list[str]
 
 
-def read_column_names(lines: Sequence[str], separator: str, path: Path) -> tuple[list[str], bool]:
-    """The column names, and whether rows have one field more, as R writes those with names."""
-    rows = [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
-    names = [n.strip().lstrip("\ufeff") or f"Unnamed: {i}" for i, n in enumerate(rows[0])]
-    if all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", n) for n in names):
-        what, why = f"{path} has no column names", f"its first line is {lines[0][:60]!r}"
+@dataclass(frozen=True)
+class Dialect:
+    """How a run's tables are written, found from its training file and kept with the encoder."""
+
+    separator: str = ","
+    decimal: str = "."
+
+    def to_plain(self) -> dict[str, str]:
+        """Plain data; none for the usual dialect."""
+        usual = Dialect()
+        return {k: v for k, v in vars(self).items() if v != getattr(usual, k)}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a run knows of tables that it reads: their dialect, and its columns.
+
+    `columns` are all that it reads; of these `texts` are read as text because numbers or dates in
+    them have a style of their own, and `numbers` were numbers as they stood.
+    """
+
+    dialect: Dialect = Dialect()
+    columns: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CsvLayout:
+    """Where the table is in a text: its separator, lines above its rows, its columns.
+
+    `beyond` are columns behind those of the header, which must be empty: their rows end in
+    separators.
+    """
+
+    separator: str
+    header: int  # rows of the text before the header
+    names: tuple[str, ...]
+    beyond: tuple[str, ...] = ()
+
+
+def sample_lines(text: TextIO) -> list[str]:
+    """The first lines of a text, without the last one if it may be cut."""
+    lines, size = [], 0
+    while line := text.readline():
+        lines.append(line)
+        size += len(line)
+        if len(lines) >= SAMPLE_LINES or (len(lines) >= 20 and size >= SAMPLE_CHARACTERS):
+            return lines[:-1]
+    return lines
+
+
+def find_csv_layout(
+    lines: Sequence[str], path: Path, expected: Expected | None = None
+) -> CsvLayout:
+    """Find separator, header and columns from the first lines, and those of a run where it is read.
+
+    The separator is the one that finds most of the run's columns in the header; then the one that
+    cuts most lines into as many fields as the header, more than one. Raises `DataError`.
+    """
+    wanted = () if expected is None else expected.columns
+    found = {s: list(split_rows(lines, s)) for s in CSV_SEPARATORS}
+    headers = {s: _find_header(rows, wanted) for s, rows in found.items()}
+
+    def quality(separator: str) -> tuple[float, ...]:
+        rows, at = found[separator], headers[separator]
+        width = len(rows[at]) if at < len(rows) else 0
+        hits = len(set(wanted) & set(map(_name, rows[at]))) if width else 0
+        body = [row for row in rows[at + 1 :] if _has_text(row)]
+        fits = [1.0 if _fits(row, width) else 0.5 * (len(row) == width + 1) for row in body] or [1]
+        share = round(sum(fits) / len(fits), 1) if width > 1 else 0.0
+        if separator == BLANK_SEPARATOR and share < 1:
+            return hits, 0.0, 0
+        usual = expected is not None and separator == expected.dialect.separator
+        on_top = not any(map(_has_text, rows[:at]))
+        return hits, share, separator != BLANK_SEPARATOR, on_top, width, usual
+
+    separator = max(CSV_SEPARATORS, key=quality)
+    rows, at = found[separator], headers[separator]
+    if not rows or not _has_text(rows[at]):
+        what, do = f"{path} is no table", "check its first lines, their quotes and separators"
+        raise DataError(what, why="no line names its columns", do=do)
+    if all(CELL_NUMBER.fullmatch(cell.strip()) for cell in rows[at]):
+        what, why = f"{path} has no column names", f"its first line is {lines[0].strip()[:60]!r}"
         raise DataError(what, why=why, do="write a first line with a name for each column")
-    body = rows[1:-1] or rows[1:]  # the last line of the sample may be cut
-    return names, bool(body) and all(len(row) == len(names) + 1 for row in body)
+    names = tuple(_name(cell) or f"Unnamed: {i}" for i, cell in enumerate(rows[at]))
+    body = [row for row in rows[at + 1 :] if _has_text(row)]
+    more = max([len(row) - len(names) for row in body], default=0)
+    if more == 1 and _has_row_names(body, len(names)):
+        return CsvLayout(separator, at, ("row", *names))
+    return CsvLayout(separator, at, names, tuple(f"{path.name} field {i}" for i in range(more)))
 
 
-def find_separator(lines: Sequence[str]) -> str:
-    """The separator that cuts most lines into equally many fields, more than one; else a comma."""
-
-    def quality(separator: str) -> tuple[float, int]:
-        widths = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
-        if not widths or widths[0] < 2:
-            return 0.0, 0
-        return sum(w == widths[0] for w in widths) / len(widths), widths[0]
-
-    return max(CSV_SEPARATORS, key=lambda s: (round(quality(s)[0], 1), quality(s)[1]))
+def _fits(row: Fields, width: int) -> bool:
+    """Whether a row has so many fields, separators at its end not counted."""
+    return len(row) == width or (len(row) > width and not _has_text(row[width:]))
 
 
-def find_decimal(lines: Sequence[str], separator: str) -> str:
-    """A comma where numbers have decimal commas: not always three digits after, and no dots."""
-    if separator == ",":
-        return "."
-    cells = [cell.strip() for row in csv.reader(lines[1:], delimiter=separator) for cell in row]
-    commas = [c for c in cells if re.fullmatch(r"[-+]?\d+,\d+([eE][-+]?\d+)?", c)]
-    dots = [c for c in cells if re.fullmatch(r"[-+]?\d*\.\d+([eE][-+]?\d+)?", c)]
-    return "," if not dots and any(len(c.partition(",")[2]) != 3 for c in commas) else "."
+def _name(cell: str) -> str:
+    return cell.strip().lstrip("\ufeff")
+
+
+def _has_text(row: Fields) -> bool:
+    return any(cell.strip() for cell in row)
+
+
+def split_rows(lines: Iterable[str], separator: str) -> Iterator[Fields]:
+    """The rows of lines; blank lines are empty rows. What cannot be split ends them."""
+    if separator == BLANK_SEPARATOR:
+        lines, separator = (re.sub(r"\s+", " ", line.strip()) for line in lines), " "
+    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a cell may be an article
+    with contextlib.suppress(csv.Error):
+        yield from csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    csv.field_size_limit(limit)
+
+
+def _has_row_names(body: Sequence[Fields], columns: int) -> bool:
+    """Whether rows begin with a name that the header lacks, as R writes them."""
+    first, last = [row[0] for row in body], [row[-1].strip() for row in body]
+    whole = all(len(row) == columns + 1 for row in body)
+    return whole and len(set(first)) == len(first) and sum(map(bool, last)) >= len(last) / 2
+
+
+def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:
+    """The place of the header: the first row, unless one below is it beyond doubt.
+
+    Above it may be lines of a report, comments (#) and blank lines. A row below is the header if it
+    has the columns of a run (`wanted`); or if it names each column of most rows in words, the lines
+    above do not, and there are numbers under it.
+    """
+    filled = [i for i, row in enumerate(rows[:HEADER_ROWS]) if _has_text(row)]
+    if not filled:
+        return 0
+    first = filled[0]
+    if wanted:
+        hits = {i: len(set(wanted) & set(map(_name, rows[i]))) for i in filled}
+        best = max(filled, key=lambda i: (hits[i], -i))
+        if hits[best] == len(set(wanted)):
+            return best
+    widths = Counter(len(row) for row in rows if _has_text(row) and not _is_comment(row))
+    width = max(widths, key=lambda w: (widths[w], w), default=0)
+    top = rows[first]
+    if not _is_comment(top) and len(top) == width and all(map(str.strip, top[1:])):
+        return first
+    for i in filled[1:]:
+        if _is_comment(rows[i]) or len(rows[i]) < width:
+            continue
+        if any(map(_is_number, rows[i])):
+            break  # rows have begun
+        other = len(top) != width if _is_comment(top) else len(top) < width - 1
+        if _names_columns(rows[i], width) and (other or _numbers_below(rows[i + 1 :], width)):
+            return i
+    return first
+
+
+def _is_comment(row: Fields) -> bool:
+    return bool(row) and row[0].lstrip().startswith("#")
+
+
+def _is_number(cell: str) -> bool:
+    return CELL_NUMBER.fullmatch(cell.strip()) is not None
+
+
+def _names_columns(row: Fields, width: int) -> bool:
+    names = [cell.strip() for cell in row]
+    gaps = any(name in MISSING_WORDS for name in names[1:])
+    return len(names) == width == len(set(names)) and not gaps
+
+
+def _numbers_below(rows: Sequence[Fields], width: int) -> bool:
+    """Whether a column has numbers in at least half of the rows."""
+    full = [row for row in rows if len(row) >= width and _has_text(row)]
+    return any(2 * sum(map(_is_number, column)) >= len(full) for column in zip(*full, strict=False))
+
+
+# Decimal signs
+
+# S is the decimal sign, O the other one
+CERTAIN_SIGN = (
+    # other than three digits behind it; a zero or more than three digits before it; an exponent
+    r"[-+]?(?:\d*S(?:\d{1,2}|\d{4,})|(?:0\d*|\d{4,})?S\d{3}|\d*S\d+[eE][-+]?\d+"
+    # groups of thousands by the other sign
+    r"|\d{1,3}(?:O\d{3})+S\d+|\d{1,3}(?:O\d{3}){2,})"
+)
+EITHER_SIGN = r"[-+]?[1-9]\d{0,2}S\d{3}"  # three digits behind it: of a thousand, or of one
+NUMBER_LIKE = r"[-+]?[$€£¥]?\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*[%$€£¥]?"
+
+
+def sign_pattern(pattern: str, sign: str) -> str:
+    """The regular expression of numbers with a decimal sign."""
+    other = "." if sign == "," else ","
+    return pattern.replace("S", re.escape(sign)).replace("O", re.escape(other))
+
+
+@dataclass
+class DecimalCounts:
+    """How many numbers of a table say which decimal sign it has; cells add up over blocks."""
+
+    certain: Counter[str] = field(default_factory=Counter)
+    example: str = ""  # of a number that can be read two ways
+
+    def add(self, cells: pd.DataFrame) -> None:
+        """Count the cells, all text, of columns that are numbers for the most part."""
+        for name in cells.columns:
+            texts = cells[name].dropna().str.strip()
+            if not len(texts) or texts.str.fullmatch(NUMBER_LIKE).mean() < 0.8:
+                continue
+            for sign in ",.":
+                self.certain[sign] += int(
+                    texts.str.fullmatch(sign_pattern(CERTAIN_SIGN, sign)).sum()
+                )
+                either = texts.str.fullmatch(sign_pattern(EITHER_SIGN, sign)).astype(bool)
+                self.example = self.example or next(iter(texts[either]), "")
+
+    def decide(self, path: Path, usual: str, notes: list[str] | None) -> str:
+        """The sign of which numbers are certain, else the `usual`; `notes` say what is open."""
+        if any(self.certain.values()):
+            return "," if self.certain[","] > self.certain["."] else "."
+        if self.example and notes is not None:
+            taken = float(self.example.replace(",", ""))
+            notes.append(
+                f"Numbers in {path.name} can be read two ways: {self.example} is taken as "
+                f'{taken:g}. If commas are their decimal signs, set data.decimal = ",".'
+            )
+        return usual
+
+
+def plain_numbers(values: Any) -> Any:
+    """Texts with decimal commas as texts with points: 1.234,5 is 1234.5; others as they are."""
+    grouped = values.str.strip().str.fullmatch(
+        r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d*)(?:,\d*)?(?:[eE][-+]?\d+)?"
+    )
+    plain = values.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    return values.mask(grouped.fillna(False).astype(bool), plain)
+
+
+def without_groups(values: pd.Series) -> pd.Series:
+    """A column of whole numbers in a table of decimal commas, in which points make groups of three.
+
+    1.234 is 1234 where nothing else in the column says what a point is.
+    """
+    texts = values.dropna().astype(str).str.strip()
+    groups = texts.str.fullmatch(sign_pattern(EITHER_SIGN, "."))
+    if not groups.any() or (groups | texts.str.fullmatch(r"[-+]?\d+")).mean() < 0.8:
+        return values
+    plain = values.mask(groups.reindex(values.index, fill_value=False), values.str.replace(".", ""))
+    numbers = pd.to_numeric(plain, errors="coerce")
+    return numbers if numbers.isna().equals(values.isna()) else plain

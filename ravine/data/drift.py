@@ -1,5 +1,6 @@
 """How new rows differ from the training rows: values not learned, numbers far outside, gaps."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,10 +8,11 @@ import pandas as pd
 
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
+from ravine.data.frames import TableLike, table_from
 from ravine.data.parsing import NO_WORDS, YES_WORDS, texts_of
-from ravine.data.tables import TableLike, table_from
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
+MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
 
 
 def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
@@ -20,35 +22,97 @@ def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
     rows than that range is wide; gaps, which are filled, in columns that had (next to) none.
     `frame` is one that `encoder.apply` takes.
     """
-    frame, _ = table_from(frame)
-    unknown, far, filled = [], [], []
-    for column in encoder.column_encoders:
-        values = frame[column.name]
-        if isinstance(column, (Numeric, Date)):
-            x = column.read(values)
-            far += _far_outside(column, x)
-            gaps = 0 if column.gaps else int(np.isnan(x).sum())
-        elif not isinstance(column, Text):
-            missing = values.isna().to_numpy()
-            odd = _unknown_values(column, values) & ~missing
-            if odd.any():
-                texts = texts_of(values[odd])[0]
-                others = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
-                unknown.append(f"{column.name} in {_count_rows(odd)} ({texts[0][:30]!r}{others})")
-            gaps = int((_unknown_values(column, values) & missing).sum())
-        else:
-            gaps = 0  # a text may have any words, or none
-        if gaps:
-            filled.append(f"{column.name} in {gaps:,}")
-    notes = []
-    if unknown:
-        notes.append(f"Values that were not learned, taken as unknown: {_join_columns(unknown)}.")
-    if far:
-        notes.append(f"Numbers far outside the training rows: {_join_columns(far)}.")
-    if filled:
-        where = f"{_join_columns(filled)} of {len(frame):,} rows"
-        notes.append(f"Gaps that training rows hardly had, filled in: {where}.")
-    return notes
+    drift = Drift(encoder)
+    drift.add(frame)
+    return drift.describe()
+
+
+class Drift:
+    """What `describe_drift` says of rows that come in blocks: counts add up over these."""
+
+    def __init__(self, encoder: Encoder):
+        self.encoder = encoder
+        self.rows = 0
+        self.unknown: Counter[str] = Counter()  # rows of each column
+        self.values: dict[str, dict[str, None]] = {}  # the different unknown ones, in order
+        self.far: Counter[str] = Counter()
+        self.most: dict[str, float] = {}  # the number furthest outside
+        self.filled: Counter[str] = Counter()
+
+    def add(self, frame: TableLike) -> None:
+        """Take in a block of rows."""
+        frame, _ = table_from(frame)
+        self.rows += len(frame)
+        for column in self.encoder.column_encoders:
+            values = frame[column.name]
+            if isinstance(column, (Numeric, Date)):
+                x = column.read(values)
+                self._add_far(column, x)
+                gaps = 0 if column.gaps else int(np.isnan(x).sum())
+            elif isinstance(column, Text):
+                gaps = 0  # a text may have any words, or none
+            else:
+                missing = values.isna().to_numpy()
+                odd = _unknown_values(column, values) & ~missing
+                self._add_unknown(column.name, values[odd])
+                gaps = int((_unknown_values(column, values) & missing).sum())
+            self.filled[column.name] += gaps
+
+    def _add_unknown(self, name: str, values: pd.Series) -> None:
+        self.unknown[name] += len(values)
+        known = self.values.setdefault(name, {})
+        if len(values) and len(known) <= MAX_COUNTED_VALUES:
+            known.update(dict.fromkeys(texts_of(values)[0]))
+
+    def _add_far(self, column: Numeric | Date, x: np.ndarray) -> None:
+        if not column.scaling.seen:
+            return  # fitted by a version that did not keep the range
+        outside = _distance_outside(column, x)
+        far = x[outside > column.scaling.seen[1] - column.scaling.seen[0]]
+        if len(far):
+            self.far[column.name] += len(far)
+            before = [self.most[column.name]] if column.name in self.most else []
+            candidates = np.array([*before, *far])
+            furthest = np.argmax(_distance_outside(column, candidates))
+            self.most[column.name] = float(candidates[furthest])
+
+    def describe(self) -> list[str]:
+        """Sentences about the rows so far."""
+        notes = []
+        unknown = [self._describe_unknown(name) for name, count in self.unknown.items() if count]
+        if unknown:
+            notes.append(
+                f"Values that were not learned, taken as unknown: {_join_columns(unknown)}."
+            )
+        measured = [c for c in self.encoder.column_encoders if isinstance(c, (Numeric, Date))]
+        far = [self._describe_far(column) for column in measured if self.far[column.name]]
+        if far:
+            notes.append(f"Numbers far outside the training rows: {_join_columns(far)}.")
+        filled = [f"{name} in {count:,}" for name, count in self.filled.items() if count]
+        if filled:
+            where = f"{_join_columns(filled)} of {self.rows:,} rows"
+            notes.append(f"Gaps that training rows hardly had, filled in: {where}.")
+        return notes
+
+    def _describe_unknown(self, name: str) -> str:
+        first, *others = self.values[name]
+        more = f"over {MAX_COUNTED_VALUES:,}" if len(others) > MAX_COUNTED_VALUES else len(others)
+        shown = f"{first[:30]!r}{f' and {more} more' if others else ''}"
+        return f"{name} in {self.unknown[name]:,} of {self.rows:,} rows ({shown})"
+
+    def _describe_far(self, column: Numeric | Date) -> str:
+        limits = (self.most[column.name], *column.scaling.seen)
+        shown = [f"{value:,.6g}" for value in limits]
+        if isinstance(column, Date):
+            shown = [str(np.datetime64(int(day), "D")) for day in limits]
+        rows = f"{self.far[column.name]:,} of {self.rows:,} rows"
+        return f"{column.name} in {rows} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"
+
+
+def _distance_outside(column: Numeric | Date, x: np.ndarray) -> np.ndarray:
+    """How far numbers are below or above those of the training rows."""
+    low, high = column.scaling.seen
+    return np.maximum(low - x, x - high)
 
 
 def _unknown_values(column: Flag | OneHot | Codes, values: pd.Series) -> np.ndarray:
@@ -57,26 +121,6 @@ def _unknown_values(column: Flag | OneHot | Codes, values: pd.Series) -> np.ndar
         texts, codes = texts_of(values)
         return np.array([t.lower() not in NO_WORDS + YES_WORDS for t in texts] + [True])[codes]
     return level_codes(values, column.levels) == 0
-
-
-def _far_outside(column: Numeric | Date, x: np.ndarray) -> list[str]:
-    if not column.scaling.seen:
-        return []  # fitted by a version that did not keep the range
-    low, high = column.scaling.seen
-    width = high - low
-    far = (x < low - width) | (x > high + width)
-    if not far.any():
-        return []
-    most = x[far][np.argmax(np.maximum(low - x[far], x[far] - high))]
-    shown = [f"{value:,.6g}" for value in (most, low, high)]
-    if isinstance(column, Date):
-        shown = [str(np.datetime64(int(day), "D")) for day in (most, low, high)]
-    rows = _count_rows(far)
-    return [f"{column.name} in {rows} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"]
-
-
-def _count_rows(found: np.ndarray) -> str:
-    return f"{int(found.sum()):,} of {len(found):,} rows"
 
 
 def _join_columns(found: Sequence[str]) -> str:

@@ -31,11 +31,12 @@ from ravine.data.column_encoders import (
     covered_cycles,
 )
 from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types, values_of
+from ravine.data.csv_dialect import Dialect, Expected
 from ravine.data.date_styles import without_open_ends
 from ravine.data.examples import Examples
+from ravine.data.frames import ExamplesLike, table_from
 from ravine.data.parsing import read_dates, read_numbers, texts_of, weights_of
 from ravine.data.source import Data, describe_excluded
-from ravine.data.tables import ExamplesLike, table_from
 from ravine.data.targets import Target, TargetScaling, fit_target
 from ravine.data.task_type import TaskType
 from ravine.errors import DataError, join_first, nearest
@@ -88,10 +89,12 @@ class Encoder:
     """A fitted encoding: plain numbers and text only, exact through JSON.
 
     `features` are the names of the F numbers, `code_sizes` the numbers of codes (0 is unseen).
+    `dialect` is how the training file was written, so that new files are read as it was.
     """
 
     column_encoders: tuple[ColumnEncoder, ...]
     target: Target
+    dialect: Dialect = Dialect()
     # what fitting did; not part of the encoder
     effects: Mapping[str, float] = field(default_factory=dict, compare=False)
 
@@ -116,10 +119,25 @@ class Encoder:
         """How many codes each of these columns has, [K]."""
         return tuple(column.size for column in self._code_encoders)
 
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The table's column of each number and then of each code, [F + K]."""
+        numbers = (column.name for column in self._number_encoders for _ in column.names)
+        return (*numbers, *self.code_names)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that are read."""
         return tuple(column.name for column in self.column_encoders)
+
+    @property
+    def expectation(self) -> Expected:
+        """What is known of tables that are to be predicted, for reading them from files."""
+        measured = [c for c in self.column_encoders if isinstance(c, (Numeric, Date))]
+        texts = tuple(c.name for c in measured if c.style)
+        plain = ("", "1,234.5")
+        numbers = tuple(c.name for c in measured if isinstance(c, Numeric) and c.style in plain)
+        return Expected(self.dialect, self.columns, texts, numbers)
 
     @property
     def _code_encoders(self) -> tuple[Codes, ...]:
@@ -157,16 +175,19 @@ class Encoder:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data, exact through JSON; `from_plain` gives the same encoder back."""
-        return {
+        plain = {
             "columns": [column_to_plain(c) for c in self.column_encoders],
             "target": self.target.to_plain(),
         }
+        dialect = self.dialect.to_plain()
+        return {**plain, "dialect": dialect} if dialect else plain
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Self:
         """The encoder that plain data describe."""
         columns = tuple(column_from_plain(c) for c in get_key(data, "columns"))
-        return cls(columns, Target.from_plain(data["target"]))
+        dialect = Dialect(**data.get("dialect", {}))
+        return cls(columns, Target.from_plain(data["target"]), dialect)
 
 
 def fit_encoder(
@@ -195,6 +216,7 @@ def fit_encoder(
         categories=data.categories,
         numbers=data.numbers,
         texts=data.texts,
+        decimal=data.decimal,
         notes=notes,
     )
     # reported even where they do nothing
@@ -232,7 +254,7 @@ def fit_encoder(
     target, of_target = fit_target(train, task_type, encoding.target, notes)
     effects["columns dropped"] += len(dropped)
     shown = {name: float(n) for name, n in effects.items() if n or name in requested}
-    return Encoder(tuple(fitted), target, shown | of_target)
+    return Encoder(tuple(fitted), target, effects=shown | of_target)
 
 
 def allow_odd_cells(encoder: Encoder, table: pd.DataFrame, notes: list[str]) -> Encoder:

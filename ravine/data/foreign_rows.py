@@ -9,6 +9,7 @@ from ravine.data.number_styles import read_as_numbers
 from ravine.data.odd_cells import is_gap
 from ravine.data.parsing import counts_of, is_text, texts_of
 
+MAX_FOOTER_ROWS = 5
 TOTAL_WORDS = re.compile(
     r"(grand |sub-?)?totals?|totale|sum|average|mean|summe|gesamt(summe)?|insgesamt|somme",
     re.IGNORECASE,
@@ -18,9 +19,9 @@ TOTAL_WORDS = re.compile(
 def drop_foreign_rows(table: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows that are examples, and their places; what is left out is appended to `notes`.
 
-    Left out are rows that repeat the column names, a first row of units over columns of numbers,
-    and a last row whose first text says that it is a total. What is left of a column of numbers is
-    numbers.
+    Left out are rows that repeat the column names, a first row of units over columns of numbers, a
+    last row that says that it is a total, and last rows with a text in the first column alone.
+    What is left of a column of numbers is numbers.
 
     >>> table = pd.DataFrame({"a": ["m", "1", "2"], "b": ["kg", "3.5", "4"]})
     >>> drop_foreign_rows(table, [])[0]["b"].tolist()
@@ -33,6 +34,7 @@ def drop_foreign_rows(table: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFra
         "repeats the column names": _header_rows(table, texts),
         "holds units": _units_row(table, texts),
         "is a total": _total_row(table, texts),
+        "is a line below the table": _footer_rows(table),
     }
     foreign = np.zeros(len(table), bool)
     for what, rows in kinds.items():
@@ -76,6 +78,16 @@ def _total_row(table: pd.DataFrame, texts: list[str]) -> list[int]:
         if TOTAL_WORDS.fullmatch(text) and (table[name] == table[name].iat[last]).sum() == 1:
             return [last]
     return []
+
+
+def _footer_rows(table: pd.DataFrame) -> list[int]:
+    """The last rows where they have a text in the first column alone, as no other row has."""
+    if len(table.columns) < 2 or not is_text(table.iloc[:, 0]):
+        return []
+    alone = table.iloc[:, 0].notna() & table.iloc[:, 1:].isna().all(axis=1)
+    rows = np.flatnonzero(alone.to_numpy()).tolist()
+    are_last = rows == list(range(len(table) - len(rows), len(table)))
+    return rows if are_last and len(rows) <= MAX_FOOTER_ROWS else []
 
 
 def _numbers(texts: list[str]) -> bool:

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ravine.data import tables
+from ravine.data import frames, tables
 from ravine.data.idx import idx_images, is_idx, read_idx, read_pair
 from ravine.data.image_file import IMAGE_SUFFIXES, is_image
 from ravine.data.image_store import array_to_bytes
+from ravine.data.json_files import JSON_LINES_SUFFIXES
+from ravine.data.parquet_files import PARQUET_SUFFIXES, file_kind
 from ravine.data.parsing import is_text
 from ravine.data.source import TARGET_NAMES, Data, check_columns
 from ravine.data.splits import SPLIT_NAMES, SPLIT_WORDS
@@ -28,7 +30,7 @@ PATH_COLUMN_NAMES = (
     "path paths file files filename file_name filepath file_path image images image_path "
     "picture pictures photo img"
 ).split()
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", *tables.JSON_LINES_SUFFIXES, *tables.PARQUET_SUFFIXES)
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", *JSON_LINES_SUFFIXES, *PARQUET_SUFFIXES)
 SUFFIX_HINT = f"images end in {', '.join(IMAGE_SUFFIXES)}"
 
 
@@ -51,7 +53,7 @@ def list_images(
     *,
     target: tuple[str, ...],
     path: str | None,
-    frame: tables.TableLike | None,
+    frame: frames.TableLike | None,
     notes: list[str],
 ) -> ImageListing:
     """The images of a source, or of a `frame` from Python: a pair (X, y), or a table of paths.
@@ -61,7 +63,7 @@ def list_images(
     if isinstance(frame, tuple) and len(frame) == 2:
         return _list_pair(frame[0], frame[1], target)
     if frame is not None:
-        table = tables.table_from(frame)[0]
+        table = frames.table_from(frame)[0]
         return _list_table(table, Path(source), target=target, path=path, notes=notes)
     if not source:
         what = "no images are given"
@@ -76,7 +78,7 @@ def list_images(
         return _list_folder(place, target, notes)
     if is_idx(place):
         return _list_idx_file(place, target, notes)
-    if tables.file_kind(place) not in TABLE_SUFFIXES:
+    if file_kind(place) not in TABLE_SUFFIXES:
         what = f"{place} is no set of images"
         do = "name a folder with a folder for each class, a table of paths, or idx files"
         raise DataError(what, why=f"its suffix is {place.suffix!r}", do=do)
@@ -94,11 +96,11 @@ def holds_images(source: str) -> bool:
     if place.is_dir():
         suffixes = [file.suffix.lower() for file in _files_within(place)]
         images = sum(suffix in IMAGE_SUFFIXES for suffix in suffixes)
-        pieces = sum(suffix in tables.PARQUET_SUFFIXES for suffix in suffixes)  # of one table
+        pieces = sum(suffix in PARQUET_SUFFIXES for suffix in suffixes)  # of one table
         return idx_images(place, "train") is not None or images > pieces
     if not place.is_file():
         return False
-    if tables.file_kind(place) not in (".csv", ".tsv", ".txt", *tables.JSON_LINES_SUFFIXES):
+    if file_kind(place) not in (".csv", ".tsv", ".txt", *JSON_LINES_SUFFIXES):
         return is_idx(place)
     check_readable(place)
     with open(place, "rb") as file:
@@ -282,7 +284,7 @@ def check_paths(paths: Sequence[str]) -> list[str]:
 def _list_pair(x: Any, y: Any, target: tuple[str, ...]) -> ImageListing:
     images = array_to_bytes(x)
     answers = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
-    table, names = tables.table_from((np.arange(len(images))[:, None], answers))
+    table, names = frames.table_from((np.arange(len(images))[:, None], answers))
     table = table[list(names)]
     if len(target) == len(names):
         table, names = table.set_axis(list(target), axis=1), target
@@ -322,7 +324,7 @@ def _one_name(target: tuple[str, ...], usual: str) -> str:
 
 
 def list_unlabeled(
-    given: tables.ExamplesLike, path: str
+    given: frames.ExamplesLike, path: str
 ) -> tuple[list[str], list[str] | np.ndarray]:
     """Names and images of what is to be predicted; names are empty for arrays.
 
@@ -352,7 +354,7 @@ def _unlabeled_path(place: Path, path: str) -> tuple[list[str], list[str] | np.n
         return [os.path.relpath(file, place) for file in files], files
     if is_idx(place):
         return [], read_idx(place, 3)[:, None]
-    if tables.file_kind(place) in TABLE_SUFFIXES:
+    if file_kind(place) in TABLE_SUFFIXES:
         return _unlabeled_table(tables.read_table(place), path, place.parent)
     return [str(place)], check_paths([str(place)])
 

@@ -14,6 +14,7 @@ import pandas as pd
 from ravine.data import image_store
 from ravine.data.encoder import Encoding
 from ravine.data.examples import Examples, LoadedImages
+from ravine.data.frames import ExamplesLike, TableLike
 from ravine.data.image_file import (
     FIT_WORDS,
     FitMode,
@@ -33,7 +34,6 @@ from ravine.data.splits import (
     check_splits,
     require_count,
 )
-from ravine.data.tables import ExamplesLike, TableLike
 from ravine.data.targets import Target, fit_target
 from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError

@@ -48,17 +48,17 @@ def parse_numbers(texts: Sequence[str], style: str) -> np.ndarray:
 
 
 def read_as_numbers(
-    texts: Sequence[str], counts: Sequence[int], decimal: str = "."
+    texts: Sequence[str], counts: Sequence[int], decimal: str = "auto"
 ) -> Reading | None:
     """How texts write numbers, and which of them do not; None where they are no numbers.
 
-    `counts` says in how many rows each text stands, `decimal` which of two possible styles is
-    meant.
+    `counts` says in how many rows each text stands, `decimal` is the decimal sign where both could
+    be meant: by default a point.
     """
     kept = [(t, n) for t, n in zip(texts, counts, strict=True) if not is_gap(t)]
     if not kept:
         return None
-    styles = sorted(NUMBER_STYLES, key=lambda style: style[5] != decimal)
+    styles = sorted(NUMBER_STYLES, key=lambda style: style[5] != decimal)  # stable: ties stay
     sample = kept[:: 1 + len(kept) // SAMPLED_NUMBERS]
     in_sample = {style: len(_with_unit(sample, style)[1]) for style in styles}
     ranked = sorted(styles, key=in_sample.__getitem__)
@@ -71,16 +71,20 @@ def read_as_numbers(
     return Reading.of(best, odd, kept)
 
 
-def could_be_decimals(texts: Sequence[str], style: str) -> bool:
-    """Whether all numbers of a style have one group sign before their last three digits, so that it
-    could be the decimal sign as well.
+def describe_doubt(texts: Sequence[str], style: str, name: str) -> list[str]:
+    """A note where all numbers of a column have one group sign before their last three digits, so
+    that it could be the decimal sign as well; none elsewhere.
     """
     group = re.escape(style[1])
-    if group not in (",", r"\."):
-        return False
+    numbers = [t for t in texts if not np.isnan(number_of(t, style))]
     pattern = re.compile(rf"\D*[1-9]\d{{0,2}}{group}\d{{3}}\D*")
-    kept = [t for t in texts if number_of(t, style) == number_of(t, style)]
-    return bool(kept) and all(pattern.fullmatch(t) for t in kept)
+    if group not in (",", r"\.") or not all(map(pattern.fullmatch, numbers)):
+        return []
+    taken = f"{numbers[0]} is taken as {number_of(numbers[0], style):g}"
+    return [
+        f"{name} could have decimal {'commas' if group == ',' else 'points'}: {taken}. If that is "
+        f'wrong, set data.decimal = "{style[1]}".'
+    ]
 
 
 def read_as_hours(texts: Sequence[str], counts: Sequence[int]) -> Reading | None:

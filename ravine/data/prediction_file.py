@@ -1,36 +1,145 @@
 """Predictions as they are written to a file: with identifiers, in digits that mean something."""
 
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pandas.api.types import is_float_dtype
 
 from ravine.data.column_types import is_identifier
 from ravine.data.encoder import Encoder
+from ravine.data.parsing import is_text
+from ravine.data.table_blocks import TableBlocks
+from ravine.data.targets import Target
 
 SIGNIFICANT_DIGITS = 7  # weights are float32: 24 bits, 7.2 digits
+IDENTIFIER_BLOCK_ROWS = 65_536  # of one column
+
+
+def find_identifiers(table: TableBlocks, encoder: Encoder, answers: Iterable[str]) -> list[str]:
+    """The columns that tell a table's rows apart, none of them the encoder's or an answer's.
+
+    Identifiers are called so, have no gaps, and another value in every row.
+    """
+    used = {*encoder.columns, *answers}
+    names = [n for n in table.columns if n not in used and is_identifier(n)]
+    hashes: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for rows in table.read(IDENTIFIER_BLOCK_ROWS, names) if names else ():
+        for name in list(hashes):
+            if rows[name].isna().any():
+                del hashes[name]
+            else:  # 8 bytes a row; that two values of a million have one hash: p < 1e-7
+                values = rows[name].map(str) if rows[name].dtype == object else rows[name]
+                hashes[name].append(pd.util.hash_pandas_object(values, index=False).to_numpy())
+    whole = {name: np.concatenate(found) for name, found in hashes.items()}
+    return [name for name, found in whole.items() if len(np.unique(found)) == len(found)]
 
 
 def with_identifiers(
-    predictions: pd.DataFrame, rows: pd.DataFrame, encoder: Encoder
+    predictions: pd.DataFrame, rows: pd.DataFrame, identifiers: list[str]
 ) -> pd.DataFrame:
-    """Predictions behind what tells their rows apart: identifiers, or the row's number from 0.
-
-    Identifiers are called so, are not read by the encoder, and have another value in every row.
-    """
-    others = [n for n in rows.columns if n not in encoder.columns and n not in predictions]
-    unique = [n for n in others if rows[n].notna().all() and rows[n].is_unique]
-    found = {n: rows[n].to_numpy() for n in unique if is_identifier(n)}
+    """Predictions behind what tells their rows apart: identifiers, or the row's number from 0."""
+    found: Mapping[str, np.ndarray] = {name: rows[name].to_numpy() for name in identifiers}
     row = "row" if "row" not in predictions else "row number"
-    first = pd.DataFrame(found or {row: np.arange(len(rows))}, index=predictions.index)
+    first = pd.DataFrame(found or {row: np.asarray(rows.index)}, index=predictions.index)
     return pd.concat([first, predictions], axis=1)
 
 
-def round_floats(predictions: pd.DataFrame, digits: int = SIGNIFICANT_DIGITS) -> pd.DataFrame:
-    """The same table, its floats rounded to so many significant digits.
+def round_floats(predictions: pd.DataFrame, target: Target | None = None) -> pd.DataFrame:
+    """The same table, its floats rounded to seven significant digits.
+
+    What a network says of a `target` of numbers is in units of their spread: where the numbers are
+    far from 0 beside it, as moments in seconds are, digits of the distance come before the seven.
 
     >>> round_floats(pd.DataFrame({"y": [1234.56789012, 0.1 + 0.2]}))["y"].tolist()
     [1234.568, 0.3]
     """
+    spread = None
+    if target is not None and target.transform == "as it is" and target.spread:
+        spread = min(target.spread)
+
+    def round_value(value: float) -> float:
+        digits = SIGNIFICANT_DIGITS
+        if spread and abs(value) > 10 * spread and math.isfinite(value):
+            digits += math.floor(math.log10(abs(value) / spread))
+        return float(f"{value:.{digits}g}")
+
     floats = [n for n in predictions.columns if is_float_dtype(predictions[n].dtype)]
-    rounded = {n: [float(f"{v:.{digits}g}") for v in predictions[n]] for n in floats}
-    return predictions.assign(**rounded)
+    return predictions.assign(**{n: [round_value(v) for v in predictions[n]] for n in floats})
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table for a spreadsheet: an apostrophe before each text that it would take for a
+    formula, in names of columns, too.
+
+    Such texts begin with =, +, -, @, a tab or a carriage return and are neither a number nor one
+    sign alone.
+
+    >>> without_formulas(pd.DataFrame({"a": ["=1+1", "-", "-2", "x"]}))["a"].tolist()
+    ["'=1+1", '-', '-2', 'x']
+    """
+    texts = [n for n in table.columns if is_text(table[n])]
+    safe = table.assign(**{n: table[n].map(_without_formula, na_action="ignore") for n in texts})
+    return safe.rename(columns=_without_formula)
+
+
+def _without_formula(value: Any) -> Any:
+    if not isinstance(value, str) or not re.match(r"[=+@\t\r-].", value, re.DOTALL):
+        return value
+    return value if re.fullmatch(r"[+-]\d*\.?\d+(?:[eE][+-]?\d+)?", value) else f"'{value}"
+
+
+def file_blocks(tables: Iterable[pd.DataFrame], ending: str) -> Iterator[bytes]:
+    """A table in blocks as the bytes of a file of that ending: .csv, .parquet or .jsonl."""
+    if ending == ".parquet":
+        yield from _parquet_bytes(tables)
+        return
+    for i, table in enumerate(tables):
+        if ending == ".jsonl":
+            yield table.to_json(orient="records", lines=True).encode()
+        else:
+            yield without_formulas(table).to_csv(index=False, header=i == 0).encode()
+
+
+def _parquet_bytes(tables: Iterable[pd.DataFrame]) -> Iterator[bytes]:
+    sink = _Sink()
+    writer = None
+    for table in tables:
+        schema = None if writer is None else writer.schema
+        block = pa.Table.from_pandas(table, schema, preserve_index=False)
+        writer = writer or pq.ParquetWriter(pa.PythonFile(sink, mode="w"), block.schema)
+        writer.write_table(block)
+        yield sink.take()
+    if writer is not None:
+        writer.close()
+        yield sink.take()
+
+
+class _Sink(io.RawIOBase):
+    """A file that only goes forward; what was written since is taken from it."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = []
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.held.append(bytes(data))
+        self.size += len(self.held[-1])
+        return len(self.held[-1])
+
+    def tell(self) -> int:
+        return self.size
+
+    def take(self) -> bytes:
+        data = b"".join(self.held)
+        self.held.clear()
+        return data

@@ -23,7 +23,7 @@ def infer_task(
     other rows are a test file's. What is done with it is appended to `notes`.
     """
     every, tentative = np.arange(len(table)), []
-    task_type = infer_task_type(table, targets, data.task, tentative)
+    task_type = infer_task_type(table, targets, data.task, tentative, data.decimal)
     rare = _rare_rows(table, own, task_type, data.min_class_rows)
     if not rare.any():
         notes += tentative
@@ -37,7 +37,7 @@ def infer_task(
     if data.rare_classes == "join" and int(rare[:own].sum()) >= least:
         table = table.assign(**{name: table[name].astype(object).mask(rare, JOINED_CLASS)})
         notes.append(f"{few}: they are joined into {JOINED_CLASS!r} ({listed}).")
-        return table, every, infer_task_type(table, targets, data.task, notes)
+        return table, every, infer_task_type(table, targets, data.task, notes, data.decimal)
     if table[name][~rare].nunique() < 2:
         why, do = "then there is nothing to tell apart", "add rows, or set data.min_class_rows = 1"
         raise DataError(f"only one class of {name} has {least} rows or more", why=why, do=do)
@@ -45,7 +45,7 @@ def infer_task(
     gone = f"{rare.sum()} rows are" if rare.sum() > 1 else "one row is"
     notes.append(f"{few}: {gone} left out ({listed}); {change}.")
     table = table[~rare]
-    return table, every[~rare], infer_task_type(table, targets, data.task, notes)
+    return table, every[~rare], infer_task_type(table, targets, data.task, notes, data.decimal)
 
 
 def _rare_rows(table: pd.DataFrame, own: int, task_type: TaskType, least: int) -> np.ndarray:

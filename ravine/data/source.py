@@ -7,18 +7,26 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_datetime64_any_dtype, is_float_dtype, is_numeric_dtype
+from pandas.api.types import (
+    is_datetime64_any_dtype,
+    is_float_dtype,
+    is_numeric_dtype,
+    is_object_dtype,
+)
 
+from ravine.data.csv_dialect import Dialect, Expected
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.foreign_rows import drop_foreign_rows
+from ravine.data.frames import TableLike, table_from
 from ravine.data.parsing import column_number_style, numbers_of, weights_of
-from ravine.data.tables import TableLike, missing_file, read_table, table_from
-from ravine.errors import DataError, RecipeError, nearest, value_text
+from ravine.data.tables import missing_file, read_table, read_table_and_dialect
+from ravine.errors import DataError, RecipeError, nearest, shorten, value_text
 from ravine.part import part, setting
 
 UNIT_BYTES = {"": 1}
 UNIT_BYTES |= {prefix: 1000**i for i, prefix in enumerate("KMGT", 1)}
 UNIT_BYTES |= {f"{prefix}I": 1024**i for i, prefix in enumerate("KMGT", 1)}
+LIST_TYPES = (list, tuple, set, np.ndarray)
 TARGET_NAMES = ("target", "label", "class", "y", "outcome")
 
 
@@ -26,14 +34,15 @@ TARGET_NAMES = ("target", "label", "class", "y", "outcome")
 class Data:
     """Where the examples are and what is to be learned from them.
 
-    `source` is a file (CSV, Parquet or JSON lines), a folder of Parquet files, or the name of a
+    `source` is a file (CSV, Parquet, JSON or Excel), a folder of Parquet files, or the name of a
     bundled set; empty where the table is given from Python. `target` names the target's columns;
     `task` is inferred from them unless set. `drop` leaves columns out; `categories`, `numbers` and
     `texts` say what columns are where it is not what is inferred. `weight` is the column of example
     weights. `test` is another file whose rows are the test split; the source's own are not. A
     Parquet source larger than `memory` ("2GB") is read in pieces. A class with fewer than
     `min_class_rows` rows is left out, or joined with others of the kind (`rare_classes`); tables
-    read in pieces keep all classes.
+    read in pieces keep all classes. `decimal` is the decimal sign of numbers in CSV files, found
+    from the file unless set.
     """
 
     source: str = ""
@@ -48,6 +57,7 @@ class Data:
     weight: str | None = None
     test: str | None = None
     memory: str | None = None
+    decimal: Literal["auto", ".", ","] = "auto"
 
     def check(self) -> None:
         check_distinct_targets(self.target)
@@ -89,21 +99,25 @@ def parse_size(size: str, owner: str = "Data") -> int:
 
 def open_table(
     data: Data, frame: TableLike | None, notes: list[str]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The table and the names of its targets. A file wins over a bundled set of the same name."""
+) -> tuple[pd.DataFrame, tuple[str, ...], Dialect]:
+    """The table, the names of its targets, and how its file is written.
+
+    A file wins over a bundled set of the same name.
+    """
     if frame is not None:
         table, targets = table_from(frame)
-        return table, data.target or targets
+        return table, data.target or targets, Dialect(decimal="," if data.decimal == "," else ".")
     if not data.source:
         what = "no table is given"
         raise DataError(what, why="data.source is empty", do="name a file or a bundled set")
     if Path(data.source).exists():
-        return read_table(data.source, notes), data.target
+        table, dialect = read_table_and_dialect(data.source, notes, decimal=data.decimal)
+        return table, data.target, dialect
     of_file = "/" in data.source or "." in data.source or Path(data.source).parent != Path(".")
     if data.source not in BUNDLED_SETS and of_file:
         raise missing_file(Path(data.source))
     table, target = load_bundled(data.source)
-    return table, data.target or (target,)
+    return table, data.target or (target,), Dialect()
 
 
 def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:
@@ -132,8 +146,12 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
     """Notes on columns that are no inputs: the weight, and `marking`, which the split needs."""
     weight = data.weight
-    notes = [] if weight is None else [f"{weight} weighs the rows and is no input (data.weight)."]
-    return notes + [f"{name} splits the rows and is no input (split.column)." for name in marking]
+    notes = (
+        [] if weight is None else [f"{weight} weighs the rows and is not an input (data.weight)."]
+    )
+    return notes + [
+        f"{name} splits the rows and is not an input (split.column)." for name in marking
+    ]
 
 
 def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
@@ -143,12 +161,29 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
         values = table[name]
         known &= values.notna().to_numpy()
         stored = is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
+        _refuse_objects(values)
         first = values.dropna().head(1)
-        lists = any(isinstance(value, (list, tuple, set, np.ndarray)) for value in first)
+        lists = any(isinstance(value, LIST_TYPES) for value in first)
         style = "" if stored or lists else column_number_style(values)
         if style:
             known &= ~np.isnan(numbers_of(values.where(known), name, style))
     return known
+
+
+def _refuse_objects(values: pd.Series) -> None:
+    """Raise `DataError` where a target holds objects, or lists beside single values."""
+    if not is_object_dtype(values.dtype):
+        return
+    held = values.dropna()
+    lists = [isinstance(value, LIST_TYPES) for value in held]
+    inner = (v for row in held[lists] for v in row)
+    odd = next((v for v in (*held, *inner) if isinstance(v, dict)), None)
+    odd = next((v for row in held[lists] for v in row if isinstance(v, LIST_TYPES)), odd)
+    if odd is not None or 0 < sum(lists) < len(lists):
+        shown = shorten(str(odd if odd is not None else held[lists].iloc[0]))
+        what = f"the target {values.name} holds {shown}"
+        why = "a target is one value in each row, or a list of labels"
+        raise DataError(what, why=why, do="choose another target, or name a value of it")
 
 
 def with_targets(
@@ -170,9 +205,15 @@ def with_targets(
     return table, places
 
 
-def read_test_table(path: str, targets: Sequence[str], notes: list[str]) -> pd.DataFrame:
-    """The rows of another file with all their targets. Raises `DataError` where it lacks one."""
-    tested, _ = drop_foreign_rows(read_table(path, notes), notes)
+def read_test_table(
+    path: str, targets: Sequence[str], notes: list[str], dialect: Dialect | None = None
+) -> pd.DataFrame:
+    """The rows of another file with all their targets. Raises `DataError` where it lacks one.
+
+    `dialect` is that of the source, which counts where the file does not say.
+    """
+    tested = read_table(path, notes, Expected(dialect or Dialect()))
+    tested, _ = drop_foreign_rows(tested, notes)
     for name in targets:
         if name not in tested.columns:
             what, do = f"{path} has no column {name!r}", "give a test file with the target"

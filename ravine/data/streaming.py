@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
@@ -29,6 +27,7 @@ from ravine.data.encoder import (
     fit_encoder,
 )
 from ravine.data.examples import Examples, concatenate
+from ravine.data.parquet_files import RowGroup, is_parquet, read_blocks, row_groups_of
 from ravine.data.parsing import weights_of
 from ravine.data.source import (
     Data,
@@ -39,10 +38,8 @@ from ravine.data.source import (
     read_test_table,
 )
 from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
-from ravine.data.tables import check_table, damaged_parquet, is_parquet, parquet_files
 from ravine.data.task_type import TaskType, infer_task_type
-from ravine.errors import DataError, first_line
-from ravine.files import check_readable
+from ravine.errors import DataError
 from ravine.rng import stream, stream_seed
 
 MAX_COUNTED_TARGETS = 10_000  # so many different targets are no classes
@@ -59,54 +56,10 @@ def is_larger_than_memory(data: Data) -> bool:
     return rows * size > parse_size(data.memory)
 
 
-@dataclass(frozen=True)
-class RowGroup:
-    """A row group of a file: the number of its first row in the table, rows, bytes as a table."""
-
-    file: str
-    group: int
-    first: int
-    rows: int
-    bytes: int
-
-
-def row_groups_of(path: Path) -> tuple[RowGroup, ...]:
-    """The row groups at a path, in order. Raises `DataError` for damaged files."""
-    pieces = []
-    first = 0
-    for file in parquet_files(path):
-        check_readable(file)
-        try:
-            metadata = pq.read_metadata(file)
-        except (pa.ArrowException, OSError) as error:
-            raise damaged_parquet(file, error) from None
-        for i in range(metadata.num_row_groups):
-            group = metadata.row_group(i)
-            size = 2 * max(group.total_byte_size, group.num_rows * metadata.num_columns * 8)
-            pieces.append(RowGroup(str(file), i, first, group.num_rows, size))
-            first += group.num_rows
-    return tuple(pieces)
-
-
 def _size(pieces: Sequence[RowGroup]) -> tuple[int, float]:
     """Rows, and bytes of a row as a table."""
     rows = sum(p.rows for p in pieces)
     return rows, sum(p.bytes for p in pieces) / max(rows, 1)
-
-
-def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
-    """A row group in blocks of at most `rows` rows, indexed by their numbers in the whole table."""
-    at = piece.first
-    try:
-        with pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file:
-            for batch in file.iter_batches(rows, [piece.group], use_threads=False):
-                frame = check_table(batch.to_pandas(), piece.file)
-                yield frame.set_axis(range(at, at + batch.num_rows))
-                at += batch.num_rows
-                pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
-    except (pa.ArrowException, OSError) as error:
-        do = "write the file again"
-        raise DataError(f"{piece.file} cannot be read", why=first_line(error), do=do) from None
 
 
 # Training rows

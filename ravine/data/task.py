@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ravine.data.csv_dialect import Dialect
 from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, fit_encoder
 from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
+from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
 from ravine.data.rare_classes import infer_task
 from ravine.data.source import (
@@ -27,10 +29,16 @@ from ravine.data.source import (
     read_test_table,
     with_targets,
 )
-from ravine.data.splits import AnySplit, Given, check_splits, require_count
+from ravine.data.splits import (
+    SPLIT_NAMES,
+    AnySplit,
+    Given,
+    SplitRows,
+    check_splits,
+    require_count,
+)
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
-from ravine.data.tables import TableLike
-from ravine.data.task_type import TaskKind
+from ravine.data.task_type import TaskKind, TaskType
 from ravine.errors import DataError
 from ravine.old_names import with_earlier_keys
 from ravine.protocols import Signature
@@ -53,6 +61,12 @@ class Task:
     notes: tuple[str, ...]
     fingerprint: str
     rows: Mapping[str, np.ndarray]
+
+    def __repr__(self) -> str:
+        """One line, without the examples."""
+        splits = {"training": self.train, "validation": self.validation, "test": self.test}
+        counts = [f"{split.count} {name}" for name, split in splits.items() if split is not None]
+        return f"Task({self.kind}, {', '.join(counts)} rows)"
 
     @property
     def kind(self) -> TaskKind:
@@ -135,6 +149,46 @@ def load(
     return Task(encoder, train, validation, test, tuple(notes), fingerprint, rows)
 
 
+def task_of_rows(
+    frame: TableLike,
+    task_type: TaskType,
+    data: Data,
+    split: AnySplit,
+    encoding: Encoding,
+    *,
+    seed: int,
+    encoder: Encoder | None = None,
+) -> Task:
+    """The task of rows whose targets are known to be of a type and without gaps.
+
+    Nothing is inferred of the targets, so they may lack a class. An `encoder` that was fitted
+    before is used as it is; the columns that it does not know are passed over.
+    """
+    notes: list[str] = []
+    table, _, dialect = open_table(data, frame, notes)
+    check_columns(list(table.columns), data, task_type.names)
+    places = np.arange(len(table))
+    rows = SplitRows(places, places[:0], places[:0])
+    if len(table) > 1:
+        rows = split.rows(table, task_type, seed, notes)
+    if encoder is None:
+        columns = split.columns()
+        train, count = table.iloc[rows.train], len(table)
+        encoder = fit_encoder(
+            train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
+        )
+        encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
+    examples = {
+        name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
+        for name, r in rows._asdict().items()
+    }
+    notes.append(_describe_split(rows, split))
+    fingerprint = _fingerprint(encoder, examples, rows._asdict(), "")
+    train, validation, test = (examples[name] for name in SPLIT_NAMES)
+    assert train is not None  # every split leaves rows to train on
+    return Task(encoder, train, validation, test, tuple(notes), fingerprint, rows._asdict())
+
+
 def _read_at_once(
     data: Data,
     split: AnySplit,
@@ -145,14 +199,16 @@ def _read_at_once(
     notes: list[str],
 ) -> tuple[Encoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
     """The encoder of a table; its examples and the numbers of their rows by split; no digest."""
-    table, targets = open_table(data, frame, notes)
+    table, targets, dialect = open_table(data, frame, notes)
+    if dialect.decimal == ",":  # so is it in columns of text
+        data = dataclasses.replace(data, decimal=",")
     check_columns(list(table.columns), data, targets)
     table, kept = drop_foreign_rows(table, notes)
     table, places = with_targets(table, targets, notes)
     places = kept[places]
     own = len(table)
     if data.test is not None:
-        tested = read_test_table(data.test, targets, notes).reindex(columns=table.columns)
+        tested = read_test_table(data.test, targets, notes, dialect).reindex(columns=table.columns)
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     require_count(own, 0, 0)
@@ -167,14 +223,18 @@ def _read_at_once(
     encoder = fit_encoder(
         train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
     )
-    encoder = allow_odd_cells(encoder, table, notes)
+    encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
     }
-    sizes = "{} training, {} validation and {} test rows".format(*map(len, rows))
-    notes.append(f"Split: {sizes} ({type(split).__name__}).")
+    notes.append(_describe_split(rows, split))
     return encoder, examples, {name: places[r] for name, r in rows._asdict().items()}, ""
+
+
+def _describe_split(rows: SplitRows, split: AnySplit) -> str:
+    sizes = "{} training, {} validation and {} test rows".format(*map(len, rows))
+    return f"Split: {sizes} ({type(split).__name__})."
 
 
 def _fingerprint(
@@ -187,6 +247,8 @@ def _fingerprint(
 
     `digest` covers the pixels of images, and rows that are read in pieces.
     """
+    if isinstance(encoder, Encoder):  # how a file is written is not to be learned
+        encoder = dataclasses.replace(encoder, dialect=Dialect())
     plain = json.dumps(with_earlier_keys(encoder.to_plain()))
     hashed = hashlib.blake2b(plain.encode() + digest.encode(), digest_size=16)
     for name, found in sorted(examples.items()):

@@ -9,7 +9,7 @@ import pandas as pd
 from pandas.api.types import is_datetime64_any_dtype
 
 from ravine.data import parsing
-from ravine.data.number_styles import read_as_numbers
+from ravine.data.number_styles import describe_doubt, read_as_numbers
 from ravine.errors import DataError
 
 TaskKind: TypeAlias = Literal["binary", "classes", "regression", "labels"]
@@ -31,13 +31,19 @@ class TaskType:
 
 
 def infer_task_type(
-    frame: pd.DataFrame, names: Sequence[str], task: str, notes: list[str]
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    task: str,
+    notes: list[str],
+    decimal: str = "auto",
 ) -> TaskType:
-    """What the target columns ask for. `task` is "auto" or a kind, which must fit (`DataError`)."""
+    """What the target columns ask for. `task` is "auto" or a kind, which must fit (`DataError`);
+    `decimal` is the decimal sign of numbers that could have both.
+    """
     name, *others = names
     names = (name, *others)
     if others:
-        return _infer_several_targets(frame, names, task, notes)
+        return _infer_several_targets(frame, names, task, notes=notes, decimal=decimal)
     values = frame[name]
     if isinstance(values.iloc[0], (list, tuple, set, np.ndarray)):
         if task not in ("auto", "labels"):
@@ -50,11 +56,13 @@ def infer_task_type(
     if distinct == 1:
         what = f"the target {name} is {str(values.iloc[0])!r} in every row"
         raise DataError(what, why="there is nothing to learn", do="choose another target")
-    kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct)
+    kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct, decimal)
     if kind == "regression":
-        style = _number_style(values)
+        style = _number_style(values, decimal)
         parsing.numbers_of(values, name, style)
         notes.append(f"Target {name}: regression ({why}).")
+        if style and decimal == "auto":
+            notes += describe_doubt(parsing.texts_of(values)[0], style, name)
         return TaskType("regression", names, styles=(style,))
     if kind == "labels":
         return TaskType("labels", names, _zero_one(frame, names))
@@ -75,7 +83,7 @@ def infer_task_type(
     return TaskType(kind, names, classes)  # type: ignore[arg-type]
 
 
-def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
+def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
     if distinct == 2:
         return "binary", "two values"
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -83,7 +91,7 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     if is_datetime64_any_dtype(values.dtype):
         what, why = f"the target {values.name} is a date", "dates cannot be predicted"
         raise DataError(what, why=why, do="convert it to a number, such as days since a fixed date")
-    style = _number_style(values)
+    style = _number_style(values, decimal)
     if parsing.is_text(values) and not style:
         return "classes", "a column of text"
     numbers = parsing.numbers_of(values, str(values.name), style)
@@ -93,14 +101,14 @@ def _kind_of(values: pd.Series, distinct: int) -> tuple[str, str]:
     return "regression", f"{distinct} different {'whole numbers' if whole else 'numbers'}"
 
 
-def _number_style(values: pd.Series) -> str:
+def _number_style(values: pd.Series, decimal: str) -> str:
     """How a target writes numbers in text; nothing where they are not in text, or none are.
     `DataError` names the cell where all but a few are numbers.
     """
     if not parsing.is_text(values):
         return ""
     texts, codes = parsing.texts_of(values)
-    found = read_as_numbers(texts, parsing.counts_of(codes))
+    found = read_as_numbers(texts, parsing.counts_of(codes), decimal)
     if found is None:
         return ""
     if found.odd:
@@ -114,7 +122,7 @@ def _number_style(values: pd.Series) -> str:
 
 
 def _infer_several_targets(
-    frame: pd.DataFrame, names: tuple[str, ...], task: str, notes: list[str]
+    frame: pd.DataFrame, names: tuple[str, ...], task: str, *, notes: list[str], decimal: str
 ) -> TaskType:
     if task in ("binary", "classes"):
         what = f"the task is {task} and there are {len(names)} targets: {', '.join(names)}"
@@ -129,7 +137,7 @@ def _infer_several_targets(
     if task == "labels" or (task == "auto" and flags):
         notes.append(f"Targets {', '.join(names)}: multi-label classification (0 or 1).")
         return TaskType("labels", names, _zero_one(frame, names))
-    styles = tuple(_number_style(frame[name]) for name in names)
+    styles = tuple(_number_style(frame[name], decimal) for name in names)
     for name, style in zip(names, styles, strict=True):
         if parsing.is_text(frame[name]) and not style:
             what = f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}"

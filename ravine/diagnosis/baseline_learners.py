@@ -132,8 +132,8 @@ def _cross_validate(
         examples=len(np.unique(groups)),
         constant_loss=float(nothing.mean()),
         loss=float(losses[best].mean()),
-        constant_score=_score(np.broadcast_to(y.mean(0), y.shape), y, kind),
-        score=_score(predictions[best], y, kind),
+        constant_score=score_predictions(np.broadcast_to(y.mean(0), y.shape), y, kind),
+        score=score_predictions(predictions[best], y, kind),
         gain=float((nothing - losses[best]).mean()),
         gain_error=float(difference.std() / math.sqrt(len(difference))),
         signal=max(signals.values()),
@@ -157,7 +157,8 @@ def _losses(predicted: Array, y: Array, kind: str) -> Array:
     return ((predicted - y) ** 2).mean(1)
 
 
-def _score(predicted: Array, y: Array, kind: str) -> float:
+def score_predictions(predicted: Array, y: Array, kind: str) -> float:
+    """The accuracy (of labels: over all of them) or R2 of predictions [N, K]."""
     if kind in CLASS_KINDS:
         return float((predicted.argmax(1) == y.argmax(1)).mean())
     if kind == "labels":

@@ -30,10 +30,10 @@ def examine(
     loss: Any,
     train: Any,
     *,
-    optimizer: Any,
+    optimizer: Any = None,
     validation: Any = None,
     batch_size: int | None = None,
-    epochs: int,
+    epochs: int | None = None,
     seed: int = 0,
     trials: bool = True,
 ) -> Report:
@@ -42,8 +42,10 @@ def examine(
 
     `model` is any module, `loss(outputs, targets)` any function to one number, `train` a pair of
     tensors or a DataLoader of such pairs, `optimizer` a torch optimizer on the model's parameters
-    or a function from parameters to one. Without `validation` a fifth of the training examples is
-    held out (of a loader: nothing).
+    or a function from parameters to one, `epochs` the budget. Inputs may be several tensors or
+    arrays: `((a, b), targets)`, `(a, b, targets)`, or a dict that has the targets under "labels" or
+    "targets"; the model gets them as one argument, as several, or as keywords. Without
+    `validation` a fifth of the training examples is held out (of a loader: nothing).
 
     The model is checked before it trains; then a copy is trained for the whole budget, watched;
     then remedies are tried in copies that share its start and the order of its examples. Raises

@@ -1,21 +1,22 @@
 """What `ravine check` asks before training: the probes of any start, and `preflight_checks`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ravine.data import Examples, Task
+from ravine.data import Examples, ImageEncoder, Task
+from ravine.data.column_encoders import Date, Numeric
 from ravine.data.encoder import Encoder
 from ravine.data.examples import affordable_count, evenly_spaced
 from ravine.diagnosis.data.measure import profile_data
-from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.data.profile import DataProfile, GapCode
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.recipe_rules import RecipeProfile, small_batch_not_overfit
-from ravine.diagnosis.registry import DATA_RULES, RECIPE_RULES, START_RULES
+from ravine.diagnosis.registry import DATA_RULES, RECIPE_RULES, START_RULES, SYMPTOM_CODES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.history import LoopHistory, ModelHistory, WatchedParameter
@@ -36,6 +37,7 @@ from ravine.training.determinism import exact_arithmetic
 PROFILED_ROWS, PROFILED_NUMBERS = 20_000, 2**23  # of the data, numbers only of images
 PROBED_RECIPE_EXAMPLES = 512
 GRAPH_EXAMPLES = 4  # of the loss whose graph is read
+DATA_CODES = {rule.code for rule in DATA_RULES}
 
 
 def check_recipe(
@@ -54,13 +56,24 @@ def check_recipe(
         in_data, data_checks = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
     in_layers, layer_checks = find_linear_layers(recipe, task)
     in_settings, setting_checks = _check_settings(recipe, task, recipe_checks)
-    found = (*in_data, *in_start, *in_layers, *in_settings)
+    found = inherit_causes([*in_data, *in_start, *in_layers, *in_settings])
     return SubjectProfile(
         findings=[replace(f, changes=useful_changes(recipe, f.changes)) for f in found],
         checks=start_checks.merge(data_checks, layer_checks, setting_checks),
         start=start,
         data=data,
     )
+
+
+def inherit_causes(found: Sequence[Finding]) -> list[Finding]:
+    """The findings; a symptom that a fault of the data explains is a note, with that cause."""
+    causes = {code: f.cause for f in found if f.code in DATA_CODES for code in f.explains}
+    return [
+        replace(f, cause=causes[f.code], suspects=(), severity="note")
+        if f.code in causes and f.code in SYMPTOM_CODES
+        else f
+        for f in found
+    ]
 
 
 def _check_settings(
@@ -126,18 +139,36 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
         some = evenly_spaced(task.validation, count)
         assert some.targets is not None
         validation = _network_inputs(task, some, scale), some.targets
-    names = ()
+    names, sources = (), ()
     if isinstance(task.encoder, Encoder):
         names = (*task.encoder.features, *task.encoder.code_names)
-    return profile_data(
+        sources = task.encoder.sources
+    found = profile_data(
         _network_inputs(task, train, scale),
         train.targets,
         validation=validation,
         names=names,
+        sources=sources,
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
         seed=recipe.seed,
     )
+    if found.inputs is None:
+        return found
+    codes = tuple(replace(c, value=_raw_value(task.encoder, c)) for c in found.inputs.gap_codes)
+    return replace(found, inputs=replace(found.inputs, gap_codes=codes))
+
+
+def _raw_value(encoder: Encoder | ImageEncoder, code: GapCode) -> float:
+    """The value of a code, the least or the greatest of its column, as the table has it."""
+    for column in encoder.column_encoders if isinstance(encoder, Encoder) else ():
+        if (
+            column.name == code.where
+            and isinstance(column, (Numeric, Date))
+            and column.scaling.seen
+        ):
+            return column.scaling.seen[code.value > 0]
+    return code.value
 
 
 def _network_inputs(task: Task, some: Examples, scale: tuple[Tensor, Tensor] | None) -> Tensor:

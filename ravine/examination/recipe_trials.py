@@ -58,7 +58,7 @@ class RecipeTrials:
         """The task of a changed recipe, loaded again where examples are encoded differently."""
         if recipe.encoding == self.recipe.encoding:
             return self.task
-        return cut_task(load_task(recipe, self.frame), recipe)
+        return replace(cut_task(load_task(recipe, self.frame), recipe), test=None)
 
     def evaluate(self, run: Run, task: Task | None = None) -> list[SeedRun]:
         """The loss (1 − R² or the log loss) and the score of each network of a run, on examples
@@ -95,6 +95,7 @@ def prepare_trials(
     screening = int(max(MIN_SCREENING_STEPS, min(SCREENING_STEPS, affordable)))
     length = int(max(screening, min(MAX_RECIPE_STEPS, TRIAL_SECONDS / 4 / TRIAL_SEEDS / seconds)))
     whole = small is task
+    small = replace(small, test=None)  # trials are compared on the validation split
     if run is None or not whole or len(run.record.members) < TRIAL_SEEDS:
         short = shorten_recipe(recipe, small, length)
         steps = training_plan(short, small).steps

@@ -15,6 +15,13 @@ from torch.utils.data import DataLoader
 
 from ravine.errors import InputError
 from ravine.examination import torch_data
+from ravine.examination.packed_inputs import (
+    Packing,
+    find_call,
+    split_batch,
+    take_rows,
+    unpacking_model,
+)
 from ravine.examination.torch_program import (
     PROFILED_EXAMPLES,
     TorchProgram,
@@ -24,6 +31,7 @@ from ravine.examination.torch_program import (
 from ravine.examination.user_code import explain_errors
 from ravine.rng import isolated_rng
 
+TRIED_ROWS = 8
 EXAMPLE_OPTIMIZER = "lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
 ON_A_BATCH = (
     "model and loss do not run on a batch",
@@ -39,7 +47,7 @@ def read_program(
     optimizer: Any,
     validation: Any = None,
     batch_size: int | None,
-    epochs: int,
+    epochs: int | None,
     seed: int = 0,
 ) -> TorchProgram:
     """The program behind the arguments of `examine`. Raises `InputError` for what cannot be run."""
@@ -58,10 +66,11 @@ def read_program(
     stepper: Any = optimizer
     epochs = _integer("epochs", epochs, why="training needs at least one pass")
     seed = _integer("seed", seed, least=-math.inf, why="random numbers are drawn from it") % 2**32
+    model, packing = _take_packed_inputs(model, train, seed)
     if isinstance(train, DataLoader):
-        data = torch_data.read_loader(train)
+        data = torch_data.read_loader(train, packing)
     else:
-        inputs, targets = torch_data.require_rows(torch_data.as_pair(train), "training")
+        inputs, targets = torch_data.require_rows(torch_data.as_pair(train, packing), "training")
         batch = _integer("batch_size", batch_size, why="tensors are cut into batches")
         data = torch_data.TensorData(inputs, targets, batch)
     if any(is_lazy(p) for p in model.parameters()):
@@ -72,8 +81,9 @@ def read_program(
         train=data,
         optimizer=stepper,
         epochs=epochs,
-        validation=None if validation is None else _validation_data(validation),
+        validation=None if validation is None else _validation_data(validation, packing),
         seed=seed,
+        packing=packing,
     )
     if validation is None and isinstance(data, torch_data.TensorData):
         kept, held = torch_data.hold_out(data, seed)
@@ -93,12 +103,31 @@ def _integer(name: str, value: Any, *, least: float = 1, why: str) -> int:
     return int(number)
 
 
-def _validation_data(validation: Any) -> torch_data.Pair:
+def _take_packed_inputs(
+    model: nn.Module, train: Any, seed: int
+) -> tuple[nn.Module, Packing | None]:
+    """The model as it takes the inputs of examples; with a packing if they are no single tensor."""
+    batch = train
+    if isinstance(train, DataLoader):
+        torch_data.require_batches(train, "training")
+        with isolated_rng(seed), explain_errors("the loader gives no batch", "iterate it yourself"):
+            batch = next(torch_data.iterate_batches(train))
+    inputs, _ = split_batch(batch)
+    if isinstance(inputs, Tensor):
+        return model, None
+    several = isinstance(batch, list | tuple) and len(batch) > 2
+    if not isinstance(train, DataLoader):  # a few examples show how the model is called
+        inputs = take_rows(inputs, TRIED_ROWS)
+    packing = find_call(model, inputs, Packing("arguments" if several else "argument"))
+    return unpacking_model(model, packing), packing
+
+
+def _validation_data(validation: Any, packing: Packing | None) -> torch_data.Pair:
     if isinstance(validation, DataLoader):
         torch_data.require_batches(validation, "validation")
         with isolated_rng(0):
-            return torch_data.LoaderData(validation).first(PROFILED_EXAMPLES)
-    return torch_data.require_rows(torch_data.as_pair(validation), "validation")
+            return torch_data.LoaderData(validation, packing).first(PROFILED_EXAMPLES)
+    return torch_data.require_rows(torch_data.as_pair(validation, packing), "validation")
 
 
 def _materialize(

@@ -20,6 +20,7 @@ from torch.utils.data import (
 )
 
 from ravine.errors import InputError
+from ravine.examination.packed_inputs import Packing, split_batch
 from ravine.rng import isolated_rng
 
 HELD_OUT_FRACTION = 0.2  # of the training examples, where no validation examples are given
@@ -64,6 +65,7 @@ class LoaderData:
     """Training examples from a DataLoader that cannot be taken apart: it is iterated as it is."""
 
     loader: DataLoader[Any]
+    packing: Packing | None = None  # of inputs that are no single tensor
 
     @property
     def batch(self) -> int:
@@ -85,19 +87,8 @@ class LoaderData:
 
     def epoch(self) -> Iterator[Pair]:
         """The batches of one pass; the loader's generators are seeded, then set back."""
-        loader, batches = self.loader, self.loader.batch_sampler
-        owners = (loader, loader.sampler, batches, getattr(batches, "sampler", None))
-        found = (getattr(owner, "generator", None) for owner in owners)
-        generators = {id(g): g for g in found if isinstance(g, torch.Generator)}
-        states = [(g, g.get_state()) for g in generators.values()]
-        for generator, _ in states:
-            generator.manual_seed(int(torch.randint(2**62, ())))
-        try:
-            for batch in loader:
-                yield as_pair(batch)
-        finally:
-            for generator, state in states:
-                generator.set_state(state)
+        for batch in iterate_batches(self.loader):
+            yield as_pair(batch, self.packing)
 
     def first(self, count: int) -> Pair:
         """The examples of the first batches, of those that are shaped like the first."""
@@ -110,6 +101,22 @@ class LoaderData:
                 break
         inputs, targets = (torch.cat(parts)[:count] for parts in zip(*kept, strict=True))
         return inputs, targets
+
+
+def iterate_batches(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a loader; its generators are seeded from torch's, then set back."""
+    batches = loader.batch_sampler
+    owners = (loader, loader.sampler, batches, getattr(batches, "sampler", None))
+    found = (getattr(owner, "generator", None) for owner in owners)
+    generators = {id(g): g for g in found if isinstance(g, torch.Generator)}
+    states = [(g, g.get_state()) for g in generators.values()]
+    for generator, _ in states:
+        generator.manual_seed(int(torch.randint(2**62, ())))
+    try:
+        yield from loader
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
 
 
 def hold_out(data: TensorData, seed: int) -> tuple[TensorData, Pair | None]:
@@ -128,15 +135,11 @@ def hold_out(data: TensorData, seed: int) -> tuple[TensorData, Pair | None]:
     return train, (data.inputs[held_out], data.targets[held_out])
 
 
-def read_loader(loader: DataLoader[Any]) -> TensorData | LoaderData:
-    """The examples of a loader: as tensors where it does nothing but batch and shuffle them.
-
-    Raises `InputError` for a loader that gives no batch, or has no length.
-    """
-    require_batches(loader, "training")
+def read_loader(loader: DataLoader[Any], packing: Packing | None = None) -> TensorData | LoaderData:
+    """The examples of a loader: as tensors where it does nothing but batch and shuffle them."""
     plain = (
         type(loader.dataset) is TensorDataset
-        and len(loader.dataset.tensors) == 2
+        and len(loader.dataset.tensors) >= 2
         and type(loader.batch_sampler) is BatchSampler
         and type(loader.sampler) in (RandomSampler, SequentialSampler)
         and loader.collate_fn is default_collate
@@ -144,8 +147,8 @@ def read_loader(loader: DataLoader[Any]) -> TensorData | LoaderData:
         and getattr(loader.sampler, "num_samples", len(loader.dataset)) == len(loader.dataset)
     )
     if not plain or loader.batch_size is None:
-        return LoaderData(loader)
-    inputs, targets = as_pair(loader.dataset.tensors)  # type: ignore[union-attr]
+        return LoaderData(loader, packing)
+    inputs, targets = as_pair(loader.dataset.tensors, packing)  # type: ignore[union-attr]
     return TensorData(
         inputs,
         targets,
@@ -167,16 +170,14 @@ def require_batches(loader: DataLoader[Any], split: str) -> None:
         raise InputError(f"no {split} examples", why=why, do=do)
 
 
-def as_pair(batch: Any) -> Pair:
-    """Inputs and targets of a batch, detached. Raises `InputError` if they are no two tensors."""
-    several = isinstance(batch, list | tuple)
-    if several and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch):
-        return batch[0].detach(), batch[1].detach()
-    what = f"the examples are a {type(batch).__name__}"
-    if several:
-        what += " of " + " and ".join(type(part).__name__ for part in batch[:4])
-    do = "give (inputs, targets), or a DataLoader whose batches are such pairs"
-    raise InputError(what, why="an example is a pair of tensors, input and target", do=do)
+def as_pair(batch: Any, packing: Packing | None = None) -> Pair:
+    """Inputs and targets of a batch as two tensors, detached: inputs of several tensors, or in a
+    dict, are packed. Raises `InputError` if they are none.
+    """
+    inputs, targets = split_batch(batch)
+    if packing is not None:
+        inputs = packing.pack(inputs)
+    return inputs, targets
 
 
 def require_rows(examples: Pair, split: str) -> Pair:

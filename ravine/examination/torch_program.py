@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ravine.examination.packed_inputs import Packing
 from ravine.examination.scores import scaled_score
 from ravine.examination.torch_data import LoaderData, Pair, TensorData
 from ravine.finding import Report
@@ -92,6 +93,7 @@ class TorchProgram:
     seed: int = 0
     clip: float | None = None
     evaluation_loss: Loss | None = None  # where a change has given training another loss
+    packing: Packing | None = None  # of inputs that are no single tensor
     # applied to each copy of model and optimizer before training
     prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()
     initialize: Callable[[nn.Module], None] | None = None  # sets the weights by a forward pass

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch.optim import Adam, AdamW
@@ -30,6 +31,7 @@ from ravine.examination.subject import (
 )
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_class_trial import try_classes
+from ravine.examination.torch_data import Pair
 from ravine.examination.torch_model_changes import reinitialize
 from ravine.examination.torch_program import TorchProgram, train_program
 from ravine.examination.torch_results import own_results, seed_run
@@ -51,6 +53,10 @@ PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
 BUDGET_FACTOR = 3  # where more steps are tried
 MIN_LARGE_BATCH, MIN_EPOCH_STEPS = 64, 3  # batches that may be too large
+
+
+class CannotProfileError(Exception):
+    """Why examples cannot be profiled."""
 
 
 @dataclass
@@ -94,11 +100,15 @@ class TorchSubject:
         with isolated_rng(program.seed), contextlib.suppress(Exception):  # what the model raises
             self.calls = record_calls(program.build()[0], program.examples(8)[0])
         in_start, start_checks = run_rules(START_RULES, start)
+        codes = tuple(rule.code for rule in DATA_RULES)
         try:
-            data = profile_program_data(program, start)
+            with np.errstate(all="ignore"):  # squares of very large numbers
+                data = profile_program_data(program, start)
             in_data, data_checks = run_rules(DATA_RULES, data)
+        except CannotProfileError:
+            in_data, data_checks = [], Checks(not_measured=codes)
         except Exception:  # unusual data: the examination goes on without them
-            in_data, data_checks = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
+            in_data, data_checks = [], Checks(failed=codes)
         say("training a copy under the watch")
         steps = self.budget.steps
         evaluate_at = {max(1, round(program.steps * part)) for part in EVALUATED_FRACTIONS}
@@ -177,9 +187,10 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
     """What is to be known of the examples. Those that were held out of the training examples are
     not compared with them.
     """
+    validation = None if program.held_out else program.validation
     data = profile_data(
-        *program.examples(),
-        validation=None if program.held_out else program.validation,
+        *_as_columns(program, program.examples()),
+        validation=None if validation is None else _as_columns(program, validation),
         shuffled=program.train.is_shuffled,
         batch=program.train.batch,
         outputs=start.loss.targets.output_shape[1:],
@@ -189,3 +200,13 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
         counts = count_classes(to_array(program.validation[1]), data.kind)
         data = replace(data, classes=replace(data.classes, validation=counts))
     return data
+
+
+def _as_columns(program: TorchProgram, examples: Pair) -> Pair:
+    """Examples as they are profiled: of packed inputs the numbers."""
+    if program.packing is None:
+        return examples
+    columns = program.packing.columns(examples[0])
+    if columns is None:
+        raise CannotProfileError("no part of the inputs are numbers")
+    return columns, examples[1]

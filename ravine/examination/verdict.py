@@ -8,6 +8,8 @@ import numpy as np
 from ravine.finding import Trial
 from ravine.statistics import Interval, t_interval
 
+CLEAR_HARM = 0.2  # of the loss without the remedy
+
 
 def weigh(
     before: Sequence[float],
@@ -20,7 +22,9 @@ def weigh(
     """The verdict on a remedy, from losses of the same seeds `before` and `after` it was made.
 
     Helped: the 95 % interval of the mean paired difference lies below 0, and the mean is lower by
-    `least` or more. Worse: the same, upwards. A loss that is not finite is a failure, and failures
+    `least` or more. Worse: the same, upwards; or several pairs, too few for a narrow interval, all
+    of which rose by `CLEAR_HARM` of what they were: what is advised must be sure to help, what is
+    advised against need not be sure to harm. A loss that is not finite is a failure, and failures
     are counted first: if one side has fewer, that side wins; pairs with a failure are then left out
     of the numbers. `why` says `what` the numbers are, how many runs failed, and where all seeds
     agree to three digits, so that the interval has no width. One pair has no interval and shows
@@ -49,6 +53,8 @@ def weigh(
     elif difference.high < 0 and difference.value <= -least:
         verdict = "helped"
     elif difference.low > 0 and difference.value >= least:
+        verdict = "worse"
+    elif len(x) > 1 and (y - x > np.maximum(CLEAR_HARM * np.abs(x), least)).all():
         verdict = "worse"
     counted = (x, y) if len(x) else (losses[np.isfinite(losses)] for losses in pairs)
     means = [float(losses.mean()) if len(losses) else None for losses in counted]

@@ -17,6 +17,8 @@ class BatchNorm:
     """Normalize each unit over the batch: y = γ (x − m) / √(v + eps) + β (Ioffe & Szegedy 2015).
 
     `momentum` is the newest batch's share in the running statistics of test time (as in torch).
+    One example has no variance: `batch = 1` is refused, and where the last batch of an epoch has
+    one, that step takes the running statistics and counts as one that normalized nothing.
     """
 
     acts: ClassVar[Effect] = Effect("batch norm", "mean |change| of what is normalized, relative")

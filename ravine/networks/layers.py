@@ -193,8 +193,8 @@ class BatchNormLayer(NormLayer):
 
     In training m and v are the batch's (v with 1/B); running estimates r ← (1 − momentum) r +
     momentum m (v with 1/(B − 1), as torch) are used otherwise. A batch of one example has no
-    variance: the running values are used. Of images [P, B, C, H, W] each channel is normalized
-    over examples and places: B is then B · H · W.
+    variance: the running values are used, and 0 is reported as the effect. Of images [P, B, C, H,
+    W] each channel is normalized over examples and places: B is then B · H · W.
     """
 
     def __init__(self, name: str, units: int, *, momentum: Number, eps: float):
@@ -207,14 +207,15 @@ class BatchNormLayer(NormLayer):
         if x.dim() == 5:
             return self._normalize_images(x, tensors, context)
         mean, variance = (context.buffers[name] for name in self.buffers)
-        if context.training and x.shape[1] > 1:
+        alone = x.shape[1] == 1
+        if context.training and not alone:
             running = (mean, variance)
             mean = x.mean(1, keepdim=True)
             variance = (x - mean).square().mean(1, keepdim=True)
             with torch.no_grad():
                 self._update_running_(running, mean, variance * (x.shape[1] / (x.shape[1] - 1)))
         y = (x - mean) * torch.rsqrt(variance + self.eps)
-        report_change(context.meter, "batch norm", x, y)
+        report_change(context.meter, "batch norm", x, x if alone else y)
         return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
 
     def _normalize_images(
@@ -238,7 +239,8 @@ class BatchNormLayer(NormLayer):
             with torch.no_grad():
                 spread = torch.rsqrt(variance + self.eps)[..., None, None]
                 after = (x - mean[..., None, None]) * spread
-                report_change(context.meter, "batch norm", x, after)
+                alone = x[0, :, 0].numel() == 1
+                report_change(context.meter, "batch norm", x, x if alone else after)
         return y
 
     def _update_running_(

@@ -70,6 +70,9 @@ class TorchModule:
         return [columns, layer]
 
 
+NO_VARIANCE = "Expected more than 1 value per channel"  # torch, of a batch norm in training
+
+
 class TorchModuleLayer:
     """The layer that calls a module with each network's tensors in place of its own."""
 
@@ -128,8 +131,30 @@ class TorchModuleLayer:
             y = torch.func.functional_call(self.module, values, (x,))
         else:
             with isolated_rng(stream_seed(context.seeds[i], "module", context.step)):
-                y = torch.func.functional_call(self.module, values, (x,))
+                y = self._train_one(x, values)
         return y if y.dim() == 2 else y[:, None]
+
+    def _train_one(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
+        """The outputs in training; one example has no variance: there running statistics are used.
+
+        So an epoch may end with a batch of one, as with batch norms of our own.
+        """
+        if len(x) > 1:
+            return torch.func.functional_call(self.module, values, (x,))
+        before = {name: values[name].clone() for name in self.types}
+        try:
+            return torch.func.functional_call(self.module, values, (x,))
+        except ValueError as error:
+            if NO_VARIANCE not in str(error):
+                raise
+        for name, value in before.items():
+            values[name].copy_(value)
+        for module in self.module.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        y = torch.func.functional_call(self.module, values, (x,))
+        self.module.train()
+        return y
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from ravine.argument_checks import check_arguments
 from ravine.errors import printable
 from ravine.finding import SEVERITY_LEVELS, Change, Evidence, Finding, Report, Trial
+from ravine.reporting.text_table import TERMINAL_WIDTH
 
-TERMINAL_WIDTH = 80
 LABEL_INDENT = 3  # columns before a label
 LABEL_COLUMNS = 10  # columns of a label: evidence, explains, cause, change, tried, see
 SEVERITY_SYMBOLS = {"error": "\u2716", "warning": "\u25b2", "note": "\u25cf"}
@@ -96,9 +96,14 @@ def finding_line(
     """One line for the moment at which it is found."""
     mark, columns = _mark(finding, color=color, plain=plain)
     step = "" if finding.since is None else f"step {finding.since}: "
-    where = f" ({finding.where})" if finding.where else ""
+    where = f" ({_place(finding)})" if finding.where else ""
     text = f"{step}{finding.title}{where}"
     return mark + textwrap.shorten(printable(text), width - columns, placeholder=" …")
+
+
+def _place(finding: Finding) -> str:
+    """Where a finding is: a name that is a number, such as of a module in nn.Sequential, quoted."""
+    return f"'{finding.where}'" if finding.where.isdecimal() else finding.where
 
 
 def _mark(finding: Finding, *, color: bool, plain: bool) -> tuple[str, int]:
@@ -160,7 +165,7 @@ def _checks(report: Report, plain: bool) -> str:
 
 def _parts(finding: Finding, titles: dict[str, str]) -> Iterator[tuple[str, str]]:
     if finding.where:
-        yield "where", finding.where
+        yield "where", _place(finding)
     if finding.since is not None:
         yield "since", f"step {finding.since:,}"
     for i, evidence in enumerate(finding.evidence):
@@ -204,7 +209,9 @@ def _change(change: Change) -> str:
 def _trial(trial: Trial) -> str:
     if trial.verdict == "not tried":
         return f"no: {trial.why}" if trial.why else "no"
-    parts = [f"{trial.verdict}; {count_of(trial.steps, 'step')} x {count_of(trial.seeds, 'seed')}"]
+    # a few seeds show no small effect, so none is ruled out
+    verdict = "no sure effect" if trial.verdict == "no effect" else trial.verdict
+    parts = [f"{verdict}; {count_of(trial.steps, 'step')} x {count_of(trial.seeds, 'seed')}"]
     if trial.before is not None and trial.after is not None:
         parts[0] += f": {_number(trial.before)} -> {_number(trial.after)}"
     if trial.difference is not None and trial.interval is not None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from typing import Any, TextIO
 
@@ -10,66 +11,114 @@ from ravine.reporting.findings_text import finding_line
 
 PLAIN_SECONDS = 5.0  # between lines where the stream is not a terminal
 LIVE_SECONDS = 0.1
+BOARD_SECONDS = 1.0  # between looks at what other processes have done
 
 
 class ProgressLine:
-    """Called with each `Progress` of a run; writes at most one line. `close` clears it."""
+    """Called with each `Progress` of a run; writes at most one line. `close` clears it.
+
+    Where other processes train a part of the run, a thread writes the line anew from what they note
+    on the board, also when this process has trained its own part.
+    """
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.began = time.monotonic()
+        self._first: tuple[float, float] | None = None  # seconds, and share that was done
+        self._at: Any = None
         self._last = -1e9
         self._open = False
+        self._closed = threading.Event()
+        self._lock = threading.RLock()
 
     def __call__(self, at: Any) -> None:
-        for finding in at.findings:
-            self._write_finding(finding)
-        now = time.monotonic()
+        with self._lock:
+            for finding in at.findings:
+                self._write_finding(finding)
+            if self._at is None and at.board is not None:
+                threading.Thread(target=self._keep_writing, daemon=True).start()
+            self._at = at
+            self._write_line(at, now=at.step == at.steps)
+
+    def _keep_writing(self) -> None:
+        """Write the line again and again until it is closed."""
+        while not self._closed.wait(BOARD_SECONDS):
+            with self._lock:
+                try:
+                    self._write_line(self._at)
+                except (OSError, ValueError):  # the stream is gone
+                    return
+
+    def _write_line(self, at: Any, *, now: bool = False) -> None:
+        seconds = time.monotonic() - self.began
         pause = LIVE_SECONDS if self.live else PLAIN_SECONDS
-        if now - self._last < pause and at.step != at.steps:
+        if self._closed.is_set() or (seconds - self._last < pause and not now):
             return
-        self._last = now
-        text = progress_line(at, seconds=now - self.began)
+        self._last = seconds
+        text = progress_line(at, seconds=seconds, left=self._seconds_left(at, seconds))
         self._open = self.live
         self.stream.write(f"\r\x1b[2K{text[: _columns() - 1]}" if self.live else text + "\n")
         self.stream.flush()
 
+    def _seconds_left(self, at: Any, seconds: float) -> float | None:
+        """How long the rest will take at the speed since the first report, if that is known."""
+        share = at.step / at.steps if at.board is None else at.board.read().share
+        if self._first is None:
+            self._first = (seconds, share)
+        gone, done = seconds - self._first[0], share - self._first[1]
+        return gone / done * (1 - share) if done > 0 else None
+
     def _write_finding(self, finding: Finding) -> None:
         """Write a finding above the live line."""
-        self.close()
+        self._clear()
         plain = not (self.stream.encoding or "").lower().startswith("utf")
         self.stream.write(finding_line(finding, width=min(80, _columns()), plain=plain) + "\n")
         self.stream.flush()
 
-    def close(self) -> None:
-        """Clear the live line."""
+    def _clear(self) -> None:
         if self._open:
             self.stream.write("\r\x1b[2K")
             self.stream.flush()
             self._open = False
 
+    def close(self) -> None:
+        """Clear the live line; no other is written."""
+        with self._lock:
+            self._closed.set()
+            self._clear()
 
-def progress_line(at: Any, *, seconds: float) -> str:
+
+def progress_line(at: Any, *, seconds: float, left: float | None = None) -> str:
     """A `Progress` in one line: medians over the networks that are still training.
+
+    Of a run in several parts, the epoch is that of the whole run on average, and `at`'s part has
+    the values.
 
     >>> from types import SimpleNamespace
     >>> values = {"train/loss": 0.5, "validation/loss": 0.6, "validation/r2": 0.7}
     >>> at = SimpleNamespace(values=values, step=20, steps=100, per_epoch=10, training=3,
-    ...                      networks=8, job=0, jobs=1)
-    >>> progress_line(at, seconds=61.0)
-    'epoch 2/10  1:01  loss 0.5, validation 0.6  r2 0.7  3/8 nets'
+    ...                      networks=8, board=None)
+    >>> progress_line(at, seconds=61.0, left=244.0)
+    'epoch 2/10  1:01, 4:04 left  loss 0.5, validation 0.6  r2 0.7  3/8 nets'
     """
-    part = f"part {at.job + 1}/{at.jobs}  " if at.jobs > 1 else ""
-    epoch = f"{part}epoch {at.step // at.per_epoch}/{at.steps // at.per_epoch}"
-    clock = f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    epochs, step, training, networks = at.steps // at.per_epoch, at.step, at.training, at.networks
+    if at.board is not None:
+        share, training, networks = at.board.read()
+        step = round(share * at.steps)
+    epoch = f"epoch {step // at.per_epoch}/{epochs}"
+    rest = "" if left is None else f", {_clock(round(left))} left"
     labels = {"train/loss": "loss", "validation/loss": "validation"}
     losses = [f"{label} {at.values[n]:.3g}" for n, label in labels.items() if n in at.values]
     split = "validation/"
     measured = {n.removeprefix(split): v for n, v in at.values.items() if n.startswith(split)}
     scores = [f"{name} {value:.3g}" for name, value in measured.items() if name != "loss"]
-    nets = f"{at.training}/{at.networks} nets"
-    return "  ".join([epoch, clock, ", ".join(losses), *scores, nets])
+    nets = f"{training}/{networks} nets"
+    return "  ".join([epoch, f"{_clock(seconds)}{rest}", ", ".join(losses), *scores, nets])
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _columns() -> int:

@@ -2,6 +2,7 @@
 networks trained, the score beside that of the best constant prediction, and the next command.
 """
 
+import math
 import statistics
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from ravine.errors import printable
 from ravine.finding import Finding
-from ravine.record import Record
+from ravine.record import Record, Score
 from ravine.reporting.findings_text import TERMINAL_WIDTH, count_of, finding_line
 
 LABEL_WIDTH = 12  # of the labels on the left
@@ -19,6 +20,8 @@ TABLE_SETTINGS = (
     *("split", "encoding.target"),
 )
 IMAGE_SETTINGS = ("data.size", "data.fit", "data.channels", "split")
+MAX_TARGETS = 10  # of several, with a line each
+NAME_WIDTH = 30  # of metrics and targets
 UNBROKEN_SPACE = "\u00a0"  # lines are not broken there
 
 
@@ -45,7 +48,7 @@ def summary(
         "training": _wrap(_training(record)),
         "no effect": _wrap(f"{e.name} ({e.meaning}: 0)" for e in record.idle()),
         "events": _wrap(e.text for e in events),
-        "score": _wrap(_score(record)),
+        "score": _score(record),
         "findings": [
             finding_line(f, width=TERMINAL_WIDTH - LABEL_WIDTH, color=color, plain=plain)
             for f in findings
@@ -149,27 +152,77 @@ def _schedule(schedule: Mapping[str, Any]) -> str:
     return f"{schedule['name']}{follows}"
 
 
-def _score(record: Record) -> Iterator[str]:
+def _score(record: Record) -> list[str]:
+    """The main score with its interval, beside it what a constant answer and trees reach."""
     score = record.score
     if score is None:
         diverged = record.failures == len(record.members)
-        yield "none: every network diverged" if diverged else "none: no rows were kept for it"
-        return
+        return ["none: every network diverged" if diverged else "none: no rows were kept for it"]
     rows = "images" if record.recipe["data"]["name"] == "Images" else "rows"
-    yield (
+    answer = score.only_answer
+    lines = [] if answer is None else [f"every row is answered {answer!r}:"]
+    lines.append(
         f"{score.metric} {score.value:.4f} on {score.examples:,} {score.split} {rows}, "
         f"{score.confidence:.0%} interval {score.low:.4f} to {score.high:.4f}"
     )
     if score.constant_baseline is not None:
-        yield f"best constant prediction {score.constant_baseline:.4f}"
-    if len(score.members) > 1:
-        low, high = min(score.members), max(score.members)
-        mean = statistics.fmean(score.members)
-        yield f"single networks {mean:.4f} on average, {low:.4f} to {high:.4f}"
+        lines.append(f"best constant prediction {score.constant_baseline:.4f}")
+    trees = score.baselines.get("trees")
+    if trees is not None and trees.values:
+        lines[-1] += f", boosted trees {trees.values[score.metric]:.4f}"
+    elif trees is not None:
+        lines[-1] += f"; no boosted trees: {trees.note}"
+    lines += _members(score)
+    if score.baselines:
+        return [*_wrap(lines), *_wrap_table(_all_metrics(score)), *_wrap_table(_by_target(score))]
     others = [
         f"{n}{UNBROKEN_SPACE}{_number(v)}" for n, v in score.others.items() if n != score.metric
     ]
-    yield "; ".join(others)
+    return _wrap([*lines, "; ".join(others)])
+
+
+def _members(score: Score) -> Iterator[str]:
+    if len(score.members) < 2:
+        return
+    low, high = min(score.members), max(score.members)
+    mean = statistics.fmean(score.members)
+    yield f"single networks {mean:.4f} on average, {low:.4f} to {high:.4f}"
+    worse = mean - score.value if score.higher_is_better else score.value - mean
+    if worse > 0:
+        yield f"their mean, which is the model, does worse on these rows, by {worse:.2g}"
+
+
+def _all_metrics(score: Score) -> list[list[str]]:
+    """A row for each metric: the networks', and those of the baselines that are known."""
+    known = {name: b.values for name, b in score.baselines.items() if b.values}
+    table = [["", "networks", *known]]
+    for name, value in score.others.items():
+        beside = (_number(values.get(name, math.nan)) for values in known.values())
+        table.append([name, _number(value), *beside])
+    return table
+
+
+def _by_target(score: Score) -> list[list[str]]:
+    """A row for each of several targets, by the metric that all of them have."""
+    if not score.targets:
+        return []
+    first = next(iter(score.targets.values()))
+    metric = score.metric if score.metric in first["network"] else next(iter(first["network"]))
+    table = [[f"{metric} of", "networks", *list(first)[1:]]]
+    for target, values in list(score.targets.items())[:MAX_TARGETS]:
+        table.append([target, *(_number(each[metric]) for each in values.values())])
+    more = len(score.targets) - MAX_TARGETS
+    return [*table, [f"and {more} more: --json"]] if more > 0 else table
+
+
+def _wrap_table(rows: list[list[str]]) -> list[str]:
+    """A first column of names on the left, columns of numbers on the right."""
+    names = [textwrap.shorten(row[0], NAME_WIDTH, placeholder=" …") for row in rows]
+    width = max(map(len, names), default=0)
+    return [
+        f"{name:{width}}{''.join(f'{cell:>11}' for cell in row[1:])}".rstrip()
+        for name, row in zip(names, rows, strict=True)
+    ]
 
 
 def _next_commands(

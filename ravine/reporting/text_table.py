@@ -1,6 +1,21 @@
-"""Tables of text for a terminal."""
+"""Tables and paragraphs of text for a terminal."""
 
+import textwrap
 from collections.abc import Sequence
+
+TERMINAL_WIDTH = 80
+
+
+def hanging_text(label: str, text: str) -> str:
+    """A label and text beside it, wrapped between words to the width of a terminal.
+
+    >>> print(hanging_text("run  ", "word " * 17))
+    run  word word word word word word word word word word word word word word word
+         word word
+    """
+    wrap = textwrap.TextWrapper(TERMINAL_WIDTH, break_long_words=False, break_on_hyphens=False)
+    wrap.initial_indent, wrap.subsequent_indent = label, " " * len(label)
+    return wrap.fill(text)
 
 
 def aligned_rows(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,7 +8,7 @@ examples, C outputs, R repeats.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,13 @@ from ravine.training.batches import first_epoch
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.defaults import batch_size, prepare, training_plan
 from ravine.training.determinism import exact_arithmetic
+from ravine.training.intervals import calibrate_intervals
 from ravine.training.jobs import assign_members
 from ravine.training.model import Model
-from ravine.training.results import describe_task, score_model, surroundings
+from ravine.training.results import describe_task, surroundings
 from ravine.training.run import Run
 from ravine.training.run_folder import new_folder, write_plan, write_run
+from ravine.training.scores import score_model
 from ravine.training.train import train_on
 
 COMPARISON_RESAMPLES = 400  # of the test examples and the repeats
@@ -181,6 +183,7 @@ def as_run(
         notes=tuple(notes),
         surroundings=surroundings(),
         score=score,
+        intervals=calibrate_intervals(model, task),
     )
     if out is None:
         return Run(record, model)
@@ -254,21 +257,29 @@ class EnsembleComparison:
     metric: str
     loss: str
     repeats: int
-    runs: Mapping[str, Run]
+    runs: Mapping[str, Run] = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def __getitem__(self, name: str) -> BudgetResult:
         return next(line for line in self.lines if line.name == name)
 
     def summary(self) -> str:
-        """A table: budget, score, loss, and the difference to the single run of the same budget."""
-        below = f"{self.loss} below the single run's"
-        rows = [["", "networks", "budget", self.metric, self.loss, below]]
+        """Budgets, scores and losses, and how far each loss is below the single run's."""
+        rows = [["", "networks", "budget", self.metric, self.loss]]
+        below = []
         for line in self.lines:
             numbers = [f"{x:.4g}" for x in (line.score.value, line.loss.value)]
-            lower = "" if line.lower is None else "{:+.3g} [{:+.3g}, {:+.3g}]".format(*line.lower)
-            rows.append([line.name, str(line.networks), f"{line.budget:g}", *numbers, lower])
-        closing = f"means of {self.repeats} repeats; 95 % intervals over repeats and test examples"
-        return "\n".join([*aligned_rows(rows), closing])
+            rows.append([line.name, str(line.networks), f"{line.budget:g}", *numbers])
+            if line.lower is not None:
+                below.append([f"  {line.name}", "{:+.3g} [{:+.3g}, {:+.3g}]".format(*line.lower)])
+        means = f"means of {self.repeats} repeats"
+        title = (
+            f"{self.loss} below that of one network of the same budget, with 95 % intervals over"
+        )
+        spread = "repeats and test examples:"
+        return "\n".join([*aligned_rows(rows), means, "", title, spread, *aligned_rows(below)])
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""

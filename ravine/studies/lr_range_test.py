@@ -34,6 +34,7 @@ SEEDS_PER_RATE = 3
 STEPS_PER_RATE = 200
 MIN_LOSS_POINTS = 5  # times at which a run's training loss is known
 USABLE_FALL = 0.5  # of the largest fall: a rate whose loss falls by that share of it is usable
+LOG_AXIS_FALL = 30.0  # a loss that falls below the start by this factor is drawn on a log axis
 FLAT_FALL = 0.1  # of the largest fall: a loss that falls by less is not going down
 
 
@@ -61,18 +62,22 @@ class RangeTest:
     too_high: float
     steps: int
 
+    def __str__(self) -> str:
+        return self.summary()
+
     @property
     def spacing(self) -> float:
         """The factor from one rate to the next: no answer is more precise."""
         return float(self.rates[1] / self.rates[0])
 
     def summary(self) -> str:
-        """The result, in lines."""
-        largest = self.largest
+        """The result, in lines of at most 80 columns."""
+        largest, seeds = self.largest, len(self.starts)
+        sure = f"95 % interval over {seeds} seeds: {largest.low:.2g} to {largest.high:.2g}"
         lines = [
-            f"usable: {self.lowest.value:.2g} to {largest.value:.2g} (largest, 95 % interval over "
-            f"{len(self.starts)} seeds: {largest.low:.2g} to {largest.high:.2g}; rates are a "
-            f"factor {self.spacing:.2f} apart)",
+            f"usable: {self.lowest.value:.2g} to {largest.value:.2g}; rates are a factor "
+            f"{self.spacing:.2f} apart",
+            f"largest usable: {largest.value:.2g} ({sure if seeds > 1 else 'one seed'})",
             f"lowest loss after {self.steps} steps: at {self.rate:.2g}; steepest: "
             f"{self.steepest:.2g}",
         ]
@@ -83,21 +88,26 @@ class RangeTest:
         return "\n".join(lines)
 
     def figure(self) -> Figure:
-        """Loss at the end against the learning rate, with the usable range."""
+        """Loss at the end against the learning rate, with the usable range.
+
+        The line is the arithmetic mean: one seed of three that explodes lifts it. The axis is
+        logarithmic where losses fall far below the start.
+        """
         drawing = figure(6.4, 3.8)
         axes = drawing.subplots()
-        shown = np.where(np.isfinite(self.losses), self.losses, np.nan)
+        finite = np.asarray(np.isfinite(self.losses).all(1))
+        shown = np.where(finite[:, None], self.losses, np.nan)
+        mean = shown.mean(1)
         start = float(self.starts.mean())
-        ceiling = 2.0 * start
-        with np.errstate(all="ignore"):
-            known = np.isfinite(shown).all(1)
-            middle = np.where(known, np.exp(np.log(np.maximum(shown, 1e-300)).mean(1)), np.nan)
+        least, most = float(np.nanmin(mean, initial=start)), float(np.nanmax(mean, initial=start))
+        is_log = start > 0 and 0 <= np.nanmin(shown, initial=start) < start / LOG_AXIS_FALL
+        top = min(max(most, 2.0 * start), 100.0 * start) if is_log else 2.0 * start
         lowest, largest = self.lowest.value, self.largest.value
         axes.axvspan(lowest, largest, color=SERIES_COLORS[2], alpha=0.12, linewidth=0)
-        axes.plot(self.rates, middle, color=SERIES_COLORS[0])
+        axes.plot(self.rates, mean, color=SERIES_COLORS[0], label="mean")
         band(axes, self.rates, shown.min(1), shown.max(1), color=SERIES_COLORS[0])
-        for place in np.flatnonzero(~known):
-            axes.plot(self.rates[place], ceiling, "x", color=SERIES_COLORS[1])
+        for rate in self.rates[~finite]:
+            axes.plot(rate, top, "x", color=SERIES_COLORS[1])
         axes.axhline(start, color=GRAY_COLOR, linewidth=1, linestyle=(0, (4, 2)))
         axes.axvline(self.rate, color=SERIES_COLORS[4], linewidth=1)
         style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9}
@@ -108,12 +118,17 @@ class RangeTest:
         axes.annotate(text, (self.rate, 0.6), xytext=(-4, 0), ha="right", **style)
         text = f"usable up to {largest:.2g}"
         color = SERIES_COLORS[2]
-        axes.annotate(text, (largest, 0.9), xytext=(4, 0), ha="left", color=color, **style)
-        axes.set_title("Line: mean over seeds, band: all seeds; × diverged")
+        axes.annotate(text, (largest, 0.9), xytext=(-4, 0), ha="right", color=color, **style)
+        several = len(self.starts) > 1
+        line = "Line: mean over seeds, band: all seeds; × one diverged"
+        axes.set_title(line if several else "One seed; × diverged")
         loss = f"training loss after {self.steps} steps"
         axes.set(xscale="log", xlabel="learning rate", ylabel=loss)
-        least = float(np.nanmin(np.where(known, middle, np.nan)))
-        axes.set_ylim(min(0.0, least), 1.06 * ceiling)
+        if is_log:
+            axes.set_yscale("log", nonpositive="clip")
+            axes.set_ylim(max(least, 1e-6 * start) / 1.5, 1.5 * top)
+        else:
+            axes.set_ylim(min(0.0, least), 1.06 * top)
         return drawing
 
     def to_json(self) -> dict[str, Any]:

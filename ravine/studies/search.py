@@ -15,20 +15,20 @@ from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from scipy.special import gammaln
 
 from ravine import metrics
 from ravine.argument_checks import Bounds, Count, Seed, check_arguments
+from ravine.data import Task
 from ravine.errors import RecipeError, first_line, shorten
 from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_values
-from ravine.reporting.text_table import aligned_rows
 from ravine.rng import stream
 from ravine.serialization import get
+from ravine.studies.search_results import Search, SearchTrial
+from ravine.training.defaults import load_tasks, resolve
 from ravine.training.run import Run
-from ravine.training.train import train, train_all
+from ravine.training.train import train, train_on
 
 EXAMPLE_ADVICE = "write --space optimizer.lr=log:1e-4..1e-1"
 
@@ -192,6 +192,9 @@ def _parse_space(given: str, whole: bool) -> SearchSpace:
         if not values:
             raise RecipeError("the list is empty", do="name some values")
         return ChoiceSpace(tuple(values))
+    if "..." in given:
+        do = "write LOW..HIGH, numbers below 1 with a zero in front: 0.1..0.5"
+        raise RecipeError(f"{given!r} has three dots", why="a range has two", do=do)
     found = re.fullmatch(r"(log:)?\s*([^\s.][^\s]*?)\s*\.\.\s*([^\s/]+)\s*(?:/\s*(\d+))?", given)
     try:
         low, high = (float(end) for end in (found.group(2, 3) if found else ("", "")))
@@ -219,97 +222,6 @@ def _is_integer(recipe: Recipe, path: str) -> bool:
 
 
 # Searching
-
-
-@dataclass(frozen=True)
-class SearchTrial:
-    """One choice of settings: their values by path, the recipe, and its validation score.
-
-    `score` is the mean over the recipe's networks; NaN where one of them diverged (failed).
-    """
-
-    values: Mapping[str, Any]
-    recipe: Recipe
-    score: float
-    members: tuple[float, ...]
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether one of its networks diverged."""
-        return math.isnan(self.score)
-
-
-@dataclass(frozen=True)
-class Search:
-    """What a search found: every trial in the order tried, and which is best.
-
-    `refit` is the best recipe trained again with all its seeds, scored on the test split (None
-    where it was not asked for).
-    """
-
-    trials: tuple[SearchTrial, ...]
-    metric: str
-    higher_is_better: bool
-    refit: Run | None = None
-
-    @property
-    def best(self) -> SearchTrial:
-        """The best trial, the first of equals. Raises `RecipeError` if all failed."""
-        ordered = self.rank_trials()
-        if ordered[0].has_failed:
-            what = f"all {len(self.trials)} trials diverged"
-            raise RecipeError(what, do="search among smaller learning rates")
-        return ordered[0]
-
-    @property
-    def failures(self) -> int:
-        """How many trials failed."""
-        return sum(t.has_failed for t in self.trials)
-
-    def rank_trials(self) -> list[SearchTrial]:
-        """The trials, best first, failed ones last."""
-        sign = -1.0 if self.higher_is_better else 1.0
-        return sorted(self.trials, key=lambda t: math.inf if t.has_failed else sign * t.score)
-
-    def curve(self) -> np.ndarray:
-        """The expected best score of k trials, [T] for k = 1 ... T (see `expected_best`)."""
-        return expected_best([t.score for t in self.trials], higher_is_better=self.higher_is_better)
-
-    def summary(self, most: int = 10) -> str:
-        """A table of the best trials, best first."""
-        paths = list(self.trials[0].values)
-        rows = [[*paths, f"validation {self.metric}"]]
-        for trial in self.rank_trials()[:most]:
-            score = "diverged" if trial.has_failed else f"{trial.score:.4g}"
-            values = [trial.values[path] for path in paths]
-            texts = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in values]
-            rows.append([*texts, score])
-        lines = aligned_rows(rows)
-        if len(self.trials) > most:
-            lines.append(f"and {len(self.trials) - most} more")
-        failed = f", {self.failures} diverged" if self.failures else ""
-        lines.append(f"{len(self.trials)} trials{failed}")
-        if self.refit is not None and self.refit.score is not None:
-            score = self.refit.score
-            number = f"{score.value:.4g} [{score.low:.4g}, {score.high:.4g}]"
-            lines.append(f"the best, trained again: {score.split} {score.metric} {number}")
-        return "\n".join(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as JSON-ready data."""
-        trials = []
-        for trial in self.trials:
-            score = {"score": trial.score, "members": trial.members, "failed": trial.has_failed}
-            trials.append({"values": dict(trial.values), **score})
-        return {
-            "metric": self.metric,
-            "higher_is_better": self.higher_is_better,
-            "failures": self.failures,
-            "best": dict(self.best.values),
-            "trials": trials,
-            "expected_best": self.curve().tolist(),
-            "score": None if self.refit is None else self.refit.record.to_json()["score"],
-        }
 
 
 def search(
@@ -343,18 +255,40 @@ def search(
         raise RecipeError(what, why="a search selects by it", do=do)
     chosen = draw_trials(space, method=method, trials=trials, seed=seed)
     recipes = [with_values(recipe, values).vary("seeds", seeds) for values in chosen]
-    runs = train_all(recipes, frame)
-    metric = metrics.main_metric(runs[0].record.task["kind"])
+    # trials are chosen by validation: the test split is scored once, by the refit
+    tasks = [replace(task, test=None) for task in load_tasks(recipes, frame)]
+    resolved = [resolve(recipe, task) for recipe, task in zip(recipes, tasks, strict=True)]
+    runs = train_on(tasks, resolved)
+    metric = metrics.main_metric(runs[0].record.task["kind"], runs[0].recipe.metric)
     tried = []
-    for values, original, run in zip(chosen, recipes, runs, strict=True):
-        each = tuple(
-            math.nan if m.outcome == "diverged" else m.validation.get(metric.name, math.nan)
-            for m in run.record.members
-        )
+    for values, original, run, task in zip(chosen, recipes, runs, tasks, strict=True):
         original = original.vary("seeds", recipe.seeds)
-        tried.append(SearchTrial(values, original, float(np.mean(each)), each))
+        tried.append(_trial_of(run, task, values=values, recipe=original, metric=metric))
     found = Search(tuple(tried), metric.name, metric.higher_is_better)
     return replace(found, refit=train(found.best.recipe, frame)) if refit else found
+
+
+def _trial_of(
+    run: Run, task: Task, *, values: Mapping[str, Any], recipe: Recipe, metric: metrics.Metric
+) -> SearchTrial:
+    """What a trial's run reached on the validation split."""
+    networks = run.record.members
+    each = tuple(
+        math.nan if m.outcome == "diverged" else m.validation.get(metric.name, math.nan)
+        for m in networks
+    )
+    ends = (math.nan, math.nan)
+    if not run.record.failures:
+        assert run.model is not None and task.validation is not None
+        assert task.validation.targets is not None
+        target = task.encoder.target
+        predictions = target.decode(run.model.member_predictions(task.validation))
+        truth = target.decode(task.validation.targets.to(predictions.device))
+        intervals = [metrics.confidence_interval(metric.name, p, truth) for p in predictions]
+        ends = tuple(np.mean(intervals, 0).tolist())
+    loss = float(np.mean([m.validation.get("loss", math.nan) for m in networks]))
+    low, high = ends
+    return SearchTrial(values, recipe, float(np.mean(each)), each, low=low, high=high, loss=loss)
 
 
 def draw_trials(
@@ -392,29 +326,3 @@ def draw_trials(
         return space[path].draw(float(torch.rand((), generator=generator, dtype=torch.float64)))
 
     return [{path: draw(path, t) for path in space} for t in range(trials)]
-
-
-def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> np.ndarray:
-    """The expected best of k of the T scores drawn without replacement, for k = 1 ... T: [T].
-
-        E[max of k of T] = Σᵢ₌ₖᵀ C(i − 1, k − 1) / C(T, k) · x₍ᵢ₎,  x₍₁₎ ≤ ... ≤ x₍ₜ₎
-
-    Unbiased for the best of k new trials (Tang et al. 2020); the plug-in estimate of Dodge et al.
-    2019 is too low. A failed trial (NaN) counts as the worst score of those that did not fail.
-
-    >>> expected_best([1.0, 2.0, 3.0]).round(4).tolist()
-    [2.0, 2.6667, 3.0]
-    """
-    sign = 1.0 if higher_is_better else -1.0
-    x = sign * np.asarray(scores, dtype=float).ravel()
-    x = np.where(np.isnan(x), np.nanmin(x), x)
-    return sign * np.sort(x) @ _draw_shares(len(x)).T
-
-
-def _draw_shares(count: int) -> np.ndarray:
-    """C(i − 1, k − 1) / C(T, k) for k (rows) and i (columns) from 1 to T, by logarithms."""
-    i = np.arange(1, count + 1)
-    k = i[:, None]
-    log_ways = gammaln(np.maximum(i, k)) - gammaln(k) - gammaln(np.maximum(i - k, 0) + 1)
-    log_all = gammaln(count + 1) - gammaln(k + 1) - gammaln(count - k + 1)
-    return np.where(i >= k, np.exp(log_ways - log_all), 0.0)

@@ -15,9 +15,23 @@ from ravine.effects import Meter
 from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.part import rows_of, stack
-from ravine.protocols import Plan, ReactiveSchedule, Signature
+from ravine.protocols import Plan, ReactiveSchedule, Signature, State
 from ravine.recipe import Recipe
 from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingState, Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where N networks go on from: what they were after `step` steps; without weights, new ones.
+
+    `optimizer` is the optimizer's state then; where it is empty, or another optimizer's, it starts
+    anew. A job with a start leaves one: where its networks stand after the last step.
+    """
+
+    weights: Rows | None = None
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    optimizer: State = field(default_factory=dict)
+    step: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +44,7 @@ class Job:
     plan: Plan
     batch: int  # examples in a full batch
     device: str = "cpu"
+    start: Start | None = None  # None: each network draws its weights
 
 
 @dataclass
@@ -112,6 +127,9 @@ def start_cohort(job: Job) -> Cohort:
     network = BatchedNetwork(parts.network, job.signature)
     dtype = getattr(torch, parts.precision)
     weights, buffers = network.start(job.seeds)
+    if job.start is not None and job.start.weights is not None:
+        weights = job.start.weights.clone()
+        buffers = {name: value.clone() for name, value in job.start.buffers.items()}
     weights = weights.to(job.device, dtype)
     buffers = {name: value.to(job.device, dtype) for name, value in buffers.items()}
     count = len(job.seeds)
@@ -128,7 +146,7 @@ def start_cohort(job: Job) -> Cohort:
     schedule = parts.schedule
     ended = {name: value.clone() for name, value in kept.items()} | steps
     state = TrainingState(
-        optimizer=parts.optimizer.start(weights),
+        optimizer=_optimizer_state(parts.optimizer.start(weights), job.start),
         average={} if parts.average is None else parts.average.start(weights),
         schedule=schedule.start(count) if isinstance(schedule, ReactiveSchedule) else {},
         best=kept | best,
@@ -139,13 +157,33 @@ def start_cohort(job: Job) -> Cohort:
         parts=parts,
         network=network,
         ids=list(range(count)),
-        step=0,
+        step=0 if job.start is None else job.start.step,
         weights=weights,
         buffers=buffers,
         state=state,
         log=TrainingLog(meter),
         ended=EndedNetworks(ended, outcomes=[""] * count, effects=[{} for _ in range(count)]),
     )
+
+
+def end_of(cohort: Cohort) -> Start | None:
+    """Where the networks of a job with a start stand after its last step, diverged ones left out.
+
+    None where some ended before the last step.
+    """
+    outcomes = cohort.ended.outcomes
+    if cohort.job.start is None or "finished" not in outcomes or "stopped" in outcomes:
+        return None
+    state = cohort.state.optimizer
+    return Start(weights=cohort.weights, buffers=cohort.buffers, optimizer=state, step=cohort.step)
+
+
+def _optimizer_state(new: State, start: Start | None) -> State:
+    """The optimizer's state to begin with: the one of the start, if it is of the same kind."""
+    left = {} if start is None else start.optimizer
+    if {name: v.shape for name, v in left.items()} != {name: v.shape for name, v in new.items()}:
+        return new
+    return {name: left[name].to(v.device, v.dtype, copy=True) for name, v in new.items()}
 
 
 def starting_spread(network: BatchedNetwork, weights: Rows) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the data decide about a recipe: loss, batch size and number of epochs where they are None.
+"""What the data decide about a recipe: loss, metric, batch size and epochs where they are None.
 
 The measurements behind the defaults are in NOTEBOOK.md.
 """
@@ -13,14 +13,17 @@ from typing import Any
 
 import torch
 
-from ravine import data, losses
+from ravine import data, losses, metrics
 from ravine.augment import check_augmentation
 from ravine.data import RowGroups, TableLike, Task
 from ravine.errors import RecipeError
 from ravine.files import require_path
 from ravine.layout import Layout
 from ravine.losses import BinaryCrossEntropy, ByTask, SoftmaxCrossEntropy
+from ravine.networks.as_module import as_module
 from ravine.networks.batched import BatchedNetwork
+from ravine.networks.torch_module import NO_VARIANCE
+from ravine.part import group_key
 from ravine.protocols import LoadsWeights, Plan, SearchOptimizer, Tuning
 from ravine.recipe import Recipe
 from ravine.recipe_files import file_settings
@@ -42,18 +45,33 @@ def load_task(recipe: Recipe, frame: TableLike | None = None) -> Task:
     return data.load(own.data, own.split, own.encoding, seed=recipe.split_seed, frame=frame)
 
 
-def resolve(recipe: Recipe, task: Task) -> Recipe:
-    """The recipe with loss, batch and epochs chosen where they are None, checked against the data.
+def load_tasks(recipes: Sequence[Recipe], frame: TableLike | None = None) -> list[Task]:
+    """The task of each recipe; where data, split and encoding are equal, one and the same."""
+    loaded: dict[Any, Task] = {}
+    tasks = []
+    for recipe in recipes:
+        parts = (recipe.data, recipe.split, recipe.encoding)
+        key = (tuple(group_key(part) for part in parts), recipe.split_seed)
+        if key not in loaded:
+            loaded[key] = load_task(recipe, frame)
+        tasks.append(loaded[key])
+    return tasks
 
-    The loss follows from the kind of task. A batch has about n/30 examples: a power of two between
-    16 and 256. Small tables get more epochs (300 below 1,300 examples, 60 at 7,000 to 20,000, 20
-    above 60,000), since early stopping ends a network that no longer improves. Images cost more and
-    need fewer epochs: batches of at most 128, 30 epochs below 330 images, 8 above 1,250.
+
+def resolve(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe with what the data decide (loss, metric, batch, epochs) filled in, and checked.
+
+    The loss follows from the kind of task, and the metric: accuracy, R², or where one class has
+    over 80 % of the training examples balanced accuracy. A batch has about n/30 examples: a power
+    of two between 16 and 256. Small tables get more epochs (300 below 1,300 examples, 60 at 7,000
+    to 20,000, 20 above 60,000), since early stopping ends a network that no longer improves. Images
+    cost more and need fewer epochs: batches of at most 128, 30 epochs below 330 images, 8 above
+    1,250.
     """
     recipe = _with_loss(recipe, task)
     if recipe.class_weights == "balanced":
         _check_class_weights(task)
-    recipe = _with_batch_and_epochs(recipe, task)
+    recipe = _with_batch_and_epochs(_with_metric(recipe, task), task)
     check_size(recipe, task)
     check_augmentation(recipe.augment, task.signature.image)
     if isinstance(recipe.optimizer, SearchOptimizer):
@@ -65,6 +83,8 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
     if recipe.batch != "all" and batch_size(recipe, task) > task.train.count:
         what, do = f"batch is {recipe.batch}", 'make it smaller, or write batch = "all"'
         raise RecipeError(what, why=f"there are only {task.train.count} training examples", do=do)
+    if batch_size(recipe, task) == 1:
+        _check_batch_norms(recipe, task)
     return recipe
 
 
@@ -80,6 +100,15 @@ def _with_loss(recipe: Recipe, task: Task) -> Recipe:
         what, do = f"loss is {type(recipe.loss).__name__}", "leave loss out, or set data.task"
         raise RecipeError(what, why=f"the task is {task.kind}, for which there are {names}", do=do)
     return recipe
+
+
+def _with_metric(recipe: Recipe, task: Task) -> Recipe:
+    if recipe.metric is not None:
+        return replace(recipe, metric=metrics.main_metric(task.kind, recipe.metric).name)
+    known = task.validation if isinstance(task.train, RowGroups) else task.train
+    if known is None or known.targets is None:
+        return replace(recipe, metric=metrics.main_metric(task.kind).name)
+    return replace(recipe, metric=metrics.suited_metric(task.kind, known.targets).name)
 
 
 def _with_batch_and_epochs(recipe: Recipe, task: Task) -> Recipe:
@@ -135,6 +164,23 @@ def _check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:
     if parts and not bool(torch.cat(train_last).all(0).any()):
         what = "tuning freezes every weight to the end"
         raise RecipeError(what, why="nothing would learn", do="leave a layer free, such as output")
+
+
+def _check_batch_norms(recipe: Recipe, task: Task) -> None:
+    """Raise `RecipeError` where a batch norm would see one value at a time: torch is the judge."""
+    signature = task.signature
+    built = BatchedNetwork(recipe.network, signature)
+    image = signature.image
+    columns = (signature.numbers + len(signature.codes),)
+    sizes = columns if image is None else (image.channels, image.height, image.width)
+    try:
+        as_module(built, signature, *built.start([recipe.seed]))(torch.zeros(1, *sizes))
+    except ValueError as error:
+        if NO_VARIANCE not in str(error):
+            raise
+        what, why = "batch is 1 and the network has batch norm", "one example has no variance"
+        do = "make batch at least 2, or use LayerNorm"
+        raise RecipeError(what, why=f"{why}: nothing would be normalized", do=do) from None
 
 
 def batch_size(recipe: Recipe, task: Task) -> int:

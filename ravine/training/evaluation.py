@@ -31,6 +31,13 @@ LEAVING_REASONS = {
 }
 
 
+def block_size(network: BatchedNetwork) -> int:
+    """How many examples a network reads at once where it is evaluated."""
+    matrices = [slot.shape for slot in network.layout.slots if slot.role == "weight"]
+    widest = max(map(max, matrices), default=1)
+    return max(256, 2**18 // widest) if network.values == 0 else max(16, 2**22 // network.values)
+
+
 @torch.no_grad()
 def outputs_on(
     network: BatchedNetwork, rows: Rows, buffers: dict[str, Tensor], examples: Examples
@@ -41,9 +48,7 @@ def outputs_on(
     depend on which others are in the batch.
     """
     tensors = network.layout.views(rows)
-    matrices = [slot.shape for slot in network.layout.slots if slot.role == "weight"]
-    widest = max(map(max, matrices), default=1)
-    block = max(256, 2**18 // widest) if network.values == 0 else max(16, 2**22 // network.values)
+    block = block_size(network)
     context = ForwardContext(training=False, buffers=buffers)
     parts = []
     for at in range(0, examples.numbers.shape[0], block):
@@ -150,11 +155,12 @@ class Evaluator:
 
     @classmethod
     def of_task(cls, task: Task, job: Job) -> Self:
-        """The evaluator of a task's validation split by its main metric."""
+        """The evaluator of a task's validation split by the recipes' metric."""
         examples = task.validation
         if examples is not None:
             examples = examples.to(job.device, getattr(torch, job.recipes[0].precision))
-        return cls(job.plan, examples, metrics.main_metric(task.kind))
+        metric = metrics.main_metric(task.kind, job.recipes[0].metric)
+        return cls(job.plan, examples, metric)
 
     def due(self, step: int) -> bool:
         """Whether networks are evaluated after so many steps."""
@@ -186,13 +192,14 @@ class Evaluator:
         loss, score = self._measure(cohort, rows, validation, "validation")
         if self.test is not None:
             self._measure(cohort, rows, self.test, "test")
-        stop = cohort.parts.stop
-        by_score = stop is not None and stop.on == "score"
-        value = (-score if self.metric.higher_is_better else score) if by_score else loss
-        value = torch.where(value.isnan(), torch.inf, value.double()).cpu()
-        state = cohort.state
-        if isinstance(cohort.parts.schedule, ReactiveSchedule):
-            state.schedule = cohort.parts.schedule.observe(value[:, None], state.schedule)
+        stop, schedule = cohort.parts.stop, cohort.parts.schedule
+        values = {"loss": loss, "score": -score if self.metric.higher_is_better else score}
+        values = {n: torch.where(v.isnan(), torch.inf, v.double()).cpu() for n, v in values.items()}
+        by = "loss" if stop is None else stop.on
+        value, state = values[by], cohort.state
+        if isinstance(schedule, ReactiveSchedule):
+            seen = values[getattr(schedule, "on", None) or by]
+            state.schedule = schedule.observe(seen[:, None], state.schedule)
         if stop is None:
             _keep_best(cohort, rows, finite, value)
             return {}

@@ -15,7 +15,7 @@ from ravine.finding import Finding
 from ravine.record import Series
 from ravine.training.cohort import Cohort
 
-KNOWN_AT_END = ("ended", "effects", "modes", "reachable", "lr")  # what rules may need
+KNOWN_AT_END = ("ended", "effects", "modes", "reachable", "lr", "answers")  # what rules may need
 LIVE_RULES = tuple(rule for rule in CURVE_RULES if rule.needs not in KNOWN_AT_END)
 
 

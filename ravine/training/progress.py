@@ -9,6 +9,7 @@ from ravine.finding import Finding
 from ravine.training.checkpoint import save_checkpoint
 from ravine.training.cohort import Cohort
 from ravine.training.live_diagnosis import diagnose_cohort, is_diagnosis_due
+from ravine.training.progress_board import ProgressBoard
 from ravine.training.run_lock import request_stop
 
 STEPS_BETWEEN_CONTROLS = 8  # how often the clock and the stop file are looked at
@@ -27,6 +28,7 @@ class Progress:
     training: int
     values: dict[str, float]  # the newest value of each series
     findings: tuple[Finding, ...] = ()  # what this evaluation showed for the first time
+    board: ProgressBoard | None = None  # where all jobs stand, if there are several
 
 
 @dataclass(kw_only=True)
@@ -44,6 +46,7 @@ class JobControl:
     stop: Path | None = None
     seconds: float = 30.0
     report: Callable[[Progress], None] | None = None
+    board: ProgressBoard | None = None
     interrupted: bool = False
     alpha: float = 0.0  # this job's share of the budget of false alarms; 0: no diagnosis
     _saved: float = field(default_factory=time.monotonic)
@@ -83,6 +86,9 @@ class JobControl:
             found = diagnose_cohort(cohort, alpha=self.alpha)
         if found and cohort.ids:
             self._save(cohort)
+        if self.board is not None:
+            share = cohort.step / cohort.job.plan.steps if cohort.ids else 1.0
+            self.board.write(self.job, share=share, training=len(cohort.ids))
         if self.report is not None:
             self.report(replace(self._progress(cohort), findings=found))
 
@@ -101,6 +107,7 @@ class JobControl:
             networks=len(cohort.job.seeds),
             training=len(cohort.ids),
             values=newest,
+            board=self.board,
         )
 
 

@@ -13,22 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine import metrics
-from ravine.data import Examples, Task
+from ravine.data import Task
 from ravine.effects import Effect
 from ravine.losses import SMOOTHING_EFFECT
 from ravine.part import is_part
 from ravine.recipe import Recipe
-from ravine.record import EffectReport, Event, Member, Record, Score, Series
+from ravine.record import EffectReport, Event, Member, Record, Series
 from ravine.serialization import to_plain
 from ravine.training.batches import CLASS_WEIGHTS_EFFECT
+from ravine.training.cohort import Start
 from ravine.training.cohort_state import EndedNetworks, TrainingLog
 from ravine.training.defaults import training_plan
+from ravine.training.intervals import calibrate_intervals
 from ravine.training.jobs import JobAssignment
 from ravine.training.model import Model
+from ravine.training.scores import score_model
 from ravine.training.snapshots import BUFFER_KEY, FILLED_KEY, WEIGHTS_KEY
 
-CONFIDENCE_LEVEL = 0.95
 UPDATE_EFFECT = Effect("update", "mean |Δw| / |w| of a step")
 
 
@@ -38,6 +39,7 @@ class JobResult(NamedTuple):
     ended: EndedNetworks
     log: TrainingLog
     interrupted: bool
+    end: Start | None = None  # where its networks stand, if it began from a `Start`
 
 
 class TrainedMember(NamedTuple):
@@ -70,12 +72,18 @@ def assemble_run(
     assignments: Sequence[JobAssignment],
     results: Sequence[JobResult],
     seconds: float,
+    baseline: bool = False,
 ) -> tuple[Record, Model | None]:
-    """The record and the model of the recipe at a place of a list; no model if all diverged."""
+    """The record and the model of the recipe at a place of a list; no model if all diverged.
+
+    With `baseline` boosted trees are fitted and scored beside the model.
+    """
     trained = _members_of(place, assignments, results)
     series = _series(trained)
     model = _model(recipe, task, trained)
-    score, test_values = (None, []) if model is None else score_model(model, task)
+    score, test_values = (
+        (None, []) if model is None else score_model(model, task, baseline=baseline)
+    )
     members = _members(recipe, trained, series, test_values)
     steps = training_plan(recipe, task).steps
     reported = [network.result.ended.effects[network.row] for network in trained]
@@ -94,6 +102,7 @@ def assemble_run(
         surroundings=surroundings(),
         score=score,
         seconds=seconds,
+        intervals={} if model is None else calibrate_intervals(model, task),
     )
     return record, model
 
@@ -240,53 +249,6 @@ def surroundings() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "flush_denormal": True,
     }
-
-
-def score_model(model: Model, task: Task) -> tuple[Score | None, list[dict[str, float]]]:
-    """The model's score on the test split (else the validation split), and each member's values."""
-    split = "test" if task.test is not None else "validation"
-    examples = task.test if task.test is not None else task.validation
-    if examples is None:
-        return None, []
-    examples = examples.to(model.weights.device, torch.float64)
-    assert examples.targets is not None
-    target = task.encoder.target
-    predictions = model.member_predictions(examples)
-    each = target.decode(predictions)
-    truth = target.decode(examples.targets)
-    averaged = target.decode(predictions.mean(0)[None])
-    known = metrics.METRICS_BY_TASK[task.kind]
-    main = known[0]
-    low, high = metrics.confidence_interval(
-        main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL
-    )
-    others = {m.name: float(m.of(averaged, truth)[0]) for m in known}
-    by_member = {m.name: m.of(each, truth).tolist() for m in known}
-    values = [{n: v[i] for n, v in by_member.items()} for i in range(len(each))]
-    score = Score(
-        metric=main.name,
-        value=others[main.name],
-        low=low,
-        high=high,
-        confidence=CONFIDENCE_LEVEL,
-        higher_is_better=main.higher_is_better,
-        split=split,
-        examples=examples.numbers.shape[0],
-        members=tuple(by_member[main.name]),
-        others=others,
-        constant_baseline=_constant_baseline(task, main, truth),
-    )
-    return score, values
-
-
-def _constant_baseline(task: Task, metric: metrics.Metric, truth: Tensor) -> float | None:
-    """The score of the best constant prediction (of validation rows if training is streamed)."""
-    known = task.train if isinstance(task.train, Examples) else task.validation
-    if known is None or known.targets is None:
-        return None
-    target = task.encoder.target
-    constant = metrics.constant_prediction(target.decode(known.targets.cpu()), task.outputs)
-    return float(metric.of(constant.expand(1, len(truth), -1), truth.cpu())[0])
 
 
 def list_effects(

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ravine.data import Encoder, ExamplesLike, read_table
+from ravine.data import Encoder, ExamplesLike, open_blocks
 from ravine.errors import RunError
 from ravine.files import require_path
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_from
 from ravine.record import Record, Score
+from ravine.training.intervals import predict_with_interval
 from ravine.training.model import Model
 
 
@@ -21,6 +22,11 @@ class Run:
     record: Record
     model: Model | None  # None where every member diverged
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        """One line: the score, and where the run is."""
+        folder = "" if self.folder is None else f"; {self.folder}"
+        return f"Run({self.record!r}, {self.model!r}{folder})"
 
     @property
     def score(self) -> Score | None:
@@ -34,15 +40,29 @@ class Run:
             return self.model.recipe
         return recipe_from({"base": "plain", **self.record.recipe})
 
-    def predict(self, frame: ExamplesLike) -> pd.DataFrame:
-        """Predictions for new rows: the target, and for classes the probability of each.
-
-        `frame` is a DataFrame, a mapping of columns, an array, or a file of them; for images also a
-        folder or a list of paths. Raises `RunError` where every network diverged.
-        """
+    def require_model(self) -> Model:
+        """The model. Raises `RunError` where every network diverged."""
         if self.model is None:
             do = "train with a smaller optimizer.lr"
             raise RunError("the run has no model", why="every network diverged", do=do)
-        if isinstance(frame, (str, Path)) and isinstance(self.model.encoder, Encoder):
-            frame = read_table(require_path(frame, "frame"))
-        return self.model.predict(frame)
+        return self.model
+
+    def predict(self, frame: ExamplesLike, *, interval: float | None = None) -> pd.DataFrame:
+        """Predictions for new rows: the target, and for classes the probability of each.
+
+        For numbers `interval` (0.5 to 0.99) adds columns `NAME low` and `NAME high`, between which
+        that share of the true values of new rows lies, if these are drawn as the validation rows
+        were.
+
+        `frame` is a DataFrame, a mapping of columns, an array, or a file of them, which is read in
+        blocks; for images also a folder or a list of paths. Raises `RunError` where every network
+        diverged, `InputError` for an interval that the run cannot give.
+        """
+        model = self.require_model()
+        if isinstance(frame, (str, Path)) and isinstance(model.encoder, Encoder):
+            table = open_blocks(require_path(frame, "frame"), [], model.encoder.expectation)
+            blocks = table.read(model.block_rows)
+            return pd.concat([self.predict(rows, interval=interval) for rows in blocks])
+        if interval is None:
+            return model.predict(frame)
+        return predict_with_interval(model, self.record.intervals, frame, interval)

@@ -18,7 +18,6 @@ from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
 from ravine.errors import Interrupted, RunError
 from ravine.files import require_path
 from ravine.networks.torch_module import ModuleFactory
-from ravine.part import group_key
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_text
 from ravine.record import Event
@@ -26,13 +25,14 @@ from ravine.training import arguments
 from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
-from ravine.training.cohort import Cohort, Job, start_cohort
-from ravine.training.defaults import check_size, load_task, prepare, resolve
+from ravine.training.cohort import Cohort, Job, end_of, start_cohort
+from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
 from ravine.training.progress import JobControl, Progress
+from ravine.training.progress_board import ProgressBoard
 from ravine.training.results import JobResult, assemble_run
 from ravine.training.run import Run
 from ravine.training.run_folder import (
@@ -72,6 +72,7 @@ def train(
     workers: int | None = None,
     report: Report | None = None,
     check: RecipeCheck | None = None,
+    baseline: bool = True,
     checkpoint_seconds: float = 30.0,
     stop: str | Path | None = None,
 ) -> Run:
@@ -79,10 +80,12 @@ def train(
 
     `frame` is the table as a DataFrame where the recipe names no source. `workers` is the number of
     processes (by default one per core where that pays). `check` is asked before any work, with the
-    resolved recipe and its task; what it finds is kept in the record and stops nothing. `stop` is a
-    file (by default `stop` in the folder): once it exists, the run is saved and left. Raises
-    `InputError` for wrong input before any work, and `Interrupted` when the run was asked to end:
-    its folder then holds checkpoints for `resume`. Divergence is no error.
+    resolved recipe and its task; what it finds is kept in the record and stops nothing. Unless
+    `baseline` is False, boosted trees are fitted to the training rows, too, and their score stands
+    beside the networks'. `stop` is a file (by default `stop` in the folder): once it exists, the
+    run is saved and left. Raises `InputError` for wrong input before any work, and `Interrupted`
+    when the run was asked to end: its folder then holds checkpoints for `resume`. Divergence is no
+    error.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)
@@ -108,7 +111,9 @@ def train(
             write_plan(folder, recipe, task, members, device=device, findings=findings)
         began = time.monotonic()
         results = train_jobs(assignments, controls, workers=workers)
-        return _finish_run(assignments, results, folder=folder, began=began, findings=findings)
+        return _finish_run(
+            assignments, results, folder=folder, began=began, findings=findings, baseline=baseline
+        )
 
 
 def train_all(
@@ -127,14 +132,7 @@ def train_all(
     device = arguments.require_device(device)
     workers = arguments.require_workers(workers)
     check_arguments(train_all, locals())
-    tasks = []
-    loaded: dict[Any, Task] = {}
-    for recipe in recipes:
-        parts = (recipe.data, recipe.split, recipe.encoding)
-        key = (tuple(group_key(part) for part in parts), recipe.split_seed)
-        if key not in loaded:
-            loaded[key] = load_task(recipe, frame)
-        tasks.append(loaded[key])
+    tasks = load_tasks(recipes, frame)
     resolved = [resolve(recipe, task) for recipe, task in zip(recipes, tasks, strict=True)]
     return train_on(tasks, resolved, device=device, workers=workers, report=report)
 
@@ -173,6 +171,7 @@ def resume(
     module: ModuleFactory | None = None,
     workers: int | None = None,
     report: Report | None = None,
+    baseline: bool = True,
     checkpoint_seconds: float = 30.0,
     stop: str | Path | None = None,
 ) -> Run:
@@ -212,6 +211,7 @@ def resume(
             began=began,
             findings=plan.get("findings", ()),
             versions=versions,
+            baseline=baseline,
         )
 
 
@@ -252,7 +252,8 @@ def train_jobs(
                         _complete(cohort, assignment.task, control.checkpoint)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
-            results[place] = JobResult(cohort.ended, cohort.log, control.interrupted)
+            found = (cohort.ended, cohort.log, control.interrupted)
+            results[place] = JobResult(*found, end_of(cohort))
         for place, (result,) in zip(there, elsewhere.results(), strict=True):
             results[place] = result
     return [results[i] for i in range(len(assignments))]
@@ -301,8 +302,13 @@ def _controls(
     stop: str | Path | None = None,
     diagnosed: bool = True,
 ) -> list[JobControl]:
-    """The control of each job. Jobs in other processes report nothing."""
+    """The control of each job. Jobs in other processes report to the board alone."""
     count = len(assignments)
+    board = None
+    if report is not None and count > 1:
+        board = ProgressBoard(
+            [a.seconds for a in assignments], [len(a.job.seeds) for a in assignments]
+        )
     if stop is None and folder is not None:
         stop = folder / STOP_FILE
     return [
@@ -311,6 +317,7 @@ def _controls(
             jobs=count,
             seconds=seconds,
             report=report if i % max(workers, 1) == 0 else None,
+            board=board,
             checkpoint=None if folder is None else folder / f"checkpoint-{i}.safetensors",
             stop=None if stop is None else Path(stop),
             alpha=FALSE_ALARM_CHANCE / count if diagnosed else 0.0,
@@ -326,6 +333,7 @@ def _finish_run(
     folder: Path | None,
     began: float,
     findings: Sequence[Mapping[str, Any]],
+    baseline: bool,
     versions: str = "",
 ) -> Run:
     """The run of one recipe from the results of its jobs, written to its folder."""
@@ -334,7 +342,13 @@ def _finish_run(
     recipe, task = assignments[0].job.recipes[0], assignments[0].task
     seconds = time.monotonic() - began
     record, model = assemble_run(
-        recipe, task, place=0, assignments=assignments, results=results, seconds=seconds
+        recipe,
+        task,
+        place=0,
+        assignments=assignments,
+        results=results,
+        seconds=seconds,
+        baseline=baseline,
     )
     noted = (Event(step=0, kind="versions", text=versions),) if versions else ()
     record = replace(record, findings=tuple(findings), events=noted + record.events)

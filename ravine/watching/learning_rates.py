@@ -1,15 +1,19 @@
 """The learning rates of the watched optimizers, and the schedulers that set them."""
 
 import gc
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from ravine.diagnosis.training_loop.history import LoopHistory, SchedulerState
 from ravine.diagnosis.training_loop.optimizer_monitor import group_learning_rates
+from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.watching.inspection_schedule import FIRST_STEPS
+from ravine.watching.schedule_plans import planned_length
 
 READING_INTERVAL = 10  # steps
 
@@ -31,6 +35,9 @@ class LearningRateMonitor:
         self.last_reading = self.history.steps
         before = rates.now
         rates.now = max(lrs)
+        if passed < self.history.steps:  # not the first reading
+            rates.last_rise = self.history.steps if rates.now > before else rates.last_rise
+            rates.last_fall = self.history.steps if rates.now < before else rates.last_fall
         rates.highest = max(rates.highest, rates.now)
 
         def count(so_far: int, is_low: Callable[[float], bool]) -> int:
@@ -60,17 +67,19 @@ class SchedulerMonitor:
         self.scheduler = scheduler
         self.optimizers = optimizers
         self.schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
+        self.stepped: list[LRScheduler] = []
+        self.other_steps: dict[int, float] = {}  # by id; -inf if not of a rival optimizer
         self._stepped_first: set[int] = set()  # their places in the list
 
     def find(self) -> None:
-        """Find the schedulers that refer to an optimizer, unless one was given."""
+        """Find the schedulers that refer to a watched optimizer, unless one was given."""
         if self.schedulers:
             return
         found = [self.scheduler] if self.scheduler is not None else self._referring_schedulers()
         # a chain of schedulers steps its members itself
         members = {id(x) for s in found for x in getattr(s, "_schedulers", ())}
         for s in {id(s): s for s in found}.values():
-            if id(s) not in members:
+            if id(s) not in members and not self._is_rival(s.optimizer):
                 self.schedulers.append((s, s.last_epoch))
 
     def _referring_schedulers(self) -> list[LRScheduler]:
@@ -83,18 +92,61 @@ class SchedulerMonitor:
                 found += [s for s in schedulers if s.optimizer is optimizer]
         return found
 
+    def note_step(self, scheduler: LRScheduler) -> None:
+        """A scheduler is about to step: count it if it belongs to another optimizer."""
+        key = id(scheduler)
+        if key not in self.other_steps:
+            is_rival = self._is_rival(getattr(scheduler, "optimizer", None))
+            self.stepped.append(scheduler)  # kept, so that no other gets its id
+            self.other_steps[key] = 0 if is_rival else -math.inf
+        self.other_steps[key] += 1
+
+    def _is_rival(self, optimizer: Any) -> bool:
+        """Whether an optimizer is not watched and has the parameters of one that is, or copies."""
+        if not isinstance(optimizer, Optimizer) or any(optimizer is o for o in self.optimizers):
+            return False
+        groups = {id(group) for o in self.optimizers for group in o.param_groups}
+        if any(id(group) in groups for group in optimizer.param_groups):
+            return False  # one wraps the other
+        parameters = optimizer_parameters(optimizer)
+        watched = [optimizer_parameters(o) for o in self.optimizers]
+        ids = {id(p) for some in watched for p in some}
+        shapes = [p.shape for p in parameters]
+        return any(id(p) in ids for p in parameters) or any(
+            shapes == [p.shape for p in some] for some in watched
+        )
+
     def note_first_step(self) -> None:
         """Before the first step of an optimizer: note which schedulers were stepped before it."""
         found = enumerate(self.schedulers)
         self._stepped_first |= {i for i, (s, start) in found if s.last_epoch > start}
 
-    def states(self) -> tuple[SchedulerState, ...]:
-        return tuple(
-            SchedulerState(
-                kind=type(s).__name__,
-                steps=s.last_epoch - start,
-                stepped_first=i in self._stepped_first,
-                length=int(s.T_max) if isinstance(s, CosineAnnealingLR) else None,
+    def states(self, steps: Mapping[int, int], losses: int | None) -> tuple[SchedulerState, ...]:
+        """The schedulers now. `steps` are those of their optimizers, by `id`; `losses`, where the
+        loop has ended, those that were reported.
+        """
+        found = []
+        for i, (s, start) in enumerate(self.schedulers):
+            count = steps.get(id(s.optimizer), 0)
+            ends = () if losses is None else (count, losses)
+            length = planned_length(s, ends) if start <= 0 else None
+            found.append(
+                SchedulerState(
+                    kind=type(s).__name__,
+                    steps=s.last_epoch - start,
+                    stepped_first=i in self._stepped_first,
+                    length=length,
+                    rises_past_end=isinstance(s, CosineAnnealingLR),
+                    optimizer_steps=count,
+                )
             )
-            for i, (s, start) in enumerate(self.schedulers)
+        return tuple(found)
+
+    def other_states(self, names: ParameterNames) -> tuple[SchedulerState, ...]:
+        """The schedulers that were stepped though their optimizers were not."""
+        found = ((s, self.other_steps[id(s)]) for s in self.stepped)
+        return tuple(
+            SchedulerState(kind=type(s).__name__, steps=int(steps), stepped_first=False)
+            for s, steps in found
+            if steps > 0 and not names.has_stepped(s.optimizer)
         )

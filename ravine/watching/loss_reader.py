@@ -13,6 +13,10 @@ from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent, ScaledGradients
+from ravine.diagnosis.training_loop.nonfinite_origin import (
+    NonFiniteOrigin,
+    find_nonfinite_origin,
+)
 from ravine.watching.forward_hooks import ForwardHooks
 
 FIRST_LOSSES = 8  # kept one by one
@@ -54,7 +58,8 @@ class LossReader:
             return self._add(float(value))
         if value.is_cpu:
             one = value.numel() == 1
-            return self._add(value.item() if one else float(value.detach().double().mean()))
+            number = value.item() if one else float(value.detach().double().mean())
+            return self._add(number, loss=value)
         # one at a time, the loop would wait for the device
         self._pending.append(value.detach())
         if len(self._pending) >= PENDING_LOSSES or self.forward.inspection.active:
@@ -104,7 +109,7 @@ class LossReader:
         # in a game, the loss of a player that is not trained here is rightly negated
         history.loss.negated = is_negated(value) and names.are_optimized(graph.parameters)
 
-    def _add(self, value: float) -> bool:
+    def _add(self, value: float, loss: Tensor | None = None) -> bool:
         """Add a loss to the history. True if the place of a number that is not finite is known."""
         history, divergence = self.history, self.divergence
         if len(history.loss.first) < FIRST_LOSSES:
@@ -121,13 +126,26 @@ class LossReader:
             parameters = self.forward.names.parameters.items()
             broken = (n for n, p in parameters if not bool(torch.isfinite(p.detach()).all()))
             weight = next(broken, "")
-            divergence.begin(value, where=weight, nonfinite_inputs=inputs.nonfinite)
-            self.forward.search_nonfinite(not weight)
-            if not weight:
+            origin = None if weight else _origin_of(loss)
+            divergence.begin(value, where=weight, nonfinite_inputs=inputs.nonfinite, origin=origin)
+            searches = not weight and origin is None
+            self.forward.search_nonfinite(searches)
+            if searches:
                 return False  # the next forward pass shows in which module
         divergence.complete(modules.nonfinite_module or "loss", nonfinite_inputs=inputs.nonfinite)
         modules.searches = False
         return True
+
+
+def _origin_of(loss: Tensor | None) -> NonFiniteOrigin | None:
+    """What the graph of a loss shows of a number that is not finite; None where there is none."""
+    if loss is None or loss.grad_fn is None:
+        return None
+    try:
+        with torch.no_grad():
+            return find_nonfinite_origin(loss)
+    except Exception:  # an operation that keeps something unusual: the finding goes without
+        return None
 
 
 @dataclass(eq=False)
@@ -177,17 +195,21 @@ class DivergenceMonitor:
         self.highest = max(self.highest, value)
         self.last = value
 
-    def begin(self, value: float, *, where: str, nonfinite_inputs: bool) -> None:
-        """A loss is not finite."""
+    def begin(
+        self, value: float, *, where: str, nonfinite_inputs: bool, origin: NonFiniteOrigin | None
+    ) -> None:
+        """A loss is not finite; `origin` is what its graph shows of that."""
         step = self.history.steps
-        self.pending = self._event(
+        event = self._event(
             value, what="loss", step=step, where=where, nonfinite_inputs=nonfinite_inputs
         )
+        self.pending = replace(event, origin=origin)
 
     def _event(
         self, loss: float, *, what: str, step: int, where: str, nonfinite_inputs: bool
     ) -> NonFiniteEvent:
         first = loss if self.first is None else self.first
+        norms = [s.weight_norm for s in self.history.snapshots if math.isfinite(s.weight_norm)]
         return NonFiniteEvent(
             step=step,
             what=what,
@@ -197,6 +219,7 @@ class DivergenceMonitor:
             highest_loss=max(self.highest, first),
             last_loss=self.last,
             lr=self.history.rates.now,
+            weight_growth=norms[-1] / max(norms[0], 1e-30) if norms else 1.0,
         )
 
     def complete(self, where: str, *, nonfinite_inputs: bool) -> None:

@@ -17,6 +17,7 @@ from ravine.watching.forward_hooks import ForwardHooks
 from ravine.watching.inspection_schedule import FIRST_STEPS
 from ravine.watching.learning_rates import READING_INTERVAL, LearningRateMonitor, SchedulerMonitor
 from ravine.watching.loss_reader import LossReader
+from ravine.watching.torch_calls import CallListener, add_listener, remove_listener
 
 MAX_SNAPSHOTS = 64  # beside the first
 FIRST_SNAPSHOTS = 16  # kept: they show whether something was so from the start
@@ -38,6 +39,10 @@ class StepHooks:
         self.inspection = self.forward.inspection
         self.rates = LearningRateMonitor(self.history)
         self.duplicates = DuplicateRowMonitor(self.names)
+        guard = self.forward.failures.guard
+        self._listener = CallListener(
+            guard(self._record_clipping), guard(self.schedulers.note_step)
+        )
         self._by_optimizer = {id(m.optimizer): m for m in self.monitors if m.optimizer is not None}
 
     def start(self) -> None:
@@ -46,8 +51,10 @@ class StepHooks:
         for monitor in self.monitors:
             monitor.start(self._parameters(monitor))
             self._observe_gradients(monitor)
+        add_listener(self._listener)
 
     def stop(self) -> None:
+        remove_listener(self._listener)
         for monitor in self.monitors:
             monitor.gradients.remove_hooks()
             monitor.gradients.parameter = None
@@ -109,6 +116,15 @@ class StepHooks:
             or self.rates.is_negligible()
         )
 
+    def _record_clipping(self, parameters: Sequence[Tensor]) -> None:
+        """In inspected steps: note a call of torch's gradient clipping."""
+        if not self.inspection.active:
+            return
+        for monitor in self.monitors:
+            if monitor.optimizer is not None and self.inspection.includes(monitor.steps):
+                own = {id(p) for p in optimizer_parameters(monitor.optimizer)}
+                monitor.gradients.record_clipping(parameters, own)
+
     def remember_shared(self, optimizer: Optimizer) -> None:
         """After the step of one optimizer: note the weights that others share with it."""
         others = (m.overwrites for m in self.monitors if m.optimizer is not optimizer)
@@ -122,7 +138,10 @@ class StepHooks:
         zero_lr = {i for monitor in self.monitors for i in monitor.zero_lr}
         history.model.parameters = self.names.describe(self.forward.modules.ran, zero_lr)
         history.single_optimizer = self.names.single_optimizer
-        history.rates.schedulers = self.schedulers.states()
+        steps = {id(m.optimizer): m.steps for m in self.monitors}
+        losses = history.loss.summary.count if history.ended else None
+        history.rates.schedulers = self.schedulers.states(steps, losses)
+        history.rates.other_schedulers = self.schedulers.other_states(self.names)
         history.scaled_gradients = self.losses.scaler.summary()
         if history.ended:
             distances = (monitor.overwrites.relative_distance() for monitor in self.monitors)

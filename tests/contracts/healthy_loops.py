@@ -13,7 +13,10 @@ from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
     LambdaLR,
+    LinearLR,
     OneCycleLR,
+    SequentialLR,
+    StepLR,
 )
 from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, sgd, teach
 
@@ -305,6 +308,73 @@ def cosine_by_epoch(watch):
     return teach(
         watch, model, optimizer, steps=50, after=lambda i: scheduler.step() if i % 5 == 4 else None
     )
+
+
+def by_epoch(watch, scheduler):
+    """A scheduler that is rightly stepped once an epoch."""
+    model = mlp()
+    optimizer = sgd(model)
+    made = scheduler(optimizer)
+    return teach(
+        watch, model, optimizer, steps=60, after=lambda i: made.step() if i % 5 == 4 else None
+    )
+
+
+def warm_up_by_epoch(watch):
+    """Three epochs of warm-up, and a cosine over the others."""
+    return by_epoch(
+        watch,
+        lambda o: SequentialLR(
+            o, [LinearLR(o, 0.1, total_iters=3), CosineAnnealingLR(o, T_max=9)], milestones=[3]
+        ),
+    )
+
+
+def stopped_early(watch):
+    return by_epoch(watch, lambda o: CosineAnnealingLR(o, T_max=300))
+
+
+def two_phases(watch):
+    """The optimizer of the first phase is left alone, and its scheduler too."""
+    model = mlp()
+    first = sgd(model)
+    scheduler = StepLR(first, 2)
+    x, y = classes()
+    for _ in range(4):
+        F.cross_entropy(model(x), y).backward()
+        first.step()
+        first.zero_grad()
+        scheduler.step()
+    return [*teach(watch, model, sgd(model)), torch.tensor(scheduler.last_epoch)]
+
+
+def norm_logged(watch):
+    """An infinite limit only measures the norm, here after the step."""
+    model = mlp()
+    norms = []
+
+    def log(i):
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), float("inf")))
+
+    return [*teach(watch, model, sgd(model), after=log), *norms]
+
+
+def game_with_clipping(watch):
+    """Two optimizers of one watch, each with a clipping of its own."""
+    model = nn.ModuleDict({"made": mlp(2, 4), "judge": mlp(1, 2)})
+    made, judge = model["made"], model["judge"]
+    first, second = sgd(made, 1e-3), sgd(judge, 1e-3)
+    with watch(model, [first, second]) as watched:
+        for _ in range(STEPS):
+            second.zero_grad()
+            watched.loss(judge(made(torch.randn(32, 4)).detach()).square().mean()).backward()
+            nn.utils.clip_grad_norm_(judge.parameters(), 0.1)
+            second.step()
+            first.zero_grad()
+            watched.loss((1 - judge(made(torch.randn(32, 4)))).square().mean()).backward()
+            nn.utils.clip_grad_norm_(made.parameters(), 0.1)
+            first.step()
+    return list(model.parameters())
 
 
 def zero_last_layer(watch):
@@ -791,6 +861,11 @@ HEALTHY = [
     restarts,
     one_cycle,
     cosine_by_epoch,
+    warm_up_by_epoch,
+    stopped_early,
+    two_phases,
+    norm_logged,
+    game_with_clipping,
     zero_last_layer,
     bottleneck,
     sparse_units,

@@ -9,7 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, StepLR
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    OneCycleLR,
+    StepLR,
+)
 from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, sgd, teach
 
 
@@ -231,6 +239,54 @@ def root_of_zero(watch):
         data=numbers(),
         loss=lambda o, y: o.squeeze(1).sub(y).abs().mean() + (o * 0).sum().sqrt(),
     )
+
+
+def all_ignored(watch):
+    x, y = classes(256)
+    y[64:96] = -100
+    model = mlp()
+    teach(watch, model, torch.optim.Adam(model.parameters()), data=(x, y))
+
+
+def constant_row(watch, float_loss=False):
+    """Each example is divided by its own spread."""
+    x, y = classes(256)
+    x[100] = 1.0
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for a, b in batches(x, y, STEPS):
+            optimizer.zero_grad()
+            value = F.cross_entropy(model((a - 1) / a.std(1, keepdim=True)), b)
+            value = value if float_loss else watched.loss(value)
+            value.backward()
+            optimizer.step()
+            if float_loss:
+                watched.loss(value.item())
+
+
+def nothing_to_attend_to(watch):
+    class Attentive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.out = nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = x.view(len(x), 4, 8)
+            return self.out(self.attention(x, x, x, key_padding_mask=x[:, :, 0] == 0)[0].mean(1))
+
+    x, y = classes(256, features=32)
+    x[100] = 0.0
+    model = Attentive()
+    teach(watch, model, sgd(model), data=(x, y))
+
+
+def infinite_class_weight(watch):
+    weights = 1 / torch.tensor([20.0, 44.0, 0.0])
+    loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=0.1)
+    model = mlp()
+    teach(watch, model, sgd(model), loss=lambda o, y: loss(o, y % 2))
 
 
 def full_batch_still(watch):
@@ -570,6 +626,79 @@ def jumpy(watch):
     )
 
 
+def clipped_before_backward(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            value = watched.loss(F.cross_entropy(model(a), b))
+            clip_grad_norm_(model.parameters(), 0.05)
+            value.backward()
+            optimizer.step()
+
+
+def clipped_after_step(watch, clip=clip_grad_norm_):
+    model = mlp()
+    teach(watch, model, sgd(model), after=lambda i: clip(model.parameters(), 0.05))
+
+
+def clipped_copy(watch):
+    model = mlp()
+    other = copy.deepcopy(model)
+    teach(
+        watch,
+        model,
+        sgd(model),
+        before_step=lambda i: clip_grad_norm_(other.parameters(), max_norm=0.05),
+    )
+
+
+def clipped_by_a_used_up_generator(watch):
+    model = mlp()
+    given = model.parameters()
+    with pytest.warns(UserWarning, match="empty generator"):
+        teach(watch, model, sgd(model), before_step=lambda i: clip_grad_norm_(given, max_norm=1.0))
+
+
+def scheduled_by_epoch(watch, scheduler=lambda o: OneCycleLR(o, 0.1, total_steps=60)):
+    """The plan is in steps of the optimizer; the scheduler is stepped once in six of them."""
+    model = mlp()
+    optimizer = sgd(model)
+    made = scheduler(optimizer)
+    teach(watch, model, optimizer, steps=60, after=lambda i: made.step() if i % 6 == 5 else None)
+
+
+def linear_decay(optimizer):
+    """As of transformers.get_linear_schedule_with_warmup."""
+    return LambdaLR(optimizer, lambda i: i / 6 if i < 6 else max(0.0, (60 - i) / 54))
+
+
+def planned_in_batches(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = CosineAnnealingLR(optimizer, T_max=4 * STEPS)
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 4 * STEPS)):
+            (watched.loss(F.cross_entropy(model(a), b)) / 4).backward()
+            if i % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+                scheduler.step()
+
+
+def warm_up_without_end(watch):
+    scheduled_by_epoch(watch, lambda o: LinearLR(o, 0.01, total_iters=500))
+
+
+def scheduled_elsewhere(watch, again=False):
+    model = mlp()
+    scheduler = ExponentialLR(sgd(model), 0.5)
+    model = copy.deepcopy(model) if again else model
+    with pytest.warns(UserWarning, match="lr_scheduler.step"):
+        teach(watch, model, sgd(model), after=lambda i: scheduler.step() if i % 6 == 5 else None)
+
+
 SICK = [
     (no_zero_grad, "RVN-L01"),
     (no_zero_grad_with_clip, "RVN-L01"),
@@ -598,6 +727,11 @@ SICK = [
     (rate_too_high, "RVN-N01"),
     (nan_in_data, "RVN-N01"),
     (root_of_zero, "RVN-N01"),
+    (all_ignored, "RVN-N01"),
+    (constant_row, "RVN-N01"),
+    (lambda watch: constant_row(watch, float_loss=True), "RVN-N01"),
+    (nothing_to_attend_to, "RVN-N01"),
+    (infinite_class_weight, "RVN-N01"),
     (full_batch_still, "RVN-N02"),
     (softmax_twice, "RVN-H01"),
     (sigmoid_before_entropy, "RVN-H01"),
@@ -636,6 +770,18 @@ SICK = [
     (clipped_before_unscaling, "RVN-L17"),
     (clipped_by_value, "RVN-L17"),
     (group_at_zero, "RVN-L30"),
+    (clipped_before_backward, "RVN-L31"),
+    (clipped_after_step, "RVN-L31"),
+    (lambda watch: clipped_after_step(watch, nn.utils.clip_grad_value_), "RVN-L31"),
+    (clipped_copy, "RVN-L31"),
+    (clipped_by_a_used_up_generator, "RVN-L31"),
+    (scheduled_by_epoch, "RVN-L32"),
+    (lambda watch: scheduled_by_epoch(watch, lambda o: CosineAnnealingLR(o, 60)), "RVN-L32"),
+    (lambda watch: scheduled_by_epoch(watch, linear_decay), "RVN-L32"),
+    (planned_in_batches, "RVN-L32"),
+    (warm_up_without_end, "RVN-L32"),
+    (scheduled_elsewhere, "RVN-L33"),
+    (lambda watch: scheduled_elsewhere(watch, again=True), "RVN-L33"),
     (diverging, "RVN-T03"),
     (shuffled_labels, "RVN-T02"),
     (rate_falls_at_once, "RVN-T09"),

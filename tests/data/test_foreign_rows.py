@@ -13,6 +13,7 @@ ROWS = pd.DataFrame(
 FOREIGN = {
     "units": (0, {"a": "m", "town": "name", "y": "kg"}, "holds units"),
     "the header again": (30, {"a": "a", "town": "town", "y": "y"}, "repeats the column names"),
+    "a remark": (60, {"a": "# end of file", "town": "", "y": ""}, "is a line below the table"),
     "a total": (60, {"a": "", "town": "Total", "y": str(59 * 60 / 6)}, "is a total"),
 }
 

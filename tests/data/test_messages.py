@@ -62,8 +62,8 @@ def test_columns_with_another_task_are_named():
     )
     said = said_of(frame, ByTime(column="when"), weight="w", drop=("part",))
     assert (
-        "w weighs the rows and is no input" in said
-        and "when splits the rows and is no input" in said
+        "w weighs the rows and is not an input" in said
+        and "when splits the rows and is not an input" in said
     )
     assert "part splits the rows" in said_of(frame, Given(column="part"))
     assert "no input" not in said_of(frame)

@@ -9,7 +9,7 @@ import pytest
 from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Numeric
 from ravine.data.column_types import infer_column_types
-from ravine.data.number_styles import could_be_decimals, number_of, read_as_numbers
+from ravine.data.number_styles import describe_doubt, number_of, read_as_numbers
 from ravine.errors import DataError
 
 DRAW = np.random.default_rng(0)
@@ -87,8 +87,15 @@ def test_three_digits_after_each_comma_are_said_to_be_in_doubt():
     notes = []
     infer_column_types(pd.DataFrame({"v": doubtful}), rows=60, notes=notes)
     assert len(notes) == 1 and "v could have decimal commas: 1,100 is taken as 1100" in notes[0]
-    assert not could_be_decimals([*doubtful, "1,234,567"], "1,234.5")
-    assert not could_be_decimals([*doubtful, "950"], "1,234.5")
+    assert describe_doubt([*doubtful, "1,234,567"], "1,234.5", "v") == []
+    assert describe_doubt([*doubtful, "950"], "1,234.5", "v") == []
+    frame = pd.DataFrame({"v": doubtful, "y": doubtful[::-1]})
+    data = Data(target=("y",), decimal=",")
+    task = load(data, Random(), Encoding(), seed=0, frame=frame)
+    assert only_column(task).style == "1.234,5" and task.encoder.target.task_type.styles == (
+        "1.234,5",
+    )
+    assert not any("could have" in note for note in task.notes)
 
 
 def only_column(task):

@@ -1,12 +1,14 @@
 """Predictions in a file can be joined to their rows and have the digits that mean something."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from ravine import catalog, open_run, train
 from ravine.cli import run_command
-from ravine.data import round_floats
+from ravine.data import file_blocks, round_floats
 
 RANDOM = np.random.default_rng(0)
 TABLE = pd.DataFrame({"x": RANDOM.normal(size=80), "city": RANDOM.choice(["Ulm", "Bonn"], 80)})
@@ -63,3 +65,24 @@ def test_what_is_no_number_is_left_alone():
     assert round_floats(table)["c"].tolist()[1] == 0.3333333 and np.isnan(
         round_floats(table)["c"][0]
     )
+
+
+def test_predictions_far_from_0_keep_the_digits_that_tell_them_apart(tmp_path):
+    moments = 1_700_000_000 + 300.0 * TABLE["x"]
+    run = tmp_path / "run"
+    recipe = catalog.named_recipe("plain").vary("data.target", ("y",)).vary("epochs", 1)
+    train(recipe, TABLE.assign(y=moments), out=run)
+    exact = open_run(run).predict(TABLE)["y"].to_numpy()
+    assert np.ptp(exact) > 0
+    assert np.abs(predicted(run, TABLE)["y"].to_numpy() - exact).max() < 1e-3
+
+
+def test_no_cell_of_a_csv_is_a_formula():
+    rows = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\tx", "-", "+", "-5", "+1.5e3", "a"]
+    table = pd.DataFrame({"=x": rows, "n": range(10)})
+    (written,) = file_blocks([table], ".csv")
+    found = pd.read_csv(io.BytesIO(written), dtype=str)
+    assert list(found.columns) == ["'=x", "n"]
+    assert found["'=x"].tolist() == [f"'{text}" for text in rows[:5]] + rows[5:]
+    (lines,) = file_blocks([table], ".jsonl")
+    assert pd.read_json(io.BytesIO(lines), lines=True, dtype=False)["=x"].tolist() == rows

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ravine.data import read_table
-from ravine.data.tables import table_from
+from ravine.data.frames import table_from
 
 ROWS = pd.DataFrame(
     {

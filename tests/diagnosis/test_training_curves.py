@@ -230,6 +230,13 @@ def test_too_little_is_no_answer():
 
 
 FLAT = noise(0.01)
+
+
+def answered(no, true_no, yes, true_yes):
+    """A run that answers and should answer no and yes so often."""
+    return finished(LEARNED, LEARNED, answers={"no": (no, true_no), "yes": (yes, true_yes)})
+
+
 SICK = {
     "nothing learned: small steps": (
         finished(FLAT, FLAT, update_ratio=at_steps(1e-6)),
@@ -330,6 +337,8 @@ SICK = {
         "RVN-T13",
         "normalization",
     ),
+    "one answer": (answered(200, 180, 0, 20), "RVN-T15", "imbalance"),
+    "one answer, even classes": (answered(200, 100, 0, 100), "RVN-T15", "labels"),
     "best at once": (
         finished(0.5 + 0.4 * np.minimum(1, AT * 4), 0.5 + 0.4 * np.minimum(1, AT * 4)),
         "RVN-T14",
@@ -658,6 +667,8 @@ def dropping(share, loss=0.3):
             stuck(1e-7, 1e-3, outcome="", budget=4790),
             stuck(1e-7, 1e-3, outcome="", budget=4810),
         ),
+        ("RVN-T15", "warning", answered(199, 180, 1, 20), answered(198, 180, 2, 20)),
+        ("RVN-T15", "warning", answered(100, 97, 0, 3), answered(100, 98, 0, 2)),
         (
             "RVN-T13",
             "warning",

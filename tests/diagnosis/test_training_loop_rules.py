@@ -104,8 +104,20 @@ def test_clipping_is_a_fault_only_where_it_stops_the_weights():
             "high",
         ),
         (
-            NonFiniteEvent(step=9, what="loss", first_loss=1.0, highest_loss=1.5, lr=1.0),
+            NonFiniteEvent(
+                step=9, what="loss", first_loss=1.0, highest_loss=1.5, lr=1.0, weight_growth=20.0
+            ),
             "learning-rate-high",
+            "medium",
+        ),
+        (
+            NonFiniteEvent(step=9, what="loss", first_loss=1.0, highest_loss=1.5, lr=1.0),
+            "data-degenerate",
+            "medium",
+        ),
+        (
+            NonFiniteEvent(step=9, what="loss", where="0.weight", first_loss=1.0, highest_loss=1.5),
+            "loss",
             "medium",
         ),
         (
@@ -164,7 +176,28 @@ def test_schedules():
 
     assert found() == [] and found(steps=0) == ["RVN-L15"]
     assert found(stepped_first=True) == ["RVN-L14"]
-    assert found(steps=10, length=10) == [] and found(steps=50, length=10) == ["RVN-L16"]
+    assert found(steps=10, length=10) == [] and found(steps=50, length=10) == []  # of a warm-up
+    assert found(steps=50, length=10, rises_past_end=True) == ["RVN-L16"]
+
+
+def test_a_plan_that_is_not_over_is_a_fault_only_where_it_counts_something_else():
+    def severity(losses=320, **settings):
+        scheduler = SchedulerState(
+            **{"kind": "OneCycleLR", "steps": 20, "stepped_first": False, "optimizer_steps": 320}
+            | settings
+        )
+        rates = LearningRates(schedulers=(scheduler,), last_fall=8)
+        history = LoopHistory(snapshots=[SNAPSHOT], rates=rates, steps=320, ended=True)
+        history.loss.summary.count = losses
+        found = [f for r in LOOP_RULES if r.code == "RVN-L32" for f in r.findings(history)]
+        return "".join(f.severity for f in found)
+
+    assert severity(length=320) == severity(length=330) == "warning"
+    assert severity(length=300) == "note"  # may be epochs of a loop that was stopped early
+    assert severity(length=60) == "note" and severity(length=39) == severity(length=None) == ""
+    assert severity(length=1280, losses=1280, steps=320) == "warning"  # a plan in batches
+    assert severity(length=1280, steps=320) == "note"
+    assert severity(length=300, steps=150) == ""
 
 
 def test_a_head_only_optimizer_is_noted_if_the_rest_is_trained_and_an_error_if_it_is_random():

@@ -58,6 +58,19 @@ class SparseWords(nn.Module):
         return self.words(x).mean(1)
 
 
+class Paired(nn.Module):
+    """Takes a tuple, two tensors, or keywords."""
+
+    def __init__(self, how="tuple"):
+        super().__init__()
+        self.table, self.head, self.how = nn.Embedding(20, 4), nn.Linear(8, 2), how
+
+    def forward(self, *parts, **named):
+        parts = parts[0] if self.how == "tuple" else parts if parts else named.values()
+        words = (self.table(p).mean(1) if p.dtype == torch.long else p for p in parts)
+        return self.head(torch.cat([*words], 1))
+
+
 # Held-out examples
 
 
@@ -146,6 +159,61 @@ def test_reading_changes_nothing():
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
 
 
+# Inputs of several tensors
+
+
+@pytest.mark.parametrize(
+    ("how", "train"),
+    [
+        ("tuple", ((X, TOKENS), Y)),
+        ("tuple", (X, TOKENS, Y)),
+        ("several", (X, TOKENS, Y)),
+        ("several", ((X, X), Y)),
+        ("several", (X.numpy().astype("float64"), TOKENS.numpy(), Y.numpy())),
+        ("several", {"one": X, "words": TOKENS, "labels": Y}),
+        ("tuple", DataLoader(TensorDataset(X, TOKENS, Y), batch_size=10)),
+        (
+            "several",
+            DataLoader(
+                [{"a": x, "b": t, "label": y} for x, t, y in zip(X, TOKENS, Y, strict=True)],
+                batch_size=10,
+            ),
+        ),
+        ("tuple", DataLoader([((x, x), y) for x, y in zip(X, Y, strict=True)], batch_size=10)),
+    ],
+)
+def test_inputs_of_several_tensors_reach_the_model_as_they_are(how, train):
+    model = Paired(how)
+    given = program(model, train=train)
+    packed, targets = given.train.first(90)
+    outputs = given.build()[0].eval()(packed)
+    inputs = given.packing.unpack(packed)
+    parts = [*inputs.values()] if isinstance(inputs, dict) else [*inputs]
+    assert parts[0].dtype == torch.float32
+    by_row = {tuple(row.tolist()): i for i, row in enumerate(X)}
+    rows = [by_row[tuple(row.tolist())] for row in parts[0]]
+    assert torch.equal(Y[rows], targets)
+    second = TOKENS if parts[1].dtype == torch.long else X
+    assert torch.equal(parts[1], second[rows])
+    expected = model(parts) if how == "tuple" else model(*parts)
+    assert torch.equal(outputs, expected)
+    assert [n for n, _ in given.model.named_parameters()] == [
+        n for n, _ in model.named_parameters()
+    ]
+
+
+def test_batches_of_other_lengths_are_told_apart_by_their_width():
+    batches = [((X[:8], TOKENS[:8, :k]), Y[:8]) for k in (2, 4, 6)]
+    given = program(Paired(), train=DataLoader(batches, batch_size=None), batch_size=None)
+    assert [given.packing.unpack(x)[1].shape[1] for x, _ in given.train.epoch()] == [2, 4, 6]
+    mixed = [((X[:8, :k], X[:8, k:]), Y[:8]) for k in (1, 2)]
+    loader = DataLoader(mixed, batch_size=None)
+    model = Paired()
+    model.head = nn.Linear(4, 2)
+    with pytest.raises(InputError, match="cannot be told apart"):
+        list(program(model, train=loader, batch_size=None).train.epoch())
+
+
 # Refusals
 
 MINE = network()
@@ -173,10 +241,19 @@ REFUSED = {
     "the validation loader has no length": {"validation": DataLoader(Endless(), batch_size=10)},
     "the loader gives no batch": {"train": DataLoader(Pairs(), batch_size=100, drop_last=True)},
     "gives no batch": {"train": DataLoader(TensorDataset(X, Y), batch_size=100, drop_last=True)},
-    "a dict": {
-        "train": DataLoader([{"x": x, "y": y} for x, y in zip(X, Y, strict=True)], batch_size=10)
-    },
-    "ndarray and ndarray": {"train": (X.numpy(), Y.numpy())},
+    "a dict of x, z": {"train": {"x": X, "z": Y}},
+    "does not take the inputs": {"train": DataLoader([{"x": x, "y": 0} for x in X], batch_size=10)},
+    "argument: TypeError": {"train": (X, X, X, Y)},
+    "the examples are a NoneType": {"train": None},
+    "the examples are a tuple of 1": {"train": (X,)},
+    "part of the examples is a str": {"train": (X, "Y")},
+    "part of the examples is a float": {"train": ([1.0, 2.0], Y)},
+    "inputs of .89, 90. examples": {"train": ((X, X[:89]), Y), "model": Paired()},
+    "90 inputs and 60 targets": {"train": (X, Y[:60])},
+    "90 inputs and 61 targets": {"train": ((X, X), Y[:61]), "model": Paired()},
+    "the loss is a NoneType": {"loss": None},
+    "the optimizer is a NoneType": {"optimizer": None},
+    "epochs is None": {"epochs": None},
     "single numbers": {"train": (torch.tensor(1.0), torch.tensor(1.0))},
     "no training examples": {"train": (X[:0], Y[:0])},
     "the loss gives float": {"loss": lambda o, t: F.cross_entropy(o, t).item()},

@@ -47,3 +47,12 @@ def test_one_pair_shows_nothing():
 def test_unpaired_losses_are_refused():
     with pytest.raises(ValueError, match="paired"):
         weigh([1.0], [1.0, 2.0], steps=5)
+
+
+def test_what_nearly_doubles_the_loss_of_every_seed_is_worse():
+    assert weigh([0.24, 0.252], [0.40, 0.504], steps=40).verdict == "worse"
+    assert weigh([0.24, 0.252], [0.40, 0.28], steps=40).verdict == "no effect"  # one by a ninth
+    assert weigh([0.24], [0.50], steps=40).verdict == "no effect"
+    assert weigh([0.40, 0.504], [0.24, 0.252], steps=40).verdict == "no effect"
+    assert weigh([0.0, 0.0], [0.3, 0.01], steps=40).verdict == "worse"
+    assert weigh([0.0, 0.0], [0.3, 0.01], steps=40, least=0.1).verdict == "no effect"

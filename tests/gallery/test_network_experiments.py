@@ -14,6 +14,7 @@ from ravine.penalties import L2
 from ravine_gallery import (
     dropout_expectation,
     ensembles,
+    learning_curves,
     loss_slices,
     mixture_boundaries,
     network_experiments,
@@ -229,6 +230,18 @@ def test_gradient_descent_always_falls_and_minibatches_do_not(numbers):
     assert found["train rises, gradient descent"] == 0
     assert found["train rises, minibatches"] > 0.1
     assert found["loss above its best"] >= 0
+
+
+def test_the_lowest_point_of_a_noisy_curve_is_that_of_its_running_mean():
+    t = np.linspace(0, 1, 400)[:, None]
+    noise = np.random.default_rng(0).normal(0, 0.3, (400, 50))
+    curves = (t - 0.2) ** 2 * 2 + noise
+    found = learning_curves.smooth(curves)
+    expected = np.stack([curves[i - 20 : i + 21].mean(0) for i in range(20, 380)])
+    np.testing.assert_allclose(found[20:380], expected, atol=1e-12)
+    np.testing.assert_allclose(found[0], curves[:21].mean(0), atol=1e-12)
+    far, near = (np.abs(t[c.argmin(0), 0] - 0.2).mean() for c in (curves, found))
+    assert near < 0.12 < far
 
 
 def test_an_ensembles_loss_is_never_above_its_members(numbers):

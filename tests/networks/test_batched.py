@@ -1,9 +1,12 @@
 """Hand-batched networks against torch.nn, one network after another."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from ravine.effects import Meter
 from ravine.networks.activations import Tanh
 from ravine.networks.batched import BatchedNetwork
 from ravine.networks.initializers import Glorot
@@ -159,3 +162,15 @@ def test_numbers_of_few_values_are_not_embedded():
     )
     assert tapped[0].shape == (2, 5, 2 * 3 + 2)
     assert torch.equal(tapped[0][..., -2:], x[..., [1, 3]].expand(2, -1, -1))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 3), (2, 1, 3, 1, 1), (2, 5, 3), (2, 1, 3, 2, 2)])
+def test_batch_norm_reports_an_effect_where_a_batch_has_a_variance(shape):
+    layer = BatchNorm().layer("norm", 3)
+    tensors = {"norm.gamma": torch.ones(2, 1, 3), "norm.beta": torch.zeros(2, 1, 3)}
+    buffers = {name: value.expand(2, 1, 3).clone() for name, value in layer.buffers.items()}
+    meter = Meter(2)
+    context = ForwardContext(training=True, seeds=[0, 1], batch=1, buffers=buffers, meter=meter)
+    layer(torch.randn(shape, generator=torch.Generator().manual_seed(0)), tensors, context)
+    alone = shape[1] * math.prod(shape[3:]) == 1
+    assert ((meter.means()["batch norm"] == 0) == alone).all()

@@ -13,6 +13,8 @@ from ravine.data import Data
 from ravine.effects import Meter
 from ravine.errors import RecipeError
 from ravine.networks.batched import BatchedNetwork
+from ravine.networks.layer_parts import BatchNorm, LayerNorm
+from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import TorchModule
 from ravine.part import stack
 from ravine.protocols import Batch, ForwardContext, ImageShape, Signature
@@ -214,3 +216,32 @@ def test_a_recipe_file_names_a_module_and_cannot_make_it():
     for given in (plain, {"name": "Module"}):
         with pytest.raises(RecipeError, match="TorchModule.make is .* in Python"):
             from_plain(TorchModule, given, catalog.PARTS_BY_ROLE)
+
+
+def test_an_epoch_may_end_with_a_batch_of_one_which_takes_running_statistics():
+    """It gives what the module gives with its batch norms alone in evaluation, alone = together."""
+
+    def deep(s):
+        image = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*image, nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, s.outputs))
+
+    program, rows, buffers = built(deep, PICTURES, [0, 1])
+    before = {name: value.clone() for name, value in buffers.items()}
+    pixels = torch.randint(0, 256, (1, 1, 1, 6, 6), dtype=torch.uint8)
+    context = ForwardContext(training=True, seeds=[0, 1], batch=1, buffers=buffers)
+    trained = program(program.layout.views(rows), Batch(pixels), context)
+    at_test = dataclasses.replace(context, training=False)
+    tested = program(program.layout.views(rows), Batch(pixels), at_test)
+    assert torch.equal(trained, tested)
+    assert all(torch.equal(before[name], buffers[name]) for name in before)
+    run = train(recipe(batch=101))
+    assert run.record.task["examples"]["train"] == 102 and run.record.score
+    assert run.record.members[0].outcome == "finished"
+
+
+def test_batch_norm_of_single_examples_is_refused_as_torch_refuses_it():
+    for network in (TorchModule(make=table), Mlp(hidden=(4,), norm=BatchNorm())):
+        with pytest.raises(RecipeError, match="batch is 1 and the network has batch norm"):
+            train(recipe(batch=1, network=network))
+    norm = Mlp(hidden=(4,), norm=LayerNorm())
+    assert train(recipe(batch=1, network=norm, epochs=1)).record.score

@@ -8,6 +8,7 @@ import pytest
 from ravine import catalog, optimizers, train
 from ravine.data import Data
 from ravine.finding import Finding
+from ravine.record import Baseline
 from ravine.reporting.run_summary import summary
 from ravine.serialization import to_plain
 
@@ -51,11 +52,52 @@ def test_it_says_what_was_inferred_and_how_it_trained(record):
     assert best.startswith("best weights from epoch") and seconds.endswith(" s")
 
 
-def test_the_best_constants_score_stands_beside_the_score(record):
-    score, constant, networks, *_ = block(lines(record), "score")
+def test_what_a_constant_and_trees_reach_stands_beside_the_score(record):
+    score, others, networks, *table = block(lines(record), "score")
     assert score.startswith("accuracy 0.") and " on 24 test rows, 95% interval 0." in score
-    assert constant == "best constant prediction 0.3333"  # iris: three classes of equal size
+    # iris: three classes of equal size
+    trees = record.score.baselines["trees"].values["accuracy"]
+    assert others == f"best constant prediction 0.3333, boosted trees {trees:.4f}"
     assert networks.startswith("single networks 0.")
+    assert table[0].split() == ["networks", "constant", "trees"]
+    rows = {name: numbers for name, *numbers in map(str.split, table[1:])}
+    assert set(rows) == set(record.score.others)
+    assert rows["accuracy"][1] == "0.3333" and rows["balanced_accuracy"][1] == "0.3333"
+
+
+def test_why_there_are_no_trees_is_said(record):
+    none = {**record.score.baselines, "trees": Baseline(note="not asked for")}
+    score = dataclasses.replace(record.score, baselines=none)
+    _, others, _, header, *_ = block(lines(dataclasses.replace(record, score=score)), "score")
+    assert others == "best constant prediction 0.3333; no boosted trees: not asked for"
+    assert header.split() == ["networks", "constant"]
+
+
+def test_a_mean_that_does_worse_than_its_members_says_so(record):
+    better = dataclasses.replace(record.score, value=0.9, members=(0.95, 0.97))
+    text = block(lines(dataclasses.replace(record, score=better)), "score")
+    assert text[3] == "their mean, which is the model, does worse on these rows, by 0.06"
+    equal = dataclasses.replace(record.score, value=0.96, members=(0.95, 0.97))
+    text = lines(dataclasses.replace(record, score=equal))
+    assert not any("does worse" in line for line in text)
+
+
+def test_one_answer_for_every_row_comes_before_its_score(record):
+    answers = {"setosa": (24, 8), "versicolor": (0, 8), "virginica": (0, 8)}
+    score = dataclasses.replace(record.score, answers=answers)
+    first, second, *_ = block(lines(dataclasses.replace(record, score=score)), "score")
+    assert first == "every row is answered 'setosa':" and second.startswith("accuracy")
+
+
+def test_several_targets_have_a_line_each(record):
+    each = {"network": {"r2": 0.5}, "constant": {"r2": 0.0}, "trees": {"r2": 0.25}}
+    targets = {name: each for name in ("height", "a name of forty letters " * 2, *"abcdefghi")}
+    known = {"constant": Baseline({"r2": 0.0})}
+    score = dataclasses.replace(record.score, metric="r2", targets=targets, baselines=known)
+    text = block(lines(dataclasses.replace(record, score=score)), "score")
+    at = next(i for i, line in enumerate(text) if line.startswith("r2 of"))
+    assert text[at + 1].split() == ["height", "0.5", "0", "0.25"]
+    assert text[-1] == "and 1 more: --json"
 
 
 def test_only_techniques_without_effect_are_listed(record):
@@ -94,12 +136,15 @@ def test_a_diverged_run_says_so():
 
 def test_a_number_that_could_not_be_computed_is_nan(record):
     score = dataclasses.replace(record.score, others={**record.score.others, "auc": math.nan})
-    assert "auc nan" in summary(dataclasses.replace(record, score=score))
+    text = block(lines(dataclasses.replace(record, score=score)), "score")
+    assert next(line for line in text if line.startswith("auc")).split()[1] == "nan"
 
 
-def test_a_record_without_the_best_constants_score_is_summarized(record):
-    score = dataclasses.replace(record.score, constant_baseline=None)
-    assert "constant" not in summary(dataclasses.replace(record, score=score))
+def test_a_record_without_baselines_is_summarized(record):
+    before = dataclasses.replace(record.score, constant_baseline=None, baselines={}, answers={})
+    text = block(lines(dataclasses.replace(record, score=before)), "score")
+    assert "constant" not in " ".join(text)
+    assert text[-1].startswith("f1") or "; " in text[-1]
 
 
 @pytest.mark.parametrize("cls", optimizers.ALL)

@@ -91,6 +91,25 @@ def test_a_large_split_is_cut_and_a_picture_drawn():
     assert found.steps == 20 and math.isnan(found.largest.low)
     axes = found.figure().axes[0]
     assert axes.get_xscale() == "log" and "20 steps" in axes.get_ylabel()
+    assert "nan" not in found.summary() and "(one seed)" in found.summary()
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("best", [0.5, 0.001, 0.0])
+def test_the_picture_draws_the_mean_that_it_names(seeds, best):
+    """The arithmetic mean: where one seed of several explodes, the line is far above the start."""
+    losses = np.full((5, seeds), best)
+    losses[0], losses[3, 0], losses[4, 0] = 2.0, 500.0, np.inf
+    found = read_range(np.geomspace(1e-3, 10, 5), np.full(seeds, 2.0), losses, steps=9)
+    assert "nan" not in found.summary() and max(map(len, found.summary().splitlines())) <= 80
+    axes = found.figure().axes[0]
+    line = axes.lines[0].get_ydata()
+    np.testing.assert_allclose(line[:4], losses[:4].mean(1))
+    assert math.isnan(line[4]) and line[3] > 2.0 * 50
+    assert axes.get_yscale() == ("linear" if best == 0.5 else "log")
+    low, high = axes.get_ylim()
+    assert low <= best + 1e-5 and high > 4.0 and [*axes.lines[1].get_xdata()] == [10.0]
+    assert axes.get_title("left").startswith("One seed" if seeds == 1 else "Line: mean over seeds")
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,17 @@ from ravine.cli import run_command
 from ravine.data import Random
 from ravine.errors import InputError, RecipeError
 from ravine.recipe_files import read_recipe
+from ravine.statistics import wilson_interval
 from ravine.studies.search import (
     ChoiceSpace,
     IntegerSpace,
     LogUniformSpace,
     UniformSpace,
     draw_trials,
-    expected_best,
     read_space,
     search,
 )
+from ravine.studies.search_results import Search, SearchTrial, expected_best
 from ravine.training.train import train
 
 PLAIN = catalog.plain().vary("data.source", "iris").vary("epochs", 4)
@@ -94,6 +95,10 @@ def test_spaces_are_read_as_written(text, space):
         ("network.dropout.rate=0..0.5", "no settings of its own"),
         ("optimizer.lr=0..inf", "below"),
         ("optimizer.lr=nan..1", "below"),
+        ("optimizer.lr=1e-4...1e-1", "three dots"),
+        ("optimizer.lr=log:1e-4...1e-1", "three dots"),
+        ("optimizer.momentum=0...5/3", "three dots: a range has two"),
+        ("batch=16....64", "three dots"),
     ],
 )
 def test_spaces_that_are_none_are_refused(text, words):
@@ -135,6 +140,7 @@ def test_trials_are_the_runs_that_train_gives_and_the_best_is_refitted():
     assert found.best.values["optimizer.lr"] == 0.1
     assert found.refit.record.score == train(found.best.recipe).record.score
     assert found.curve()[-1] == found.best.score
+    assert str(found) == found.summary() and len(repr(found)) < 2000
 
 
 def test_diverged_trials_are_counted_and_never_best():
@@ -149,6 +155,39 @@ def test_diverged_trials_are_counted_and_never_best():
         _ = search(
             PLAIN, {"optimizer.lr": ChoiceSpace((1e20, 1e21))}, method="grid", refit=False
         ).best
+
+
+def test_of_equal_trials_the_one_of_least_loss_is_best_and_the_tie_is_said():
+    def trial(lr, score, loss):
+        return SearchTrial({"optimizer.lr": lr}, PLAIN, score, (score,), 0.5, 0.95, loss)
+
+    tried = (trial(0.1, 0.9, 0.4), trial(0.2, 0.9, 0.3), trial(0.3, 0.8, 0.1))
+    tried += (trial(0.4, math.nan, math.nan),)
+    found = Search(tried, "accuracy", True)
+    assert [t.values["optimizer.lr"] for t in found.rank_trials()] == [0.2, 0.1, 0.3, 0.4]
+    assert found.ties == 2 and "2 trials are equally good" in found.summary()
+    assert found.to_json()["best"] == {"optimizer.lr": 0.2} and found.to_json()["ties"] == 2
+    assert "equally" not in Search(tried[1:], "accuracy", True).summary()
+    assert "1 trials, 1 diverged" in Search(tried[3:], "accuracy", True).summary()
+    lower = Search(tried[:3], "log_loss", False)
+    assert lower.best.values["optimizer.lr"] == 0.3
+
+
+def test_a_trials_interval_is_wilsons_over_the_validation_rows():
+    found = search(PLAIN, {"optimizer.lr": ChoiceSpace((1e-3, 0.1))}, method="grid", seeds=2)
+    rows = found.refit.record.task["examples"]["validation"]
+    for trial in found.trials:
+        ends = np.mean([wilson_interval(score, rows) for score in trial.members], 0)
+        assert (trial.low, trial.high) == pytest.approx(tuple(ends), abs=1e-12)
+        assert trial.low < trial.score < trial.high and trial.loss > 0
+
+
+def test_many_settings_fit_a_terminal():
+    values = {f"network.a_setting_with_a_long_name_{i}": 0.123456 for i in range(4)}
+    summary = Search(
+        (SearchTrial(values, PLAIN, 0.9, (0.9,)),), "average_precision", True
+    ).summary()
+    assert max(map(len, summary.splitlines())) <= 80 and summary.count("=0.1235") == 4
 
 
 def test_numbers_search_in_one_batch_are_the_same_as_alone():

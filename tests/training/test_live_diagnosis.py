@@ -273,10 +273,9 @@ def at(step, *found):
         per_epoch=10,
         training=1,
         networks=1,
-        job=0,
-        jobs=1,
         values={"train/loss": 0.5},
         findings=found,
+        board=None,
     )
 
 

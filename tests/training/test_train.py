@@ -87,6 +87,19 @@ def test_what_is_read_back_is_what_was_written(written):
     assert group_key(again.model.recipe) == group_key(run.model.recipe)
 
 
+def test_what_is_printed_of_a_result_is_one_line(written):
+    run, folder = written
+    score = run.score
+    assert str(score).startswith(f"{score.metric} {score.value:.4f} on {score.examples} test rows")
+    assert str(score) in str(run) and str(folder) in str(run)
+    assert f"{run.model.size} weights, 3 networks" in str(run.model)
+    assert "3 networks, 0 diverged" in str(run.record)
+    task = load_task(quick(), None)
+    assert str(task) == "Task(classes, 240 training, 52 validation, 52 test rows)"
+    for value in (run, run.record, run.model, score, task):
+        assert len(str(value)) < 400 and len(str(value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "damage, why",
     [

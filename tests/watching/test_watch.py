@@ -14,18 +14,22 @@ import torch.optim.optimizer as torch_optimizer
 from healthy_loops import HEALTHY, all_examples, averaged, frozen_backbone, game, plain
 from sick_loops import (
     SICK,
+    all_ignored,
     always_overflows,
     backward_last,
     clipped_before_unscaling,
+    constant_row,
     dead_layer,
     drawn_anew,
     eval_left_on,
     group_at_zero,
     head_left_out,
+    infinite_class_weight,
     loss_made_anew,
     nan_in_data,
     no_activation,
     no_zero_grad,
+    nothing_to_attend_to,
     plain_list,
     rate_too_high,
     root_of_zero,
@@ -35,6 +39,8 @@ from sick_loops import (
     wiped,
 )
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LRScheduler, StepLR
 from training_loops import STEPS, batches, classes, mlp, sgd, teach
 
 import ravine
@@ -129,12 +135,15 @@ def test_no_rule_fires_on_healthy_loops_with_other_seeds(loop):
 
 def test_no_hook_stays_behind():
     model = mlp()
+    step = LRScheduler.step
     optimizer = sgd(model)
     teach(RecordingWatch(), model, optimizer, steps=3)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters())
     assert not torch_optimizer._global_optimizer_pre_hooks
     assert not torch_optimizer._global_optimizer_post_hooks
+    assert nn.utils.clip_grad_norm_.__closure__[0].cell_contents is clip_grad_norm_.__wrapped__
+    assert StepLR.step is LRScheduler.step is step
 
 
 def test_frozen_parameters_are_noted():
@@ -189,6 +198,11 @@ def test_faults_are_found_within_a_few_steps(loop, latest):
         (rate_too_high, "learning-rate-high", None),
         (nan_in_data, "data-degenerate", None),
         (root_of_zero, "loss", None),
+        (all_ignored, "data-degenerate", None),
+        (constant_row, "data-degenerate", None),
+        (lambda watch: constant_row(watch, float_loss=True), "data-degenerate", None),
+        (nothing_to_attend_to, "data-degenerate", None),
+        (infinite_class_weight, "data-degenerate", None),
         (no_activation, "hidden-activation", "between 0.weight and 1.weight"),
         (plain_list, "parameters-not-in-optimizer", "layers.0.weight"),
         (dead_layer, "dead-units", "2.weight"),
@@ -204,6 +218,7 @@ def test_cause_and_place_are_named(loop, cause, where):
     run(loop, watch)
     first = watch.watchers[0].findings()[0]
     assert first.cause == cause and (where or "") in first.where
+    assert cause == "learning-rate-high" or "lr" not in [c.path for c in first.changes] or where
 
 
 def test_a_finding_is_printed_once_and_again_in_the_report(monkeypatch):

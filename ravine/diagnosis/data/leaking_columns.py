@@ -1,56 +1,133 @@
-"""Columns that alone are the target. Shapes: N examples, F columns, K classes."""
+"""Columns of a table that alone are the target. Shapes: N examples, F columns, K outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
 
-from ravine.diagnosis.baseline_learners import Array, fit_baseline, rank_columns
+from ravine.diagnosis.baseline_learners import (
+    FOLD_COUNT,
+    Array,
+    assign_folds,
+    fit_baseline,
+    rank_columns,
+    score_predictions,
+    target_columns,
+)
 from ravine.diagnosis.data.data_kinds import single_answers
 from ravine.diagnosis.data.profile import LeakingColumn
 
 # of the distance between classes: a column that spreads no more within classes is their name
 CLASS_SPREAD = 0.05
-# of a number's variance: a column that leaves no more of it open is the number
-OPEN_VARIANCE = 1e-3
+OPEN_VARIANCE = 0.01  # of a number's variance: a column that leaves no more of it is the number
+OPEN_ERRORS = 0.02  # of a constant answer's errors: a column that leaves no more is the class
+# from 0, a constant answer, to 1: of a column that the leaking one tells, and that backs it up
+BACKING_SCORE = 0.9
+MIN_LEVEL_ROWS = 5  # examples of a value, on average: columns with more values are no categories
+MIN_LEAK_ROWS, MIN_LEAK_COLUMNS = 50, 3
+MAX_TARGETS_CHECKED = 5  # of several numbers or labels
 
 
 def find_leaking_columns(
-    x: Array, y: Array, kind: str, *, name_column: Callable[[int], str], seed: int
+    x: Array,
+    y: Array,
+    kind: str,
+    *,
+    name_column: Callable[[int], str],
+    seed: int,
+    sources: Sequence[str] = (),
 ) -> tuple[LeakingColumn, ...]:
-    """Columns that alone are the target: a number that the column is but for a scale (or a monotone
-    function), or two classes and more that it keeps apart by far more than it spreads within
-    them."""
-    answers = single_answers(y, kind)
-    if answers is None or x.shape[1] < 3 or len(x) < 50 or x.dtype.kind not in "fiub":
+    """Columns that alone are the target, each with those that back it up.
+
+    A number that the column is but for a scale (or a monotone function), two classes and more that
+    it keeps apart by far more than it spreads within them, or a category whose levels tell the
+    target of examples that were not learned from. `sources` are the table's columns from which the
+    inputs come: those of one category are judged together.
+    """
+    names = list(sources) or [name_column(place) for place in range(x.shape[1])]
+    groups = list(dict.fromkeys(names))
+    if len(groups) < MIN_LEAK_COLUMNS or x.dtype.kind not in "fiub":
         return ()
-    flat = x.astype(float)
-    answers = answers.astype(float)
-    known = np.isfinite(flat).all(1) & np.isfinite(answers)
-    flat, answers = flat[known], answers[known]
-    if len(flat) < 50 or not answers.std() > 0:
-        return ()
-    kind = "number" if kind == "number" else "classes"
+    places = [np.flatnonzero([name == group for name in names]) for group in groups]
+    found: dict[str, LeakingColumn] = {}
+    for answers, answer_kind in _answers(y, kind):
+        for leak in _leaks_of(x.astype(float), answers, answer_kind, groups, places, seed):
+            found.setdefault(leak.where, leak)
+    return tuple(found.values())
+
+
+def _answers(y: Array, kind: str) -> Iterator[tuple[Array, str]]:
+    """The targets one by one [N], and whether each is "number" or "classes"."""
+    single = single_answers(y, kind)
+    if single is not None:
+        yield single.astype(float), "number" if kind == "number" else "classes"
+    elif kind in ("numbers", "labels"):
+        for column in y.reshape(len(y), -1).T[:MAX_TARGETS_CHECKED]:
+            yield column.astype(float), "number" if kind == "numbers" else "classes"
+
+
+def _leaks_of(
+    x: Array, y: Array, kind: str, groups: Sequence[str], places: Sequence[Array], seed: int
+) -> Iterator[LeakingColumn]:
+    known = np.isfinite(x).all(1) & np.isfinite(y)
+    x, y = x[known], y[known]
+    if len(x) < MIN_LEAK_ROWS or not y.std() > 0:
+        return
+    answers = target_columns(y[:, None], kind)
+    if answers.shape[1] > 50:
+        return
+    constant = score_predictions(np.broadcast_to(answers.mean(0), answers.shape), answers, kind)
     score = _score_columns_of_number if kind == "number" else _score_columns_of_classes
-    alone = score(flat, answers)
-    places = np.nonzero(alone > 0)[0]
-    if not len(places) or len(places) > flat.shape[1] // 2:  # most columns tell: a toy, no leak
-        return ()
-    rest = np.delete(flat, places, 1)
-    other = fit_baseline(Tensor(rest), Tensor(answers), kind, seed=seed, most=800)
+    straight = score(x, y)
+    folds = assign_folds(np.arange(len(x)), seed)
+    alone = np.array(
+        [max(straight[p].max(), _score_levels(x[:, p], answers, kind, folds)) for p in places]
+    )
+    scaled = (alone - constant) / (1 - constant)
+    leaks = scaled >= 1 - (OPEN_VARIANCE if kind == "number" else OPEN_ERRORS)
+    # most columns tell: a toy, no leak
+    if not leaks.any() or leaks.sum() > len(groups) // 2:
+        return
+    strong = np.flatnonzero(leaks | (scaled >= BACKING_SCORE)).tolist()
+    values = {i: _number_values(x[:, places[i]]) for i in strong}
+    backing = {
+        i: [j for j in strong if j != i and (leaks[j] or _tells(values[i], values[j]))]
+        for i in np.flatnonzero(leaks).tolist()
+    }
+    dropped = {*backing, *(j for backers in backing.values() for j in backers)}
+    rest = np.concatenate([p for i, p in enumerate(places) if i not in dropped])
+    other = fit_baseline(Tensor(x[:, rest]), Tensor(y), kind, seed=seed, most=800)
     if other is None:
-        return ()
+        return
     of_rest = other.score, other.constant_score, bool(other.informative)
-    return tuple(LeakingColumn(name_column(p), float(alone[p]), *of_rest) for p in places.tolist())
+    for i, backers in backing.items():
+        beside = tuple(groups[j] for j in backers)
+        yield LeakingColumn(groups[i], float(alone[i]), *of_rest, beside)
+
+
+def _number_values(x: Array) -> Array:
+    """A number for each row of x [N, F], equal for equal rows."""
+    rows = x[:, 0] if x.shape[1] == 1 else x  # of one column by far the faster
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _tells(values: Array, others: Array) -> bool:
+    """Whether a category tells another column: a grade that one knows by the grades within it."""
+    levels = int(values.max()) + 1
+    if levels > len(values) / MIN_LEVEL_ROWS:
+        return False
+    together, counts = np.unique(values * (int(others.max()) + 1) + others, return_counts=True)
+    most = np.zeros(levels, int)
+    np.maximum.at(most, together // (int(others.max()) + 1), counts)
+    return bool(most.sum() >= (1 - OPEN_ERRORS) * len(values))
 
 
 def _score_columns_of_number(x: Array, y: Array) -> Array:
-    """R2 of a line through each column, by values or ranks; 0 where it leaves `OPEN_VARIANCE`."""
+    """R2 of a line through each column, by values or ranks."""
     with np.errstate(divide="ignore", invalid="ignore"):
         straight = _correlate(x, y)
         monotone = _correlate(rank_columns(x), rank_columns(y)[:, 0])
-    best = np.maximum(np.nan_to_num(straight) ** 2, np.nan_to_num(monotone) ** 2)
-    return np.where(best >= 1 - OPEN_VARIANCE, best, 0.0)
+    return np.maximum(np.nan_to_num(straight) ** 2, np.nan_to_num(monotone) ** 2)
 
 
 def _correlate(x: Array, y: Array) -> Array:
@@ -61,10 +138,8 @@ def _correlate(x: Array, y: Array) -> Array:
 
 def _score_columns_of_classes(x: Array, y: Array) -> Array:
     """Accuracy by the nearest class mean of each column; 0 where the column spreads more than a
-    twentieth of the distance between classes within them, or errs more than once in 200."""
+    twentieth of the distance between classes within them."""
     names = np.unique(y)
-    if len(names) > 50:
-        return np.zeros(x.shape[1])
     middles = np.stack([x[y == name].mean(0) for name in names])  # [K, F]
     deviations = (np.abs(x[y == name] - middles[k]) for k, name in enumerate(names))
     within = np.stack([np.median(each, 0) for each in deviations]).max(0)
@@ -73,4 +148,26 @@ def _score_columns_of_classes(x: Array, y: Array) -> Array:
     for place in np.nonzero((within <= CLASS_SPREAD * apart) & (apart > 0))[0]:
         nearest = np.abs(x[:, place, None] - middles[None, :, place]).argmin(1)
         right[place] = (names[nearest] == y).mean()
-    return np.where(right >= 0.995, right, 0.0)
+    return right
+
+
+def _score_levels(x: Array, y: Array, kind: str, folds: Array) -> float:
+    """Accuracy, or R2 by values or ranks, of each value's mean target in the other folds; 0 where
+    the columns of x [N, F] together have too many values."""
+    at = _number_values(x)
+    levels = int(at.max()) + 1
+    if not 2 <= levels <= len(x) / MIN_LEVEL_ROWS:
+        return 0.0
+    predicted = np.empty_like(y)
+    for fold in range(FOLD_COUNT):
+        old, new = folds != fold, folds == fold
+        counts = np.bincount(at[old], minlength=levels)[:, None]
+        sums = np.stack([np.bincount(at[old], c[old], levels) for c in y.T], 1)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), y[old].mean(0))
+        predicted[new] = means[at[new]]
+    found = score_predictions(predicted, y, kind)
+    if kind == "number" and levels > 2:
+        found = max(
+            found, float(_correlate(rank_columns(predicted), rank_columns(y)[:, 0])[0]) ** 2
+        )
+    return found

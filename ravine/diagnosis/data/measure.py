@@ -4,8 +4,8 @@ Shapes: N examples, F columns, T places in a sequence, K outputs. Nothing is dra
 generators.
 """
 
+import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -17,10 +17,9 @@ from ravine.diagnosis.baseline_learners import (
     Array,
     evenly_spaced_rows,
     fit_baseline,
-    has_measured_numbers,
-    row_bytes,
     to_array,
 )
+from ravine.diagnosis.data.copies import find_duplicates
 from ravine.diagnosis.data.data_kinds import (
     MAX_SAMPLE,
     count_classes,
@@ -29,10 +28,10 @@ from ravine.diagnosis.data.data_kinds import (
     profile_classes,
     single_answers,
 )
+from ravine.diagnosis.data.gap_codes import find_gap_codes
 from ravine.diagnosis.data.leaking_columns import find_leaking_columns
 from ravine.diagnosis.data.profile import (
     DataProfile,
-    Duplicates,
     ExampleOrder,
     NotFinite,
     NumberStats,
@@ -45,7 +44,6 @@ from ravine.diagnosis.data.validation_shift import measure_shift
 
 NameColumn: TypeAlias = Callable[[int], str]  # by its place
 
-MAX_COMPARED_BYTES = 200_000_000  # of inputs that are compared for copies
 MAX_COLUMNS = 500  # for what is costly
 MAX_NAMED_COLUMNS = 1000  # of which figures are kept
 
@@ -56,6 +54,7 @@ def profile_data(
     *,
     validation: tuple[Tensor, Tensor] | None = None,
     names: Sequence[str] = (),
+    sources: Sequence[str] = (),
     shuffled: bool = True,
     batch: int = 32,
     outputs: tuple[int, ...] = (),
@@ -64,9 +63,9 @@ def profile_data(
     """Measure examples: inputs [N, F], [N, T, F], images [N, C, H, W] or tokens [N, T], and their
     targets.
 
-    `names` are of the columns; `shuffled` says whether training draws a new order; `outputs` is the
-    shape of the model's output for one example, () if unknown. What is costly is measured on at
-    most 4,000 examples, spread evenly.
+    `names` are of the columns, `sources` the table's columns that these come from; `shuffled` says
+    whether training draws a new order; `outputs` is the shape of the model's output for one
+    example, () if unknown. What is costly is measured on at most 4,000 examples, spread evenly.
 
     >>> import torch
     >>> x = torch.arange(12.0).reshape(6, 2)
@@ -95,18 +94,26 @@ def profile_data(
         kind=kind,
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
         classes=profile_classes(y, kind, outputs),
-        duplicates=_find_duplicates(x, y, held_out),
     )
     if layout != "tokens":
         stats = measure_numbers(x[sample], name_column, by_channel=x.ndim > 2)
+        if stats is not None and layout == "table" and x.ndim == 2:
+            stats = replace(stats, gap_codes=find_gap_codes(x[sample], name_column))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
+    known = _rows_without_codes(x, found.inputs)
+    found = replace(found, duplicates=find_duplicates(x[known], y[known], held_out))
     if kind in ("number", "numbers", "inputs", "labels"):
         found = replace(found, targets=measure_numbers(y))
     if layout == "table" and x.ndim == 2:
         leaking = find_leaking_columns(
-            x[sample], y[sample], kind, name_column=name_column, seed=seed
+            x[sample],
+            y[sample],
+            kind,
+            name_column=name_column,
+            seed=seed,
+            sources=sources if named else (),
         )
         found = replace(found, leaking_columns=leaking)
     if not shuffled and 2 * batch <= len(x):
@@ -214,51 +221,17 @@ def measure_numbers(
 
 
 def _largest_eigenvalue(part: Array) -> float:
-    """The largest eigenvalue of E[x x^T]."""
-    return float(np.linalg.eigvalsh(part.T @ part / len(part))[-1])
+    """The largest eigenvalue of E[x x^T]; infinite where that has numbers beyond float64."""
+    moments = part.T @ part / len(part)
+    return float(np.linalg.eigvalsh(moments)[-1]) if np.isfinite(moments).all() else math.inf
 
 
-def _find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) -> Duplicates:
-    """Examples that occur more than once, by their bytes."""
-    most = max(100, MAX_COMPARED_BYTES // max(1, x[0].nbytes))
-    kept = evenly_spaced_rows(len(x), most)
-    rows, answers = row_bytes(x[kept]), row_bytes(y[kept])
-    first = dict(zip(reversed(rows), reversed(answers), strict=True))  # the first of each input
-    counts = Counter(rows)
-    sample = x[evenly_spaced_rows(len(x), MAX_SAMPLE)]
-    natural = not has_measured_numbers(sample.reshape(len(sample), -1))
-    found = Duplicates(
-        compared=len(rows),
-        distinct=len(counts),
-        most_frequent=max(counts.values()),
-        natural=natural,
-        contradicted=sum(first[row] != answer for row, answer in zip(rows, answers, strict=True)),
-    )
-    if validation is None:
-        return found
-    new_x = validation[0]
-    if new_x.shape[1:] != x.shape[1:] or new_x.dtype != x.dtype:
-        return found
-    some = evenly_spaced_rows(len(new_x), most)
-    new_rows, new_answers = (row_bytes(each[some]) for each in validation)
-    known = set(zip(rows, answers, strict=True))
-    return replace(
-        found,
-        validation_compared=len(new_rows),
-        overlap=sum(pair in known for pair in zip(new_rows, new_answers, strict=True)),
-        expected_overlap=_expect_overlap(counts, Counter(new_rows)) if natural else 0.0,
-    )
-
-
-def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float:
-    """How many of the new rows would be among the others by chance: any row is as likely to be
-    there as a new one is.
-    """
-    rows, new_rows = counts.total(), new_counts.total()
-    repeated = sum(count for count in counts.values() if count > 1) / rows
-    pairs = sum(count * (count - 1) for count in new_counts.values())
-    alike = pairs / max(1, new_rows * (new_rows - 1))
-    return float(new_rows * max(repeated, 1 - (1 - alike) ** rows))
+def _rows_without_codes(x: Array, inputs: NumberStats | None) -> Array:
+    """Whether each example has no value that stands for a gap: such rows are alike by it."""
+    known = np.ones(len(x), bool)
+    for code in () if inputs is None else inputs.gap_codes:
+        known &= x[:, code.place] != code.value
+    return known
 
 
 def _measure_order(y: Array, kind: str, batch: int, seed: int) -> ExampleOrder | None:

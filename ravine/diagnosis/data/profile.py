@@ -58,6 +58,17 @@ class Steepness:
 
 
 @dataclass(frozen=True)
+class GapCode:
+    """A value that stands for "not known": in how many rows, how far from all others in spreads."""
+
+    where: str
+    place: int  # of the column
+    value: float
+    rows: int
+    distance: float
+
+
+@dataclass(frozen=True)
 class NumberStats:
     """Where numbers lie. Constant columns are named and count nowhere else."""
 
@@ -72,6 +83,7 @@ class NumberStats:
     median_offset: float = 0.0
     spreads: SpreadRange = field(default_factory=SpreadRange)
     steepness: Steepness = field(default_factory=Steepness)
+    gap_codes: tuple[GapCode, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +104,14 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class LeakingColumn:
-    """A column that alone is the target. Scores are accuracy or R2."""
+    """A column that alone is the target, and others that nearly are. Scores are accuracy or R2."""
 
     where: str
     score: float  # of this column alone
-    rest_score: float  # of all others
+    rest_score: float  # of all others that do not back it up
     constant_score: float
     rest_informative: bool
+    backed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

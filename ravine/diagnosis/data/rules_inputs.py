@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ravine.diagnosis.data.data_kinds import MAX_SAMPLE
+from ravine.diagnosis.data.gap_codes import CODE_DISTANCE
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
@@ -74,9 +76,32 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
         yield observe(*found, Change("input.scale", "standardize"))
 
 
+@rule(
+    "RVN-D19",
+    "warning",
+    "data-degenerate",
+    confidence="medium",
+    needs="columns",
+    explains=("RVN-C03", "RVN-D05", "RVN-T02"),
+)
+def gap_codes(data: DataProfile) -> Iterator[Observation]:
+    for code in () if data.inputs is None else data.inputs.gap_codes:
+        value, share = f"{code.value:.6g}", f"{100 * code.rows / min(data.rows, MAX_SAMPLE):.2g} %"
+        nearest = Evidence(
+            "distance of the nearest other value",
+            code.distance,
+            "spreads of the others",
+            limit=CODE_DISTANCE,
+        )
+        change = Change("data", f"leave {value} empty in {code.where}: it stands for a gap")
+        title = f"{value} stands for a gap in {code.where}"
+        evidence = Evidence(f"examples with the value {value}", code.rows, text=share)
+        yield observe(evidence, nearest, change, where=code.where, title=title)
+
+
 @rule("RVN-D08", "warning", "leakage", confidence="medium", needs="columns")
 def leaking_columns(data: DataProfile) -> Iterator[Observation]:
-    score = "R2" if data.kind == "number" else "accuracy"
+    score = "R2" if data.kind in ("number", "numbers") else "accuracy"
     for column in data.leaking_columns:
         missed, missed_by_rest = 1 - column.score, 1 - column.rest_score
         far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.constant_score))
@@ -84,7 +109,9 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
             continue
         name = f"{score} of all others together"
         text = f"the best constant has {column.constant_score:.3g}"
-        without = f"without {column.where}, if it is not known when predicting"
+        dropped = join_names((column.where, *column.backed_by))
+        known = "it is" if not column.backed_by else "they are"
+        without = f"without {dropped}, if {known} not known when predicting"
         alone = Evidence(f"{score} of this column alone", column.score)
         rest = Evidence(name, column.rest_score, text=text)
         severity = "" if far_behind and column.rest_informative else "note"

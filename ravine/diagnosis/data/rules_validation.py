@@ -35,7 +35,7 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     if copies.overlap <= CHANCE_MULTIPLE * chance + 4 * math.sqrt(chance):
         return
     share = copies.overlap / copies.validation_compared
-    name = "validation examples that are training examples, too"
+    name = "validation examples that are also training examples"
     text = f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about {chance:.0f}"
     evidence = Evidence(name, copies.overlap, limit=chance, text=text)
     change = Change("data", "take copies out before splitting")
@@ -75,7 +75,7 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         name = "distance of its median from that in training"
         change = Change("data", "a random split, unless new data will differ like this")
         evidence = Evidence(name, shift.largest_shift, "spreads", limit=COLUMN_SHIFT)
-        title = f"{shift.largest_shift_name} is distributed otherwise in validation"
+        title = f"{shift.largest_shift_name} is distributed differently in validation"
         yield observe(
             evidence,
             change,

@@ -29,8 +29,16 @@ FUNCTION_RANGES = {  # of the outputs of a last function
     **dict.fromkeys(("tanh", "hardtanh"), "-1 to 1"),
     **dict.fromkeys(("relu", "softplus", "exp", "abs", "square"), "from 0"),
 }
+FORMS_BY_KIND = {  # in which outputs of a kind give answers, if they can
+    "": "logits",
+    "0 to 1": "probabilities",
+    "probabilities": "probabilities",
+    "log-probabilities": "log-probabilities",
+}
 SURE_LOGIT = 8.0  # of an answer that is sure
 SURE_PROBABILITY = 0.98  # of such an answer
+ANSWER_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of right answers, the others wrong
+MIN_PATH_FALL = 0.01  # of the whole fall from right to wrong answers, at each of these
 LARGE_SCALES = (1e2, 1e4)  # of logits: there a loss without bound shows
 
 
@@ -188,17 +196,68 @@ def probe_preference(probed: ProbedLoss, kind: str) -> LossForm | None:
     if not losses:
         return None
     takes = _find_input_form(probed, right, labels, losses)
-    good, bad = losses.get(takes) or next(iter(losses.values()))
+    given = FORMS_BY_KIND.get(probed.output_kind, "")
+    good, bad = losses.get(takes) or losses.get(given) or next(iter(losses.values()))
     growing = [loss_of(right, "logits", scale) for scale in LARGE_SCALES]
     shrinking = [loss_of(wrong, "logits", scale) for scale in LARGE_SCALES]
     prefers_wrong = all(g > b for g, b in losses.values())
+    without_bound = _falls_without_end(shrinking, bad) or "logits" not in losses
     return LossForm(
         takes=takes,
         right_loss=good,
         wrong_loss=bad,
         unbounded=_falls_without_end(growing, good),
-        reversed=prefers_wrong and (_falls_without_end(shrinking, bad) or "logits" not in losses),
+        reversed=(prefers_wrong and without_bound) or rewards_wrong_answers(probed, kind),
     )
+
+
+def rewards_wrong_answers(probed: ProbedLoss, kind: str) -> bool:
+    """Whether a loss that has bounds is the lower, the nearer answers come to wrong ones.
+
+    Answers go from right to wrong ones in the form that the outputs have. Of labels, the loss must
+    not be a sum over examples: a sum may be of distances, which are small where a label is 1.
+    """
+    right = _indicate_answers(probed, kind, wrong=False)
+    wrong = _indicate_answers(probed, kind, wrong=True)
+    if right is None or wrong is None:
+        return False
+    labels = kind == "labels"
+    form = FORMS_BY_KIND.get(probed.output_kind, "")
+    if not form:
+        return False
+
+    def loss_of(yes: Tensor, share: float = 1.0, scale: float = 1.0) -> float:
+        axis = probed.class_axis
+        one, other = (_encode_answers(a, form, axis, labels=labels) for a in (yes, wrong))
+        return probed.value(scale * (share * one + (1 - share) * other))
+
+    path = [loss_of(right, share) for share in ANSWER_SHARES]
+    fall = path[0] - path[-1]
+    if not all(a - b > MIN_PATH_FALL * fall > 0 for a, b in zip(path, path[1:], strict=False)):
+        return False
+    extreme = [loss_of(yes, scale=LARGE_SCALES[0]) for yes in (right, wrong)]
+    if form == "logits" and not max(map(abs, extreme)) <= 2 * max(map(abs, path)):
+        return False
+    if not labels:
+        return True
+    half = torch.arange(len(right)).reshape(-1, *[1] * (right.dim() - 1)) % 2 == 0
+    parts = [loss_of(torch.where(part, wrong, right)) for part in (half, ~half)]
+    together = sum(value - path[0] for value in parts)
+    return abs(together + fall) > MIN_PATH_FALL * fall
+
+
+def _rewards_opposite_numbers(probed: ProbedLoss, y: Tensor) -> bool:
+    """Whether a loss with bounds, as a correlation has, is highest for the targets themselves."""
+    mean = y.mean(0, keepdim=True)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(y.shape, generator=generator).to(y) * (float(y.double().std()) or 1.0)
+    blends = (y, y + noise, mean + noise, 2 * mean - y + noise, 2 * mean - y)
+    path = [probed.value(outputs) for outputs in blends]
+    fall = path[0] - path[-1]
+    if not all(a - b > MIN_PATH_FALL * fall > 0 for a, b in zip(path, path[1:], strict=False)):
+        return False
+    large = [probed.value(scale * outputs) for scale in LARGE_SCALES for outputs in blends[::4]]
+    return all(abs(value) <= 10 * max(map(abs, path)) for value in large)
 
 
 def _find_input_form(
@@ -232,6 +291,9 @@ def _probe_numbers(probed: ProbedLoss) -> LossForm | None:
     shifted = [y + times * spread for times in (1.0, 3.0, 30.0, -1.0, -3.0, -30.0)]
     others = [*shifted, y.flip(0), torch.zeros_like(out) + y.mean()]
     away = [probed.value(wrong) for wrong in others]
+    if _rewards_opposite_numbers(probed, y):
+        opposite = probed.value(2 * y.mean(0, keepdim=True) - y)
+        return LossForm(right_loss=right, wrong_loss=opposite, reversed=True)
     if not all(map(math.isfinite, (right, *away))):
         return None
     return LossForm(right_loss=right, wrong_loss=max(away), reversed=max(away) < right)

@@ -43,7 +43,7 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
     and not at its own, for most targets. Common factors, as of class weights, do not count.
     """
     n = len(probed.outputs)
-    outputs, targets = _jitter_outputs(probed), probed.targets
+    outputs, targets = jitter_outputs(probed), probed.targets
     if n < 4 or len(targets) != n or bool((targets == targets[:1]).all()):
         return None
     base = probed.gradient(outputs, targets)
@@ -65,12 +65,13 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
     return TargetPairing(
         compares_all=compares_all,
         missed_fraction=share,
+        repeated="" if compares_all else find_repetition(probed, outputs),
         output_shape=tuple(probed.outputs.shape),
         target_shape=tuple(targets.shape),
     )
 
 
-def _jitter_outputs(probed: ProbedLoss) -> Tensor:
+def jitter_outputs(probed: ProbedLoss) -> Tensor:
     """The outputs with a little noise, all different and still of their kind."""
     out = probed.outputs.detach()
     generator = torch.Generator().manual_seed(0)
@@ -134,6 +135,49 @@ def _broadcasts(probed: ProbedLoss) -> bool:
     except ValueError:
         return False
     return math.prod(together) > max(probed.outputs.numel(), probed.targets.numel())
+
+
+def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
+    """Whether a loss compares one target with several outputs ("outputs"), or one output with
+    several targets ("targets"), because their shapes broadcast; "" if neither.
+
+    It does where one of them may as well be given repeated, the order of the others does not
+    matter, and each adds to the loss (or to its square) by itself.
+    """
+    targets = probed.targets
+    if outputs.dim() != targets.dim() or outputs.shape == targets.shape or _broadcasts(probed):
+        return ""
+    pairs = list(zip(outputs.shape, targets.shape, strict=True))
+    if any(1 not in pair and pair[0] != pair[1] for pair in pairs):
+        return ""
+    base = probed.value(outputs, targets)
+    dim = next(d for d, (o, t) in enumerate(pairs) if o != t)
+    wide, narrow = (outputs, targets) if outputs.numel() > targets.numel() else (targets, outputs)
+    several = "outputs" if wide is outputs else "targets"
+
+    def loss_of(wide: Tensor, narrow: Tensor) -> float:
+        given = (wide, narrow) if several == "outputs" else (narrow, wide)
+        return probed.value(*given)
+
+    def change(*places: int) -> Tensor:
+        other = wide.clone()
+        for place in places:
+            other.select(dim, place).copy_(wide.select(dim, place).roll(1, 0))
+        return other
+
+    close = LOSS_CHANGE * max(abs(base), 1e-12)
+    alike = (loss_of(wide, narrow.expand_as(wide)), loss_of(wide.roll(1, dim), narrow))
+    if not all(abs(value - base) <= close for value in alike):
+        return ""
+    for power in (1.0, 2.0):
+        one, other, both = (
+            loss_of(change(*places), narrow) ** power for places in ((0,), (1,), (0, 1))
+        )
+        start = base**power
+        effect = max(abs(one - start), abs(other - start))
+        if effect > 0 and abs(both - one - other + start) <= 1e-3 * effect:
+            return several
+    return ""
 
 
 def _is_additive(probed: ProbedLoss, outputs: Tensor, power: float) -> bool:

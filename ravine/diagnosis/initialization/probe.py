@@ -20,6 +20,7 @@ from ravine.diagnosis.initialization.dependence_probe import (
     probe_repeat,
 )
 from ravine.diagnosis.initialization.gradient_probe import probe_gradients
+from ravine.diagnosis.initialization.layout_probe import probe_layout
 from ravine.diagnosis.initialization.loss_probe import probe_loss
 from ravine.diagnosis.initialization.pairing_probe import probe_loss_pairing
 from ravine.diagnosis.initialization.probed_program import ProbedProgram, prepare_program
@@ -35,6 +36,7 @@ from ravine.rng import isolated_rng
 START_PROBES: Mapping[str, Callable[[ProbedProgram], object | None]] = {
     "mixing": probe_mixing,
     "pairing": probe_loss_pairing,
+    "layout": probe_layout,
     "causality": probe_causality,
     "repeat": probe_repeat,
     "gradients": probe_gradients,

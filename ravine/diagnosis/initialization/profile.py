@@ -33,8 +33,21 @@ class TargetPairing:
 
     compares_all: bool = False  # it compares every output with every target
     missed_fraction: float = 0.0  # of the changed targets: no effect on their own example's output
+    # "outputs": several of an example have one target; "targets": several have one output
+    repeated: str = ""
     output_shape: tuple[int, ...] = ()
     target_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassLayout:
+    """Where the loss looks for the classes of a place, and where the last layer's units are."""
+
+    where: str = ""  # the last layer
+    mixed: bool = False  # the numbers of a unit stand where several classes do, or are scattered
+    loss_axis: int | None = None  # dimension of the outputs; None of a loss without classes
+    unit_axis: int | None = None  # None: the units have no dimension of their own
+    output_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +147,8 @@ class FirstLoss:
     value: float | None = None
     not_finite: str = ""  # the first that is not finite: inputs, targets, outputs, loss
     not_finite_at: str = ""  # the module
+    finite_rows: float = 0.0  # share of examples whose outputs are finite all the same
+    target_size: float = 0.0  # of the largest number among targets
     input_spread: float = math.nan
     output_spread: float = math.nan  # over examples, root mean square over the outputs
 
@@ -223,6 +238,7 @@ class StartProfile:
     examples: int = 0
     mixing: PassComparison = PassComparison()  # other examples of the batch are changed
     pairing: TargetPairing = field(default_factory=TargetPairing)
+    layout: ClassLayout = field(default_factory=ClassLayout)
     # later inputs are changed, where the targets are the inputs one place later
     causality: PassComparison = PassComparison()
     repeat: PassComparison = PassComparison()  # in evaluation mode, with other random numbers

@@ -1,5 +1,6 @@
 """Facts about a model before the first step, which no threshold decides."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -53,6 +54,34 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
         change = Change("loss", advice)
         evidence = Evidence(name, 100 * found.missed_fraction, "%", limit=0, text=shapes)
         yield observe(evidence, change, suspects=("labels",))
+    elif found.repeated:
+        ratio = math.prod(found.output_shape) / math.prod(found.target_shape)
+        if found.repeated == "outputs":
+            title, name = "several outputs are compared with one target", "outputs for each target"
+        else:
+            title, name = "one output is compared with several targets", "targets for each output"
+            ratio = 1 / ratio
+        evidence = Evidence(name, ratio, limit=1, text=shapes)
+        change = Change("model", "one output for each number of the target")
+        yield observe(evidence, change, title=title, confidence="high")
+
+
+@rule("RVN-I22", "error", "shape-pairing", needs="layout", also=("loss",), explains=("RVN-H07",))
+def misplaced_classes(start: StartProfile) -> Iterator[Observation]:
+    found = start.layout
+    if not found.mixed:
+        return
+    shape = f"outputs {list(found.output_shape)}"
+    if found.unit_axis is not None:
+        axis = Evidence("dimension of the outputs with the classes", found.unit_axis, text=shape)
+        taken = Evidence("dimension that the loss takes for them", found.loss_axis)
+        change = Change("loss", f"outputs.transpose({found.loss_axis}, {found.unit_axis})")
+        yield observe(axis, taken, change, where=found.where)
+        return
+    name = "units of the last layer whose outputs were scattered by a reshape"
+    scattered = Evidence(name, None, text=shape)
+    change = Change("model", "transpose or permute, not view or reshape, to exchange dimensions")
+    yield observe(scattered, change, where=found.where)
 
 
 @rule("RVN-I03", "error", "causality", needs="causality")

@@ -7,6 +7,8 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.finding import Change, Evidence
 
+MOST_EXAMPLES = 0.75  # where the outputs of so many are finite, the weights are no cause
+HUGE_NUMBER = 1e15  # whose square may be beyond the number format
 UNREACHABLE_LOSS = 0.1  # of the constant loss
 UNREACHABLE_ERROR = 0.5  # of the constant loss: no longer a warning
 RARE_ODDS, COMMON_ODDS = 0.5, 1.5  # for each example of the most frequent class, or each zero
@@ -128,8 +130,15 @@ def light_weight_limit(odds: float) -> float:
     "error",
     "loss",
     needs="first_loss",
-    also=("data-degenerate", "initialization", "exploding", "input-scale", "output-activation"),
-    explains=("RVN-N01",),
+    also=(
+        "data-degenerate",
+        "initialization",
+        "exploding",
+        "input-scale",
+        "output-activation",
+        "target-scale",
+    ),
+    explains=("RVN-N01", "RVN-L19", "RVN-L24"),
 )
 def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     what = start.first_loss.not_finite
@@ -138,7 +147,17 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     text = f"the {what} are the first that are not finite"
     cause, suspects = "data-degenerate", ()
     change = Change("data", "fill or drop what is not finite")
-    if what == "outputs":
+    found = start.first_loss
+    if what == "outputs" and found.finite_rows >= MOST_EXAMPLES:
+        text = f"of {100 * (1 - found.finite_rows):.3g} % of the examples alone"
+        suspects, change = ("loss",), Change("data", "no constant row, no row that is all masked")
+    elif what == "loss" and found.input_spread > HUGE_NUMBER:
+        text, cause = f"inputs with a spread of {found.input_spread:.3g}", "input-scale"
+        change = Change("input.scale", "standardized")
+    elif what == "loss" and found.target_size > HUGE_NUMBER:
+        text, cause = f"targets of up to {found.target_size:.3g}", "target-scale"
+        change = Change("target.scale", "standardized")
+    elif what == "outputs":
         cause, suspects = "initialization", ("exploding", "input-scale")
         change = Change("init", "smaller weights")
     elif what == "loss":

@@ -55,7 +55,17 @@ def probe_first_loss(program: ProbedProgram) -> FirstLoss:
     parts = (("inputs", x), ("targets", y), ("outputs", rows))
     broken = next((name for name, tensor in parts if not is_finite(tensor)), "loss")
     where = _first_not_finite(program.trace) if broken == "outputs" else ""
-    return replace(found, not_finite=broken, not_finite_at=where)
+    if broken == "outputs" and not where and not x.is_floating_point():  # several inputs, packed
+        received = (t for call in program.trace.modules if call.where for t in call.inputs)
+        broken = broken if all(map(is_finite, received)) else "inputs"
+    finite_rows = torch.isfinite(rows).reshape(len(rows), -1).all(1).double().mean()
+    return replace(
+        found,
+        not_finite=broken,
+        not_finite_at=where,
+        finite_rows=float(finite_rows),
+        target_size=float(y.double().abs().max()) if y.is_floating_point() else 0.0,
+    )
 
 
 def _first_not_finite(trace: ForwardTrace) -> str:

@@ -26,6 +26,9 @@ DISTANCE_RATIO = 30.0  # times: how much further another layer must have moved
 STUCK_FRACTION = 0.25  # of the budget: before, a layer may yet move
 MODE_GAP = 0.2  # of the constant's loss: between training and evaluation mode
 MODE_RATIO = 1.5  # times the loss in training mode
+MIN_OTHER_ROWS = 3  # of other classes than the answered one
+OTHER_ANSWERS = 0.05  # of the rows of other classes: fewer other answers are none
+COMMON_CLASS = 0.8  # of the rows: a class so common is answered because it is
 
 
 @symptom(
@@ -209,3 +212,31 @@ def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     evidence = Evidence("loss in evaluation mode", evaluation, limit=training, text=same)
     change = Change("normalization", "LayerNorm, or larger batches")
     yield observe(evidence, change, suspects=("train-eval-mode", "batch-size"))
+
+
+@symptom(
+    "RVN-T15",
+    "warning",
+    "imbalance",
+    confidence="exact",
+    needs="answers",
+    also=("too-few-steps", "labels", "learning-rate-high", "learning-rate-low"),
+)
+def one_answer_for_all(curves: TrainingCurves) -> Iterator[Observation]:
+    answers = curves.score.answers
+    rows = sum(true for _, true in answers.values())
+    common = max(answers, key=lambda name: answers[name][0])
+    predicted, true = answers[common]
+    others, other_answers = rows - true, rows - predicted
+    limit = OTHER_ANSWERS * others
+    if others < MIN_OTHER_ROWS or other_answers > limit:
+        return
+    cause, changes = "imbalance", (Change("class_weights", "balanced"),)
+    if true <= COMMON_CLASS * rows:
+        cause = likely_causes(curves)[0]
+        changes = changes_against(cause)
+    text = f"of {rows:,}, of which {others:,} have another class"
+    evidence = Evidence("rows with another answer", other_answers, limit=limit, text=text)
+    every = "every" if other_answers == 0 else "almost every"
+    title = f"{every} row is answered {common!r}"
+    yield observe(evidence, *changes, title=title, cause=cause)

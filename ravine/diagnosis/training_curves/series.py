@@ -138,11 +138,14 @@ class ReferenceLosses:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoreCurve:
-    """The score on the validation examples."""
+    """The score on the validation examples, and for each class on those that the run is scored on:
+    how often it is answered, and how often it is true.
+    """
 
     curve: Curve = NO_CURVE
     examples: int = 0
     higher_is_better: bool = True
+    answers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -258,7 +261,7 @@ class TrainingCurves:
         """Whether it was measured, and long enough to tell: "loss" (anything), "train" (12 values
         of training loss), "validation" (4 of the validation loss; None: there is none),
         "constant_loss" (it and 6 values), "layers", "lr", "effects", "modes" (both losses of the
-        same examples), "reachable", and "ended".
+        same examples), "reachable", "answers" (None: there are no classes), and "ended".
         """
         losses, references = self.losses, self.references
         count = max(len(losses.train_blocks), len(losses.validation))
@@ -273,6 +276,7 @@ class TrainingCurves:
             "effects": bool(self.effects.values),
             "modes": self.modes.training is not None and self.modes.evaluation is not None,
             "reachable": True if reachable else None,
+            "answers": True if self.score.answers else None,
             "ended": self.has_ended,
         }[need]
 
@@ -352,6 +356,7 @@ def curves_of_record(record: Record, member: int | None = None) -> TrainingCurve
             curves.score,
             examples=counts.get("validation", 0),
             higher_is_better=score is None or score.higher_is_better,
+            answers={} if score is None else score.answers,
         ),
         effects=TechniqueEffects(
             values=_median_effects(record.effects, chosen),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.events import FORWARD_EVENTS, MAX_EVENTS
 from ravine.diagnosis.training_loop.loss_summary import LossSummary
+from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin
 
 MIN_LOSSES = 64  # for a statistical test of the losses
 MIN_SCALED_GRADIENTS = 20
@@ -83,6 +84,8 @@ class StepSnapshot:
     losses: int = 0  # reported since the last step
     second_moment: float | None = None  # root of the optimizer's mean for some numbers
     largest_gradient: float = 0.0  # root mean square of their gradient at any inspected step
+    clip_calls: int = 0  # of torch's gradient clipping
+    acting_clip_calls: int = 0  # of these, calls that got a gradient of this step
 
     @property
     def has_gradient(self) -> bool:
@@ -135,6 +138,8 @@ class SchedulerState:
     steps: int  # since watching began
     stepped_first: bool  # before the first step of the optimizer
     length: int | None = None  # planned steps, where it has a length
+    rises_past_end: bool = False  # past its length
+    optimizer_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +165,8 @@ class NonFiniteEvent:
     highest_loss: float = 0.0  # of the finite ones
     last_loss: float = 0.0  # the last finite one
     lr: float = 0.0
+    origin: NonFiniteOrigin | None = None  # in the graph of the loss, if that shows it
+    weight_growth: float = 1.0  # norm of the weights when last inspected, over that at first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +200,11 @@ class LearningRates:
     steps_at_zero: int = 0  # consecutive steps
     steps_below_thousandth: int = 0  # of the highest, consecutive
     steps_below_hundredth: int = 0
+    last_rise: int = 0  # the step at which the rate was last seen to rise
+    last_fall: int = 0
     schedulers: tuple[SchedulerState, ...] = ()
+    # stepped in this loop for optimizers that are not, though they have the same parameters
+    other_schedulers: tuple[SchedulerState, ...] = ()
 
 
 @dataclass(kw_only=True)

@@ -46,6 +46,18 @@ class GradientObserver:
         self.accumulates = False
         self.leftover_fraction = 0.0
         self.passes, self.discarded = 0, 0
+        self.clip_calls, self.acting_clip_calls = 0, 0
+
+    def record_clipping(self, parameters: Sequence[Tensor], own: set[int]) -> None:
+        """Record a call of torch's gradient clipping; `own` are ids of the optimizer's parameters.
+
+        A call that gets gradients of other parameters is none of this optimizer's.
+        """
+        with_gradient = [p for p in parameters if p.grad is not None]
+        concerned = any(id(p) in own for p in parameters)
+        if concerned or not with_gradient:
+            self.clip_calls += 1
+            self.acting_clip_calls += bool(self.passes) and any(id(p) in own for p in with_gradient)
 
     def choose_parameter(self, parameters: Iterable[Tensor]) -> None:
         """Observe a small parameter near the output, where every gradient passes."""
@@ -215,6 +227,8 @@ class OptimizerMonitor:
             losses=losses,
             second_moment=sampler.second_moment,
             largest_gradient=sampler.largest_gradient,
+            clip_calls=self.gradients.clip_calls,
+            acting_clip_calls=self.gradients.acting_clip_calls,
         )
 
 
@@ -241,7 +255,8 @@ def group_learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
 def tensor_norms(tensors: list[Tensor]) -> Tensor:
     """The norms of tensors, in one call as torch's clipping makes it."""
     norms = torch._foreach_norm(tensors)  # pyright: ignore[reportPrivateImportUsage]
-    return torch.stack([norm.float() for norm in norms])
+    wide = any(norm.dtype == torch.float64 for norm in norms)
+    return torch.stack([norm.to(torch.float64 if wide else torch.float32) for norm in norms])
 
 
 def dense_gradient(parameter: Tensor) -> Tensor | None:

@@ -59,6 +59,10 @@ class ParameterNames:
         if id(optimizer) not in known and len(known) < MAX_OTHER_OPTIMIZERS:
             known[id(optimizer)] = {id(p) for p in optimizer_parameters(optimizer)}
 
+    def has_stepped(self, optimizer: Optimizer) -> bool:
+        """Whether an optimizer that is not watched has made a step."""
+        return id(optimizer) in self._other_optimizers
+
     @property
     def single_optimizer(self) -> bool:
         """Whether one optimizer steps at most, watched or not."""

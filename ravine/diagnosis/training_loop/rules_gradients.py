@@ -111,6 +111,19 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
             yield observe(clipped, norm, step_size, change, since=since, suspects=suspects)
 
 
+@rule("RVN-L31", "warning", "gradient-clipping", needs="steps", also=("step-order",))
+def idle_clipping(history: LoopHistory) -> Iterator[Observation]:
+    for index in range(history.optimizers):
+        found = [s for s in history.snapshots_of(index) if s.gradient.norm_after_backward]
+        last = found[-CLIPPING_STEPS:]
+        if len(last) < CLIPPING_STEPS or any(s.acting_clip_calls or not s.clip_calls for s in last):
+            continue
+        name = "inspected steps in a row whose clipping got none of their gradients"
+        change = Change("loop", "clip between loss.backward() and optimizer.step()")
+        yield observe(Evidence(name, len(last), limit=0), change, since=last[0].step)
+        return
+
+
 def _kept_fraction(snapshot: StepSnapshot) -> float | None:
     """The gradient's norm at the step over that after backward; None if one is not known.
 

@@ -10,6 +10,10 @@ IDLE_SCHEDULER_STEPS = 20
 LOW_LR_STEPS = 50
 ZERO_LR_STEPS = 10  # in a row; a warm-up from 0 and the last step of a schedule have fewer
 ZERO_GROUP_STEPS = 10
+EPOCH_STEPS = 4  # optimizer steps, or losses, to a scheduler step: it is stepped once an epoch
+MATCH_FRACTION = 0.1  # by which a plan may miss the number of steps that were made
+MIN_RISING_STEPS = 3
+READING_TOLERANCE = 2.5  # scheduler steps within which the rate must have risen
 
 
 @rule("RVN-L14", "warning", "schedule", needs="schedule")
@@ -36,9 +40,10 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
     change = Change("loop", "scheduler.step() once an epoch, or the scheduler's length in steps")
     rates = history.rates
     for scheduler in rates.schedulers:
-        if scheduler.length is not None and scheduler.steps > scheduler.length + 1:
+        length = scheduler.length if scheduler.rises_past_end else None
+        if length is not None and scheduler.steps > length + 1:
             rises = "past its end the learning rate rises again"
-            past = Evidence("scheduler steps", scheduler.steps, limit=scheduler.length, text=rises)
+            past = Evidence("scheduler steps", scheduler.steps, limit=length, text=rises)
             steps = Evidence("optimizer steps", history.steps)
             title = "the schedule ran past its end"
             yield observe(past, steps, change, where=scheduler.kind, title=title)
@@ -49,6 +54,58 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
         name = "steps at less than 1/1000 of the highest learning rate"
         rate = Evidence("learning rate", rates.now, text=f"was {rates.highest:.3g}")
         yield observe(Evidence(name, low, limit=most), rate, change, since=history.steps - low)
+
+
+@rule("RVN-L32", "warning", "schedule", confidence="high", needs="schedule")
+def unfinished_schedule(history: LoopHistory) -> Iterator[Observation]:
+    if not history.ended:
+        return
+    change = Change("loop", "scheduler.step() after every optimizer step, or a plan in epochs")
+    for scheduler in history.rates.schedulers:
+        made, length, steps = scheduler.steps, scheduler.length, scheduler.optimizer_steps
+        if not made or not steps:
+            continue
+        interval = steps / made
+        seen = [Evidence("scheduler steps", made, limit=length), Evidence("optimizer steps", steps)]
+        rises = (
+            made >= MIN_RISING_STEPS
+            and interval >= EPOCH_STEPS
+            and (length is None or made < length - 1)
+            and history.rates.last_fall == 0
+            and history.rates.last_rise > steps - READING_TOLERANCE * interval
+        )
+        if length is not None and made < length / 2:
+            plans = {"optimizer steps": steps, "losses": history.loss.summary.count}
+            matched = [
+                name
+                for name, count in plans.items()
+                if made <= count / EPOCH_STEPS
+                and abs(length - count) <= min(count / made, MATCH_FRACTION * count)
+            ]
+            if matched:
+                title = f"the schedule is planned in {matched[0]} and stepped less often"
+                yield observe(*seen, change, where=scheduler.kind, title=title)
+                return
+        if rises:
+            title = "the learning rate still rises when the loop ends"
+            yield observe(*seen, change, where=scheduler.kind, title=title)
+            return
+        if length is not None and made < length / 2:
+            yield observe(*seen, where=scheduler.kind, severity="note")
+            return
+
+
+@rule("RVN-L33", "warning", "schedule", needs="steps", also=("step-order",))
+def scheduler_of_another_optimizer(history: LoopHistory) -> Iterator[Observation]:
+    own = any(scheduler.steps for scheduler in history.rates.schedulers)
+    for scheduler in history.rates.other_schedulers:
+        if not history.ended or own or history.steps < IDLE_SCHEDULER_STEPS:
+            return
+        made = Evidence("scheduler steps", scheduler.steps)
+        steps = Evidence("steps of the scheduler's optimizer", 0, limit=1)
+        change = Change("loop", "the scheduler after the optimizer that it is given")
+        yield observe(made, steps, change, where=scheduler.kind)
+        return
 
 
 @rule(

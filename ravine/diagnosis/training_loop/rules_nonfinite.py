@@ -1,13 +1,46 @@
 """Numbers that are not finite: in the loss, weights and gradients, and in scaled gradients."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ravine.diagnosis.rule import Observation, observe, rule, symptom
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
 GROWN_LOSS_FACTOR = 10.0  # times the first loss
+GROWN_WEIGHTS_FACTOR = 10.0  # times their norm at first
 MAX_SKIPPED_FRACTION = 0.5
+# by the kind of a `NonFiniteOrigin`: the cause, what it is, and what to do
+ORIGIN_TEXTS: Mapping[str, tuple[str, str, str]] = {
+    "input": (
+        "data-degenerate",
+        "no weight had a part in it: it came from the data, or from arithmetic on them",
+        "without NaN and infinities, and no division by the spread of a constant row",
+    ),
+    "target": ("data-degenerate", "a target", "targets without NaN and infinities"),
+    "class weight": ("loss", "a weight of the loss", "finite weights: no 1 / 0 for a class"),
+    "ignored": (
+        "data-degenerate",
+        "the mean over targets that are all ignored, or all weigh nothing",
+        "leave out batches without a target, or divide a sum by max(1, count)",
+    ),
+    "empty": ("data-degenerate", "the mean over no numbers", "leave out empty batches"),
+    "masked": (
+        "data-degenerate",
+        "a softmax over places that are all masked",
+        "at least one place of every row that is not masked",
+    ),
+    "quotient": ("loss", "a quotient by 0", "a small number added to the divisor"),
+    "logarithm": (
+        "loss",
+        "a logarithm of 0",
+        "nn.CrossEntropyLoss or nn.BCEWithLogitsLoss on logits, finite for all of them",
+    ),
+    "operation": (
+        "loss",
+        "a function where it has no value",
+        "its argument kept away from where it has no value",
+    ),
+}
 
 
 @symptom(
@@ -34,7 +67,15 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     seen: list[Evidence | Change] = []
     grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
     cause, confidence, suspects = "exploding", "medium", ("learning-rate-high", "input-scale")
-    if event.nonfinite_inputs:
+    origin = event.origin
+    if origin is not None and (origin.without_weights or not grew):
+        cause, why, advice = ORIGIN_TEXTS[origin.kind]
+        confidence = "exact" if origin.without_weights else "high"
+        suspects = ("loss" if cause == "data-degenerate" else "data-degenerate",)
+        seen.append(Evidence("the first number that is not finite", None, text=why))
+        seen.append(Evidence("operation that made it", None, text=origin.operation.lower()))
+        seen.append(Change("loss" if cause == "loss" else "data", advice))
+    elif event.nonfinite_inputs:
         cause, confidence, suspects = "data-degenerate", "exact", ()
         seen.append(Evidence("inputs of the model not finite", None))
         seen.append(Change("data", "without NaN and infinities"))
@@ -46,6 +87,15 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
         cause, suspects = "loss", ("exploding", "learning-rate-high")
         why = "still finite: a root, logarithm or quotient at 0"
         seen.append(Evidence("loss", event.last_loss, text=why))
+    elif event.step > 0 and not grew and event.weight_growth < GROWN_WEIGHTS_FACTOR:
+        # steps that are too long show in losses and weights before numbers overflow
+        cause, suspects = "data-degenerate", ("loss", "exploding", "learning-rate-high")
+        if event.where and event.where != "loss":
+            cause, suspects = "loss", ("data-degenerate", "exploding", "learning-rate-high")
+        text = f"not above {GROWN_LOSS_FACTOR:g} times the first, {event.first_loss:.3g}"
+        seen.append(Evidence("highest loss before", event.highest_loss, text=text))
+        name = "weights when last inspected, over those of the first step"
+        seen.append(Evidence(name, event.weight_growth, limit=GROWN_WEIGHTS_FACTOR))
     elif event.step > 0:
         cause, confidence = "learning-rate-high", "high" if grew else "medium"
         suspects = ("exploding", "input-scale", "optimizer-numerics")

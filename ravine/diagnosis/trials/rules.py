@@ -28,7 +28,7 @@ WORSE_LOSS = 1.1  # of the best constant's loss: other examples are answered wor
 TRIAL_METHOD = (
     "The same program is run again with this change, from the same seed, and evaluated on examples "
     f"that it was not trained on. It must gain {MISSED_GAIN:.0%} ({UNSUPPORTED_GAIN:.0%} without "
-    "other evidence) of what there was to gain, which is the loss of the best constant answer less "
+    "other evidence) of the possible gain, which is the loss of the best constant answer less "
     f"the least loss of any run, and, where there is a score, {SCORE_GAIN:g} of it on a scale from "
     f"0, a constant answer, to 1; or {CLEAR_SCORE_GAIN:g} of the score alone. Then both are run "
     f"with {TRIAL_SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as "

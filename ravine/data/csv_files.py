@@ -1,0 +1,234 @@
+"""CSV files: read at once, or in blocks that are what they would be in the whole table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+from pandas.api import types
+
+from ravine.data.csv_dialect import (
+    BLANK_SEPARATOR,
+    MISSING_WORDS,
+    SEPARATOR_NAMES,
+    CsvLayout,
+    DecimalCounts,
+    Dialect,
+    Expected,
+    find_csv_layout,
+    plain_numbers,
+    sample_lines,
+    split_rows,
+    without_groups,
+)
+from ravine.data.frames import check_distinct
+from ravine.data.text_files import TextFile
+from ravine.errors import DataError, RavineError
+
+CSV_BLOCK_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """A table in a file of text, and how it is read: its layout, its decimal sign."""
+
+    text: TextFile
+    layout: CsvLayout
+    decimal: str
+    expected: Expected | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        """What new tables of the same run are expected to have."""
+        return Dialect(self.layout.separator, self.decimal)
+
+    def frame(self) -> pd.DataFrame:
+        """The whole table."""
+        self.text.check_memory("convert it to Parquet, which is read in pieces with --memory")
+        with self.text.open() as file:
+            frame = self._read(file, self._texts)
+        if self.decimal == "," and self.expected is None:
+            texts = [str(name) for name in frame if _is_text(frame[name])]
+            frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
+        codes = self._may_be_codes(frame)
+        if not codes:
+            return frame
+        with self.text.open() as file:
+            written = self._read(file, codes, columns=codes)
+        coded = [name for name in codes if _how_written(written[name]) == "code"]
+        return frame.assign(**{name: written[name] for name in coded})
+
+    def blocks(
+        self, kinds: Mapping[str, str], columns: Sequence[str] | None
+    ) -> Iterator[pd.DataFrame]:
+        """The table in blocks; `kinds` say which columns are "text" or "float" in all of it."""
+        dtypes: dict[str, Any] = {n: str for n, kind in kinds.items() if kind == "text"}
+        dtypes |= {n: "float64" for n, kind in kinds.items() if kind == "float"}
+        dtypes |= dict.fromkeys(self._texts, str)
+        with self.text.open() as file:
+            yield from self._read_blocks(file, dtypes, columns)
+
+    def survey(self) -> Iterator[tuple[pd.DataFrame, dict[str, str]]]:
+        """Blocks, types inferred of each alone, and how their whole numbers are written."""
+        with self.text.open() as file, self.text.open() as again:
+            texts = self._read_blocks(again, str, None) if self.text.has_codes else None
+            for frame in self._read_blocks(file, dict.fromkeys(self._texts, str), None):
+                written = frame if texts is None else next(texts)
+                yield frame, {n: _how_written(written[n]) for n in self._may_be_codes(frame)}
+
+    def _may_be_codes(self, frame: pd.DataFrame) -> list[str]:
+        """The columns of whole numbers, if digits are led by a zero somewhere."""
+        return [n for n in frame.columns if _whole(frame[n])] if self.text.has_codes else []
+
+    @property
+    def _texts(self) -> list[str]:
+        texts = () if self.expected is None else self.expected.texts
+        return [name for name in texts if name in self.layout.names]
+
+    def _options(self, dtype: Any, columns: Sequence[str] | None) -> dict[str, Any]:
+        names = [*self.layout.names, *self.layout.beyond]
+        return dict(
+            sep=self.layout.separator,
+            decimal=self.decimal,
+            skipinitialspace=True,
+            header=None,
+            skiprows=self.layout.header + 1,
+            names=names,
+            usecols=names if columns is None else [*columns, *self.layout.beyond],
+            index_col=False,
+            keep_default_na=False,
+            na_values=MISSING_WORDS,
+            low_memory=False,
+            dtype=dtype,
+        )
+
+    def _read(
+        self, file: TextIO, texts: list[str], columns: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        with _explain_pandas(self.text.path):
+            frame = pd.read_csv(file, **self._options(dict.fromkeys(texts, str), columns))
+        return self._without_beyond(frame)
+
+    def _read_blocks(
+        self, file: TextIO, dtype: Any, columns: Sequence[str] | None
+    ) -> Iterator[pd.DataFrame]:
+        options = self._options(dtype, columns)
+        with _explain_pandas(self.text.path):
+            reader = pd.read_csv(file, chunksize=CSV_BLOCK_ROWS, **options)
+            for frame in reader:
+                yield self._without_beyond(frame)
+
+    def _without_beyond(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The frame without the fields beyond the header, which must be empty."""
+        beyond = list(self.layout.beyond)
+        filled = frame[beyond].notna().any(axis=1).to_numpy()
+        if filled.any():
+            line = self.layout.header + int(frame.index[int(filled.argmax())]) + 2
+            names = f"it has {len(self.layout.names)} column names"
+            why = f"{names} and more fields in line {line} (blank lines not counted)"
+            do = "give each column a name, or check the line's quotes and separators"
+            raise DataError(f"{self.text.path} is no table", why=why, do=do)
+        frame = frame.drop(columns=beyond)
+        if self.decimal == "," and self.expected is not None:
+            others = [n for n in self.expected.numbers if n in frame and _is_text(frame[n])]
+            frame = frame.assign(**{name: plain_numbers(frame[name]) for name in others})
+        return frame
+
+
+def open_csv(
+    text: TextFile, notes: list[str], *, decimal: str = "auto", expected: Expected | None = None
+) -> CsvTable:
+    """Find out how a CSV file is written. Raises `DataError` for what is no table.
+
+    `decimal` is the sign that is set, or "auto": the one that numbers anywhere in the file have for
+    certain, else the one that is expected of the run's tables.
+    """
+    path = text.path
+    with text.open() as file:
+        layout = find_csv_layout(sample_lines(file), path, expected)
+    check_distinct(layout.names, path)
+    usual = Dialect() if expected is None else expected.dialect
+    table = CsvTable(text, layout, decimal if decimal != "auto" else usual.decimal, expected)
+    if layout.separator == BLANK_SEPARATOR:
+        _check_widths(text, layout)
+    if decimal == "auto" and layout.separator != ",":
+        table = replace(table, decimal=_find_decimal(table, notes if expected is None else None))
+    notes += _describe(table, usual)
+    return table
+
+
+def _find_decimal(table: CsvTable, notes: list[str] | None) -> str:
+    counts = DecimalCounts()
+    expected = table.expected
+    columns = None
+    if expected is not None:
+        known = {*expected.numbers, *expected.texts}
+        columns = [name for name in table.layout.names if name in known]
+    with table.text.open() as file:
+        # without what is expected: the cells as they are written
+        for cells in replace(table, expected=None)._read_blocks(file, str, columns):
+            counts.add(cells)
+    return counts.decide(table.text.path, table.decimal, notes)
+
+
+def _describe(table: CsvTable, usual: Dialect) -> list[str]:
+    """Sentences on what is unusual in a table; of one to predict, on what is not as in training."""
+    layout, name = table.layout, table.text.path.name
+    notes = []
+    if layout.header:
+        notes.append(
+            f"The header of {name} is line {layout.header + 1}; what is above is left out."
+        )
+    if layout.beyond:
+        notes.append(f"Rows of {name} end in separators that its header lacks.")
+    if layout.separator != usual.separator and table.expected is None:
+        sign = SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
+        notes.append(f"Columns of {name} are separated by {sign}.")
+    if table.decimal != usual.decimal:
+        sign = "commas" if table.decimal == "," else "points"
+        notes.append(f"Numbers in {name} have decimal {sign}.")
+    return notes
+
+
+def _check_widths(text: TextFile, layout: CsvLayout) -> None:
+    """Raise `DataError` where blanks do not separate equally many fields in each row."""
+    width = len(layout.names) + len(layout.beyond)
+    with text.open() as file:
+        for i, row in enumerate(split_rows(file, BLANK_SEPARATOR)):
+            if i > layout.header and row and len(row) != width:
+                what = f"{text.path} has {len(row)} fields in line {i + 1}"
+                why = f"its columns are separated by blanks, and there are {width}"
+                do = "write gaps as NA, or export the table with commas"
+                raise DataError(what, why=why, do=do)
+
+
+@contextmanager
+def _explain_pandas(path: Path) -> Iterator[None]:
+    """Turn what pandas raises into `DataError`."""
+    try:
+        yield
+    except RavineError:
+        raise
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
+        what, why = f"{path} is no table", str(error).strip().splitlines()[-1]
+        raise DataError(what, why=why, do="check the line, its quotes and its separators") from None
+
+
+def _is_text(values: pd.Series) -> bool:
+    return not types.is_numeric_dtype(values.dtype)
+
+
+def _whole(values: pd.Series) -> bool:
+    if types.is_integer_dtype(values.dtype):
+        return True
+    return types.is_float_dtype(values.dtype) and bool((values.dropna() % 1 == 0).all())
+
+
+def _how_written(written: pd.Series) -> str:
+    """Whether numbers are "digits" alone; a "code" if zeros lead some: 01234 is not 1234."""
+    texts = written.dropna().str
+    if not texts.fullmatch(r"\d+").all():
+        return "otherwise"
+    return "code" if texts.fullmatch(r"0\d+").any() else "digits"

@@ -1,0 +1,83 @@
+"""Excel files (.xlsx, .ods): the first sheet with a table, as text that is read like CSV."""
+
+import csv
+import datetime
+import importlib.util
+import io
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+
+from ravine.data.parquet_files import file_kind
+from ravine.data.text_files import ZERO_LED, TextFile, require_memory
+from ravine.errors import DataError, first_line, join_first
+
+EXCEL_READERS = {
+    ".xlsx": "openpyxl",
+    ".xlsm": "openpyxl",
+    ".ods": "odf",
+}  # the module that reads each
+OTHER_SUFFIXES = (".xls", ".xlsb", ".numbers")
+BYTES_PER_XML_BYTE = 10  # of a sheet in memory
+
+
+@dataclass(frozen=True)
+class HeldText(TextFile):
+    """A text in memory that is read like a file."""
+
+    content: str
+
+    def open(self) -> TextIO:
+        return io.StringIO(self.content, newline="")
+
+
+def is_excel(path: Path) -> bool:
+    """Whether a path names a spreadsheet."""
+    return file_kind(path) in (*EXCEL_READERS, *OTHER_SUFFIXES)
+
+
+def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
+    """The first sheet with at least two rows, as comma-separated text. Raises `DataError`."""
+    module = EXCEL_READERS.get(file_kind(path))
+    if module is None or importlib.util.find_spec(module) is None:
+        why = "only .xlsx and .ods are read" if module is None else f"{module} is not installed"
+        do = (
+            "save it as CSV" if module is None else 'pip install "ravine[excel]", or save it as CSV'
+        )
+        raise DataError(f"{path} is a spreadsheet", why=why, do=do)
+    try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(member.file_size for member in packed.infolist())
+        require_memory(BYTES_PER_XML_BYTE * size, path, "save it as CSV")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and of extensions to the format
+            sheets = pd.read_excel(path, None, header=None, dtype=object, keep_default_na=False)
+    except DataError:
+        raise
+    except Exception as error:  # what its reader raises for a damaged file may be anything
+        do = "open and save it again, or save it as CSV"
+        raise DataError(f"{path} cannot be read", why=first_line(error), do=do) from None
+    filled = [name for name, sheet in sheets.items() if min(sheet.shape) > 0 and len(sheet) > 1]
+    if not filled:
+        what = f"{path} is empty"
+        raise DataError(what, why="no sheet has a table", do="export the table again")
+    if len(sheets) > 1:
+        others = join_first([str(name) for name in sheets if name != filled[0]])
+        notes.append(f"{path.name} has several sheets: {filled[0]} is read, {others} not.")
+    buffer = io.StringIO(newline="")
+    rows = sheets[filled[0]].itertuples(index=False)
+    csv.writer(buffer).writerows(map(_cell, row) for row in rows)
+    content = buffer.getvalue()
+    codes = ZERO_LED.search(content) is not None
+    return HeldText(path, "utf-8", len(content), codes, content)
+
+
+def _cell(value: Any) -> Any:
+    """A cell as text; a date without its time where that is midnight."""
+    if isinstance(value, datetime.datetime):
+        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ")
+    return value

@@ -1,0 +1,85 @@
+"""Tables in JSON: an object on each line, an array of objects, or an object of columns."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ravine.data.frames import frame_of_rows
+from ravine.data.text_files import TextFile
+from ravine.errors import DataError, RavineError, first_line
+
+JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+JSON_SUFFIXES = (".json", *JSON_LINES_SUFFIXES)
+JSON_BLOCK_ROWS = 20_000
+
+
+def is_one_value(text: TextFile) -> bool:
+    """Whether a file is one array or object over several lines, rather than an object on each."""
+    with text.open() as file:
+        lines = (line.strip() for line in file)
+        first = next((line for line in lines if line), "")
+        second = next((line for line in lines if line), "")
+    return first.startswith("[") or not second or not first.endswith("}")
+
+
+def read_json_value(text: TextFile) -> pd.DataFrame:
+    """The table in a file that holds one JSON value. Raises `DataError`."""
+    text.check_memory("write an object on each line, which is read in blocks")
+    with text.open() as file:
+        value = _parse(file.read(), str(text.path), str(text.path))
+    do = 'write [{"column": value, ...}, ...]'
+    try:
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            return frame_of_rows(value)
+        if isinstance(value, dict) and set(value) >= {"columns", "data"}:  # "split" of pandas
+            return pd.DataFrame(value["data"], columns=value["columns"])
+        lists = isinstance(value, dict) and all(isinstance(v, (list, dict)) for v in value.values())
+        if isinstance(value, dict) and value and lists:
+            return pd.DataFrame(value).reset_index(drop=True)
+        if isinstance(value, dict) and value:
+            return frame_of_rows([value])
+    except RavineError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise DataError(f"{text.path} is no table", why=first_line(error), do=do) from None
+    why = "the value that begins in line 1 is not an object, nor an array of objects"
+    raise DataError(f"{text.path} is no table", why=why, do=do)
+
+
+def read_json_lines(text: TextFile) -> Iterator[pd.DataFrame]:
+    """The table of a file with an object on each line, in blocks. Raises `DataError`."""
+    rows: list[dict[str, Any]] = []
+    at = 0
+    with text.open() as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            rows.append(_parse_row(line, number, text.path))
+            if len(rows) == JSON_BLOCK_ROWS:
+                yield frame_of_rows(rows).set_axis(range(at, at + len(rows)))
+                at += len(rows)
+                rows = []
+    if rows:
+        yield frame_of_rows(rows).set_axis(range(at, at + len(rows)))
+
+
+def _parse_row(line: str, number: int, path: Path) -> dict[str, Any]:
+    row = _parse(line, f"line {number} of {path.name}", f"{path}:{number}")
+    if not isinstance(row, Mapping):
+        what = f"line {number} of {path.name} is not an object"
+        do = 'write {"column": value, ...} on each line'
+        raise DataError(what, why="a row has named columns", do=do, where=f"{path}:{number}")
+    return dict(row)
+
+
+def _parse(text: str, what: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        why, do = "it is nested too deep", "write an object of plain values for each row"
+    except ValueError as error:  # not JSON, or a number of more than 4,300 digits
+        why, do = getattr(error, "msg", first_line(error)), "write one object on each line"
+    raise DataError(f"{what} is not JSON", why=why, do=do, where=where)

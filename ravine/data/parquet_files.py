@@ -1,0 +1,119 @@
+"""Parquet: a file or a folder of them, read at once or row group by row group."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ravine.data.frames import check_distinct, check_table
+from ravine.data.text_files import require_memory
+from ravine.errors import DataError, RavineError, first_line
+from ravine.files import check_readable
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+
+
+def file_kind(path: Path) -> str:
+    """The suffix that says what a file is, `.gz` left out.
+
+    >>> file_kind(Path("a/houses.csv.gz"))
+    '.csv'
+    """
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
+    return suffixes[-1] if suffixes else ""
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a path is a Parquet file, or a folder, in which these are read."""
+    return path.is_dir() or file_kind(path) in PARQUET_SUFFIXES
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """The Parquet files at a path: itself, or those in a folder, by name."""
+    if not path.is_dir():
+        return [path]
+    inside = (p for p in path.rglob("*") if p.suffix.lower() in PARQUET_SUFFIXES)
+    files = sorted(p for p in inside if p.is_file())
+    if not files:
+        do = "name a table: a CSV, Parquet or JSON lines file"
+        raise DataError(f"{path} is a folder", why="there is no Parquet file in it", do=do)
+    return files
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a file: the number of its first row in the table, rows, bytes as a table."""
+
+    file: str
+    group: int
+    first: int
+    rows: int
+    bytes: int
+
+
+def row_groups_of(path: Path) -> tuple[RowGroup, ...]:
+    """The row groups at a path, in order. Raises `DataError` for damaged files."""
+    pieces = []
+    first = 0
+    for file in parquet_files(path):
+        with _explain_damage(file):
+            metadata = pq.read_metadata(file)
+            for i in range(metadata.num_row_groups):
+                group = metadata.row_group(i)
+                size = 2 * max(group.total_byte_size, group.num_rows * metadata.num_columns * 8)
+                pieces.append(RowGroup(str(file), i, first, group.num_rows, size))
+                first += group.num_rows
+    return tuple(pieces)
+
+
+def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
+    """A row group in blocks of at most `rows` rows, indexed by their numbers in the whole table."""
+    at = piece.first
+    with (
+        _explain_damage(Path(piece.file)),
+        pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file,
+    ):
+        for batch in file.iter_batches(rows, [piece.group], use_threads=False):
+            frame = check_table(batch.to_pandas(), piece.file)
+            yield frame.set_axis(range(at, at + batch.num_rows))
+            at += batch.num_rows
+            pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """The whole table at a path. Raises `DataError` for damaged files."""
+    size = sum(piece.bytes for piece in row_groups_of(path))
+    require_memory(size, path, "set data.memory (--memory 2GB) to read it in pieces")
+    frames = []
+    for file in parquet_files(path):
+        with _explain_damage(file):
+            check_distinct(pq.read_schema(file).names, file)
+            frames.append(pq.read_table(file).to_pandas())
+    whole = frames[0] if len(frames) == 1 else pd.concat(frames)
+    return whole.reset_index(drop=True)
+
+
+@contextmanager
+def _explain_damage(file: Path) -> Iterator[None]:
+    """Turn what Arrow raises for a damaged file into `DataError`."""
+    check_readable(file)
+    try:
+        yield
+    except RavineError:
+        raise
+    # damaged metadata of pandas, in the file, end as KeyError, TypeError, ...
+    except (
+        pa.ArrowException,
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        why = f"its Parquet data are damaged ({first_line(error)})"
+        do = "write or copy it again"
+        raise DataError(f"{file} cannot be read", why=why, do=do) from None

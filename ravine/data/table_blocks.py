@@ -1,0 +1,140 @@
+"""A table on disk in blocks, each as it is in the whole table; rows do not add to memory."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+from ravine.data.csv_dialect import Expected
+from ravine.data.csv_files import open_csv
+from ravine.data.excel_files import excel_as_csv, is_excel
+from ravine.data.frames import check_table
+from ravine.data.json_files import JSON_SUFFIXES
+from ravine.data.parquet_files import file_kind, is_parquet, read_blocks, row_groups_of
+from ravine.data.tables import existing_file, json_frames
+from ravine.data.text_files import scan_text
+
+PARQUET_BLOCK_ROWS = 16_384
+
+ReadFrames = Callable[[Sequence[str] | None], Iterator[pd.DataFrame]]
+
+
+@dataclass(frozen=True)
+class TableBlocks:
+    """A table that was surveyed: its rows, its columns, and those that hold numbers with a part.
+
+    `frames` reads it from the start, all columns or some of them.
+    """
+
+    path: Path
+    rows: int
+    columns: tuple[str, ...]
+    floats: frozenset[str]
+    frames: ReadFrames
+
+    def read(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+        """Blocks of `rows` rows, the last one of fewer, numbered by their place in the table."""
+        held: list[pd.DataFrame] = []
+        at = count = 0
+        for frame in self.frames(columns):
+            frame = check_table(frame, str(self.path))
+            whole = [n for n in frame if n in self.floats and frame[n].dtype != np.float64]
+            held.append(frame.astype(dict.fromkeys(whole, np.float64)))
+            count += len(frame)
+            while count >= rows:
+                joined = pd.concat(held) if len(held) > 1 else held[0]
+                yield joined[:rows].set_axis(range(at, at + rows))
+                held, count, at = [joined[rows:]], count - rows, at + rows
+        if count:
+            yield pd.concat(held).set_axis(range(at, at + count))
+
+
+def open_blocks(
+    path: str | Path, notes: list[str], expected: Expected | None = None
+) -> TableBlocks:
+    """Survey a table, so that it can be read in blocks. Raises `DataError` as `read_table` does."""
+    path = existing_file(path)
+    found = ColumnKinds()
+    if is_parquet(path):
+        frames: ReadFrames = partial(_parquet_frames, path)
+        found.add_all(frames(None))
+    else:
+        text = excel_as_csv(path, notes) if is_excel(path) else scan_text(path, notes)
+        if file_kind(path) in JSON_SUFFIXES:
+            frames = partial(_select_columns, partial(json_frames, text))
+            found.add_all(frames(None))
+        else:
+            table = open_csv(text, notes, expected=expected)
+            for frame, written in table.survey():
+                found.add(frame, written)
+            frames = partial(table.blocks, found.kinds())
+    kinds = found.kinds()
+    if found.rows == 0:
+        check_table(pd.DataFrame(columns=list(kinds)), str(path))  # says so
+    names = {name: str(name).strip() for name in kinds}
+    floats = frozenset(names[n] for n, kind in kinds.items() if kind == "float")
+    return TableBlocks(path, found.rows, tuple(names.values()), floats, frames)
+
+
+def _parquet_frames(path: Path, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+    for piece in row_groups_of(path):
+        yield from _select_columns(partial(read_blocks, piece, PARQUET_BLOCK_ROWS), columns)
+
+
+def _select_columns(
+    read: Callable[[], Iterator[pd.DataFrame]], columns: Sequence[str] | None
+) -> Iterator[pd.DataFrame]:
+    for frame in read():
+        yield frame if columns is None else frame.reindex(columns=list(columns))
+
+
+class ColumnKinds:
+    """What each column of a table holds, from its blocks one after the other."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._found: dict[str, set[str]] = {}  # "text", "bool", "int", "float", "empty"
+        self._written: dict[str, set[str]] = {}  # "code", "digits", "otherwise"
+
+    def add_all(self, frames: Iterator[pd.DataFrame]) -> None:
+        """Take in all blocks."""
+        for frame in frames:
+            self.add(frame, {})
+
+    def add(self, frame: pd.DataFrame, written: Mapping[str, str]) -> None:
+        """Take in a block; `written` says how its whole numbers are, where zeros may lead them."""
+        for name in frame.columns:
+            before = {"empty"} if self.rows else set()
+            self._found.setdefault(name, before).add(_kind_of(frame[name]))
+            self._written.setdefault(name, set()).add(written.get(name, "otherwise"))
+        for name in self._found.keys() - set(frame.columns):
+            self._found[name].add("empty")
+        self.rows += len(frame)
+
+    def kinds(self) -> dict[str, str]:
+        """What each column holds in the whole table: "text", "float", or else ""."""
+        return {name: self._join(name) for name in self._found}
+
+    def _join(self, name: str) -> str:
+        kinds, written = self._found[name], self._written[name]
+        coded = "code" in written and "otherwise" not in written
+        if "text" in kinds or coded or ("bool" in kinds and kinds & {"int", "float"}):
+            return "text"
+        return "float" if kinds & {"float", "empty"} and "bool" not in kinds else ""
+
+
+def _kind_of(values: pd.Series) -> str:
+    dtype = values.dtype
+    if types.is_bool_dtype(dtype) or (
+        types.is_object_dtype(dtype) and types.infer_dtype(values) == "boolean"
+    ):
+        return "bool"
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu":
+        return "int"
+    if isinstance(dtype, np.dtype) and dtype.kind == "f":
+        return "empty" if values.isna().all() else "float"
+    return "text"

@@ -1,0 +1,60 @@
+"""Trains networks further: from the weights they have, on other examples of the same encoding."""
+
+import math
+import time
+from dataclasses import replace
+
+from ravine.data import Task
+from ravine.errors import RecipeError
+from ravine.networks.batched import BatchedNetwork
+from ravine.recipe import Recipe
+from ravine.training.arguments import require_device
+from ravine.training.cohort import Start
+from ravine.training.jobs import assign_members
+from ravine.training.model import Model
+from ravine.training.progress import JobControl
+from ravine.training.results import assemble_run
+from ravine.training.run import Run
+from ravine.training.train import train_jobs
+
+
+def start_from(model: Model, recipe: Recipe) -> Start:
+    """The start from a model's weights. `RecipeError` where the recipe's network is another."""
+    own, given = (
+        [(slot.name, slot.shape) for slot in BatchedNetwork(n, model.signature).layout.slots]
+        for n in (recipe.network, model.recipe.network)
+    )
+    if own != given:
+        name, shape = next(slot for slot in [*given, *own] if slot not in own or slot not in given)
+        what = f"the recipe's network does not fit weights {shape} of {name}"
+        do = "leave the network as it was, or train from new weights"
+        raise RecipeError(what, why="it is another than the one that was trained", do=do)
+    return Start(weights=model.weights, buffers=model.buffers)
+
+
+def train_further(
+    recipe: Recipe, task: Task, start: Start, *, device: str = "cpu"
+) -> tuple[Run, Start | None]:
+    """Train a resolved recipe from a start, in one process; also where its networks then stand.
+
+    The epochs follow those already made: the examples come in other orders, and the optimizer goes
+    on counting. There is no next start where early stopping ended networks at different steps.
+    """
+    if start.weights is not None:
+        recipe = replace(recipe, seeds=len(start.weights))
+    members = range(recipe.seeds)
+    assignment = assign_members(members, recipe, task, device=require_device(device))
+    plan = assignment.job.plan
+    first = -(-start.step // plan.per_epoch) * plan.per_epoch  # epochs may have had other lengths
+    assignment.job = replace(
+        assignment.job,
+        plan=plan._replace(steps=first + plan.steps),
+        start=replace(start, step=first),
+    )
+    began = time.monotonic()
+    results = train_jobs([assignment], [JobControl(seconds=math.inf)], workers=1)
+    seconds = time.monotonic() - began
+    record, model = assemble_run(
+        recipe, task, place=0, assignments=[assignment], results=results, seconds=seconds
+    )
+    return Run(record, model), results[0].end

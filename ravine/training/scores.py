@@ -1,0 +1,126 @@
+"""The score of a trained model beside what a constant answer and boosted trees reach on its rows.
+
+Letters: M members, N examples, C outputs.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ravine import metrics
+from ravine.data import Examples, Task
+from ravine.metrics import Metric
+from ravine.record import Baseline, Score
+from ravine.training.model import Model
+from ravine.training.tree_baseline import predict_with_trees
+
+CONFIDENCE_LEVEL = 0.95
+NO_BASELINE_NOTE = "not asked for"
+
+
+def score_model(
+    model: Model, task: Task, *, baseline: bool = False
+) -> tuple[Score | None, list[dict[str, float]]]:
+    """The model's score on the test split (else the validation split), and each member's values.
+
+    The split is predicted once. With `baseline` boosted trees are fitted and scored, too.
+    """
+    split = "test" if task.test is not None else "validation"
+    held_out = task.test if task.test is not None else task.validation
+    if held_out is None:
+        return None, []
+    examples = held_out.to(model.weights.device, torch.float64)
+    assert examples.targets is not None
+    target = task.encoder.target
+    predictions = model.member_predictions(examples)
+    each = target.decode(predictions)
+    truth = target.decode(examples.targets)
+    averaged = target.decode(predictions.mean(0)[None])
+    known = metrics.METRICS_BY_TASK[task.kind]
+    main = metrics.main_metric(task.kind, model.recipe.metric)
+    low, high = metrics.confidence_interval(
+        main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL
+    )
+    others = _values(known, averaged, truth)
+    by_member = {m.name: m.of(each, truth).tolist() for m in known}
+    values = [{n: v[i] for n, v in by_member.items()} for i in range(len(each))]
+    compared, notes = _baseline_predictions(task, held_out, baseline)
+    baselines = {
+        name: Baseline({} if p is None else _values(known, p, truth.cpu()), notes[name])
+        for name, p in compared.items()
+    }
+    score = Score(
+        metric=main.name,
+        value=others[main.name],
+        low=low,
+        high=high,
+        confidence=CONFIDENCE_LEVEL,
+        higher_is_better=main.higher_is_better,
+        split=split,
+        examples=examples.numbers.shape[0],
+        members=tuple(by_member[main.name]),
+        others=others,
+        constant_baseline=baselines["constant"].values.get(main.name),
+        baselines=baselines,
+        targets=_scores_of_targets(task, {"network": averaged.cpu(), **compared}, truth.cpu()),
+        answers=_count_answers(task, averaged[0], truth),
+    )
+    return score, values
+
+
+def _values(known: tuple[Metric, ...], predictions: Tensor, truth: Tensor) -> dict[str, float]:
+    """All metrics of one prediction [1, N, C]."""
+    return {m.name: float(m.of(predictions, truth)[0]) for m in known}
+
+
+def _baseline_predictions(
+    task: Task, held_out: Examples, baseline: bool
+) -> tuple[dict[str, Tensor | None], dict[str, str]]:
+    """What the best constant answer and boosted trees predict, [1, N, C]; how, or why not."""
+    constant, source = _constant_prediction(task)
+    expanded = None if constant is None else constant.expand(1, held_out.count, -1)
+    trees, note = predict_with_trees(task, held_out) if baseline else (None, NO_BASELINE_NOTE)
+    if trees is not None:
+        trees = task.encoder.target.decode(trees)
+    return {"constant": expanded, "trees": trees}, {"constant": source, "trees": note}
+
+
+def _constant_prediction(task: Task) -> tuple[Tensor | None, str]:
+    """The best constant prediction (of validation rows if training is streamed), and its source."""
+    in_memory = isinstance(task.train, Examples)
+    known = task.train if isinstance(task.train, Examples) else task.validation
+    if known is None or known.targets is None:
+        return None, "the training rows are read in pieces"
+    targets = task.encoder.target.decode(known.targets.cpu())
+    what = "means" if task.kind == "regression" else "class shares"
+    rows = "training" if in_memory else "validation"
+    return metrics.constant_prediction(targets, task.outputs), f"{what} of the {rows} rows"
+
+
+def _scores_of_targets(
+    task: Task, predictions: Mapping[str, Tensor | None], truth: Tensor
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The metrics of each of several targets (numbers, or columns of yes and no)."""
+    if task.kind not in ("regression", "labels") or truth.shape[1] < 2:
+        return {}
+    # one label alone is a binary task
+    known = metrics.METRICS_BY_TASK["regression" if task.kind == "regression" else "binary"]
+    return {
+        name: {
+            who: _values(known, p[..., i : i + 1], truth[:, i : i + 1])
+            for who, p in predictions.items()
+            if p is not None
+        }
+        for i, name in enumerate(task.encoder.target.labels)
+    }
+
+
+def _count_answers(task: Task, prediction: Tensor, truth: Tensor) -> dict[str, tuple[int, int]]:
+    """For each class how many rows are predicted to have it, and how many have it."""
+    if task.kind not in ("binary", "classes"):
+        return {}
+    chosen, true = metrics.class_numbers(prediction[None], truth)
+    counts = [torch.bincount(v.flatten(), minlength=len(task.classes)) for v in (chosen, true)]
+    pairs = zip(*(c.tolist() for c in counts), strict=True)
+    return {str(name): (a, b) for name, (a, b) in zip(task.classes, pairs, strict=True)}

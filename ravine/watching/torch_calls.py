@@ -1,0 +1,104 @@
+"""Hear of every call of torch's gradient clipping and of every step of a scheduler.
+
+While somebody listens, those functions are exchanged for such as tell the listeners and go on as
+before. After the last listener left, torch is as it was.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import wraps
+from types import GeneratorType
+from typing import Any
+
+from torch import Tensor
+from torch.nn.utils import clip_grad
+from torch.optim.lr_scheduler import LRScheduler
+
+
+@dataclass(frozen=True, eq=False)
+class CallListener:
+    """What is called before torch clips the gradients of parameters, or a scheduler steps.
+
+    A clipping with an infinite limit only measures a norm: nobody hears of it.
+    """
+
+    before_clipping: Callable[[Sequence[Tensor]], None]
+    before_scheduler_step: Callable[[LRScheduler], None]
+
+
+_listeners: list[CallListener] = []
+_exchanges = ExitStack()  # closing it puts torch's functions back
+
+
+def add_listener(listener: CallListener) -> None:
+    """Tell a listener of calls from now on."""
+    _listeners.append(listener)
+    if len(_listeners) == 1:
+        _exchange_clipping()
+        _exchange_scheduler_steps()
+
+
+def remove_listener(listener: CallListener) -> None:
+    """Tell a listener no more."""
+    if listener in _listeners:
+        _listeners.remove(listener)
+    if not _listeners:
+        _exchanges.close()
+
+
+def _exchange_clipping() -> None:
+    """torch wraps its functions to turn gradients off: what they wrap is exchanged, so that it does
+    not matter how they were imported.
+    """
+    for function in (clip_grad.clip_grad_norm_, clip_grad.clip_grad_value_):
+        for cell in getattr(function, "__closure__", None) or ():
+            if cell.cell_contents is getattr(function, "__wrapped__", None):
+                _exchanges.callback(setattr, cell, "cell_contents", cell.cell_contents)
+                cell.cell_contents = _announce_clipping(cell.cell_contents)
+
+
+def _announce_clipping(function: Any) -> Any:
+    limit_name = "max_norm" if "norm" in function.__name__ else "clip_value"
+
+    @wraps(function)
+    def clip(*args: Any, **kwargs: Any) -> Any:
+        given = {**dict(zip(("parameters", limit_name), args, strict=False)), **kwargs}
+        parameters, limit = given.get("parameters"), given.get(limit_name)
+        kept = [parameters] if isinstance(parameters, Tensor) else list(parameters or ())
+        if isinstance(parameters, GeneratorType):  # read just now: torch gets another one
+            again = (p for p in kept)
+            args = (again, *args[1:]) if args else ()
+            kwargs |= {} if args else {"parameters": again}
+        if limit is not None and float(limit) < math.inf:
+            for listener in tuple(_listeners):
+                listener.before_clipping(kept)
+        return function(*args, **kwargs)
+
+    return clip
+
+
+def _exchange_scheduler_steps() -> None:
+    for cls in _subclasses(LRScheduler):
+        function = vars(cls).get("step")
+        if function is not None:
+            _exchanges.callback(setattr, cls, "step", function)
+            cls.step = _announce_step(function)
+
+
+def _announce_step(function: Any) -> Any:
+    @wraps(function)
+    def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
+        for listener in tuple(_listeners):
+            listener.before_scheduler_step(scheduler)
+        return function(scheduler, *args, **kwargs)
+
+    return step
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    """A class and all that derive from it, some perhaps twice."""
+    yield cls
+    for other in cls.__subclasses__():
+        yield from _subclasses(other)

@@ -1,0 +1,196 @@
+"""Where a CSV file's header, columns and numbers are, also in files of reports and instruments."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ravine import open_run, train
+from ravine.catalog import named_recipe
+from ravine.data import Data, Encoder, Encoding, Random, load, read_table
+from ravine.data.column_encoders import Numeric
+from ravine.data.csv_dialect import Dialect, Expected
+from ravine.errors import DataError
+
+ROWS = [(1.5, "x", 3), (2.25, "y", 4), (-3.0, "z", 5)]
+EXPECTED = {"a": [1.5, 2.25, -3.0], "name": ["x", "y", "z"], "y": [3, 4, 5]}
+
+
+def written(header, rows=ROWS, sep=",", end="", first=""):
+    body = [sep.join(map(str, row)) + end for row in rows]
+    return first + "\n".join([header, *body]) + "\n"
+
+
+def read(tmp_path, text, name="t.csv", said=None, expected=None):
+    (tmp_path / name).write_text(text)
+    return read_table(tmp_path / name, said, expected).to_dict("list")
+
+
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("ends", [1, 3])
+def test_rows_that_end_in_separators_keep_their_names(sep, ends, tmp_path):
+    said: list[str] = []
+    header = sep.join(EXPECTED)
+    found = read(tmp_path, written(header, sep=sep, end=sep * ends), said=said)
+    assert found == EXPECTED and any("end in separators" in s for s in said)
+    assert read(tmp_path, written(header, sep=sep)) == EXPECTED
+
+
+def test_some_rows_that_end_in_separators_keep_their_names(tmp_path):
+    text = "a,name,y\n1.5,x,3,\n2.25,y,4\n-3,z,5,,\n"
+    assert read(tmp_path, text) == EXPECTED
+
+
+def test_fields_without_a_name_are_refused_and_names_of_rows_are_not(tmp_path):
+    with pytest.raises(DataError, match="more fields in line 3"):
+        read(tmp_path, "a,b\n1,2,\n3,4,odd\n5,6,\n")
+    with pytest.raises(DataError, match="more fields"):  # R's names of rows are distinct
+        read(tmp_path, "a,b\nu,1,2\nu,3,4\n")
+    late = "a,b\n" + "1,2,\n" * 400 + "1,2,3\n"
+    with pytest.raises(DataError, match="more fields in line 402"):
+        read(tmp_path, late)
+    assert read(tmp_path, "a,b\nu,1,2\nv,3,4\n") == {"row": ["u", "v"], "a": [1, 3], "b": [2, 4]}
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "# sensor 7, site B\n# exported 2024\n",
+        "#\n",
+        "Report,2024-01-01\nSite B\n\n",
+        "Report\n",
+        "Report of the day, as it is\n\n\n",
+        "Report,,\n,,\n",
+        "Station 7,12\n",  # as wide as a header of rows with names
+        "\n\n",
+    ],
+)
+def test_lines_above_the_header_are_left_out(above, tmp_path):
+    said: list[str] = []
+    assert read(tmp_path, written("a,name,y", first=above), said=said) == EXPECTED
+    assert any("The header of t.csv is line" in s for s in said)
+
+
+def test_the_header_stays_the_first_line_where_it_may_be(tmp_path):
+    assert list(read(tmp_path, "#id,a\n1,2\n3,4\n")) == ["#id", "a"]
+    assert list(read(tmp_path, "#name,town\nAnn,Rome\nBob,Oslo\n")) == ["#name", "town"]
+    assert list(read(tmp_path, ",a\n0,2\n1,4\n")) == ["Unnamed: 0", "a"]
+    assert list(read(tmp_path, "a,b,c\nAnn,Rome,Italy\nBob,Oslo,Norway\n")) == ["a", "b", "c"]
+    assert list(read(tmp_path, "a,,c\n1,2,3\n4,5,6\n")) == ["a", "Unnamed: 1", "c"]
+    assert list(read(tmp_path, "a,b\nAnn,NA,5\nBob,1,6\nEve,2,7\n")) == ["row", "a", "b"]
+
+
+@pytest.mark.parametrize("gap", ["   ", "  ", " "])
+def test_columns_separated_by_blanks(gap, tmp_path):
+    said: list[str] = []
+    text = "".join(f"  {line}  \n" for line in written("a name y", sep=" ").splitlines())
+    assert read(tmp_path, text.replace(" ", gap), "t.dat", said) == EXPECTED
+    assert "Columns of t.dat are separated by blanks." in said
+    assert read(tmp_path, 'a b\n"x y" 2\n"z" 3\n') == {"a": ["x y", "z"], "b": [2, 3]}
+
+
+def test_blanks_cannot_mark_a_gap(tmp_path):
+    with pytest.raises(DataError, match="2 fields in line 3.*blanks, and there are 3"):
+        read(tmp_path, "a b c\n1 2 3\n4   6\n7 8 9\n" + "1 2 3\n" * 400)
+
+
+def test_cells_and_lines_may_be_long(tmp_path):
+    article = "word " * 60_000
+    assert read(tmp_path, f'a,b\n1,"{article}"\n2,x\n')["b"][0] == article
+    wide = [f"gene_{i:07d}" for i in range(12_000)]
+    found = read(tmp_path, written(",".join(wide), rows=[range(12_000)] * 2))
+    assert list(found) == wide and found["gene_0000007"] == [7, 7]
+
+
+# Decimal signs
+
+
+def comma(values, digits=3):
+    return [f"{v:.{digits}f}".replace(".", ",") for v in values]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["0,345", "1,250", "2,500"], [0.345, 1.25, 2.5]),
+        (["1234,567", "1,250"], [1234.567, 1.25]),
+        (["12,34", "1,250"], [12.34, 1.25]),
+        (["1.234,567", "2,500"], ["1.234,567", "2,500"]),  # text of a known style
+        ([",5", "1,250"], [0.5, 1.25]),
+        (["1,5e-3", "1,250"], [0.0015, 1.25]),
+        (["1,250", "2,500"], ["1,250", "2,500"]),
+        (["1,234,567", "2,500"], ["1,234,567", "2,500"]),
+        (["0.5", "1.250"], [0.5, 1.25]),
+    ],
+)
+def test_decimal_signs_follow_from_what_is_certain(cells, values, tmp_path):
+    said: list[str] = []
+    body = "".join(f"{cell};x\n" for cell in cells)
+    assert read(tmp_path, f"a;b\n{body}", said=said)["a"] == values
+    assert any("two ways: 1,250" in s for s in said) == (cells == ["1,250", "2,500"])
+
+
+def test_what_is_certain_is_looked_for_in_the_whole_file(tmp_path):
+    cells = comma(np.full(30_000, 1.25)) + ["0,500"]
+    found = read(tmp_path, "a;b\n" + "".join(f"{cell};1\n" for cell in cells))["a"]
+    assert found[0] == 1.25 and found[-1] == 0.5
+
+
+def test_the_decimal_sign_can_be_set(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "a;y\n" + "".join(f"{c};{i % 2}\n" for i, c in enumerate(comma(np.arange(1, 61) + 0.5)))
+    )
+    for sign, center in ((",", 31.0), ("auto", 31000.0)):
+        data = Data(source=str(tmp_path / "t.csv"), target=("y",), decimal=sign)
+        encoder = load(data, Random(), Encoding(), seed=0).encoder
+        assert isinstance(encoder, Encoder)
+        assert isinstance(encoder.column_encoders[0], Numeric)
+        assert abs(encoder.column_encoders[0].scaling.center / center - 1) < 0.2
+        assert encoder.dialect == Dialect(";", "," if sign == "," else ".")
+        assert Encoder.from_plain(json.loads(json.dumps(encoder.to_plain()))) == encoder
+
+
+@pytest.mark.parametrize("odd", ["", "n.d."])
+def test_points_are_groups_in_a_table_of_decimal_commas(odd, tmp_path):
+    x = np.arange(1000, 1060) * 7
+    grouped = [f"{n:,}".replace(",", ".") for n in x]
+    lines = [f"{g};{y}" for g, y in zip([*grouped, odd], comma(np.arange(61) / 4, 2), strict=True)]
+    (tmp_path / "t.csv").write_text("a;y\n" + "\n".join(lines) + "\n")
+    data = Data(source=str(tmp_path / "t.csv"), target=("y",), numbers=("a",))
+    encoder = load(data, Random(), Encoding(), seed=0).encoder
+    assert isinstance(encoder, Encoder) and isinstance(encoder.column_encoders[0], Numeric)
+    assert encoder.column_encoders[0].scaling.center == pytest.approx(7200, rel=0.05)
+    (tmp_path / "new.csv").write_text(f"a\n7.210\n{odd}\n950\n")
+    new = read_table(tmp_path / "new.csv", None, encoder.expectation)
+    read = encoder.column_encoders[0].read(new["a"])
+    assert [v for v in read if not np.isnan(v)] == [7210, 950]
+
+
+def test_where_a_file_does_not_say_the_run_does(tmp_path):
+    run = Expected(Dialect(";", ","), ("a", "b"), texts=("b",), numbers=("a",))
+    text = "a;b\n9,874;1.234\n2,500;5\n"
+    assert read(tmp_path, text, expected=run) == {"a": [9.874, 2.5], "b": ["1.234", "5"]}
+    assert read(tmp_path, "a;b\n1.234,5;1\n987,5;1\n", expected=run)["a"] == ["1234.5", "987.5"]
+    said: list[str] = []
+    assert read(tmp_path, "a;b\n9.87;1\n", said=said, expected=run)["a"] == [9.87]
+    assert said == ["Numbers in t.csv have decimal points."]
+
+
+def test_the_separator_is_the_one_that_finds_the_columns_of_the_run(tmp_path):
+    run = Expected(columns=("a", "b"))
+    text = "note;x|y|z,a,b\nu;v|w|q,1,2\n"
+    assert read(tmp_path, text, expected=run)["b"] == [2]
+    assert read(tmp_path, "x,1\ny\na;b\n1;2\n", expected=run) == {"a": [1], "b": [2]}
+
+
+def test_a_new_file_is_read_as_the_training_file_was(tmp_path):
+    x = np.random.default_rng(0).uniform(1, 20, 120)
+    lines = [f"{a};{y}" for a, y in zip(comma(x), comma(2 * x, 2), strict=True)]
+    (tmp_path / "t.csv").write_text("a;y\n" + "\n".join(lines) + "\n")
+    recipe = named_recipe("plain").vary("data.target", ("y",)).vary("epochs", 2)
+    run = train(recipe.vary("data.source", str(tmp_path / "t.csv")), out=tmp_path / "run")
+    (tmp_path / "new.csv").write_text("a\n" + "\n".join(comma(x[:3])) + "\n")
+    expected = run.predict(pd.DataFrame({"a": x[:3].round(3)}))
+    found = open_run(tmp_path / "run").predict(tmp_path / "new.csv")
+    pd.testing.assert_frame_equal(found, expected)

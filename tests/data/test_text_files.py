@@ -1,0 +1,49 @@
+"""Files that are no tables, or unpack to more than there is, are refused at once."""
+
+import gzip
+import os
+import time
+
+import pytest
+
+from ravine.cli import run_command
+from ravine.data import read_table, text_files
+from ravine.errors import DataError
+
+
+@pytest.mark.parametrize("block", [b"\n" * 2**20, b"1,2\n" * 2**18, b" " * 2**20])
+def test_a_gzip_file_that_unpacks_to_far_more_is_refused_early(block, tmp_path):
+    with gzip.open(tmp_path / "bomb.csv.gz", "wb", compresslevel=9) as file:
+        file.write(b"a,y\n")
+        for _ in range(200):
+            file.write(block)
+    began = time.process_time()
+    with pytest.raises(DataError, match="unpacks to too much"):
+        read_table(tmp_path / "bomb.csv.gz")
+    assert time.process_time() - began < 5  # at 64 MB, however much is to come
+
+
+def test_tables_larger_than_memory_are_refused_with_a_way_out(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * 1000)
+    monkeypatch.setattr(text_files, "available_memory", lambda: 10_000)
+    with pytest.raises(DataError, match="larger than memory.*Parquet"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_the_memory_that_is_free_is_known():
+    assert 10**8 < text_files.available_memory() < 10**14
+
+
+@pytest.mark.parametrize("command", ["train", "check", "predict"])
+def test_pipes_and_devices_are_refused_at_once(command, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.csv")
+    os.mkfifo(tmp_path / "pipe.toml")
+    names = ["/dev/zero", str(tmp_path / "pipe.csv")]
+    names += [str(tmp_path / "pipe.toml")] if command != "predict" else []
+    for name in names:
+        if command == "predict":
+            with pytest.raises(DataError, match="pipe or a device"):
+                read_table(name)
+        else:
+            assert run_command([command, name, "--target", "y"]) == 2
+            assert "pipe or a device" in capsys.readouterr().err

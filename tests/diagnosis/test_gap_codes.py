@@ -1,0 +1,82 @@
+"""Values that stand for a gap are named with their column; ordinary columns are left alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ravine.catalog import named_recipe
+from ravine.diagnosis.data.gap_codes import find_gap_codes
+from ravine.diagnosis.data.measure import profile_data
+from ravine.diagnosis.registry import DATA_RULES
+from ravine.diagnosis.rule import run_rules
+from ravine.examination.preflight import check_recipe, inherit_causes
+from ravine.finding import Finding
+from ravine.training.defaults import prepare
+
+DRAW = np.random.default_rng(11)
+ROWS = 400
+NORMAL = DRAW.normal(300, 8, ROWS)
+TENTH = np.arange(ROWS) % 10 == 3
+HEALTHY = {
+    "area of a pool": np.where(DRAW.random(ROWS) < 0.97, 0, DRAW.uniform(400, 800, ROWS)),
+    "capital gains": np.where(DRAW.random(ROWS) < 0.9, 0, np.exp(DRAW.normal(8, 1, ROWS))),
+    "counts": DRAW.poisson(3, ROWS),
+    "amounts, many 0": np.where(DRAW.random(ROWS) < 0.3, 0, DRAW.uniform(100, 600, ROWS)),
+    "cut at the top": np.minimum(np.exp(DRAW.normal(3, 1, ROWS)), 60),
+    "two groups": np.where(DRAW.random(ROWS) < 0.5, DRAW.normal(0, 1, ROWS), NORMAL),
+    "heavy tails": DRAW.standard_cauchy(ROWS),
+    "ranks": np.arange(ROWS),
+    "few values": np.where(TENTH, 1000, DRAW.integers(0, 3, ROWS)),
+    "one far row": np.where(np.arange(ROWS) == 7, -9999, NORMAL),
+    "constant": np.ones(ROWS),
+    "gaps alone": np.full(ROWS, np.nan),
+}
+
+
+@pytest.mark.parametrize("value", [-9999, 999, -1, 99999, 0])
+@pytest.mark.parametrize("others", [NORMAL, NORMAL.round()], ids=["floats", "whole"])
+def test_a_code_for_a_gap_is_found_with_its_rows(value, others):
+    x = np.stack([NORMAL, np.where(TENTH, value, others)], 1)
+    (code,) = find_gap_codes(x, "column {}".format)
+    assert (code.where, code.value, code.rows) == ("column 1", value, TENTH.sum())
+
+
+def test_codes_at_both_ends_are_found():
+    column = np.where(TENTH, -9999.0, np.where(np.arange(ROWS) % 10 == 4, 9999.0, NORMAL))
+    assert [c.value for c in find_gap_codes(column[:, None], str)] == [-9999.0, 9999.0]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_an_ordinary_column_has_none(name):
+    assert find_gap_codes(HEALTHY[name][:, None], str) == ()
+
+
+@pytest.mark.parametrize("value", [-9999.0, 99999.0, 0.0])
+def test_the_column_is_named_as_the_table_has_it_and_accounts_for_the_rest(value):
+    a, b = DRAW.normal(10, 0.3, 240).round(2) + 10, DRAW.integers(0, 5, 240)
+    table = pd.DataFrame({"temp": a, "b": b, "y": 2 * a + b})
+    table.loc[::10, "temp"] = value
+    task, recipe = prepare(named_recipe("default").vary("data.target", ("y",)), table)
+    found = {f.code: f for f in check_recipe(recipe, task, {}).findings}
+    finding = found["RVN-D19"]
+    assert (finding.where, finding.cause) == ("temp", "data-degenerate")
+    assert finding.title == f"{value:g} stands for a gap in temp"
+    assert "RVN-D17" not in found  # copies only by the value
+
+
+def test_rows_with_a_code_are_not_compared_as_copies():
+    x = torch.tensor(np.stack([np.where(TENTH, -9999, NORMAL), np.arange(ROWS) % 3], 1))
+    found = run_rules(DATA_RULES, profile_data(x, torch.tensor(NORMAL)))[0]
+    assert [f.code for f in found if f.severity == "warning"] == ["RVN-D19"]
+    assert "RVN-D17" not in [f.code for f in found]
+
+
+def test_a_network_that_cannot_tell_its_inputs_apart_is_not_called_too_small():
+    about = {"title": "", "severity": "warning", "confidence": "high"}
+    small = Finding(code="RVN-C03", cause="architecture-too-small", suspects=("loss",), **about)
+    coded = Finding(code="RVN-D19", cause="data-degenerate", explains=("RVN-C03",), **about)
+    first, second = inherit_causes([coded, small])
+    assert first == coded
+    assert (second.cause, second.severity, second.suspects) == ("data-degenerate", "note", ())
+    assert inherit_causes([small]) == [small]
