@@ -178,7 +178,7 @@ def say(line: list[str]) -> tuple[int, str]:
     before = set(Path().iterdir())
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         code = run_command(line)
-    for made in set(Path().iterdir()) - before:
+    for made in {*Path().iterdir(), *Path("folder").iterdir()} - before:
         remove(made)
     text = error.getvalue()
     if any(sign in out.getvalue() + text for sign in ("\x1b", "\0", "Traceback")):
