@@ -102,7 +102,17 @@ MEANINGFUL: dict[tuple[str, str], tuple[str, ...]] = {
 }
 for name in ENDINGS:
     MEANINGFUL |= {(name, "--out"): FILES}
-for name in ("--check", "--quiet", "--json", "--fix", "--force", "--all", "--quick", "--trials"):
+for name in (
+    "--baseline",
+    "--check",
+    "--quiet",
+    "--json",
+    "--fix",
+    "--force",
+    "--all",
+    "--quick",
+    "--trials",
+):
     MEANINGFUL |= {("*", name): ("zero",)}  # a switch that is off
 
 
