@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from torch import nn
 
 from ravine.errors import InputError, join_first, nearest, value_text
 from ravine.files import require_path
 from ravine.part import broken_bound, broken_number, members_of
 
-ARRAY_METHODS = ("__array__", "__array_interface__", "__dataframe__", "__arrow_c_stream__")
 ARRAY_LEAVES = set(typing.get_args(ArrayLike))
 CHECKED_ENTRIES = 1_000  # of a list: its first ones
 HINT_WORDS: Mapping[Any, str] = {
@@ -26,6 +26,7 @@ HINT_WORDS: Mapping[Any, str] = {
     str: "a string",
     bool: "True or False",
     type(None): "None",
+    nn.Module: "a torch.nn.Module",
     os.PathLike: "a path",
 }
 
@@ -98,12 +99,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Annotated:
         return _fits(value, inner[0])
     if origin in (typing.Union, types.UnionType):
-        arrays = ARRAY_LEAVES if ARRAY_LEAVES <= set(inner) else set()
-        if arrays and isinstance(value, (list, tuple)):
-            return True
-        if arrays and any(hasattr(value, m) for m in ARRAY_METHODS):
-            return True
-        return any(_fits(value, one) for one in inner if one not in arrays)
+        if set(inner) >= ARRAY_LEAVES:
+            return True  # a table: what reads it says what it can be
+        return any(_fits(value, one) for one in inner)
     if origin is typing.Literal:
         return any(type(value) is type(one) and value == one for one in inner)
     if hint in (None, type(None)):
@@ -142,8 +140,6 @@ def _leaves(hint: Any) -> tuple[Any, ...]:
 
 def _words(hint: Any) -> str:
     """An annotation in words: `an integer or None`."""
-    if set(_leaves(hint)) >= ARRAY_LEAVES:
-        return "a table or an array" + (" or None" if type(None) in _leaves(hint) else "")
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _words(inner[0])

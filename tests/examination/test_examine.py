@@ -106,7 +106,6 @@ def test_a_loader_and_tensors_are_the_same_program():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "network"}, "only a torch.nn.Module"),
         ({"loss": 3}, "loss"),
         ({"train": (torch.ones(3, 2), torch.ones(4).long())}, "3 inputs and 4 targets"),
         ({"train": torch.ones(3, 2)}, "inputs and a target"),
