@@ -284,12 +284,12 @@ def _task_type(survey: SurveyCounts, data: Data, notes: list[str]) -> TaskType:
     name, *others = data.target
     counter = survey.targets[name]
     if others or not 0 < len(counter) <= MAX_COUNTED_TARGETS:
-        return infer_task_type(survey.sample, data.target, data.task, notes)
+        return infer_task_type(survey.sample, data.target, data.task, notes, data.decimal)
     ordered = sorted(counter.items(), key=lambda item: str(item[0]))
     values = [v for v, n in ordered for _ in range(min(n, 20))]
     dtype = survey.sample[name].dtype
     column = pd.Series(values, dtype=None if isinstance(dtype, pd.CategoricalDtype) else dtype)
-    return infer_task_type(column.to_frame(name), data.target, data.task, notes)
+    return infer_task_type(column.to_frame(name), data.target, data.task, notes, data.decimal)
 
 
 def _held_out(

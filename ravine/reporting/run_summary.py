@@ -16,8 +16,8 @@ from ravine.reporting.findings_text import TERMINAL_WIDTH, count_of, finding_lin
 LABEL_WIDTH = 12  # of the labels on the left
 # by which what is inferred from the data is changed
 TABLE_SETTINGS = (
-    *(f"data.{name}" for name in ("task", "drop", "categories", "numbers", "texts")),
-    *("split", "encoding.target"),
+    *(f"data.{name}" for name in ("task", "drop", "categories", "numbers", "texts", "decimal")),
+    *("data.min_class_rows", "split", "encoding.target"),
 )
 IMAGE_SETTINGS = ("data.size", "data.fit", "data.channels", "split")
 MAX_TARGETS = 10  # of several, with a line each

@@ -29,6 +29,7 @@ class CallListener:
 
 
 _listeners: list[CallListener] = []
+_stepping: set[int] = set()  # the identities of schedulers within a step
 _exchanges = ExitStack()  # closing it puts torch's functions back
 
 
@@ -80,25 +81,34 @@ def _announce_clipping(function: Any) -> Any:
 
 
 def _exchange_scheduler_steps() -> None:
-    for cls in _subclasses(LRScheduler):
-        function = vars(cls).get("step")
-        if function is not None:
-            _exchanges.callback(setattr, cls, "step", function)
-            cls.step = _announce_step(function)
+    for cls in set(_subclasses(LRScheduler)):
+        for name, announced in (("step", True), ("_initial_step", False)):  # of the constructor
+            function = vars(cls).get(name)
+            if function is not None:
+                _exchanges.callback(setattr, cls, name, function)
+                setattr(cls, name, _announce_step(function, announced=announced))
 
 
-def _announce_step(function: Any) -> Any:
+def _announce_step(function: Any, *, announced: bool) -> Any:
+    """A scheduler's method that announces a step, once: not where it is called in another one."""
+
     @wraps(function)
     def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
-        for listener in tuple(_listeners):
-            listener.before_scheduler_step(scheduler)
-        return function(scheduler, *args, **kwargs)
+        if id(scheduler) in _stepping:
+            return function(scheduler, *args, **kwargs)
+        _stepping.add(id(scheduler))
+        try:
+            for listener in tuple(_listeners) if announced else ():
+                listener.before_scheduler_step(scheduler)
+            return function(scheduler, *args, **kwargs)
+        finally:
+            _stepping.discard(id(scheduler))
 
     return step
 
 
 def _subclasses(cls: type) -> Iterator[type]:
-    """A class and all that derive from it, some perhaps twice."""
+    """A class and all that derive from it; one may come twice."""
     yield cls
     for other in cls.__subclasses__():
         yield from _subclasses(other)

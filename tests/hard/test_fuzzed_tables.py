@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ravine.data import Data, Encoding, Random, load, open_blocks, read_table
-from ravine.errors import RavineError
+from ravine.errors import RavineError, printable
 
 SECONDS = 20  # for one file, with other work beside
 RANDOM = np.random.default_rng(0)
@@ -87,7 +87,7 @@ def test_damaged_tables_are_read_or_refused(name, part, tmp_path):
             try:
                 learn_from(tmp_path / name)
             except RavineError as error:
-                assert str(error).isprintable() or "\n" not in str(error)
+                assert printable(str(error)) == str(error)
             except BaseException as error:
                 pytest.fail(f"{name}, seed {seed}: {type(error).__name__}: {error}")
             finally:
