@@ -184,6 +184,7 @@ def _type_of_text(
     kind, reading = ("number", None) if coded else _read_column(texts, counts, decimal)
     if reading is not None and kind == "date":
         notes += _ambiguous_dates(texts, reading.style, name)
+        notes += _short_years(texts, reading.style, name)
         return UsedColumn(name, "date", reading.style)
     if reading is not None:
         style = reading.style
@@ -263,6 +264,17 @@ def _ambiguous_dates(texts: Sequence[str], style: str, name: str) -> list[str]:
         f"{name} could have day and month the other way round: {texts[0]} is taken as {moment.day} "
         f"{moment.month_name()}. Written as {moment:%Y-%m-%d} it is certain."
     ]
+
+
+def _short_years(texts: Sequence[str], style: str, name: str) -> list[str]:
+    """A note on years of two digits, which may be another century or another place's."""
+    read = next((one for one in style.split(" or ") if "%y" in one), None)
+    if read is None:
+        return []
+    days = days_of_texts(texts, read)
+    last = int(np.nanargmax(days))
+    moment = pd.to_datetime(texts[last], format=read)
+    return [f"{name} has years of two digits: {texts[last]} is taken as {moment:%Y-%m-%d}."]
 
 
 def is_identifier(name: str) -> bool:

@@ -143,10 +143,13 @@ def split_rows(lines: Iterable[str], separator: str) -> Iterator[Fields]:
 
 
 def _has_row_names(body: Sequence[Fields], columns: int) -> bool:
-    """Whether rows begin with a name that the header lacks, as R writes them."""
-    first, last = [row[0] for row in body], [row[-1].strip() for row in body]
+    """Whether rows begin with a name that the header lacks, as R writes them: words, or 1, 2, 3."""
+    first, last = [row[0].strip() for row in body], [row[-1].strip() for row in body]
     whole = all(len(row) == columns + 1 for row in body)
-    return whole and len(set(first)) == len(first) and sum(map(bool, last)) >= len(last) / 2
+    counted = first == [str(i) for i in range(1, len(first) + 1)]
+    named = counted or not any(re.fullmatch(r"[-+]?[\d.,]+", name) for name in first)
+    distinct = len(set(first)) == len(first)
+    return whole and named and distinct and sum(map(bool, last)) >= len(last) / 2
 
 
 def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:

@@ -130,6 +130,8 @@ def _parse(texts: Sequence[str], style: str) -> np.ndarray:
     else:
         values = pd.Series(list(texts), dtype=object)
         moments = pd.to_datetime(values, format=style, errors="coerce", utc=True)
+        if style in CLOCK_STYLES:  # 3:1 is a result of a game
+            moments = moments.where(values.str.contains(r":\d\d", regex=True))
     return days_of_moments(moments)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
 from ravine.data.frames import TableLike, table_from
-from ravine.data.parsing import NO_WORDS, YES_WORDS, texts_of
+from ravine.data.parsing import NO_WORDS, YES_WORDS, read_dates, read_numbers, texts_of
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
@@ -48,6 +48,7 @@ class Drift:
             if isinstance(column, (Numeric, Date)):
                 x = column.read(values)
                 self._add_far(column, x)
+                self._add_unknown(column.name, values[_odd_cells(column, values)])
                 gaps = 0 if column.gaps else int(np.isnan(x).sum())
             elif isinstance(column, Text):
                 gaps = 0  # a text may have any words, or none
@@ -113,6 +114,14 @@ def _distance_outside(column: Numeric | Date, x: np.ndarray) -> np.ndarray:
     """How far numbers are below or above those of the training rows."""
     low, high = column.scaling.seen
     return np.maximum(low - x, x - high)
+
+
+def _odd_cells(column: Numeric | Date, values: pd.Series) -> np.ndarray:
+    """Whether each value is a text among numbers or dates that is taken for a gap, [N]."""
+    if not column.odd_texts:
+        return np.zeros(len(values), bool)
+    read = read_numbers if isinstance(column, Numeric) else read_dates
+    return read(values, column.style)[1] & ~values.isin(column.odd_texts).to_numpy()
 
 
 def _unknown_values(column: Flag | OneHot | Codes, values: pd.Series) -> np.ndarray:

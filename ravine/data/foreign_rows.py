@@ -102,6 +102,9 @@ def _is_number_column(values: pd.Series) -> bool:
 
 
 def _as_numbers(values: pd.Series) -> pd.Series:
+    """A column as numbers, unless it holds something else, or codes such as 01234."""
+    if values.astype(str).str.fullmatch(r"\s*0\d+\s*").any():
+        return values
     try:
         return pd.to_numeric(values)
     except (ValueError, TypeError):

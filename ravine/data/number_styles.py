@@ -20,7 +20,8 @@ CURRENCY_PATTERN = (
     r"(?:[A-Z]{0,3}[$€£¥₹₽₩₺₫₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?)"
 )
 UNIT_PATTERN = r"(?:[^\W\d_]|°)[^\s\d|;:,()]{0,11}[\d²³]?(?: [a-z]{2,10})?"
-UNIT_MULTIPLIERS = {"k": 1e3, "K": 1e3, "M": 1e6, "Mio": 1e6, "B": 1e9, "bn": 1e9}
+MULTIPLES_UNIT = "k, M, B"  # what stands for a unit in the style of a column such as 900, 1.5k, 2M
+UNIT_MULTIPLIERS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "Mio": 1e6, "B": 1e9, "bn": 1e9}
 HOURS_STYLE = "1:23:45"  # hours, minutes and seconds of a duration
 PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 SAMPLED_NUMBERS = 1000  # by which a style is chosen
@@ -31,14 +32,16 @@ def number_of(text: str, style: str = "1,234.5") -> float:
 
     A group of thousands never begins with a zero: 0,345 is no number of `1,234.5`.
 
-    >>> number_of("-$1,234.5"), number_of("12 %"), number_of("(7)"), number_of("1.5k")
-    (-1234.5, 12.0, -7.0, 1500.0)
+    >>> number_of("-$1,234.5"), number_of("12 %"), number_of("(7)")
+    (-1234.5, 12.0, -7.0)
     >>> number_of("1.234,5", "1.234,5"), number_of("1 234,5 kg", "1 234,5 kg")
     (1234.5, 1234.5)
     """
     if style == HOURS_STYLE:
         return _hours_of(text)
     value, unit = _read(text, style[:7])
+    if style[8:] == MULTIPLES_UNIT:
+        return value * UNIT_MULTIPLIERS[unit] if unit in UNIT_MULTIPLIERS else np.nan
     return value if unit in ("", style[8:]) else np.nan
 
 
@@ -76,11 +79,12 @@ def describe_doubt(texts: Sequence[str], style: str, name: str) -> list[str]:
     that it could be the decimal sign as well; none elsewhere.
     """
     group = re.escape(style[1])
-    numbers = [t for t in texts if not np.isnan(number_of(t, style))]
     pattern = re.compile(rf"\D*[1-9]\d{{0,2}}{group}\d{{3}}\D*")
+    numbers = (t for t in texts if not np.isnan(number_of(t, style)))
     if group not in (",", r"\.") or not all(map(pattern.fullmatch, numbers)):
         return []
-    taken = f"{numbers[0]} is taken as {number_of(numbers[0], style):g}"
+    first = next(t for t in texts if not np.isnan(number_of(t, style)))
+    taken = f"{first} is taken as {number_of(first, style):g}"
     return [
         f"{name} could have decimal {'commas' if group == ',' else 'points'}: {taken}. If that is "
         f'wrong, set data.decimal = "{style[1]}".'
@@ -95,7 +99,7 @@ def read_as_hours(texts: Sequence[str], counts: Sequence[int]) -> Reading | None
 
 
 def _hours_of(text: str) -> float:
-    found = re.fullmatch(r"(-?)(\d+):([0-5]?\d)(?::([0-5]?\d(?:\.\d*)?))?", text)
+    found = re.fullmatch(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d*)?))?", text)
     if found is None:
         return np.nan
     sign, hours, minutes, seconds = found.groups(default="0")
@@ -109,6 +113,9 @@ def _with_unit(kept: Sequence[tuple[str, int]], style: str) -> tuple[str, list[t
     units = Counter[str]()
     for (_, unit), (_, count) in zip(found, kept, strict=True):
         units[unit] += count
+    if len(units) > 1 and units.keys() <= UNIT_MULTIPLIERS.keys() and _are_multiples(kept):
+        odd = [item for item, (value, _) in zip(kept, found, strict=True) if np.isnan(value)]
+        return f"{style} {MULTIPLES_UNIT}", odd
     del units[""]
     usual = units.most_common(1)[0][0] if units else ""
     odd = [
@@ -117,6 +124,13 @@ def _with_unit(kept: Sequence[tuple[str, int]], style: str) -> tuple[str, list[t
         if np.isnan(value) or unit not in ("", usual)
     ]
     return f"{style} {usual}".rstrip(), odd
+
+
+def _are_multiples(kept: Sequence[tuple[str, int]]) -> bool:
+    """Whether k, M or B stands behind a decimal number, as in 1.5k: behind whole ones, as in 12B,
+    it may be the letter of a seat.
+    """
+    return any(re.search(r"\d[.,]\d+ ?(?:k|K|M|Mio|B|bn)$", text) for text, _ in kept)
 
 
 def _read(text: str, style: str) -> tuple[float, str]:
@@ -130,13 +144,14 @@ def _read(text: str, style: str) -> tuple[float, str]:
     bracket, sign, inner, whole, part, power, after, unit, close = found.groups(default="")
     digits = re.sub(r"\D", "", whole)
     marks = sum(map(bool, (sign, inner, after, bracket)))
-    if (not digits and not part[1:]) or marks > 1 or bool(bracket) != bool(close):
+    grouped = len(digits) < len(whole)
+    if (not digits and not part[1:]) or marks > 1 or (grouped and power):
+        return np.nan, ""
+    if bool(bracket) != bool(close):
         return np.nan, ""
     value = float(f"{digits or '0'}.{part[1:] or '0'}{power}")
     negative = bracket or after or (sign or inner) in tuple(MINUS_SIGNS)
-    scale = UNIT_MULTIPLIERS.get(unit)
-    value = -value if negative else value
-    return (value, unit) if scale is None else (value * scale, "")
+    return -value if negative else value, unit
 
 
 @cache

@@ -78,7 +78,7 @@ def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
         pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file,
     ):
         for batch in file.iter_batches(rows, [piece.group], use_threads=False):
-            frame = check_table(batch.to_pandas(), piece.file)
+            frame = check_table(_with_index(batch.to_pandas()), piece.file)
             yield frame.set_axis(range(at, at + batch.num_rows))
             at += batch.num_rows
             pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
@@ -92,9 +92,15 @@ def read_parquet(path: Path) -> pd.DataFrame:
     for file in parquet_files(path):
         with _explain_damage(file):
             check_distinct(pq.read_schema(file).names, file)
-            frames.append(pq.read_table(file).to_pandas())
+            frames.append(_with_index(pq.read_table(file).to_pandas()))
     whole = frames[0] if len(frames) == 1 else pd.concat(frames)
     return whole.reset_index(drop=True)
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame whose index, if it has names, is columns: pandas wrote it so."""
+    named = [name for name in frame.index.names if name is not None]
+    return frame.reset_index(named) if named else frame
 
 
 @contextmanager

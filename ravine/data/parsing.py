@@ -32,7 +32,7 @@ def texts_of(values: pd.Series) -> tuple[list[str], np.ndarray]:
         values = values.astype(values.cat.categories.dtype)
     try:
         codes, distinct = pd.factorize(values)
-    except TypeError:  # lists cannot be hashed
+    except (TypeError, NotImplementedError):  # lists cannot be hashed, Arrow's not encoded
         codes, distinct = pd.factorize(values.map(str, na_action="ignore"))
     places, texts = pd.factorize(np.array([_text(v) for v in distinct], object))
     return list(texts), np.append(places, -1)[codes]

@@ -100,3 +100,18 @@ def test_day_and_month_have_one_order_in_a_column():
 def test_codes_with_digits_are_no_dates():
     for texts in (["A1-B2", "C3-D4"] * 40, ["10-20", "20-30"] * 40, ["1.2.3", "1.2.4"] * 40):
         assert infer_column_types(pd.DataFrame({"v": texts}), rows=80)[0][0].kind == "category"
+
+
+def test_years_of_two_digits_are_said():
+    for style in ("%d.%m.%y", "%m/%d/%y"):
+        texts = [m.strftime(style) for m in MOMENTS]
+        notes = []
+        infer_column_types(pd.DataFrame({"d": texts}), rows=80, notes=notes)
+        last = MOMENTS[-1]
+        said = f"years of two digits: {last.strftime(style)} is taken as {last:%Y-%m-%d}"
+        assert said in notes[-1]
+
+
+def test_results_of_games_are_no_times():
+    scores = pd.DataFrame({"v": [f"{i % 5}:{i % 4}" for i in range(80)]})
+    assert infer_column_types(scores, rows=80)[0][0].kind == "category"

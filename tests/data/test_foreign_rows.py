@@ -46,3 +46,9 @@ def test_rows_that_are_no_examples_are_left_out_and_said(name, tmp_path):
 def test_ordinary_tables_keep_all_rows(frame):
     kept, places = drop_foreign_rows(frame, notes := [])
     assert kept is frame and places.tolist() == list(range(60)) and notes == []
+
+
+def test_codes_keep_their_zeros_where_a_row_is_left_out():
+    codes = [f"0{i % 9}{i % 7}{i % 5}" for i in range(60)] + ["Total"]
+    table, _ = drop_foreign_rows(pd.DataFrame({"zip": codes, "y": range(61)}), [])
+    assert table["zip"].tolist() == codes[:-1]

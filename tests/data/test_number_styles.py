@@ -9,6 +9,7 @@ import pytest
 from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Numeric
 from ravine.data.column_types import infer_column_types
+from ravine.data.drift import describe_drift
 from ravine.data.number_styles import describe_doubt, number_of, read_as_numbers
 from ravine.errors import DataError
 
@@ -60,11 +61,15 @@ def test_numbers_are_read_in_whatever_style_a_column_writes_them(name):
 
 def test_lakhs_and_multiples_are_read():
     assert number_of("12,34,567") == 1_234_567 and number_of("1,50,000.5") == 150_000.5
-    assert [number_of(t) for t in ("3k", "1.5M", "2B", "900")] == [3e3, 1.5e6, 2e9, 900]
+    texts = [*("3k", "1.5M", "2B", "900"), *(f"{i}.5k" for i in range(20))]
+    found = read_as_numbers(texts, [1] * 24)
+    assert [number_of(t, found.style) for t in texts[:4]] == [3e3, 1.5e6, 2e9, 900]
+    seats = [f"{1 + i % 30}{'KMB'[i % 3]}" for i in range(60)]
+    assert read_as_numbers(seats, [1] * 60) is None
 
 
 @pytest.mark.parametrize(
-    "text", ["0,345", "12,34", "1,2,3", "1.2.3", "A1", "5-3", "1/2", "", "--5"]
+    "text", ["0,345", "12,34", "1,2,3", "1.2.3", "1,104e+01", "A1", "5-3", "1/2", "", "--5"]
 )
 def test_what_is_no_english_number_is_none(text):
     assert math.isnan(number_of(text))
@@ -142,6 +147,7 @@ def test_new_rows_may_hold_odd_cells_where_training_did_and_only_there():
     assert numbers[1].tolist() == numbers[2].tolist() and numbers[:, 1].tolist() == [0, 1, 1]
     with pytest.raises(DataError, match="v is 'pending' in row 1: it must be a number"):
         even.apply(new)
+    assert any("v in 1 of 3 rows ('pending')" in note for note in describe_drift(odd, new))
 
 
 def test_odd_cells_outside_the_training_split_are_gaps_too():
