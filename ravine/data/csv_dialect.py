@@ -243,11 +243,16 @@ class DecimalCounts:
                 either = texts.str.fullmatch(sign_pattern(EITHER_SIGN, sign)).astype(bool)
                 self.example = self.example or next(iter(texts[either]), "")
 
-    def decide(self, path: Path, usual: str, notes: list[str] | None) -> str:
-        """The sign of which numbers are certain, else the `usual`; `notes` say what is open."""
+    def decide(self, path: Path, usual: str, *, of_run: bool, notes: list[str]) -> str:
+        """The sign of which numbers are certain, else the `usual`; `notes` say what is open.
+
+        A usual sign that is the run's (`of_run`) stands unless only the other one is certain.
+        """
+        if of_run and self.certain[usual]:
+            return usual
         if any(self.certain.values()):
             return "," if self.certain[","] > self.certain["."] else "."
-        if self.example and notes is not None:
+        if self.example and not of_run:
             taken = float(self.example.replace(",", ""))
             notes.append(
                 f"Numbers in {path.name} can be read two ways: {self.example} is taken as "

@@ -154,23 +154,19 @@ def open_csv(
     if layout.separator == BLANK_SEPARATOR:
         _check_widths(text, layout)
     if decimal == "auto" and layout.separator != ",":
-        table = replace(table, decimal=_find_decimal(table, notes if expected is None else None))
+        table = replace(table, decimal=_find_decimal(table, notes))
     notes += _describe(table, usual)
     return table
 
 
-def _find_decimal(table: CsvTable, notes: list[str] | None) -> str:
+def _find_decimal(table: CsvTable, notes: list[str]) -> str:
     counts = DecimalCounts()
-    expected = table.expected
-    columns = None
-    if expected is not None:
-        known = {*expected.numbers, *expected.texts}
-        columns = [name for name in table.layout.names if name in known]
+    of_run = table.expected is not None
     with table.text.open() as file:
         # without what is expected: the cells as they are written
-        for cells in replace(table, expected=None)._read_blocks(file, str, columns):
+        for cells in replace(table, expected=None)._read_blocks(file, str, None):
             counts.add(cells)
-    return counts.decide(table.text.path, table.decimal, notes)
+    return counts.decide(table.text.path, table.decimal, of_run=of_run, notes=notes)
 
 
 def _describe(table: CsvTable, usual: Dialect) -> list[str]:

@@ -194,3 +194,16 @@ def test_a_new_file_is_read_as_the_training_file_was(tmp_path):
     expected = run.predict(pd.DataFrame({"a": x[:3].round(3)}))
     found = open_run(tmp_path / "run").predict(tmp_path / "new.csv")
     pd.testing.assert_frame_equal(found, expected)
+
+
+def test_the_file_of_the_training_is_read_as_it_was_trained(tmp_path):
+    """Its target has decimal commas for certain, its inputs have either sign."""
+    rows = [f"{70 + i % 9},{100 + i};{1 + i % 7}.{281 + i};{20 + i},5" for i in range(60)]
+    rows[3] = "71,103;3.28;23,5"
+    path = tmp_path / "t.csv"
+    path.write_text("w;t;y\n" + "\n".join(rows) + "\n")
+    task = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0)
+    assert isinstance(task.encoder, Encoder)
+    again = read_table(path, [], task.encoder.expectation)
+    train = task.encoder.apply(again.iloc[task.rows["train"]])
+    assert train.numbers.equal(task.train_examples.numbers)
