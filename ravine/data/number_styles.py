@@ -47,7 +47,11 @@ def number_of(text: str, style: str = "1,234.5") -> float:
 
 def parse_numbers(texts: Sequence[str], style: str) -> np.ndarray:
     """The numbers that texts write in a style, float64 [N], NaN where they write none."""
-    return np.array([number_of(t, style or "1,234.5") for t in texts], np.float64)
+    style = style or "1,234.5"
+    if style[5] != ".":
+        return np.array([number_of(t, style) for t in texts], np.float64)
+    is_plain = PLAIN_NUMBER.fullmatch  # most are: the shortest way to them
+    return np.array([float(t) if is_plain(t) else number_of(t, style) for t in texts], np.float64)
 
 
 def read_as_numbers(
@@ -109,7 +113,8 @@ def _hours_of(text: str) -> float:
 
 def _with_unit(kept: Sequence[tuple[str, int]], style: str) -> tuple[str, list[tuple[str, int]]]:
     """The style with the unit that most rows have, and the texts that do not fit it."""
-    found = [_read(text, style) for text, _ in kept]
+    is_plain = PLAIN_NUMBER.fullmatch if style[5] == "." else lambda _: None
+    found = [(float(t), "") if is_plain(t) else _read(t, style) for t, _ in kept]
     units = Counter[str]()
     for (_, unit), (_, count) in zip(found, kept, strict=True):
         units[unit] += count
