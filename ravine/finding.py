@@ -167,6 +167,11 @@ class Report:
     findings: tuple[Finding, ...] = ()
     schema: int = REPORT_SCHEMA
 
+    def __repr__(self) -> str:
+        """One line; `ravine.findings_text` has it all."""
+        found = ", ".join(f"{f.code} {f.severity}" for f in self.findings) or "nothing found"
+        return f"Report({found}; {len(self.checks.passed)} checks passed)"
+
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-ready data: schema, run, score, checks, findings."""
         return {

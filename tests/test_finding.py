@@ -263,3 +263,9 @@ def test_a_name_that_is_a_number_is_quoted(where, shown):
     line, text = finding_line(finding("X", where=where)), finding_text(finding("X", where=where))
     assert line.endswith(f"title of X ({shown})" if shown else "title of X")
     assert (f"where     {shown}" in text) == bool(shown)
+
+
+def test_a_report_prints_in_one_line():
+    assert repr(Report(checks=Checks(passed=("P1",)))) == "Report(nothing found; 1 checks passed)"
+    line = str(FULL)
+    assert all(f"{f.code} {f.severity}" in line for f in FULL.findings) and len(line) < 200
