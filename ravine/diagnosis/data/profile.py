@@ -124,6 +124,7 @@ class ValidationShift:
     largest_shift_name: str
     largest_z: float  # standard errors by which the surest column moved
     median_z: float
+    median_stretch_z: float  # standard errors by which the SDs differ
     rows: int
     effective_columns: float  # all, if none goes with another; 1, if all go together
 
