@@ -19,7 +19,7 @@ BOOSTED_DISTANCE = 10.0  # rounds times learning rate: the default's
 MAX_WORK = 4e8  # rows times columns times trees, about two seconds of one core
 MAX_TREE_OUTPUTS = 64
 MAX_LEVELS = 250  # of a category; rarer ones count as one
-L2 = 1.0  # XGBoost's default; without it steps explode on rare classes (notebook 2026-11-27)
+TREE_PENALTY = 1.0  # XGBoost's default; without it steps explode on rare classes (notebook 2026-11-27)
 LEAF_SHARE = 0.1  # of the rows at most in the smallest leaf: the default is 20 rows
 
 
@@ -62,7 +62,7 @@ def _fit_and_predict(task: Task, train: Examples, held_out: Examples, rounds: in
     settings: dict[str, Any] = {
         "max_iter": rounds,
         "learning_rate": BOOSTED_DISTANCE / rounds,
-        "l2_regularization": L2,
+        "l2_regularization": TREE_PENALTY,
         "min_samples_leaf": max(2, min(20, round(LEAF_SHARE * train.count))),
         "early_stopping": False,
         "random_state": 0,
