@@ -570,6 +570,12 @@ def validation_alone(**known):
         ("RVN-D17", "note", duplicates(most_frequent=51), duplicates(most_frequent=50)),
         ("RVN-D17", "note", duplicates(20, contradicted=4), duplicates(20, contradicted=3)),
         ("RVN-D17", "note", duplicates(1000, contradicted=51), duplicates(1000, contradicted=50)),
+        (
+            "RVN-D17",
+            "note",
+            duplicates(contradicted=9, expected_copies=4.9),
+            duplicates(contradicted=9, expected_copies=5.1),
+        ),
         ("RVN-D18", "warning", validation_alone(gain=0.101), validation_alone(gain=0.099)),
         (
             "RVN-D18",
