@@ -1,4 +1,4 @@
-"""The verdict on a remedy: against a paired t-test, and failures first."""
+"""The verdict on a remedy: against Wilcoxon's signed ranks, and failures first."""
 
 import math
 
@@ -7,24 +7,50 @@ import pytest
 from scipy import stats
 
 from ravine.examination.verdict import weigh
+from ravine.statistics import signed_rank_interval, signed_rank_tail
 
 
-def test_the_interval_is_that_of_a_paired_t_test():
-    rng = np.random.default_rng(3)
-    before = rng.normal(1.0, 0.3, 6)
-    after = before - 0.2 + rng.normal(0, 0.05, 6)
-    trial = weigh(list(before), list(after), steps=10)
-    low, high = stats.ttest_rel(after, before).confidence_interval(0.95)
-    assert trial.interval == pytest.approx((low, high))
-    assert trial.verdict == "helped"
-    assert trial.difference == pytest.approx(after.mean() - before.mean())
+@pytest.mark.parametrize("pairs", [2, 5, 6, 8, 12])
+def test_signed_ranks_are_scipys(pairs):
+    rng = np.random.default_rng(pairs)
+    for shift in (-1.0, 0.0, 0.3):
+        x = rng.normal(shift, 1.0, pairs)
+        expected = stats.wilcoxon(x, alternative="less", method="exact").pvalue
+        assert signed_rank_tail(x) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("pairs", "least"), [(5, 0.925), (6, 0.955), (9, 0.945), (12, 0.945)])
+def test_the_interval_covers_the_center(pairs, least):
+    rng = np.random.default_rng(0)
+    intervals = [signed_rank_interval(rng.laplace(2.0, 1.0, pairs)) for _ in range(2000)]
+    assert np.mean([i.low <= 2.0 <= i.high for i in intervals]) > least
+
+
+def test_the_pair_that_gains_most_does_not_count_against_the_rest():
+    before, after = [24.0, 25.0, 64.0, 24.0, 25.0], [12.0, 12.1, 12.2, 11.9, 12.0]
+    trial = weigh(before, after, steps=10)
+    assert stats.ttest_rel(after, before).confidence_interval().high > 0
+    assert (trial.verdict, trial.before, trial.after) == ("helped", 25.0, 12.0)
+    assert trial.interval == pytest.approx((-51.8, -12.0)) and trial.difference == -12.9
+    assert weigh(before, [12.0, 12.1, 12.2, 11.9, 25.1], steps=10).verdict == "no effect"
 
 
 def test_a_sure_but_small_gain_is_no_effect_below_the_least_that_counts():
-    before, after = [1.0, 1.1, 1.2], [0.99, 1.09, 1.19001]
-    assert weigh(before, after, steps=5).verdict == "helped"
+    before = [1.0, 1.1, 1.2, 0.9, 1.05]
+    assert weigh(before, [0.97 * x for x in before], steps=5).verdict == "helped"
+    assert weigh(before, [0.99 * x for x in before], steps=5).verdict == "no effect"
+    after = [x - 0.01 for x in before]
+    assert weigh(before, after, steps=5, least=0.001).verdict == "helped"
     assert weigh(before, after, steps=5, least=0.1).verdict == "no effect"
     assert weigh(after, before, steps=5, least=0.001).verdict == "worse"
+
+
+@pytest.mark.parametrize("chance", range(5))
+def test_what_changes_nothing_seldom_helps(chance):
+    rng = np.random.default_rng(chance)
+    losses = np.exp(rng.standard_t(2, (2, 400, 5)))  # heavy tails
+    verdicts = [weigh(a, b, steps=5).verdict for a, b in zip(*losses, strict=True)]
+    assert verdicts.count("helped") < 0.055 * 400
 
 
 def test_noise_is_no_effect():
