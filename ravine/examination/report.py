@@ -16,6 +16,7 @@ from ravine.examination.subject import Say, Subject, stay_silent
 from ravine.examination.trials import (
     changes_by_hand,
     confirm_remedies,
+    lasting_changes,
     screen_remedies,
     trace_best_remedy,
     try_cures,
@@ -132,7 +133,7 @@ def join_trials(
     found: list[Finding], causes: list[Finding], results: TrialResults
 ) -> tuple[list[Finding], list[Finding]]:
     """Findings with what was tried against their cause; a change that did not help is not
-    recommended. A cause that trials name and a check has found already is reported once, by the
+    recommended, but of an exact finding. A cause that trials name and a check has found already is reported once, by the
     finding of the check.
     """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
@@ -142,7 +143,7 @@ def join_trials(
         outcome = outcomes.get(finding.cause)
         if outcome is not None and not is_symptom(finding) and finding.trial is None:
             helped = outcome.trial is not None and outcome.trial.verdict == "helped"
-            changes = outcome.changes if helped else changes_by_hand(finding)
+            changes = outcome.changes if helped else lasting_changes(finding)
             finding = replace(finding, trial=outcome.trial, changes=changes)
         joined.append(finding)
     for cause in causes:

@@ -95,9 +95,10 @@ def trace_best_remedy(
 
 
 def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Finding:
-    """A finding whose cause is certain, with a trial of its cures; only what helped is recommended.
+    """A finding whose cause is certain, with a trial of its cures.
 
-    A change that is made by hand stays as it is, not tried.
+    What helped is recommended; where nothing did, an exact finding keeps its changes (it needs no
+    trial to be right, and another fault may hide what they do), and so do changes made by hand.
     """
     assert profile.results is not None
     budget, steps = subject.budget, subject.budget.steps
@@ -113,6 +114,10 @@ def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Fi
             continue
         (more,) = subject.run([()], seeds=missing, steps=steps, loss_in_doubt=in_doubt)
         own = [*own, *_require_runs(more)]
+        if all(_is_same_run(a, b) for a, b in zip(own, changed, strict=True)):
+            why = "the change did not act: every run is the same to the last bit"
+            finding = replace(finding, changes=lasting_changes(finding))
+            continue
         if in_doubt and any(run.score is None for run in (*own, *changed)):
             why = "there is no score to compare"
             continue
@@ -125,13 +130,18 @@ def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Fi
             return replace(finding, changes=changes, trial=new.trial)
         failed = failed or new.trial
     if failed is not None:
-        return replace(finding, trial=failed, changes=changes_by_hand(finding))
+        return replace(finding, trial=failed, changes=lasting_changes(finding))
     return replace(finding, trial=Trial(verdict="not tried", why=why))
 
 
 def changes_by_hand(finding: Finding) -> tuple[Change, ...]:
     """Those of a finding's changes that its author makes by hand."""
     return tuple(c for c in finding.changes if c.path in MANUAL_CHANGES)
+
+
+def lasting_changes(finding: Finding) -> tuple[Change, ...]:
+    """Those of a finding's changes that are recommended even where a trial showed no gain."""
+    return finding.changes if finding.confidence == "exact" else changes_by_hand(finding)
 
 
 def try_stopping_at(subject: Subject, step: int) -> Trial:
@@ -269,6 +279,10 @@ def mean_outcome(cause: str, runs: Sequence[SeedRun]) -> Outcome:
 
 def _error(run: SeedRun) -> float:
     return 1.0 - (run.score or 0.0) if math.isfinite(run.loss) else FAILED_ERROR
+
+
+def _is_same_run(a: SeedRun, b: SeedRun) -> bool:
+    return (a.loss, a.score) == (b.loss, b.score)
 
 
 def _require_runs(found: list[SeedRun] | CannotTryError) -> list[SeedRun]:

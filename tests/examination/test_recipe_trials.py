@@ -31,4 +31,3 @@ def test_trials_are_as_long_whatever_the_clock_says(monkeypatch):
     now = iter(range(10**9))
     monkeypatch.setattr(time, "perf_counter", lambda: 100.0 * next(now))
     assert prepare_trials(recipe, task, say=lambda _: None).budget == budget
-

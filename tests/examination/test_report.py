@@ -125,6 +125,12 @@ def test_what_did_not_help_is_not_recommended_and_its_trial_stays():
     assert told.changes == () and told.trial.verdict == "no effect"
 
 
+def test_an_exact_finding_stays_recommended():
+    sure = finding("RVN-I19", "dropout", confidence="exact", changes=(Change("dropout", 0.1),))
+    (told,) = put_together([sure], [], results(outcome("dropout", USELESS)))
+    assert told.changes == sure.changes and told.trial == USELESS
+
+
 def test_what_is_made_by_hand_stays_recommended():
     by_hand = finding("RVN-D08", "leakage", changes=(Change("data", "without x"),))
     (told,) = put_together([by_hand], [], results(outcome("dropout", USELESS)))

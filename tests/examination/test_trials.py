@@ -396,14 +396,14 @@ def test_where_nothing_helps_the_subject_tries_otherwise():
     assert found.best_explanation is None and found.learner.informative is False
 
 
-def finding(cause, *changes):
+def finding(cause, *changes, confidence="high"):
     return Finding(
-        code="T", title="", severity="error", confidence="exact", cause=cause, changes=changes
+        code="T", title="", severity="error", confidence=confidence, cause=cause, changes=changes
     )
 
 
 def test_of_cures_the_first_that_helps_is_recommended():
-    subject = Recorder({"a": 2.0, "b": CannotTryError("it has none"), "c": 1.0})
+    subject = Recorder({"a": 2.001, "b": CannotTryError("it has none"), "c": 1.0})
     subject.known_cures = tuple((Made(name),) for name in "abc")
     found = try_cures(subject, profile(), finding("dead-units", Change("init", "new")))
     assert found.trial.verdict == "helped" and found.changes == (Change("c", 1),)
@@ -430,15 +430,30 @@ def test_of_cures_the_first_that_helps_is_recommended():
             "medians of the loss; the same in all 5 seeds",
             (Change("model", "by hand"),),
         ),
+        (
+            ("same",),
+            (Change("lr", 1),),
+            "not tried",
+            "the change did not act: every run is the same to the last bit",
+            (),
+        ),
     ],
 )
 def test_what_does_not_help_is_not_recommended_and_what_was_not_tried_says_why(
     cures, changes, verdict, why, left
 ):
-    subject = Recorder({"a": 2.0, "b": CannotTryError("it has none")})
+    subject = Recorder({"a": 2.001, "same": 2.0, "b": CannotTryError("it has none")})
     subject.known_cures = tuple((Made(name),) for name in cures)
     found = try_cures(subject, profile(), finding("causality", *changes))
     assert (found.trial.verdict, found.trial.why, found.changes) == (verdict, why, left)
+
+
+def test_an_exact_finding_keeps_its_advice_whatever_a_trial_shows():
+    subject = Recorder({"a": 9.0})
+    subject.known_cures = ((Made("a"),),)
+    advice = Change("loss", "outputs without a softmax")
+    found = try_cures(subject, profile(), finding("dead-units", advice, confidence="exact"))
+    assert found.trial.verdict == "worse" and found.changes == (advice,)
 
 
 def test_a_subject_that_breaks_unchanged_is_no_cure_that_cannot_be_tried():
@@ -508,6 +523,7 @@ def test_a_certain_fault_s_cure_is_tried_and_what_does_not_help_is_not_recommend
     idle = try_cures(
         subject, seen, finding("normalization", Change("normalization", "usual"), by_hand)
     )
-    assert idle.trial.verdict == "no effect" and idle.changes == (by_hand,)
+    assert idle.trial.verdict == "not tried" and idle.changes == (by_hand,)
+    assert "did not act" in idle.trial.why
     mask = try_cures(subject, seen, finding("causality", Change("model", "a mask")))
     assert mask.trial.verdict == "not tried"
