@@ -16,8 +16,9 @@ from ravine.statistics import roc_auc
 def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
     """How well outputs answer, rare classes counting as much as frequent ones; None if unclear.
 
-    Classes: (mean recall − 1/K) / (1 − 1/K) over the K classes there are. Targets 0 and 1:
-    2 AUC − 1, averaged over labels. Numbers: R², not below −1. Outputs that are not finite: −1.
+    Classes, also as one-hot targets: (mean recall − 1/K) / (1 − 1/K) over the K classes there are.
+    Targets 0 and 1: 2 AUC − 1, averaged over labels. Numbers: R², not below −1. Outputs that are
+    not finite: −1.
 
     >>> scaled_score(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 0]))
     1.0
@@ -26,7 +27,7 @@ def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
     """
     if not isinstance(outputs, Tensor):
         return None
-    outputs = outputs.detach().float()
+    outputs, targets = outputs.detach().float(), class_numbers(outputs, targets)
     if not bool(torch.isfinite(outputs).all()):
         return -1.0
     if are_classes(outputs, targets):
@@ -61,6 +62,7 @@ def scaled_accuracy(outputs: Tensor, targets: Tensor) -> float | None:
     """
     if not isinstance(outputs, Tensor) or not bool(torch.isfinite(outputs).all()):
         return None
+    targets = class_numbers(outputs, targets)
     if are_classes(outputs, targets):
         known = targets != IGNORED_TARGET
         if not bool(known.any()):
@@ -79,6 +81,20 @@ def scaled_accuracy(outputs: Tensor, targets: Tensor) -> float | None:
     else:
         return None
     return (accuracy - base) / (1 - base) if base < 1 else None
+
+
+def class_numbers(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The likeliest class of each example, of targets that are a probability for each class
+    ([N, K], rows that sum to 1: one-hot, smoothed or mixed); other targets as they are.
+
+    >>> class_numbers(torch.zeros(2, 3), torch.tensor([[0.0, 1.0, 0.0], [0.9, 0.05, 0.05]]))
+    tensor([1, 0])
+    """
+    if targets.dim() != 2 or targets.shape[1] < 2 or outputs.shape != targets.shape:
+        return targets
+    shares = targets.double()
+    one_each = (shares >= 0).all() and ((shares.sum(1) - 1).abs() < 1e-4).all()
+    return targets.argmax(1) if bool(one_each) else targets
 
 
 def are_classes(outputs: Tensor, targets: Tensor) -> bool:

@@ -20,6 +20,18 @@ def test_the_score_of_classes_is_balanced_accuracy_over_chance(classes):
     assert scaled_score(out, y) == pytest.approx(known, abs=1e-6)
 
 
+def test_one_hot_and_smoothed_targets_are_classes():
+    """Every answer is right, though outputs of one class are compared with those of another."""
+    y = torch.randint(0, 3, (60,), generator=RNG)
+    one_hot = F.one_hot(y, 3).float()
+    out = 5 * one_hot + 20 * torch.randn(60, 1, generator=RNG)
+    for targets in (one_hot, one_hot.long(), 0.9 * one_hot + 0.1 / 3):
+        assert scaled_score(out, targets) == scaled_accuracy(out, targets) == 1.0
+        assert scaled_score(-out, targets) < 0
+    labels = torch.cat([one_hot[:, :2], 1 - one_hot[:, :1]], 1)  # several in a row
+    assert scaled_score(out, labels) < 1.0
+
+
 def test_the_score_of_yes_and_no_is_twice_the_auc_less_one_averaged_over_labels():
     y = (torch.rand(150, 3, generator=RNG) < torch.tensor([0.1, 0.5, 0.8])).float()
     out = (torch.randn(150, 3, generator=RNG) + y).mul(2).round()  # with ties
