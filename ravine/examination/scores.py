@@ -27,7 +27,7 @@ def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
     """
     if not isinstance(outputs, Tensor):
         return None
-    outputs, targets = outputs.detach().float(), class_numbers(outputs, targets)
+    outputs, targets = outputs.detach().float(), _class_targets(outputs, targets)
     if not bool(torch.isfinite(outputs).all()):
         return -1.0
     if are_classes(outputs, targets):
@@ -62,7 +62,7 @@ def scaled_accuracy(outputs: Tensor, targets: Tensor) -> float | None:
     """
     if not isinstance(outputs, Tensor) or not bool(torch.isfinite(outputs).all()):
         return None
-    targets = class_numbers(outputs, targets)
+    targets = _class_targets(outputs, targets)
     if are_classes(outputs, targets):
         known = targets != IGNORED_TARGET
         if not bool(known.any()):
@@ -83,20 +83,6 @@ def scaled_accuracy(outputs: Tensor, targets: Tensor) -> float | None:
     return (accuracy - base) / (1 - base) if base < 1 else None
 
 
-def class_numbers(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The likeliest class of each example, of targets that are a probability for each class
-    ([N, K], rows that sum to 1: one-hot, smoothed or mixed); other targets as they are.
-
-    >>> class_numbers(torch.zeros(2, 3), torch.tensor([[0.0, 1.0, 0.0], [0.9, 0.05, 0.05]]))
-    tensor([1, 0])
-    """
-    if targets.dim() != 2 or targets.shape[1] < 2 or outputs.shape != targets.shape:
-        return targets
-    shares = targets.double()
-    one_each = (shares >= 0).all() and ((shares.sum(1) - 1).abs() < 1e-4).all()
-    return targets.argmax(1) if bool(one_each) else targets
-
-
 def are_classes(outputs: Tensor, targets: Tensor) -> bool:
     """Whether the targets are class numbers and the outputs have a number for each class."""
     whole = not targets.is_floating_point()
@@ -106,3 +92,14 @@ def are_classes(outputs: Tensor, targets: Tensor) -> bool:
 def classes_second(outputs: Tensor, targets: Tensor) -> Tensor:
     """Outputs with the classes in dimension 1, where torch's cross entropy expects them."""
     return outputs.movedim(find_class_axis(outputs, targets), 1)
+
+
+def _class_targets(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The likeliest class of each example, of targets that are a probability for each class
+    ([N, K], rows that sum to 1: one-hot, smoothed or mixed); other targets as they are.
+    """
+    if targets.dim() != 2 or targets.shape[1] < 2 or outputs.shape != targets.shape:
+        return targets
+    shares = targets.double()
+    one_each = (shares >= 0).all() and ((shares.sum(1) - 1).abs() < 1e-4).all()
+    return targets.argmax(1) if bool(one_each) else targets
