@@ -133,8 +133,8 @@ def join_trials(
     found: list[Finding], causes: list[Finding], results: TrialResults
 ) -> tuple[list[Finding], list[Finding]]:
     """Findings with what was tried against their cause; a change that did not help is not
-    recommended, but of an exact finding. A cause that trials name and a check has found already is reported once, by the
-    finding of the check.
+    recommended, but of an exact finding. A cause that trials name and a check has found already is
+    reported once, by the finding of the check.
     """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
     joined: list[Finding] = []
