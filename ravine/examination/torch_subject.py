@@ -20,6 +20,7 @@ from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.errors import first_line, shorten
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
+from ravine.examination.scores import scaled_accuracy
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
@@ -31,9 +32,9 @@ from ravine.examination.subject import (
 )
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_class_trial import try_classes
-from ravine.examination.torch_data import Pair
+from ravine.examination.torch_data import Pair, TensorData
 from ravine.examination.torch_model_changes import reinitialize
-from ravine.examination.torch_program import TorchProgram, train_program
+from ravine.examination.torch_program import TorchProgram, evaluating, train_program
 from ravine.examination.torch_results import own_results, seed_run
 from ravine.examination.torch_settings import (
     CURES_BY_CAUSE,
@@ -41,7 +42,11 @@ from ravine.examination.torch_settings import (
     TORCH_FACTS,
     USE_RELU,
 )
-from ravine.examination.torch_training_changes import set_batch_size, set_steps
+from ravine.examination.torch_training_changes import (
+    scale_learning_rate,
+    set_batch_size,
+    set_steps,
+)
 from ravine.examination.user_code import explain_errors
 from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
@@ -49,6 +54,8 @@ from ravine.rng import isolated_rng
 
 EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MAX_PROGRAM_STEPS = 600  # of a trial
+MEMORIZED_EXAMPLES, MEMORIZING_STEPS = 32, 300
+MEMORIZED_SCORE = 0.95  # of the scaled accuracy
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
 BUDGET_FACTOR = 3  # where more steps are tried
@@ -180,7 +187,31 @@ class TorchSubject:
         return found
 
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
-        return try_classes(self.program, results)
+        results = try_classes(self.program, results)
+        if not results.learner.lead >= results.learner.margin:
+            return results
+        memorizes = memorizes_examples(self.program)
+        return replace(results, learner=replace(results.learner, memorizes=memorizes))
+
+
+def memorizes_examples(program: TorchProgram) -> bool | None:
+    """Whether the network learns a few examples by heart at some rate: its own, ten times and a
+    tenth of it. One that does is large enough for what was asked. None where it has no score.
+    """
+    rows = program.train.first(MEMORIZED_EXAMPLES)
+    train = TensorData(*rows, batch=len(rows[0]))
+    few = replace(program, train=train, validation=None, epochs=MEMORIZING_STEPS, held_out=False)
+    best: float | None = None
+    for factor in (1.0, 10.0, 0.1):
+        changed = apply_treatments(few, (scale_learning_rate(factor),))
+        run = train_program(changed, seed=program.seed)
+        assert run.model is not None
+        with evaluating(run.model):
+            score = scaled_accuracy(run.model(rows[0]), rows[1])
+        best = score if best is None else max(best, score or 0.0)
+        if best is not None and best >= MEMORIZED_SCORE:
+            return True
+    return None if best is None else False
 
 
 def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProfile:

@@ -357,7 +357,10 @@ def test_labels_are_not_blamed_on_less(more):
 def small(*outcomes, **more):
     given = {"known": 0.9, "reached": 0.4, "fitted": 0.45, "score": 0.4} | more
     learner = LearnerComparison(
-        score=given["known"], validation_score=given["reached"], train_score=given["fitted"]
+        score=given["known"],
+        validation_score=given["reached"],
+        train_score=given["fitted"],
+        memorizes=given.get("memorizes"),
     )
     remedies = outcomes or (outcome("dropout", 0.49, 0.41, fact=True),)
     return results(0.5, *remedies, score=given["score"], learner=learner)
@@ -365,6 +368,7 @@ def small(*outcomes, **more):
 
 def test_a_network_is_too_small_if_a_quick_learner_does_better_and_only_if_nothing_else_helps():
     assert causes(small()) == ["architecture-too-small"]
+    assert causes(small(memorizes=False)) == ["architecture-too-small"]
     assert causes(small(outcome("dropout", 0.1, 0.9, fact=True))) == ["dropout"]
     unconfirmed = small(outcome("dropout", 0.1, 0.9, fact=True, trial=IDLE))
     assert causes(unconfirmed) == []  # it may be that, too: nobody is blamed
@@ -373,6 +377,7 @@ def test_a_network_is_too_small_if_a_quick_learner_does_better_and_only_if_nothi
 @pytest.mark.parametrize(
     "more",
     [
+        {"memorizes": True},  # it is large enough to learn examples by heart
         {"known": None},
         {"reached": None},
         {"fitted": None},

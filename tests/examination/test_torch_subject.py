@@ -19,7 +19,7 @@ from ravine.examination.torch_model_changes import (
 )
 from ravine.examination.torch_program import train_program
 from ravine.examination.torch_results import loss_rise
-from ravine.examination.torch_subject import TorchSubject
+from ravine.examination.torch_subject import TorchSubject, memorizes_examples
 from ravine.examination.torch_training_changes import (
     scale_learning_rate,
     set_batch_size,
@@ -320,3 +320,20 @@ def test_changes_are_made_one_after_another():
     given = subject(epochs=4)
     changed = apply_treatments(given.program, (set_batch_size(14), set_steps(20)))
     assert changed.train.batch == 14 and changed.steps == 20
+
+
+@pytest.mark.parametrize(("width", "lr", "memorizes"), [(1, 1e-2, False), (64, 1e-3, True)])
+def test_a_network_that_learns_examples_by_heart_is_large_enough(width, lr, memorizes):
+    """Labels that no input tells: one unit has nowhere to keep them, whatever the rate."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(120, 6, generator=generator), torch.arange(120) % 4
+    model = nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Linear(width, 4))
+    known = read_program(
+        model,
+        nn.CrossEntropyLoss(),
+        (x, y),
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr),
+        batch_size=30,
+        epochs=2,
+    )
+    assert memorizes_examples(known) is memorizes

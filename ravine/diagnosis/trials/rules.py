@@ -131,11 +131,12 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
 def small_network(results: TrialResults) -> Iterator[Observation]:
     learner = results.learner
     score, own, others = learner.score, learner.train_score, learner.validation_score
-    if score is None or own is None or others is None or not results.has_score:
+    if not learner.lead >= learner.margin or not results.has_score or learner.memorizes:
         return
     if any(results.gain_of(outcome) >= MISSED_GAIN for outcome in results.outcomes):
         return  # something else helps
-    if score - max(others, own) < learner.margin or score < 2 * LEARNER_MARGIN:
+    assert score is not None and own is not None and others is not None
+    if score < 2 * LEARNER_MARGIN:
         return
     quick = "score of a quick learner on examples it did not see"
     name, limit = "score of the network on examples it learned from", score - learner.margin

@@ -85,6 +85,16 @@ class LearnerComparison:
     informative: bool | None = None  # whether the inputs tell anything about the targets
     validation_score: float | None = None  # of the network
     train_score: float | None = None  # of the network, on examples that it learned from
+    memorizes: bool | None = None  # whether the network learns a few examples by heart
+
+    @property
+    def lead(self) -> float:
+        """How far the quick learner is ahead of the network, on examples that it did not see and on
+        those that the network learned from; NaN where a score is missing.
+        """
+        if self.score is None or self.train_score is None or self.validation_score is None:
+            return math.nan
+        return self.score - max(self.train_score, self.validation_score)
 
 
 @dataclass(frozen=True, kw_only=True)
