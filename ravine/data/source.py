@@ -42,7 +42,8 @@ class Data:
     Parquet source larger than `memory` ("2GB") is read in pieces. A class with fewer than
     `min_class_rows` rows is left out, or joined with others of the kind (`rare_classes`); tables
     read in pieces keep all classes. `decimal` is the decimal sign of numbers in CSV files, found
-    from the file unless set.
+    from the file unless set; `date_order` is meant where day, month and a short year could be
+    exchanged.
     """
 
     source: str = ""
@@ -58,6 +59,7 @@ class Data:
     test: str | None = None
     memory: str | None = None
     decimal: Literal["auto", ".", ","] = "auto"
+    date_order: Literal["auto", "day first", "month first", "year first"] = "auto"
 
     def check(self) -> None:
         check_distinct_targets(self.target)
