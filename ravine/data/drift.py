@@ -23,7 +23,7 @@ def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
     `frame` is one that `encoder.apply` takes.
     """
     drift = Drift(encoder)
-    drift.add(frame)
+    drift.add(table_from(frame)[0])
     return drift.describe()
 
 
@@ -39,9 +39,8 @@ class Drift:
         self.most: dict[str, float] = {}  # the number furthest outside
         self.filled: Counter[str] = Counter()
 
-    def add(self, frame: TableLike) -> None:
-        """Take in a block of rows."""
-        frame, _ = table_from(frame)
+    def add(self, frame: pd.DataFrame) -> None:
+        """Take in a block of rows, a table that was checked."""
         self.rows += len(frame)
         for column in self.encoder.column_encoders:
             values = frame[column.name]

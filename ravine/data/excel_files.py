@@ -12,8 +12,7 @@ from typing import Any, TextIO
 
 import pandas as pd
 
-from ravine.data.parquet_files import file_kind
-from ravine.data.text_files import ZERO_LED, TextFile, require_memory
+from ravine.data.text_files import ZERO_LED, TextFile, file_kind, require_memory
 from ravine.errors import DataError, first_line, join_first
 
 EXCEL_READERS = {

@@ -10,15 +10,8 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data.csv_dialect import Expected
-from ravine.data.csv_files import open_csv
-from ravine.data.excel_files import excel_as_csv, is_excel
 from ravine.data.frames import check_table
-from ravine.data.json_files import JSON_SUFFIXES
-from ravine.data.parquet_files import file_kind, is_parquet, read_blocks, row_groups_of
-from ravine.data.tables import existing_file, json_frames
-from ravine.data.text_files import scan_text
-
-PARQUET_BLOCK_ROWS = 16_384
+from ravine.data.tables import open_table_file
 
 ReadFrames = Callable[[Sequence[str] | None], Iterator[pd.DataFrame]]
 
@@ -41,7 +34,6 @@ class TableBlocks:
         held: list[pd.DataFrame] = []
         at = count = 0
         for frame in self.frames(columns):
-            frame = check_table(frame, str(self.path))
             whole = [n for n in frame if n in self.floats and frame[n].dtype != np.float64]
             held.append(frame.astype(dict.fromkeys(whole, np.float64)))
             count += len(frame)
@@ -57,39 +49,17 @@ def open_blocks(
     path: str | Path, notes: list[str], expected: Expected | None = None
 ) -> TableBlocks:
     """Survey a table, so that it can be read in blocks. Raises `DataError` as `read_table` does."""
-    path = existing_file(path)
+    table = open_table_file(path, notes, expected=expected)
     found = ColumnKinds()
-    if is_parquet(path):
-        frames: ReadFrames = partial(_parquet_frames, path)
-        found.add_all(frames(None))
-    else:
-        text = excel_as_csv(path, notes) if is_excel(path) else scan_text(path, notes)
-        if file_kind(path) in JSON_SUFFIXES:
-            frames = partial(_select_columns, partial(json_frames, text))
-            found.add_all(frames(None))
-        else:
-            table = open_csv(text, notes, expected=expected)
-            for frame, written in table.survey():
-                found.add(frame, written)
-            frames = partial(table.blocks, found.kinds())
+    for frame, written in table.survey():
+        found.add(frame, written)
     kinds = found.kinds()
     if found.rows == 0:
         check_table(pd.DataFrame(columns=list(kinds)), str(path))  # says so
     names = {name: str(name).strip() for name in kinds}
     floats = frozenset(names[n] for n, kind in kinds.items() if kind == "float")
-    return TableBlocks(path, found.rows, tuple(names.values()), floats, frames)
-
-
-def _parquet_frames(path: Path, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-    for piece in row_groups_of(path):
-        yield from _select_columns(partial(read_blocks, piece, PARQUET_BLOCK_ROWS), columns)
-
-
-def _select_columns(
-    read: Callable[[], Iterator[pd.DataFrame]], columns: Sequence[str] | None
-) -> Iterator[pd.DataFrame]:
-    for frame in read():
-        yield frame if columns is None else frame.reindex(columns=list(columns))
+    frames = partial(table.blocks, kinds)
+    return TableBlocks(Path(path), found.rows, tuple(names.values()), floats, frames)
 
 
 class ColumnKinds:
@@ -99,11 +69,6 @@ class ColumnKinds:
         self.rows = 0
         self._found: dict[str, set[str]] = {}  # "text", "bool", "int", "float", "empty"
         self._written: dict[str, set[str]] = {}  # "code", "digits", "otherwise"
-
-    def add_all(self, frames: Iterator[pd.DataFrame]) -> None:
-        """Take in all blocks."""
-        for frame in frames:
-            self.add(frame, {})
 
     def add(self, frame: pd.DataFrame, written: Mapping[str, str]) -> None:
         """Take in a block; `written` says how its whole numbers are, where zeros may lead them."""

@@ -70,6 +70,16 @@ def _text_in(path: str) -> str:
         return ""
 
 
+def file_kind(path: Path) -> str:
+    """The suffix that says what a file is, `.gz` left out.
+
+    >>> file_kind(Path("a/houses.csv.gz"))
+    '.csv'
+    """
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
+    return suffixes[-1] if suffixes else ""
+
+
 @contextmanager
 def open_bytes(path: Path) -> Iterator[io.RawIOBase]:
     """The bytes of a file, unpacked where it is gzip. Raises `DataError` for what is damaged."""
