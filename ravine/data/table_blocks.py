@@ -10,8 +10,10 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data.csv_dialect import Expected
+from ravine.data.foreign_rows import find_label_rows
 from ravine.data.frames import check_table
 from ravine.data.tables import open_table_file
+from ravine.errors import join_first
 
 ReadFrames = Callable[[Sequence[str] | None], Iterator[pd.DataFrame]]
 
@@ -28,9 +30,16 @@ class TableBlocks:
     columns: tuple[str, ...]
     floats: frozenset[str]
     frames: ReadFrames
+    labels: tuple[int, ...] = ()  # rows of units, or of the column names again: not read
 
     def read(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
         """Blocks of `rows` rows, the last one of fewer, numbered by their place in the table."""
+        for block in self._cut(rows, columns):
+            labels = block.index.intersection(list(self.labels))
+            if len(labels) < len(block):
+                yield block.drop(labels) if len(labels) else block
+
+    def _cut(self, rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
         held: list[pd.DataFrame] = []
         at = count = 0
         for frame in self.frames(columns):
@@ -50,16 +59,25 @@ def open_blocks(
 ) -> TableBlocks:
     """Survey a table, so that it can be read in blocks. Raises `DataError` as `read_table` does."""
     table = open_table_file(path, notes, expected=expected)
-    found = ColumnKinds()
+    found, labels = ColumnKinds(), dict[int, str]()
     for frame, written in table.survey():
+        for what, rows in find_label_rows(frame).items():
+            units = what == "holds units" and found.rows
+            labels |= {} if units else {found.rows + row: what for row in rows}
         found.add(frame, written)
+    for what in dict.fromkeys(labels.values()):
+        numbers = [str(row) for row, of in labels.items() if of == what]
+        verb = f"Row {numbers[0]} {what} and is"
+        if len(numbers) > 1:
+            verb = f"Rows {join_first(numbers, 3)} {what.replace('s', '', 1)} and are"
+        notes.append(f"{verb} left out.")
     kinds = found.kinds()
     if found.rows == 0:
         check_table(pd.DataFrame(columns=list(kinds)), str(path))  # says so
     names = {name: str(name).strip() for name in kinds}
     floats = frozenset(names[n] for n, kind in kinds.items() if kind == "float")
     frames = partial(table.blocks, kinds)
-    return TableBlocks(Path(path), found.rows, tuple(names.values()), floats, frames)
+    return TableBlocks(Path(path), found.rows, tuple(names.values()), floats, frames, tuple(labels))
 
 
 class ColumnKinds:

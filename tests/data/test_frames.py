@@ -60,7 +60,9 @@ def test_an_index_with_a_name_is_a_column(change):
     days = pd.date_range("2020-01-01", periods=3, name="day")
     found, _ = table_from(change(TABLE.set_index(days)))
     assert list(found)[:3] == ["day", "a", "b"] and found["day"].tolist() == days.tolist()
-    levels = TABLE.set_index(pd.MultiIndex.from_product([[1], ["x", "y", "z"]], names=["b", "level"]))
+    levels = TABLE.set_index(
+        pd.MultiIndex.from_product([[1], ["x", "y", "z"]], names=["b", "level"])
+    )
     found, targets = table_from((levels, pd.Series([1, 2, 3], days, name="y")))
     assert list(found) == ["level", "a", "b", "y"] and targets == ("y",)
 
