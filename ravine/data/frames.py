@@ -171,17 +171,23 @@ def _frame_of(given: Any, stem: str) -> pd.DataFrame:
 
 def frame_of_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The table of rows by name. Raises `DataError` where next to all of it would be gaps."""
-    names = {name for row in rows for name in row}
-    cells, given = len(names) * len(rows), sum(map(len, rows))
-    if cells > 1_000_000 and given < 0.01 * cells:
-        what = f"{len(rows):,} rows have {len(names):,} different names"
-        why = f"a row has about {given // len(rows)} of them; as a table it is next to all gaps"
-        raise DataError(what, why=why, do="give rows the same names")
+    check_density(len({name for row in rows for name in row}), len(rows), sum(map(len, rows)))
     try:
         return pd.DataFrame(list(rows))
     except UnicodeEncodeError as error:  # "\ud800" can be written in JSON
         what = f"{error.object[:30]!r} is in the table"
         raise DataError(what, why="it holds half a character", do="repair the value") from None
+
+
+def check_density(names: int, rows: int, given: int) -> None:
+    """Raise `DataError` where rows have so many different names that a table is next to all gaps;
+    `given` are the cells that they have.
+    """
+    cells = names * rows
+    if cells > 1_000_000 and given < 0.01 * cells:
+        what = f"{rows:,} rows have {names:,} different names"
+        why = f"a row has about {given // rows} of them; as a table it is next to all gaps"
+        raise DataError(what, why=why, do="give rows the same names")
 
 
 def _from_arrow(given: Any, stem: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ravine.data.csv_dialect import Dialect
-from ravine.data.frames import check_table, frame_of_rows
+from ravine.data.frames import check_density, check_table, frame_of_rows
 from ravine.data.text_files import TextFile
 from ravine.errors import DataError, RavineError, first_line
 
@@ -84,16 +84,20 @@ def read_json_value(text: TextFile) -> pd.DataFrame:
 def read_json_lines(text: TextFile) -> Iterator[pd.DataFrame]:
     """The table of a file with an object on each line, in blocks. Raises `DataError`."""
     rows: list[dict[str, Any]] = []
-    at = 0
+    names: set[str] = set()  # of the rows that are held
+    at = given = 0
     with text.open() as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             rows.append(_parse_row(line, number, text.path))
+            names.update(rows[-1])
+            given += len(rows[-1])
+            check_density(len(names), len(rows), given)  # before they fill the memory
             if len(rows) == JSON_BLOCK_ROWS:
                 yield frame_of_rows(rows).set_axis(range(at, at + len(rows)))
                 at += len(rows)
-                rows = []
+                rows, names, given = [], set(), 0
     if rows:
         yield frame_of_rows(rows).set_axis(range(at, at + len(rows)))
 

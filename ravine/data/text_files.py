@@ -103,6 +103,14 @@ def read_bytes(path: Path) -> bytes:
     return b"".join(blocks)
 
 
+def refuse_bomb(path: Path, packed: int, unpacked: int) -> None:
+    """Raise `DataError` where so many packed bytes of a file unpack to far more than tables do."""
+    if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed):
+        why = f"its first {packed:,} bytes are {unpacked:,} unpacked"
+        do = "unpack the file, if you trust it"
+        raise DataError(f"{path} unpacks to too much", why=why, do=do)
+
+
 class _Unpacked(io.RawIOBase):
     """A file's bytes, of gzip what they unpack to: not damaged, and no bomb (`DataError`)."""
 
@@ -131,10 +139,8 @@ class _Unpacked(io.RawIOBase):
         return len(block)
 
     def _refuse_bomb(self) -> None:
-        if self.packed and self.size > max(BOMB_BYTES, BOMB_RATIO * self.file.tell()):
-            why = f"its first {self.file.tell():,} bytes are {self.size:,} unpacked"
-            do = "unpack the file, if you trust it"
-            raise DataError(f"{self.path} unpacks to too much", why=why, do=do)
+        if self.packed:
+            refuse_bomb(self.path, self.file.tell(), self.size)
 
     def close(self) -> None:
         self.file.close()

@@ -157,7 +157,7 @@ def lines_of_json(*extra):
         (lines_of_json('{"a": ' + "9" * 5000 + "}"), "4300 digits"),
         (lines_of_json('{"a": "\\ud800"}'), "half a character"),
         (lines_of_json('{"\\ud800": 1}'), "half a character"),
-        ("".join(f'{{"k{i}": 1}}\n' for i in range(3000)), "3,000 rows have 3,000 different names"),
+        ("".join(f'{{"k{i}": 1}}\n' for i in range(3000)), "1,001 rows have 1,001 different names"),
         ("[1, 2]\n", "not an object"),
         ('{"a": [1, 2], "b": [3]}', "is no table"),
     ],
