@@ -55,6 +55,7 @@ def workbook(path, sheet, strings="", repeat=1):
     package = "http://schemas.openxmlformats.org/package/2006/"
     shared = f'<Relationship Id="r2" Type="{related}/sharedStrings" Target="sharedStrings.xml"/>'
     kind = "application/vnd.openxmlformats-officedocument.spreadsheetml."
+    part = f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}sharedStrings+xml"/>'
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(
             "[Content_Types].xml",
@@ -62,7 +63,7 @@ def workbook(path, sheet, strings="", repeat=1):
             '<Default Extension="rels" ContentType='
             '"application/vnd.openxmlformats-package.relationships+xml"/>'
             f'<Override PartName="/xl/workbook.xml" ContentType="{kind}sheet.main+xml"/>'
-            f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}sharedStrings+xml"/>'
+            f"{part if strings else ''}"
             f'<Override PartName="/xl/worksheets/s.xml" ContentType="{kind}worksheet+xml"/>'
             "</Types>",
         )
@@ -84,11 +85,11 @@ def workbook(path, sheet, strings="", repeat=1):
         )
         if strings:
             file.writestr("xl/sharedStrings.xml", strings)
-        with file.open("xl/worksheets/s.xml", "w", force_zip64=True) as part:
-            part.write(f'<worksheet xmlns="{main}"><sheetData>'.encode())
+        with file.open("xl/worksheets/s.xml", "w", force_zip64=True) as xml:
+            xml.write(f'<worksheet xmlns="{main}"><sheetData>'.encode())
             for _ in range(repeat):
-                part.write(sheet.encode())
-            part.write(b"</sheetData></worksheet>")
+                xml.write(sheet.encode())
+            xml.write(b"</sheetData></worksheet>")
 
 
 def cell(place, value, kind="n"):
@@ -126,8 +127,7 @@ def make_files(folder: Path):
         file.truncate(2**36)
     far = f"<row r='1048576'>{cell('XFD1048576', 1)}</row>"
     workbook(folder / "far.xlsx", HEAD + far)
-    rows = f"<row>{'<c><v>1</v></c>' * 100}</row>" * 1000
-    workbook(folder / "zip.xlsx", rows, repeat=400)
+    workbook(folder / "zip.xlsx", " " * 2**20, repeat=1000)
     text = f"<!DOCTYPE sst [{LAUGHS}]><sst><si><t>&l9;</t></si></sst>"
     workbook(folder / "laughs.xlsx", f"<row r='1'>{cell('A1', 0, 's')}</row>{HEAD}", text)
     table = pa.table({"a": np.zeros(1000), "y": np.zeros(1000)})
