@@ -278,7 +278,8 @@ def _parse(plain: Sequence[str], style: str) -> np.ndarray:
 def _in_century(days: np.ndarray, first: int) -> np.ndarray:
     """Days since 1970, moved by whole centuries into the hundred years from `first` on."""
     known = ~np.isnan(days)
-    months, years = days[known].astype("datetime64[D]").astype("datetime64[M]"), _years(days[known])
+    months = days[known].astype("datetime64[D]").astype("datetime64[M]")
+    years = _years(days[known])
     moved = months + 12 * (first + (years - first) % 100 - years)
     shift = moved.astype("datetime64[D]") - months.astype("datetime64[D]")
     result = days.copy()

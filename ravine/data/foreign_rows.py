@@ -129,16 +129,22 @@ def _sum_up(rows: np.ndarray, numbers: list[np.ndarray], usual: np.ndarray) -> n
     """Whether a column of each of some rows is the sum, or all are the mean, of those between it
     and the next of them, or of all before or behind it, bool [rows].
     """
-    first, end = np.zeros_like(rows), np.full_like(rows, len(usual))
-    before, behind = np.append(0, rows[:-1] + 1), np.append(rows[1:], len(usual))
+    spans = [
+        (np.append(0, rows[:-1] + 1), rows),
+        (np.zeros_like(rows), rows),
+        (rows + 1, np.append(rows[1:], len(usual))),
+        (rows + 1, np.full_like(rows, len(usual))),
+    ]
     found = np.zeros(len(rows), bool)
-    for start, stop in ((before, rows), (first, rows), (rows + 1, behind), (rows + 1, end)):
+    for start, stop in spans:
         is_sum, is_mean, given = (np.zeros(len(rows), int) for _ in range(3))
         for x in numbers:
             known = usual & np.isfinite(x)
             sums = np.append(0, np.cumsum(np.where(known, x, 0)))
             counts = np.append(0, np.cumsum(known))
-            count, total, value = counts[stop] - counts[start], sums[stop] - sums[start], x[rows]
+            count = counts[stop] - counts[start]
+            total = sums[stop] - sums[start]
+            value = x[rows]
             is_sum += (count > 1) & (value != 0) & _equal(value, total)
             is_mean += (count > 1) & _equal(value, total / np.maximum(count, 1))
             given += np.isfinite(value)

@@ -97,7 +97,9 @@ def read_json_lines(text: TextFile) -> Iterator[pd.DataFrame]:
             if len(rows) == JSON_BLOCK_ROWS:
                 yield frame_of_rows(rows).set_axis(range(at, at + len(rows)))
                 at += len(rows)
-                rows, names, given = [], set(), 0
+                rows = []
+                names = set()
+                given = 0
     if rows:
         yield frame_of_rows(rows).set_axis(range(at, at + len(rows)))
 

@@ -49,7 +49,9 @@ class TableBlocks:
             while count >= rows:
                 joined = pd.concat(held) if len(held) > 1 else held[0]
                 yield joined[:rows].set_axis(range(at, at + rows))
-                held, count, at = [joined[rows:]], count - rows, at + rows
+                held = [joined[rows:]]
+                count -= rows
+                at += rows
         if count:
             yield pd.concat(held).set_axis(range(at, at + count))
 
@@ -59,7 +61,8 @@ def open_blocks(
 ) -> TableBlocks:
     """Survey a table, so that it can be read in blocks. Raises `DataError` as `read_table` does."""
     table = open_table_file(path, notes, expected=expected)
-    found, labels = ColumnKinds(), dict[int, str]()
+    found = ColumnKinds()
+    labels: dict[int, str] = {}
     for frame, written in table.survey():
         for what, rows in find_label_rows(frame).items():
             units = what == "holds units" and found.rows

@@ -195,7 +195,10 @@ def _scan(path: Path, encoding: str) -> TextFile | None:
     """What a pass over the text finds; None where it is empty."""
     errors = "replace" if encoding == "cp1252" else "strict"
     decoder = codecs.getincrementaldecoder(encoding)(errors)
-    empty, codes, line, size, end = True, False, 0, 0, ""
+    empty = True
+    codes = False
+    line = size = 0
+    end = ""
     with open_bytes(path) as stream:
         while block := stream.read(BLOCK_BYTES):
             size += len(block)
