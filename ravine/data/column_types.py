@@ -15,12 +15,10 @@ from pandas.api import types
 
 from ravine.data import parsing
 from ravine.data.date_styles import (
-    DATE_STYLES,
-    DAY_NUMBERS,
-    are_day_numbers,
     days_of_texts,
+    describe_date_doubt,
     read_as_dates,
-    swap_day_and_month,
+    style_of_day_numbers,
 )
 from ravine.data.number_styles import (
     describe_doubt,
@@ -73,13 +71,14 @@ def infer_column_types(
     numbers: Sequence[str] = (),
     texts: Sequence[str] = (),
     decimal: str = "auto",
+    date_order: str = "auto",
     notes: list[str] | None = None,
 ) -> tuple[list[UsedColumn], list[DroppedColumn]]:
     """What the columns of the training rows are; `rows` counts those of the whole table.
 
     From it follows which columns number the rows. The types of the columns `categories`, `numbers`
-    and `texts` are not inferred. `decimal` is the decimal sign where a column could have both. What
-    was not obvious is appended to `notes`.
+    and `texts` are not inferred. `decimal` is the decimal sign where a column could have both,
+    `date_order` the order of day and month. What was not obvious is appended to `notes`.
 
     >>> table = pd.DataFrame({"a": ["$3", "1,200"], "b": ["7", "7"]})
     >>> infer_column_types(table, rows=2)[0]
@@ -96,6 +95,7 @@ def infer_column_types(
             kind=kinds.get(str(name)),
             rows=rows,
             decimal=decimal,
+            date_order=date_order,
             notes=notes,
         )
         for name in frame.columns
@@ -111,6 +111,7 @@ def _infer_type(
     kind: ColumnKind | None,
     rows: int,
     decimal: str,
+    date_order: str,
     notes: list[str],
 ) -> UsedColumn | DroppedColumn:
     count = int(values.notna().sum())
@@ -134,7 +135,16 @@ def _infer_type(
         return UsedColumn(name, "number", "days")
     if {t.lower() for t in texts} in parsing.YES_NO_PAIRS:
         return UsedColumn(name, "boolean")
-    return _type_of_text(values, name, texts, codes=codes, rows=rows, decimal=decimal, notes=notes)
+    return _type_of_text(
+        values,
+        name,
+        texts,
+        codes=codes,
+        rows=rows,
+        decimal=decimal,
+        date_order=date_order,
+        notes=notes,
+    )
 
 
 def _type_of_numbers(
@@ -151,8 +161,8 @@ def _type_of_numbers(
         return UsedColumn(name, "number")
     if low == 0 and high == 1 and ((present == 0) | (present == 1)).all():
         return UsedColumn(name, "boolean")
-    if are_day_numbers(present):
-        return UsedColumn(name, "date", DAY_NUMBERS)
+    if day_style := style_of_day_numbers(present):
+        return UsedColumn(name, "date", day_style)
     why = _identifier_reason(present, name, rows)
     return DroppedColumn(name, why) if why else UsedColumn(name, "number")
 
@@ -165,12 +175,14 @@ def _type_of_text(
     codes: np.ndarray,
     rows: int,
     decimal: str,
+    date_order: str,
     notes: list[str],
 ) -> UsedColumn | DroppedColumn:
     first = values.dropna().iloc[0]
     if isinstance(first, (list, tuple, set, dict, np.ndarray)):
         return DroppedColumn(name, "it holds lists, not single values")
-    if isinstance(first, (datetime.date, np.datetime64)):
+    are_days = isinstance(first, (datetime.date, np.datetime64))
+    if are_days and not np.isnan(days_of_texts(texts, "")).any():
         return UsedColumn(name, "date")
     counts = parsing.counts_of(codes)
     count = sum(counts)
@@ -181,18 +193,17 @@ def _type_of_text(
             f"amounts, set data.numbers = [{name!r}]."
         )
         return UsedColumn(name, "category")
-    kind, reading = ("number", None) if coded else _read_column(texts, counts, decimal)
+    kind, reading = ("number", None) if coded else _read_column(texts, counts, decimal, date_order)
     if reading is not None and kind == "date":
-        notes += _ambiguous_dates(texts, reading.style, name)
-        notes += _short_years(texts, reading.style, name)
+        notes += describe_date_doubt(texts, reading.style, name)
         return UsedColumn(name, "date", reading.style)
     if reading is not None:
         style = reading.style
         if decimal == "auto":
             notes += describe_doubt(texts, style, name)
         numbers = parse_numbers(texts, style)[codes[codes >= 0]]
-        if are_day_numbers(numbers[~np.isnan(numbers)]):
-            return UsedColumn(name, "date", DAY_NUMBERS)
+        if day_style := style_of_day_numbers(numbers[~np.isnan(numbers)]):
+            return UsedColumn(name, "date", day_style)
         why = _identifier_reason(numbers, name, rows)
         return DroppedColumn(name, why) if why else UsedColumn(name, "number", style)
     why = _text_reason(texts, counts)
@@ -219,13 +230,13 @@ def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
 
 
 def _read_column(
-    texts: Sequence[str], counts: Sequence[int], decimal: str
+    texts: Sequence[str], counts: Sequence[int], decimal: str, date_order: str
 ) -> tuple[Literal["number", "date"], Reading | None]:
     """What a column of text is written as: numbers or dates, whichever has fewer odd cells."""
     numbers = read_as_numbers(texts, counts, decimal)
     if numbers is not None and not numbers.odd:
         return "number", numbers
-    dates = read_as_dates(texts, counts)
+    dates = read_as_dates(texts, counts, date_order)
     if dates is None and numbers is None:
         return "number", read_as_hours(texts, counts)
     if numbers is None or (dates is not None and len(dates.odd) < len(numbers.odd)):
@@ -252,29 +263,6 @@ def _first_code(texts: Sequence[str]) -> str:
         return ""
     numbers = [t for t in texts if not np.isnan(number_of(t))]
     return led if all(t.isdecimal() or is_gap(t) for t in numbers) else ""
-
-
-def _ambiguous_dates(texts: Sequence[str], style: str, name: str) -> list[str]:
-    """A note on dates that could as well be read with day and month exchanged."""
-    other = swap_day_and_month(style)
-    if "%m" not in style or other not in DATE_STYLES or np.isnan(days_of_texts(texts, other)).any():
-        return []
-    moment = pd.to_datetime(texts[0], format=style)
-    return [
-        f"{name} could have day and month the other way round: {texts[0]} is taken as {moment.day} "
-        f"{moment.month_name()}. Written as {moment:%Y-%m-%d} it is certain."
-    ]
-
-
-def _short_years(texts: Sequence[str], style: str, name: str) -> list[str]:
-    """A note on years of two digits, which may be another century or another place's."""
-    read = next((one for one in style.split(" or ") if "%y" in one), None)
-    if read is None:
-        return []
-    days = days_of_texts(texts, read)
-    last = int(np.nanargmax(days))
-    moment = pd.to_datetime(texts[last], format=read)
-    return [f"{name} has years of two digits: {texts[last]} is taken as {moment:%Y-%m-%d}."]
 
 
 def is_identifier(name: str) -> bool:

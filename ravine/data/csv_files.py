@@ -23,7 +23,7 @@ from ravine.data.csv_dialect import (
     split_rows,
     without_groups,
 )
-from ravine.data.frames import check_distinct
+from ravine.data.frames import check_distinct, check_table
 from ravine.data.text_files import TextFile
 from ravine.errors import DataError, RavineError
 
@@ -52,13 +52,12 @@ class CsvTable:
         if self.decimal == "," and self.expected is None:
             texts = [str(name) for name in frame if _is_text(frame[name])]
             frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
-        codes = self._may_be_codes(frame)
-        if not codes:
-            return frame
-        with self.text.open() as file:
-            written = self._read(file, codes, columns=codes)
-        coded = [name for name in codes if _how_written(written[name]) == "code"]
-        return frame.assign(**{name: written[name] for name in coded})
+        if codes := self._may_be_codes(frame):
+            with self.text.open() as file:
+                written = self._read(file, codes, columns=codes)
+            coded = [name for name in codes if _how_written(written[name]) == "code"]
+            frame = frame.assign(**{name: written[name] for name in coded})
+        return check_table(frame, str(self.text.path))
 
     def blocks(
         self, kinds: Mapping[str, str], columns: Sequence[str] | None
@@ -68,7 +67,8 @@ class CsvTable:
         dtypes |= {n: "float64" for n, kind in kinds.items() if kind == "float"}
         dtypes |= dict.fromkeys(self._texts, str)
         with self.text.open() as file:
-            yield from self._read_blocks(file, dtypes, columns)
+            for frame in self._read_blocks(file, dtypes, columns):
+                yield check_table(frame, str(self.text.path))
 
     def survey(self) -> Iterator[tuple[pd.DataFrame, dict[str, str]]]:
         """Blocks, types inferred of each alone, and how their whole numbers are written."""

@@ -1,8 +1,11 @@
 """How dates and times of day are written in text, and the days that texts write.
 
-A style is a format of `strptime`, or several for a column that mixes them, joined by " or ".
+A style is a format of `strptime` for `plain_date`, or several for a column that mixes them, joined
+by " or ". `%d.%m.%y from 1937` has years of two digits in the hundred years from 1937 on, not in
+those from 1969 on, as `strptime` has them.
 """
 
+import datetime
 import re
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
@@ -12,34 +15,51 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from ravine.data.date_texts import plain_date, plain_style
 from ravine.data.odd_cells import Reading, is_gap
 
 DAY_STYLES = (
     *("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y"),
-    *("%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"),
+    *("%d-%b-%Y", "%d %b %Y", "%b %d %Y", "%d/%b/%Y"),
     *("%d.%m.%y", "%m/%d/%y", "%d/%m/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y", "%Y.%m.%d"),
+    *("%y-%m-%d", "%y/%m/%d", "%y.%m.%d", "%d %b %y", "%Y-%b-%d", "%Y %b %d"),
 )
-CLOCK_STYLES = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p")
+MONTH_STYLES = ("%b %Y", "%b-%Y", "%m/%Y", "%m.%Y", "%m-%Y", "%b-%y", "%b %y")
+CLOCK_STYLES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%I %p")
 DATE_STYLES = (
     *DAY_STYLES,
     *(f"{day} {clock}" for day, clock in product(DAY_STYLES, CLOCK_STYLES)),
-    *("ISO8601", "RFC2822", "%a %b %d %H:%M:%S %Y", "%b %Y", "%B %Y", "%m/%Y"),
+    *("ISO8601", "RFC2822", "%b %d %H:%M:%S %Y", "%d/%b/%Y:%H:%M:%S %z"),
+    *MONTH_STYLES,
     *CLOCK_STYLES,
 )
-DAY_NUMBERS = "%Y%m%d"  # 20241231
-MAX_STYLES = 3  # in one column
+# orders of day, month and year between which the signs do not decide, and what they are called
+DATE_ORDERS = (("dmY", "mdY"), ("dmy", "mdy", "ymd"), ("dby", "ybd"))
+ORDER_NAMES = {"d": "day first", "m": "month first", "y": "year first", "Y": "year first"}
+# styles of days stored as numbers: how these are written out, in how many characters
+DAY_NUMBERS = {
+    "%Y%m%d": ("{:.0f}", 8),  # 20241231
+    "%Y%m%d%H%M": ("{:.0f}", 12),
+    "%Y%m%d%H%M%S": ("{:.0f}", 14),
+    "%Y%m": ("{:.0f}", 6),
+    "%m.%Y": ("{:07.4f}", 7),  # 3.202 is 03.2020
+}
+MIN_DAY_NUMBERS = 10  # different ones
+MAX_STYLES = 4  # in one column
 SAMPLED_DATES = 200  # by which a style is chosen
-SECONDS_PER_DAY = 86_400
+FUTURE_YEARS = 10  # years of two digits are no further in the future
+MAX_MONTH_YEARS = 20  # Jan-01 to Jan-31 are days
 FIRST_OPEN_YEAR = 2200  # a date from then on, such as 9999-12-31, stands for "no end": a gap
 FIRST_YEAR = 1000  # and one before it, such as 0001-01-01, for "no beginning"
 
 
 def days_of_texts(texts: Sequence[str], style: str) -> np.ndarray:
     """Days since 1970 that texts write, float64 [N], NaN where they write none, or an open end."""
+    plain = list(map(plain_date, texts))
     days = np.full(len(texts), np.nan)
     for one in (style or "ISO8601").split(" or "):
         left = np.flatnonzero(np.isnan(days)).tolist()
-        days[left] = _parse([texts[i] for i in left], one)
+        days[left] = _parse([plain[i] for i in left], one)
     return days
 
 
@@ -53,86 +73,218 @@ def without_open_ends(days: np.ndarray) -> np.ndarray:
     return np.where((years < FIRST_YEAR) | (years >= FIRST_OPEN_YEAR), np.nan, days)
 
 
-def read_as_dates(texts: Sequence[str], counts: Sequence[int]) -> Reading | None:
+def read_as_dates(
+    texts: Sequence[str], counts: Sequence[int], order: str = "auto"
+) -> Reading | None:
     """How texts write dates, and which of them do not; None where they are no dates.
 
-    Where day and month could be exchanged, one order is taken for the whole column: that which
-    reads more rows.
+    Where day, month and year could be exchanged, one order is taken for the whole column: that of
+    `order` ("day first", ...); else that which reads most rows; of years of two digits then the one
+    in which they span fewest years.
     """
     kept = [(t, n) for t, n in zip(texts, counts, strict=True) if not is_gap(t)]
     if not kept or np.mean([_could_be_date(t) for t, _ in kept[:SAMPLED_DATES]]) < 0.5:
         return None
+    written = [t for t, _ in kept]
+    plain, rows = list(map(plain_date, written)), np.array([n for _, n in kept])
+    if _are_seasons(plain):
+        return None
     styles: list[str] = []
-    left = kept
-    while left and len(styles) < MAX_STYLES:
-        style = _best_style(left, without=styles)
-        if style is None:
+    days = np.full(len(plain), np.nan)
+    while np.isnan(days).any() and len(styles) < MAX_STYLES:
+        left = np.flatnonzero(np.isnan(days))
+        found = _best_style([plain[i] for i in left], rows[left], styles, order)
+        if found is None:
             break
-        styles.append(style)
-        days = _parse([t for t, _ in left], style)
-        left = [item for item, day in zip(left, days, strict=True) if np.isnan(day)]
-    return Reading.of(" or ".join(styles), left, kept) if styles else None
+        days[left] = _parse([plain[i] for i in left], found)
+        styles.append(found)
+    odd = [kept[i] for i in np.flatnonzero(np.isnan(days))]
+    if not styles or (set(styles) <= set(CLOCK_STYLES) and any(":" in text for text, _ in odd)):
+        return None  # 25:10 beside 23:50 is a duration
+    return Reading.of(" or ".join(styles), odd, kept)
 
 
-def swap_day_and_month(style: str) -> str:
-    """A style with day and month the other way round."""
-    return style.translate(str.maketrans("md", "dm"))
+def describe_date_doubt(texts: Sequence[str], style: str, name: str) -> list[str]:
+    """At most one note: day and month could be exchanged, or years have two digits."""
+    for one in style.split(" or "):
+        days = days_of_texts(texts, one)
+        read = [t for t, day in zip(texts, days, strict=True) if not np.isnan(day)]
+        others = [_order_name(o) for o in _orders(one)[1:] if _is_as_good(read, one, o)]
+        do = f' If that is wrong, set data.date_order = "{others[0]}".' if others else ""
+        if "%y" in one and read:
+            last = int(np.nanargmax(days))
+            taken = f"{texts[last]} is taken as {np.datetime64(int(days[last] // 1), 'D')}"
+            if not do and re.search(r"(?<!\d)\d(?!\d)", texts[last]):  # 1.4.12 may be a version
+                do = f" If these are no dates, set data.categories = [{name!r}]."
+            return [f"{name} has years of two digits: {taken}.{do}"]
+        if others:
+            day = datetime.date(1970, 1, 1) + datetime.timedelta(days_of_texts(read[:1], one)[0])
+            return [
+                f"{name} could have day and month the other way round: {read[0]} is taken as "
+                f"{day.day} {day:%B}.{do}"
+            ]
+    return []
 
 
-def are_day_numbers(numbers: np.ndarray) -> bool:
-    """Whether whole numbers are all days such as 20241231, of more than one month."""
-    if not len(numbers) or (numbers != np.round(numbers)).any():
-        return False
-    if numbers.min() < 1900_01_01 or numbers.max() > 2100_12_31 or len(np.unique(numbers)) < 10:
-        return False
-    texts = [str(int(n)) for n in np.unique(numbers)]
-    return not np.isnan(_parse(texts, DAY_NUMBERS)).any() and len({t[:6] for t in texts}) > 1
+def style_of_day_numbers(numbers: np.ndarray) -> str:
+    """The style of numbers that are all days or months, such as 20241231; nothing if they are none.
+
+    >>> style_of_day_numbers(np.arange(20240125, 20240132)), style_of_day_numbers(np.arange(50))
+    ('', '')
+    """
+    distinct = np.unique(numbers)
+    if len(distinct) < MIN_DAY_NUMBERS or distinct[0] < 1 or distinct[-1] > 1e14:
+        return ""
+    few = distinct[:: 1 + len(distinct) // SAMPLED_DATES]
+    for style, (digits, width) in DAY_NUMBERS.items():
+        if np.isnan(_days_of_numbers(few, style, digits, width)).any():
+            continue
+        days = _days_of_numbers(distinct, style, digits, width)
+        unit = "Y" if "%d" not in style else "M"
+        periods = np.unique(days[~np.isnan(days)].astype("datetime64[D]").astype(f"<M8[{unit}]"))
+        if not np.isnan(days).any() and len(periods) > 1:
+            return style
+    return ""
 
 
-def _best_style(left: Sequence[tuple[str, int]], *, without: Sequence[str]) -> str | None:
-    """The style that reads most texts of a sample, none that contradicts those found already."""
-    sample = [t for t, _ in left[:SAMPLED_DATES]]
-    orders = set(map(_order, without))
+def _days_of_numbers(numbers: np.ndarray, style: str, digits: str, width: int) -> np.ndarray:
+    """Days since 1970 that numbers write, NaN where they do not, or not from 1900 to 2100."""
+    texts = [digits.format(number) for number in numbers]
+    days = _parse(texts, style)
+    years = 1970 + days / 365.2425
+    fits = (np.array(texts, np.float64) == numbers) & (np.array(list(map(len, texts))) == width)
+    return np.where(fits & (years >= 1900) & (years < 2101), days, np.nan)
+
+
+def _best_style(
+    plain: Sequence[str], rows: np.ndarray, styles: list[str], order: str
+) -> str | None:
+    """The style that reads most of a sample, none that contradicts `styles`; its order from all."""
+    sample = plain[:SAMPLED_DATES]
+    taken = {_day_part(style) for style in styles}
     best, most = None, 0
     for style in DATE_STYLES:
-        contradicts = _order(style) and _order(swap_day_and_month(style)) in orders
-        if style in without or contradicts or not any(_signs(style) <= set(t) for t in sample):
+        contradicts = taken & set(_orders(_day_part(style))[1:])
+        if style in styles or contradicts or not any(_signs(style) <= set(t) for t in sample):
             continue
         parsed = int((~np.isnan(_parse(sample, style))).sum())
         if parsed > most:
             best, most = style, parsed
         if most == len(sample):
             break
-    return best
+    if best is None:
+        return None
+
+    def quality(style: str) -> tuple[float, ...]:
+        days = _parse(plain, style)
+        read = ~np.isnan(days)
+        count = int(rows[read].sum())
+        span = int(np.ptp(_years(days[read]))) if "%y" in style and count else 0
+        return bool(count) and _order_name(style) == order, count, -span
+
+    orders = _orders(best)
+    best = max(orders, key=quality) if len(orders) > 1 else best
+    if best not in MONTH_STYLES or "%y" not in best:
+        return _with_century(best, plain)
+    years = {int(text[-2:]) for text in plain if not np.isnan(_parse([text], best)[0])}
+    are_days = max(years) <= 31 and max(years) - min(years) > MAX_MONTH_YEARS
+    return None if are_days else _with_century(best, plain)
+
+
+def _with_century(style: str, plain: Sequence[str]) -> str:
+    """The style, its years of two digits in the hundred years that keep these closest together.
+
+    They end at most `FUTURE_YEARS` from now: born 40 to 05 is from 1940 to 2005.
+    """
+    days = _parse(plain, style) if "%y" in style else np.array([np.nan])
+    if np.isnan(days).all():
+        return style
+    years = _years(days[~np.isnan(days)])
+    short = np.unique(years % 100)
+    gap = int(np.diff([*short, short[0] + 100]).argmax())
+    latest = datetime.date.today().year + FUTURE_YEARS
+    last = latest - (latest - int(short[gap])) % 100
+    first = last - int(short[gap] - short[(gap + 1) % len(short)]) % 100
+    first = min(max(latest - 99, last - 99), first)
+    moved = first + (years - first) % 100
+    return style if (moved == years).all() else f"{style} from {first}"
+
+
+def _orders(style: str) -> list[str]:
+    """A style, and those that have day, month and short year in another order."""
+    found = re.search(r"%(\w)(\W)%(\w)\2%(\w)", style)
+    if found is None:
+        return [style]
+    letters = found[1] + found[3] + found[4]
+    family = next((f for f in DATE_ORDERS if letters in f), ())
+    days = [found[2].join(f"%{letter}" for letter in o) for o in family if o != letters]
+    return [style, *(style.replace(found[0], day) for day in days if day in DAY_STYLES)]
+
+
+def _order_name(style: str) -> str:
+    return ORDER_NAMES.get(style[1], "")
+
+
+@cache
+def _day_part(style: str) -> str:
+    return next((day for day in DAY_STYLES if style.startswith(day)), style)
+
+
+def _is_as_good(texts: Sequence[str], style: str, other: str) -> bool:
+    """Whether another order reads all texts; short years within twice the time, too."""
+    days, others = days_of_texts(texts, style), days_of_texts(texts, other)
+    if not len(days) or np.isnan(others).any():
+        return False
+    return "%y" not in style or bool(np.ptp(_years(others)) <= 2 * np.ptp(_years(days)))
+
+
+def _years(days: np.ndarray) -> np.ndarray:
+    return days.astype("datetime64[D]").astype("datetime64[Y]").astype(int) + 1970
 
 
 @cache
 def _signs(style: str) -> set[str]:
     """The punctuation that every text of a style has."""
-    return set(re.findall(r"[-/.:,]", re.sub("%.", "", style)))
-
-
-@cache
-def _order(style: str) -> str:
-    """Day, sign and month, or month, sign and day, where these stand side by side as numbers."""
-    found = re.search("%d([-/.])%m|%m([-/.])%d", style)
-    return found[0] if found and not style.startswith("%Y") else ""
+    return set(re.findall(r"[-/.:]", re.sub("%.", "", style)))
 
 
 def _could_be_date(text: str) -> bool:
     return len(text) >= 4 and bool(re.search(r"\d", text))
 
 
-def _parse(texts: Sequence[str], style: str) -> np.ndarray:
+def _are_seasons(plain: Sequence[str]) -> bool:
+    """Whether texts are years and the next ones, such as 2003-04, not months."""
+    found = [re.fullmatch(r"(\d{4})[-/](\d\d)", text) for text in plain]
+    years = [(int(f[1]), int(f[2])) for f in found if f is not None]
+    return len(years) > 2 and all((year + 1) % 100 == short for year, short in years)
+
+
+def _parse(plain: Sequence[str], style: str) -> np.ndarray:
     """Days since 1970 of texts in one format, NaN where it does not fit."""
+    style, _, first = plain_style(style).partition(" from ")
     if style == "RFC2822":
-        moments = pd.to_datetime(pd.Series([_mail_date(t) for t in texts], dtype=object), utc=True)
+        moments = pd.to_datetime(pd.Series([_mail_date(t) for t in plain], dtype=object), utc=True)
     else:
-        values = pd.Series(list(texts), dtype=object)
+        if style == "%m.%Y":  # 03.2020 may be stored as 3.202
+            plain = [f"{t:0<7}" if re.match(r"\d\d\.", t) else f"{t:0<6}" for t in plain]
+        values = pd.Series(list(plain), dtype=object)
         moments = pd.to_datetime(values, format=style, errors="coerce", utc=True)
         if style in CLOCK_STYLES:  # 3:1 is a result of a game
-            moments = moments.where(values.str.contains(r":\d\d", regex=True))
-    return days_of_moments(moments)
+            moments = moments.where(values.str.contains(r":\d\d|M", regex=True))
+    days = days_of_moments(moments)
+    return _in_century(days, int(first)) if first else days
+
+
+def _in_century(days: np.ndarray, first: int) -> np.ndarray:
+    """Days since 1970, moved by whole centuries into the hundred years from `first` on."""
+    known = ~np.isnan(days)
+    months = days[known].astype("datetime64[D]").astype("datetime64[M]")
+    years = _years(days[known])
+    moved = months + 12 * (first + (years - first) % 100 - years)
+    shift = moved.astype("datetime64[D]") - months.astype("datetime64[D]")
+    result = days.copy()
+    result[known] += shift.astype(int)
+    return result
 
 
 def days_of_moments(moments: pd.Series) -> np.ndarray:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
+from ravine.data.foreign_rows import is_total_word
 from ravine.data.frames import TableLike, table_from
 from ravine.data.parsing import NO_WORDS, YES_WORDS, read_dates, read_numbers, texts_of
 
@@ -23,7 +24,7 @@ def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
     `frame` is one that `encoder.apply` takes.
     """
     drift = Drift(encoder)
-    drift.add(frame)
+    drift.add(table_from(frame)[0])
     return drift.describe()
 
 
@@ -38,11 +39,12 @@ class Drift:
         self.far: Counter[str] = Counter()
         self.most: dict[str, float] = {}  # the number furthest outside
         self.filled: Counter[str] = Counter()
+        self.last = pd.DataFrame()  # the last row
 
-    def add(self, frame: TableLike) -> None:
-        """Take in a block of rows."""
-        frame, _ = table_from(frame)
+    def add(self, frame: pd.DataFrame) -> None:
+        """Take in a block of rows, a table that was checked."""
         self.rows += len(frame)
+        self.last = frame.tail(1)
         for column in self.encoder.column_encoders:
             values = frame[column.name]
             if isinstance(column, (Numeric, Date)):
@@ -93,7 +95,18 @@ class Drift:
         if filled:
             where = f"{_join_columns(filled)} of {self.rows:,} rows"
             notes.append(f"Gaps that training rows hardly had, filled in: {where}.")
-        return notes
+        return notes + self._describe_total()
+
+    def _describe_total(self) -> list[str]:
+        """A note on a last row that says in a word that training did not know what it is."""
+        coded = (c for c in self.encoder.column_encoders if isinstance(c, (OneHot, Codes)))
+        known = {column.name: column.levels for column in coded}
+        for name, values in self.last.items():
+            text = str(values.iloc[0])
+            if is_total_word(text) and text.strip() not in known.get(str(name), ()):
+                where = f"Row {self.last.index[0]} may be a total ({text!r} in {name})"
+                return [f"{where}: what is predicted for it means nothing."]
+        return []
 
     def _describe_unknown(self, name: str) -> str:
         first, *others = self.values[name]

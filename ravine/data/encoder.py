@@ -217,6 +217,7 @@ def fit_encoder(
         numbers=data.numbers,
         texts=data.texts,
         decimal=data.decimal,
+        date_order=data.date_order,
         notes=notes,
     )
     # reported even where they do nothing

@@ -2,8 +2,10 @@
 
 import csv
 import datetime
+import functools
 import importlib.util
 import io
+import re
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -12,8 +14,14 @@ from typing import Any, TextIO
 
 import pandas as pd
 
-from ravine.data.parquet_files import file_kind
-from ravine.data.text_files import ZERO_LED, TextFile, require_memory
+from ravine.data.text_files import (
+    BLOCK_BYTES,
+    ZERO_LED,
+    TextFile,
+    file_kind,
+    refuse_bomb,
+    require_memory,
+)
 from ravine.errors import DataError, first_line, join_first
 
 EXCEL_READERS = {
@@ -23,6 +31,8 @@ EXCEL_READERS = {
 }  # the module that reads each
 OTHER_SUFFIXES = (".xls", ".xlsb", ".numbers")
 BYTES_PER_XML_BYTE = 10  # of a sheet in memory
+MAX_SHEET_CELLS = 50_000_000  # 47 columns of as many rows as a sheet may have
+CELL_PLACE = re.compile(rb' r(?:ef)?="(?:[A-Z]+\d+:)?([A-Z]{1,3})(\d{1,7})"')
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,9 @@ def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
     try:
         with zipfile.ZipFile(path) as packed:
             size = sum(member.file_size for member in packed.infolist())
-        require_memory(BYTES_PER_XML_BYTE * size, path, "save it as CSV")
+            refuse_bomb(path, path.stat().st_size, size)
+            require_memory(BYTES_PER_XML_BYTE * size, path, "save it as CSV")
+            _refuse_far_cells(packed, path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and of extensions to the format
             sheets = pd.read_excel(path, None, header=None, dtype=object, keep_default_na=False)
@@ -74,6 +86,26 @@ def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
     content = buffer.getvalue()
     codes = ZERO_LED.search(content) is not None
     return HeldText(path, "utf-8", len(content), codes, content)
+
+
+def _refuse_far_cells(packed: zipfile.ZipFile, path: Path) -> None:
+    """Raise `DataError` where a sheet's last row and column are so far that it is next to empty:
+    its reader would fill in all cells before them.
+    """
+    for part in packed.namelist():
+        row, columns, end = 0, set(), b""
+        with packed.open(part) as file:
+            while "worksheets/" in part and (block := file.read(BLOCK_BYTES)):
+                places = CELL_PLACE.findall(end + block)
+                row = max([row, *(int(number) for _, number in places)])
+                columns.update(letters for letters, _ in places)
+                end = block[-50:]
+        last = max(columns, key=lambda letters: (len(letters), letters), default=b"")
+        width = functools.reduce(lambda width, letter: 26 * width + letter - 64, last, 0)
+        if row * width > MAX_SHEET_CELLS:
+            what = f"{path} has a sheet of {row:,} rows and {width:,} columns"
+            do = "delete the empty rows and columns beyond the table, or save it as CSV"
+            raise DataError(what, why=f"more than {MAX_SHEET_CELLS:,} cells are not read", do=do)
 
 
 def _cell(value: Any) -> Any:

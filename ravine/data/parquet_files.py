@@ -1,6 +1,6 @@
 """Parquet: a file or a folder of them, read at once or row group by row group."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +9,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ravine.data.frames import check_distinct, check_table
-from ravine.data.text_files import require_memory
+from ravine.data.csv_dialect import Dialect
+from ravine.data.frames import check_distinct, check_table, with_index
+from ravine.data.text_files import file_kind, require_memory
 from ravine.errors import DataError, RavineError, first_line
 from ravine.files import check_readable
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
-
-
-def file_kind(path: Path) -> str:
-    """The suffix that says what a file is, `.gz` left out.
-
-    >>> file_kind(Path("a/houses.csv.gz"))
-    '.csv'
-    """
-    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
-    return suffixes[-1] if suffixes else ""
+PARQUET_BLOCK_ROWS = 16_384
 
 
 def is_parquet(path: Path) -> bool:
@@ -42,6 +34,39 @@ def parquet_files(path: Path) -> list[Path]:
         do = "name a table: a CSV, Parquet or JSON lines file"
         raise DataError(f"{path} is a folder", why="there is no Parquet file in it", do=do)
     return files
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A Parquet file, or a folder of them, as one table."""
+
+    path: Path
+    dialect = Dialect()
+
+    def frame(self) -> pd.DataFrame:
+        """The whole table. Raises `DataError` for damaged files."""
+        size = sum(piece.bytes for piece in row_groups_of(self.path))
+        require_memory(size, self.path, "set data.memory (--memory 2GB) to read it in pieces")
+        frames = []
+        for file in parquet_files(self.path):
+            with _explain_damage(file):
+                check_distinct(pq.read_schema(file).names, file)
+                frames.append(with_index(pq.read_table(file).to_pandas()))
+        whole = frames[0] if len(frames) == 1 else pd.concat(frames)
+        return check_table(whole.reset_index(drop=True), str(self.path))
+
+    def survey(self) -> Iterator[tuple[pd.DataFrame, dict[str, str]]]:
+        """Blocks; there are no numbers whose digits matter."""
+        for frame in self.blocks({}, None):
+            yield frame, {}
+
+    def blocks(
+        self, kinds: Mapping[str, str], columns: Sequence[str] | None
+    ) -> Iterator[pd.DataFrame]:
+        """The table in blocks, all columns or some; types are those of the file, not `kinds`."""
+        for piece in row_groups_of(self.path):
+            for frame in read_blocks(piece, PARQUET_BLOCK_ROWS):
+                yield frame if columns is None else frame.reindex(columns=list(columns))
 
 
 @dataclass(frozen=True)
@@ -78,29 +103,10 @@ def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
         pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file,
     ):
         for batch in file.iter_batches(rows, [piece.group], use_threads=False):
-            frame = check_table(_with_index(batch.to_pandas()), piece.file)
+            frame = check_table(with_index(batch.to_pandas()), piece.file)
             yield frame.set_axis(range(at, at + batch.num_rows))
             at += batch.num_rows
             pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
-
-
-def read_parquet(path: Path) -> pd.DataFrame:
-    """The whole table at a path. Raises `DataError` for damaged files."""
-    size = sum(piece.bytes for piece in row_groups_of(path))
-    require_memory(size, path, "set data.memory (--memory 2GB) to read it in pieces")
-    frames = []
-    for file in parquet_files(path):
-        with _explain_damage(file):
-            check_distinct(pq.read_schema(file).names, file)
-            frames.append(_with_index(pq.read_table(file).to_pandas()))
-    whole = frames[0] if len(frames) == 1 else pd.concat(frames)
-    return whole.reset_index(drop=True)
-
-
-def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame whose index, if it has names, is columns: pandas wrote it so."""
-    named = [name for name in frame.index.names if name is not None]
-    return frame.reset_index(named) if named else frame
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike, table_from
 from ravine.data.parsing import column_number_style, numbers_of, weights_of
-from ravine.data.tables import missing_file, read_table, read_table_and_dialect
+from ravine.data.tables import missing_file, open_table_file, read_table
 from ravine.errors import DataError, RecipeError, nearest, shorten, value_text
 from ravine.part import part, setting
 
@@ -42,7 +42,8 @@ class Data:
     Parquet source larger than `memory` ("2GB") is read in pieces. A class with fewer than
     `min_class_rows` rows is left out, or joined with others of the kind (`rare_classes`); tables
     read in pieces keep all classes. `decimal` is the decimal sign of numbers in CSV files, found
-    from the file unless set.
+    from the file unless set; `date_order` is meant where day, month and a short year could be
+    exchanged.
     """
 
     source: str = ""
@@ -58,6 +59,7 @@ class Data:
     test: str | None = None
     memory: str | None = None
     decimal: Literal["auto", ".", ","] = "auto"
+    date_order: Literal["auto", "day first", "month first", "year first"] = "auto"
 
     def check(self) -> None:
         check_distinct_targets(self.target)
@@ -111,8 +113,8 @@ def open_table(
         what = "no table is given"
         raise DataError(what, why="data.source is empty", do="name a file or a bundled set")
     if Path(data.source).exists():
-        table, dialect = read_table_and_dialect(data.source, notes, decimal=data.decimal)
-        return table, data.target, dialect
+        file = open_table_file(data.source, notes, decimal=data.decimal)
+        return file.frame(), data.target, file.dialect
     of_file = "/" in data.source or "." in data.source or Path(data.source).parent != Path(".")
     if data.source not in BUNDLED_SETS and of_file:
         raise missing_file(Path(data.source))

@@ -178,10 +178,7 @@ def task_of_rows(
             train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
         )
         encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
-    examples = {
-        name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
-        for name, r in rows._asdict().items()
-    }
+    examples = _encode_splits(encoder, table, rows, data.weight)
     notes.append(_describe_split(rows, split))
     fingerprint = _fingerprint(encoder, examples, rows._asdict(), "")
     train, validation, test = (examples[name] for name in SPLIT_NAMES)
@@ -224,12 +221,19 @@ def _read_at_once(
         train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
     )
     encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
-    examples = {
-        name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
-        for name, r in rows._asdict().items()
-    }
+    examples = _encode_splits(encoder, table, rows, data.weight)
     notes.append(_describe_split(rows, split))
     return encoder, examples, {name: places[r] for name, r in rows._asdict().items()}, ""
+
+
+def _encode_splits(
+    encoder: Encoder, table: pd.DataFrame, rows: SplitRows, weight: str | None
+) -> dict[str, Examples | None]:
+    """The examples of each split, None for one without rows."""
+    return {
+        name: encoder.examples(table.iloc[places], weight) if len(places) else None
+        for name, places in rows._asdict().items()
+    }
 
 
 def _describe_split(rows: SplitRows, split: AnySplit) -> str:

@@ -70,6 +70,16 @@ def _text_in(path: str) -> str:
         return ""
 
 
+def file_kind(path: Path) -> str:
+    """The suffix that says what a file is, `.gz` left out.
+
+    >>> file_kind(Path("a/houses.csv.gz"))
+    '.csv'
+    """
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
+    return suffixes[-1] if suffixes else ""
+
+
 @contextmanager
 def open_bytes(path: Path) -> Iterator[io.RawIOBase]:
     """The bytes of a file, unpacked where it is gzip. Raises `DataError` for what is damaged."""
@@ -91,6 +101,14 @@ def read_bytes(path: Path) -> bytes:
             if len(blocks) % 16 == 1:
                 require_memory(TEXT_COPIES * size, path, "give fewer rows")
     return b"".join(blocks)
+
+
+def refuse_bomb(path: Path, packed: int, unpacked: int) -> None:
+    """Raise `DataError` where so many packed bytes of a file unpack to far more than tables do."""
+    if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed):
+        why = f"its first {packed:,} bytes are {unpacked:,} unpacked"
+        do = "unpack the file, if you trust it"
+        raise DataError(f"{path} unpacks to too much", why=why, do=do)
 
 
 class _Unpacked(io.RawIOBase):
@@ -121,10 +139,8 @@ class _Unpacked(io.RawIOBase):
         return len(block)
 
     def _refuse_bomb(self) -> None:
-        if self.packed and self.size > max(BOMB_BYTES, BOMB_RATIO * self.file.tell()):
-            why = f"its first {self.file.tell():,} bytes are {self.size:,} unpacked"
-            do = "unpack the file, if you trust it"
-            raise DataError(f"{self.path} unpacks to too much", why=why, do=do)
+        if self.packed:
+            refuse_bomb(self.path, self.file.tell(), self.size)
 
     def close(self) -> None:
         self.file.close()
@@ -179,7 +195,10 @@ def _scan(path: Path, encoding: str) -> TextFile | None:
     """What a pass over the text finds; None where it is empty."""
     errors = "replace" if encoding == "cp1252" else "strict"
     decoder = codecs.getincrementaldecoder(encoding)(errors)
-    empty, codes, line, size, end = True, False, 0, 0, ""
+    empty = True
+    codes = False
+    line = size = 0
+    end = ""
     with open_bytes(path) as stream:
         while block := stream.read(BLOCK_BYTES):
             size += len(block)

@@ -12,7 +12,7 @@ from ravine.data.column_encoders import Date, Numeric
 from ravine.data.encoder import Encoder
 from ravine.data.examples import affordable_count, evenly_spaced
 from ravine.diagnosis.data.measure import profile_data
-from ravine.diagnosis.data.profile import DataProfile, GapCode
+from ravine.diagnosis.data.profile import DataProfile, Sentinel
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.recipe_rules import RecipeProfile, small_batch_not_overfit
@@ -155,11 +155,11 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
     )
     if found.inputs is None:
         return found
-    codes = tuple(replace(c, value=_raw_value(task.encoder, c)) for c in found.inputs.gap_codes)
-    return replace(found, inputs=replace(found.inputs, gap_codes=codes))
+    codes = tuple(replace(c, value=_raw_value(task.encoder, c)) for c in found.inputs.sentinels)
+    return replace(found, inputs=replace(found.inputs, sentinels=codes))
 
 
-def _raw_value(encoder: Encoder | ImageEncoder, code: GapCode) -> float:
+def _raw_value(encoder: Encoder | ImageEncoder, code: Sentinel) -> float:
     """The value of a code, the least or the greatest of its column, as the table has it."""
     for column in encoder.column_encoders if isinstance(encoder, Encoder) else ():
         if (

@@ -19,7 +19,9 @@ STYLES = (
     *("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y"),
     *("%d-%b-%Y", "%B %d, %Y", "%Y.%m.%d", "%Y%m%d", "%b %Y", "%m/%Y", "%d-%b-%y"),
     *("%d.%m.%Y %H:%M", "%m/%d/%Y %I:%M %p", "%m/%d/%y %I:%M:%S %p", "%Y-%m-%dT%H:%M:%SZ"),
-    *("%a %b %d %H:%M:%S %Y", "%d %B %Y %H:%M"),
+    *("%a %b %d %H:%M:%S %Y", "%d %B %Y %H:%M", "%d.%m.%Y, %H:%M", "%Y-%m-%d %H:%M:%S,%f"),
+    *("%y-%m-%d", "%y/%m/%d", "%y.%m.%d %H:%M", "%m.%Y", "%b-%y", "%B %y", "%Y%m", "%Y%m%d%H%M"),
+    *("%A, %B %d, %Y", "%d/%b/%Y:%H:%M:%S +0000", "%I:%M:%S %p", "%d. %m. %Y", "%Y%m%d%H%M%S"),
 )
 
 
@@ -45,6 +47,71 @@ def check(texts, expected):
 def test_dates_are_what_pythons_own_parser_reads(style):
     texts = [moment.strftime(style) for moment in MOMENTS]
     check(texts, [datetime.datetime.strptime(text, style) for text in texts])
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("{0.year}Q{quarter}", lambda m: m.replace(month=1 + 3 * ((m.month - 1) // 3), day=1)),
+        ("Q{quarter} {0.year}", lambda m: m.replace(month=1 + 3 * ((m.month - 1) // 3), day=1)),
+        ("{0:%G-W%V}", lambda m: m - datetime.timedelta(days=m.weekday())),
+        ("{0.day}. {month} {0.year}", lambda m: m),
+        ("{0.day}th of {0:%B} {0.year}", lambda m: m),
+    ],
+)
+def test_quarters_weeks_and_dates_in_words_are_their_first_day(written, expected):
+    german = "Januar Februar März April Mai Juni Juli August September Oktober November Dezember"
+    days = [moment.replace(hour=0, minute=0) for moment in MOMENTS]
+    texts = [
+        written.format(m, quarter=1 + (m.month - 1) // 3, month=german.split()[m.month - 1])
+        for m in days
+    ]
+    check(texts, [expected(m) for m in days])
+
+
+@pytest.mark.parametrize("style", ["%d.%m.%y", "%m/%d/%y", "%y-%m-%d"])
+def test_births_of_eighty_years_keep_their_order(style):
+    births = [datetime.datetime(1938, 2, 3) + datetime.timedelta(days=301 * i) for i in range(80)]
+    check([born.strftime(style) for born in births], births)
+    old = [datetime.datetime(1928, 2, 3) + datetime.timedelta(days=99 * i) for i in range(80)]
+    check([born.strftime(style) for born in old], old)
+
+
+def test_one_date_of_a_thousand_decides_on_the_order_of_all():
+    days = pd.Timestamp("2000-01-01") + pd.to_timedelta(np.arange(9000), "D")
+    texts = [f"{day:%d/%m/%Y}" for day in days if day.day <= 12] + ["25/12/2024"]
+    assert read_as_dates(texts, [1] * len(texts)).style == "%d/%m/%Y"
+
+
+@pytest.mark.parametrize("order", ["day first", "month first", "year first"])
+def test_the_order_can_be_set(order):
+    style = {"day first": "%d/%m/%y", "month first": "%m/%d/%y", "year first": "%y/%m/%d"}[order]
+    days = [datetime.datetime(2001 + i % 12, 1 + i % 12, 1 + 7 * i % 12) for i in range(60)]
+    texts = [day.strftime(style) for day in days]
+    used, _ = infer_column_types(pd.DataFrame({"d": texts}), rows=60, date_order=order)
+    assert used[0].style == style
+
+
+def test_numbers_are_days_only_where_all_of_them_are():
+    months = np.array([float(f"{1 + i % 12}.{2000 + i // 12}") for i in range(60)])
+    used, _ = infer_column_types(pd.DataFrame({"m": months}), rows=60)
+    assert days_of_texts(["03.2020", "3.202", "12.2021"], used[0].style).tolist() == (
+        [18322, 18322, 18962]
+    )
+    for numbers in (
+        *(range(60), range(44000, 44060), range(20000000, 20600000, 10000)),
+        *(np.arange(60) / 10 + 1, 10000 * np.arange(1900, 1960), range(1950, 2010)),
+    ):
+        used, _ = infer_column_types(pd.DataFrame({"n": numbers}), rows=60)
+        assert [column.kind for column in used] in ([], ["number"])
+
+
+def test_objects_of_dates_beside_texts_are_dates():
+    days = [moment.replace(hour=0, minute=0) for moment in MOMENTS]
+    for other in ("n.d.", None, "31.12.2020", days[3].date()):
+        given = [other if i % 10 == 3 else day.date() for i, day in enumerate(days)]
+        used, _ = infer_column_types(pd.DataFrame({"d": given}), rows=80)
+        assert used[0].kind == "date"
 
 
 def test_dates_of_mails_and_mixed_columns_are_read():
@@ -98,6 +165,10 @@ def test_day_and_month_have_one_order_in_a_column():
 
 
 def test_codes_with_digits_are_no_dates():
+    days = [f"{month}-{day:02d}" for month in ("Jan", "Feb", "Mar") for day in range(1, 29)]
+    assert read_as_dates(days, [1] * len(days)) is None
+    seasons = [f"{year}-{(year + 1) % 100:02d}" for year in range(2000, 2012)]
+    assert read_as_dates(seasons, [5] * 12) is None
     for texts in (["A1-B2", "C3-D4"] * 40, ["10-20", "20-30"] * 40, ["1.2.3", "1.2.4"] * 40):
         assert infer_column_types(pd.DataFrame({"v": texts}), rows=80)[0][0].kind == "category"
 

@@ -8,7 +8,14 @@ import pytest
 
 from ravine import named_recipe, open_run, train
 from ravine.cli import run_command
-from ravine.data import csv_files, describe_drift, json_files, open_blocks, read_table, table_blocks
+from ravine.data import (
+    csv_files,
+    describe_drift,
+    json_files,
+    open_blocks,
+    parquet_files,
+    read_table,
+)
 from ravine.data.drift import Drift
 from ravine.data.parsing import texts_of
 from ravine.errors import RavineError
@@ -38,7 +45,7 @@ def read_at_once(rows, monkeypatch):
     for module, name in (
         (csv_files, "CSV_BLOCK_ROWS"),
         (json_files, "JSON_BLOCK_ROWS"),
-        (table_blocks, "PARQUET_BLOCK_ROWS"),
+        (parquet_files, "PARQUET_BLOCK_ROWS"),
     ):
         monkeypatch.setattr(module, name, rows)
 

@@ -28,7 +28,6 @@ from ravine.diagnosis.data.data_kinds import (
     profile_classes,
     single_answers,
 )
-from ravine.diagnosis.data.gap_codes import find_gap_codes
 from ravine.diagnosis.data.leaking_columns import find_leaking_columns
 from ravine.diagnosis.data.profile import (
     DataProfile,
@@ -39,6 +38,7 @@ from ravine.diagnosis.data.profile import (
     Steepness,
     ValidationProfile,
 )
+from ravine.diagnosis.data.sentinels import find_sentinels
 from ravine.diagnosis.data.shifted_targets import find_shifted_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
 
@@ -98,7 +98,7 @@ def profile_data(
     if layout != "tokens":
         stats = measure_numbers(x[sample], name_column, by_channel=x.ndim > 2)
         if stats is not None and layout == "table" and x.ndim == 2:
-            stats = replace(stats, gap_codes=find_gap_codes(x[sample], name_column))
+            stats = replace(stats, sentinels=find_sentinels(x[sample], name_column))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
@@ -229,7 +229,7 @@ def _largest_eigenvalue(part: Array) -> float:
 def _rows_without_codes(x: Array, inputs: NumberStats | None) -> Array:
     """Whether each example has no value that stands for a gap: such rows are alike by it."""
     known = np.ones(len(x), bool)
-    for code in () if inputs is None else inputs.gap_codes:
+    for code in () if inputs is None else inputs.sentinels:
         known &= x[:, code.place] != code.value
     return known
 

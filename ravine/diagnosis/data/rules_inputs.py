@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ravine.diagnosis.data.data_kinds import MAX_SAMPLE
-from ravine.diagnosis.data.gap_codes import CODE_DISTANCE
 from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.data.sentinels import SENTINEL_DISTANCE
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
@@ -85,14 +85,14 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
     needs="columns",
     explains=("RVN-C03", "RVN-D05", "RVN-T02"),
 )
-def gap_codes(data: DataProfile) -> Iterator[Observation]:
-    for code in () if data.inputs is None else data.inputs.gap_codes:
+def sentinels(data: DataProfile) -> Iterator[Observation]:
+    for code in () if data.inputs is None else data.inputs.sentinels:
         value, share = f"{code.value:.6g}", f"{100 * code.rows / min(data.rows, MAX_SAMPLE):.2g} %"
         nearest = Evidence(
             "distance of the nearest other value",
             code.distance,
             "spreads of the others",
-            limit=CODE_DISTANCE,
+            limit=SENTINEL_DISTANCE,
         )
         change = Change("data", f"leave {value} empty in {code.where}: it stands for a gap")
         title = f"{value} stands for a gap in {code.where}"
