@@ -82,12 +82,7 @@ def doctor_command(
         raise InputError("--fix without trials", why=why, do="leave --no-trials out")
     fixed_path = fixed_recipe_path(what, out, force=force) if fix else None
     if (Path(what) / "plan.json").exists():
-        if options != cli.DEFAULT_OPTIONS:
-            do = f"write only: ravine doctor {what}"
-            raise InputError(
-                f"settings beside {what}", why="a run is examined as it was trained", do=do
-            )
-        subject = subject_of(Path(what))
+        subject = subject_of(Path(what), files=cli.moved_files(options))
         recipe = subject.recipe
     else:
         recipe = cli.recipe_for(what, options)
