@@ -95,7 +95,7 @@ def doctor_command(
         try:
             write_atomically(Path(subject.name) / "doctor.json", text.encode())
         except RunError as error:  # the report is printed: that it is not kept as well is a note
-            print(f"note: {error.what}: {error.why}", file=sys.stderr)
+            echo(f"note: {error.what}: {error.why}", file=sys.stderr)
     if fixed_path is not None:
         write_fixed_recipe(recipe, report, fixed_path, sys.stderr if json else sys.stdout)
     elif not quiet and any(f.trial and f.trial.verdict == "helped" for f in report.findings):

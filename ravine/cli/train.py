@@ -280,7 +280,7 @@ def tell_versions(folder: Path) -> None:
     from ravine.training.run_folder import other_versions, unfinished_plan
 
     if text := other_versions(unfinished_plan(folder)):
-        print(f"note: {text}", file=sys.stderr)
+        echo(f"note: {text}", file=sys.stderr)
 
 
 def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:

@@ -35,6 +35,7 @@ from ravine.data import (
 from ravine.data import image_file as one
 from ravine.data import image_store as many
 from ravine.data import load as load_task
+from ravine.data.idx import read_idx
 from ravine.data.image_file import ImageHeader, ImageSpec, default_size
 from ravine.data.image_sources import list_images
 from ravine.data.splits import SPLIT_NAMES
@@ -403,6 +404,20 @@ def test_idx_files_with_their_own_test_split(tmp_path, ending):
     written = draw.integers(0, 256, (40, 6, 5), np.uint8)
     assert np.array_equal(task.train_examples.numbers[:, 0].numpy(), written[task.rows["train"]])
     assert load(root / f"train-images-idx3-ubyte{ending}").fingerprint == task.fingerprint
+
+
+def test_a_packed_idx_file_is_unpacked_as_far_as_its_head_says(tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    for shape, said in (
+        ((2**31 - 1, 28, 28), "larger than memory"),
+        ((2, 2, 2), "holds 9 values"),
+        ((0, 2, 2), "holds 1 values"),
+        ((-1, 2, 2), "its head says -1 x 2 x 2"),
+    ):
+        head = bytes([0, 0, 8, 3]) + struct.pack(">3i", *shape)
+        path.write_bytes(gzip.compress(head + bytes(10**6)))
+        with pytest.raises(DataError, match=said):
+            read_idx(path, 3)
 
 
 @pytest.mark.skipif(
