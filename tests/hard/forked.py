@@ -18,7 +18,8 @@ SECONDS = 120  # with other work beside
 SPARE_BYTES = 4 * 2**30  # of address space, beside what this process has
 # all but line feeds, returns, tabs and what sets colors or clears to the end of a line
 CONTROLS = re.compile(
-    "\x1b(?!\\[[0-9;]*[mK])|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+    "\x1b(?!\\[[0-9;]*[mK])|"
+    "[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "socket.connect")
