@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from ravine.cli import run_command
+from ravine.cli.streams import has_no_reader
 from ravine.training.verify_resume import ResumeProof
 
 QUICK = ["--set", "epochs=3", "--seeds", "2"]
@@ -276,3 +278,13 @@ def test_explain_draws_the_picture_where_there_is_one(here, capfd):
     assert run_command(["explain", "L01", "--picture", "l01.svg"]) == 2
     assert run_command(["explain", "--picture", "all.svg"]) == 2
     assert [path.name for path in here.iterdir()] == ["l15.svg"]
+
+
+def test_a_closed_terminal_is_a_closed_pipe_and_a_full_disk_is_not():
+    master, slave = pty.openpty()
+    os.close(master)
+    for handle, gone in ((slave, True), (os.open("/dev/full", os.O_WRONLY), False)):
+        with open(handle, "w") as stream, pytest.raises(OSError) as raised:
+            os.write(handle, b"x")
+        with open("/dev/full", "w") as stream:  # a device, as a terminal is
+            assert has_no_reader(stream, raised.value) is gone

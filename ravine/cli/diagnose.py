@@ -82,12 +82,7 @@ def doctor_command(
         raise InputError("--fix without trials", why=why, do="leave --no-trials out")
     fixed_path = fixed_recipe_path(what, out, force=force) if fix else None
     if (Path(what) / "plan.json").exists():
-        if options != cli.DEFAULT_OPTIONS:
-            do = f"write only: ravine doctor {what}"
-            raise InputError(
-                f"settings beside {what}", why="a run is examined as it was trained", do=do
-            )
-        subject = subject_of(Path(what))
+        subject = subject_of(Path(what), files=cli.moved_files(options))
         recipe = subject.recipe
     else:
         recipe = cli.recipe_for(what, options)
@@ -100,7 +95,7 @@ def doctor_command(
         try:
             write_atomically(Path(subject.name) / "doctor.json", text.encode())
         except RunError as error:  # the report is printed: that it is not kept as well is a note
-            print(f"note: {error.what}: {error.why}", file=sys.stderr)
+            echo(f"note: {error.what}: {error.why}", file=sys.stderr)
     if fixed_path is not None:
         write_fixed_recipe(recipe, report, fixed_path, sys.stderr if json else sys.stdout)
     elif not quiet and any(f.trial and f.trial.verdict == "helped" for f in report.findings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,6 +97,17 @@ def apply_options(recipe: Recipe, options: RecipeOptions) -> Recipe:
 
     recipe = recipe.vary("data.target", options.target) if options.target else recipe
     return with_settings(recipe, *options.set_)
+
+
+def moved_files(options: RecipeOptions) -> dict[str, str]:
+    """The new paths of a run's files that `--set` names, by their settings."""
+    from ravine.recipe_files import setting_from
+
+    if replace(options, set_=()) != DEFAULT_OPTIONS:
+        why, do = "a run stays as it began", "leave --target and --recipe out"
+        raise InputError("settings beside a run", why=why, do=do)
+    pairs = [assignment.partition("=") for assignment in options.set_]
+    return {place.strip(): str(setting_from(value)) for place, _, value in pairs}
 
 
 # Hints where an option is unknown

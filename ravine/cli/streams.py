@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -53,6 +55,14 @@ class LastingStream:
             pass  # a signal came while a line was written: its handler's own is left out
         except (OSError, ValueError):
             drop_output(self.stream)
+
+
+def has_no_reader(stream: TextIO, error: OSError) -> bool:
+    """Whether a stream could not be written to since a pipe's reader ended or a terminal closed."""
+    if error.errno == errno.EIO and error.filename is None:
+        with contextlib.suppress(OSError, ValueError):
+            return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    return isinstance(error, BrokenPipeError)
 
 
 def drop_output(stream: TextIO) -> None:

@@ -55,7 +55,7 @@ def train_command(
     out
         The run's folder; it must be new or empty.
     resume
-        Go on with the run in this folder.
+        Go on with the run in this folder. Data that were moved: --set data.source=PATH.
     memory
         Read a larger Parquet source in pieces, keep more images in a file: 2GB.
     device
@@ -70,13 +70,19 @@ def train_command(
     from ravine.training import train as training
 
     if resume is not None:
-        if what or options != cli.DEFAULT_OPTIONS or seeds or seed is not None or out or memory:
+        if what or seeds or seed is not None or out or memory:
             what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
+        files = cli.moved_files(options)
         tell_versions(resume)
         with run_progress(resume, quiet) as (report, stop_file):
             run = training.resume(
-                resume, workers=workers, report=report, stop=stop_file, baseline=baseline
+                resume,
+                files=files,
+                workers=workers,
+                report=report,
+                stop=stop_file,
+                baseline=baseline,
             )
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
@@ -274,7 +280,7 @@ def tell_versions(folder: Path) -> None:
     from ravine.training.run_folder import other_versions, unfinished_plan
 
     if text := other_versions(unfinished_plan(folder)):
-        print(f"note: {text}", file=sys.stderr)
+        echo(f"note: {text}", file=sys.stderr)
 
 
 def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:

@@ -105,8 +105,7 @@ def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, set[str]] | Un
     """
     pil = pillow_module()
     try:
-        with warnings.catch_warnings(), pil.open(path, formats=IMAGE_FORMATS) as opened:
-            warnings.simplefilter("ignore")
+        with pil.open(path, formats=IMAGE_FORMATS) as opened:
             # a large JPEG is decoded at a half, a quarter or an eighth, never below twice the size
             # that is wanted
             side = 2 * max(spec.height, spec.width)

@@ -237,7 +237,7 @@ def _image_spec(
         return ImageSpec(height, width, channels, data.fit)
     if size is None or channels == "auto":
         files = [images[i] for i in places]
-        found = list(image_store.map_in_workers(read_header, files))
+        found = list(map(read_header, files))
         bad = tuple(head for head in found if isinstance(head, UnreadableImage))
         if len(bad) == len(found) or (bad and data.corrupt == "stop"):
             raise _unreadable_error(bad, len(found))

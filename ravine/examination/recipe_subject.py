@@ -1,7 +1,7 @@
 """A recipe, or a run of one, as a subject of the engine. Its trials train as cohorts."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from ravine.recipe import Recipe
 from ravine.record import Record, Score, read_json
 from ravine.training.defaults import load_task, resolve, training_plan
 from ravine.training.evaluation import constant_loss
+from ravine.training.moved_files import with_moved_files
 from ravine.training.run import Run
 from ravine.training.run_folder import planned_recipe
 from ravine.training.train import open_run, train_on
@@ -165,9 +166,16 @@ def curves_with_constant(record: Record, recipe: Recipe, task: Task) -> Training
 
 
 def subject_of(
-    what: str | Path | Run | Recipe, frame: TableLike | None = None, *, module: Any = None
+    what: str | Path | Run | Recipe,
+    frame: TableLike | None = None,
+    *,
+    module: Any = None,
+    files: Mapping[str, str | Path] | None = None,
 ) -> RecipeSubject:
-    """The subject that a folder, a run or a recipe stands for. Raises `InputError`."""
+    """The subject that a folder, a run or a recipe stands for. Raises `InputError`.
+
+    `files` has the new paths of a run's files that were moved, by their settings.
+    """
     run: Run | None = None
     folder: Path | None = None
     if isinstance(what, Recipe):
@@ -183,6 +191,8 @@ def subject_of(
         recipe = planned_recipe(read_json(folder / "plan.json"), folder, module)
         if (folder / "record.json").exists():
             run = open_run(folder, module=module)
+    if folder is not None and frame is None:
+        recipe = with_moved_files(recipe, files or {}, folder)
     task = load_task(recipe, frame)
     if run is None:  # also where it is unfinished: what it is to become is tried instead
         recipe = resolve(recipe, task)

@@ -9,7 +9,7 @@ from ravine.data import Encoder, ExamplesLike, open_blocks
 from ravine.errors import RunError
 from ravine.files import require_path
 from ravine.recipe import Recipe
-from ravine.recipe_files import recipe_from
+from ravine.recipe_files import recipe_from, with_paths_from
 from ravine.record import Record, Score
 from ravine.training.intervals import predict_with_interval
 from ravine.training.model import Model
@@ -38,7 +38,8 @@ class Run:
         """What was trained, with everything that the data decided."""
         if self.model is not None:
             return self.model.recipe
-        return recipe_from({"base": "plain", **self.record.recipe})
+        recipe = recipe_from({"base": "plain", **self.record.recipe})
+        return recipe if self.folder is None else with_paths_from(recipe, self.folder.resolve())
 
     def require_model(self) -> Model:
         """The model. Raises `RunError` where every network diverged."""

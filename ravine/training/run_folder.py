@@ -29,6 +29,7 @@ from torch import Tensor
 from ravine.data import Encoder, ImageEncoder, Task, encoder_from_plain, signature_of
 from ravine.errors import InputError, RunError, first_line
 from ravine.files import check_readable, require_path, write_atomically
+from ravine.finding import Finding
 from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.networks.torch_module import ModuleFactory, TorchModule
@@ -306,6 +307,8 @@ def _checked_record(record: Record) -> Record:
     _check_types(
         TaskFields(**{f.name: record.task[f.name] for f in dataclasses.fields(TaskFields)})
     )
+    for finding in record.findings:
+        _check_types(Finding.from_json(finding))
     if is_name_of(TorchModule, record.recipe["network"]["name"]):  # its function is only named
         return record
     recipe = to_plain(recipe_from({"base": "plain", **record.recipe}))

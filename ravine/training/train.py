@@ -19,8 +19,9 @@ from ravine.errors import Interrupted, RunError
 from ravine.files import require_path
 from ravine.networks.torch_module import ModuleFactory
 from ravine.recipe import Recipe
-from ravine.recipe_files import recipe_text
+from ravine.recipe_files import recipe_text, with_lasting_paths
 from ravine.record import Event
+from ravine.serialization import to_plain
 from ravine.training import arguments
 from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
@@ -31,6 +32,7 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
+from ravine.training.moved_files import with_moved_files
 from ravine.training.progress import JobControl, Progress
 from ravine.training.progress_board import ProgressBoard
 from ravine.training.results import JobResult, assemble_run
@@ -169,6 +171,7 @@ def resume(
     frame: TableLike | None = None,
     *,
     module: ModuleFactory | None = None,
+    files: Mapping[str, str | Path] | None = None,
     workers: int | None = None,
     report: Report | None = None,
     baseline: bool = True,
@@ -178,9 +181,10 @@ def resume(
     """Go on with a run from its checkpoints, to the numbers of one never stopped, bit for bit.
 
     `frame` must be given again where the run was given one, and `module` where its network was a
-    torch module. A run that goes on under other versions has an event that says so. Raises
-    `RunError` if the folder is no run, is finished, is damaged or in use, if its recipe.toml was
-    changed, or if the data are not those the run began with.
+    torch module; `files` has the new paths of files that were moved: `{"data.source": "new.csv"}`.
+    A run that goes on under other versions has an event that says so. Raises `RunError` if the
+    folder is no run, is finished, is damaged or in use, if its recipe.toml was changed, or if the
+    data are missing or not those the run began with.
     """
     check_arguments(resume, locals())
     folder = require_path(folder, "the run's folder")
@@ -190,6 +194,8 @@ def resume(
         plan = unfinished_plan(folder)
         recipe = planned_recipe(plan, folder, module)
         check_same_recipe(recipe, folder, module)
+        if frame is None:
+            recipe = with_moved_files(recipe, files or {}, folder)
         task = load_task(recipe, frame)
         if task.fingerprint != plan["fingerprint"]:
             what, do = f"the data of {folder} have changed", "restore the data, or train again"
@@ -353,5 +359,6 @@ def _finish_run(
     noted = (Event(step=0, kind="versions", text=versions),) if versions else ()
     record = replace(record, findings=tuple(findings), events=noted + record.events)
     if folder is not None:
+        record = replace(record, recipe=to_plain(with_lasting_paths(recipe, folder)))
         write_run(record, model, folder)
     return Run(record, model, folder)

@@ -2,7 +2,9 @@
 
 import gzip
 import os
+import resource
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,12 @@ def test_tables_larger_than_memory_are_refused_with_a_way_out(tmp_path, monkeypa
 
 def test_the_memory_that_is_free_is_known():
     assert 10**8 < text_files.available_memory() < 10**14
+
+
+def test_what_ulimit_leaves_is_all_the_memory_there_is(monkeypatch):
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (used + 5 * 10**7, resource.RLIM_INFINITY))
+    assert 0 <= text_files.available_memory() <= 5 * 10**7
 
 
 @pytest.mark.parametrize("command", ["train", "check", "predict"])

@@ -1,0 +1,29 @@
+"""The files that a run was made from, where they are elsewhere than its plan says."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ravine.errors import RunError, nearest
+from ravine.recipe import Recipe
+from ravine.recipe_files import file_settings
+
+
+def with_moved_files(recipe: Recipe, files: Mapping[str, str | Path], folder: Path) -> Recipe:
+    """The recipe of a run's folder with the new paths of its files, by their settings.
+
+    Raises `RunError` where another setting is named, or a file is neither there nor named.
+    """
+    known = dict(file_settings(recipe))
+    for place, file in files.items():
+        if place not in known:
+            what = f"{place} of {folder} cannot be another: a run stays as it began"
+            raise RunError(what, why=f"of settings that name its files {nearest(place, known)}")
+        recipe = recipe.vary(place, str(file))
+    for place, file in file_settings(recipe):
+        named_file = os.sep in file or place in files  # else a bundled set
+        if named_file and not os.path.exists(file):
+            what = f"{place} is {os.path.abspath(file)}, which does not exist"
+            do = f"give its path: --set {place}=PATH, or in Python files={{{place!r}: PATH}}"
+            raise RunError(what, why=f"{folder} was trained with it", do=do)
+    return recipe
