@@ -173,12 +173,7 @@ def _score(record: Record) -> list[str]:
     elif trees is not None:
         lines[-1] += f"; no boosted trees: {trees.note}"
     lines += _members(score)
-    if score.baselines:
-        return [*_wrap(lines), *_wrap_table(_all_metrics(score)), *_wrap_table(_by_target(score))]
-    others = [
-        f"{n}{UNBROKEN_SPACE}{_number(v)}" for n, v in score.others.items() if n != score.metric
-    ]
-    return _wrap([*lines, "; ".join(others)])
+    return [*_wrap(lines), *_wrap_table(_all_metrics(score)), *_wrap_table(_by_target(score))]
 
 
 def _members(score: Score) -> Iterator[str]:

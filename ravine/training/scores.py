@@ -61,7 +61,6 @@ def score_model(
         examples=examples.numbers.shape[0],
         members=tuple(by_member[main.name]),
         others=others,
-        constant_baseline=baselines["constant"].values.get(main.name),
         baselines=baselines,
         targets=_scores_of_targets(task, {"network": averaged.cpu(), **compared}, truth.cpu()),
         answers=_count_answers(task, averaged[0], truth),
