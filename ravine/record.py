@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ravine.errors import RecipeError, RunError, first_line
-from ravine.files import check_readable
+from ravine.files import check_readable, run_state
 from ravine.old_names import current_code
 
 RECORD_SCHEMA = 1  # raised when a file of a run's folder changes its meaning
@@ -234,7 +234,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        begun = (path.parent / "plan.json").exists()
+        begun = run_state(path.parent) == "begun"
         what = f"{path.parent} is not a {'finished ' if begun else ''}run"
         do = "name the folder that `ravine train` printed"
         do = f"finish it with `ravine train --resume {path.parent}`" if begun else do

@@ -73,7 +73,7 @@ def doctor_command(
     """
     from ravine.examination.recipe_subject import subject_of
     from ravine.examination.report import examine_subject
-    from ravine.files import write_atomically
+    from ravine.files import run_state, write_atomically
 
     if out is not None and not fix:
         raise InputError(f"-o {out} without --fix", why="there is nothing to write", do="add --fix")
@@ -81,7 +81,7 @@ def doctor_command(
         why = "only what was tried and helped is written"
         raise InputError("--fix without trials", why=why, do="leave --no-trials out")
     fixed_path = fixed_recipe_path(what, out, force=force) if fix else None
-    if (Path(what) / "plan.json").exists():
+    if run_state(Path(what)) != "no run":
         if options != cli.DEFAULT_OPTIONS:
             do = f"write only: ravine doctor {what}"
             raise InputError(

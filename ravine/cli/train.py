@@ -230,6 +230,7 @@ def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | Non
     Before there is anything to save a signal ends it, then it saves and leaves; a second Ctrl-C
     leaves at once. The exit code tells which signal it was.
     """
+    from ravine.files import run_state
     from ravine.reporting.progress import ProgressLine
     from ravine.training.run_lock import new_stop_file, request_stop
 
@@ -240,7 +241,7 @@ def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | Non
         numbers.append(number)
         if len(numbers) > 1 and number != signal.SIGINT:
             return  # a closed terminal and its shell both send one
-        if len(numbers) > 1 or not is_begun(folder) or not request_stop(stop_file):
+        if len(numbers) > 1 or run_state(folder) != "begun" or not request_stop(stop_file):
             stop(number, frame)
         progress.close()
         print("stopping: saving a checkpoint (again to leave at once)", file=sys.stderr)
@@ -250,7 +251,7 @@ def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | Non
             yield None if quiet else progress, stop_file
     except (KeyboardInterrupt, Stopped, Interrupted) as error:
         progress.close()
-        if not is_begun(folder):
+        if run_state(folder) != "begun":
             raise
         how = (
             "stopped" if isinstance(error, Interrupted) else "left at once, at its last checkpoint"
@@ -262,11 +263,6 @@ def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | Non
         progress.close()
         with suppress(OSError):
             stop_file.unlink()
-
-
-def is_begun(folder: Path) -> bool:
-    """Whether a folder has a run that can go on."""
-    return (folder / "plan.json").exists() and not (folder / "record.json").exists()
 
 
 def tell_versions(folder: Path) -> None:

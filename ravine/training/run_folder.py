@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ravine.data import Encoder, ImageEncoder, Task, encoder_from_plain, signature_of
 from ravine.errors import InputError, RunError, first_line
-from ravine.files import check_readable, require_path, write_atomically
+from ravine.files import check_readable, require_path, run_state, write_atomically
 from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.networks.torch_module import ModuleFactory, TorchModule
@@ -82,7 +82,7 @@ def _check_unused(folder: Path) -> None:
         kind = "is not empty"
     else:
         return
-    begun = (folder / "plan.json").exists() and not (folder / "record.json").exists()
+    begun = run_state(folder) == "begun"
     resume = f", or continue that run: ravine train --resume {folder}" if begun else ""
     why = "a run never writes over what is there"
     raise InputError(f"{folder} {kind}", why=why, do=f"name a new folder{resume}")
@@ -177,12 +177,9 @@ def write_run(record: Record, model: Model | None, folder: Path) -> None:
 
 def unfinished_plan(folder: Path) -> dict[str, Any]:
     """The plan of a run that can go on. Raises `RunError` where the folder holds none."""
-    if (folder / "record.json").exists():
+    if run_state(folder) == "finished":
         do = f"predict with it: ravine predict {folder} new.csv"
         raise RunError(f"{folder} is finished", why="there is nothing left to train", do=do)
-    if not (folder / "plan.json").exists():
-        do = "name the folder that `ravine train` printed"
-        raise RunError(f"{folder} is not a run", why="it has no plan.json", do=do)
     return read_json(folder / "plan.json")
 
 
