@@ -22,6 +22,7 @@ FLOORS = (
         "old_names",
         "serialization",
         "files",
+        "memory",
         "rng",
         "layout",
         "effects",
