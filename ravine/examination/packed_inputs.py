@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.errors import InputError, first_line
+from ravine.errors import InputError, typed_message
 from ravine.rng import isolated_rng
 
 Nested: TypeAlias = Any  # a tensor, or tuples, lists and dicts of such
@@ -134,7 +134,7 @@ def find_call(model: nn.Module, inputs: Nested, packing: Packing) -> Packing:
                 tried.run(copied, packed)
             return tried
         except Exception as error:  # the model's own code may raise anything
-            errors.append(f"{call}: {type(error).__name__}, {first_line(error)}")
+            errors.append(f"{call}: {typed_message(error)}")
     what = "the model does not take the inputs of a batch"
     raise InputError(what, why="; ".join(errors)[:300], do=CALL_ADVICE)
 

@@ -18,7 +18,7 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.registry import DATA_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
-from ravine.errors import first_line, shorten
+from ravine.errors import InputError, shorten, typed_message, wrap_errors
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
 from ravine.examination.subject import (
     CannotTryError,
@@ -42,7 +42,6 @@ from ravine.examination.torch_settings import (
     USE_RELU,
 )
 from ravine.examination.torch_training_changes import set_batch_size, set_steps
-from ravine.examination.user_code import explain_errors
 from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
 from ravine.rng import isolated_rng
@@ -114,7 +113,7 @@ class TorchSubject:
         evaluate_at = {max(1, round(program.steps * part)) for part in EVALUATED_FRACTIONS}
         evaluate_at |= {0, steps}
         do = "see that every batch passes model and loss, the last one too"
-        with explain_errors("training breaks off", do):
+        with wrap_errors(InputError, "training breaks off", do, why=typed_message):
             run = train_program(program, seed=program.seed, evaluate_at=evaluate_at, watched=True)
         assert run.report is not None
         return SubjectProfile(
@@ -174,9 +173,8 @@ class TorchSubject:
             except CannotTryError as error:
                 found.append(error)
             except Exception as error:  # the model's own code may raise anything
-                why = f"with this change the program raises {type(error).__name__}"
-                why += f": {shorten(first_line(error), 120)}" if str(error) else ""
-                found.append(CannotTryError(why))
+                raises = shorten(typed_message(error), 160)
+                found.append(CannotTryError(f"with this change the program raises {raises}"))
         return found
 
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
