@@ -109,7 +109,7 @@ def test_only_techniques_without_effect_are_listed(record):
 
 
 def test_the_next_commands_stand_last(record):
-    text = lines(record, folder="runs/a", new_rows="new.csv")
+    text = lines(record, folder="runs/a")
     assert block(text, "run") == ["runs/a"]
     assert text[-1] == "next        ravine predict runs/a new.csv -o out.csv"
     bad = Finding(
