@@ -15,20 +15,12 @@ MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
 
 
-def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
-    """Sentences about values of new rows that are unlike all training rows; none where none are.
+class Drift:
+    """Values of new rows, which come in blocks, that are unlike all training rows.
 
     Categories that were not learned; numbers and dates further outside the range of the training
     rows than that range is wide; gaps, which are filled, in columns that had (next to) none.
-    `frame` is one that `encoder.apply` takes.
     """
-    drift = Drift(encoder)
-    drift.add(frame)
-    return drift.describe()
-
-
-class Drift:
-    """What `describe_drift` says of rows that come in blocks: counts add up over these."""
 
     def __init__(self, encoder: Encoder):
         self.encoder = encoder
@@ -40,7 +32,7 @@ class Drift:
         self.filled: Counter[str] = Counter()
 
     def add(self, frame: TableLike) -> None:
-        """Take in a block of rows."""
+        """Take in a block of rows, such as `encoder.apply` takes."""
         frame, _ = table_from(frame)
         self.rows += len(frame)
         for column in self.encoder.column_encoders:
