@@ -58,7 +58,7 @@ class Steepness:
 
 
 @dataclass(frozen=True)
-class GapCode:
+class Sentinel:
     """A value that stands for "not known": in how many rows, how far from all others in spreads."""
 
     where: str
@@ -83,7 +83,7 @@ class NumberStats:
     median_offset: float = 0.0
     spreads: SpreadRange = field(default_factory=SpreadRange)
     steepness: Steepness = field(default_factory=Steepness)
-    gap_codes: tuple[GapCode, ...] = ()
+    sentinels: tuple[Sentinel, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

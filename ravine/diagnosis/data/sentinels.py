@@ -5,50 +5,50 @@ from collections.abc import Callable
 import numpy as np
 
 from ravine.diagnosis.baseline_learners import Array
-from ravine.diagnosis.data.profile import GapCode
+from ravine.diagnosis.data.profile import Sentinel
 
-MIN_CODE_ROWS = 5
-MIN_CODE_FRACTION, MAX_CODE_FRACTION = 0.01, 0.5  # of the examples with one and the same value
+MIN_SENTINEL_ROWS = 5
+MIN_SENTINEL_FRACTION, MAX_SENTINEL_FRACTION = 0.01, 0.5  # of the examples
 MIN_OTHER_VALUES = 10  # with fewer, numbers are rather names of groups
-CODE_DISTANCE = 4.0  # spreads of the other values, from the nearest of them
+SENTINEL_DISTANCE = 4.0  # spreads of the other values, from the nearest of them
 
 
-def find_gap_codes(x: Array, name_column: Callable[[int], str]) -> tuple[GapCode, ...]:
+def find_sentinels(x: Array, name_column: Callable[[int], str]) -> tuple[Sentinel, ...]:
     """The columns of x [N, F] in which one value, the lowest or the highest, is repeated and lies
     far outside all others.
 
     A column that is 0 in most rows has none, nor has one whose other values begin near it.
 
     >>> temperature = np.where(np.arange(200) % 10, np.linspace(15, 25, 200), -9999.0)
-    >>> [(code.value, code.rows) for code in find_gap_codes(temperature[:, None], str)]
+    >>> [(found.value, found.rows) for found in find_sentinels(temperature[:, None], str)]
     [(-9999.0, 20)]
     """
-    return tuple(code for i in range(x.shape[1]) for code in _codes_of(x, i, name_column(i)))
+    return tuple(s for i in range(x.shape[1]) for s in _sentinels_of(x, i, name_column(i)))
 
 
-def _codes_of(x: Array, place: int, name: str) -> list[GapCode]:
+def _sentinels_of(x: Array, place: int, name: str) -> list[Sentinel]:
     """At most one at each end of the column at a place."""
     rest = x[np.isfinite(x[:, place]), place].astype(float)
     found = []
     for find_end in (np.min, np.max):
-        code = _code_at(rest, float(find_end(rest))) if len(rest) else None
-        if code is not None:
-            found.append(GapCode(name, place, *code))
-            rest = rest[rest != code[0]]
+        measured = _sentinel_at(rest, float(find_end(rest))) if len(rest) else None
+        if measured is not None:
+            found.append(Sentinel(name, place, *measured))
+            rest = rest[rest != measured[0]]
     return found
 
 
-def _code_at(values: Array, end: float) -> tuple[float, int, float] | None:
+def _sentinel_at(values: Array, end: float) -> tuple[float, int, float] | None:
     """A value, how often it occurs, and how far the others are, if it stands for a gap."""
     others = values[values != end]
     rows = len(values) - len(others)
     fraction = rows / len(values)
-    if rows < MIN_CODE_ROWS or not MIN_CODE_FRACTION <= fraction <= MAX_CODE_FRACTION:
+    if rows < MIN_SENTINEL_ROWS or not MIN_SENTINEL_FRACTION <= fraction <= MAX_SENTINEL_FRACTION:
         return None
     low, high = np.quantile(others, (0.25, 0.75))
     spread = float((high - low) / 1.349 or others.std())
     distance = float(np.abs(others - end).min())
-    if not spread > 0 or distance < CODE_DISTANCE * spread:
+    if not spread > 0 or distance < SENTINEL_DISTANCE * spread:
         return None
     if len(np.unique(others)) < MIN_OTHER_VALUES:
         return None

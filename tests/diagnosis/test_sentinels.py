@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ravine.catalog import named_recipe
-from ravine.diagnosis.data.gap_codes import find_gap_codes
 from ravine.diagnosis.data.measure import profile_data
+from ravine.diagnosis.data.sentinels import find_sentinels
 from ravine.diagnosis.registry import DATA_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.examination.preflight import check_recipe, inherit_causes
@@ -38,18 +38,18 @@ HEALTHY = {
 @pytest.mark.parametrize("others", [NORMAL, NORMAL.round()], ids=["floats", "whole"])
 def test_a_code_for_a_gap_is_found_with_its_rows(value, others):
     x = np.stack([NORMAL, np.where(TENTH, value, others)], 1)
-    (code,) = find_gap_codes(x, "column {}".format)
+    (code,) = find_sentinels(x, "column {}".format)
     assert (code.where, code.value, code.rows) == ("column 1", value, TENTH.sum())
 
 
 def test_codes_at_both_ends_are_found():
     column = np.where(TENTH, -9999.0, np.where(np.arange(ROWS) % 10 == 4, 9999.0, NORMAL))
-    assert [c.value for c in find_gap_codes(column[:, None], str)] == [-9999.0, 9999.0]
+    assert [c.value for c in find_sentinels(column[:, None], str)] == [-9999.0, 9999.0]
 
 
 @pytest.mark.parametrize("name", HEALTHY)
 def test_an_ordinary_column_has_none(name):
-    assert find_gap_codes(HEALTHY[name][:, None], str) == ()
+    assert find_sentinels(HEALTHY[name][:, None], str) == ()
 
 
 @pytest.mark.parametrize("value", [-9999.0, 99999.0, 0.0])
