@@ -201,9 +201,9 @@ def fixed_recipe_path(what: str, out: Path | None, *, force: bool) -> Path:
 
 def write_fixed_recipe(recipe: Recipe, report: Report, out: Path, stream: TextIO) -> None:
     """Write the recipe with the remedies that helped, and print what is different."""
-    from ravine.examination.recipe_changes import fix_recipe, recipe_differences
+    from ravine.examination.recipe_changes import fix_recipe
     from ravine.files import write_atomically
-    from ravine.recipe_files import recipe_text
+    from ravine.recipe_files import recipe_differences, recipe_text
 
     better = fix_recipe(recipe, report)
     if better == recipe:

@@ -16,12 +16,7 @@ from torch import Tensor
 
 from ravine.data import Examples, Task
 from ravine.data.examples import evenly_spaced
-from ravine.diagnosis.recipe_rules import (
-    LEARNED_LOSS,
-    OverfitAttempt,
-    PenaltyEffect,
-    SmallBatchFit,
-)
+from ravine.diagnosis.recipe_rules import LEARNED_LOSS, OverfitAttempt, PenaltyEffect, SmallBatchFit
 from ravine.examination.gradient_check import measure_gradient
 from ravine.networks.batched import BatchedNetwork
 from ravine.part import stack

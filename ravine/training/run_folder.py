@@ -36,7 +36,14 @@ from ravine.old_names import get_key
 from ravine.part import stack
 from ravine.protocols import ImageShape, Signature
 from ravine.recipe import Recipe
-from ravine.recipe_files import recipe_from, recipe_text, with_lasting_paths, with_paths_from
+from ravine.recipe_files import (
+    plain_recipe,
+    recipe_differences,
+    recipe_from,
+    recipe_text,
+    with_lasting_paths,
+    with_paths_from,
+)
 from ravine.record import (
     RECORD_SCHEMA,
     Record,
@@ -153,11 +160,6 @@ def planned_jobs(plan: Mapping[str, Any], recipe: Recipe, folder: Path) -> list[
         return jobs
 
 
-def plain_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain data that `recipe_from` reads back, whatever settings its base has."""
-    return tomllib.loads(recipe_text(recipe))
-
-
 def write_run(record: Record, model: Model | None, folder: Path) -> None:
     """Write a finished run. The record comes last: a folder that has one is complete.
 
@@ -205,10 +207,10 @@ def check_same_recipe(recipe: Recipe, folder: Path, module: ModuleFactory | None
         own = _recipe_at(tomllib.loads(path.read_text("utf-8")), folder, module)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read", why=first_line(error), do=do) from None
-    setting = first_difference(to_plain(own), to_plain(recipe))
-    if setting:
+    if different := recipe_differences(own, recipe):
         what = f"{path} was changed after the run began"
-        raise RunError(what, why=f"{setting} is another there; a run goes on as it began", do=do)
+        why = f"{different[0][0]} is another there; a run goes on as it began"
+        raise RunError(what, why=why, do=do)
 
 
 def _recipe_at(given: Mapping[str, Any], folder: Path, module: ModuleFactory | None) -> Recipe:
@@ -216,20 +218,6 @@ def _recipe_at(given: Mapping[str, Any], folder: Path, module: ModuleFactory | N
     if module is not None:
         given = {**given, "network": {**given["network"], "make": module}}
     return with_paths_from(recipe_from(given), Path(os.path.realpath(folder)))
-
-
-def first_difference(a: Any, b: Any, path: str = "") -> str:
-    """The path of the first setting in which plain data differ; empty where they are equal.
-
-    >>> first_difference({"epochs": 3, "clip": {"limit": 1}}, {"epochs": 3, "clip": {"limit": 2}})
-    'clip.limit'
-    """
-    if a == b:
-        return ""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        name = next(name for name in (*a, *b) if a.get(name) != b.get(name))
-        return first_difference(a.get(name), b.get(name), f"{path}.{name}".lstrip("."))
-    return path
 
 
 def read_run(
@@ -242,7 +230,6 @@ def read_run(
         why = "there is no such folder" if not folder.exists() else "it is a file"
         raise RunError(what, why=why, do="name the folder that `ravine train` printed")
     record = read_record(folder)
-    vouched_for = "digests" in read_json(folder / "record.json")
     with reading(folder / "record.json"):
         record = _checked_record(record)
     diverged = all(m.outcome == "diverged" for m in record.members)
@@ -257,8 +244,8 @@ def read_run(
             raise ValueError("it is not of the encoder in encoder.json")
     weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
     model = Model(recipe, encoder, shape, weights, buffers)
-    if isinstance(encoder, Encoder) and not vouched_for:
-        with reading(folder / "encoder.json"):  # of a version without digests: try it on a gap
+    if isinstance(encoder, Encoder):
+        with reading(folder / "encoder.json"):  # tried on a gap: runs of before have no digests
             model.predict(pd.DataFrame({name: [None] for name in encoder.columns}))
     return record, model
 

@@ -17,7 +17,7 @@ from ravine.argument_checks import Count, check_arguments
 from ravine.errors import InputError, RunError
 from ravine.files import run_state
 from ravine.recipe import Recipe
-from ravine.training.run_folder import plain_recipe
+from ravine.recipe_files import plain_recipe
 
 CHILD_SCRIPT = """
 import json, sys

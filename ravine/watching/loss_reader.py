@@ -13,10 +13,7 @@ from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent, ScaledGradients
-from ravine.diagnosis.training_loop.nonfinite_origin import (
-    NonFiniteOrigin,
-    find_nonfinite_origin,
-)
+from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin, find_nonfinite_origin
 from ravine.watching.forward_hooks import ForwardHooks
 
 FIRST_LOSSES = 8  # kept one by one
