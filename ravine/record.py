@@ -190,7 +190,7 @@ def read_record(folder: Path) -> Record:
     """
     path = folder / "record.json"
     data = read_json(path)
-    with reading(path):
+    with check_contents(path):
         digests = dict(data.get("digests", {}))  # runs of before have none
         for name, digest in digests.items():
             check_digest(folder / Path(name).name, digest)
@@ -272,7 +272,7 @@ def check_digest(path: Path, digest: str) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def check_contents(path: Path) -> Iterator[None]:
     """Whatever is wrong with the contents of a file of a run's folder is a `RunError`."""
     try:
         yield
@@ -317,7 +317,7 @@ def _series_csv(record: Record) -> str:
 
 def _read_series(path: Path, members: int) -> dict[str, Series]:
     check_readable(path, RunError)
-    with reading(path):
+    with check_contents(path):
         text = path.read_text("utf-8")
         if not text.endswith("\n"):
             raise ValueError("its last line is not complete")

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from ravine.finding import Report
     from ravine.recipe import Recipe
 
-Severity = Literal["error", "warning", "note"]
+FailOn = Annotated[
+    Literal["error", "warning", "note"],
+    Parameter(help="Findings of which severity, or a worse one, make the exit code 1."),
+]
 
 
 def check_command(
@@ -26,16 +29,11 @@ def check_command(
     /,
     *,
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
-    fail_on: Severity = "warning",
+    fail_on: FailOn = "warning",
     json: cli.Json = False,
 ) -> int:
     """Check a recipe and its data before training: data, network, first loss, signal, gradient,
     and whether a small batch can be overfitted.
-
-    Parameters
-    ----------
-    fail_on
-        Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
     """
     from ravine.examination.api import check
 
@@ -51,7 +49,7 @@ def doctor_command(
     trials: Annotated[bool, Parameter(negative="--no-trials")] = True,
     out: cli.OutputPath = None,
     force: cli.Force = False,
-    fail_on: Severity = "warning",
+    fail_on: FailOn = "warning",
     quiet: cli.Quiet = False,
     json: cli.Json = False,
 ) -> int:
@@ -68,8 +66,6 @@ def doctor_command(
         Try remedies. Without it nothing is trained but a small batch.
     out
         Where --fix writes the recipe (.toml).
-    fail_on
-        Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
     """
     from ravine.examination.recipe_subject import subject_of
     from ravine.examination.report import examine_subject

@@ -27,8 +27,8 @@ def train_command(
     /,
     *,
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
-    seeds: cli.IntegerOrNone = None,
-    seed: cli.IntegerOrNone = None,
+    seeds: cli.SeedCount = None,
+    seed: cli.FirstSeed = None,
     out: cli.OutputPath = None,
     resume: Path | None = None,
     memory: str | None = None,
@@ -43,10 +43,6 @@ def train_command(
 
     Parameters
     ----------
-    seeds
-        How many networks to train.
-    seed
-        The first seed.
     out
         The run's folder; it must be new or empty.
     resume
@@ -184,8 +180,8 @@ def verify_resume_command(
     /,
     *,
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
-    seeds: cli.IntegerOrNone = None,
-    seed: cli.IntegerOrNone = None,
+    seeds: cli.SeedCount = None,
+    seed: cli.FirstSeed = None,
     kills: cli.Integer = 3,
     json: cli.Json = False,
 ) -> int:
@@ -194,10 +190,6 @@ def verify_resume_command(
 
     Parameters
     ----------
-    seeds
-        How many networks to train.
-    seed
-        The first seed.
     kills
         How often to kill.
     """

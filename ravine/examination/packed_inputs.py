@@ -52,11 +52,8 @@ class Packing:
         leaves = list(iterate_leaves(inputs))
         rows = {len(leaf) if leaf.dim() else 0 for leaf in leaves}
         if len(rows) != 1 or 0 in rows:
-            what, why = (
-                f"inputs of {sorted(rows)} examples",
-                "all parts have a row for each example",
-            )
-            raise InputError(what, why=why, do="give tensors with the examples in dimension 0")
+            why, do = "all parts have a row for each example", "put the examples in dimension 0"
+            raise InputError(f"inputs of {sorted(rows)} examples", why=why, do=do)
         parts = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
         as_numbers = len({dtype for _, dtype in parts}) == 1 and parts[0][1].is_floating_point
         flat = [leaf.detach().contiguous().reshape(len(leaf), -1) for leaf in leaves]

@@ -47,12 +47,12 @@ from ravine.recipe_files import (
 from ravine.record import (
     RECORD_SCHEMA,
     Record,
+    check_contents,
     check_schema,
     digest_of,
     json_with_digest,
     read_json,
     read_record,
-    reading,
     record_files,
 )
 from ravine.serialization import is_name_of, to_plain
@@ -153,7 +153,7 @@ def note_versions(plan: Mapping[str, Any], folder: Path) -> str:
 
 def planned_jobs(plan: Mapping[str, Any], recipe: Recipe, folder: Path) -> list[list[int]]:
     """The members that each job of a run's plan trains."""
-    with reading(folder / "plan.json"):
+    with check_contents(folder / "plan.json"):
         jobs = [[int(member) for member in members] for members in plan["jobs"]]
         if sorted(sum(jobs, [])) != list(range(recipe.seeds)) or not all(jobs):
             raise ValueError(f"its jobs are not the {recipe.seeds} networks of the recipe")
@@ -189,7 +189,7 @@ def planned_recipe(
     plan: Mapping[str, Any], folder: Path, module: ModuleFactory | None = None
 ) -> Recipe:
     """The recipe of a run's plan; `module` makes its network where that is a torch module."""
-    with reading(folder / "plan.json"):
+    with check_contents(folder / "plan.json"):
         return _recipe_at(plan["recipe"], folder, module)
 
 
@@ -230,7 +230,7 @@ def read_run(
         why = "there is no such folder" if not folder.exists() else "it is a file"
         raise RunError(what, why=why, do="name the folder that `ravine train` printed")
     record = read_record(folder)
-    with reading(folder / "record.json"):
+    with check_contents(folder / "record.json"):
         record = _checked_record(record)
     diverged = all(m.outcome == "diverged" for m in record.members)
     if diverged and not (folder / "weights.safetensors").exists():
@@ -238,14 +238,16 @@ def read_run(
     plan = read_json(folder / "plan.json")
     recipe = planned_recipe(plan, folder, module)
     encoder = _read_encoder(folder / "encoder.json")
-    with reading(folder / "plan.json"):
+    with check_contents(folder / "plan.json"):
         shape = _signature(plan["signature"])
         if shape != signature_of(encoder):
             raise ValueError("it is not of the encoder in encoder.json")
     weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
     model = Model(recipe, encoder, shape, weights, buffers)
     if isinstance(encoder, Encoder):
-        with reading(folder / "encoder.json"):  # tried on a gap: runs of before have no digests
+        with check_contents(
+            folder / "encoder.json"
+        ):  # tried on a gap: runs of before have no digests
             model.predict(pd.DataFrame({name: [None] for name in encoder.columns}))
     return record, model
 
@@ -261,7 +263,7 @@ def _signature(plain: Mapping[str, Any]) -> Signature:
 
 def _read_encoder(path: Path) -> Encoder | ImageEncoder:
     check_readable(path, RunError)
-    with reading(path):
+    with check_contents(path):
         encoder = encoder_from_plain(json.loads(path.read_text("utf-8")))
         _check_types(encoder)
         return encoder
@@ -322,7 +324,7 @@ def _weights(model: Model) -> bytes:
 
 def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> tuple[Rows, dict[str, Tensor]]:
     check_readable(path, RunError)
-    with reading(path):
+    with check_contents(path):
         network = BatchedNetwork(stack([recipe]).network, shape)
         with safetensors.safe_open(path, framework="pt") as file:
             check_schema(int((file.metadata() or {}).get("schema", 0)), path)
