@@ -183,6 +183,15 @@ def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
     return (shares - area[:, None]) * (weights / weights.sum()) * unbiased
 
 
+def even_places(count: int, most: int) -> Tensor:
+    """At most so many places in `count` rows, evenly spread from the first to the last.
+
+    >>> even_places(7, 3)
+    tensor([0, 3, 6])
+    """
+    return torch.linspace(0, count - 1, min(most, count)).round().long()
+
+
 # Trends
 
 

@@ -178,9 +178,6 @@ def subject_of(
         recipe, folder = run.recipe, run.folder
     else:
         folder = Path(what)
-        if run_state(folder) == "no run":
-            do = "name the folder that `ravine train` printed, a recipe, a table or a bundled set"
-            raise InputError(f"{folder} is not a run", why="it has no plan.json", do=do)
         recipe = planned_recipe(read_json(folder / "plan.json"), folder, module)
         if run_state(folder) == "finished":
             run = open_run(folder, module=module)

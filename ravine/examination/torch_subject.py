@@ -18,7 +18,7 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.registry import DATA_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
-from ravine.errors import InputError, shorten, typed_message, wrap_errors
+from ravine.errors import InputError, first_line, shorten, typed_message, wrap_errors
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
 from ravine.examination.subject import (
     CannotTryError,
@@ -45,6 +45,7 @@ from ravine.examination.torch_training_changes import set_batch_size, set_steps
 from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
 from ravine.rng import isolated_rng
+from ravine.statistics import even_places
 
 EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MAX_PROGRAM_STEPS = 600  # of a trial
@@ -92,7 +93,7 @@ class TorchSubject:
         program = self.program
         data: DataProfile | None = None
         inputs, targets = program.examples()
-        rows = torch.linspace(0, len(inputs) - 1, min(len(inputs), PROBED_EXAMPLES)).round().long()
+        rows = even_places(len(inputs), PROBED_EXAMPLES)
         start = profile_start(
             program.model, program.loss, inputs[rows], targets[rows], seed=program.seed
         )
@@ -173,8 +174,9 @@ class TorchSubject:
             except CannotTryError as error:
                 found.append(error)
             except Exception as error:  # the model's own code may raise anything
-                raises = shorten(typed_message(error), 160)
-                found.append(CannotTryError(f"with this change the program raises {raises}"))
+                why = f"with this change the program raises {type(error).__name__}"
+                why += f": {shorten(first_line(error), 120)}" if str(error) else ""
+                found.append(CannotTryError(why))
         return found
 
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:

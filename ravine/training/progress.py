@@ -19,8 +19,6 @@ STEPS_BETWEEN_CONTROLS = 8  # how often the clock and the stop file are looked a
 class Progress:
     """Where a cohort stands after an evaluation: medians over the networks still training."""
 
-    job: int
-    jobs: int
     step: int
     steps: int
     per_epoch: int
@@ -41,7 +39,6 @@ class JobControl:
     """
 
     job: int = 0
-    jobs: int = 1
     checkpoint: Path | None = None
     stop: Path | None = None
     seconds: float = 30.0
@@ -99,8 +96,6 @@ class JobControl:
     def _progress(self, cohort: Cohort) -> Progress:
         newest = {name: _median(points[-1][1]) for name, points in cohort.log.series.items()}
         return Progress(
-            job=self.job,
-            jobs=self.jobs,
             step=cohort.step,
             steps=cohort.job.plan.steps,
             per_epoch=cohort.job.plan.per_epoch,

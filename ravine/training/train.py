@@ -314,7 +314,6 @@ def _controls(
     return [
         JobControl(
             job=i,
-            jobs=count,
             seconds=seconds,
             report=report if i % max(workers, 1) == 0 else None,
             board=board,

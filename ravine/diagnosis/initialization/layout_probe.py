@@ -16,6 +16,7 @@ from ravine.diagnosis.initialization.pairing_probe import jitter_outputs
 from ravine.diagnosis.initialization.probed_program import ProbedProgram
 from ravine.diagnosis.initialization.profile import ClassLayout
 from ravine.diagnosis.op_names import LAYER_FUNCTIONS, SOFTMAX_FUNCTIONS, VIEW_FUNCTIONS
+from ravine.statistics import even_places
 
 MOVED_UNITS = 3  # whose outputs are moved
 MOVED_SPREADS = 10.0  # by which they are moved, of the layer's outputs
@@ -97,7 +98,7 @@ def find_loss_axis(probed: ProbedLoss) -> int | None:
     known = (flat >= 0).nonzero().flatten()
     if len(known) < TRIED_TARGETS or not bool(torch.isfinite(base).all()):
         return None
-    for place in known[torch.linspace(0, len(known) - 1, TRIED_TARGETS).round().long()].tolist():
+    for place in known[even_places(len(known), TRIED_TARGETS)].tolist():
         others = flat[known][flat[known] != flat[place]]
         if not len(others):
             return None
