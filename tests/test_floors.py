@@ -29,7 +29,7 @@ FLOORS = (
         "protocols",
         "statistics",
     },
-    {"causes", "recipe", "record", "finding"},
+    {"causes", "recipe", "record", "finding", "run_progress"},
     {
         "data",
         "networks",

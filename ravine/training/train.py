@@ -21,6 +21,7 @@ from ravine.networks.torch_module import ModuleFactory
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_text
 from ravine.record import Event
+from ravine.run_progress import Progress, ProgressBoard
 from ravine.training import arguments
 from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
@@ -31,8 +32,7 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
-from ravine.training.progress import JobControl, Progress
-from ravine.training.progress_board import ProgressBoard
+from ravine.training.progress import JobControl
 from ravine.training.results import JobResult, assemble_run
 from ravine.training.run import Run
 from ravine.training.run_folder import (
