@@ -10,9 +10,9 @@ from ravine.networks.batched import BatchedNetwork
 from ravine.recipe import Recipe
 from ravine.training.arguments import require_device
 from ravine.training.cohort import InitialState
+from ravine.training.job_control import JobControl
 from ravine.training.jobs import assign_members
 from ravine.training.model import Model
-from ravine.training.progress import JobControl
 from ravine.training.results import assemble_run
 from ravine.training.run import Run
 from ravine.training.train import train_jobs
