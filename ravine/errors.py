@@ -13,7 +13,8 @@ A run that diverges is not an error: it is an event in its record.
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
 
@@ -150,6 +151,28 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error of another library says, else its type."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def typed_message(error: BaseException) -> str:
+    """What an error in a user's code says, after its type: at most 300 letters."""
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+@contextmanager
+def wrap_errors(
+    kind: type[InputError],
+    what: str,
+    do: str = "",
+    *,
+    why: Callable[[Exception], str] = first_line,
+) -> Iterator[None]:
+    """Raise an error of a kind for whatever others raise inside; errors of Ravine's own pass."""
+    try:
+        yield
+    except RavineError:
+        raise
+    except Exception as error:
+        raise kind(what, why=why(error), do=do) from error
 
 
 def value_text(value: object, most: int = 60) -> str:

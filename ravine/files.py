@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from ravine.errors import DataError, InputError, RunError, shorten
 
@@ -42,13 +43,20 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
 
 def unwritable_file(path: Path, error: OSError) -> RunError:
     """What to say of a file that cannot be written; in a run that has begun, how to go on."""
-    begun = (path.parent / "plan.json").exists() and not (path.parent / "record.json").exists()
+    begun = run_state(path.parent) == "begun"
     resume = f"continue with `ravine train --resume {path.parent}`" if begun else "try again"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     elsewhere = f"change its folder's permissions, then {resume}" if begun else "name another place"
     why = error.strerror or str(error)
     do = f"free disk space, then {resume}" if full else elsewhere
     return RunError(f"{path} cannot be written", why=why, do=do)
+
+
+def run_state(folder: Path) -> Literal["no run", "begun", "finished"]:
+    """How far the run in a folder is, by its files: nothing of it, a plan, or a record."""
+    if (folder / "record.json").exists():
+        return "finished"
+    return "begun" if (folder / "plan.json").exists() else "no run"
 
 
 def sync_folder(folder: Path) -> None:

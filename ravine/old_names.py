@@ -44,14 +44,14 @@ def part_names(cls: type) -> tuple[str, ...]:
     return (cls.__name__, *OLD_PART_NAMES.get(cls.__name__, ()))
 
 
-def get_key(plain: Mapping[str, Any], key: str, default: Any = None) -> Any:
+def get_key(plain: Mapping[str, Any], key: str) -> Any:
     """The value of a key in plain data, also where it has an earlier name.
 
     >>> get_key({"picture": None, "outputs": 3}, "outputs"), get_key({"picture": 5}, "image")
     (3, 5)
     """
     names = (key, *OLD_KEYS.get(key, ()))
-    return next((plain[name] for name in names if name in plain), default)
+    return next((plain[name] for name in names if name in plain), None)
 
 
 def current_code(code: str) -> str:

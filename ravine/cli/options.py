@@ -29,6 +29,10 @@ def read_integer(_: object, tokens: Sequence[Token]) -> int:
 
 Integer = Annotated[int, Parameter(converter=read_integer)]
 IntegerOrNone = Annotated[int | None, Parameter(converter=read_integer)]
+SeedCount = Annotated[
+    int | None, Parameter(converter=read_integer, help="How many networks to train.")
+]
+FirstSeed = Annotated[int | None, Parameter(converter=read_integer, help="The first seed.")]
 OutputPath = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 SOURCE_KINDS = "A table (CSV, Parquet, JSON lines), a folder of images, a recipe (.toml)"
 SourceName = Annotated[str, Parameter(help=f"{SOURCE_KINDS}, or the name of a bundled set.")]

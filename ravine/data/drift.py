@@ -9,27 +9,18 @@ import pandas as pd
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
 from ravine.data.foreign_rows import is_total_word
-from ravine.data.frames import TableLike, table_from
 from ravine.data.parsing import NO_WORDS, YES_WORDS, read_dates, read_numbers, texts_of
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
 
 
-def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
-    """Sentences about values of new rows that are unlike all training rows; none where none are.
+class Drift:
+    """Values of new rows, which come in blocks, that are unlike all training rows.
 
     Categories that were not learned; numbers and dates further outside the range of the training
     rows than that range is wide; gaps, which are filled, in columns that had (next to) none.
-    `frame` is one that `encoder.apply` takes.
     """
-    drift = Drift(encoder)
-    drift.add(table_from(frame)[0])
-    return drift.describe()
-
-
-class Drift:
-    """What `describe_drift` says of rows that come in blocks: counts add up over these."""
 
     def __init__(self, encoder: Encoder):
         self.encoder = encoder

@@ -26,14 +26,7 @@ from ravine.data.image_file import (
 )
 from ravine.data.image_sources import list_images, list_unlabeled
 from ravine.data.source import check_distinct_targets, parse_size, with_targets
-from ravine.data.splits import (
-    SPLIT_NAMES,
-    AnySplit,
-    Given,
-    SplitRows,
-    check_splits,
-    require_count,
-)
+from ravine.data.splits import SPLIT_NAMES, AnySplit, Given, SplitRows, check_splits, require_count
 from ravine.data.targets import Target, fit_target
 from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError

@@ -3,7 +3,6 @@
 import codecs
 import gzip
 import io
-import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from ravine.errors import DataError
 from ravine.files import check_readable
+from ravine.memory import available_memory
 
 BLOCK_BYTES = 2**20
 MAX_LINE = 2**28  # characters of a line
@@ -49,31 +49,6 @@ def require_memory(needed: float, path: Path, do: str) -> None:
     if needed > there:
         why = f"as a table it takes about {needed / 1e9:.1f} GB, and {there / 1e9:.1f} GB are free"
         raise DataError(f"{path} is larger than memory", why=why, do=do)
-
-
-def available_memory() -> int:
-    """Bytes that can be had without swapping: of the system, its container, under `ulimit -v`."""
-    if not hasattr(os, "sysconf"):
-        return 2**62  # Windows says it elsewhere
-    import resource
-
-    page = os.sysconf("SC_PAGE_SIZE")
-    sizes = [page * os.sysconf("SC_PHYS_PAGES")]
-    found = re.search(r"MemAvailable:\s*(\d+)", _text_in("/proc/meminfo"))
-    sizes += [1024 * int(found[1])] if found else []
-    limit, used = (_text_in(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
-    sizes += [int(limit) - int(used)] if limit.isdecimal() and used.isdecimal() else []
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and (used := _text_in("/proc/self/statm")):
-        sizes.append(limit - page * int(used.split()[0]))
-    return max(0, min(sizes))
-
-
-def _text_in(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 def file_kind(path: Path) -> str:

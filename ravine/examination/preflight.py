@@ -155,20 +155,16 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
     )
     if found.inputs is None:
         return found
-    codes = tuple(replace(c, value=_raw_value(task.encoder, c)) for c in found.inputs.sentinels)
-    return replace(found, inputs=replace(found.inputs, sentinels=codes))
+    of_table = (replace(s, value=_raw_value(task.encoder, s)) for s in found.inputs.sentinels)
+    return replace(found, inputs=replace(found.inputs, sentinels=tuple(of_table)))
 
 
-def _raw_value(encoder: Encoder | ImageEncoder, code: Sentinel) -> float:
-    """The value of a code, the least or the greatest of its column, as the table has it."""
-    for column in encoder.column_encoders if isinstance(encoder, Encoder) else ():
-        if (
-            column.name == code.where
-            and isinstance(column, (Numeric, Date))
-            and column.scaling.seen
-        ):
-            return column.scaling.seen[code.value > 0]
-    return code.value
+def _raw_value(encoder: Encoder | ImageEncoder, sentinel: Sentinel) -> float:
+    """A sentinel, the least or the greatest value of its column, as the table has it."""
+    columns = encoder.column_encoders if isinstance(encoder, Encoder) else ()
+    named = (c for c in columns if c.name == sentinel.where)
+    seen = next((c.scaling.seen for c in named if isinstance(c, (Numeric, Date))), ())
+    return seen[sentinel.value > 0] if seen else sentinel.value
 
 
 def _network_inputs(task: Task, some: Examples, scale: tuple[Tensor, Tensor] | None) -> Tensor:

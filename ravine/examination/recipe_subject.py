@@ -27,6 +27,7 @@ from ravine.examination.subject import (
     TrialBudget,
 )
 from ravine.examination.trials import mean_outcome
+from ravine.files import run_state
 from ravine.finding import MANUAL_CHANGES, Change, Finding
 from ravine.recipe import Recipe
 from ravine.record import Record, Score, read_json
@@ -185,11 +186,8 @@ def subject_of(
         recipe, folder = run.recipe, run.folder
     else:
         folder = Path(what)
-        if not (folder / "plan.json").exists():
-            do = "name the folder that `ravine train` printed, a recipe, a table or a bundled set"
-            raise InputError(f"{folder} is not a run", why="it has no plan.json", do=do)
         recipe = planned_recipe(read_json(folder / "plan.json"), folder, module)
-        if (folder / "record.json").exists():
+        if run_state(folder) == "finished":
             run = open_run(folder, module=module)
     if folder is not None and frame is None:
         recipe = with_moved_files(recipe, files or {}, folder)

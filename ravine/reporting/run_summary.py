@@ -11,7 +11,8 @@ from typing import Any
 from ravine.errors import printable
 from ravine.finding import Finding
 from ravine.record import Record, Score
-from ravine.reporting.findings_text import TERMINAL_WIDTH, count_of, finding_line
+from ravine.reporting.findings_text import count_of, finding_line
+from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows
 
 LABEL_WIDTH = 12  # of the labels on the left
 # by which what is inferred from the data is changed
@@ -21,7 +22,7 @@ TABLE_SETTINGS = (
 )
 IMAGE_SETTINGS = ("data.size", "data.fit", "data.channels", "split")
 MAX_TARGETS = 10  # of several, with a line each
-NAME_WIDTH = 30  # of metrics and targets
+NAME_WIDTH = 30  # of targets
 UNBROKEN_SPACE = "\u00a0"  # lines are not broken there
 
 
@@ -29,7 +30,6 @@ def summary(
     record: Record,
     *,
     folder: str = "",
-    new_rows: str = "new.csv",
     findings: Sequence[Finding] = (),
     color: bool = False,
     plain: bool = False,
@@ -54,9 +54,7 @@ def summary(
             for f in findings
         ],
         "run": [printable(folder)] if folder else [],
-        "next": [
-            printable(line) for line in _next_commands(record, folder, new_rows, findings) if folder
-        ],
+        "next": [printable(line) for line in _next_commands(record, folder, findings) if folder],
     }
     return _join_blocks(blocks)
 
@@ -158,7 +156,7 @@ def _score(record: Record) -> list[str]:
     if score is None:
         diverged = record.failures == len(record.members)
         return ["none: every network diverged" if diverged else "none: no rows were kept for it"]
-    rows = "images" if record.recipe["data"]["name"] == "Images" else "rows"
+    rows = "images" if _is_of_images(record) else "rows"
     answer = score.only_answer
     lines = [] if answer is None else [f"every row is answered {answer!r}:"]
     lines.append(
@@ -173,12 +171,7 @@ def _score(record: Record) -> list[str]:
     elif trees is not None:
         lines[-1] += f"; no boosted trees: {trees.note}"
     lines += _members(score)
-    if score.baselines:
-        return [*_wrap(lines), *_wrap_table(_all_metrics(score)), *_wrap_table(_by_target(score))]
-    others = [
-        f"{n}{UNBROKEN_SPACE}{_number(v)}" for n, v in score.others.items() if n != score.metric
-    ]
-    return _wrap([*lines, "; ".join(others)])
+    return [*_wrap(lines), *aligned_rows(_all_metrics(score)), *_by_target(score)]
 
 
 def _members(score: Score) -> Iterator[str]:
@@ -202,36 +195,30 @@ def _all_metrics(score: Score) -> list[list[str]]:
     return table
 
 
-def _by_target(score: Score) -> list[list[str]]:
-    """A row for each of several targets, by the metric that all of them have."""
+def _by_target(score: Score) -> list[str]:
+    """A line for each of several targets, by the metric that all of them have."""
     if not score.targets:
         return []
     first = next(iter(score.targets.values()))
     metric = score.metric if score.metric in first["network"] else next(iter(first["network"]))
     table = [[f"{metric} of", "networks", *list(first)[1:]]]
     for target, values in list(score.targets.items())[:MAX_TARGETS]:
-        table.append([target, *(_number(each[metric]) for each in values.values())])
+        name = textwrap.shorten(printable(target), NAME_WIDTH, placeholder=" …")
+        table.append([name, *(_number(each[metric]) for each in values.values())])
     more = len(score.targets) - MAX_TARGETS
-    return [*table, [f"and {more} more: --json"]] if more > 0 else table
+    return [*aligned_rows(table), *([f"and {more} more: --json"] if more > 0 else [])]
 
 
-def _wrap_table(rows: list[list[str]]) -> list[str]:
-    """A first column of names on the left, columns of numbers on the right."""
-    names = [textwrap.shorten(row[0], NAME_WIDTH, placeholder=" …") for row in rows]
-    width = max(map(len, names), default=0)
-    return [
-        f"{name:{width}}{''.join(f'{cell:>11}' for cell in row[1:])}".rstrip()
-        for name, row in zip(names, rows, strict=True)
-    ]
-
-
-def _next_commands(
-    record: Record, folder: str, new_rows: str, findings: Sequence[Finding]
-) -> Iterator[str]:
+def _next_commands(record: Record, folder: str, findings: Sequence[Finding]) -> Iterator[str]:
     if any(f.severity != "note" for f in findings):
         yield f"ravine doctor {folder}"
     if record.score:
-        yield f"ravine predict {folder} {new_rows} -o out.csv"
+        new = "new/" if _is_of_images(record) else "new.csv"
+        yield f"ravine predict {folder} {new} -o out.csv"
+
+
+def _is_of_images(record: Record) -> bool:
+    return record.recipe["data"]["name"] == "Images"
 
 
 def _number(value: float) -> str:

@@ -4,7 +4,7 @@ Letters: N examples, F features, C classes or labels, T targets.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -26,12 +26,12 @@ from ravine.data import (
 )
 from ravine.recipe import Recipe
 from ravine.sklearn import inputs, parameters
-from ravine.training.cohort import Start
+from ravine.training.cohort import InitialState
 from ravine.training.defaults import resolve
-from ravine.training.further import start_from, train_further
 from ravine.training.model import Model
 from ravine.training.run import Run
 from ravine.training.train import train_on
+from ravine.training.warm_start import initial_state_of, train_from
 
 MIN_EXAMPLES_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
 MIN_EXAMPLES_OF_CLASS = 3  # examples: with fewer, a class cannot be in every split
@@ -41,7 +41,7 @@ class _Network(BaseEstimator):
     """The base of both estimators: parameters, training, and going on from the last weights."""
 
     run_: Run  # of the last call
-    _end: Start | None  # where the networks stand after it, for the next pass
+    _end: InitialState | None  # where the networks stand after it, for the next pass
 
     def __init__(
         self,
@@ -94,62 +94,61 @@ class _Network(BaseEstimator):
             raise ValueError("every network diverged: fit with a smaller lr")
         return self.run_.model
 
-    @property
-    def _last(self) -> Model | None:
-        """The model whose weights `fit` goes on from; None where it begins anew."""
-        return self.run_.model if self.warm_start and hasattr(self, "run_") else None
+    def _prepare(
+        self, X: Any, y: Any, sample_weight: Any, check: Callable[[Any], np.ndarray], passing: bool
+    ) -> tuple[Model | None, pd.DataFrame, np.ndarray, np.ndarray | None]:
+        """The model to go on from, if any; checked features, targets [N] or [N, T] and weights.
 
-    def _features(
-        self, X: Any, y: Any, *, last: Model | None, passing: bool = False
-    ) -> pd.DataFrame:
+        Examples of weight 0 are left out; the other weights are divided by their mean.
+        """
         if y is None:
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
+        last = None
+        if hasattr(self, "run_") and (passing or self.warm_start):
+            last = self._model if passing else self.run_.model
         least = 1 if passing and last is not None else 2
-        return inputs.check_features(self, X, reset=last is None, least=least)
-
-    def _with_weights(
-        self, frame: pd.DataFrame, y: np.ndarray, sample_weight: Any
-    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
-        """The examples with a weight above 0, and their weights divided by the mean."""
-        check_consistent_length(frame, y)
+        frame = inputs.check_features(self, X, reset=last is None, least=least)
+        found = check(y)
+        check_consistent_length(frame, found)
         if sample_weight is None:
-            return frame, y, None
-        weights = inputs.check_sample_weight(sample_weight, len(y))
+            return last, frame, found, None
+        weights = inputs.check_sample_weight(sample_weight, len(found))
         used = weights > 0
-        return frame[used], y[used], weights[used] / weights[used].mean()
+        return last, frame[used], found[used], weights[used] / weights[used].mean()
 
-    def _fit(
-        self, frame: pd.DataFrame, y: pd.DataFrame, weights: np.ndarray | None, *, kind: TaskKind
+    def _train(
+        self,
+        last: Model | None,
+        frame: pd.DataFrame,
+        y: pd.DataFrame,
+        weights: np.ndarray | None,
+        *,
+        kind: TaskKind,
+        passing: bool,
     ) -> Self:
-        """Train on checked features, targets [N, T] and weights, from the last weights if any."""
-        last = self._last
-        few = len(y) < MIN_EXAMPLES_FOR_VALIDATION
+        """Train on checked features, targets [N, T] and weights, from the last model if any.
+
+        In `passing` once over the examples, from where the last call ended.
+        """
         of_classes = kind in ("binary", "classes")
+        few = passing or len(y) < MIN_EXAMPLES_FOR_VALIDATION
         few = few or (of_classes and np.bincount(y.iloc[:, 0]).min() < MIN_EXAMPLES_OF_CLASS)
         split = Stratified if of_classes and not few else Random
         recipe = self._recipe(split(validation=0.0 if few else self.validation, test=0.0))
+        recipe = parameters.for_one_pass(recipe) if passing else recipe
         recipe, task = self._task(recipe, frame, y, weights=weights, kind=kind, last=last)
-        if last is None:
-            where = {"device": self.device, "workers": self.workers}
-            self.run_ = train_on([task], [recipe], **where)[0]
+        end = None
+        if last is None and not passing:
+            (self.run_,) = train_on([task], [recipe], device=self.device, workers=self.workers)
         else:
-            start = start_from(last, recipe)
-            self.run_, _ = train_further(recipe, task, start, device=self.device)
-        self._end = None
-        return self._note_run()
-
-    def _pass(
-        self, frame: pd.DataFrame, y: pd.DataFrame, weights: np.ndarray | None, *, kind: TaskKind
-    ) -> Self:
-        """One pass over checked examples, from where the last call ended."""
-        last = self._model if hasattr(self, "run_") else None
-        recipe = parameters.for_one_pass(self._recipe(Random(validation=0.0, test=0.0)))
-        recipe, task = self._task(recipe, frame, y, weights=weights, kind=kind, last=last)
-        start = Start() if last is None else start_from(last, recipe)
-        start = getattr(self, "_end", None) or start
-        self.run_, self._end = train_further(recipe, task, start, device=self.device)
-        return self._note_run()
+            start = InitialState() if last is None else initial_state_of(last, recipe)
+            start = getattr(self, "_end", None) or start if passing else start
+            self.run_, end = train_from(recipe, task, start, device=self.device)
+        self._end = end if passing else None
+        self.record_ = self.run_.record
+        self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
+        return self
 
     def _mean_prediction(self, X: Any) -> np.ndarray:
         """The mean prediction of the networks, [N, C]."""
@@ -159,11 +158,6 @@ class _Network(BaseEstimator):
     @property
     def _target(self) -> TaskType:
         return self._model.encoder.target.task_type
-
-    def _note_run(self) -> Self:
-        self.record_ = self.run_.record
-        self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
-        return self
 
     def _recipe(self, split: Random | Stratified) -> Recipe:
         """The recipe with the estimator's parameters; `settings` are applied last."""
@@ -295,17 +289,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
         Raises `ValueError` or `TypeError` for bad data and parameters.
         """
-        last = self._last
-        frame = self._features(X, y, last=last)
-        found, of_labels = inputs.check_classes(y)
-        frame, found, weights = self._with_weights(frame, found, sample_weight)
-        classes = np.arange(found.shape[1]) if of_labels else np.unique(found)
-        if last is not None and not np.array_equal(classes, self.classes_):
-            what = "warm_start can only be used where `y` has the same classes as in the last call"
-            raise ValueError(f"{what}: it had {self.classes_}, and now {classes}")
-        self._require_two(classes)
-        self.classes_ = classes
-        return self._fit(*self._with_codes(frame, found, y), weights, kind=self._kind(of_labels))
+        return self._fit(X, y, sample_weight, passing=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """One pass over X [N, F] and y [N] or [N, C], from the weights of the last call.
@@ -313,22 +297,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         `classes` are those of all calls, and needed in the first. The encoding of the first call's
         X stays; the learning rate is `lr` throughout.
         """
-        last = self._model if hasattr(self, "run_") else None
-        frame = self._features(X, y, last=last, passing=True)
-        found, of_labels = inputs.check_classes(y)
-        frame, found, weights = self._with_weights(frame, found, sample_weight)
-        if last is None and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        given = self.classes_ if classes is None else np.unique(classes)
-        if last is not None and not np.array_equal(given, self.classes_):
-            what = f"`classes={classes!r}` is not the same as on last call to partial_fit"
-            raise ValueError(f"{what}, was: {self.classes_!r}")
-        odd = np.setdiff1d(np.arange(found.shape[1]) if of_labels else found, given)
-        if len(odd):
-            raise ValueError(f"`y` has classes not in `self.classes_`: {odd}, not in {given}")
-        self._require_two(given)
-        self.classes_ = given
-        return self._pass(*self._with_codes(frame, found, y), weights, kind=self._kind(of_labels))
+        return self._fit(X, y, sample_weight, passing=True, given=classes)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities [N, C], in the order of `classes_`; those of labels are independent."""
@@ -341,19 +310,37 @@ class NetworkClassifier(ClassifierMixin, _Network):
             return (found > 0.5).astype(np.int64)
         return self.classes_[found.argmax(1)]
 
-    def _require_two(self, classes: np.ndarray) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, passing: bool, given: Any = None) -> Self:
+        last, frame, found, weights = self._prepare(
+            X, y, sample_weight, inputs.check_classes, passing
+        )
+        of_labels = found.ndim == 2
+        own = np.arange(found.shape[1]) if of_labels else np.unique(found)
+        classes = self._classes_of_calls(own, given, last) if passing else own
+        if last is not None and not passing and not np.array_equal(classes, self.classes_):
+            what = "warm_start can only be used where `y` has the same classes as in the last call"
+            raise ValueError(f"{what}: it had {self.classes_}, and now {classes}")
         if len(classes) < 2:
             what = "NetworkClassifier needs at least 2 classes; y has one class"
             raise ValueError(f"{what}: {classes[0]}")
+        self.classes_ = classes
+        kind = "labels" if of_labels else "binary" if len(classes) == 2 else "classes"
+        codes = found.astype(np.int64) if of_labels else np.searchsorted(classes, found)
+        targets = inputs.target_frame(codes, y, frame.columns)
+        return self._train(last, frame, targets, weights, kind=kind, passing=passing)
 
-    def _kind(self, of_labels: bool) -> TaskKind:
-        return "labels" if of_labels else "binary" if len(self.classes_) == 2 else "classes"
-
-    def _with_codes(
-        self, frame: pd.DataFrame, y: np.ndarray, given: Any
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        codes = y.astype(np.int64) if y.ndim == 2 else np.searchsorted(self.classes_, y)
-        return frame, inputs.target_frame(codes, given, frame.columns)
+    def _classes_of_calls(self, own: np.ndarray, given: Any, last: Model | None) -> np.ndarray:
+        """The classes of all calls of `partial_fit`; those of this one must be among them."""
+        if last is None and given is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        classes = self.classes_ if given is None else np.unique(given)
+        if last is not None and not np.array_equal(classes, self.classes_):
+            what = f"`classes={given!r}` is not the same as on last call to partial_fit"
+            raise ValueError(f"{what}, was: {self.classes_!r}")
+        odd = np.setdiff1d(own, classes)
+        if len(odd):
+            raise ValueError(f"`y` has classes not in `self.classes_`: {odd}, not in {classes}")
+        return classes
 
 
 class NetworkRegressor(RegressorMixin, _Network):
@@ -381,33 +368,28 @@ class NetworkRegressor(RegressorMixin, _Network):
 
         Raises `ValueError` or `TypeError` for bad data and parameters.
         """
-        last = self._last
-        checked = self._check(X, y, sample_weight, last=last)
-        return self._fit(*checked, kind="regression")
+        return self._fit(X, y, sample_weight, passing=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One pass over X [N, F] and y [N] or [N, T], from the weights of the last call.
 
         The encoding of the first call's X and y stays; the learning rate is `lr` throughout.
         """
-        last = self._model if hasattr(self, "run_") else None
-        checked = self._check(X, y, sample_weight, last=last, passing=True)
-        return self._pass(*checked, kind="regression")
+        return self._fit(X, y, sample_weight, passing=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """The prediction for each example in the target's units, [N], or [N, T]."""
         found = self._mean_prediction(X)
         return found[:, 0] if found.shape[1] == 1 else found
 
-    def _check(
-        self, X: Any, y: Any, sample_weight: Any, *, last: Model | None, passing: bool = False
-    ) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
-        frame = self._features(X, y, last=last, passing=passing)
-        frame, found, weights = self._with_weights(frame, inputs.check_numbers(y), sample_weight)
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, passing: bool) -> Self:
+        last, frame, found, weights = self._prepare(
+            X, y, sample_weight, inputs.check_numbers, passing
+        )
         targets = inputs.target_frame(found, y, frame.columns)
         same = np.flatnonzero((found == found[:1]).reshape(len(found), -1).all(0))
         if last is None and len(same):
             name = "y" if found.ndim == 1 else f"y[:, {same[0]}]"
             value = f"{targets.iloc[0, same[0]]:g} in every row"
             raise ValueError(f"{name} is {value}: there is nothing to learn")
-        return frame, targets, weights
+        return self._train(last, frame, targets, weights, kind="regression", passing=passing)

@@ -48,8 +48,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, least: int)
     return pd.DataFrame(values, columns=[column_name(n) for n in names])
 
 
-def check_classes(y: Any) -> tuple[np.ndarray, bool]:
-    """Classes [N], or labels of 0 and 1 [N, T] and True. Raises `ValueError` for other targets."""
+def check_classes(y: Any) -> np.ndarray:
+    """Classes [N], or labels of 0 and 1 [N, T]. Raises `ValueError` for other targets."""
     y = y.toarray() if sparse.issparse(y) else y
     checked = _check_targets(y)
     if checked.dtype.kind == "O" and pd.isna(checked).any():
@@ -62,7 +62,7 @@ def check_classes(y: Any) -> tuple[np.ndarray, bool]:
     if checked.ndim == 2 and type_of_target(checked) != MULTI_LABEL:
         what = "Multioutput target data is not supported: y must be 1-D, or a matrix of 0 and 1"
         raise ValueError(what)
-    return checked, checked.ndim == 2
+    return checked
 
 
 def check_numbers(y: Any) -> np.ndarray:

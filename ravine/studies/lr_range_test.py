@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from ravine.argument_checks import Count, check_arguments
-from ravine.data import RowGroups, TableLike, Task
+from ravine.data import TableLike, Task
+from ravine.data.examples import evenly_spaced
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
 from ravine.record import Record
@@ -256,9 +256,5 @@ def _last_loss(record: Record) -> float:
 def _shorten_epochs(task: Task, recipe: Recipe, steps: int) -> Task:
     """The task with so few training examples that a run makes several epochs in these steps."""
     most = max(2, steps // MIN_LOSS_POINTS) * batch_size(recipe, task)
-    train = task.train
-    if isinstance(train, RowGroups):
-        train = next(iter(train.epoch(recipe.seed, 0)))
-    if recipe.batch != "all" and train.count > most:
-        train = train.take(torch.linspace(0, train.count - 1, most).round().long())
+    train = evenly_spaced(task.train, task.train.count if recipe.batch == "all" else most)
     return dataclasses.replace(task, train=train, validation=None, test=None)

@@ -1,5 +1,6 @@
 """The noun `Run`: what training gives back."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +57,16 @@ class Run:
         were.
 
         `frame` is a DataFrame, a mapping of columns, an array, or a file of them, which is read in
-        blocks; for images also a folder or a list of paths. Raises `RunError` where every network
-        diverged, `InputError` for an interval that the run cannot give.
+        blocks (what is in doubt there is warned of); for images also a folder or a list of paths.
+        Raises `RunError` where every network diverged, `InputError` for an interval that the run
+        cannot give.
         """
         model = self.require_model()
         if isinstance(frame, (str, Path)) and isinstance(model.encoder, Encoder):
-            table = open_blocks(require_path(frame, "frame"), [], model.encoder.expectation)
+            notes: list[str] = []
+            table = open_blocks(require_path(frame, "frame"), notes, model.encoder.expectation)
+            for note in notes:
+                warnings.warn(note, stacklevel=2)
             blocks = table.read(model.block_rows)
             return pd.concat([self.predict(rows, interval=interval) for rows in blocks])
         if interval is None:

@@ -27,16 +27,15 @@ def score_model(
     The split is predicted once. With `baseline` boosted trees are fitted and scored, too.
     """
     split = "test" if task.test is not None else "validation"
-    held_out = task.test if task.test is not None else task.validation
+    held_out: Examples | None = getattr(task, split)
     if held_out is None:
         return None, []
     examples = held_out.to(model.weights.device, torch.float64)
     assert examples.targets is not None
     target = task.encoder.target
     predictions = model.member_predictions(examples)
-    each = target.decode(predictions)
+    each, averaged = target.decode(predictions), target.decode(predictions.mean(0)[None])
     truth = target.decode(examples.targets)
-    averaged = target.decode(predictions.mean(0)[None])
     known = metrics.METRICS_BY_TASK[task.kind]
     main = metrics.main_metric(task.kind, model.recipe.metric)
     low, high = metrics.confidence_interval(
@@ -44,12 +43,13 @@ def score_model(
     )
     others = _values(known, averaged, truth)
     by_member = {m.name: m.of(each, truth).tolist() for m in known}
-    values = [{n: v[i] for n, v in by_member.items()} for i in range(len(each))]
-    compared, notes = _baseline_predictions(task, held_out, baseline)
+    values = [dict(zip(by_member, v, strict=True)) for v in zip(*by_member.values(), strict=True)]
+    compared = _baseline_predictions(task, held_out, baseline)
     baselines = {
-        name: Baseline({} if p is None else _values(known, p, truth.cpu()), notes[name])
-        for name, p in compared.items()
+        name: Baseline({} if p is None else _values(known, p, truth.cpu()), note)
+        for name, (p, note) in compared.items()
     }
+    learners = {"network": averaged.cpu(), **{name: p for name, (p, _) in compared.items()}}
     score = Score(
         metric=main.name,
         value=others[main.name],
@@ -61,9 +61,8 @@ def score_model(
         examples=examples.numbers.shape[0],
         members=tuple(by_member[main.name]),
         others=others,
-        constant_baseline=baselines["constant"].values.get(main.name),
         baselines=baselines,
-        targets=_scores_of_targets(task, {"network": averaged.cpu(), **compared}, truth.cpu()),
+        targets=_scores_of_targets(task, learners, truth.cpu()),
         answers=_count_answers(task, averaged[0], truth),
     )
     return score, values
@@ -76,14 +75,13 @@ def _values(known: tuple[Metric, ...], predictions: Tensor, truth: Tensor) -> di
 
 def _baseline_predictions(
     task: Task, held_out: Examples, baseline: bool
-) -> tuple[dict[str, Tensor | None], dict[str, str]]:
+) -> dict[str, tuple[Tensor | None, str]]:
     """What the best constant answer and boosted trees predict, [1, N, C]; how, or why not."""
     constant, source = _constant_prediction(task)
-    expanded = None if constant is None else constant.expand(1, held_out.count, -1)
+    constant = None if constant is None else constant.expand(1, held_out.count, -1)
     trees, note = predict_with_trees(task, held_out) if baseline else (None, NO_BASELINE_NOTE)
-    if trees is not None:
-        trees = task.encoder.target.decode(trees)
-    return {"constant": expanded, "trees": trees}, {"constant": source, "trees": note}
+    trees = None if trees is None else task.encoder.target.decode(trees)
+    return {"constant": (constant, source), "trees": (trees, note)}
 
 
 def _constant_prediction(task: Task) -> tuple[Tensor | None, str]:

@@ -21,6 +21,7 @@ from ravine.networks.torch_module import ModuleFactory
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_text, with_lasting_paths
 from ravine.record import Event
+from ravine.run_progress import Progress, ProgressBoard
 from ravine.serialization import to_plain
 from ravine.training import arguments
 from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
@@ -30,11 +31,10 @@ from ravine.training.cohort import Cohort, Job, end_of, start_cohort
 from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
+from ravine.training.job_control import JobControl
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
 from ravine.training.moved_files import with_moved_files
-from ravine.training.progress import JobControl, Progress
-from ravine.training.progress_board import ProgressBoard
 from ravine.training.results import JobResult, assemble_run
 from ravine.training.run import Run
 from ravine.training.run_folder import (
@@ -320,7 +320,6 @@ def _controls(
     return [
         JobControl(
             job=i,
-            jobs=count,
             seconds=seconds,
             report=report if i % max(workers, 1) == 0 else None,
             board=board,

@@ -15,8 +15,9 @@ from typing import Any
 
 from ravine.argument_checks import Count, check_arguments
 from ravine.errors import InputError, RunError
+from ravine.files import run_state
 from ravine.recipe import Recipe
-from ravine.training.run_folder import plain_recipe
+from ravine.recipe_files import plain_recipe
 
 CHILD_SCRIPT = """
 import json, sys
@@ -71,7 +72,7 @@ def prove_resume(recipe: Recipe, *, kills: Count, say: Callable[[str], None]) ->
         say(f"trained without a stop in {seconds:.1f} s")
         killed = 0
         for _ in range(kills):
-            if (pieces / "record.json").exists():
+            if run_state(pieces) == "finished":
                 break
             process = _start_run(pieces, recipe)
             if _kill_after(process, pieces, random.uniform(0.0, 0.5 * seconds)):
@@ -80,7 +81,7 @@ def prove_resume(recipe: Recipe, *, kills: Count, say: Callable[[str], None]) ->
             else:
                 _wait_for(process)
                 say(f"the run ended before kill {killed + 1} of {kills}")
-        if not (pieces / "record.json").exists():
+        if run_state(pieces) != "finished":
             _wait_for(_start_run(pieces, recipe))
         if not killed:
             what, why = "the run ended before it could be killed", "so nothing was proved"

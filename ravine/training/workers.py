@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import cloudpickle
 
 from ravine.errors import RavineError, RunError
-from ravine.training.progress import JobControl
+from ravine.training.job_control import JobControl
 
 WORKER_PROGRAM = "from ravine.training.workers import work; work()"
 IGNORED_SIGNALS = tuple(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ravine.data import Data, Encoding, Random, describe_drift, load, open_blocks
+from ravine.data import Data, Drift, Encoding, Random, load, open_blocks
 from ravine.data.foreign_rows import drop_foreign_rows
 
 ROWS = pd.DataFrame(
@@ -91,8 +91,10 @@ def test_new_files_with_units_headers_and_totals_are_read_as_those_of_training(t
     assert len(notes) == 2 and all("left out" in note for note in notes)
     encoder = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=ROWS).encoder
     total = pd.concat([ROWS, pd.DataFrame([{"town": "Total", "a": 3.0}])])
-    assert "may be a total" in describe_drift(encoder, total)[-1]
-    assert "may be a total" not in str(describe_drift(encoder, ROWS))
+    for rows, is_said in ((total, True), (ROWS, False)):
+        drift = Drift(encoder)
+        drift.add(rows)
+        assert ("may be a total" in str(drift.describe())) is is_said
 
 
 def test_codes_keep_their_zeros_where_a_row_is_left_out():

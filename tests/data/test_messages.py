@@ -11,14 +11,21 @@ from ravine.cli import run_command
 from ravine.data import (
     ByTime,
     Data,
+    Drift,
     Encoder,
     Encoding,
     Given,
     Random,
-    describe_drift,
     load,
     read_table,
 )
+
+
+def describe_drift(encoder, frame):
+    drift = Drift(encoder)
+    drift.add(frame)
+    return drift.describe()
+
 
 RANDOM = np.random.default_rng(0)
 

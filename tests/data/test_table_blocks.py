@@ -8,17 +8,16 @@ import pytest
 
 from ravine import named_recipe, open_run, train
 from ravine.cli import run_command
-from ravine.data import (
-    csv_files,
-    describe_drift,
-    json_files,
-    open_blocks,
-    parquet_files,
-    read_table,
-)
-from ravine.data.drift import Drift
+from ravine.data import Drift, csv_files, json_files, open_blocks, parquet_files, read_table
 from ravine.data.parsing import texts_of
 from ravine.errors import RavineError
+
+
+def describe_drift(encoder, frame):
+    drift = Drift(encoder)
+    drift.add(frame)
+    return drift.describe()
+
 
 RANDOM = np.random.default_rng(0)
 ROWS = 47

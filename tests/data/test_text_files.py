@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ravine import memory
 from ravine.cli import run_command
 from ravine.data import read_table, text_files
 from ravine.errors import DataError
@@ -32,7 +33,7 @@ def test_tables_larger_than_memory_are_refused_with_a_way_out(tmp_path, monkeypa
 
 
 def test_the_memory_that_is_free_is_known():
-    assert 10**8 < text_files.available_memory() < 10**14
+    assert 10**8 < memory.available_memory() < 10**14
 
 
 def test_what_ulimit_leaves_is_all_the_memory_there_is(monkeypatch):

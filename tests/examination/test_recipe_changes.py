@@ -10,7 +10,6 @@ from ravine.errors import RecipeError
 from ravine.examination.recipe_changes import (
     apply_changes,
     fix_recipe,
-    recipe_differences,
     useful_changes,
 )
 from ravine.finding import Change, Finding, Report, Trial
@@ -20,6 +19,7 @@ from ravine.networks.layer_parts import Dropout
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
 from ravine.penalties import L2
+from ravine.recipe_files import recipe_differences
 
 
 def plain(source="iris", **changes):

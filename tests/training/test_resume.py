@@ -21,7 +21,7 @@ from ravine.errors import RunError
 from ravine.networks import layer_parts, mlp
 from ravine.part import stack
 from ravine.training.cohort_state import TrainingLog
-from ravine.training.progress import STEPS_BETWEEN_CONTROLS, JobControl
+from ravine.training.job_control import STEPS_BETWEEN_CONTROLS, JobControl
 from ravine.training.train import resume, train
 from ravine.training.verify_resume import CHILD_SCRIPT
 

@@ -13,13 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor
 
-from ravine.diagnosis.baseline_learners import (
-    Array,
-    evenly_spaced_rows,
-    fit_baseline,
-    to_array,
-)
-from ravine.diagnosis.data.copies import find_duplicates
+from ravine.diagnosis.baseline_learners import Array, evenly_spaced_rows, fit_baseline, to_array
 from ravine.diagnosis.data.data_kinds import (
     MAX_SAMPLE,
     count_classes,
@@ -28,6 +22,7 @@ from ravine.diagnosis.data.data_kinds import (
     profile_classes,
     single_answers,
 )
+from ravine.diagnosis.data.duplicates import find_duplicates
 from ravine.diagnosis.data.leaking_columns import find_leaking_columns
 from ravine.diagnosis.data.profile import (
     DataProfile,
@@ -102,7 +97,7 @@ def profile_data(
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
-    known = _rows_without_codes(x, found.inputs)
+    known = _rows_without_sentinels(x, found.inputs)
     found = replace(found, duplicates=find_duplicates(x[known], y[known], held_out))
     if kind in ("number", "numbers", "inputs", "labels"):
         found = replace(found, targets=measure_numbers(y))
@@ -226,11 +221,11 @@ def _largest_eigenvalue(part: Array) -> float:
     return float(np.linalg.eigvalsh(moments)[-1]) if np.isfinite(moments).all() else math.inf
 
 
-def _rows_without_codes(x: Array, inputs: NumberStats | None) -> Array:
+def _rows_without_sentinels(x: Array, inputs: NumberStats | None) -> Array:
     """Whether each example has no value that stands for a gap: such rows are alike by it."""
     known = np.ones(len(x), bool)
-    for code in () if inputs is None else inputs.sentinels:
-        known &= x[:, code.place] != code.value
+    for sentinel in () if inputs is None else inputs.sentinels:
+        known &= x[:, sentinel.place] != sentinel.value
     return known
 
 

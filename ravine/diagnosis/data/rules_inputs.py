@@ -86,18 +86,19 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
     explains=("RVN-C03", "RVN-D05", "RVN-T02"),
 )
 def sentinels(data: DataProfile) -> Iterator[Observation]:
-    for code in () if data.inputs is None else data.inputs.sentinels:
-        value, share = f"{code.value:.6g}", f"{100 * code.rows / min(data.rows, MAX_SAMPLE):.2g} %"
+    for sentinel in () if data.inputs is None else data.inputs.sentinels:
+        value = f"{sentinel.value:.6g}"
+        share = f"{100 * sentinel.rows / min(data.rows, MAX_SAMPLE):.2g} %"
         nearest = Evidence(
             "distance of the nearest other value",
-            code.distance,
+            sentinel.distance,
             "spreads of the others",
             limit=SENTINEL_DISTANCE,
         )
-        change = Change("data", f"leave {value} empty in {code.where}: it stands for a gap")
-        title = f"{value} stands for a gap in {code.where}"
-        evidence = Evidence(f"examples with the value {value}", code.rows, text=share)
-        yield observe(evidence, nearest, change, where=code.where, title=title)
+        change = Change("data", f"leave {value} empty in {sentinel.where}: it stands for a gap")
+        title = f"{value} stands for a gap in {sentinel.where}"
+        evidence = Evidence(f"examples with the value {value}", sentinel.rows, text=share)
+        yield observe(evidence, nearest, change, where=sentinel.where, title=title)
 
 
 @rule("RVN-D08", "warning", "leakage", confidence="medium", needs="columns")

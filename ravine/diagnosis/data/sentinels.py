@@ -21,10 +21,10 @@ def find_sentinels(x: Array, name_column: Callable[[int], str]) -> tuple[Sentine
     A column that is 0 in most rows has none, nor has one whose other values begin near it.
 
     >>> temperature = np.where(np.arange(200) % 10, np.linspace(15, 25, 200), -9999.0)
-    >>> [(code.value, code.rows) for code in find_sentinels(temperature[:, None], str)]
+    >>> [(found.value, found.rows) for found in find_sentinels(temperature[:, None], str)]
     [(-9999.0, 20)]
     """
-    return tuple(code for i in range(x.shape[1]) for code in _sentinels_of(x, i, name_column(i)))
+    return tuple(s for i in range(x.shape[1]) for s in _sentinels_of(x, i, name_column(i)))
 
 
 def _sentinels_of(x: Array, place: int, name: str) -> list[Sentinel]:
@@ -32,10 +32,10 @@ def _sentinels_of(x: Array, place: int, name: str) -> list[Sentinel]:
     rest = x[np.isfinite(x[:, place]), place].astype(float)
     found = []
     for find_end in (np.min, np.max):
-        code = _sentinel_at(rest, float(find_end(rest))) if len(rest) else None
-        if code is not None:
-            found.append(Sentinel(name, place, *code))
-            rest = rest[rest != code[0]]
+        measured = _sentinel_at(rest, float(find_end(rest))) if len(rest) else None
+        if measured is not None:
+            found.append(Sentinel(name, place, *measured))
+            rest = rest[rest != measured[0]]
     return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ravine.diagnosis.data.copies import find_duplicates
+from ravine.diagnosis.data.duplicates import find_duplicates
 from ravine.diagnosis.data.measure import profile_data
 from ravine.diagnosis.data.profile import DataProfile, ValidationProfile
 from ravine.diagnosis.registry import DATA_RULES

@@ -1,0 +1,30 @@
+"""How much memory there is."""
+
+import os
+import re
+from pathlib import Path
+
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping: of the system, its container, under `ulimit -v`."""
+    if not hasattr(os, "sysconf"):
+        return 2**62  # Windows says it elsewhere
+    import resource  # Windows has none
+
+    page = os.sysconf("SC_PAGE_SIZE")
+    sizes = [page * os.sysconf("SC_PHYS_PAGES")]
+    found = re.search(r"MemAvailable:\s*(\d+)", _text_in("/proc/meminfo"))
+    sizes += [1024 * int(found[1])] if found else []
+    limit, used = (_text_in(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    sizes += [int(limit) - int(used)] if limit.isdecimal() and used.isdecimal() else []
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and (used := _text_in("/proc/self/statm")):
+        sizes.append(limit - page * int(used.split()[0]))
+    return max(0, min(sizes))
+
+
+def _text_in(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
