@@ -14,13 +14,14 @@ from pandas.api.types import (
     is_object_dtype,
 )
 
+from ravine.data.column_types import is_identifier
 from ravine.data.csv_dialect import Dialect, Expected
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike, table_from
 from ravine.data.parsing import column_number_style, numbers_of, weights_of
 from ravine.data.tables import missing_file, open_table_file, read_table
-from ravine.errors import DataError, RecipeError, nearest, shorten, value_text
+from ravine.errors import DataError, RecipeError, join_first, nearest, shorten, value_text
 from ravine.part import part, setting
 
 UNIT_BYTES = {"": 1}
@@ -28,6 +29,12 @@ UNIT_BYTES |= {prefix: 1000**i for i, prefix in enumerate("KMGT", 1)}
 UNIT_BYTES |= {f"{prefix}I": 1024**i for i, prefix in enumerate("KMGT", 1)}
 LIST_TYPES = (list, tuple, set, np.ndarray)
 TARGET_NAMES = ("target", "label", "class", "y", "outcome")
+# what columns that are predicted are often called: the whole name, or its last word
+TARGET_WORDS = frozenset(
+    "target label class outcome species survived churn attrition default fraud spam diagnosis "
+    "status price wage salary sales rating score quality grade response result risk".split()
+)
+MAX_LISTED_COLUMNS = 200
 
 
 @part
@@ -128,9 +135,11 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
         what = "no column is left to predict"
         raise DataError(what, why="the table has no other", do="add the target column")
     if not targets:
-        guess = next((n for n in names if n.lower() in TARGET_NAMES), names[-1])
-        do = f"say which is to be predicted, such as --target {guess!r}"
-        raise DataError("no target is given", why=f"the columns are {', '.join(names[:30])}", do=do)
+        likely = [repr(name) for name in likely_targets(names)]
+        why = f"it may be {' or '.join(likely)}"
+        do = f"say which column is to be predicted, such as --target {likely[0]}; the table has "
+        do += join_first(names, MAX_LISTED_COLUMNS)
+        raise DataError("no target is given", why=why, do=do)
     lists = {name: getattr(data, name) for name in ("drop", "categories", "numbers", "texts")}
     lists = {"target": targets, **lists, "weight": () if data.weight is None else (data.weight,)}
     for path, wanted in lists.items():
@@ -143,6 +152,22 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
         if name in data.drop or name == data.weight:
             what = f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}"
             raise DataError(what, why="it cannot be both", do="remove it from one of them")
+
+
+def likely_targets(names: Sequence[str]) -> list[str]:
+    """Up to three columns that may be meant to be predicted, the likeliest first: those called so,
+    then the last and the first of the others that are no identifiers.
+
+    >>> likely_targets(["PassengerId", "Survived", "Age", "Cabin"])
+    ['Survived', 'Cabin', 'Age']
+    >>> likely_targets(["mpg", "cyl", "loan_status"])
+    ['loan_status', 'cyl', 'mpg']
+    """
+    last_words = {n: (re.findall(r"[A-Z]?[a-z]+|[A-Z]+", n) or [""])[-1].lower() for n in names}
+    called = [n for n in names if n.lower() in TARGET_NAMES]
+    called += [n for n in names if last_words[n] in TARGET_WORDS]
+    others = [n for n in names if not is_identifier(n) and n not in called]
+    return list(dict.fromkeys([*called, *(others or names)[-1:], *others[:1]]))[:3]
 
 
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:

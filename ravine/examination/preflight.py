@@ -139,7 +139,7 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
         some = evenly_spaced(task.validation, count)
         assert some.targets is not None
         validation = _network_inputs(task, some, scale), some.targets
-    names, sources = (), ()
+    names, sources, target_names = (), (), task.encoder.target.labels
     if isinstance(task.encoder, Encoder):
         names = (*task.encoder.features, *task.encoder.code_names)
         sources = task.encoder.sources
@@ -149,6 +149,7 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
         validation=validation,
         names=names,
         sources=sources,
+        target_names=target_names,
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
         seed=recipe.seed,

@@ -1,6 +1,7 @@
 """Columns of a table that alone are the target. Shapes: N examples, F columns, K outputs."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -36,13 +37,14 @@ def find_leaking_columns(
     name_column: Callable[[int], str],
     seed: int,
     sources: Sequence[str] = (),
+    target_names: Sequence[str] = (),
 ) -> tuple[LeakingColumn, ...]:
     """Columns that alone are the target, each with those that back it up.
 
     A number that the column is but for a scale (or a monotone function), two classes and more that
     it keeps apart by far more than it spreads within them, or a category whose levels tell the
     target of examples that were not learned from. `sources` are the table's columns from which the
-    inputs come: those of one category are judged together.
+    inputs come: those of one category are judged together. `target_names` are of several targets.
     """
     names = list(sources) or [name_column(place) for place in range(x.shape[1])]
     groups = list(dict.fromkeys(names))
@@ -50,9 +52,11 @@ def find_leaking_columns(
         return ()
     places = [np.flatnonzero([name == group for name in names]) for group in groups]
     found: dict[str, LeakingColumn] = {}
-    for answers, answer_kind in _answers(y, kind):
+    for place, (answers, answer_kind) in enumerate(_answers(y, kind)):
+        of_several = kind in ("numbers", "labels") and place < len(target_names)
+        target = target_names[place] if of_several else ""
         for leak in _leaks_of(x.astype(float), answers, answer_kind, groups, places, seed):
-            found.setdefault(leak.where, leak)
+            found.setdefault(leak.where, replace(leak, target=target))
     return tuple(found.values())
 
 
@@ -102,7 +106,7 @@ def _leaks_of(
     of_rest = other.score, other.constant_score, bool(other.informative)
     for i, backers in backing.items():
         beside = tuple(groups[j] for j in backers)
-        yield LeakingColumn(groups[i], float(alone[i]), *of_rest, beside)
+        yield LeakingColumn(groups[i], float(alone[i]), *of_rest, backed_by=beside)
 
 
 def _number_values(x: Array) -> Array:

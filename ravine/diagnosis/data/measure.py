@@ -50,6 +50,7 @@ def profile_data(
     validation: tuple[Tensor, Tensor] | None = None,
     names: Sequence[str] = (),
     sources: Sequence[str] = (),
+    target_names: Sequence[str] = (),
     shuffled: bool = True,
     batch: int = 32,
     outputs: tuple[int, ...] = (),
@@ -58,9 +59,10 @@ def profile_data(
     """Measure examples: inputs [N, F], [N, T, F], images [N, C, H, W] or tokens [N, T], and their
     targets.
 
-    `names` are of the columns, `sources` the table's columns that these come from; `shuffled` says
-    whether training draws a new order; `outputs` is the shape of the model's output for one
-    example, () if unknown. What is costly is measured on at most 4,000 examples, spread evenly.
+    `names` are of the columns, `sources` the table's columns that these come from, `target_names`
+    of the classes, the labels or the numbers; `shuffled` says whether training draws a new order;
+    `outputs` is the shape of the model's output for one example, () if unknown. What is costly is
+    measured on at most 4,000 examples, spread evenly.
 
     >>> import torch
     >>> x = torch.arange(12.0).reshape(6, 2)
@@ -80,6 +82,8 @@ def profile_data(
     kind = find_task_kind(x, y, outputs)
     named = layout == "table" and x.shape[1:] == (len(names),)
     name_column = names.__getitem__ if named else number_column
+    sources = sources if named else ()
+    name_source = sources.__getitem__ if sources else name_column
     broken = _find_not_finite(x, name_column, whole="" if named else "inputs")
     sample = evenly_spaced_rows(len(x), MAX_SAMPLE)
     found = DataProfile(
@@ -88,12 +92,14 @@ def profile_data(
         layout=layout,
         kind=kind,
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
-        classes=profile_classes(y, kind, outputs),
+        classes=profile_classes(y, kind, outputs, tuple(target_names)),
     )
     if layout != "tokens":
-        stats = measure_numbers(x[sample], name_column, by_channel=x.ndim > 2)
+        stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)
         if stats is not None and layout == "table" and x.ndim == 2:
-            stats = replace(stats, sentinels=find_sentinels(x[sample], name_column))
+            constant = _confirm_constant(x, stats.constant_columns, name_source)
+            sentinels = find_sentinels(x[sample], name_column)
+            stats = replace(stats, constant_columns=constant, sentinels=sentinels)
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
@@ -108,7 +114,8 @@ def profile_data(
             kind,
             name_column=name_column,
             seed=seed,
-            sources=sources if named else (),
+            sources=sources,
+            target_names=target_names,
         )
         found = replace(found, leaking_columns=leaking)
     if not shuffled and 2 * batch <= len(x):
@@ -172,9 +179,13 @@ def number_column(place: int) -> str:
 def measure_numbers(
     x: Array, name_column: NameColumn = number_column, *, by_channel: bool = False
 ) -> NumberStats | None:
-    """Where numbers lie; None if none is finite. Numbers that are not finite are left out."""
+    """Where numbers lie; None if none is finite. Numbers that are not finite are left out.
+
+    Numbers of one name are one column: its spread is the largest of theirs.
+    """
     flat = x.reshape(len(x), -1)
-    flat = flat[:, evenly_spaced_rows(flat.shape[1], MAX_NAMED_COLUMNS)].astype(float)
+    kept = evenly_spaced_rows(flat.shape[1], MAX_NAMED_COLUMNS)
+    flat = flat[:, kept].astype(float)
     flat = np.where(np.isfinite(flat), flat, np.nan)
     if np.isnan(flat).all():
         return None
@@ -186,15 +197,20 @@ def measure_numbers(
     means = np.nan_to_num(means)
     stds = np.nan_to_num(stds)
     varied = stds > 1e-7 * np.maximum(np.abs(means), 1e-30)
-    constant = [] if by_channel else np.nonzero(~varied)[0].tolist()
+    stds[~varied] = 0.0
+    spreads: dict[str, float] = {}  # by column, 0 for a constant one
+    for place, spread in zip(kept.tolist(), stds.tolist(), strict=True):
+        name = name_column(place)
+        spreads[name] = max(spread, spreads.get(name, 0.0))
+    constant = [] if by_channel else [name for name in spreads if spreads[name] == 0]
     found = NumberStats(
-        columns=len(means),
+        columns=len(spreads),
         low=low,
         high=high,
         mean=mean,
         std=std,
-        column_stds=tuple(stds.tolist()),
-        constant_columns=tuple(map(name_column, constant)),
+        column_stds=tuple(spreads.values()),
+        constant_columns=tuple(constant),
     )
     if not varied.any():
         return found
@@ -205,14 +221,25 @@ def measure_numbers(
     stds = stds[varied]
     offsets = np.abs(means) / stds
     standard = (part - means[few]) / stds[few]
-    largest, smallest = (name_column(int(places[i])) for i in (stds.argmax(), stds.argmin()))
+    varied_spreads = {name: spread for name, spread in spreads.items() if spread > 0}
+    largest = max(varied_spreads, key=varied_spreads.__getitem__)
+    smallest = min(varied_spreads, key=varied_spreads.__getitem__)
     return replace(
         found,
         largest_offset=float(offsets.max()),
         median_offset=float(np.median(offsets)),
-        spreads=SpreadRange(float(stds.max()), float(stds.min()), largest, smallest),
+        spreads=SpreadRange(spreads[largest], spreads[smallest], largest, smallest),
         steepness=Steepness(_largest_eigenvalue(part), _largest_eigenvalue(standard)),
     )
+
+
+def _confirm_constant(
+    x: Array, constant: tuple[str, ...], name_column: NameColumn
+) -> tuple[str, ...]:
+    """Those of the columns, constant in a sample, that are so in all examples."""
+    places = [i for i in range(x.shape[1] if constant else 0) if name_column(i) in constant]
+    stats = measure_numbers(x[:, places], lambda i: name_column(places[i])) if places else None
+    return constant if stats is None else stats.constant_columns
 
 
 def _largest_eigenvalue(part: Array) -> float:

@@ -112,6 +112,7 @@ class LeakingColumn:
     rest_score: float  # of all others that do not back it up
     constant_score: float
     rest_informative: bool
+    target: str = ""  # which of several
     backed_by: tuple[str, ...] = ()
 
 
@@ -204,8 +205,9 @@ class ShiftedTargets:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCounts:
-    """Examples by class, of labels by label; empty for numbers."""
+    """Examples by class, of labels by label; empty for numbers. `names` are () if unknown."""
 
+    names: tuple[str, ...] = ()
     train: Mapping[int, int] = field(default_factory=dict)
     validation: Mapping[int, int] = field(default_factory=dict)
     outputs: tuple[int, ...] = ()  # shape of the model's output for one example, () if unknown
@@ -216,6 +218,10 @@ class ClassCounts:
     def evenness(self) -> float:
         """(exp H - 1) / (K - 1): 1 if all classes are as frequent, 0 if there is one."""
         return class_evenness(self.train)
+
+    def name_of(self, place: int) -> str:
+        """A class or label as a reader knows it: its name, or else its number."""
+        return repr(self.names[place]) if 0 <= place < len(self.names) else str(place)
 
 
 @dataclass(frozen=True, kw_only=True)

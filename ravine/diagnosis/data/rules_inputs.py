@@ -103,8 +103,9 @@ def sentinels(data: DataProfile) -> Iterator[Observation]:
 
 @rule("RVN-D08", "warning", "leakage", confidence="medium", needs="columns")
 def leaking_columns(data: DataProfile) -> Iterator[Observation]:
-    score = "R2" if data.kind in ("number", "numbers") else "accuracy"
     for column in data.leaking_columns:
+        score = "R2" if data.kind in ("number", "numbers") else "accuracy"
+        score += f" for {column.target}" if column.target else ""
         missed, missed_by_rest = 1 - column.score, 1 - column.rest_score
         far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.constant_score))
         if missed_by_rest <= 2 * missed:
