@@ -18,6 +18,7 @@ from ravine.data.parsing import NO_WORDS, YES_WORDS, dates_of, numbers_of, texts
 from ravine.old_names import get_key
 
 MAX_KNOTS = 1000  # points of a quantile transform
+MIN_CIRCULAR_VARIANCE = 1e-3  # two to three days of a year
 DATE_CYCLES = ("year", "week", "day")
 MISSING_LEVEL = "(missing)"  # the level of a category's gaps
 
@@ -252,7 +253,11 @@ def cycle_phase(days: np.ndarray, cycle: str) -> np.ndarray:
 
 
 def covered_cycles(days: np.ndarray) -> tuple[str, ...]:
-    """The cycles that training dates cover: half a year or more, several weekdays, hours."""
+    """The cycles that training dates cover: half a year or more, several weekdays, hours.
+
+    Dates that all have one place in a cycle, such as the first of January of each year, do not:
+    1 - |mean of exp(i 2π place)|, their circular variance, is at least `MIN_CIRCULAR_VARIANCE`.
+    """
     days = days[~np.isnan(days)]
     if len(days) == 0:
         return ()
@@ -261,7 +266,11 @@ def covered_cycles(days: np.ndarray) -> tuple[str, ...]:
         "week": len(np.unique(np.floor(days) % 7)) > 1,
         "day": bool((days != np.floor(days)).any()),
     }
-    return tuple(c for c in DATE_CYCLES if covers[c])
+    return tuple(c for c in DATE_CYCLES if covers[c] and _has_places(cycle_phase(days, c)))
+
+
+def _has_places(phases: np.ndarray) -> bool:
+    return 1 - abs(np.exp(2j * np.pi * phases).mean()) > MIN_CIRCULAR_VARIANCE
 
 
 def level_codes(values: pd.Series, levels: Sequence[str]) -> np.ndarray:

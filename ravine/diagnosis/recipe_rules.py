@@ -14,6 +14,7 @@ from ravine.finding import Change, Evidence
 PENALTY_DIFFERENCE = 1e-9  # of a penalty from its formula, relative, in float64
 GRADIENT_DIFFERENCE = 1e-3  # of a gradient from finite differences, relative, in float64
 LEARNED_LOSS = 0.02  # of the loss of the best constant answer: about zero
+NEARLY_LEARNED_LOSS = 0.1  # of the same: enough where another network learned all
 HALF_LEARNED_LOSS = 0.5  # of the same: learned at least in part
 NEAR_RATE_FACTOR = 10.0  # times the learning rate, or a tenth: not far from it
 
@@ -110,7 +111,9 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)
     own = fit.attempts[0]
-    if math.isfinite(own.steps):
+    nearly = max(own.least_losses) < NEARLY_LEARNED_LOSS * fit.constant_loss
+    one_did = min(own.least_losses) < LEARNED_LOSS * fit.constant_loss
+    if math.isfinite(own.steps) or (one_did and nearly):
         return
     best = min(fit.attempts, key=lambda a: (a.steps, abs(math.log(a.factor))))
     if math.isfinite(best.steps):

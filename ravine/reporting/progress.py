@@ -53,7 +53,8 @@ class ProgressLine:
     def _write_line(self, at: Any, *, now: bool = False) -> None:
         seconds = time.monotonic() - self.began
         pause = LIVE_SECONDS if self.live else PLAIN_SECONDS
-        if self._closed.is_set() or (seconds - self._last < pause and not now):
+        ended = at.board is not None and at.board.read().training == 0
+        if self._closed.is_set() or ended or (seconds - self._last < pause and not now):
             return
         self._last = seconds
         text = progress_line(at, seconds=seconds, left=self._seconds_left(at, seconds))
@@ -92,7 +93,7 @@ class ProgressLine:
 def progress_line(at: Any, *, seconds: float, left: float | None = None) -> str:
     """A `Progress` in one line: medians over the networks that are still training.
 
-    Of a run in several parts, the epoch is that of the whole run on average, and `at`'s part has
+    Of a run in several parts, the epoch is that of the part furthest behind, and `at`'s part has
     the values.
 
     >>> from types import SimpleNamespace
@@ -104,8 +105,8 @@ def progress_line(at: Any, *, seconds: float, left: float | None = None) -> str:
     """
     epochs, step, training, networks = at.steps // at.per_epoch, at.step, at.training, at.networks
     if at.board is not None:
-        share, training, networks = at.board.read()
-        step = round(share * at.steps)
+        _, least, training, networks = at.board.read()
+        step = round(least * at.steps)
     epoch = f"epoch {step // at.per_epoch}/{epochs}"
     rest = "" if left is None else f", {_clock(round(left))} left"
     labels = {"train/loss": "loss", "validation/loss": "validation"}

@@ -22,6 +22,7 @@ from ravine.layout import Layout
 from ravine.losses import BinaryCrossEntropy, ByTask, SoftmaxCrossEntropy
 from ravine.networks.as_module import as_module
 from ravine.networks.batched import BatchedNetwork
+from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import NO_VARIANCE
 from ravine.part import group_key
 from ravine.protocols import LoadsWeights, Plan, SearchOptimizer, Tuning
@@ -61,7 +62,8 @@ def load_tasks(recipes: Sequence[Recipe], frame: TableLike | None = None) -> lis
 def resolve(recipe: Recipe, task: Task) -> Recipe:
     """The recipe with what the data decide (loss, metric, batch, epochs) filled in, and checked.
 
-    The loss follows from the kind of task, and the metric: accuracy, R², or where one class has
+    Numbers are not embedded where the table has none. The loss follows from the kind of task, and
+    the metric: accuracy, R², or where one class has
     over 80 % of the training examples balanced accuracy. A batch has about n/30 examples: a power
     of two between 16 and 256. Small tables get more epochs (300 below 1,300 examples, 60 at 7,000
     to 20,000, 20 above 60,000), since early stopping ends a network that no longer improves. Images
@@ -72,6 +74,8 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
     if recipe.class_weights == "balanced":
         _check_class_weights(task)
     recipe = _with_batch_and_epochs(_with_metric(recipe, task), task)
+    if isinstance(recipe.network, Mlp) and len(task.signature.flags) == task.signature.numbers:
+        recipe = replace(recipe, network=replace(recipe.network, numbers=None))  # none to embed
     check_size(recipe, task)
     check_augmentation(recipe.augment, task.signature.image)
     if isinstance(recipe.optimizer, SearchOptimizer):

@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from ravine.data import Data, Encoder, Encoding, Random, load
-from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot
+from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, covered_cycles
 from ravine.data.column_types import infer_column_types
 from ravine.data.parsing import dates_of, numbers_of
 from ravine.data.task_type import infer_task_type
@@ -205,6 +205,21 @@ def test_the_smooth_clip_bounds_what_it_must():
         float(task.train_examples.numbers.abs().max()) <= 3.0
         and task.effects["columns clipped"] == 1
     )
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        (pd.date_range("1970-01-01", periods=12, freq="YS"), ("week",)),
+        (pd.date_range("1970-01-01", periods=12, freq="QS"), ("year", "week")),
+        (pd.date_range("2020-01-01 12:00", periods=400), ("year", "week")),
+        (pd.date_range("2020-01-06", periods=100, freq="7D"), ("year",)),
+        (pd.date_range("2020-01-01", periods=96, freq="h"), ("week", "day")),
+    ],
+)
+def test_a_cycle_in_which_all_dates_have_one_place_is_left_out(dates, expected):
+    days = (dates - pd.Timestamp(0)).total_seconds().to_numpy() / 86400
+    assert covered_cycles(days) == expected
 
 
 def test_dates_become_days_and_cycles():

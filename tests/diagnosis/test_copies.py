@@ -91,3 +91,23 @@ def test_images_and_wide_tables_are_compared_as_they_are():
     for x, new in ((pixels, again[0]), (pixels.flatten(1), again[0].flatten(1))):
         known = profile_data(x[:40], y[:40], validation=(new, again[1])).duplicates
         assert known is not None and (known.overlap, known.expected_overlap) == (9, 0.0)
+
+
+def contradicts(x, y):
+    known = find_duplicates(x, y, None)
+    profile = DataProfile(
+        rows=len(x), shape=x.shape[1:], layout="table", kind="binary", duplicates=known
+    )
+    return bool(run_rules([r for r in DATA_RULES if r.code == "RVN-D17"], profile)[0])
+
+
+@pytest.mark.parametrize("table", [passengers, lengths])
+def test_inputs_that_are_equal_by_chance_contradict_nothing(table):
+    x, y = table()
+    assert len(np.unique(x, axis=0)) < 0.8 * len(x) and not contradicts(x, y)
+
+
+def test_copies_of_measured_inputs_with_other_targets_contradict():
+    x, y = measured()
+    assert not contradicts(x, y)
+    assert contradicts(np.concatenate([x, x[:60]]), np.concatenate([y, y[60:120]]))

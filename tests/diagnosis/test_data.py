@@ -226,6 +226,15 @@ def test_validation_inputs_on_another_scale():
 
 
 @bare
+def test_the_spread_of_a_rare_flag_says_nothing_with_few_validation_examples():
+    generator = torch.Generator().manual_seed(SEED)
+    for rare in (0.02, 0.03, 0.05):
+        x = (torch.rand(200, 1, generator=generator) < rare).float()
+        y = torch.arange(200) % 2
+        assert "RVN-D10" not in found(x[:160], y[:160], validation=(x[160:], y[160:]))
+
+
+@bare
 def test_one_column_that_moved_is_a_note():
     x, y = patients()
     x[160:, 3] += 6
@@ -407,6 +416,7 @@ def shift(**known):
         "largest_shift_name": "pulse",
         "largest_z": 99.0,
         "median_z": 99.0,
+        "median_stretch_z": 99.0,
         "rows": 100,
         "effective_columns": 4.0,
     }
@@ -510,6 +520,12 @@ def validation_alone(**known):
         (
             "RVN-D10",
             "warning",
+            shift(median_stretch=2.6, median_stretch_z=4.1),
+            shift(median_stretch=2.6, median_stretch_z=3.9),
+        ),
+        (
+            "RVN-D10",
+            "warning",
             shift(median_shift=1.1, effective_columns=3.1),
             shift(median_shift=1.1, effective_columns=2.9),
         ),
@@ -554,6 +570,12 @@ def validation_alone(**known):
         ("RVN-D17", "note", duplicates(most_frequent=51), duplicates(most_frequent=50)),
         ("RVN-D17", "note", duplicates(20, contradicted=4), duplicates(20, contradicted=3)),
         ("RVN-D17", "note", duplicates(1000, contradicted=51), duplicates(1000, contradicted=50)),
+        (
+            "RVN-D17",
+            "note",
+            duplicates(contradicted=9, expected_copies=4.9),
+            duplicates(contradicted=9, expected_copies=5.1),
+        ),
         ("RVN-D18", "warning", validation_alone(gain=0.101), validation_alone(gain=0.099)),
         (
             "RVN-D18",

@@ -297,6 +297,15 @@ def test_the_least_loss_is_that_of_the_worst_network_and_its_rate_is_given():
     assert evidence.text.startswith("at a learning rate of 1, the worst of 2 networks; the best")
 
 
+@pytest.mark.parametrize(("slowest", "found"), [(0.09, 0), (0.11, 1)])
+def test_a_network_that_is_a_little_behind_one_that_learned_the_batch_is_no_fault(slowest, found):
+    own = OverfitAttempt(lr=0.01, factor=1.0, steps=math.inf, least_losses=(3e-5, slowest))
+    fit = SmallBatchFit(
+        examples=16, constant_loss=1.0, max_steps=600, lr_path="optimizer.lr", attempts=(own,)
+    )
+    assert len(recipe_findings(small_batch=fit)) == found
+
+
 @pytest.mark.parametrize(("factor", "severity"), [(10.0, "note"), (14.0, "warning")])
 def test_only_a_rate_that_is_far_off_is_a_warning(factor, severity):
     attempts = tuple(

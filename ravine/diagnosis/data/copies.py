@@ -4,6 +4,7 @@ Shapes: N examples, F columns.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,7 @@ def find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) 
         most_frequent=max(counts.values()),
         natural=natural,
         contradicted=sum(first[row] != answer for row, answer in zip(rows, answers, strict=True)),
+        expected_copies=_expect_copies(x[kept]) if len(counts) < len(rows) else 0.0,
     )
     if validation is None:
         return found
@@ -58,6 +60,12 @@ def find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) 
     )
 
 
+def _expect_copies(x: Array) -> float:
+    """How many examples would be copies of others by chance."""
+    flat = x.reshape(len(x), -1)
+    return _expect_by_permutation(flat, lambda sums: len(sums) - len(np.unique(sums)))
+
+
 def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float:
     """How many of the new rows would be among the others by chance: any row is as likely to be
     there as a new one is.
@@ -72,28 +80,34 @@ def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float
 def _expect_overlap_by_permutation(
     part: tuple[Array, Array], new_part: tuple[Array, Array]
 ) -> float:
-    """How many new rows would be among the others if one column were paired with the rest at
-    random: the least over the columns.
-
-    Inputs and targets are columns. One without which rows differ as much as with it says nothing;
-    where that is every column, rows are told apart several times over: none is equal by chance.
-    """
+    """How many new rows would be among the others by chance; inputs and targets are columns."""
     tables = [np.concatenate([v.reshape(len(v), -1) for v in pair], 1) for pair in (part, new_part)]
-    rows, columns = np.concatenate(tables), tables[0].shape[1]
-    if columns > MAX_PERMUTED_COLUMNS:
+    known = len(tables[0])
+    return _expect_by_permutation(
+        np.concatenate(tables), lambda sums: int(np.isin(sums[known:], sums[:known]).sum())
+    )
+
+
+def _expect_by_permutation(rows: Array, count: Callable[[Array], int]) -> float:
+    """What `count` would give if one column were paired with the rest at random: the least over
+    the columns. It gets a number for each row [N], equal where rows are.
+
+    A column without which rows differ as much as with it says nothing; where that is every column,
+    rows are told apart several times over: none is equal by chance.
+    """
+    if rows.shape[1] > MAX_PERMUTED_COLUMNS:
         return 0.0
     draw = np.random.default_rng(0)
     # a random number for each value of a column: rows are equal where the sums of theirs are
     codes = (np.unique(column, return_inverse=True)[1].reshape(-1) for column in rows.T)
     names = np.stack([draw.integers(0, 2**63, c.max() + 1, np.uint64)[c] for c in codes])
     whole = names.sum(0)
-    distinct, known = len(np.unique(whole)), len(tables[0])
+    distinct = len(np.unique(whole))
     expected = []
     for own in names:
         rest = whole - own
         if len(np.unique(rest)) == distinct:
             continue
         mixed = [rest + draw.permutation(own) for _ in range(PERMUTATION_COUNT)]
-        shared = [np.isin(sums[known:], sums[:known]).sum() for sums in mixed]
-        expected.append(float(np.mean(shared)))
+        expected.append(float(np.mean([count(sums) for sums in mixed])))
     return min(expected, default=0.0)

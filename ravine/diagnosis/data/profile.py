@@ -97,6 +97,7 @@ class Duplicates:
     most_frequent: int  # how often the commonest input occurs
     natural: bool
     contradicted: int  # copies of an input with another target than the first
+    expected_copies: float = 0.0  # by chance, if one column belonged to other rows
     validation_compared: int = 0
     overlap: int = 0  # validation examples that are training examples, inputs and targets
     expected_overlap: float = 0.0  # by chance, if both came from where these come from
@@ -124,6 +125,7 @@ class ValidationShift:
     largest_shift_name: str
     largest_z: float  # standard errors by which the surest column moved
     median_z: float
+    median_stretch_z: float  # standard errors by which the SDs differ
     rows: int
     effective_columns: float  # all, if none goes with another; 1, if all go together
 

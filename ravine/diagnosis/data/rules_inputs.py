@@ -15,6 +15,7 @@ COLUMN_SPREAD_RATIO = 30.0  # times the spread of another column
 FAR_OFFSET = 5.0  # spreads from 0
 IDENTICAL_FRACTION = 0.5  # of the examples: one and the same
 MIN_CONTRADICTED = 3  # copies of an input with other targets
+COPIES_MULTIPLE = 2.0  # times what chance gives
 CONTRADICTED_FRACTION = 0.05  # of the examples
 
 
@@ -126,12 +127,16 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     if copies is None or copies.compared < MIN_EXAMPLES or copies.distinct == 1 or copies.natural:
         return
     limit = IDENTICAL_FRACTION * copies.compared
+    repeated = max(0, copies.compared - copies.distinct)
+    by_chance = repeated < COPIES_MULTIPLE * copies.expected_copies
     of = f"of {copies.compared}"
     if copies.most_frequent > limit:
         name = "examples with one and the same input"
         change = Change("data", "check how the inputs are read")
         yield observe(Evidence(name, copies.most_frequent, limit=limit, text=of), change)
-    elif copies.contradicted > max(MIN_CONTRADICTED, CONTRADICTED_FRACTION * copies.compared):
+    elif not by_chance and copies.contradicted > max(
+        MIN_CONTRADICTED, CONTRADICTED_FRACTION * copies.compared
+    ):
         name = "copies with another target than the first"
         evidence = Evidence(name, copies.contradicted, limit=0, text=of)
         change = Change("data", "check how the targets are read")

@@ -14,6 +14,7 @@ MIN_LEAKED = 3  # validation examples
 CHANCE_MULTIPLE = 3.0  # times what chance gives
 MEDIAN_SHIFT, MEDIAN_STRETCH = 1.0, 2.5  # spreads, times
 MIN_STRETCH_ROWS = 30  # validation examples
+MIN_STRETCH_ERRORS = 4.0  # standard errors by which the SDs differ
 MIN_EFFECTIVE_COLUMNS = 3.0  # with fewer the shift must be
 FAR_SHIFT = 10.0  # spreads
 COLUMN_SHIFT = 1.5  # spreads, of one column
@@ -36,7 +37,7 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
         return
     share = copies.overlap / copies.validation_compared
     name = "validation examples that are also training examples"
-    text = f"{100 * share:.0f} % of {copies.validation_compared}; chance gives about {chance:.0f}"
+    text = f"{100 * share:.2g} % of {copies.validation_compared}; chance gives about {chance:.0f}"
     evidence = Evidence(name, copies.overlap, limit=chance, text=text)
     change = Change("data", "take copies out before splitting")
     severity = "" if share >= LEAKED_FRACTION else "note"
@@ -58,7 +59,8 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
     ratio = shift.median_stretch
     stretch = max(ratio, 1 / ratio) if ratio > 0 else math.inf
     moved = shift.median_shift > MEDIAN_SHIFT and shift.median_z > SURE_SHIFT / 2
-    stretched = stretch > MEDIAN_STRETCH and shift.rows >= MIN_STRETCH_ROWS
+    sure = shift.rows >= MIN_STRETCH_ROWS and shift.median_stretch_z > MIN_STRETCH_ERRORS
+    stretched = sure and stretch > MEDIAN_STRETCH
     far = shift.median_shift > FAR_SHIFT or stretch > 2 * MEDIAN_STRETCH
     several = far or shift.effective_columns > MIN_EFFECTIVE_COLUMNS
     if moved or stretched:

@@ -44,9 +44,20 @@ def measure_shift(
         largest_shift_name=name_column(int(places[varied][far])),
         largest_z=float(z.max()),
         median_z=float(np.median(z)),
+        median_stretch_z=float(np.median(_stretch_errors(a[:, varied], b[:, varied]))),
         rows=len(b),
         effective_columns=_count_effective_columns(a[:, varied & (plain_a > 0)]),
     )
+
+
+def _stretch_errors(a: Array, b: Array) -> Array:
+    """1 - (smaller SD / larger SD) in standard errors: relative to the SD its variance is
+    (kurtosis - 1) / 4N. A column of two values of which one is rare has a large kurtosis.
+    """
+    low, high = np.sort([a.std(0), b.std(0)], axis=0)
+    kurtosis = (((a - a.mean(0)) / np.maximum(a.std(0), 1e-30)) ** 4).mean(0)
+    error = np.sqrt((kurtosis - 1) / 4 * (1 / len(a) + 1 / len(b)))
+    return (1 - low / np.maximum(high, 1e-30)) / np.maximum(error, 1e-30)
 
 
 def _count_effective_columns(x: Array) -> float:
