@@ -46,11 +46,12 @@ def plain_date(text: str) -> str:
     >>> plain_date("2020Q2"), plain_date("2020-W05")
     ('2020-04-01', '2020-01-27')
     """
+    text = text.rstrip(".")
     if PLAIN_DATE.fullmatch(text):
         return text
     text = re.sub(r"(?<=:\d\d),(?=\d)", ".", text)  # of a second
     text = WEEKDAY_PREFIX.sub("", " ".join(text.replace(",", " ").split()))
-    text = re.sub(r"(?<=\d)\. (?=\d{1,2}\.|\d{4})", ".", text)  # 26. 12. 2021
+    text = re.sub(r"(?<=\d)\. (?=\d{1,2}(?:\.|$)|\d{4})", ".", text)  # 26. 12. 2021
     text = FILLER_WORDS.sub("", text)
     text = re.sub(r"(?i)(?<=\d) ?([ap])\.? ?m\b\.?", lambda found: f" {found[1].upper()}M", text)
     text = re.sub(r"([^\W\d_]{3,})\.?", lambda f: MONTH_NAMES.get(f[1].lower(), f[0]), text)
