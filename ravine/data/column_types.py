@@ -14,6 +14,7 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data import parsing
+from ravine.data.codes import EXACT_DIGITS, find_code
 from ravine.data.date_styles import (
     DATE_STYLES,
     DAY_NUMBERS,
@@ -22,14 +23,9 @@ from ravine.data.date_styles import (
     read_as_dates,
     swap_day_and_month,
 )
-from ravine.data.number_styles import (
-    describe_doubt,
-    number_of,
-    parse_numbers,
-    read_as_hours,
-    read_as_numbers,
-)
-from ravine.data.odd_cells import Reading, is_gap
+from ravine.data.notations import SEASON_STYLE, read_as_notation
+from ravine.data.number_styles import parse_numbers, read_as_numbers, read_written_numbers
+from ravine.data.odd_cells import Reading, fewest_odd
 
 ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date", "text"]
 
@@ -118,7 +114,7 @@ def _infer_type(
         return DroppedColumn(name, "it has no values in the training rows")
     numeric = types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
     if numeric and kind not in ("category", "text"):
-        return _type_of_numbers(values, name, rows, forced=kind == "number")
+        return _type_of_numbers(values, name, rows, forced=kind == "number", notes=notes)
     texts, codes = parsing.texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
@@ -132,19 +128,24 @@ def _infer_type(
         return UsedColumn(name, "date")
     if types.is_timedelta64_dtype(values.dtype):
         return UsedColumn(name, "number", "days")
-    if {t.lower() for t in texts} in parsing.YES_NO_PAIRS:
+    if parsing.are_booleans(texts):
         return UsedColumn(name, "boolean")
     return _type_of_text(values, name, texts, codes=codes, rows=rows, decimal=decimal, notes=notes)
 
 
 def _type_of_numbers(
-    values: pd.Series, name: str, rows: int, *, forced: bool
+    values: pd.Series, name: str, rows: int, *, forced: bool, notes: list[str]
 ) -> UsedColumn | DroppedColumn:
     if types.is_complex_dtype(values.dtype):
         return DroppedColumn(name, "it holds complex numbers")
     numbers = parsing.numbers_of(values, name)
     present = numbers[~np.isnan(numbers)]
     low, high = present.min(), present.max()
+    if types.is_integer_dtype(values.dtype) and not forced and high >= 10**EXACT_DIGITS:
+        texts, codes = parsing.texts_of(values)
+        coded = _type_of_code(texts, codes, name, notes)
+        if coded is not None:
+            return coded
     if low == high and len(present) == len(numbers):
         return DroppedColumn(name, f"it is {low:g} in all training rows")
     if forced:
@@ -173,28 +174,21 @@ def _type_of_text(
     if isinstance(first, (datetime.date, np.datetime64)):
         return UsedColumn(name, "date")
     counts = parsing.counts_of(codes)
-    count = sum(counts)
-    coded = _first_code(texts)
-    if coded and len(texts) < count:
-        notes.append(
-            f"{name} is taken as categories: its numbers begin with zeros ({coded!r}). If they are "
-            f"amounts, set data.numbers = [{name!r}]."
-        )
-        return UsedColumn(name, "category")
-    kind, reading = ("number", None) if coded else _read_column(texts, counts, decimal)
+    coded = _type_of_code(texts, codes, name, notes)
+    if coded is not None:
+        return coded
+    kind, reading = _read_column(texts, counts, decimal)
     if reading is not None and kind == "date":
         notes += _ambiguous_dates(texts, reading.style, name)
         notes += _short_years(texts, reading.style, name)
         return UsedColumn(name, "date", reading.style)
     if reading is not None:
-        style = reading.style
-        if decimal == "auto":
-            notes += describe_doubt(texts, style, name)
-        numbers = parse_numbers(texts, style)[codes[codes >= 0]]
+        notes += [f"{name} {doubt}" for doubt in reading.doubts]
+        numbers = parse_numbers(texts, reading.style)[codes[codes >= 0]]
         if are_day_numbers(numbers[~np.isnan(numbers)]):
             return UsedColumn(name, "date", DAY_NUMBERS)
         why = _identifier_reason(numbers, name, rows)
-        return DroppedColumn(name, why) if why else UsedColumn(name, "number", style)
+        return DroppedColumn(name, why) if why else UsedColumn(name, "number", reading.style)
     why = _text_reason(texts, counts)
     return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")
 
@@ -218,6 +212,25 @@ def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
     return ""
 
 
+def _type_of_code(
+    texts: Sequence[str], codes: np.ndarray, name: str, notes: list[str]
+) -> UsedColumn | DroppedColumn | None:
+    """A column of codes such as 01234, which is a category or tells rows apart; None if it is not.
+
+    Moments are no codes, though they have as many digits.
+    """
+    why, example = find_code(texts)
+    if not why or ("digits" in why and TIME_WORDS.search(name)):
+        return None
+    if len(texts) == int((codes >= 0).sum()):
+        return DroppedColumn(name, f"it has another code in every row ({example!r})")
+    notes.append(
+        f"{name} is taken as categories: its numbers {why} ({example!r}). If they are amounts, set "
+        f"data.numbers = [{name!r}]."
+    )
+    return UsedColumn(name, "category")
+
+
 def _read_column(
     texts: Sequence[str], counts: Sequence[int], decimal: str
 ) -> tuple[Literal["number", "date"], Reading | None]:
@@ -225,9 +238,13 @@ def _read_column(
     numbers = read_as_numbers(texts, counts, decimal)
     if numbers is not None and not numbers.odd:
         return "number", numbers
+    seasons = read_as_notation(texts, counts, (SEASON_STYLE,))  # 2003-04 could be a month, too
+    if seasons is not None and not seasons.odd:
+        return "number", seasons
     dates = read_as_dates(texts, counts)
-    if dates is None and numbers is None:
-        return "number", read_as_hours(texts, counts)
+    if dates is not None and not dates.odd:
+        return "date", dates
+    numbers = fewest_odd(numbers, read_as_notation(texts, counts))
     if numbers is None or (dates is not None and len(dates.odd) < len(numbers.odd)):
         return "date", dates
     return "number", numbers
@@ -238,20 +255,11 @@ def _forced_style(values: pd.Series, name: str, decimal: str) -> str:
     if not parsing.is_text(values):
         return ""
     texts, codes = parsing.texts_of(values)
-    found = read_as_numbers(texts, parsing.counts_of(codes), decimal)
+    found = read_written_numbers(texts, parsing.counts_of(codes), decimal)
     style = "1,234.5" if found is None else found.style
     mostly_odd = parsing.read_numbers(values, style)[1].mean() > 0.5
     parsing.numbers_of(values, name, style, odd=not mostly_odd)
     return style
-
-
-def _first_code(texts: Sequence[str]) -> str:
-    """The first of whole numbers that begins with a zero, as codes do; nothing if none does."""
-    led = next((t for t in texts if re.fullmatch(r"0\d+", t)), "")
-    if not led:
-        return ""
-    numbers = [t for t in texts if not np.isnan(number_of(t))]
-    return led if all(t.isdecimal() or is_gap(t) for t in numbers) else ""
 
 
 def _ambiguous_dates(texts: Sequence[str], style: str, name: str) -> list[str]:

@@ -11,7 +11,6 @@ from pandas.api import types
 
 from ravine.data.csv_dialect import (
     BLANK_SEPARATOR,
-    MISSING_WORDS,
     SEPARATOR_NAMES,
     CsvLayout,
     DecimalCounts,
@@ -24,6 +23,7 @@ from ravine.data.csv_dialect import (
     without_groups,
 )
 from ravine.data.frames import check_distinct
+from ravine.data.odd_cells import MISSING_WORDS
 from ravine.data.text_files import TextFile
 from ravine.errors import DataError, RavineError
 
@@ -85,7 +85,7 @@ class CsvTable:
     @property
     def _texts(self) -> list[str]:
         texts = () if self.expected is None else self.expected.texts
-        return [name for name in texts if name in self.layout.names]
+        return [n for n in self.layout.names if n in texts or n in self.layout.codes]
 
     def _options(self, dtype: Any, columns: Sequence[str] | None) -> dict[str, Any]:
         names = [*self.layout.names, *self.layout.beyond]

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ravine.data.codes import changes_as_number
 from ravine.data.column_encoders import (
     MISSING_LEVEL,
     Codes,
@@ -134,10 +135,12 @@ class Encoder:
     def expectation(self) -> Expected:
         """What is known of tables that are to be predicted, for reading them from files."""
         measured = [c for c in self.column_encoders if isinstance(c, (Numeric, Date))]
-        texts = tuple(c.name for c in measured if c.style)
+        named = [c for c in self.column_encoders if isinstance(c, (OneHot, Codes))]
+        texts = [c.name for c in measured if c.style]
+        texts += [c.name for c in named if any(map(changes_as_number, c.levels))]
         plain = ("", "1,234.5")
         numbers = tuple(c.name for c in measured if isinstance(c, Numeric) and c.style in plain)
-        return Expected(self.dialect, self.columns, texts, numbers)
+        return Expected(self.dialect, self.columns, tuple(texts), numbers)
 
     @property
     def _code_encoders(self) -> tuple[Codes, ...]:
