@@ -261,13 +261,29 @@ class DecimalCounts:
         return usual
 
 
-def plain_numbers(values: Any) -> Any:
-    """Texts with decimal commas as texts with points: 1.234,5 is 1234.5; others as they are."""
+def exchange_sign(values: Any, sign: str) -> Any:
+    """Texts of numbers with a decimal sign as texts with the other one, without groups: 1.234,5 is
+    1234.5; other texts as they are.
+    """
+    other = "." if sign == "," else ","
     grouped = values.str.strip().str.fullmatch(
-        r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d*)(?:,\d*)?(?:[eE][-+]?\d+)?"
+        rf"[-+]?(?:\d{{1,3}}(?:[{other}]\d{{3}})+|\d*)(?:[{sign}]\d*)?(?:[eE][-+]?\d+)?"
     )
-    plain = values.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    plain = values.str.replace(other, "", regex=False).str.replace(sign, other, regex=False)
     return values.mask(grouped.fillna(False).astype(bool), plain)
+
+
+def decimal_sign_of_texts(table: pd.DataFrame) -> str:
+    """The decimal sign in a table whose numbers without a comma were read already: a comma where
+    more texts have it for certain than a point, else a point.
+    """
+    counts = DecimalCounts()
+    for name in table.columns:
+        values = table[name]
+        if isinstance(values.dtype, pd.StringDtype) or values.dtype == object:
+            texts = values[[isinstance(v, str) and "," in v for v in values]].astype(str)
+            counts.add(texts.to_frame(name))
+    return "," if counts.certain[","] > counts.certain["."] else "."
 
 
 def without_groups(values: pd.Series) -> pd.Series:
@@ -280,5 +296,7 @@ def without_groups(values: pd.Series) -> pd.Series:
     if not groups.any() or (groups | texts.str.fullmatch(r"[-+]?\d+")).mean() < 0.8:
         return values
     plain = values.mask(groups.reindex(values.index, fill_value=False), values.str.replace(".", ""))
+    if any(decimal_sign(text) == "." for text in texts[~groups].unique()):  # as 0.345 beside it
+        return values
     numbers = pd.to_numeric(plain, errors="coerce")
     return numbers if numbers.isna().equals(values.isna()) else plain

@@ -138,9 +138,22 @@ class Encoder:
         named = [c for c in self.column_encoders if isinstance(c, (OneHot, Codes))]
         texts = [c.name for c in measured if c.style]
         texts += [c.name for c in named if any(map(changes_as_number, c.levels))]
-        plain = ("", "1,234.5")
+        plain = ("", "1,234.5") if self.dialect.decimal == "." else ("",)
         numbers = tuple(c.name for c in measured if isinstance(c, Numeric) and c.style in plain)
         return Expected(self.dialect, self.columns, tuple(texts), numbers)
+
+    def read_column(self, column: Numeric | Date, values: pd.Series) -> np.ndarray:
+        """The numbers, or days since 1970, in a column of a table, float64 [N], NaN where missing.
+
+        Text in a column that was numbers has the run's decimal sign.
+        """
+        return self._in_dialect(column).read(values)
+
+    def _in_dialect(self, column: Any) -> Any:
+        usual = self.dialect.decimal == "." or self.dialect.separator == ","
+        if usual or not isinstance(column, Numeric) or column.style:
+            return column
+        return dataclasses.replace(column, style="1.234,5")
 
     @property
     def _code_encoders(self) -> tuple[Codes, ...]:
@@ -162,7 +175,8 @@ class Encoder:
                 why = nearest(name, list(frame.columns))
                 do = "rename the column, or add it"
                 raise DataError(f"the table has no column {name!r}", why=why, do=do)
-        blocks = [column.encode(frame[column.name]) for column in self._number_encoders]
+        numeric = map(self._in_dialect, self._number_encoders)
+        blocks = [column.encode(frame[column.name]) for column in numeric]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
         codes = [column.codes(frame[column.name]) for column in self._code_encoders]
         found = torch.from_numpy(np.stack(codes, 1)) if codes else None
