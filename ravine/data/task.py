@@ -20,7 +20,7 @@ from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
-from ravine.data.rare_classes import infer_task
+from ravine.data.rare_classes import leave_out_rare_classes
 from ravine.data.source import (
     Data,
     check_columns,
@@ -212,7 +212,7 @@ def _read_at_once(
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     require_count(own, 0, 0)
-    table, chosen, task_type = infer_task(table, own, targets, data, notes)
+    table, chosen, task_type = leave_out_rare_classes(table, own, targets, data, notes)
     own, places = int((chosen < own).sum()), places[chosen]
     check_weights(table, data.weight)
     rows = split.rows(table.iloc[:own], task_type, seed, notes)

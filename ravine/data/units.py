@@ -49,7 +49,8 @@ UNIT_ALIASES |= {
     "litre": "l",
 }
 UNIT_ALIASES |= {"gram": "g", "kilo": "kg", "tonne": "t", "pound": "lb", "ounce": "oz"}
-KNOWN_UNITS = frozenset(unit for units in QUANTITY_UNITS for unit in units)
+OTHER_UNITS = "CC HP BHP PS RPM MP DPI PPI PPM PPB BTU MPG FPS SF UI BPM".split()  # in capitals
+KNOWN_UNITS = frozenset([*OTHER_UNITS, *(unit for units in QUANTITY_UNITS for unit in units)])
 # marks of a currency or a share: what a number with one means does not depend on it, but where
 # several stand in one column
 CURRENCY_PATTERN = (
@@ -128,8 +129,8 @@ def describe_units(units: Mapping[str, str], unit: str, *, all_whole: bool) -> l
         return [f"has several units ({shown}): all are converted to {unit or named[0]}. {wrong}"]
     if len(units) > 1:
         return [f"has numbers with and without {named[0]}: all are taken to be in {named[0]}."]
-    is_attached = f" {unit}" not in shown
-    if unit.isupper() and all_whole and (is_attached or unit not in KNOWN_UNITS):
+    is_letter = len(unit) == 1 and f" {unit}" not in shown  # 5 V is clear, 12A may be a seat
+    if unit.isupper() and all_whole and (is_letter or unit not in KNOWN_UNITS):
         taken = f"is taken as numbers of the unit {unit} (such as {shown})"
         return [f"{taken}. If they are names, set data.categories."]
     return []
