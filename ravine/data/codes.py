@@ -27,14 +27,20 @@ def find_code(texts: Sequence[str]) -> tuple[str, str]:
     >>> find_code(["1.5", "0.10"]), find_code(["2e-3", "1e5"])
     (('', ''), ('', ''))
     """
+    if len(texts) > MAX_VERSIONS and any(map(_has_part, texts[:MAX_VERSIONS])):
+        return "", ""
     numbers = [t for t in texts if PLAIN_NUMBER.fullmatch(t)]
     if 2 * len(numbers) >= len(texts) and all(map(WHOLE_OR_POWER.fullmatch, numbers)):
         for why, pattern in CODE_PATTERNS.items():
             found = next(filter(re.compile(pattern).fullmatch, numbers), "")
             if found:
                 return why, found
-    ten = _version_ten([t for t in texts if not is_gap(t)])
+    ten = "" if len(texts) > MAX_VERSIONS else _version_ten([t for t in texts if not is_gap(t)])
     return ("are like versions", ten) if ten else ("", "")
+
+
+def _has_part(text: str) -> bool:
+    return PLAIN_NUMBER.fullmatch(text) is not None and not WHOLE_OR_POWER.fullmatch(text)
 
 
 def changes_as_number(text: str) -> bool:
@@ -50,7 +56,7 @@ def _version_ten(texts: Sequence[str]) -> str:
     """One of the texts that has a 10, 20, ... behind its point, where all are like versions: not
     all as long behind it, as amounts of money are, and nothing with a zero first, as in 1.05.
     """
-    if len(texts) > MAX_VERSIONS or not all(map(SHORT_DECIMAL.fullmatch, texts)):
+    if not all(map(SHORT_DECIMAL.fullmatch, texts)):
         return ""
     parts = [t.split(".")[1] for t in texts]
     if {len(p) for p in parts} != {1, 2} or any(p[0] == "0" and len(p) == 2 for p in parts):

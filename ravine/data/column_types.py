@@ -31,6 +31,7 @@ ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date", "text"]
 
 MIN_ROWS_FOR_IDENTIFIERS = 20  # below so many rows, distinct values say nothing about identifiers
 MIN_REPEATED_SHARE = 0.5  # of the rows: a category of which fewer hold a value that repeats is text
+FEW_TEXTS = 200  # that mostly say whether a column's numbers are whole
 MIN_REPEATS = 3  # a value in so many rows repeats
 TIME_WORDS = re.compile(r"year|month|week|day|date|time|hour|age", re.IGNORECASE)
 IDENTIFIER_WORDS = "id ids pid uid uuid guid key index rownames order".split()
@@ -184,6 +185,9 @@ def _type_of_text(
         return UsedColumn(name, "date", reading.style)
     if reading is not None:
         notes += [f"{name} {doubt}" for doubt in reading.doubts]
+        first = parse_numbers(texts[:FEW_TEXTS], reading.style)
+        if (first[~np.isnan(first)] % 1 != 0).any():  # neither days nor identifiers
+            return UsedColumn(name, "number", reading.style)
         numbers = parse_numbers(texts, reading.style)[codes[codes >= 0]]
         if are_day_numbers(numbers[~np.isnan(numbers)]):
             return UsedColumn(name, "date", DAY_NUMBERS)

@@ -280,9 +280,13 @@ def decimal_sign_of_texts(table: pd.DataFrame) -> str:
     counts = DecimalCounts()
     for name in table.columns:
         values = table[name]
-        if isinstance(values.dtype, pd.StringDtype) or values.dtype == object:
-            texts = values[[isinstance(v, str) and "," in v for v in values]].astype(str)
-            counts.add(texts.to_frame(name))
+        if isinstance(values.dtype, pd.StringDtype):
+            has_comma = values.str.contains(",", regex=False).fillna(False).astype(bool)
+        elif values.dtype == object:
+            has_comma = [isinstance(v, str) and "," in v for v in values]
+        else:
+            continue
+        counts.add(values[has_comma].astype(str).to_frame(name))
     return "," if counts.certain[","] > counts.certain["."] else "."
 
 

@@ -274,18 +274,24 @@ def fit_encoder(
     return Encoder(tuple(fitted), target, effects=shown | of_target)
 
 
-def allow_odd_cells(encoder: Encoder, table: pd.DataFrame, notes: list[str]) -> Encoder:
-    """The encoder that takes texts among the numbers and dates of its table for gaps.
+def allow_odd_cells(
+    encoder: Encoder, table: pd.DataFrame, notes: list[str]
+) -> tuple[Encoder, pd.DataFrame]:
+    """The encoder that takes texts among the numbers and dates of its table for gaps; and the table
+    with numbers in place of their texts, so that these are read once.
 
     `table` has all rows, not those of the training split alone. What is read as a gap is appended
     to `notes`; so are dates that stand for no end, such as 9999-12-31.
     """
     columns = []
+    numbers = {}
     for column in encoder.column_encoders:
         if isinstance(column, (Numeric, Date)):
             values = table[column.name]
             read = read_numbers if isinstance(column, Numeric) else read_dates
             found, odd = read(values, column.style)
+            if isinstance(column, Numeric) and column.style not in ("", "days"):
+                numbers[column.name] = found
             if odd.any():
                 kind = "number" if isinstance(column, Numeric) else "date"
                 notes.append(_describe_gaps(values, odd, f"hold no {kind}"))
@@ -296,7 +302,7 @@ def allow_odd_cells(encoder: Encoder, table: pd.DataFrame, notes: list[str]) -> 
                 if ends.any():
                     notes.append(_describe_gaps(values, ends, "stand for an open end"))
         columns.append(column)
-    return dataclasses.replace(encoder, column_encoders=tuple(columns))
+    return dataclasses.replace(encoder, column_encoders=tuple(columns)), table.assign(**numbers)
 
 
 def _describe_gaps(values: pd.Series, rows: np.ndarray, why: str) -> str:

@@ -53,7 +53,9 @@ def parse_numbers(texts: Sequence[str], style: str) -> np.ndarray:
         return np.array([read_notation(text, style) for text in texts], np.float64)
     style = style or NUMBER_STYLES[0]
     values, units = _read_all(texts, style[:7])
-    return np.array([_scale(values[i], units.get(i, ""), style[8:]) for i in range(len(texts))])
+    for place, unit in units.items():
+        values[place] = _scale(float(values[place]), unit, style[8:])
+    return values
 
 
 def read_as_numbers(
@@ -157,8 +159,6 @@ def _fits(unit: str, own: str) -> bool:
 
 def _scale(value: float, unit: str, own: str) -> float:
     """A number in a column's own unit, NaN where it cannot be."""
-    if not unit and own not in MULTIPLE_SCALES:
-        return value
     if own in MULTIPLE_SCALES:
         return value * MULTIPLE_SCALES[own].get(unit, np.nan)
     factor, summand = conversion(unit, canonical_unit(own)) or (np.nan, 0.0)

@@ -18,6 +18,7 @@ from ravine.errors import DataError
 NO_WORDS = ("0", "false", "f", "no", "n", "off")
 YES_WORDS = ("1", "true", "t", "yes", "y", "on")
 YES_NO_PAIRS = [set(pair) for pair in zip(NO_WORDS, YES_WORDS, strict=True)]
+MAX_SPELLINGS = 30  # of words for yes and no: TRUE, True, true, ...
 # words that may stand side by side: 1 beside True, y beside yes
 BOOLEAN_WORDS = ({"0", "1", "false", "true", "f", "t"}, {"no", "yes", "n", "y"}, {"off", "on"})
 
@@ -62,9 +63,9 @@ def are_booleans(texts: Sequence[str]) -> bool:
     >>> are_booleans(["Yes", "no"]), are_booleans(["True", "0"]), are_booleans(["yes", "0"])
     (True, True, False)
     """
-    words = {t.lower() for t in texts}
+    words = {t.lower() for t in texts[:MAX_SPELLINGS]}
     both = not words.isdisjoint(YES_WORDS) and not words.isdisjoint(NO_WORDS)
-    return both and any(words <= kind for kind in BOOLEAN_WORDS)
+    return both and len(texts) < MAX_SPELLINGS and any(words <= kind for kind in BOOLEAN_WORDS)
 
 
 def counts_of(codes: np.ndarray) -> list[int]:

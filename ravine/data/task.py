@@ -177,7 +177,8 @@ def task_of_rows(
         encoder = fit_encoder(
             train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
         )
-        encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
+        encoder, table = allow_odd_cells(encoder, table, notes)
+        encoder = dataclasses.replace(encoder, dialect=dialect)
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
@@ -223,7 +224,8 @@ def _read_at_once(
     encoder = fit_encoder(
         train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
     )
-    encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
+    encoder, table = allow_odd_cells(encoder, table, notes)
+    encoder = dataclasses.replace(encoder, dialect=dialect)
     examples = {
         name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
         for name, r in rows._asdict().items()
