@@ -1,4 +1,4 @@
-"""Numbers that have notations of their own: durations, quarters, seasons, ordinals, degrees."""
+"""Numbers that have notations of their own: durations, half years, seasons, ordinals, degrees."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +18,7 @@ WORDED_DURATION = (
 ISO_DURATION = r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:[.,]\d+)?)S)?"
 FEET_PATTERN = r"(\d)(?:['′’]| ?ft\.?) ?(?:(\d{1,2}(?:\.\d+)?)(?:[\"″”]|''| ?in\.?)?)?"
 YEAR_PATTERN = r"((?:1[89]|20)\d\d)"
-YEAR_AND_QUARTER, QUARTER_AND_YEAR = (
-    rf"{YEAR_PATTERN}[ /-]?Q([1-4])",
-    rf"Q([1-4])[ /-]?{YEAR_PATTERN}",
-)
 YEAR_AND_HALF, HALF_AND_YEAR = rf"{YEAR_PATTERN}[ /-]?H([12])", rf"H([12])[ /-]?{YEAR_PATTERN}"
-YEAR_AND_WEEK = rf"{YEAR_PATTERN}[ /-]?(?:W|CW|KW)[ -]?(0?[1-9]|[1-4]\d|5[0-3])"
-WEEK_AND_YEAR = rf"(?:W|CW|KW)[ -]?(0?[1-9]|[1-4]\d|5[0-3])[ /-]{YEAR_PATTERN}"
 
 
 def _hours(sign: str | None, *parts: str | None) -> float:
@@ -56,17 +50,9 @@ NOTATION_READERS: Mapping[str, Mapping[str, Callable[[Match], float]]] = {
         CLOCK_PATTERN: lambda found: _hours(*found.groups()),
     },
     "1 h 23 min": {WORDED_DURATION: _hours_in_words, ISO_DURATION: _hours_in_words},
-    "2024Q1": {
-        YEAR_AND_QUARTER: lambda found: int(found[1]) + (int(found[2]) - 1) / 4,
-        QUARTER_AND_YEAR: lambda found: int(found[2]) + (int(found[1]) - 1) / 4,
-    },
     "2024H1": {
         YEAR_AND_HALF: lambda found: int(found[1]) + (int(found[2]) - 1) / 2,
         HALF_AND_YEAR: lambda found: int(found[2]) + (int(found[1]) - 1) / 2,
-    },
-    "2024W01": {
-        YEAR_AND_WEEK: lambda found: int(found[1]) + (int(found[2]) - 1) / 53,
-        WEEK_AND_YEAR: lambda found: int(found[2]) + (int(found[1]) - 1) / 53,
     },
     "1st": {r"(\d+)(?:st|nd|rd|th)\.?": lambda found: float(found[1])},
     "5'11\"": {FEET_PATTERN: _feet},
@@ -86,7 +72,7 @@ SEASON_STYLE = "2023-24"
 def read_notation(text: str, style: str) -> float:
     """The number that a text writes in a notation, NaN if it writes none; durations in hours.
 
-    >>> read_notation("1:30:00", "1:23:45"), read_notation("Q3 2024", "2024Q1")
+    >>> read_notation("1:30:00", "1:23:45"), read_notation("H2 2024", "2024H1")
     (1.5, 2024.5)
     """
     for pattern, number in NOTATION_READERS[style].items():
