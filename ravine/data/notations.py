@@ -6,7 +6,7 @@ from re import Match
 
 import numpy as np
 
-from ravine.data.odd_cells import Reading, is_gap
+from ravine.data.odd_cells import MIN_DISTINCT_READABLE, Reading, is_gap
 
 SECONDS_PATTERN = r"([0-5]\d(?:[.,]\d+)?)"
 CLOCK_PATTERN = rf"([-+]?)(?:(\d+) days?,? \+?)?(\d+):([0-5]\d)(?::{SECONDS_PATTERN})?"
@@ -63,10 +63,13 @@ NOTATION_READERS: Mapping[str, Mapping[str, Callable[[Match], float]]] = {
     },
 }
 NOTATION_DOUBTS = {
-    "2023-24": "has seasons: {} is taken as the year {:g}. Set data.categories to change it.",
-    "1:23:45 or 23:45": "has durations of two parts: {} is taken as minutes and seconds, {:.3g} h.",
+    "2023-24": ["has seasons: {} is taken as the year {:g}. Set data.categories to change it."],
+    "1:23:45 or 23:45": [
+        "has durations of two parts: {} is taken as minutes and seconds, {:.3g} h."
+    ],
 }
 SEASON_STYLE = "2023-24"
+ORDINAL_STYLE = "1st"  # of few, such as the classes of a ship, each is a category
 
 
 def read_notation(text: str, style: str) -> float:
@@ -93,15 +96,14 @@ def read_as_notation(
     kept = [(t, n) for t, n in zip(texts, counts, strict=True) if not is_gap(t)]
     best: Reading | None = None
     for style in styles:
+        if style == ORDINAL_STYLE and len(kept) < MIN_DISTINCT_READABLE:
+            continue
         if all(np.isnan(read_notation(t, style)) for t, _ in kept[:20]):
             continue
         numbers = [read_notation(t, style) for t, _ in kept]
         odd = [item for item, number in zip(kept, numbers, strict=True) if np.isnan(number)]
-        doubts = (
-            [NOTATION_DOUBTS[style].format(kept[0][0], numbers[0])]
-            if style in NOTATION_DOUBTS
-            else []
-        )
+        first = next(i for i, number in enumerate(numbers) if not np.isnan(number))
+        doubts = [d.format(kept[first][0], numbers[first]) for d in NOTATION_DOUBTS.get(style, ())]
         found = Reading.of(style, odd, kept, doubts)
         if found is None or (best is not None and len(best.odd) < len(odd)):
             continue
@@ -116,4 +118,6 @@ def _are_short(texts: Sequence[str]) -> bool:
     firsts, long = [p[0] for p in parts if len(p) == 2], [p[0] for p in parts if len(p) == 3]
     if not firsts or not all(first.isdecimal() and int(first) < 60 for first in firsts):
         return False
-    return all(map(int, long)) if long else max(map(int, firsts)) > 23  # else a time of day
+    if long:
+        return all(first.isdecimal() and int(first) for first in long)
+    return max(map(int, firsts)) > 23  # else a time of day

@@ -47,6 +47,11 @@ def test_durations_are_read_in_hours(name):
     assert np.allclose(found * 3600, SECONDS, atol=1e-6)
 
 
+def test_what_is_odd_among_durations_is_no_example_of_them():
+    _, (said,) = read(["did not finish", *(f"{30 + s % 20}:{s % 60:02d}" for s in SECONDS)])
+    assert "did not finish" not in said and "nan" not in said
+
+
 def test_durations_of_two_parts_are_said():
     found, (said,) = read([f"{s // 60 % 60}:{s % 60:02d}" for s in SECONDS])
     assert np.allclose(found * 3600, SECONDS % 3600) and "minutes and seconds" in said
@@ -80,7 +85,10 @@ def test_seasons_are_no_months(style):
 
 
 def test_ordinals_feet_and_degrees_are_numbers():
-    assert read(["1st", "2nd", "3rd", "11th", "22nd"] * 20)[0][:5].tolist() == [1, 2, 3, 11, 22]
+    ordinals = ["1st", "2nd", "3rd", *(f"{i}th" for i in range(4, 20)), "21st"]
+    assert read(ordinals * 6)[0][:20].tolist() == [*range(1, 20), 21]
+    classes = pd.DataFrame({"v": ["1st", "2nd", "3rd"] * 30})
+    assert infer_column_types(classes, rows=90)[0][0].kind == "category"
     assert read(["5'11\"", "6'0\"", "5'6\""] * 30)[0][:3].tolist() == [5 + 11 / 12, 6, 5.5]
     assert read(["52.5N", "33.25S", "10.0N"] * 30)[0][:3].tolist() == [52.5, -33.25, 10]
 
