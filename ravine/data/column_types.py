@@ -14,25 +14,22 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data import parsing
+from ravine.data.codes import EXACT_DIGITS, find_code
 from ravine.data.date_styles import (
     days_of_texts,
     describe_date_doubt,
     read_as_dates,
     style_of_day_numbers,
 )
-from ravine.data.number_styles import (
-    describe_doubt,
-    number_of,
-    parse_numbers,
-    read_as_hours,
-    read_as_numbers,
-)
-from ravine.data.odd_cells import Reading, is_gap
+from ravine.data.notations import SEASON_STYLE, read_as_notation
+from ravine.data.number_styles import parse_numbers, read_as_numbers, read_written_numbers
+from ravine.data.odd_cells import Reading, fewest_odd
 
 ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date", "text"]
 
 MIN_ROWS_FOR_IDENTIFIERS = 20  # below so many rows, distinct values say nothing about identifiers
 MIN_REPEATED_SHARE = 0.5  # of the rows: a category of which fewer hold a value that repeats is text
+FEW_TEXTS = 200  # that mostly say whether a column's numbers are whole
 MIN_REPEATS = 3  # a value in so many rows repeats
 TIME_WORDS = re.compile(r"year|month|week|day|date|time|hour|age", re.IGNORECASE)
 IDENTIFIER_WORDS = "id ids pid uid uuid guid key index rownames order".split()
@@ -119,7 +116,7 @@ def _infer_type(
         return DroppedColumn(name, "it has no values in the training rows")
     numeric = types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
     if numeric and kind not in ("category", "text"):
-        return _type_of_numbers(values, name, rows, forced=kind == "number")
+        return _type_of_numbers(values, name, rows, forced=kind == "number", notes=notes)
     texts, codes = parsing.texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
@@ -133,7 +130,7 @@ def _infer_type(
         return UsedColumn(name, "date")
     if types.is_timedelta64_dtype(values.dtype):
         return UsedColumn(name, "number", "days")
-    if {t.lower() for t in texts} in parsing.YES_NO_PAIRS:
+    if parsing.are_booleans(texts):
         return UsedColumn(name, "boolean")
     return _type_of_text(
         values,
@@ -148,13 +145,18 @@ def _infer_type(
 
 
 def _type_of_numbers(
-    values: pd.Series, name: str, rows: int, *, forced: bool
+    values: pd.Series, name: str, rows: int, *, forced: bool, notes: list[str]
 ) -> UsedColumn | DroppedColumn:
     if types.is_complex_dtype(values.dtype):
         return DroppedColumn(name, "it holds complex numbers")
     numbers = parsing.numbers_of(values, name)
     present = numbers[~np.isnan(numbers)]
     low, high = present.min(), present.max()
+    if types.is_integer_dtype(values.dtype) and not forced and high >= 10**EXACT_DIGITS:
+        texts, codes = parsing.texts_of(values)
+        coded = _type_of_code(texts, codes, name, notes)
+        if coded is not None:
+            return coded
     if low == high and len(present) == len(numbers):
         return DroppedColumn(name, f"it is {low:g} in all training rows")
     if forced:
@@ -185,27 +187,24 @@ def _type_of_text(
     if are_days and not np.isnan(days_of_texts(texts, "")).any():
         return UsedColumn(name, "date")
     counts = parsing.counts_of(codes)
-    count = sum(counts)
-    coded = _first_code(texts)
-    if coded and len(texts) < count:
-        notes.append(
-            f"{name} is taken as categories: its numbers begin with zeros ({coded!r}). If they are "
-            f"amounts, set data.numbers = [{name!r}]."
-        )
-        return UsedColumn(name, "category")
-    kind, reading = ("number", None) if coded else _read_column(texts, counts, decimal, date_order)
+    coded = _type_of_code(texts, codes, name, notes)
+    if coded is not None:
+        return coded
+    kind, reading = _read_column(texts, counts, decimal, date_order)
     if reading is not None and kind == "date":
         notes += describe_date_doubt(texts, reading.style, name)
         return UsedColumn(name, "date", reading.style)
     if reading is not None:
-        style = reading.style
-        if decimal == "auto":
-            notes += describe_doubt(texts, style, name)
-        numbers = parse_numbers(texts, style)[codes[codes >= 0]]
+        notes += [f"{name} {doubt}" for doubt in reading.doubts]
+        first = parse_numbers(texts[:FEW_TEXTS], reading.style)
+        first = first[~np.isnan(first)]
+        if (first % 1 != 0).any() and not style_of_day_numbers(first):  # nor identifiers
+            return UsedColumn(name, "number", reading.style)
+        numbers = parse_numbers(texts, reading.style)[codes[codes >= 0]]
         if day_style := style_of_day_numbers(numbers[~np.isnan(numbers)]):
             return UsedColumn(name, "date", day_style)
         why = _identifier_reason(numbers, name, rows)
-        return DroppedColumn(name, why) if why else UsedColumn(name, "number", style)
+        return DroppedColumn(name, why) if why else UsedColumn(name, "number", reading.style)
     why = _text_reason(texts, counts)
     return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")
 
@@ -229,6 +228,25 @@ def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
     return ""
 
 
+def _type_of_code(
+    texts: Sequence[str], codes: np.ndarray, name: str, notes: list[str]
+) -> UsedColumn | DroppedColumn | None:
+    """A column of codes such as 01234, which is a category or tells rows apart; None if it is not.
+
+    Moments are no codes, though they have as many digits.
+    """
+    why, example = find_code(texts)
+    if not why or ("digits" in why and TIME_WORDS.search(name)):
+        return None
+    if len(texts) == int((codes >= 0).sum()):
+        return DroppedColumn(name, f"it has another code in every row ({example!r})")
+    notes.append(
+        f"{name} is taken as categories: its numbers {why} ({example!r}). If they are amounts, set "
+        f"data.numbers = [{name!r}]."
+    )
+    return UsedColumn(name, "category")
+
+
 def _read_column(
     texts: Sequence[str], counts: Sequence[int], decimal: str, date_order: str
 ) -> tuple[Literal["number", "date"], Reading | None]:
@@ -236,9 +254,13 @@ def _read_column(
     numbers = read_as_numbers(texts, counts, decimal)
     if numbers is not None and not numbers.odd:
         return "number", numbers
+    seasons = read_as_notation(texts, counts, (SEASON_STYLE,))  # 2003-04 could be a month, too
+    if seasons is not None and not seasons.odd:
+        return "number", seasons
     dates = read_as_dates(texts, counts, date_order)
-    if dates is None and numbers is None:
-        return "number", read_as_hours(texts, counts)
+    if dates is not None and not dates.odd:
+        return "date", dates
+    numbers = fewest_odd(numbers, read_as_notation(texts, counts))
     if numbers is None or (dates is not None and len(dates.odd) < len(numbers.odd)):
         return "date", dates
     return "number", numbers
@@ -249,20 +271,11 @@ def _forced_style(values: pd.Series, name: str, decimal: str) -> str:
     if not parsing.is_text(values):
         return ""
     texts, codes = parsing.texts_of(values)
-    found = read_as_numbers(texts, parsing.counts_of(codes), decimal)
+    found = read_written_numbers(texts, parsing.counts_of(codes), decimal)
     style = "1,234.5" if found is None else found.style
     mostly_odd = parsing.read_numbers(values, style)[1].mean() > 0.5
     parsing.numbers_of(values, name, style, odd=not mostly_odd)
     return style
-
-
-def _first_code(texts: Sequence[str]) -> str:
-    """The first of whole numbers that begins with a zero, as codes do; nothing if none does."""
-    led = next((t for t in texts if re.fullmatch(r"0\d+", t)), "")
-    if not led:
-        return ""
-    numbers = [t for t in texts if not np.isnan(number_of(t))]
-    return led if all(t.isdecimal() or is_gap(t) for t in numbers) else ""
 
 
 def is_identifier(name: str) -> bool:

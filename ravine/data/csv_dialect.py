@@ -12,10 +12,11 @@ from typing import Any, TextIO
 
 import pandas as pd
 
+from ravine.data.codes import find_code
+from ravine.data.number_styles import decimal_sign
+from ravine.data.odd_cells import MISSING_WORDS
 from ravine.errors import DataError
 
-# not "None": it names things
-MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
 BLANK_SEPARATOR = r"\s+"
 CSV_SEPARATORS = (",", ";", "\t", "|", BLANK_SEPARATOR)
 SEPARATOR_NAMES = {"\t": "tabs", BLANK_SEPARATOR: "blanks"}
@@ -58,13 +59,14 @@ class CsvLayout:
     """Where the table is in a text: its separator, lines above its rows, its columns.
 
     `beyond` are columns behind those of the header, which must be empty: their rows end in
-    separators.
+    separators. `codes` are columns that as numbers would lose what tells their cells apart.
     """
 
     separator: str
     header: int  # rows of the text before the header
     names: tuple[str, ...]
     beyond: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
 
 
 def sample_lines(text: TextIO) -> list[str]:
@@ -115,8 +117,16 @@ def find_csv_layout(
     body = [row for row in rows[at + 1 :] if _has_text(row)]
     more = max([len(row) - len(names) for row in body], default=0)
     if more == 1 and _has_row_names(body, len(names)):
-        return CsvLayout(separator, at, ("row", *names))
-    return CsvLayout(separator, at, names, tuple(f"{path.name} field {i}" for i in range(more)))
+        return CsvLayout(separator, at, ("row", *names), codes=_codes(body, ("row", *names)))
+    beyond = tuple(f"{path.name} field {i}" for i in range(more))
+    return CsvLayout(separator, at, names, beyond, _codes(body, names))
+
+
+def _codes(rows: Sequence[Fields], names: Sequence[str]) -> tuple[str, ...]:
+    """The columns of codes, but for zeros before numbers, which the whole file is searched for."""
+    columns = zip(*(row for row in rows if len(row) >= len(names)), strict=False)
+    found = [find_code(list(dict.fromkeys(column)))[0] for column in columns]
+    return tuple(n for n, why in zip(names, found, strict=False) if why and "zeros" not in why)
 
 
 def _fits(row: Fields, width: int) -> bool:
@@ -206,21 +216,8 @@ def _numbers_below(rows: Sequence[Fields], width: int) -> bool:
 
 # Decimal signs
 
-# S is the decimal sign, O the other one
-CERTAIN_SIGN = (
-    # other than three digits behind it; a zero or more than three digits before it; an exponent
-    r"[-+]?(?:\d*S(?:\d{1,2}|\d{4,})|(?:0\d*|\d{4,})?S\d{3}|\d*S\d+[eE][-+]?\d+"
-    # groups of thousands by the other sign
-    r"|\d{1,3}(?:O\d{3})+S\d+|\d{1,3}(?:O\d{3}){2,})"
-)
-EITHER_SIGN = r"[-+]?[1-9]\d{0,2}S\d{3}"  # three digits behind it: of a thousand, or of one
 NUMBER_LIKE = r"[-+]?[$€£¥]?\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*[%$€£¥]?"
-
-
-def sign_pattern(pattern: str, sign: str) -> str:
-    """The regular expression of numbers with a decimal sign."""
-    other = "." if sign == "," else ","
-    return pattern.replace("S", re.escape(sign)).replace("O", re.escape(other))
+POINT_OF_THOUSAND = r"[-+]?[1-9]\d{0,2}\.\d{3}"  # or of one: three digits behind it
 
 
 @dataclass
@@ -228,7 +225,7 @@ class DecimalCounts:
     """How many numbers of a table say which decimal sign it has; cells add up over blocks."""
 
     certain: Counter[str] = field(default_factory=Counter)
-    example: str = ""  # of a number that can be read two ways
+    example: str = ""  # of a number with a point that can be read two ways
 
     def add(self, cells: pd.DataFrame) -> None:
         """Count the cells, all text, of columns that are numbers for the most part."""
@@ -236,12 +233,15 @@ class DecimalCounts:
             texts = cells[name].dropna().str.strip()
             if not len(texts) or texts.str.fullmatch(NUMBER_LIKE).mean() < 0.8:
                 continue
-            for sign in ",.":
-                self.certain[sign] += int(
-                    texts.str.fullmatch(sign_pattern(CERTAIN_SIGN, sign)).sum()
-                )
-                either = texts.str.fullmatch(sign_pattern(EITHER_SIGN, sign)).astype(bool)
-                self.example = self.example or next(iter(texts[either]), "")
+            texts = texts[texts.str.contains("[.,]")]
+            # one text stands for all that differ in digits alone; a zero in front says something
+            shapes = texts.str.replace(r"\d", "1", regex=True)
+            led = shapes.str.replace("1", "0", n=1)
+            shapes = shapes.mask(texts.str.match(r"\D*0").astype(bool), led)
+            for shape, count in shapes.value_counts().items():
+                self.certain[decimal_sign(str(shape))] += int(count)
+            either = texts.str.fullmatch(POINT_OF_THOUSAND).astype(bool)
+            self.example = self.example or next(iter(texts[either]), "")
 
     def decide(self, path: Path, usual: str, *, of_run: bool, notes: list[str]) -> str:
         """The sign of which numbers are certain, else the `usual`; `notes` say what is open.
@@ -250,24 +250,44 @@ class DecimalCounts:
         """
         if of_run and self.certain[usual]:
             return usual
-        if any(self.certain.values()):
+        if self.certain[","] or self.certain["."]:
             return "," if self.certain[","] > self.certain["."] else "."
         if self.example and not of_run:
-            taken = float(self.example.replace(",", ""))
             notes.append(
                 f"Numbers in {path.name} can be read two ways: {self.example} is taken as "
-                f'{taken:g}. If commas are their decimal signs, set data.decimal = ",".'
+                f"{float(self.example):g}. If points make groups of thousands in it, set "
+                'data.decimal = ",".'
             )
         return usual
 
 
-def plain_numbers(values: Any) -> Any:
-    """Texts with decimal commas as texts with points: 1.234,5 is 1234.5; others as they are."""
+def exchange_sign(values: Any, sign: str) -> Any:
+    """Texts of numbers with a decimal sign as texts with the other one, without groups: 1.234,5 is
+    1234.5; other texts as they are.
+    """
+    other = "." if sign == "," else ","
     grouped = values.str.strip().str.fullmatch(
-        r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d*)(?:,\d*)?(?:[eE][-+]?\d+)?"
+        rf"[-+]?(?:\d{{1,3}}(?:[{other}]\d{{3}})+|\d*)(?:[{sign}]\d*)?(?:[eE][-+]?\d+)?"
     )
-    plain = values.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    plain = values.str.replace(other, "", regex=False).str.replace(sign, other, regex=False)
     return values.mask(grouped.fillna(False).astype(bool), plain)
+
+
+def decimal_sign_of_texts(table: pd.DataFrame) -> str:
+    """The decimal sign in a table whose numbers without a comma were read already: a comma where
+    more texts have it for certain than a point, else a point.
+    """
+    counts = DecimalCounts()
+    for name in table.columns:
+        values = table[name]
+        if isinstance(values.dtype, pd.StringDtype):
+            has_comma = values.str.contains(",", regex=False).fillna(False).astype(bool)
+        elif values.dtype == object:
+            has_comma = [isinstance(v, str) and "," in v for v in values]
+        else:
+            continue
+        counts.add(values[has_comma].astype(str).to_frame(name))
+    return "," if counts.certain[","] > counts.certain["."] else "."
 
 
 def without_groups(values: pd.Series) -> pd.Series:
@@ -276,9 +296,11 @@ def without_groups(values: pd.Series) -> pd.Series:
     1.234 is 1234 where nothing else in the column says what a point is.
     """
     texts = values.dropna().astype(str).str.strip()
-    groups = texts.str.fullmatch(sign_pattern(EITHER_SIGN, "."))
+    groups = texts.str.fullmatch(POINT_OF_THOUSAND)
     if not groups.any() or (groups | texts.str.fullmatch(r"[-+]?\d+")).mean() < 0.8:
         return values
     plain = values.mask(groups.reindex(values.index, fill_value=False), values.str.replace(".", ""))
+    if any(decimal_sign(text) == "." for text in texts[~groups].unique()):  # as 0.345 beside it
+        return values
     numbers = pd.to_numeric(plain, errors="coerce")
     return numbers if numbers.isna().equals(values.isna()) else plain

@@ -11,19 +11,19 @@ from pandas.api import types
 
 from ravine.data.csv_dialect import (
     BLANK_SEPARATOR,
-    MISSING_WORDS,
     SEPARATOR_NAMES,
     CsvLayout,
     DecimalCounts,
     Dialect,
     Expected,
+    exchange_sign,
     find_csv_layout,
-    plain_numbers,
     sample_lines,
     split_rows,
     without_groups,
 )
 from ravine.data.frames import check_distinct, check_table
+from ravine.data.odd_cells import MISSING_WORDS
 from ravine.data.text_files import TextFile
 from ravine.errors import DataError, RavineError
 
@@ -49,7 +49,10 @@ class CsvTable:
         self.text.check_memory("convert it to Parquet, which is read in pieces with --memory")
         with self.text.open() as file:
             frame = self._read(file, self._texts)
-        if self.decimal == "," and self.expected is None:
+        if self.expected is not None:
+            numbers = [n for n in self.expected.numbers if n in frame and _is_text(frame[n])]
+            frame = frame.assign(**{n: self._as_numbers(frame[n], self.expected) for n in numbers})
+        elif self.decimal == ",":
             texts = [str(name) for name in frame if _is_text(frame[name])]
             frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
         if codes := self._may_be_codes(frame):
@@ -85,13 +88,13 @@ class CsvTable:
     @property
     def _texts(self) -> list[str]:
         texts = () if self.expected is None else self.expected.texts
-        return [name for name in texts if name in self.layout.names]
+        return [n for n in self.layout.names if n in texts or n in self.layout.codes]
 
     def _options(self, dtype: Any, columns: Sequence[str] | None) -> dict[str, Any]:
         names = [*self.layout.names, *self.layout.beyond]
         return dict(
             sep=self.layout.separator,
-            decimal=self.decimal,
+            decimal="." if self.layout.separator == "," else self.decimal,
             skipinitialspace=True,
             header=None,
             skiprows=self.layout.header + 1,
@@ -131,10 +134,17 @@ class CsvTable:
             do = "give each column a name, or check the line's quotes and separators"
             raise DataError(f"{self.text.path} is no table", why=why, do=do)
         frame = frame.drop(columns=beyond)
-        if self.decimal == "," and self.expected is not None:
+        if self.expected is not None and self.decimal != self.expected.dialect.decimal:
             others = [n for n in self.expected.numbers if n in frame and _is_text(frame[n])]
-            frame = frame.assign(**{name: plain_numbers(frame[name]) for name in others})
+            frame = frame.assign(**{n: exchange_sign(frame[n], self.decimal) for n in others})
         return frame
+
+    def _as_numbers(self, values: pd.Series, expected: Expected) -> pd.Series:
+        """A column of text in the run's dialect as numbers, if all of it is."""
+        commas = expected.dialect.decimal == ","
+        points = exchange_sign(values, ",") if commas else values
+        numbers = pd.to_numeric(points, errors="coerce")
+        return numbers if numbers.isna().equals(values.isna()) else values
 
 
 def open_csv(
@@ -150,7 +160,10 @@ def open_csv(
         layout = find_csv_layout(sample_lines(file), path, expected)
     check_distinct(layout.names, path)
     usual = Dialect() if expected is None else expected.dialect
-    table = CsvTable(text, layout, decimal if decimal != "auto" else usual.decimal, expected)
+    # cells without quotes hold no comma in a file that commas separate
+    foreign = layout.separator == "," != usual.separator
+    sign = decimal if decimal != "auto" else "." if foreign else usual.decimal
+    table = CsvTable(text, layout, sign, expected)
     if layout.separator == BLANK_SEPARATOR:
         _check_widths(text, layout)
     if decimal == "auto" and layout.separator != ",":

@@ -87,8 +87,6 @@ def read_as_dates(
         return None
     written = [t for t, _ in kept]
     plain, rows = list(map(plain_date, written)), np.array([n for _, n in kept])
-    if _are_seasons(plain):
-        return None
     styles: list[str] = []
     days = np.full(len(plain), np.nan)
     while np.isnan(days).any() and len(styles) < MAX_STYLES:
@@ -250,13 +248,6 @@ def _signs(style: str) -> set[str]:
 
 def _could_be_date(text: str) -> bool:
     return len(text) >= 4 and bool(re.search(r"\d", text))
-
-
-def _are_seasons(plain: Sequence[str]) -> bool:
-    """Whether texts are years and the next ones, such as 2003-04, not months."""
-    found = [re.fullmatch(r"(\d{4})[-/](\d\d)", text) for text in plain]
-    years = [(int(f[1]), int(f[2])) for f in found if f is not None]
-    return len(years) > 2 and all((year + 1) % 100 == short for year, short in years)
 
 
 def _parse(plain: Sequence[str], style: str) -> np.ndarray:

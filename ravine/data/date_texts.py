@@ -34,7 +34,7 @@ PLAIN_DATE = re.compile(
 )  # most are as they should be: the short way
 QUARTER_TEXT = re.compile(r"(?i)(\d{4})[-/ .]?q([1-4])|q([1-4])[-/ .]?(\d{4})")
 WEEK_TEXT = re.compile(
-    r"(?i)(\d{4})[-/ ]?(?:w|kw) ?(\d\d?)(?:-?([1-7]))?|(?:w|kw) ?(\d\d?)[-/ ](\d{4})"
+    r"(?i)(\d{4})[-/ ]?(?:w|cw|kw) ?(\d\d?)(?:-?([1-7]))?|(?:w|cw|kw) ?(\d\d?)[-/ ](\d{4})"
 )
 
 

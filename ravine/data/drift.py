@@ -39,7 +39,7 @@ class Drift:
         for column in self.encoder.column_encoders:
             values = frame[column.name]
             if isinstance(column, (Numeric, Date)):
-                x = column.read(values)
+                x = self.encoder.read_column(column, values)
                 self._add_far(column, x)
                 self._add_unknown(column.name, values[_odd_cells(column, values)])
                 gaps = 0 if column.gaps else int(np.isnan(x).sum())

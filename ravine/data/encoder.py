@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ravine.data.codes import changes_as_number
 from ravine.data.column_encoders import (
     MISSING_LEVEL,
     Codes,
@@ -134,10 +135,25 @@ class Encoder:
     def expectation(self) -> Expected:
         """What is known of tables that are to be predicted, for reading them from files."""
         measured = [c for c in self.column_encoders if isinstance(c, (Numeric, Date))]
-        texts = tuple(c.name for c in measured if c.style)
-        plain = ("", "1,234.5")
+        named = [c for c in self.column_encoders if isinstance(c, (OneHot, Codes))]
+        texts = [c.name for c in measured if c.style]
+        texts += [c.name for c in named if any(map(changes_as_number, c.levels))]
+        plain = ("", "1,234.5") if self.dialect.decimal == "." else ("",)
         numbers = tuple(c.name for c in measured if isinstance(c, Numeric) and c.style in plain)
-        return Expected(self.dialect, self.columns, texts, numbers)
+        return Expected(self.dialect, self.columns, tuple(texts), numbers)
+
+    def read_column(self, column: Numeric | Date, values: pd.Series) -> np.ndarray:
+        """The numbers, or days since 1970, in a column of a table, float64 [N], NaN where missing.
+
+        Text in a column that was numbers has the run's decimal sign.
+        """
+        return self._in_dialect(column).read(values)
+
+    def _in_dialect(self, column: Any) -> Any:
+        usual = self.dialect.decimal == "." or self.dialect.separator == ","
+        if usual or not isinstance(column, Numeric) or column.style:
+            return column
+        return dataclasses.replace(column, style="1.234,5")
 
     @property
     def _code_encoders(self) -> tuple[Codes, ...]:
@@ -159,7 +175,8 @@ class Encoder:
                 why = nearest(name, list(frame.columns))
                 do = "rename the column, or add it"
                 raise DataError(f"the table has no column {name!r}", why=why, do=do)
-        blocks = [column.encode(frame[column.name]) for column in self._number_encoders]
+        numeric = map(self._in_dialect, self._number_encoders)
+        blocks = [column.encode(frame[column.name]) for column in numeric]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
         codes = [column.codes(frame[column.name]) for column in self._code_encoders]
         found = torch.from_numpy(np.stack(codes, 1)) if codes else None
@@ -258,18 +275,24 @@ def fit_encoder(
     return Encoder(tuple(fitted), target, effects=shown | of_target)
 
 
-def allow_odd_cells(encoder: Encoder, table: pd.DataFrame, notes: list[str]) -> Encoder:
-    """The encoder that takes texts among the numbers and dates of its table for gaps.
+def allow_odd_cells(
+    encoder: Encoder, table: pd.DataFrame, notes: list[str]
+) -> tuple[Encoder, pd.DataFrame]:
+    """The encoder that takes texts among the numbers and dates of its table for gaps; and the table
+    with numbers in place of their texts, so that these are read once.
 
     `table` has all rows, not those of the training split alone. What is read as a gap is appended
     to `notes`; so are dates that stand for no end, such as 9999-12-31.
     """
     columns = []
+    numbers = {}
     for column in encoder.column_encoders:
         if isinstance(column, (Numeric, Date)):
             values = table[column.name]
             read = read_numbers if isinstance(column, Numeric) else read_dates
             found, odd = read(values, column.style)
+            if isinstance(column, Numeric) and column.style not in ("", "days"):
+                numbers[column.name] = found
             if odd.any():
                 kind = "number" if isinstance(column, Numeric) else "date"
                 notes.append(_describe_gaps(values, odd, f"hold no {kind}"))
@@ -280,7 +303,7 @@ def allow_odd_cells(encoder: Encoder, table: pd.DataFrame, notes: list[str]) -> 
                 if ends.any():
                     notes.append(_describe_gaps(values, ends, "stand for an open end"))
         columns.append(column)
-    return dataclasses.replace(encoder, column_encoders=tuple(columns))
+    return dataclasses.replace(encoder, column_encoders=tuple(columns)), table.assign(**numbers)
 
 
 def _describe_gaps(values: pd.Series, rows: np.ndarray, why: str) -> str:

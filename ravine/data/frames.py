@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from pandas.api.types import is_numeric_dtype, is_object_dtype
 from torch import Tensor
 
-from ravine.data.csv_dialect import MISSING_WORDS
 from ravine.data.examples import LoadedImages
+from ravine.data.odd_cells import MISSING_WORDS
 from ravine.errors import DataError, RavineError, first_line
 
 TableLike: TypeAlias = (

@@ -1,30 +1,37 @@
 """How numbers are written in text, and the numbers that texts write.
 
 A style is the number 1234.5 as a column writes it, with its unit: `1,234.5`, `1 234,5 kg`. What
-counts for any style: a currency before or after, %, (5) and 5- for -5, and 5k, 5M, 5B.
+counts for any style: a currency before or after, %, (5) and 5- for -5, other units of the same
+quantity. Durations, quarters and the like have styles of their own (`notations.py`).
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 
-from ravine.data.odd_cells import MAX_SAME_ODD_SHARE, Reading, is_gap
+from ravine.data.notations import NOTATION_READERS, read_as_notation, read_notation
+from ravine.data.odd_cells import MAX_SAME_ODD_SHARE, Reading, fewest_odd, is_gap
+from ravine.data.units import (
+    CURRENCY_PATTERN,
+    FRACTION_MULTIPLIERS,
+    FRACTIONS_UNIT,
+    MULTIPLES_UNIT,
+    UNIT_MULTIPLIERS,
+    canonical_unit,
+    choose_unit,
+    conversion,
+    describe_units,
+)
 
 NUMBER_STYLES = ("1,234.5", "1.234,5", "1 234.5", "1 234,5", "1'234.5", "1'234,5", "1_234.5")
 GROUP_SIGNS = {"'": "'’", " ": " \u00a0\u2009\u202f"}  # of which a style shows one
 MINUS_SIGNS = "-\u2212\u2013"
-CURRENCY_PATTERN = (
-    r"(?:[A-Z]{0,3}[$€£¥₹₽₩₺₫₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?)"
-)
 UNIT_PATTERN = r"(?:[^\W\d_]|°)[^\s\d|;:,()]{0,11}[\d²³]?(?: [a-z]{2,10})?"
-MULTIPLES_UNIT = "k, M, B"  # what stands for a unit in the style of a column such as 900, 1.5k, 2M
-UNIT_MULTIPLIERS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "Mio": 1e6, "B": 1e9, "bn": 1e9}
-HOURS_STYLE = "1:23:45"  # hours, minutes and seconds of a duration
 PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 SAMPLED_NUMBERS = 1000  # by which a style is chosen
+MULTIPLE_SCALES = {MULTIPLES_UNIT: UNIT_MULTIPLIERS, FRACTIONS_UNIT: FRACTION_MULTIPLIERS}
 
 
 def number_of(text: str, style: str = "1,234.5") -> float:
@@ -34,24 +41,21 @@ def number_of(text: str, style: str = "1,234.5") -> float:
 
     >>> number_of("-$1,234.5"), number_of("12 %"), number_of("(7)")
     (-1234.5, 12.0, -7.0)
-    >>> number_of("1.234,5", "1.234,5"), number_of("1 234,5 kg", "1 234,5 kg")
-    (1234.5, 1234.5)
+    >>> number_of("1.234,5", "1.234,5"), number_of("250 g", "1 234,5 kg")
+    (1234.5, 0.25)
     """
-    if style == HOURS_STYLE:
-        return _hours_of(text)
-    value, unit = _read(text, style[:7])
-    if style[8:] == MULTIPLES_UNIT:
-        return value * UNIT_MULTIPLIERS[unit] if unit in UNIT_MULTIPLIERS else np.nan
-    return value if unit in ("", style[8:]) else np.nan
+    return float(parse_numbers([text], style)[0])
 
 
 def parse_numbers(texts: Sequence[str], style: str) -> np.ndarray:
     """The numbers that texts write in a style, float64 [N], NaN where they write none."""
-    style = style or "1,234.5"
-    if style[5] != ".":
-        return np.array([number_of(t, style) for t in texts], np.float64)
-    is_plain = PLAIN_NUMBER.fullmatch  # most are: the shortest way to them
-    return np.array([float(t) if is_plain(t) else number_of(t, style) for t in texts], np.float64)
+    if style in NOTATION_READERS:
+        return np.array([read_notation(text, style) for text in texts], np.float64)
+    style = style or NUMBER_STYLES[0]
+    values, units = _read_all(texts, style[:7])
+    for place, unit in units.items():
+        values[place] = _scale(float(values[place]), unit, style[8:])
+    return values
 
 
 def read_as_numbers(
@@ -71,16 +75,39 @@ def read_as_numbers(
     ranked = sorted(styles, key=in_sample.__getitem__)
     if in_sample[ranked[0]] > MAX_SAME_ODD_SHARE * len(sample):
         return None
-    best, odd = _with_unit(kept, ranked[0])
+    best, odd, doubts = _with_unit(kept, ranked[0])
     for style in ranked[1:]:
         if odd and len(_with_unit(odd[:SAMPLED_NUMBERS], style)[1]) < len(odd[:SAMPLED_NUMBERS]):
-            best, odd = min((best, odd), _with_unit(kept, style), key=lambda found: len(found[1]))
-    return Reading.of(best, odd, kept)
+            other = _with_unit(kept, style)
+            best, odd, doubts = min((best, odd, doubts), other, key=lambda found: len(found[1]))
+    if decimal == "auto":
+        doubts = [*_doubt_sign([t for t, _ in kept], best), *doubts]
+    return Reading.of(best, odd, kept, doubts)
 
 
-def describe_doubt(texts: Sequence[str], style: str, name: str) -> list[str]:
-    """A note where all numbers of a column have one group sign before their last three digits, so
-    that it could be the decimal sign as well; none elsewhere.
+def read_written_numbers(
+    texts: Sequence[str], counts: Sequence[int], decimal: str = "auto"
+) -> Reading | None:
+    """How texts write numbers in any way: in a style, or in a notation where fewer are odd then."""
+    numbers = read_as_numbers(texts, counts, decimal)
+    if numbers is not None and not numbers.odd:
+        return numbers
+    return fewest_odd(numbers, read_as_notation(texts, counts))
+
+
+def decimal_sign(text: str) -> str:
+    """The decimal sign of a number that can be read with one alone; nothing where none is certain.
+
+    >>> decimal_sign("0,345"), decimal_sign("1,234,567"), decimal_sign("1,234")
+    (',', '.', '')
+    """
+    signs = {style[5] for style in NUMBER_STYLES if not np.isnan(number_of(text, style))}
+    return signs.pop() if len(signs) == 1 else ""
+
+
+def _doubt_sign(texts: Sequence[str], style: str) -> list[str]:
+    """What to say where all numbers of a column have one group sign before their last three digits,
+    so that it could be the decimal sign as well; nothing elsewhere.
     """
     group = re.escape(style[1])
     pattern = re.compile(rf"\D*[1-9]\d{{0,2}}{group}\d{{3}}\D*")
@@ -90,45 +117,33 @@ def describe_doubt(texts: Sequence[str], style: str, name: str) -> list[str]:
     first = next(t for t in texts if not np.isnan(number_of(t, style)))
     taken = f"{first} is taken as {number_of(first, style):g}"
     return [
-        f"{name} could have decimal {'commas' if group == ',' else 'points'}: {taken}. If that is "
+        f"could have decimal {'commas' if group == ',' else 'points'}: {taken}. If that is "
         f'wrong, set data.decimal = "{style[1]}".'
     ]
 
 
-def read_as_hours(texts: Sequence[str], counts: Sequence[int]) -> Reading | None:
-    """Durations such as 30:15:00 as hours; None where texts are something else."""
-    kept = [(t, n) for t, n in zip(texts, counts, strict=True) if not is_gap(t)]
-    odd = [(t, n) for t, n in kept if np.isnan(_hours_of(t))]
-    return Reading.of(HOURS_STYLE, odd, kept)
-
-
-def _hours_of(text: str) -> float:
-    found = re.fullmatch(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d*)?))?", text)
-    if found is None:
-        return np.nan
-    sign, hours, minutes, seconds = found.groups(default="0")
-    value = int(hours) + int(minutes) / 60 + float(seconds) / 3600
-    return -value if sign == "-" else value
-
-
-def _with_unit(kept: Sequence[tuple[str, int]], style: str) -> tuple[str, list[tuple[str, int]]]:
-    """The style with the unit that most rows have, and the texts that do not fit it."""
-    is_plain = PLAIN_NUMBER.fullmatch if style[5] == "." else lambda _: None
-    found = [(float(t), "") if is_plain(t) else _read(t, style) for t, _ in kept]
-    units = Counter[str]()
-    for (_, unit), (_, count) in zip(found, kept, strict=True):
-        units[unit] += count
-    if len(units) > 1 and units.keys() <= UNIT_MULTIPLIERS.keys() and _are_multiples(kept):
-        odd = [item for item, (value, _) in zip(kept, found, strict=True) if np.isnan(value)]
-        return f"{style} {MULTIPLES_UNIT}", odd
-    del units[""]
-    usual = units.most_common(1)[0][0] if units else ""
-    odd = [
-        item
-        for item, (value, unit) in zip(kept, found, strict=True)
-        if np.isnan(value) or unit not in ("", usual)
-    ]
-    return f"{style} {usual}".rstrip(), odd
+def _with_unit(
+    kept: Sequence[tuple[str, int]], style: str
+) -> tuple[str, list[tuple[str, int]], list[str]]:
+    """The style with the unit of a column, the texts that do not fit it, and what is in doubt."""
+    values, found = _read_all([t for t, _ in kept], style)
+    are_numbers = ~np.isnan(values)
+    if not found:
+        odd = [kept[i] for i in np.flatnonzero(~are_numbers).tolist()]
+        return style, odd, []
+    rows = np.flatnonzero(are_numbers).tolist()
+    read = [(found.get(i, ""), float(values[i]), kept[i][1]) for i in rows]
+    units = {name for name, _, _ in read}
+    if len(units) > 1 and units <= UNIT_MULTIPLIERS.keys() and _are_multiples(kept):
+        unit = MULTIPLES_UNIT
+    else:
+        unit = choose_unit(read)
+    fits = {name: _fits(name, unit) for name in units}
+    odd = [kept[i] for i in range(len(kept)) if not (are_numbers[i] and fits[found.get(i, "")])]
+    examples = {name: kept[i][0] for i, (name, x, _) in zip(rows, read, strict=True) if x or name}
+    usual = {name: text for name, text in examples.items() if fits[name]}
+    whole = bool((values[are_numbers] % 1 == 0).all())
+    return f"{style} {unit}".rstrip(), odd, describe_units(usual, unit, all_whole=whole)
 
 
 def _are_multiples(kept: Sequence[tuple[str, int]]) -> bool:
@@ -138,25 +153,65 @@ def _are_multiples(kept: Sequence[tuple[str, int]]) -> bool:
     return any(re.search(r"\d[.,]\d+ ?(?:k|K|M|Mio|B|bn)$", text) for text, _ in kept)
 
 
+def _fits(unit: str, own: str) -> bool:
+    return not np.isnan(_scale(1.0, unit, own))
+
+
+def _scale(value: float, unit: str, own: str) -> float:
+    """A number in a column's own unit, NaN where it cannot be."""
+    if own in MULTIPLE_SCALES:
+        return value * MULTIPLE_SCALES[own].get(unit, np.nan)
+    factor, summand = conversion(unit, canonical_unit(own)) or (np.nan, 0.0)
+    return value * factor + summand
+
+
+def _read_all(texts: Sequence[str], style: str) -> tuple[np.ndarray, dict[int, str]]:
+    """The numbers of texts, float64 [N], NaN where there is none; and the units of those that have
+    one, by place.
+    """
+    # most are written so: the shortest ways to them
+    is_plain = PLAIN_NUMBER.fullmatch if style[5] == "." else re.compile(r"-?\d+").fullmatch
+    is_grouped, group, decimal = _grouped_pattern(style).fullmatch, style[1], style[5]
+    values: list[float] = []
+    units: dict[int, str] = {}
+    for place, text in enumerate(texts):
+        if is_plain(text):
+            values.append(float(text))
+        elif is_grouped(text):
+            values.append(float(text.replace(group, "").replace(decimal, ".")))
+        else:
+            value, unit = _read(text, style)
+            values.append(value)
+            if unit:
+                units[place] = canonical_unit(unit)
+    return np.array(values, np.float64), units
+
+
 def _read(text: str, style: str) -> tuple[float, str]:
-    """A number and its unit; NaN where the text is something else."""
-    if style[5] == "." and PLAIN_NUMBER.fullmatch(text):
-        return float(text), ""
+    """A number and its unit or mark; NaN where the text is something else."""
     found = _pattern(style).fullmatch(text)
     if found is None:
         is_infinite = text.lower().lstrip("+-") in ("inf", "infinity")
         return (float(text) if is_infinite else np.nan), ""
-    bracket, sign, inner, whole, part, power, after, unit, close = found.groups(default="")
-    digits = re.sub(r"\D", "", whole)
-    marks = sum(map(bool, (sign, inner, after, bracket)))
+    bracket, sign, before, inner, whole, part, power, after, mark, unit, close = found.groups("")
+    digits = "".join(filter(str.isdecimal, whole))
+    signs = sum(map(bool, (sign, inner, after, bracket)))
     grouped = len(digits) < len(whole)
-    if (not digits and not part[1:]) or marks > 1 or (grouped and power):
+    if (not digits and not part[1:]) or signs > 1 or (grouped and power):
         return np.nan, ""
     if bool(bracket) != bool(close):
         return np.nan, ""
     value = float(f"{digits or '0'}.{part[1:] or '0'}{power}")
     negative = bracket or after or (sign or inner) in tuple(MINUS_SIGNS)
-    return -value if negative else value, unit
+    return -value if negative else value, unit or mark or before
+
+
+@cache
+def _grouped_pattern(style: str) -> re.Pattern:
+    group, decimal = map(re.escape, (style[1], style[5]))
+    return re.compile(
+        rf"-?(?:[1-9]\d{{0,2}}(?:{group}\d{{3}})+(?:{decimal}\d*)?|\d+{decimal}\d+)", re.ASCII
+    )
 
 
 @cache
@@ -166,7 +221,7 @@ def _pattern(style: str) -> re.Pattern:
     lakhs = r"[1-9]\d?(?:,\d{2})+,\d{3}|" if style[1] == "," else ""
     sign = f"[+{re.escape(MINUS_SIGNS)}]"
     return re.compile(
-        rf"(\()?\s*({sign})?\s*(?:{CURRENCY_PATTERN}\s*)?({sign})?\s*"
+        rf"(\()?\s*({sign})?\s*(?:({CURRENCY_PATTERN})\s*)?({sign})?\s*"
         rf"({grouped}|{lakhs}\d*)({decimal}\d*)?([eE][-+]?\d+)?([{re.escape(MINUS_SIGNS)}])?"
-        rf"\s*(?:%|‰|{CURRENCY_PATTERN}|({UNIT_PATTERN}))?\s*(\))?"
+        rf"\s*(?:([%‰]|{CURRENCY_PATTERN})|({UNIT_PATTERN}))?\s*(\))?"
     )

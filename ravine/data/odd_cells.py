@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-# what stands for a missing value among numbers and dates
+# words for a missing value that name nothing else; in files of text no cell is one of them
+MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
+# what stands for a missing value among numbers and dates, in lower case
 GAP_WORDS = frozenset(
     [
-        *("", "not available", "no data", "missing", "unknown", "0000-00-00 00:00:00"),
-        *"? - -- --- — – . .. ... * na n/a n.a. n.a nan nat none null nil (null) <na> \\n".split(),
-        *"#n/a #div/0! #value! #ref! #num! #name? #null! 1.#qnan -1.#qnan 1.#ind -1.#ind".split(),
+        *map(str.lower, MISSING_WORDS),
+        *("not available", "no data", "missing", "unknown", "0000-00-00 00:00:00"),
+        *"? - -- --- — – . .. ... * na n.a. n.a nat none nil (null) \\n".split(),
+        *"#div/0! #value! #ref! #num! #name? #null! 1.#qnan -1.#qnan 1.#ind -1.#ind".split(),
         *"0000-00-00 00.00.0000 00/00/0000".split(),
     ]
 )
@@ -25,21 +28,35 @@ def is_gap(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Reading:
-    """How most texts of a column are written; `odd` are those that are written otherwise."""
+    """How most texts of a column are written; `odd` are those that are written otherwise.
+
+    `doubts` are sentences about what could be meant otherwise, the column's name left out.
+    """
 
     style: str
     odd: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, style: str, odd: Sequence[tuple[str, int]], texts: Sequence[tuple[str, int]]
+        cls,
+        style: str,
+        odd: Sequence[tuple[str, int]],
+        texts: Sequence[tuple[str, int]],
+        doubts: Sequence[str] = (),
     ) -> Self | None:
         """The reading of distinct texts and in how many rows each stands, gaps left out; None where
         too many are odd.
         """
         if not texts or (odd and not are_few(odd, texts)):
             return None
-        return cls(style, tuple(text for text, _ in odd))
+        return cls(style, tuple(text for text, _ in odd), tuple(doubts))
+
+
+def fewest_odd(*readings: Reading | None) -> Reading | None:
+    """The reading with the fewest odd texts, the first of equal ones; None where there is none."""
+    found = [reading for reading in readings if reading is not None]
+    return min(found, key=lambda reading: len(reading.odd), default=None)
 
 
 def are_few(odd: Sequence[tuple[str, int]], texts: Sequence[tuple[str, int]]) -> bool:

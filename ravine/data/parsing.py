@@ -18,6 +18,9 @@ from ravine.errors import DataError
 NO_WORDS = ("0", "false", "f", "no", "n", "off")
 YES_WORDS = ("1", "true", "t", "yes", "y", "on")
 YES_NO_PAIRS = [set(pair) for pair in zip(NO_WORDS, YES_WORDS, strict=True)]
+MAX_SPELLINGS = 30  # of words for yes and no: TRUE, True, true, ...
+# words that may stand side by side: 1 beside True, y beside yes
+BOOLEAN_WORDS = ({"0", "1", "false", "true", "f", "t"}, {"no", "yes", "n", "y"}, {"off", "on"})
 
 
 def texts_of(values: pd.Series) -> tuple[list[str], np.ndarray]:
@@ -34,11 +37,16 @@ def texts_of(values: pd.Series) -> tuple[list[str], np.ndarray]:
         codes, distinct = pd.factorize(values)
     except (TypeError, NotImplementedError):  # lists cannot be hashed, Arrow's not encoded
         codes, distinct = pd.factorize(values.map(str, na_action="ignore"))
-    places, texts = pd.factorize(np.array([_text(v) for v in distinct], object))
+    held = distinct.tolist() if isinstance(values.dtype, pd.StringDtype) else list(distinct)
+    texts = [v.strip() if type(v) is str else text_of(v) for v in held]
+    if isinstance(values.dtype, pd.StringDtype) and texts == held:
+        return texts, codes
+    places, texts = pd.factorize(np.array(texts, object))
     return list(texts), np.append(places, -1)[codes]
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value as text; a whole number without a point."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value).strip()
@@ -47,6 +55,17 @@ def _text(value: Any) -> str:
 def is_text(values: pd.Series) -> bool:
     """Whether a column is stored neither as numbers nor as durations."""
     return not (is_numeric_dtype(values.dtype) or is_timedelta64_dtype(values.dtype))
+
+
+def are_booleans(texts: Sequence[str]) -> bool:
+    """Whether distinct texts are words for yes and words for no, of one kind, and nothing else.
+
+    >>> are_booleans(["Yes", "no"]), are_booleans(["True", "0"]), are_booleans(["yes", "0"])
+    (True, True, False)
+    """
+    words = {t.lower() for t in texts[:MAX_SPELLINGS]}
+    both = not words.isdisjoint(YES_WORDS) and not words.isdisjoint(NO_WORDS)
+    return both and len(texts) < MAX_SPELLINGS and any(words <= kind for kind in BOOLEAN_WORDS)
 
 
 def counts_of(codes: np.ndarray) -> list[int]:
@@ -126,8 +145,10 @@ def _place(
     found: np.ndarray, texts: Sequence[str], codes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """What distinct texts say, for each row; and where a text says nothing though it is no gap."""
-    bad = [bool(np.isnan(x)) and not is_gap(t) for x, t in zip(found, texts, strict=True)]
-    return np.append(found, np.nan)[codes], np.array([*bad, False])[codes]
+    bad = np.append(np.isnan(found), False)
+    for place in np.flatnonzero(bad).tolist():
+        bad[place] = not is_gap(texts[place])
+    return np.append(found, np.nan)[codes], bad[codes]
 
 
 def refuse_values(values: pd.Series, bad: np.ndarray, name: str, wanted: str) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from pandas.api.types import (
 )
 
 from ravine.data.column_types import is_identifier
-from ravine.data.csv_dialect import Dialect, Expected
+from ravine.data.csv_dialect import Dialect, Expected, decimal_sign_of_texts
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike, table_from
@@ -115,18 +116,27 @@ def open_table(
     """
     if frame is not None:
         table, targets = table_from(frame)
-        return table, data.target or targets, Dialect(decimal="," if data.decimal == "," else ".")
+        return table, data.target or targets, _dialect_of_texts(table, Dialect(), data)
     if not data.source:
         what = "no table is given"
         raise DataError(what, why="data.source is empty", do="name a file or a bundled set")
     if Path(data.source).exists():
         file = open_table_file(data.source, notes, decimal=data.decimal)
-        return file.frame(), data.target, file.dialect
+        table = file.frame()
+        return table, data.target, _dialect_of_texts(table, file.dialect, data)
     of_file = "/" in data.source or "." in data.source or Path(data.source).parent != Path(".")
     if data.source not in BUNDLED_SETS and of_file:
         raise missing_file(Path(data.source))
     table, target = load_bundled(data.source)
     return table, data.target or (target,), Dialect()
+
+
+def _dialect_of_texts(table: pd.DataFrame, dialect: Dialect, data: Data) -> Dialect:
+    """The dialect with the decimal sign that is set, else that of numbers in text."""
+    if dialect.separator != ",":
+        return dialect
+    sign = decimal_sign_of_texts(table) if data.decimal == "auto" else data.decimal
+    return replace(dialect, decimal=sign)
 
 
 def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:

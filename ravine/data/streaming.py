@@ -177,7 +177,7 @@ def read_in_pieces(
         notes=notes,
         levels=survey.levels,
     )
-    encoder = allow_odd_cells(encoder, train, notes)
+    encoder, _ = allow_odd_cells(encoder, train, notes)
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
     groups = RowGroups(pieces, encoder, split, seed, data.weight, count, block, buffer=room)

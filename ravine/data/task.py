@@ -20,7 +20,7 @@ from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
-from ravine.data.rare_classes import infer_task
+from ravine.data.rare_classes import leave_out_rare_classes
 from ravine.data.source import (
     Data,
     check_columns,
@@ -177,7 +177,8 @@ def task_of_rows(
         encoder = fit_encoder(
             train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
         )
-        encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
+        encoder, table = allow_odd_cells(encoder, table, notes)
+        encoder = dataclasses.replace(encoder, dialect=dialect)
     examples = _encode_splits(encoder, table, rows, data.weight)
     notes.append(_describe_split(rows, split))
     fingerprint = _fingerprint(encoder, examples, rows._asdict(), "")
@@ -209,7 +210,7 @@ def _read_at_once(
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     require_count(own, 0, 0)
-    table, chosen, task_type = infer_task(table, own, targets, data, notes)
+    table, chosen, task_type = leave_out_rare_classes(table, own, targets, data, notes)
     own, places = int((chosen < own).sum()), places[chosen]
     check_weights(table, data.weight)
     rows = split.rows(table.iloc[:own], task_type, seed, notes)
@@ -220,7 +221,8 @@ def _read_at_once(
     encoder = fit_encoder(
         train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
     )
-    encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
+    encoder, table = allow_odd_cells(encoder, table, notes)
+    encoder = dataclasses.replace(encoder, dialect=dialect)
     examples = _encode_splits(encoder, table, rows, data.weight)
     notes.append(_describe_split(rows, split))
     return encoder, examples, {name: places[r] for name, r in rows._asdict().items()}, ""

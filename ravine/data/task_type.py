@@ -9,7 +9,9 @@ import pandas as pd
 from pandas.api.types import is_datetime64_any_dtype
 
 from ravine.data import parsing
-from ravine.data.number_styles import describe_doubt, read_as_numbers
+from ravine.data.codes import find_code
+from ravine.data.number_styles import read_written_numbers
+from ravine.data.odd_cells import Reading
 from ravine.errors import DataError
 
 TaskKind: TypeAlias = Literal["binary", "classes", "regression", "labels"]
@@ -58,11 +60,12 @@ def infer_task_type(
         raise DataError(what, why="there is nothing to learn", do="choose another target")
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct, decimal)
     if kind == "regression":
-        style = _number_style(values, decimal)
+        reading = _read_numbers(values, decimal)
+        style = reading.style
         parsing.numbers_of(values, name, style)
         notes.append(f"Target {name}: regression ({why}).")
-        if style and decimal == "auto":
-            notes += describe_doubt(parsing.texts_of(values)[0], style, name)
+        change = 'data.task = "classes"'
+        notes += [f"{name} {d}".replace("data.categories", change) for d in reading.doubts]
         return TaskType("regression", names, styles=(style,))
     if kind == "labels":
         return TaskType("labels", names, _zero_one(frame, names))
@@ -91,9 +94,17 @@ def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
     if is_datetime64_any_dtype(values.dtype):
         what, why = f"the target {values.name} is a date", "dates cannot be predicted"
         raise DataError(what, why=why, do="convert it to a number, such as days since a fixed date")
-    style = _number_style(values, decimal)
-    if parsing.is_text(values) and not style:
-        return "classes", "a column of text"
+    style = _read_numbers(values, decimal).style
+    if parsing.is_text(values):
+        texts = parsing.texts_of(values)[0]
+        code = find_code(texts)[1] if 2 * distinct <= len(values) else ""
+        if code:
+            return (
+                "classes",
+                f'codes such as {code}; if they are amounts, set data.task = "regression"',
+            )
+        if not style:
+            return "classes", "a column of text"
     numbers = parsing.numbers_of(values, str(values.name), style)
     whole = bool((numbers == np.round(numbers)).all())
     if whole and distinct <= 20 and len(values) >= 10 * distinct:
@@ -101,16 +112,16 @@ def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
     return "regression", f"{distinct} different {'whole numbers' if whole else 'numbers'}"
 
 
-def _number_style(values: pd.Series, decimal: str) -> str:
-    """How a target writes numbers in text; nothing where they are not in text, or none are.
+def _read_numbers(values: pd.Series, decimal: str) -> Reading:
+    """How a target writes numbers in text; no style where they are not in text, or none are.
     `DataError` names the cell where all but a few are numbers.
     """
     if not parsing.is_text(values):
-        return ""
+        return Reading("")
     texts, codes = parsing.texts_of(values)
-    found = read_as_numbers(texts, parsing.counts_of(codes), decimal)
+    found = read_written_numbers(texts, parsing.counts_of(codes), decimal)
     if found is None:
-        return ""
+        return Reading("")
     if found.odd:
         odd = np.array([*(text in found.odd for text in texts), False])[codes]
         row = int(np.flatnonzero(odd)[0])
@@ -118,7 +129,7 @@ def _number_style(values: pd.Series, decimal: str) -> str:
         why = f"it must be a number, as {len(values) - odd.sum():,} of {len(values):,} values are"
         do = 'repair the value, or leave it empty; if these are classes, set data.task = "classes"'
         raise DataError(what, why=why, do=do)
-    return found.style
+    return found
 
 
 def _infer_several_targets(
@@ -137,7 +148,7 @@ def _infer_several_targets(
     if task == "labels" or (task == "auto" and flags):
         notes.append(f"Targets {', '.join(names)}: multi-label classification (0 or 1).")
         return TaskType("labels", names, _zero_one(frame, names))
-    styles = tuple(_number_style(frame[name], decimal) for name in names)
+    styles = tuple(_read_numbers(frame[name], decimal).style for name in names)
     for name, style in zip(names, styles, strict=True):
         if parsing.is_text(frame[name]) and not style:
             what = f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}"

@@ -32,6 +32,13 @@ KINDS = {
     "t and f": (np.where(I % 3, "t", "f"), "boolean"),
     "truth": (I % 3 == 0, "boolean"),
     "truth with gaps": (pd.Series([None if i % 7 == 0 else bool(i % 2) for i in I]), "boolean"),
+    "truth beside its name": (
+        pd.Series([np.bool_(i % 2) if i % 3 else "True" for i in I]),
+        "boolean",
+    ),
+    "truth beside 0 and 1": (pd.Series([bool(i % 2) if i % 3 else 1 for i in I]), "boolean"),
+    "yes and y": (np.array(["yes", "y", "no"])[I % 3], "boolean"),
+    "yes and 0": (np.array(["yes", "0"])[I % 2], "category"),
     "0 and 1": (I % 2, "boolean"),
     "0 and 1 with gaps": (np.where(I % 7 == 0, np.nan, I % 2), "boolean"),
     "towns": (np.array(["Aix", "Bonn", "Como"])[I % 3], "category"),

@@ -1,5 +1,6 @@
 """Where a CSV file's header, columns and numbers are, also in files of reports and instruments."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -120,6 +121,7 @@ def comma(values, digits=3):
         ([",5", "1,250"], [0.5, 1.25]),
         (["1,5e-3", "1,250"], [0.0015, 1.25]),
         (["1,250", "2,500"], ["1,250", "2,500"]),
+        (["1.250", "2.500"], [1.25, 2.5]),
         (["1,234,567", "2,500"], ["1,234,567", "2,500"]),
         (["0.5", "1.250"], [0.5, 1.25]),
     ],
@@ -128,7 +130,8 @@ def test_decimal_signs_follow_from_what_is_certain(cells, values, tmp_path):
     said: list[str] = []
     body = "".join(f"{cell};x\n" for cell in cells)
     assert read(tmp_path, f"a;b\n{body}", said=said)["a"] == values
-    assert any("two ways: 1,250" in s for s in said) == (cells == ["1,250", "2,500"])
+    # of commas the column says it, which stays text
+    assert any("two ways: 1.250" in s for s in said) == (cells == ["1.250", "2.500"])
 
 
 def test_what_is_certain_is_looked_for_in_the_whole_file(tmp_path):
@@ -171,7 +174,7 @@ def test_where_a_file_does_not_say_the_run_does(tmp_path):
     run = Expected(Dialect(";", ","), ("a", "b"), texts=("b",), numbers=("a",))
     text = "a;b\n9,874;1.234\n2,500;5\n"
     assert read(tmp_path, text, expected=run) == {"a": [9.874, 2.5], "b": ["1.234", "5"]}
-    assert read(tmp_path, "a;b\n1.234,5;1\n987,5;1\n", expected=run)["a"] == ["1234.5", "987.5"]
+    assert read(tmp_path, "a;b\n1.234,5;1\n987,5;1\n", expected=run)["a"] == [1234.5, 987.5]
     said: list[str] = []
     assert read(tmp_path, "a;b\n9.87;1\n", said=said, expected=run)["a"] == [9.87]
     assert said == ["Numbers in t.csv have decimal points."]
@@ -207,3 +210,56 @@ def test_the_file_of_the_training_is_read_as_it_was_trained(tmp_path):
     again = read_table(path, [], task.encoder.expectation)
     train = task.encoder.apply(again.iloc[task.rows["train"]])
     assert train.numbers.equal(task.train_examples.numbers)
+
+
+def german_run(tmp_path):
+    path = tmp_path / "german.csv"
+    rows = [f"{5 + i % 9},{100 + 7 * i};{i},5" for i in range(60)]
+    path.write_text("w;y\n" + "\n".join(rows) + "\n")
+    encoder = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0).encoder
+    assert isinstance(encoder, Encoder) and encoder.dialect.decimal == ","
+    return encoder
+
+
+@pytest.mark.parametrize("cells", [["7.487", "3.865"], ['"7.487"', "3.865"], ["7.487", "n.d."]])
+def test_a_number_without_quotes_has_no_comma_where_commas_separate(cells, tmp_path):
+    encoder, new = german_run(tmp_path), tmp_path / "new.csv"
+    encoder = dataclasses.replace(
+        encoder,
+        column_encoders=tuple(
+            dataclasses.replace(c, odd_texts=("n.d.",)) for c in encoder.column_encoders
+        ),
+    )
+    new.write_text("w,other\n" + "".join(f"{cell},1\n" for cell in cells))
+    frame = read_table(new, None, encoder.expectation)
+    (column,) = encoder.column_encoders
+    assert encoder.read_column(column, frame["w"])[0] == 7.487
+
+
+def test_texts_of_a_frame_have_the_sign_of_the_run(tmp_path):
+    encoder = german_run(tmp_path)
+    (column,) = encoder.column_encoders
+    texts, numbers = pd.DataFrame({"w": ["7,487", "11,04"]}), pd.DataFrame({"w": [7.487, 11.04]})
+    assert encoder.read_column(column, texts["w"]).tolist() == [7.487, 11.04]
+    assert encoder.apply(texts).numbers.equal(encoder.apply(numbers).numbers)
+
+
+@pytest.mark.parametrize("of_file", [False, True])
+def test_one_column_that_is_certain_says_the_sign_of_a_table_of_texts(of_file, tmp_path):
+    frame = pd.DataFrame(
+        {
+            "doubtful": [f"{1 + i % 7},{100 + i}" for i in range(60)],
+            "certain": [f"0,{100 + i}" for i in range(60)],
+            "plain": [1.5 + i for i in range(60)],
+            "y": [i * 0.5 for i in range(60)],
+        }
+    )
+    path = tmp_path / "t.csv"
+    frame.to_csv(path, index=False)
+    data = Data(source=str(path) if of_file else "", target=("y",))
+    task = load(data, Random(), Encoding(), seed=0, frame=None if of_file else frame)
+    assert not any("could have" in note for note in task.notes)
+    assert isinstance(task.encoder, Encoder)
+    columns = [c for c in task.encoder.column_encoders if isinstance(c, Numeric)]
+    high = {c.name: c.scaling.seen[1] for c in columns}
+    assert high["doubtful"] < 8 and high["certain"] < 1 and high["plain"] > 50

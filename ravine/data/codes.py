@@ -1,0 +1,64 @@
+"""Texts of digits that are names, not numbers: 01234, 2E3, 1.10; as numbers some would be equal."""
+
+import re
+from collections.abc import Sequence
+
+from ravine.data.number_styles import PLAIN_NUMBER
+from ravine.data.odd_cells import is_gap
+from ravine.data.parsing import text_of
+
+EXACT_DIGITS = 15  # of a whole number that float64 keeps whatever they are
+MAX_VERSIONS = 300  # so many different ones are rather amounts
+WHOLE_OR_POWER = re.compile(r"\d+(?:[eE]\d+)?", re.ASCII)
+CODE_PATTERNS = {
+    "begin with zeros": r"0\d+",
+    "are powers of ten that may be codes": r"\d*[02-9]\d*[eE]\d+|\d\d+[eE]\d+",
+    f"have more than {EXACT_DIGITS} digits": rf"\d{{{EXACT_DIGITS + 1},}}",
+}
+SHORT_DECIMAL = re.compile(r"\d{1,3}\.\d{1,2}", re.ASCII)
+
+
+def find_code(texts: Sequence[str]) -> tuple[str, str]:
+    """What speaks for it that the distinct texts of a column are codes, and one that shows it; two
+    empty texts where nothing does.
+
+    >>> find_code(["10115", "01234"]), find_code(["1.9", "1.10", "1.11"])
+    (('begin with zeros', '01234'), ('are like versions', '1.10'))
+    >>> find_code(["1.5", "0.10"]), find_code(["2e-3", "1e5"])
+    (('', ''), ('', ''))
+    """
+    if len(texts) > MAX_VERSIONS and any(map(_has_part, texts[:MAX_VERSIONS])):
+        return "", ""
+    numbers = [t for t in texts if PLAIN_NUMBER.fullmatch(t)]
+    if 2 * len(numbers) >= len(texts) and all(map(WHOLE_OR_POWER.fullmatch, numbers)):
+        for why, pattern in CODE_PATTERNS.items():
+            found = next(filter(re.compile(pattern).fullmatch, numbers), "")
+            if found:
+                return why, found
+    ten = "" if len(texts) > MAX_VERSIONS else _version_ten([t for t in texts if not is_gap(t)])
+    return ("are like versions", ten) if ten else ("", "")
+
+
+def _has_part(text: str) -> bool:
+    return PLAIN_NUMBER.fullmatch(text) is not None and not WHOLE_OR_POWER.fullmatch(text)
+
+
+def changes_as_number(text: str) -> bool:
+    """Whether a text is a number, and is written otherwise once it was read as one.
+
+    >>> changes_as_number("01234"), changes_as_number("1.10"), changes_as_number("7")
+    (True, True, False)
+    """
+    return PLAIN_NUMBER.fullmatch(text) is not None and text_of(float(text)) != text
+
+
+def _version_ten(texts: Sequence[str]) -> str:
+    """One of the texts that has a 10, 20, ... behind its point, where all are like versions: not
+    all as long behind it, as amounts of money are, and nothing with a zero first, as in 1.05.
+    """
+    if not all(map(SHORT_DECIMAL.fullmatch, texts)):
+        return ""
+    parts = [t.split(".")[1] for t in texts]
+    if {len(p) for p in parts} != {1, 2} or any(p[0] == "0" and len(p) == 2 for p in parts):
+        return ""
+    return next((t for t, p in zip(texts, parts, strict=True) if len(p) == 2 and p[1] == "0"), "")
