@@ -20,7 +20,7 @@ from ravine.data.targets import Target
 
 SIGNIFICANT_DIGITS = 7  # weights are float32: 24 bits, 7.2 digits
 IDENTIFIER_BLOCK_ROWS = 65_536  # of one column
-MAX_TEXT = 60  # characters of a text that names a row
+MAX_IDENTIFIER_LENGTH = 60  # characters of a text that names a row
 
 
 def find_identifiers(table: TableBlocks, encoder: Encoder, answers: Iterable[str]) -> list[str]:
@@ -48,7 +48,9 @@ def find_identifiers(table: TableBlocks, encoder: Encoder, answers: Iterable[str
 def _is_short(values: pd.Series) -> bool:
     """Whether values are whole numbers, or texts of a few words at most."""
     texts = is_text(values)
-    return is_integer_dtype(values.dtype) or (texts and bool((values.str.len() <= MAX_TEXT).all()))
+    return is_integer_dtype(values.dtype) or (
+        texts and bool((values.str.len() <= MAX_IDENTIFIER_LENGTH).all())
+    )
 
 
 def with_identifiers(

@@ -35,7 +35,7 @@ TARGET_WORDS = frozenset(
     "target label class outcome species survived churn attrition default fraud spam diagnosis "
     "status price wage salary sales rating score quality grade response result risk".split()
 )
-MAX_LISTED_COLUMNS = 200
+MAX_SHOWN_COLUMNS = 200
 
 
 @part
@@ -148,7 +148,7 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
         likely = [repr(name) for name in likely_targets(names)]
         why = f"it may be {' or '.join(likely)}"
         do = f"say which column is to be predicted, such as --target {likely[0]}; the table has "
-        do += join_first(names, MAX_LISTED_COLUMNS)
+        do += join_first(names, MAX_SHOWN_COLUMNS)
         raise DataError("no target is given", why=why, do=do)
     lists = {name: getattr(data, name) for name in ("drop", "categories", "numbers", "texts")}
     lists = {"target": targets, **lists, "weight": () if data.weight is None else (data.weight,)}

@@ -13,7 +13,7 @@ from ravine.statistics import binomial_tail
 LEAKED_FRACTION = 0.05  # of the validation examples
 MIN_LEAKED = 3  # validation examples
 CHANCE_MULTIPLE = 3.0  # times what chance gives
-CHANCE = 1e-3  # of as many validation targets out of range where both parts are alike
+RANGE_CHANCE = 1e-3  # of as many validation targets out of range where both parts are alike
 MEDIAN_SHIFT, MEDIAN_STRETCH = 1.0, 2.5  # spreads, times
 MIN_STRETCH_ROWS = 30  # validation examples
 MIN_STRETCH_ERRORS = 4.0  # standard errors by which the SDs differ
@@ -101,7 +101,7 @@ def unseen_targets(data: DataProfile) -> Iterator[Observation]:
         return
     # of examples alike the least and the greatest are in either part by chance
     count, beyond = round(validation.outside_fraction * validation.rows), 2 / (data.rows + 1)
-    if binomial_tail(count, validation.rows, beyond) > CHANCE:
+    if binomial_tail(count, validation.rows, beyond) > RANGE_CHANCE:
         return
     new, outside = validation.targets, validation.outside_fraction
     name = "validation targets outside the training targets' range"
