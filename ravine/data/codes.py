@@ -8,6 +8,7 @@ from ravine.data.odd_cells import is_gap
 from ravine.data.parsing import text_of
 
 EXACT_DIGITS = 15  # of a whole number that float64 keeps whatever they are
+MAX_MINOR = 40  # of versions, behind the point
 MAX_VERSIONS = 300  # so many different ones are rather amounts
 WHOLE_OR_POWER = re.compile(r"\d+(?:[eE]\d+)?", re.ASCII)
 CODE_PATTERNS = {
@@ -53,12 +54,13 @@ def changes_as_number(text: str) -> bool:
 
 
 def _version_ten(texts: Sequence[str]) -> str:
-    """One of the texts that has a 10, 20, ... behind its point, where all are like versions: not
-    all as long behind it, as amounts of money are, and nothing with a zero first, as in 1.05.
+    """Such as 1.10, of texts that are all like versions and have 1.9, too; minor numbers are small,
+    as cents are not, and none has a zero first, as in 1.05.
     """
     if not all(map(SHORT_DECIMAL.fullmatch, texts)):
         return ""
-    parts = [t.split(".")[1] for t in texts]
-    if {len(p) for p in parts} != {1, 2} or any(p[0] == "0" and len(p) == 2 for p in parts):
+    minors = [t.split(".")[1] for t in texts]
+    if any(int(m) > MAX_MINOR or m[0] == "0" < m[1:] for m in minors):
         return ""
-    return next((t for t, p in zip(texts, parts, strict=True) if len(p) == 2 and p[1] == "0"), "")
+    known = set(texts)
+    return next((t for t in texts if t.endswith(".10") and f"{t[:-3]}.9" in known), "")

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from drift_of_frames import describe_drift
 
 from ravine import catalog, train
 from ravine.cli import run_command
 from ravine.data import (
     ByTime,
     Data,
-    Drift,
     Encoder,
     Encoding,
     Given,
@@ -19,13 +19,6 @@ from ravine.data import (
     load,
     read_table,
 )
-
-
-def describe_drift(encoder, frame):
-    drift = Drift(encoder)
-    drift.add(frame)
-    return drift.describe()
-
 
 RANDOM = np.random.default_rng(0)
 

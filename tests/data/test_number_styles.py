@@ -5,19 +5,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from drift_of_frames import describe_drift
 
-from ravine.data import Data, Drift, Encoder, Encoding, Random, load
+from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Numeric
 from ravine.data.column_types import infer_column_types
 from ravine.data.number_styles import number_of, read_as_numbers
 from ravine.errors import DataError
-
-
-def describe_drift(encoder, frame):
-    drift = Drift(encoder)
-    drift.add(frame)
-    return drift.describe()
-
 
 DRAW = np.random.default_rng(0)
 NUMBERS = [round(float(x), 2) for x in DRAW.normal(0, 30_000, 60)]

@@ -5,19 +5,13 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
+from drift_of_frames import describe_drift
 
 from ravine import named_recipe, open_run, train
 from ravine.cli import run_command
 from ravine.data import Drift, csv_files, json_files, open_blocks, parquet_files, read_table
 from ravine.data.parsing import texts_of
 from ravine.errors import RavineError
-
-
-def describe_drift(encoder, frame):
-    drift = Drift(encoder)
-    drift.add(frame)
-    return drift.describe()
-
 
 RANDOM = np.random.default_rng(0)
 ROWS = 47
