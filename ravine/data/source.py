@@ -156,8 +156,12 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
         for name in wanted:
             if name not in names:
                 others = [n for n in names if n not in wanted]
-                why = nearest(name, others)
-                raise DataError(f"data.{path} is {name!r}, which is no column", why=why)
+                why, do = nearest(name, others), ""
+                several = [part.strip() for part in name.split(",")]
+                if path == "target" and all(part in names for part in several):
+                    why, do = "", " ".join(f"--target {part}" for part in several)
+                    do = f"for several columns write {do}"
+                raise DataError(f"data.{path} is {name!r}, which is no column", why=why, do=do)
     for name in targets:
         if name in data.drop or name == data.weight:
             what = f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}"

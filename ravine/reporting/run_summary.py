@@ -18,9 +18,10 @@ LABEL_WIDTH = 12  # of the labels on the left
 # by which what is inferred from the data is changed
 TABLE_SETTINGS = (
     *(f"data.{name}" for name in ("task", "drop", "categories", "numbers", "texts", "decimal")),
-    *("data.min_class_rows", "split", "encoding.target"),
+    *("data.date_order", "data.min_class_rows", "split", "encoding.target"),
 )
 IMAGE_SETTINGS = ("data.size", "data.fit", "data.channels", "split")
+METRICS_IN_UNITS = ("rmse", "mae")  # of the target: of several no mean is taken
 MAX_TARGETS = 10  # of several, with a line each
 NAME_WIDTH = 30  # of targets
 UNBROKEN_SPACE = "\u00a0"  # lines are not broken there
@@ -190,21 +191,26 @@ def _all_metrics(score: Score) -> list[list[str]]:
     known = {name: b.values for name, b in score.baselines.items() if b.values}
     table = [["", "networks", *known]]
     for name, value in score.others.items():
+        if score.targets and name in METRICS_IN_UNITS:
+            continue
         beside = (_number(values.get(name, math.nan)) for values in known.values())
         table.append([name, _number(value), *beside])
     return table
 
 
 def _by_target(score: Score) -> list[str]:
-    """A line for each of several targets, by the metric that all of them have."""
+    """A line for each of several targets, by the metric that all of them have and in its units."""
     if not score.targets:
         return []
     first = next(iter(score.targets.values()))
     metric = score.metric if score.metric in first["network"] else next(iter(first["network"]))
-    table = [[f"{metric} of", "networks", *list(first)[1:]]]
-    for target, values in list(score.targets.items())[:MAX_TARGETS]:
-        name = textwrap.shorten(printable(target), NAME_WIDTH, placeholder=" …")
-        table.append([name, *(_number(each[metric]) for each in values.values())])
+    shown = [metric, *(name for name in METRICS_IN_UNITS[:1] if name in first["network"])]
+    table = []
+    for one in dict.fromkeys(shown):
+        table.append([f"{one} of", "networks", *list(first)[1:]])
+        for target, values in list(score.targets.items())[:MAX_TARGETS]:
+            name = textwrap.shorten(printable(target), NAME_WIDTH, placeholder=" …")
+            table.append([name, *(_number(each[one]) for each in values.values())])
     more = len(score.targets) - MAX_TARGETS
     return [*aligned_rows(table), *([f"and {more} more: --json"] if more > 0 else [])]
 

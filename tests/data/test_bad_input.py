@@ -189,6 +189,11 @@ TABLE = (
         from_table(lambda d: d, target=("prize",)),
     ),
     Bad(
+        "targets in one word",
+        ("For several columns write --target price --target size",),
+        from_table(lambda d: d, target=("price, size",)),
+    ),
+    Bad(
         "target missing everywhere",
         ("price is missing in every row",),
         from_table(lambda d: d.assign(price=np.nan)),

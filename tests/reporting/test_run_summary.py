@@ -100,6 +100,20 @@ def test_several_targets_have_a_line_each(record):
     assert text[-1] == "and 1 more: --json"
 
 
+def test_several_numbers_have_an_error_in_their_own_units_each_and_none_together(record):
+    values = {"r2": 0.5, "rmse": 7.0, "mae": 6.0}
+    targets = {"mm": {"network": values}, "g": {"network": values | {"rmse": 900.0}}}
+    score = dataclasses.replace(
+        record.score, metric="r2", targets=targets, others=values, baselines={}
+    )
+    text = block(lines(dataclasses.replace(record, score=score)), "score")
+    assert [line for line in text if "rmse" in line or "mae" in line] == [
+        line for line in text if line.startswith("rmse of")
+    ]
+    at = next(i for i, line in enumerate(text) if line.startswith("rmse of"))
+    assert [line.split() for line in text[at + 1 :]] == [["mm", "7"], ["g", "900"]]
+
+
 def test_only_techniques_without_effect_are_listed(record):
     assert block(lines(record), "no effect") == []
     idle = dataclasses.replace(record.effects[0], name="clip", values=(0.0, 0.0))
