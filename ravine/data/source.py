@@ -159,7 +159,7 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
                 why, do = nearest(name, others), ""
                 several = [part.strip() for part in name.split(",")]
                 if path == "target" and all(part in names for part in several):
-                    why, do = "", " ".join(f"--target {part}" for part in several)
+                    why, do = "each is one", " ".join(f"--target {part}" for part in several)
                     do = f"for several columns write {do}"
                 raise DataError(f"data.{path} is {name!r}, which is no column", why=why, do=do)
     for name in targets:
