@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ravine.data.csv_dialect import Dialect
@@ -17,6 +18,7 @@ from ravine.files import check_readable
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 PARQUET_BLOCK_ROWS = 16_384
+BLOCKS_IN_MEMORY = 8  # that there must be room for
 
 
 def is_parquet(path: Path) -> bool:
@@ -50,8 +52,10 @@ class ParquetTable:
         frames = []
         for file in parquet_files(self.path):
             with _explain_damage(file):
-                check_distinct(pq.read_schema(file).names, file)
-                frames.append(with_index(pq.read_table(file).to_pandas()))
+                schema = pq.read_schema(file)
+                check_distinct(schema.names, file)
+                table = pq.read_table(file, read_dictionary=_text_columns(schema))
+                frames.append(with_index(_decode_texts(table, schema, file).to_pandas()))
         whole = frames[0] if len(frames) == 1 else pd.concat(frames)
         return check_table(whole.reset_index(drop=True), str(self.path))
 
@@ -98,15 +102,45 @@ def row_groups_of(path: Path) -> tuple[RowGroup, ...]:
 def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
     """A row group in blocks of at most `rows` rows, indexed by their numbers in the whole table."""
     at = piece.first
-    with (
-        _explain_damage(Path(piece.file)),
-        pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file,
-    ):
+    with _explain_damage(Path(piece.file)), _open_file(piece.file) as file:
+        schema = pq.read_schema(piece.file)
         for batch in file.iter_batches(rows, [piece.group], use_threads=False):
-            frame = check_table(with_index(batch.to_pandas()), piece.file)
+            texts = pa.Table.from_batches([batch])
+            table = _decode_texts(texts, schema, Path(piece.file), parts=BLOCKS_IN_MEMORY)
+            frame = check_table(with_index(table.to_pandas()), piece.file)
             yield frame.set_axis(range(at, at + batch.num_rows))
             at += batch.num_rows
             pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
+
+
+def _open_file(file: str) -> pq.ParquetFile:
+    texts = _text_columns(pq.read_schema(file))
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20, read_dictionary=texts)
+
+
+def _text_columns(schema: pa.Schema) -> list[str]:
+    return [
+        f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)
+    ]
+
+
+def _decode_texts(table: pa.Table, schema: pa.Schema, file: Path, *, parts: int = 1) -> pa.Table:
+    """One of `parts` of a table whose texts were read as codes, with texts as in the `schema`.
+
+    A word that stands once in a file may be in every row: how long all texts are together is known
+    before they are made.
+    """
+    texts = _text_columns(schema)
+    lengths = (
+        pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
+        for name in texts
+        for chunk in table[name].chunks
+    )
+    require_memory(2 * parts * sum(lengths), file, "leave the columns of long texts out")
+    for name in texts:
+        column = table[name].cast(schema.field(name).type)
+        table = table.set_column(table.column_names.index(name), schema.field(name), column)
+    return table
 
 
 @contextmanager

@@ -464,6 +464,19 @@ def Parquet_that_unpacks_to_much() -> Commands:
 
 
 @row(DECODERS)
+def a_long_word_in_every_row_of_Parquet() -> Commands:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    word = pa.array(["x" * 10**6, "y"])
+    words = pa.DictionaryArray.from_arrays(np.arange(20_000) % 50 // 49, word)
+    table = pa.table({"word": words, "y": np.arange(20_000.0)})
+    pq.write_table(table, "h.parquet", store_schema=False)  # 20 GB in 50 kB
+    commands = [train("h.parquet"), ("predict", "run", "h.parquet")]
+    return [*commands, ("train", "h.parquet", "--target", "y", "--memory", "50MB")]
+
+
+@row(DECODERS)
 def a_line_of_100_MB() -> Commands:
     Path("h.csv").write_bytes(b"a,y\n" + b"x" * 10**8 + b",1\n" + b"1,2\n" * 50)
     return [train("h.csv")]
