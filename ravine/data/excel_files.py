@@ -10,7 +10,8 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
+from xml.etree import ElementTree
 
 import pandas as pd
 
@@ -29,6 +30,7 @@ EXCEL_READERS = {
     ".xlsm": "openpyxl",
     ".ods": "odf",
 }  # the module that reads each
+OPEN_TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 OTHER_SUFFIXES = (".xls", ".xlsb", ".numbers")
 BYTES_PER_XML_BYTE = 10  # of a sheet in memory
 MAX_SHEET_CELLS = 50_000_000  # 47 columns of as many rows as a sheet may have
@@ -93,19 +95,52 @@ def _refuse_far_cells(packed: zipfile.ZipFile, path: Path) -> None:
     its reader would fill in all cells before them.
     """
     for part in packed.namelist():
-        row, columns, end = 0, set(), b""
         with packed.open(part) as file:
-            while "worksheets/" in part and (block := file.read(BLOCK_BYTES)):
-                places = CELL_PLACE.findall(end + block)
-                row = max([row, *(int(number) for _, number in places)])
-                columns.update(letters for letters, _ in places)
-                end = block[-50:]
-        last = max(columns, key=lambda letters: (len(letters), letters), default=b"")
-        width = functools.reduce(lambda width, letter: 26 * width + letter - 64, last, 0)
-        if row * width > MAX_SHEET_CELLS:
-            what = f"{path} has a sheet of {row:,} rows and {width:,} columns"
+            if "worksheets/" in part:
+                row, column = _last_cell(file)
+            elif part == "content.xml":
+                row, column = _last_open_document_cell(file)
+            else:
+                continue
+        if row * column > MAX_SHEET_CELLS:
+            what = f"{path} has a sheet of {row:,} rows and {column:,} columns"
             do = "delete the empty rows and columns beyond the table, or save it as CSV"
             raise DataError(what, why=f"more than {MAX_SHEET_CELLS:,} cells are not read", do=do)
+
+
+def _last_cell(sheet: IO[bytes]) -> tuple[int, int]:
+    """The last row and the last column of an Excel sheet, by the names of its cells."""
+    row, columns, end = 0, set(), b""
+    while block := sheet.read(BLOCK_BYTES):
+        places = CELL_PLACE.findall(end + block)
+        row = max([row, *(int(number) for _, number in places)])
+        columns.update(letters for letters, _ in places)
+        end = block[-50:]
+    last = max(columns, key=lambda letters: (len(letters), letters), default=b"")
+    return row, functools.reduce(lambda width, letter: 26 * width + letter - 64, last, 0)
+
+
+def _last_open_document_cell(content: IO[bytes]) -> tuple[int, int]:
+    """The last row and the last column of the largest sheet, by how often rows and cells repeat;
+    empty ones behind the last do not count.
+    """
+    largest = rows = last_row = last_column = 0
+    found = 0, 0
+    for _, element in ElementTree.iterparse(content):
+        if element.tag == f"{OPEN_TABLE}table":
+            if last_row * last_column > largest:
+                largest, found = last_row * last_column, (last_row, last_column)
+            rows = last_row = last_column = 0
+        elif element.tag == f"{OPEN_TABLE}table-row":
+            column = last = 0
+            for cell in element:
+                column += int(cell.get(f"{OPEN_TABLE}number-columns-repeated", 1))
+                last = column if len(cell) or len(cell.attrib) > 2 else last
+            rows += int(element.get(f"{OPEN_TABLE}number-rows-repeated", 1))
+            last_row = rows if last else last_row
+            last_column = max(last_column, last)
+            element.clear()
+    return found
 
 
 def _cell(value: Any) -> Any:

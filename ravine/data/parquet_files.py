@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import compute
 
 from ravine.data.csv_dialect import Dialect
 from ravine.data.frames import check_distinct, check_table, with_index
@@ -131,6 +132,7 @@ def _decode_texts(table: pa.Table, schema: pa.Schema, file: Path, *, parts: int 
     before they are made.
     """
     texts = _text_columns(schema)
+    pc: Any = compute  # its functions are made when it is imported
     lengths = (
         pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
         for name in texts

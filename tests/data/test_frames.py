@@ -1,5 +1,6 @@
 """What is given from Python is read as a table, or refused by a message that says what to give."""
 
+import io
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from ravine import named_recipe, train
 from ravine.data import Data, Encoding, Random, load, read_table
+from ravine.data.excel_files import _last_open_document_cell
 from ravine.data.frames import table_from
 from ravine.errors import DataError
 
@@ -208,3 +210,15 @@ def test_without_a_reader_a_spreadsheet_is_refused_with_what_to_do(ending, tmp_p
     (tmp_path / f"t{ending}").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match="is a spreadsheet.*[Ss]ave it as CSV"):
         read_table(tmp_path / f"t{ending}")
+
+
+def test_the_last_cell_of_an_open_document_is_known_before_repeats_are_filled_in():
+    value = '<t:table-cell t:number-columns-repeated="{}" o:value="1"><p>1</p></t:table-cell>'
+    blank = '<t:table-cell t:number-columns-repeated="16384"/>'
+    row = '<t:table-row t:number-rows-repeated="{}">{}</t:table-row>'
+    sheet = row.format(3, value.format(2) + blank) + row.format(1_048_573, blank)
+    far = row.format(1_000_000, value.format(16_000))
+    for rows, last in ((sheet, (3, 2)), (sheet + far, (2_048_576, 16_000)), ("", (0, 0))):
+        names = 'xmlns:t="urn:oasis:names:tc:opendocument:xmlns:table:1.0" xmlns:o="office"'
+        content = f"<body {names}><t:table>{rows}</t:table><t:table/></body>"
+        assert _last_open_document_cell(io.BytesIO(content.encode())) == last
