@@ -14,7 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ravine.data.parsing import NO_WORDS, YES_WORDS, dates_of, numbers_of, texts_of
+from ravine.data.parsing import (
+    NO_WORDS,
+    YES_WORDS,
+    dates_of,
+    dates_or_gaps,
+    numbers_of,
+    numbers_or_gaps,
+    texts_of,
+)
 from ravine.old_names import get_key
 
 MAX_KNOTS = 1000  # points of a quantile transform
@@ -116,7 +124,8 @@ class Numeric:
 
     def read(self, values: pd.Series) -> np.ndarray:
         """The numbers, float64 [N], NaN where missing."""
-        return numbers_of(values, self.name, self.style, odd=bool(self.odd_texts))
+        read = numbers_or_gaps if self.odd_texts else numbers_of
+        return read(values, self.name, self.style)
 
 
 @dataclass(frozen=True)
@@ -212,7 +221,8 @@ class Date:
 
     def read(self, values: pd.Series) -> np.ndarray:
         """Days since 1970, float64 [N], NaN where missing."""
-        return dates_of(values, self.name, self.style, odd=bool(self.odd_texts))
+        read = dates_or_gaps if self.odd_texts else dates_of
+        return read(values, self.name, self.style)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class Expected:
+class KnownColumns:
     """What a run knows of tables that it reads: their dialect, and its columns.
 
     `columns` are all that it reads; of these `texts` are read as text because numbers or dates in
@@ -81,14 +81,14 @@ def sample_lines(text: TextIO) -> list[str]:
 
 
 def find_csv_layout(
-    lines: Sequence[str], path: Path, expected: Expected | None = None
+    lines: Sequence[str], path: Path, known: KnownColumns | None = None
 ) -> CsvLayout:
     """Find separator, header and columns from the first lines, and those of a run where it is read.
 
     The separator is the one that finds most of the run's columns in the header; then the one that
     cuts most lines into as many fields as the header, more than one. Raises `DataError`.
     """
-    wanted = () if expected is None else expected.columns
+    wanted = () if known is None else known.columns
     found = {s: list(split_rows(lines, s)) for s in CSV_SEPARATORS}
     headers = {s: _find_header(rows, wanted) for s, rows in found.items()}
 
@@ -101,7 +101,7 @@ def find_csv_layout(
         share = round(sum(fits) / len(fits), 1) if width > 1 else 0.0
         if separator == BLANK_SEPARATOR and share < 1:
             return hits, 0.0, 0
-        usual = expected is not None and separator == expected.dialect.separator
+        usual = known is not None and separator == known.dialect.separator
         on_top = not any(map(_has_text, rows[:at]))
         return hits, share, separator != BLANK_SEPARATOR, on_top, width, usual
 

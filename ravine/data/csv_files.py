@@ -15,7 +15,7 @@ from ravine.data.csv_dialect import (
     CsvLayout,
     DecimalCounts,
     Dialect,
-    Expected,
+    KnownColumns,
     exchange_sign,
     find_csv_layout,
     sample_lines,
@@ -37,7 +37,7 @@ class CsvTable:
     text: TextFile
     layout: CsvLayout
     decimal: str
-    expected: Expected | None = None
+    known: KnownColumns | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -49,9 +49,9 @@ class CsvTable:
         self.text.check_memory("convert it to Parquet, which is read in pieces with --memory")
         with self.text.open() as file:
             frame = self._read(file, self._texts)
-        if self.expected is not None:
-            numbers = [n for n in self.expected.numbers if n in frame and _is_text(frame[n])]
-            frame = frame.assign(**{n: self._as_numbers(frame[n], self.expected) for n in numbers})
+        if self.known is not None:
+            numbers = [n for n in self.known.numbers if n in frame and _is_text(frame[n])]
+            frame = frame.assign(**{n: self._as_numbers(frame[n], self.known) for n in numbers})
         elif self.decimal == ",":
             texts = [str(name) for name in frame if _is_text(frame[name])]
             frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
@@ -87,7 +87,7 @@ class CsvTable:
 
     @property
     def _texts(self) -> list[str]:
-        texts = () if self.expected is None else self.expected.texts
+        texts = () if self.known is None else self.known.texts
         return [n for n in self.layout.names if n in texts or n in self.layout.codes]
 
     def _options(self, dtype: Any, columns: Sequence[str] | None) -> dict[str, Any]:
@@ -134,21 +134,21 @@ class CsvTable:
             do = "give each column a name, or check the line's quotes and separators"
             raise DataError(f"{self.text.path} is no table", why=why, do=do)
         frame = frame.drop(columns=beyond)
-        if self.expected is not None and self.decimal != self.expected.dialect.decimal:
-            others = [n for n in self.expected.numbers if n in frame and _is_text(frame[n])]
+        if self.known is not None and self.decimal != self.known.dialect.decimal:
+            others = [n for n in self.known.numbers if n in frame and _is_text(frame[n])]
             frame = frame.assign(**{n: exchange_sign(frame[n], self.decimal) for n in others})
         return frame
 
-    def _as_numbers(self, values: pd.Series, expected: Expected) -> pd.Series:
+    def _as_numbers(self, values: pd.Series, known: KnownColumns) -> pd.Series:
         """A column of text in the run's dialect as numbers, if all of it is."""
-        commas = expected.dialect.decimal == ","
+        commas = known.dialect.decimal == ","
         points = exchange_sign(values, ",") if commas else values
         numbers = pd.to_numeric(points, errors="coerce")
         return numbers if numbers.isna().equals(values.isna()) else values
 
 
 def open_csv(
-    text: TextFile, notes: list[str], *, decimal: str = "auto", expected: Expected | None = None
+    text: TextFile, notes: list[str], *, decimal: str = "auto", known: KnownColumns | None = None
 ) -> CsvTable:
     """Find out how a CSV file is written. Raises `DataError` for what is no table.
 
@@ -157,13 +157,13 @@ def open_csv(
     """
     path = text.path
     with text.open() as file:
-        layout = find_csv_layout(sample_lines(file), path, expected)
+        layout = find_csv_layout(sample_lines(file), path, known)
     check_distinct(layout.names, path)
-    usual = Dialect() if expected is None else expected.dialect
+    usual = Dialect() if known is None else known.dialect
     # cells without quotes hold no comma in a file that commas separate
     foreign = layout.separator == "," != usual.separator
     sign = decimal if decimal != "auto" else "." if foreign else usual.decimal
-    table = CsvTable(text, layout, sign, expected)
+    table = CsvTable(text, layout, sign, known)
     if layout.separator == BLANK_SEPARATOR:
         _check_widths(text, layout)
     if decimal == "auto" and layout.separator != ",":
@@ -174,10 +174,10 @@ def open_csv(
 
 def _find_decimal(table: CsvTable, notes: list[str]) -> str:
     counts = DecimalCounts()
-    of_run = table.expected is not None
+    of_run = table.known is not None
     with table.text.open() as file:
         # without what is expected: the cells as they are written
-        for cells in replace(table, expected=None)._read_blocks(file, str, None):
+        for cells in replace(table, known=None)._read_blocks(file, str, None):
             counts.add(cells)
     return counts.decide(table.text.path, table.decimal, of_run=of_run, notes=notes)
 
@@ -192,7 +192,7 @@ def _describe(table: CsvTable, usual: Dialect) -> list[str]:
         )
     if layout.beyond:
         notes.append(f"Rows of {name} end in separators that its header lacks.")
-    if layout.separator != usual.separator and table.expected is None:
+    if layout.separator != usual.separator and table.known is None:
         sign = SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
         notes.append(f"Columns of {name} are separated by {sign}.")
     if table.decimal != usual.decimal:

@@ -32,7 +32,7 @@ from ravine.data.column_encoders import (
     covered_cycles,
 )
 from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types, values_of
-from ravine.data.csv_dialect import Dialect, Expected
+from ravine.data.csv_dialect import Dialect, KnownColumns
 from ravine.data.date_styles import without_open_ends
 from ravine.data.examples import Examples
 from ravine.data.frames import ExamplesLike, table_from
@@ -132,7 +132,7 @@ class Encoder:
         return tuple(column.name for column in self.column_encoders)
 
     @property
-    def expectation(self) -> Expected:
+    def known_columns(self) -> KnownColumns:
         """What is known of tables that are to be predicted, for reading them from files."""
         measured = [c for c in self.column_encoders if isinstance(c, (Numeric, Date))]
         named = [c for c in self.column_encoders if isinstance(c, (OneHot, Codes))]
@@ -140,7 +140,7 @@ class Encoder:
         texts += [c.name for c in named if any(map(changes_as_number, c.levels))]
         plain = ("", "1,234.5") if self.dialect.decimal == "." else ("",)
         numbers = tuple(c.name for c in measured if isinstance(c, Numeric) and c.style in plain)
-        return Expected(self.dialect, self.columns, tuple(texts), numbers)
+        return KnownColumns(self.dialect, self.columns, tuple(texts), numbers)
 
     def read_column(self, column: Numeric | Date, values: pd.Series) -> np.ndarray:
         """The numbers, or days since 1970, in a column of a table, float64 [N], NaN where missing.
@@ -227,16 +227,7 @@ def fit_encoder(
     notes += describe_excluded(data, split_columns)
     excluded = {*task_type.names, *data.drop, *split_columns, data.weight}
     inputs = train.drop(columns=[name for name in train.columns if name in excluded])
-    used, dropped = infer_column_types(
-        inputs,
-        rows=rows,
-        categories=data.categories,
-        numbers=data.numbers,
-        texts=data.texts,
-        decimal=data.decimal,
-        date_order=data.date_order,
-        notes=notes,
-    )
+    used, dropped = infer_column_types(inputs, rows=rows, hints=data.column_hints, notes=notes)
     # reported even where they do nothing
     requested = ["columns scaled"] * (encoding.scale != "none")
     requested += ["columns clipped"] * (encoding.smooth_clip is not None)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeGuard
 
 # words for a missing value that name nothing else; in files of text no cell is one of them
 MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
@@ -51,6 +51,11 @@ class Reading:
         if not texts or (odd and not are_few(odd, texts)):
             return None
         return cls(style, tuple(text for text, _ in odd), tuple(doubts))
+
+
+def reads_all(reading: Reading | None) -> TypeGuard[Reading]:
+    """Whether there is a reading, and no text is odd in it."""
+    return reading is not None and not reading.odd
 
 
 def fewest_odd(*readings: Reading | None) -> Reading | None:

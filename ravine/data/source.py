@@ -15,8 +15,8 @@ from pandas.api.types import (
     is_object_dtype,
 )
 
-from ravine.data.column_types import is_identifier
-from ravine.data.csv_dialect import Dialect, Expected, decimal_sign_of_texts
+from ravine.data.column_types import ColumnHints, is_identifier
+from ravine.data.csv_dialect import Dialect, KnownColumns, decimal_sign_of_texts
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike, table_from
@@ -82,6 +82,12 @@ class Data:
                 raise RecipeError(what, why=why, do="leave it in one of them")
         if self.memory is not None:
             parse_size(self.memory)
+
+    @property
+    def column_hints(self) -> ColumnHints:
+        """What is set of the columns' types, and of numbers and dates in them."""
+        names = ("categories", "numbers", "texts", "decimal", "date_order")
+        return ColumnHints(**{name: getattr(self, name) for name in names})
 
 
 def check_distinct_targets(targets: Sequence[str]) -> None:
@@ -249,7 +255,7 @@ def read_test_table(
 
     `dialect` is that of the source, which counts where the file does not say.
     """
-    tested = read_table(path, notes, Expected(dialect or Dialect()))
+    tested = read_table(path, notes, KnownColumns(dialect or Dialect()))
     tested, _ = drop_foreign_rows(tested, notes)
     for name in targets:
         if name not in tested.columns:

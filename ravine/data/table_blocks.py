@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from ravine.data.csv_dialect import Expected
+from ravine.data.csv_dialect import KnownColumns
 from ravine.data.foreign_rows import find_label_rows
 from ravine.data.frames import check_table
 from ravine.data.tables import open_table_file
@@ -57,10 +57,10 @@ class TableBlocks:
 
 
 def open_blocks(
-    path: str | Path, notes: list[str], expected: Expected | None = None
+    path: str | Path, notes: list[str], known: KnownColumns | None = None
 ) -> TableBlocks:
     """Survey a table, so that it can be read in blocks. Raises `DataError` as `read_table` does."""
-    table = open_table_file(path, notes, expected=expected)
+    table = open_table_file(path, notes, known=known)
     found = ColumnKinds()
     labels: dict[int, str] = {}
     for frame, written in table.survey():

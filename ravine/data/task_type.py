@@ -116,13 +116,11 @@ def _read_numbers(values: pd.Series, decimal: str) -> Reading:
     """How a target writes numbers in text; no style where they are not in text, or none are.
     `DataError` names the cell where all but a few are numbers.
     """
-    if not parsing.is_text(values):
-        return Reading("")
-    texts, codes = parsing.texts_of(values)
-    found = read_written_numbers(texts, parsing.counts_of(codes), decimal)
+    found = parsing.read_column(values, read_written_numbers, decimal)
     if found is None:
         return Reading("")
     if found.odd:
+        texts, codes = parsing.texts_of(values)
         odd = np.array([*(text in found.odd for text in texts), False])[codes]
         row = int(np.flatnonzero(odd)[0])
         what = f"the target {values.name} is {str(values.iloc[row])!r} in row {values.index[row]}"
