@@ -21,6 +21,8 @@ from ravine.data.parsing import (
     dates_or_gaps,
     numbers_of,
     numbers_or_gaps,
+    read_dates,
+    read_numbers,
     texts_of,
 )
 from ravine.old_names import get_key
@@ -127,6 +129,10 @@ class Numeric:
         read = numbers_or_gaps if self.odd_texts else numbers_of
         return read(values, self.name, self.style)
 
+    def read_cells(self, values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers, and whether each cell holds something else, float64 and bool [N]."""
+        return read_numbers(values, self.style)
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -223,6 +229,10 @@ class Date:
         """Days since 1970, float64 [N], NaN where missing."""
         read = dates_or_gaps if self.odd_texts else dates_of
         return read(values, self.name, self.style)
+
+    def read_cells(self, values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+        """The days, and whether each cell holds something else, float64 and bool [N]."""
+        return read_dates(values, self.style)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """CSV files: read at once, or in blocks that are what they would be in the whole table."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +25,7 @@ from ravine.data.csv_dialect import (
 from ravine.data.frames import check_distinct, check_table
 from ravine.data.odd_cells import MISSING_WORDS
 from ravine.data.text_files import TextFile
-from ravine.errors import DataError, RavineError
+from ravine.errors import DataError, wrap_errors
 
 CSV_BLOCK_ROWS = 20_000
 
@@ -213,16 +213,14 @@ def _check_widths(text: TextFile, layout: CsvLayout) -> None:
                 raise DataError(what, why=why, do=do)
 
 
-@contextmanager
-def _explain_pandas(path: Path) -> Iterator[None]:
+def _explain_pandas(path: Path) -> AbstractContextManager[None]:
     """Turn what pandas raises into `DataError`."""
-    try:
-        yield
-    except RavineError:
-        raise
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
-        what, why = f"{path} is no table", str(error).strip().splitlines()[-1]
-        raise DataError(what, why=why, do="check the line, its quotes and its separators") from None
+    do = "check the line, its quotes and its separators"
+    return wrap_errors(DataError, f"{path} is no table", do, why=_last_line)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
 
 
 def _is_text(values: pd.Series) -> bool:

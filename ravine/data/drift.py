@@ -9,7 +9,7 @@ import pandas as pd
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
 from ravine.data.foreign_rows import is_total_word
-from ravine.data.parsing import NO_WORDS, YES_WORDS, read_dates, read_numbers, texts_of
+from ravine.data.parsing import NO_WORDS, YES_WORDS, texts_of
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
@@ -124,8 +124,7 @@ def _odd_cells(column: Numeric | Date, values: pd.Series) -> np.ndarray:
     """Whether each value is a text among numbers or dates that is taken for a gap, [N]."""
     if not column.odd_texts:
         return np.zeros(len(values), bool)
-    read = read_numbers if isinstance(column, Numeric) else read_dates
-    return read(values, column.style)[1] & ~values.isin(column.odd_texts).to_numpy()
+    return column.read_cells(values)[1] & ~values.isin(column.odd_texts).to_numpy()
 
 
 def _unknown_values(column: Flag | OneHot | Codes, values: pd.Series) -> np.ndarray:

@@ -36,7 +36,7 @@ from ravine.data.csv_dialect import Dialect, KnownColumns
 from ravine.data.date_styles import without_open_ends
 from ravine.data.examples import Examples
 from ravine.data.frames import ExamplesLike, table_from
-from ravine.data.parsing import read_dates, read_numbers, texts_of, weights_of
+from ravine.data.parsing import texts_of, weights_of
 from ravine.data.source import Data, describe_excluded
 from ravine.data.targets import Target, TargetScaling, fit_target
 from ravine.data.task_type import TaskType
@@ -232,29 +232,9 @@ def fit_encoder(
     requested = ["columns scaled"] * (encoding.scale != "none")
     requested += ["columns clipped"] * (encoding.smooth_clip is not None)
     effects = Counter(dict.fromkeys(requested, 0))
-    fitted = []
-    seen: dict[bytes, str] = {}
-    for column in used:
-        values = train[column.name]
-        measured = column.kind in ("number", "date")
-        # of others the codes: two columns that name the same groups differently are equal
-        content = values_of(values, column) if measured else texts_of(values)[1]
-        kind = column.kind if measured or column.kind == "text" else "category"
-        key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
-        twin = seen.setdefault(key, column.name)  # the first with this content in training rows
-        found = None
-        if twin == column.name:
-            counted = None if levels is None else levels.get(column.name)
-            found = _fit_column(
-                column, values, content, encoding=encoding, counted=counted, effects=effects
-            )
-        if found is not None:
-            fitted.append(found)
-            continue
-        rare = f"none of its values occurs {encoding.rare} times"
-        unused = "dates are left out" if column.kind == "date" else rare
-        why = unused if twin == column.name else f"it repeats {twin}"
-        dropped.append(DroppedColumn(column.name, why))
+    found = _fit_columns(train, used, encoding, levels=levels or {}, effects=effects)
+    fitted = [f for f in found if not isinstance(f, DroppedColumn)]
+    dropped += [f for f in found if isinstance(f, DroppedColumn)]
     notes += _describe_columns(used, dropped)
     if not fitted:
         reasons = "; ".join(f"{d.name}: {d.why}" for d in dropped[:5]) or "there are only targets"
@@ -275,13 +255,12 @@ def allow_odd_cells(
     `table` has all rows, not those of the training split alone. What is read as a gap is appended
     to `notes`; so are dates that stand for no end, such as 9999-12-31.
     """
-    columns = []
+    columns: list[ColumnEncoder] = []
     numbers = {}
     for column in encoder.column_encoders:
         if isinstance(column, (Numeric, Date)):
             values = table[column.name]
-            read = read_numbers if isinstance(column, Numeric) else read_dates
-            found, odd = read(values, column.style)
+            found, odd = column.read_cells(values)
             if isinstance(column, Numeric) and column.style not in ("", "days"):
                 numbers[column.name] = found
             if odd.any():
@@ -305,26 +284,46 @@ def _describe_gaps(values: pd.Series, rows: np.ndarray, why: str) -> str:
     return f"{values.name}: {count} {why} and are read as gaps: {shown}."
 
 
-def _fit_column(
-    column: UsedColumn,
-    values: pd.Series,
-    content: np.ndarray,
-    *,
+def _fit_columns(
+    train: pd.DataFrame,
+    used: Sequence[UsedColumn],
     encoding: Encoding,
-    counted: Counter | None,
+    *,
+    levels: Mapping[str, Counter],
     effects: Counter,
-) -> ColumnEncoder | None:
-    if column.kind == "boolean":
-        effects["flags as ±1"] += 1
-        return Flag(column.name)
-    if column.kind == "category":
-        counts = count_levels(values) if counted is None else counted
-        return _fit_category(column.name, counts, encoding, effects)
-    if column.kind == "text":
-        effects["texts hashed"] += 1
-        return Text(column.name, encoding.text_features)
+) -> list[ColumnEncoder | DroppedColumn]:
+    """What becomes of each column; of those with one content in training rows the first counts."""
+    found: list[ColumnEncoder | DroppedColumn] = []
+    first: dict[bytes, str] = {}
+    for column in used:
+        values = train[column.name]
+        measured = column.kind in ("number", "date")
+        # of others the codes: two columns that name the same groups differently are equal
+        content = values_of(values, column) if measured else texts_of(values)[1]
+        kind = column.kind if measured or column.kind == "text" else "category"
+        key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
+        twin = first.setdefault(key, column.name)
+        if twin != column.name:
+            found.append(DroppedColumn(column.name, f"it repeats {twin}"))
+        elif measured:
+            found.append(_fit_measured(column, content, encoding, effects))
+        elif column.kind == "boolean":
+            effects["flags as ±1"] += 1
+            found.append(Flag(column.name))
+        elif column.kind == "text":
+            effects["texts hashed"] += 1
+            found.append(Text(column.name, encoding.text_features))
+        else:
+            counts = levels.get(column.name) or count_levels(values)
+            found.append(_fit_category(column.name, counts, encoding, effects))
+    return found
+
+
+def _fit_measured(
+    column: UsedColumn, content: np.ndarray, encoding: Encoding, effects: Counter
+) -> Numeric | Date | DroppedColumn:
     if column.kind == "date" and encoding.dates == "drop":
-        return None
+        return DroppedColumn(column.name, "dates are left out")
     scaling = Scaling.fit(content, encoding.scale, encoding.smooth_clip)
     gaps = int(np.isnan(content).sum())
     effects["gaps filled"] += gaps
@@ -342,12 +341,12 @@ def _fit_column(
 
 def _fit_category(
     name: str, counts: Counter, encoding: Encoding, effects: Counter
-) -> ColumnEncoder | None:
+) -> OneHot | Codes | DroppedColumn:
     frequent = [t for t, n in counts.items() if n >= encoding.rare]
     kept = sorted(frequent, key=lambda t: (-counts[t], t))[: encoding.codes_up_to]
     effects["rare levels joined"] += len(counts) - len(kept)
     if len(kept) == 0 or (len(kept) == 1 and len(counts) == 1):
-        return None
+        return DroppedColumn(name, f"none of its values occurs {encoding.rare} times")
     if len(kept) > encoding.one_hot_up_to:
         effects["categories as codes"] += 1
         return Codes(name, tuple(kept))

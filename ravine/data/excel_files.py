@@ -22,13 +22,10 @@ from ravine.data.text_files import (
     refuse_bomb,
     require_memory,
 )
-from ravine.errors import DataError, first_line, join_first
+from ravine.errors import DataError, join_first, wrap_errors
 
-EXCEL_READERS = {
-    ".xlsx": "openpyxl",
-    ".xlsm": "openpyxl",
-    ".ods": "odf",
-}  # the module that reads each
+# the module that reads each
+EXCEL_READERS = {".xlsx": "openpyxl", ".xlsm": "openpyxl", ".ods": "odf"}
 OTHER_SUFFIXES = (".xls", ".xlsb", ".numbers")
 BYTES_PER_XML_BYTE = 10  # of a sheet in memory
 MAX_SHEET_CELLS = 50_000_000  # 47 columns of as many rows as a sheet may have
@@ -53,26 +50,22 @@ def is_excel(path: Path) -> bool:
 def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
     """The first sheet with at least two rows, as comma-separated text. Raises `DataError`."""
     module = EXCEL_READERS.get(file_kind(path))
-    if module is None or importlib.util.find_spec(module) is None:
-        why = "only .xlsx and .ods are read" if module is None else f"{module} is not installed"
-        do = (
-            "save it as CSV" if module is None else 'pip install "ravine[excel]", or save it as CSV'
-        )
-        raise DataError(f"{path} is a spreadsheet", why=why, do=do)
-    try:
+    what, do = f"{path} is a spreadsheet", "save it as CSV"
+    if module is None:
+        raise DataError(what, why="only .xlsx and .ods are read", do=do)
+    if importlib.util.find_spec(module) is None:
+        do = f'pip install "ravine[excel]", or {do}'
+        raise DataError(what, why=f"{module} is not installed", do=do)
+    # what its reader raises for a damaged file may be anything
+    do = "open and save it again, or save it as CSV"
+    with wrap_errors(DataError, f"{path} cannot be read", do), warnings.catch_warnings():
         with zipfile.ZipFile(path) as packed:
             size = sum(member.file_size for member in packed.infolist())
             refuse_bomb(path, path.stat().st_size, size)
             require_memory(BYTES_PER_XML_BYTE * size, path, "save it as CSV")
             _refuse_far_cells(packed, path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and of extensions to the format
-            sheets = pd.read_excel(path, None, header=None, dtype=object, keep_default_na=False)
-    except DataError:
-        raise
-    except Exception as error:  # what its reader raises for a damaged file may be anything
-        do = "open and save it again, or save it as CSV"
-        raise DataError(f"{path} cannot be read", why=first_line(error), do=do) from None
+        warnings.simplefilter("ignore")  # of styles and of extensions to the format
+        sheets = pd.read_excel(path, None, header=None, dtype=object, keep_default_na=False)
     filled = [name for name, sheet in sheets.items() if min(sheet.shape) > 0 and len(sheet) > 1]
     if not filled:
         what = f"{path} is empty"

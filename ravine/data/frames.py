@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ravine.data.examples import LoadedImages
 from ravine.data.odd_cells import MISSING_WORDS
-from ravine.errors import DataError, RavineError, first_line
+from ravine.errors import DataError, wrap_errors
 
 TableLike: TypeAlias = (
     pd.DataFrame
@@ -132,14 +132,9 @@ def _columns(given: Any, stem: str) -> pd.DataFrame:
         return given
     if isinstance(given, pd.Series):
         return given.to_frame(stem if given.name is None else given.name)
-    try:
+    what = f"a {type(given).__name__} cannot be read as a table"
+    with wrap_errors(DataError, what, WHAT_TO_GIVE):  # it may be anybody's, and raise anything
         return _frame_of(given, stem)
-    except RavineError:
-        raise
-    # what is given may be anybody's, and so may be what it raises
-    except Exception as error:
-        what = f"a {type(given).__name__} cannot be read as a table"
-        raise DataError(what, why=first_line(error), do=WHAT_TO_GIVE) from None
 
 
 def _frame_of(given: Any, stem: str) -> pd.DataFrame:

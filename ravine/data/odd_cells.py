@@ -48,7 +48,12 @@ class Reading:
         """The reading of distinct texts and in how many rows each stands, gaps left out; None where
         too many are odd.
         """
-        if not texts or (odd and not are_few(odd, texts)):
+        if not texts:
+            return None
+        share = sum(n for _, n in odd) / sum(n for _, n in texts)
+        most = MAX_SAME_ODD_SHARE if len(odd) == 1 else MAX_ODD_SHARE
+        too_few = len(texts) - len(odd) < MIN_DISTINCT_READABLE  # to be measurements with gaps
+        if odd and (share > most or too_few):
             return None
         return cls(style, tuple(text for text, _ in odd), tuple(doubts))
 
@@ -62,10 +67,3 @@ def fewest_odd(*readings: Reading | None) -> Reading | None:
     """The reading with the fewest odd texts, the first of equal ones; None where there is none."""
     found = [reading for reading in readings if reading is not None]
     return min(found, key=lambda reading: len(reading.odd), default=None)
-
-
-def are_few(odd: Sequence[tuple[str, int]], texts: Sequence[tuple[str, int]]) -> bool:
-    """Whether odd texts are few beside all, so that the others are measurements with gaps."""
-    share = sum(n for _, n in odd) / sum(n for _, n in texts)
-    most = MAX_SAME_ODD_SHARE if len(odd) == 1 else MAX_ODD_SHARE
-    return share <= most and len(texts) - len(odd) >= MIN_DISTINCT_READABLE

@@ -19,13 +19,7 @@ import pandas as pd
 import torch
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
-from ravine.data.encoder import (
-    Encoder,
-    Encoding,
-    allow_odd_cells,
-    count_levels,
-    fit_encoder,
-)
+from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, count_levels, fit_encoder
 from ravine.data.examples import Examples, concatenate
 from ravine.data.parquet_files import RowGroup, is_parquet, read_blocks, row_groups_of
 from ravine.data.parsing import weights_of

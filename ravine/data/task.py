@@ -29,14 +29,7 @@ from ravine.data.source import (
     read_test_table,
     with_targets,
 )
-from ravine.data.splits import (
-    SPLIT_NAMES,
-    AnySplit,
-    Given,
-    SplitRows,
-    check_splits,
-    require_count,
-)
+from ravine.data.splits import SPLIT_NAMES, AnySplit, Given, SplitRows, check_splits, require_count
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
 from ravine.data.task_type import TaskKind, TaskType
 from ravine.errors import DataError
@@ -172,12 +165,9 @@ def task_of_rows(
     if len(table) > 1:
         rows = split.rows(table, task_type, seed, notes)
     if encoder is None:
-        columns = split.columns()
-        train, count = table.iloc[rows.train], len(table)
-        encoder = fit_encoder(
-            train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
+        encoder, table = _fit(
+            table, rows, task_type, data=data, split=split, encoding=encoding, notes=notes
         )
-        encoder, table = allow_odd_cells(encoder, table, notes)
         encoder = dataclasses.replace(encoder, dialect=dialect)
     examples = _encode_splits(encoder, table, rows, data.weight)
     notes.append(_describe_split(rows, split))
@@ -217,15 +207,37 @@ def _read_at_once(
     if data.test is not None:
         rows = rows._replace(test=np.arange(own, len(table)))
     check_splits(rows, table, task_type, notes)
-    train, columns, count = table.iloc[rows.train], split.columns(), len(table)
-    encoder = fit_encoder(
-        train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
+    encoder, table = _fit(
+        table, rows, task_type, data=data, split=split, encoding=encoding, notes=notes
     )
-    encoder, table = allow_odd_cells(encoder, table, notes)
     encoder = dataclasses.replace(encoder, dialect=dialect)
     examples = _encode_splits(encoder, table, rows, data.weight)
     notes.append(_describe_split(rows, split))
     return encoder, examples, {name: places[r] for name, r in rows._asdict().items()}, ""
+
+
+def _fit(
+    table: pd.DataFrame,
+    rows: SplitRows,
+    task_type: TaskType,
+    *,
+    data: Data,
+    split: AnySplit,
+    encoding: Encoding,
+    notes: list[str],
+) -> tuple[Encoder, pd.DataFrame]:
+    """The encoder of the training rows, and the table with numbers in place of their texts."""
+    columns, count = split.columns(), len(table)
+    encoder = fit_encoder(
+        table.iloc[rows.train],
+        task_type,
+        encoding,
+        data=data,
+        split_columns=columns,
+        rows=count,
+        notes=notes,
+    )
+    return allow_odd_cells(encoder, table, notes)
 
 
 def _encode_splits(

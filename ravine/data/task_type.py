@@ -33,11 +33,7 @@ class TaskType:
 
 
 def infer_task_type(
-    frame: pd.DataFrame,
-    names: Sequence[str],
-    task: str,
-    notes: list[str],
-    decimal: str = "auto",
+    frame: pd.DataFrame, names: Sequence[str], task: str, notes: list[str], decimal: str = "auto"
 ) -> TaskType:
     """What the target columns ask for. `task` is "auto" or a kind, which must fit (`DataError`);
     `decimal` is the decimal sign of numbers that could have both.
