@@ -15,14 +15,13 @@ import pandas as pd
 from scipy.special import ndtri
 
 from ravine.data.parsing import (
-    NO_WORDS,
-    YES_WORDS,
     dates_of,
     dates_or_gaps,
     numbers_of,
     numbers_or_gaps,
     read_dates,
     read_numbers,
+    signs_of,
     texts_of,
 )
 from ravine.old_names import get_key
@@ -149,9 +148,7 @@ class Flag:
         return range(1)
 
     def encode(self, values: pd.Series) -> np.ndarray:
-        texts, codes = texts_of(values)
-        signs = [float(t.lower() in YES_WORDS) - float(t.lower() in NO_WORDS) for t in texts]
-        return np.array([*signs, 0.0], np.float32)[codes][:, None]
+        return signs_of(values)[:, None]
 
 
 @dataclass(frozen=True)

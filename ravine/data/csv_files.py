@@ -24,6 +24,7 @@ from ravine.data.csv_dialect import (
 )
 from ravine.data.frames import check_distinct, check_table
 from ravine.data.odd_cells import MISSING_WORDS
+from ravine.data.parsing import is_text
 from ravine.data.text_files import TextFile
 from ravine.errors import DataError, wrap_errors
 
@@ -50,10 +51,10 @@ class CsvTable:
         with self.text.open() as file:
             frame = self._read(file, self._texts)
         if self.known is not None:
-            numbers = [n for n in self.known.numbers if n in frame and _is_text(frame[n])]
+            numbers = [n for n in self.known.numbers if n in frame and is_text(frame[n])]
             frame = frame.assign(**{n: self._as_numbers(frame[n], self.known) for n in numbers})
         elif self.decimal == ",":
-            texts = [str(name) for name in frame if _is_text(frame[name])]
+            texts = [str(name) for name in frame if is_text(frame[name])]
             frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
         if codes := self._may_be_codes(frame):
             with self.text.open() as file:
@@ -135,7 +136,7 @@ class CsvTable:
             raise DataError(f"{self.text.path} is no table", why=why, do=do)
         frame = frame.drop(columns=beyond)
         if self.known is not None and self.decimal != self.known.dialect.decimal:
-            others = [n for n in self.known.numbers if n in frame and _is_text(frame[n])]
+            others = [n for n in self.known.numbers if n in frame and is_text(frame[n])]
             frame = frame.assign(**{n: exchange_sign(frame[n], self.decimal) for n in others})
         return frame
 
@@ -221,10 +222,6 @@ def _explain_pandas(path: Path) -> AbstractContextManager[None]:
 
 def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
-
-
-def _is_text(values: pd.Series) -> bool:
-    return not types.is_numeric_dtype(values.dtype)
 
 
 def _whole(values: pd.Series) -> bool:

@@ -169,7 +169,9 @@ class Encoder:
         Raises `DataError` for a missing column (with the nearest name), text among numbers,
         infinities.
         """
-        frame, _ = table_from(frame)
+        return self._encode(table_from(frame)[0])
+
+    def _encode(self, frame: pd.DataFrame) -> Examples:
         for name in self.columns:
             if name not in frame.columns:
                 why = nearest(name, list(frame.columns))
@@ -183,11 +185,11 @@ class Encoder:
         return Examples(torch.from_numpy(numbers), found)
 
     def examples(self, frame: pd.DataFrame, weight: str | None = None) -> Examples:
-        """A table's rows as examples with their targets and weights."""
+        """The rows of a table that was checked, as examples with their targets and weights."""
         weights = None
         if weight is not None:
             weights = torch.from_numpy(weights_of(frame, weight).astype(np.float32))
-        inputs = self.apply(frame)
+        inputs = self._encode(frame)
         return dataclasses.replace(inputs, targets=self.target.encode(frame), weights=weights)
 
     def to_plain(self) -> dict[str, Any]:

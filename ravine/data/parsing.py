@@ -68,6 +68,13 @@ def are_booleans(texts: Sequence[str]) -> bool:
     return both and len(texts) < MAX_SPELLINGS and any(words <= kind for kind in BOOLEAN_WORDS)
 
 
+def signs_of(values: pd.Series) -> np.ndarray:
+    """+1 for yes, -1 for no, 0 where it is missing or neither, float32 [N]."""
+    texts, codes = texts_of(values)
+    signs = [float(t.lower() in YES_WORDS) - float(t.lower() in NO_WORDS) for t in texts]
+    return np.array([*signs, 0.0], np.float32)[codes]
+
+
 def counts_of(codes: np.ndarray) -> list[int]:
     """In how many rows each of the distinct texts of `texts_of` stands."""
     return np.bincount(codes[codes >= 0]).tolist()

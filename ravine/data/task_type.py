@@ -155,9 +155,7 @@ def _infer_several_targets(
 
 def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        texts, codes = parsing.texts_of(frame[name])
-        known = [t.lower() in parsing.NO_WORDS + parsing.YES_WORDS for t in texts]
-        bad = ~np.array([*known, True])[codes]
+        bad = (parsing.signs_of(frame[name]) == 0) & frame[name].notna().to_numpy()
         parsing.refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
     return names
 
