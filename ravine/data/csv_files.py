@@ -9,19 +9,7 @@ from typing import Any, TextIO
 import pandas as pd
 from pandas.api import types
 
-from ravine.data.csv_dialect import (
-    BLANK_SEPARATOR,
-    SEPARATOR_NAMES,
-    CsvLayout,
-    DecimalCounts,
-    Dialect,
-    KnownColumns,
-    exchange_sign,
-    find_csv_layout,
-    sample_lines,
-    split_rows,
-    without_groups,
-)
+from ravine.data import csv_dialect
 from ravine.data.frames import check_distinct, check_table
 from ravine.data.odd_cells import MISSING_WORDS
 from ravine.data.parsing import is_text
@@ -36,14 +24,14 @@ class CsvTable:
     """A table in a file of text, and how it is read: its layout, its decimal sign."""
 
     text: TextFile
-    layout: CsvLayout
+    layout: csv_dialect.CsvLayout
     decimal: str
-    known: KnownColumns | None = None
+    known: csv_dialect.KnownColumns | None = None
 
     @property
-    def dialect(self) -> Dialect:
+    def dialect(self) -> csv_dialect.Dialect:
         """What new tables of the same run are expected to have."""
-        return Dialect(self.layout.separator, self.decimal)
+        return csv_dialect.Dialect(self.layout.separator, self.decimal)
 
     def frame(self) -> pd.DataFrame:
         """The whole table."""
@@ -55,7 +43,9 @@ class CsvTable:
             frame = frame.assign(**{n: self._as_numbers(frame[n], self.known) for n in numbers})
         elif self.decimal == ",":
             texts = [str(name) for name in frame if is_text(frame[name])]
-            frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
+            frame = frame.assign(
+                **{name: csv_dialect.without_groups(frame[name]) for name in texts}
+            )
         if codes := self._may_be_codes(frame):
             with self.text.open() as file:
                 written = self._read(file, codes, columns=codes)
@@ -137,19 +127,25 @@ class CsvTable:
         frame = frame.drop(columns=beyond)
         if self.known is not None and self.decimal != self.known.dialect.decimal:
             others = [n for n in self.known.numbers if n in frame and is_text(frame[n])]
-            frame = frame.assign(**{n: exchange_sign(frame[n], self.decimal) for n in others})
+            frame = frame.assign(
+                **{n: csv_dialect.exchange_sign(frame[n], self.decimal) for n in others}
+            )
         return frame
 
-    def _as_numbers(self, values: pd.Series, known: KnownColumns) -> pd.Series:
+    def _as_numbers(self, values: pd.Series, known: csv_dialect.KnownColumns) -> pd.Series:
         """A column of text in the run's dialect as numbers, if all of it is."""
         commas = known.dialect.decimal == ","
-        points = exchange_sign(values, ",") if commas else values
+        points = csv_dialect.exchange_sign(values, ",") if commas else values
         numbers = pd.to_numeric(points, errors="coerce")
         return numbers if numbers.isna().equals(values.isna()) else values
 
 
 def open_csv(
-    text: TextFile, notes: list[str], *, decimal: str = "auto", known: KnownColumns | None = None
+    text: TextFile,
+    notes: list[str],
+    *,
+    decimal: str = "auto",
+    known: csv_dialect.KnownColumns | None = None,
 ) -> CsvTable:
     """Find out how a CSV file is written. Raises `DataError` for what is no table.
 
@@ -158,14 +154,14 @@ def open_csv(
     """
     path = text.path
     with text.open() as file:
-        layout = find_csv_layout(sample_lines(file), path, known)
+        layout = csv_dialect.find_csv_layout(csv_dialect.sample_lines(file), path, known)
     check_distinct(layout.names, path)
-    usual = Dialect() if known is None else known.dialect
+    usual = csv_dialect.Dialect() if known is None else known.dialect
     # cells without quotes hold no comma in a file that commas separate
     foreign = layout.separator == "," != usual.separator
     sign = decimal if decimal != "auto" else "." if foreign else usual.decimal
     table = CsvTable(text, layout, sign, known)
-    if layout.separator == BLANK_SEPARATOR:
+    if layout.separator == csv_dialect.BLANK_SEPARATOR:
         _check_widths(text, layout)
     if decimal == "auto" and layout.separator != ",":
         table = replace(table, decimal=_find_decimal(table, notes))
@@ -174,7 +170,7 @@ def open_csv(
 
 
 def _find_decimal(table: CsvTable, notes: list[str]) -> str:
-    counts = DecimalCounts()
+    counts = csv_dialect.DecimalCounts()
     of_run = table.known is not None
     with table.text.open() as file:
         # without what is expected: the cells as they are written
@@ -183,7 +179,7 @@ def _find_decimal(table: CsvTable, notes: list[str]) -> str:
     return counts.decide(table.text.path, table.decimal, of_run=of_run, notes=notes)
 
 
-def _describe(table: CsvTable, usual: Dialect) -> list[str]:
+def _describe(table: CsvTable, usual: csv_dialect.Dialect) -> list[str]:
     """Sentences on what is unusual in a table; of one to predict, on what is not as in training."""
     layout, name = table.layout, table.text.path.name
     notes = []
@@ -194,7 +190,7 @@ def _describe(table: CsvTable, usual: Dialect) -> list[str]:
     if layout.beyond:
         notes.append(f"Rows of {name} end in separators that its header lacks.")
     if layout.separator != usual.separator and table.known is None:
-        sign = SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
+        sign = csv_dialect.SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
         notes.append(f"Columns of {name} are separated by {sign}.")
     if table.decimal != usual.decimal:
         sign = "commas" if table.decimal == "," else "points"
@@ -202,11 +198,11 @@ def _describe(table: CsvTable, usual: Dialect) -> list[str]:
     return notes
 
 
-def _check_widths(text: TextFile, layout: CsvLayout) -> None:
+def _check_widths(text: TextFile, layout: csv_dialect.CsvLayout) -> None:
     """Raise `DataError` where blanks do not separate equally many fields in each row."""
     width = len(layout.names) + len(layout.beyond)
     with text.open() as file:
-        for i, row in enumerate(split_rows(file, BLANK_SEPARATOR)):
+        for i, row in enumerate(csv_dialect.split_rows(file, csv_dialect.BLANK_SEPARATOR)):
             if i > layout.header and row and len(row) != width:
                 what = f"{text.path} has {len(row)} fields in line {i + 1}"
                 why = f"its columns are separated by blanks, and there are {width}"

@@ -14,14 +14,7 @@ from typing import Any, TextIO
 
 import pandas as pd
 
-from ravine.data.text_files import (
-    BLOCK_BYTES,
-    ZERO_LED,
-    TextFile,
-    file_kind,
-    refuse_bomb,
-    require_memory,
-)
+from ravine.data import text_files
 from ravine.errors import DataError, join_first, wrap_errors
 
 # the module that reads each
@@ -33,7 +26,7 @@ CELL_PLACE = re.compile(rb' r(?:ef)?="(?:[A-Z]+\d+:)?([A-Z]{1,3})(\d{1,7})"')
 
 
 @dataclass(frozen=True)
-class HeldText(TextFile):
+class HeldText(text_files.TextFile):
     """A text in memory that is read like a file."""
 
     content: str
@@ -44,12 +37,12 @@ class HeldText(TextFile):
 
 def is_excel(path: Path) -> bool:
     """Whether a path names a spreadsheet."""
-    return file_kind(path) in (*EXCEL_READERS, *OTHER_SUFFIXES)
+    return text_files.file_kind(path) in (*EXCEL_READERS, *OTHER_SUFFIXES)
 
 
-def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
+def excel_as_csv(path: Path, notes: list[str]) -> text_files.TextFile:
     """The first sheet with at least two rows, as comma-separated text. Raises `DataError`."""
-    module = EXCEL_READERS.get(file_kind(path))
+    module = EXCEL_READERS.get(text_files.file_kind(path))
     what, do = f"{path} is a spreadsheet", "save it as CSV"
     if module is None:
         raise DataError(what, why="only .xlsx and .ods are read", do=do)
@@ -61,8 +54,8 @@ def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
     with wrap_errors(DataError, f"{path} cannot be read", do), warnings.catch_warnings():
         with zipfile.ZipFile(path) as packed:
             size = sum(member.file_size for member in packed.infolist())
-            refuse_bomb(path, path.stat().st_size, size)
-            require_memory(BYTES_PER_XML_BYTE * size, path, "save it as CSV")
+            text_files.refuse_bomb(path, path.stat().st_size, size)
+            text_files.require_memory(BYTES_PER_XML_BYTE * size, path, "save it as CSV")
             _refuse_far_cells(packed, path)
         warnings.simplefilter("ignore")  # of styles and of extensions to the format
         sheets = pd.read_excel(path, None, header=None, dtype=object, keep_default_na=False)
@@ -77,7 +70,7 @@ def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
     rows = sheets[filled[0]].itertuples(index=False)
     csv.writer(buffer).writerows(map(_cell, row) for row in rows)
     content = buffer.getvalue()
-    codes = ZERO_LED.search(content) is not None
+    codes = text_files.ZERO_LED.search(content) is not None
     return HeldText(path, "utf-8", len(content), codes, content)
 
 
@@ -88,7 +81,7 @@ def _refuse_far_cells(packed: zipfile.ZipFile, path: Path) -> None:
     for part in packed.namelist():
         row, columns, end = 0, set(), b""
         with packed.open(part) as file:
-            while "worksheets/" in part and (block := file.read(BLOCK_BYTES)):
+            while "worksheets/" in part and (block := file.read(text_files.BLOCK_BYTES)):
                 places = CELL_PLACE.findall(end + block)
                 row = max([row, *(int(number) for _, number in places)])
                 columns.update(letters for letters, _ in places)

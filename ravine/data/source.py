@@ -8,12 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import (
-    is_datetime64_any_dtype,
-    is_float_dtype,
-    is_numeric_dtype,
-    is_object_dtype,
-)
+from pandas.api import types
 
 from ravine.data.column_types import ColumnHints, is_identifier
 from ravine.data.csv_dialect import Dialect, KnownColumns, decimal_sign_of_texts
@@ -203,7 +198,7 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
     for name in targets:
         values = table[name]
         known &= values.notna().to_numpy()
-        stored = is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
+        stored = types.is_numeric_dtype(values.dtype) or types.is_datetime64_any_dtype(values.dtype)
         _refuse_objects(values)
         first = values.dropna().head(1)
         lists = any(isinstance(value, LIST_TYPES) for value in first)
@@ -215,7 +210,7 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
 
 def _refuse_objects(values: pd.Series) -> None:
     """Raise `DataError` where a target holds objects, or lists beside single values."""
-    if not is_object_dtype(values.dtype):
+    if not types.is_object_dtype(values.dtype):
         return
     held = values.dropna()
     lists = [isinstance(value, LIST_TYPES) for value in held]
@@ -265,7 +260,7 @@ def read_test_table(
 
 
 def _are_whole(values: pd.Series) -> bool:
-    if not is_float_dtype(values.dtype):
+    if not types.is_float_dtype(values.dtype):
         return False
     return bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
 

@@ -65,6 +65,11 @@ def infer_task_type(
         return TaskType("regression", names, styles=(style,))
     if kind == "labels":
         return TaskType("labels", names, _zero_one(frame, names))
+    return _classes_of(values, name, kind, why=why, notes=notes)
+
+
+def _classes_of(values: pd.Series, name: str, kind: str, *, why: str, notes: list[str]) -> TaskType:
+    """The task of telling a column's values apart. Raises `DataError` where they are too many."""
     classes = _distinct_classes(values)
     if kind == "binary" and len(classes) != 2:
         what = f"the target {name} has {len(classes)} values"
@@ -79,7 +84,7 @@ def infer_task_type(
         notes.append(f"Target {name}: binary classification, {no} or {yes} (the positive class).")
     else:
         notes.append(f"Target {name}: classification, {len(classes)} classes ({why}).")
-    return TaskType(kind, names, classes)  # type: ignore[arg-type]
+    return TaskType(kind, (name,), classes)  # type: ignore[arg-type]
 
 
 def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
