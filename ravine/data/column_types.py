@@ -23,7 +23,7 @@ from ravine.data.date_styles import (
 )
 from ravine.data.notations import SEASON_STYLE, read_as_notation
 from ravine.data.number_styles import parse_numbers, read_as_numbers, read_written_numbers
-from ravine.data.odd_cells import Reading, fewest_odd
+from ravine.data.odd_cells import Reading, fewest_odd, reads_all
 
 ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date", "text"]
 
@@ -52,49 +52,50 @@ class DroppedColumn:
     why: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ColumnHints:
+    """What is set of a table's columns: types that are not inferred; the decimal sign where a
+    column could have both; the order of day and month.
+    """
+
+    categories: Sequence[str] = ()
+    numbers: Sequence[str] = ()
+    texts: Sequence[str] = ()
+    decimal: str = "auto"
+    date_order: str = "auto"
+
+    def kind_of(self, name: str) -> ColumnKind | None:
+        """The type that a column is said to have."""
+        if name in self.texts:
+            return "text"
+        return "category" if name in self.categories else "number" if name in self.numbers else None
+
+
 def values_of(values: pd.Series, column: UsedColumn) -> np.ndarray:
     """The numbers, or days since 1970, in a column of numbers or dates, float64 [N], NaN in cells
     that hold something else.
     """
-    read = parsing.dates_of if column.kind == "date" else parsing.numbers_of
-    return read(values, column.name, column.style, odd=True)
+    read = parsing.dates_or_gaps if column.kind == "date" else parsing.numbers_or_gaps
+    return read(values, column.name, column.style)
 
 
 def infer_column_types(
     frame: pd.DataFrame,
     *,
     rows: int,
-    categories: Sequence[str] = (),
-    numbers: Sequence[str] = (),
-    texts: Sequence[str] = (),
-    decimal: str = "auto",
-    date_order: str = "auto",
+    hints: ColumnHints | None = None,
     notes: list[str] | None = None,
 ) -> tuple[list[UsedColumn], list[DroppedColumn]]:
-    """What the columns of the training rows are; `rows` counts those of the whole table.
-
-    From it follows which columns number the rows. The types of the columns `categories`, `numbers`
-    and `texts` are not inferred. `decimal` is the decimal sign where a column could have both,
-    `date_order` the order of day and month. What was not obvious is appended to `notes`.
+    """What the columns of the training rows are; `rows` counts those of the whole table, from which
+    follows which columns number the rows. What was not obvious is appended to `notes`.
 
     >>> table = pd.DataFrame({"a": ["$3", "1,200"], "b": ["7", "7"]})
     >>> infer_column_types(table, rows=2)[0]
     [UsedColumn(name='a', kind='number', style='1,234.5')]
     """
-    notes = [] if notes is None else notes
-    kinds: dict[str, ColumnKind] = dict.fromkeys(numbers, "number")
-    kinds |= dict.fromkeys(categories, "category")
-    kinds |= dict.fromkeys(texts, "text")
+    hints, notes = hints or ColumnHints(), [] if notes is None else notes
     found = [
-        _infer_type(
-            frame[name],
-            str(name),
-            kind=kinds.get(str(name)),
-            rows=rows,
-            decimal=decimal,
-            date_order=date_order,
-            notes=notes,
-        )
+        _infer_type(frame[name], str(name), rows, hints=hints, notes=notes)
         for name in frame.columns
     ]
     used = [f for f in found if isinstance(f, UsedColumn)]
@@ -102,28 +103,30 @@ def infer_column_types(
 
 
 def _infer_type(
-    values: pd.Series,
-    name: str,
-    *,
-    kind: ColumnKind | None,
-    rows: int,
-    decimal: str,
-    date_order: str,
-    notes: list[str],
+    values: pd.Series, name: str, rows: int, *, hints: ColumnHints, notes: list[str]
 ) -> UsedColumn | DroppedColumn:
     count = int(values.notna().sum())
     if count == 0:
         return DroppedColumn(name, "it has no values in the training rows")
+    kind = hints.kind_of(name)
     numeric = types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
     if numeric and kind not in ("category", "text"):
         return _type_of_numbers(values, name, rows, forced=kind == "number", notes=notes)
     texts, codes = parsing.texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
-    if kind in ("category", "text"):
-        return UsedColumn(name, kind)
     if kind == "number":
-        return UsedColumn(name, "number", _forced_style(values, name, decimal))
+        return UsedColumn(name, "number", _forced_style(values, name, hints.decimal))
+    if kind is not None:
+        return UsedColumn(name, kind)
+    stored = _stored_type(values, name, texts) or _type_of_code(texts, codes, name, notes)
+    return stored or _type_of_text(texts, codes, name, rows=rows, hints=hints, notes=notes)
+
+
+def _stored_type(
+    values: pd.Series, name: str, texts: list[str]
+) -> UsedColumn | DroppedColumn | None:
+    """What a column is by how it is stored, or as its texts are yes and no; None for other text."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return UsedColumn(name, "category")
     if isinstance(values.dtype, pd.PeriodDtype) or types.is_datetime64_any_dtype(values.dtype):
@@ -132,16 +135,13 @@ def _infer_type(
         return UsedColumn(name, "number", "days")
     if parsing.are_booleans(texts):
         return UsedColumn(name, "boolean")
-    return _type_of_text(
-        values,
-        name,
-        texts,
-        codes=codes,
-        rows=rows,
-        decimal=decimal,
-        date_order=date_order,
-        notes=notes,
-    )
+    first = values.dropna().iloc[0]
+    if isinstance(first, (list, tuple, set, dict, np.ndarray)):
+        return DroppedColumn(name, "it holds lists, not single values")
+    are_days = isinstance(first, (datetime.date, np.datetime64))
+    if are_days and not np.isnan(days_of_texts(texts, "")).any():
+        return UsedColumn(name, "date")
+    return None
 
 
 def _type_of_numbers(
@@ -153,9 +153,7 @@ def _type_of_numbers(
     present = numbers[~np.isnan(numbers)]
     low, high = present.min(), present.max()
     if types.is_integer_dtype(values.dtype) and not forced and high >= 10**EXACT_DIGITS:
-        texts, codes = parsing.texts_of(values)
-        coded = _type_of_code(texts, codes, name, notes)
-        if coded is not None:
+        if coded := _type_of_code(*parsing.texts_of(values), name, notes):
             return coded
     if low == high and len(present) == len(numbers):
         return DroppedColumn(name, f"it is {low:g} in all training rows")
@@ -163,50 +161,43 @@ def _type_of_numbers(
         return UsedColumn(name, "number")
     if low == 0 and high == 1 and ((present == 0) | (present == 1)).all():
         return UsedColumn(name, "boolean")
-    if day_style := style_of_day_numbers(present):
-        return UsedColumn(name, "date", day_style)
-    why = _identifier_reason(present, name, rows)
-    return DroppedColumn(name, why) if why else UsedColumn(name, "number")
+    return _type_of_whole(present, name, rows)
 
 
 def _type_of_text(
-    values: pd.Series,
-    name: str,
     texts: list[str],
-    *,
     codes: np.ndarray,
+    name: str,
+    *,
     rows: int,
-    decimal: str,
-    date_order: str,
+    hints: ColumnHints,
     notes: list[str],
 ) -> UsedColumn | DroppedColumn:
-    first = values.dropna().iloc[0]
-    if isinstance(first, (list, tuple, set, dict, np.ndarray)):
-        return DroppedColumn(name, "it holds lists, not single values")
-    are_days = isinstance(first, (datetime.date, np.datetime64))
-    if are_days and not np.isnan(days_of_texts(texts, "")).any():
-        return UsedColumn(name, "date")
     counts = parsing.counts_of(codes)
-    coded = _type_of_code(texts, codes, name, notes)
-    if coded is not None:
-        return coded
-    kind, reading = _read_column(texts, counts, decimal, date_order)
-    if reading is not None and kind == "date":
+    kind, reading = _read_column(texts, counts, hints)
+    if reading is None:
+        why = _text_reason(texts, counts)
+        return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")
+    if kind == "date":
         notes += describe_date_doubt(texts, reading.style, name)
         return UsedColumn(name, "date", reading.style)
-    if reading is not None:
-        notes += [f"{name} {doubt}" for doubt in reading.doubts]
-        first = parse_numbers(texts[:FEW_TEXTS], reading.style)
-        first = first[~np.isnan(first)]
-        if (first % 1 != 0).any() and not style_of_day_numbers(first):  # nor identifiers
-            return UsedColumn(name, "number", reading.style)
-        numbers = parse_numbers(texts, reading.style)[codes[codes >= 0]]
-        if day_style := style_of_day_numbers(numbers[~np.isnan(numbers)]):
-            return UsedColumn(name, "date", day_style)
-        why = _identifier_reason(numbers, name, rows)
-        return DroppedColumn(name, why) if why else UsedColumn(name, "number", reading.style)
-    why = _text_reason(texts, counts)
-    return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")
+    notes += [f"{name} {doubt}" for doubt in reading.doubts]
+    first = parse_numbers(texts[:FEW_TEXTS], reading.style)
+    first = first[~np.isnan(first)]
+    if (first % 1 != 0).any() and not style_of_day_numbers(first):  # nor identifiers
+        return UsedColumn(name, "number", reading.style)
+    numbers = parse_numbers(texts, reading.style)[codes[codes >= 0]]
+    return _type_of_whole(numbers[~np.isnan(numbers)], name, rows, reading.style)
+
+
+def _type_of_whole(
+    numbers: np.ndarray, name: str, rows: int, style: str = ""
+) -> UsedColumn | DroppedColumn:
+    """What numbers are, which may be days such as 20241231, or identifiers."""
+    if day_style := style_of_day_numbers(numbers):
+        return UsedColumn(name, "date", day_style)
+    why = _identifier_reason(numbers, name, rows)
+    return DroppedColumn(name, why) if why else UsedColumn(name, "number", style)
 
 
 def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
@@ -248,17 +239,17 @@ def _type_of_code(
 
 
 def _read_column(
-    texts: Sequence[str], counts: Sequence[int], decimal: str, date_order: str
+    texts: Sequence[str], counts: Sequence[int], hints: ColumnHints
 ) -> tuple[Literal["number", "date"], Reading | None]:
     """What a column of text is written as: numbers or dates, whichever has fewer odd cells."""
-    numbers = read_as_numbers(texts, counts, decimal)
-    if numbers is not None and not numbers.odd:
+    numbers = read_as_numbers(texts, counts, hints.decimal)
+    if reads_all(numbers):
         return "number", numbers
     seasons = read_as_notation(texts, counts, (SEASON_STYLE,))  # 2003-04 could be a month, too
-    if seasons is not None and not seasons.odd:
+    if reads_all(seasons):
         return "number", seasons
-    dates = read_as_dates(texts, counts, date_order)
-    if dates is not None and not dates.odd:
+    dates = read_as_dates(texts, counts, hints.date_order)
+    if reads_all(dates):
         return "date", dates
     numbers = fewest_odd(numbers, read_as_notation(texts, counts))
     if numbers is None or (dates is not None and len(dates.odd) < len(numbers.odd)):
@@ -270,11 +261,11 @@ def _forced_style(values: pd.Series, name: str, decimal: str) -> str:
     """The style of a column that is said to be numbers. `DataError` where most of it is not."""
     if not parsing.is_text(values):
         return ""
-    texts, codes = parsing.texts_of(values)
-    found = read_written_numbers(texts, parsing.counts_of(codes), decimal)
+    found = parsing.read_column(values, read_written_numbers, decimal)
     style = "1,234.5" if found is None else found.style
     mostly_odd = parsing.read_numbers(values, style)[1].mean() > 0.5
-    parsing.numbers_of(values, name, style, odd=not mostly_odd)
+    check = parsing.numbers_of if mostly_odd else parsing.numbers_or_gaps
+    check(values, name, style)
     return style
 
 

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from ravine.data.codes import find_code
+from ravine.data.frames import column_name
 from ravine.data.number_styles import decimal_sign
 from ravine.data.odd_cells import MISSING_WORDS
 from ravine.errors import DataError
@@ -41,7 +42,7 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class Expected:
+class KnownColumns:
     """What a run knows of tables that it reads: their dialect, and its columns.
 
     `columns` are all that it reads; of these `texts` are read as text because numbers or dates in
@@ -81,27 +82,27 @@ def sample_lines(text: TextIO) -> list[str]:
 
 
 def find_csv_layout(
-    lines: Sequence[str], path: Path, expected: Expected | None = None
+    lines: Sequence[str], path: Path, known: KnownColumns | None = None
 ) -> CsvLayout:
     """Find separator, header and columns from the first lines, and those of a run where it is read.
 
     The separator is the one that finds most of the run's columns in the header; then the one that
     cuts most lines into as many fields as the header, more than one. Raises `DataError`.
     """
-    wanted = () if expected is None else expected.columns
+    wanted = () if known is None else known.columns
     found = {s: list(split_rows(lines, s)) for s in CSV_SEPARATORS}
     headers = {s: _find_header(rows, wanted) for s, rows in found.items()}
 
     def quality(separator: str) -> tuple[float, ...]:
         rows, at = found[separator], headers[separator]
         width = len(rows[at]) if at < len(rows) else 0
-        hits = len(set(wanted) & set(map(_name, rows[at]))) if width else 0
+        hits = len(set(wanted) & set(map(column_name, rows[at]))) if width else 0
         body = [row for row in rows[at + 1 :] if _has_text(row)]
         fits = [1.0 if _fits(row, width) else 0.5 * (len(row) == width + 1) for row in body] or [1]
         share = round(sum(fits) / len(fits), 1) if width > 1 else 0.0
         if separator == BLANK_SEPARATOR and share < 1:
             return hits, 0.0, 0
-        usual = expected is not None and separator == expected.dialect.separator
+        usual = known is not None and separator == known.dialect.separator
         on_top = not any(map(_has_text, rows[:at]))
         return hits, share, separator != BLANK_SEPARATOR, on_top, width, usual
 
@@ -110,10 +111,10 @@ def find_csv_layout(
     if not rows or not _has_text(rows[at]):
         what, do = f"{path} is no table", "check its first lines, their quotes and separators"
         raise DataError(what, why="no line names its columns", do=do)
-    if all(CELL_NUMBER.fullmatch(cell.strip()) for cell in rows[at]):
+    if all(map(_is_number, rows[at])):
         what, why = f"{path} has no column names", f"its first line is {lines[0].strip()[:60]!r}"
         raise DataError(what, why=why, do="write a first line with a name for each column")
-    names = tuple(_name(cell) or f"Unnamed: {i}" for i, cell in enumerate(rows[at]))
+    names = tuple(column_name(cell) or f"Unnamed: {i}" for i, cell in enumerate(rows[at]))
     body = [row for row in rows[at + 1 :] if _has_text(row)]
     more = max([len(row) - len(names) for row in body], default=0)
     if more == 1 and _has_row_names(body, len(names)):
@@ -132,10 +133,6 @@ def _codes(rows: Sequence[Fields], names: Sequence[str]) -> tuple[str, ...]:
 def _fits(row: Fields, width: int) -> bool:
     """Whether a row has so many fields, separators at its end not counted."""
     return len(row) == width or (len(row) > width and not _has_text(row[width:]))
-
-
-def _name(cell: str) -> str:
-    return cell.strip().lstrip("\ufeff")
 
 
 def _has_text(row: Fields) -> bool:
@@ -174,7 +171,7 @@ def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:
         return 0
     first = filled[0]
     if wanted:
-        hits = {i: len(set(wanted) & set(map(_name, rows[i]))) for i in filled}
+        hits = {i: len(set(wanted) & set(map(column_name, rows[i]))) for i in filled}
         best = max(filled, key=lambda i: (hits[i], -i))
         if hits[best] == len(set(wanted)):
             return best
@@ -243,6 +240,11 @@ class DecimalCounts:
             either = texts.str.fullmatch(POINT_OF_THOUSAND).astype(bool)
             self.example = self.example or next(iter(texts[either]), "")
 
+    @property
+    def majority(self) -> str:
+        """The sign that more numbers have for certain, a point where they are as many."""
+        return "," if self.certain[","] > self.certain["."] else "."
+
     def decide(self, path: Path, usual: str, *, of_run: bool, notes: list[str]) -> str:
         """The sign of which numbers are certain, else the `usual`; `notes` say what is open.
 
@@ -251,7 +253,7 @@ class DecimalCounts:
         if of_run and self.certain[usual]:
             return usual
         if self.certain[","] or self.certain["."]:
-            return "," if self.certain[","] > self.certain["."] else "."
+            return self.majority
         if self.example and not of_run:
             notes.append(
                 f"Numbers in {path.name} can be read two ways: {self.example} is taken as "
@@ -287,7 +289,7 @@ def decimal_sign_of_texts(table: pd.DataFrame) -> str:
         else:
             continue
         counts.add(values[has_comma].astype(str).to_frame(name))
-    return "," if counts.certain[","] > counts.certain["."] else "."
+    return counts.majority
 
 
 def without_groups(values: pd.Series) -> pd.Series:

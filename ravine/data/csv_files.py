@@ -1,7 +1,7 @@
 """CSV files: read at once, or in blocks that are what they would be in the whole table."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -9,23 +9,12 @@ from typing import Any, TextIO
 import pandas as pd
 from pandas.api import types
 
-from ravine.data.csv_dialect import (
-    BLANK_SEPARATOR,
-    SEPARATOR_NAMES,
-    CsvLayout,
-    DecimalCounts,
-    Dialect,
-    Expected,
-    exchange_sign,
-    find_csv_layout,
-    sample_lines,
-    split_rows,
-    without_groups,
-)
+from ravine.data import csv_dialect
 from ravine.data.frames import check_distinct, check_table
 from ravine.data.odd_cells import MISSING_WORDS
+from ravine.data.parsing import is_text
 from ravine.data.text_files import TextFile
-from ravine.errors import DataError, RavineError
+from ravine.errors import DataError, wrap_errors
 
 CSV_BLOCK_ROWS = 20_000
 
@@ -35,26 +24,28 @@ class CsvTable:
     """A table in a file of text, and how it is read: its layout, its decimal sign."""
 
     text: TextFile
-    layout: CsvLayout
+    layout: csv_dialect.CsvLayout
     decimal: str
-    expected: Expected | None = None
+    known: csv_dialect.KnownColumns | None = None
 
     @property
-    def dialect(self) -> Dialect:
+    def dialect(self) -> csv_dialect.Dialect:
         """What new tables of the same run are expected to have."""
-        return Dialect(self.layout.separator, self.decimal)
+        return csv_dialect.Dialect(self.layout.separator, self.decimal)
 
     def frame(self) -> pd.DataFrame:
         """The whole table."""
         self.text.check_memory("convert it to Parquet, which is read in pieces with --memory")
         with self.text.open() as file:
             frame = self._read(file, self._texts)
-        if self.expected is not None:
-            numbers = [n for n in self.expected.numbers if n in frame and _is_text(frame[n])]
-            frame = frame.assign(**{n: self._as_numbers(frame[n], self.expected) for n in numbers})
+        if self.known is not None:
+            numbers = [n for n in self.known.numbers if n in frame and is_text(frame[n])]
+            frame = frame.assign(**{n: self._as_numbers(frame[n], self.known) for n in numbers})
         elif self.decimal == ",":
-            texts = [str(name) for name in frame if _is_text(frame[name])]
-            frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
+            texts = [str(name) for name in frame if is_text(frame[name])]
+            frame = frame.assign(
+                **{name: csv_dialect.without_groups(frame[name]) for name in texts}
+            )
         if codes := self._may_be_codes(frame):
             with self.text.open() as file:
                 written = self._read(file, codes, columns=codes)
@@ -87,7 +78,7 @@ class CsvTable:
 
     @property
     def _texts(self) -> list[str]:
-        texts = () if self.expected is None else self.expected.texts
+        texts = () if self.known is None else self.known.texts
         return [n for n in self.layout.names if n in texts or n in self.layout.codes]
 
     def _options(self, dtype: Any, columns: Sequence[str] | None) -> dict[str, Any]:
@@ -134,21 +125,27 @@ class CsvTable:
             do = "give each column a name, or check the line's quotes and separators"
             raise DataError(f"{self.text.path} is no table", why=why, do=do)
         frame = frame.drop(columns=beyond)
-        if self.expected is not None and self.decimal != self.expected.dialect.decimal:
-            others = [n for n in self.expected.numbers if n in frame and _is_text(frame[n])]
-            frame = frame.assign(**{n: exchange_sign(frame[n], self.decimal) for n in others})
+        if self.known is not None and self.decimal != self.known.dialect.decimal:
+            others = [n for n in self.known.numbers if n in frame and is_text(frame[n])]
+            frame = frame.assign(
+                **{n: csv_dialect.exchange_sign(frame[n], self.decimal) for n in others}
+            )
         return frame
 
-    def _as_numbers(self, values: pd.Series, expected: Expected) -> pd.Series:
+    def _as_numbers(self, values: pd.Series, known: csv_dialect.KnownColumns) -> pd.Series:
         """A column of text in the run's dialect as numbers, if all of it is."""
-        commas = expected.dialect.decimal == ","
-        points = exchange_sign(values, ",") if commas else values
+        commas = known.dialect.decimal == ","
+        points = csv_dialect.exchange_sign(values, ",") if commas else values
         numbers = pd.to_numeric(points, errors="coerce")
         return numbers if numbers.isna().equals(values.isna()) else values
 
 
 def open_csv(
-    text: TextFile, notes: list[str], *, decimal: str = "auto", expected: Expected | None = None
+    text: TextFile,
+    notes: list[str],
+    *,
+    decimal: str = "auto",
+    known: csv_dialect.KnownColumns | None = None,
 ) -> CsvTable:
     """Find out how a CSV file is written. Raises `DataError` for what is no table.
 
@@ -157,14 +154,14 @@ def open_csv(
     """
     path = text.path
     with text.open() as file:
-        layout = find_csv_layout(sample_lines(file), path, expected)
+        layout = csv_dialect.find_csv_layout(csv_dialect.sample_lines(file), path, known)
     check_distinct(layout.names, path)
-    usual = Dialect() if expected is None else expected.dialect
+    usual = csv_dialect.Dialect() if known is None else known.dialect
     # cells without quotes hold no comma in a file that commas separate
     foreign = layout.separator == "," != usual.separator
     sign = decimal if decimal != "auto" else "." if foreign else usual.decimal
-    table = CsvTable(text, layout, sign, expected)
-    if layout.separator == BLANK_SEPARATOR:
+    table = CsvTable(text, layout, sign, known)
+    if layout.separator == csv_dialect.BLANK_SEPARATOR:
         _check_widths(text, layout)
     if decimal == "auto" and layout.separator != ",":
         table = replace(table, decimal=_find_decimal(table, notes))
@@ -173,16 +170,16 @@ def open_csv(
 
 
 def _find_decimal(table: CsvTable, notes: list[str]) -> str:
-    counts = DecimalCounts()
-    of_run = table.expected is not None
+    counts = csv_dialect.DecimalCounts()
+    of_run = table.known is not None
     with table.text.open() as file:
         # without what is expected: the cells as they are written
-        for cells in replace(table, expected=None)._read_blocks(file, str, None):
+        for cells in replace(table, known=None)._read_blocks(file, str, None):
             counts.add(cells)
     return counts.decide(table.text.path, table.decimal, of_run=of_run, notes=notes)
 
 
-def _describe(table: CsvTable, usual: Dialect) -> list[str]:
+def _describe(table: CsvTable, usual: csv_dialect.Dialect) -> list[str]:
     """Sentences on what is unusual in a table; of one to predict, on what is not as in training."""
     layout, name = table.layout, table.text.path.name
     notes = []
@@ -192,8 +189,8 @@ def _describe(table: CsvTable, usual: Dialect) -> list[str]:
         )
     if layout.beyond:
         notes.append(f"Rows of {name} end in separators that its header lacks.")
-    if layout.separator != usual.separator and table.expected is None:
-        sign = SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
+    if layout.separator != usual.separator and table.known is None:
+        sign = csv_dialect.SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
         notes.append(f"Columns of {name} are separated by {sign}.")
     if table.decimal != usual.decimal:
         sign = "commas" if table.decimal == "," else "points"
@@ -201,11 +198,11 @@ def _describe(table: CsvTable, usual: Dialect) -> list[str]:
     return notes
 
 
-def _check_widths(text: TextFile, layout: CsvLayout) -> None:
+def _check_widths(text: TextFile, layout: csv_dialect.CsvLayout) -> None:
     """Raise `DataError` where blanks do not separate equally many fields in each row."""
     width = len(layout.names) + len(layout.beyond)
     with text.open() as file:
-        for i, row in enumerate(split_rows(file, BLANK_SEPARATOR)):
+        for i, row in enumerate(csv_dialect.split_rows(file, csv_dialect.BLANK_SEPARATOR)):
             if i > layout.header and row and len(row) != width:
                 what = f"{text.path} has {len(row)} fields in line {i + 1}"
                 why = f"its columns are separated by blanks, and there are {width}"
@@ -213,20 +210,14 @@ def _check_widths(text: TextFile, layout: CsvLayout) -> None:
                 raise DataError(what, why=why, do=do)
 
 
-@contextmanager
-def _explain_pandas(path: Path) -> Iterator[None]:
+def _explain_pandas(path: Path) -> AbstractContextManager[None]:
     """Turn what pandas raises into `DataError`."""
-    try:
-        yield
-    except RavineError:
-        raise
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
-        what, why = f"{path} is no table", str(error).strip().splitlines()[-1]
-        raise DataError(what, why=why, do="check the line, its quotes and its separators") from None
+    do = "check the line, its quotes and its separators"
+    return wrap_errors(DataError, f"{path} is no table", do, why=_last_line)
 
 
-def _is_text(values: pd.Series) -> bool:
-    return not types.is_numeric_dtype(values.dtype)
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
 
 
 def _whole(values: pd.Series) -> bool:

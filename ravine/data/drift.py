@@ -9,7 +9,7 @@ import pandas as pd
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
 from ravine.data.foreign_rows import is_total_word
-from ravine.data.parsing import NO_WORDS, YES_WORDS, read_dates, read_numbers, texts_of
+from ravine.data.parsing import signs_of, texts_of
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
@@ -124,16 +124,13 @@ def _odd_cells(column: Numeric | Date, values: pd.Series) -> np.ndarray:
     """Whether each value is a text among numbers or dates that is taken for a gap, [N]."""
     if not column.odd_texts:
         return np.zeros(len(values), bool)
-    read = read_numbers if isinstance(column, Numeric) else read_dates
-    return read(values, column.style)[1] & ~values.isin(column.odd_texts).to_numpy()
+    return column.read_cells(values)[1] & ~values.isin(column.odd_texts).to_numpy()
 
 
 def _unknown_values(column: Flag | OneHot | Codes, values: pd.Series) -> np.ndarray:
     """Whether each value is one that the column's encoder does not know, [N]."""
-    if isinstance(column, Flag):
-        texts, codes = texts_of(values)
-        return np.array([t.lower() not in NO_WORDS + YES_WORDS for t in texts] + [True])[codes]
-    return level_codes(values, column.levels) == 0
+    known = signs_of(values) if isinstance(column, Flag) else level_codes(values, column.levels)
+    return known == 0
 
 
 def _join_columns(found: Sequence[str]) -> str:

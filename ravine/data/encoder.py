@@ -32,11 +32,11 @@ from ravine.data.column_encoders import (
     covered_cycles,
 )
 from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types, values_of
-from ravine.data.csv_dialect import Dialect, Expected
+from ravine.data.csv_dialect import Dialect, KnownColumns
 from ravine.data.date_styles import without_open_ends
 from ravine.data.examples import Examples
 from ravine.data.frames import ExamplesLike, table_from
-from ravine.data.parsing import read_dates, read_numbers, texts_of, weights_of
+from ravine.data.parsing import texts_of, weights_of
 from ravine.data.source import Data, describe_excluded
 from ravine.data.targets import Target, TargetScaling, fit_target
 from ravine.data.task_type import TaskType
@@ -132,7 +132,7 @@ class Encoder:
         return tuple(column.name for column in self.column_encoders)
 
     @property
-    def expectation(self) -> Expected:
+    def known_columns(self) -> KnownColumns:
         """What is known of tables that are to be predicted, for reading them from files."""
         measured = [c for c in self.column_encoders if isinstance(c, (Numeric, Date))]
         named = [c for c in self.column_encoders if isinstance(c, (OneHot, Codes))]
@@ -140,7 +140,7 @@ class Encoder:
         texts += [c.name for c in named if any(map(changes_as_number, c.levels))]
         plain = ("", "1,234.5") if self.dialect.decimal == "." else ("",)
         numbers = tuple(c.name for c in measured if isinstance(c, Numeric) and c.style in plain)
-        return Expected(self.dialect, self.columns, tuple(texts), numbers)
+        return KnownColumns(self.dialect, self.columns, tuple(texts), numbers)
 
     def read_column(self, column: Numeric | Date, values: pd.Series) -> np.ndarray:
         """The numbers, or days since 1970, in a column of a table, float64 [N], NaN where missing.
@@ -169,7 +169,9 @@ class Encoder:
         Raises `DataError` for a missing column (with the nearest name), text among numbers,
         infinities.
         """
-        frame, _ = table_from(frame)
+        return self._encode(table_from(frame)[0])
+
+    def _encode(self, frame: pd.DataFrame) -> Examples:
         for name in self.columns:
             if name not in frame.columns:
                 why = nearest(name, list(frame.columns))
@@ -183,11 +185,11 @@ class Encoder:
         return Examples(torch.from_numpy(numbers), found)
 
     def examples(self, frame: pd.DataFrame, weight: str | None = None) -> Examples:
-        """A table's rows as examples with their targets and weights."""
+        """The rows of a table that was checked, as examples with their targets and weights."""
         weights = None
         if weight is not None:
             weights = torch.from_numpy(weights_of(frame, weight).astype(np.float32))
-        inputs = self.apply(frame)
+        inputs = self._encode(frame)
         return dataclasses.replace(inputs, targets=self.target.encode(frame), weights=weights)
 
     def to_plain(self) -> dict[str, Any]:
@@ -227,43 +229,14 @@ def fit_encoder(
     notes += describe_excluded(data, split_columns)
     excluded = {*task_type.names, *data.drop, *split_columns, data.weight}
     inputs = train.drop(columns=[name for name in train.columns if name in excluded])
-    used, dropped = infer_column_types(
-        inputs,
-        rows=rows,
-        categories=data.categories,
-        numbers=data.numbers,
-        texts=data.texts,
-        decimal=data.decimal,
-        date_order=data.date_order,
-        notes=notes,
-    )
+    used, dropped = infer_column_types(inputs, rows=rows, hints=data.column_hints, notes=notes)
     # reported even where they do nothing
     requested = ["columns scaled"] * (encoding.scale != "none")
     requested += ["columns clipped"] * (encoding.smooth_clip is not None)
     effects = Counter(dict.fromkeys(requested, 0))
-    fitted = []
-    seen: dict[bytes, str] = {}
-    for column in used:
-        values = train[column.name]
-        measured = column.kind in ("number", "date")
-        # of others the codes: two columns that name the same groups differently are equal
-        content = values_of(values, column) if measured else texts_of(values)[1]
-        kind = column.kind if measured or column.kind == "text" else "category"
-        key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
-        twin = seen.setdefault(key, column.name)  # the first with this content in training rows
-        found = None
-        if twin == column.name:
-            counted = None if levels is None else levels.get(column.name)
-            found = _fit_column(
-                column, values, content, encoding=encoding, counted=counted, effects=effects
-            )
-        if found is not None:
-            fitted.append(found)
-            continue
-        rare = f"none of its values occurs {encoding.rare} times"
-        unused = "dates are left out" if column.kind == "date" else rare
-        why = unused if twin == column.name else f"it repeats {twin}"
-        dropped.append(DroppedColumn(column.name, why))
+    found = _fit_columns(train, used, encoding, levels=levels or {}, effects=effects)
+    fitted = [f for f in found if not isinstance(f, DroppedColumn)]
+    dropped += [f for f in found if isinstance(f, DroppedColumn)]
     notes += _describe_columns(used, dropped)
     if not fitted:
         reasons = "; ".join(f"{d.name}: {d.why}" for d in dropped[:5]) or "there are only targets"
@@ -284,13 +257,12 @@ def allow_odd_cells(
     `table` has all rows, not those of the training split alone. What is read as a gap is appended
     to `notes`; so are dates that stand for no end, such as 9999-12-31.
     """
-    columns = []
+    columns: list[ColumnEncoder] = []
     numbers = {}
     for column in encoder.column_encoders:
         if isinstance(column, (Numeric, Date)):
             values = table[column.name]
-            read = read_numbers if isinstance(column, Numeric) else read_dates
-            found, odd = read(values, column.style)
+            found, odd = column.read_cells(values)
             if isinstance(column, Numeric) and column.style not in ("", "days"):
                 numbers[column.name] = found
             if odd.any():
@@ -314,26 +286,46 @@ def _describe_gaps(values: pd.Series, rows: np.ndarray, why: str) -> str:
     return f"{values.name}: {count} {why} and are read as gaps: {shown}."
 
 
-def _fit_column(
-    column: UsedColumn,
-    values: pd.Series,
-    content: np.ndarray,
-    *,
+def _fit_columns(
+    train: pd.DataFrame,
+    used: Sequence[UsedColumn],
     encoding: Encoding,
-    counted: Counter | None,
+    *,
+    levels: Mapping[str, Counter],
     effects: Counter,
-) -> ColumnEncoder | None:
-    if column.kind == "boolean":
-        effects["flags as ±1"] += 1
-        return Flag(column.name)
-    if column.kind == "category":
-        counts = count_levels(values) if counted is None else counted
-        return _fit_category(column.name, counts, encoding, effects)
-    if column.kind == "text":
-        effects["texts hashed"] += 1
-        return Text(column.name, encoding.text_features)
+) -> list[ColumnEncoder | DroppedColumn]:
+    """What becomes of each column; of those with one content in training rows the first counts."""
+    found: list[ColumnEncoder | DroppedColumn] = []
+    first: dict[bytes, str] = {}
+    for column in used:
+        values = train[column.name]
+        measured = column.kind in ("number", "date")
+        # of others the codes: two columns that name the same groups differently are equal
+        content = values_of(values, column) if measured else texts_of(values)[1]
+        kind = column.kind if measured or column.kind == "text" else "category"
+        key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
+        twin = first.setdefault(key, column.name)
+        if twin != column.name:
+            found.append(DroppedColumn(column.name, f"it repeats {twin}"))
+        elif measured:
+            found.append(_fit_measured(column, content, encoding, effects))
+        elif column.kind == "boolean":
+            effects["flags as ±1"] += 1
+            found.append(Flag(column.name))
+        elif column.kind == "text":
+            effects["texts hashed"] += 1
+            found.append(Text(column.name, encoding.text_features))
+        else:
+            counts = levels.get(column.name) or count_levels(values)
+            found.append(_fit_category(column.name, counts, encoding, effects))
+    return found
+
+
+def _fit_measured(
+    column: UsedColumn, content: np.ndarray, encoding: Encoding, effects: Counter
+) -> Numeric | Date | DroppedColumn:
     if column.kind == "date" and encoding.dates == "drop":
-        return None
+        return DroppedColumn(column.name, "dates are left out")
     scaling = Scaling.fit(content, encoding.scale, encoding.smooth_clip)
     gaps = int(np.isnan(content).sum())
     effects["gaps filled"] += gaps
@@ -351,12 +343,12 @@ def _fit_column(
 
 def _fit_category(
     name: str, counts: Counter, encoding: Encoding, effects: Counter
-) -> ColumnEncoder | None:
+) -> OneHot | Codes | DroppedColumn:
     frequent = [t for t, n in counts.items() if n >= encoding.rare]
     kept = sorted(frequent, key=lambda t: (-counts[t], t))[: encoding.codes_up_to]
     effects["rare levels joined"] += len(counts) - len(kept)
     if len(kept) == 0 or (len(kept) == 1 and len(counts) == 1):
-        return None
+        return DroppedColumn(name, f"none of its values occurs {encoding.rare} times")
     if len(kept) > encoding.one_hot_up_to:
         effects["categories as codes"] += 1
         return Codes(name, tuple(kept))

@@ -15,21 +15,11 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from ravine.data.text_files import (
-    BLOCK_BYTES,
-    ZERO_LED,
-    TextFile,
-    file_kind,
-    refuse_bomb,
-    require_memory,
-)
-from ravine.errors import DataError, first_line, join_first
+from ravine.data import text_files
+from ravine.errors import DataError, join_first, wrap_errors
 
-EXCEL_READERS = {
-    ".xlsx": "openpyxl",
-    ".xlsm": "openpyxl",
-    ".ods": "odf",
-}  # the module that reads each
+# the module that reads each
+EXCEL_READERS = {".xlsx": "openpyxl", ".xlsm": "openpyxl", ".ods": "odf"}
 OPEN_TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 OTHER_SUFFIXES = (".xls", ".xlsb", ".numbers")
 BYTES_PER_XML_BYTE = 10  # of a sheet in memory
@@ -38,7 +28,7 @@ CELL_PLACE = re.compile(rb' r(?:ef)?="(?:[A-Z]+\d+:)?([A-Z]{1,3})(\d{1,7})"')
 
 
 @dataclass(frozen=True)
-class HeldText(TextFile):
+class HeldText(text_files.TextFile):
     """A text in memory that is read like a file."""
 
     content: str
@@ -49,32 +39,28 @@ class HeldText(TextFile):
 
 def is_excel(path: Path) -> bool:
     """Whether a path names a spreadsheet."""
-    return file_kind(path) in (*EXCEL_READERS, *OTHER_SUFFIXES)
+    return text_files.file_kind(path) in (*EXCEL_READERS, *OTHER_SUFFIXES)
 
 
-def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
+def excel_as_csv(path: Path, notes: list[str]) -> text_files.TextFile:
     """The first sheet with at least two rows, as comma-separated text. Raises `DataError`."""
-    module = EXCEL_READERS.get(file_kind(path))
-    if module is None or importlib.util.find_spec(module) is None:
-        why = "only .xlsx and .ods are read" if module is None else f"{module} is not installed"
-        do = (
-            "save it as CSV" if module is None else 'pip install "ravine[excel]", or save it as CSV'
-        )
-        raise DataError(f"{path} is a spreadsheet", why=why, do=do)
-    try:
+    module = EXCEL_READERS.get(text_files.file_kind(path))
+    what, do = f"{path} is a spreadsheet", "save it as CSV"
+    if module is None:
+        raise DataError(what, why="only .xlsx and .ods are read", do=do)
+    if importlib.util.find_spec(module) is None:
+        do = f'pip install "ravine[excel]", or {do}'
+        raise DataError(what, why=f"{module} is not installed", do=do)
+    # what its reader raises for a damaged file may be anything
+    do = "open and save it again, or save it as CSV"
+    with wrap_errors(DataError, f"{path} cannot be read", do), warnings.catch_warnings():
         with zipfile.ZipFile(path) as packed:
             size = sum(member.file_size for member in packed.infolist())
-            refuse_bomb(path, path.stat().st_size, size)
-            require_memory(BYTES_PER_XML_BYTE * size, path, "save it as CSV")
+            text_files.refuse_bomb(path, path.stat().st_size, size)
+            text_files.require_memory(BYTES_PER_XML_BYTE * size, path, "save it as CSV")
             _refuse_far_cells(packed, path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and of extensions to the format
-            sheets = pd.read_excel(path, None, header=None, dtype=object, keep_default_na=False)
-    except DataError:
-        raise
-    except Exception as error:  # what its reader raises for a damaged file may be anything
-        do = "open and save it again, or save it as CSV"
-        raise DataError(f"{path} cannot be read", why=first_line(error), do=do) from None
+        warnings.simplefilter("ignore")  # of styles and of extensions to the format
+        sheets = pd.read_excel(path, None, header=None, dtype=object, keep_default_na=False)
     filled = [name for name, sheet in sheets.items() if min(sheet.shape) > 0 and len(sheet) > 1]
     if not filled:
         what = f"{path} is empty"
@@ -86,7 +72,7 @@ def excel_as_csv(path: Path, notes: list[str]) -> TextFile:
     rows = sheets[filled[0]].itertuples(index=False)
     csv.writer(buffer).writerows(map(_cell, row) for row in rows)
     content = buffer.getvalue()
-    codes = ZERO_LED.search(content) is not None
+    codes = text_files.ZERO_LED.search(content) is not None
     return HeldText(path, "utf-8", len(content), codes, content)
 
 
@@ -111,7 +97,7 @@ def _refuse_far_cells(packed: zipfile.ZipFile, path: Path) -> None:
 def _last_cell(sheet: IO[bytes]) -> tuple[int, int]:
     """The last row and the last column of an Excel sheet, by the names of its cells."""
     row, columns, end = 0, set(), b""
-    while block := sheet.read(BLOCK_BYTES):
+    while block := sheet.read(text_files.BLOCK_BYTES):
         places = CELL_PLACE.findall(end + block)
         row = max([row, *(int(number) for _, number in places)])
         columns.update(letters for letters, _ in places)

@@ -8,8 +8,8 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from ravine.data.date_styles import read_as_dates
 from ravine.data.number_styles import read_as_numbers
-from ravine.data.odd_cells import is_gap
-from ravine.data.parsing import counts_of, is_text, read_numbers, texts_of
+from ravine.data.odd_cells import is_gap, reads_all
+from ravine.data.parsing import is_text, read_column, read_numbers, texts_of
 
 MAX_FOOTER_ROWS = 5
 TOTAL_WORDS = re.compile(
@@ -74,9 +74,7 @@ def _header_rows(table: pd.DataFrame, texts: list[str]) -> list[int]:
 def _units_row(table: pd.DataFrame) -> list[int]:
     """Row 0 where it is all text, and at least two columns are numbers from row 1 on."""
     first = table.iloc[0].dropna()
-    if len(table) < 3:
-        return []
-    if any(_numbers([str(value).strip()]) for value in first):
+    if len(table) < 3 or any(_is_number_column(first[i : i + 1]) for i in range(len(first))):
         return []
     named = [name for name in first.index if not is_gap(str(first[name]).strip())]
     units = [name for name in named if _is_number_column(table[name].iloc[1:])]
@@ -116,7 +114,8 @@ def _total_rows(
         if not marked[last] or not is_total_word(word) or (codes == codes[last]).sum() > 1:
             continue
         others = table[name].where(usual).drop(table.index[last])
-        if _is_beyond(last, numbers, usual) or _is_measured(others):
+        measured = _is_number_column(others) or reads_all(read_column(others, read_as_dates))
+        if _is_beyond(last, numbers, usual) or measured:
             return [last]
         notes.append(
             f"Row {table.index[last]} may be a total, {word!r} in {name}: its numbers are no sums, "
@@ -178,32 +177,17 @@ def _footer_rows(table: pd.DataFrame) -> list[int]:
     return rows if are_last and len(rows) <= MAX_FOOTER_ROWS else []
 
 
-def _numbers(texts: list[str]) -> bool:
-    found = read_as_numbers(texts, [1] * len(texts))
-    return found is not None and not found.odd
-
-
 def _is_number_column(values: pd.Series) -> bool:
-    texts, codes = texts_of(values)
-    found = read_as_numbers(texts, counts_of(codes))
-    return found is not None and not found.odd
-
-
-def _is_measured(values: pd.Series) -> bool:
-    """Whether all texts are numbers or dates."""
-    texts, codes = texts_of(values)
-    found = read_as_dates(texts, counts_of(codes))
-    return _is_number_column(values) or (found is not None and not found.odd)
+    return reads_all(read_column(values, read_as_numbers))
 
 
 def _number_column(values: pd.Series) -> np.ndarray | None:
     """The numbers of a column, float64 [N]; None where it is mostly something else."""
-    if not is_text(values):
-        numeric = is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
-        return read_numbers(values, "")[0] if numeric else None
-    texts, codes = texts_of(values)
-    found = read_as_numbers(texts, counts_of(codes))
-    return None if found is None else read_numbers(values, found.style)[0]
+    if is_text(values):
+        found = read_column(values, read_as_numbers)
+        return None if found is None else read_numbers(values, found.style)[0]
+    numeric = is_numeric_dtype(values.dtype) and not is_bool_dtype(values.dtype)
+    return read_numbers(values, "")[0] if numeric else None
 
 
 def _as_numbers(values: pd.Series) -> pd.Series:

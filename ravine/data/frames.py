@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ravine.data.examples import LoadedImages
 from ravine.data.odd_cells import MISSING_WORDS
-from ravine.errors import DataError, RavineError, first_line
+from ravine.errors import DataError, wrap_errors
 
 TableLike: TypeAlias = (
     pd.DataFrame
@@ -68,7 +68,7 @@ def check_table(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     if frame.columns.nlevels > 1:
         do = 'join them: frame.columns = ["_".join(map(str, names)) for names in frame.columns]'
         raise DataError(f"{name} has columns of several levels", why="a name is one text", do=do)
-    names = [str(column).strip().lstrip("\ufeff") for column in frame.columns]
+    names = list(map(column_name, frame.columns))
     check_distinct(names, name)
     frame = frame.set_axis(names, axis=1)
     if len(frame) == 0:
@@ -76,6 +76,11 @@ def check_table(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         raise DataError(f"{name} has no rows", why=why, do="export the table again")
     gaps = {n: found for n in frame.columns if (found := _gaps(frame[n])) is not None}
     return frame.assign(**{n: frame[n].mask(found) for n, found in gaps.items()})
+
+
+def column_name(column: Any) -> str:
+    """A column's name as tables have it."""
+    return str(column).strip().lstrip("\ufeff")
 
 
 def with_index(frame: pd.DataFrame) -> pd.DataFrame:
@@ -132,14 +137,9 @@ def _columns(given: Any, stem: str) -> pd.DataFrame:
         return given
     if isinstance(given, pd.Series):
         return given.to_frame(stem if given.name is None else given.name)
-    try:
+    what = f"a {type(given).__name__} cannot be read as a table"
+    with wrap_errors(DataError, what, WHAT_TO_GIVE):  # it may be anybody's, and raise anything
         return _frame_of(given, stem)
-    except RavineError:
-        raise
-    # what is given may be anybody's, and so may be what it raises
-    except Exception as error:
-        what = f"a {type(given).__name__} cannot be read as a table"
-        raise DataError(what, why=first_line(error), do=WHAT_TO_GIVE) from None
 
 
 def _frame_of(given: Any, stem: str) -> pd.DataFrame:

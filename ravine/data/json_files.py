@@ -11,7 +11,7 @@ import pandas as pd
 from ravine.data.csv_dialect import Dialect
 from ravine.data.frames import check_density, check_table, frame_of_rows
 from ravine.data.text_files import TextFile
-from ravine.errors import DataError, RavineError, first_line
+from ravine.errors import DataError, first_line, wrap_errors
 
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 JSON_SUFFIXES = (".json", *JSON_LINES_SUFFIXES)
@@ -63,7 +63,7 @@ def read_json_value(text: TextFile) -> pd.DataFrame:
     with text.open() as file:
         value = _parse(file.read(), str(text.path), str(text.path))
     do = 'write [{"column": value, ...}, ...]'
-    try:
+    with wrap_errors(DataError, f"{text.path} is no table", do):
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
             return frame_of_rows(value)
         if isinstance(value, dict) and set(value) >= {"columns", "data"}:  # "split" of pandas
@@ -73,10 +73,6 @@ def read_json_value(text: TextFile) -> pd.DataFrame:
             return pd.DataFrame(value).reset_index(drop=True)
         if isinstance(value, dict) and value:
             return frame_of_rows([value])
-    except RavineError:
-        raise
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise DataError(f"{text.path} is no table", why=first_line(error), do=do) from None
     why = "the value that begins in line 1 is not an object, nor an array of objects"
     raise DataError(f"{text.path} is no table", why=why, do=do)
 

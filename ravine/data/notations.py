@@ -36,6 +36,10 @@ def _season(found: Match) -> float:
     return float(first) if (int(first) + 1) % 10 ** len(second) == int(second) else np.nan
 
 
+def _degrees(found: Match) -> float:
+    return -float(found[1]) if found[2] in "SW" else float(found[1])
+
+
 def _feet(found: Match) -> float:
     inches = float(found[2] or 0)
     return int(found[1]) + inches / 12 if inches < 12 else np.nan
@@ -56,17 +60,11 @@ NOTATION_READERS: Mapping[str, Mapping[str, Callable[[Match], float]]] = {
     },
     "1st": {r"(\d+)(?:st|nd|rd|th)\.?": lambda found: float(found[1])},
     "5'11\"": {FEET_PATTERN: _feet},
-    "52.5N": {
-        r"(\d{1,3}\.\d+) ?°? ?([NSEW])": lambda found: (
-            float(found[1]) * (1 - 2 * (found[2] in "SW"))
-        )
-    },
+    "52.5N": {r"(\d{1,3}\.\d+) ?°? ?([NSEW])": _degrees},
 }
 NOTATION_DOUBTS = {
-    "2023-24": ["has seasons: {} is taken as the year {:g}. Set data.categories to change it."],
-    "1:23:45 or 23:45": [
-        "has durations of two parts: {} is taken as minutes and seconds, {:.3g} h."
-    ],
+    "2023-24": "has seasons: {} is taken as the year {:g}. Set data.categories to change it.",
+    "1:23:45 or 23:45": "has durations of two parts: {} is taken as minutes and seconds, {:.3g} h.",
 }
 SEASON_STYLE = "2023-24"
 ORDINAL_STYLE = "1st"  # of few, such as the classes of a ship, each is a category
@@ -103,8 +101,8 @@ def read_as_notation(
         numbers = [read_notation(t, style) for t, _ in kept]
         odd = [item for item, number in zip(kept, numbers, strict=True) if np.isnan(number)]
         first = next(i for i, number in enumerate(numbers) if not np.isnan(number))
-        doubts = [d.format(kept[first][0], numbers[first]) for d in NOTATION_DOUBTS.get(style, ())]
-        found = Reading.of(style, odd, kept, doubts)
+        doubt = NOTATION_DOUBTS.get(style, "").format(kept[first][0], numbers[first])
+        found = Reading.of(style, odd, kept, [doubt] if doubt else [])
         if found is None or (best is not None and len(best.odd) < len(odd)):
             continue
         if best is None or len(odd) < len(best.odd) or _are_short([t for t, _ in kept]):

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from ravine.data.notations import NOTATION_READERS, read_as_notation, read_notation
-from ravine.data.odd_cells import MAX_SAME_ODD_SHARE, Reading, fewest_odd, is_gap
+from ravine.data.odd_cells import MAX_SAME_ODD_SHARE, Reading, fewest_odd, is_gap, reads_all
 from ravine.data.units import (
     CURRENCY_PATTERN,
     FRACTION_MULTIPLIERS,
@@ -90,7 +90,7 @@ def read_written_numbers(
 ) -> Reading | None:
     """How texts write numbers in any way: in a style, or in a notation where fewer are odd then."""
     numbers = read_as_numbers(texts, counts, decimal)
-    if numbers is not None and not numbers.odd:
+    if reads_all(numbers):
         return numbers
     return fewest_odd(numbers, read_as_notation(texts, counts))
 

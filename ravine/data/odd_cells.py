@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeGuard
 
 # words for a missing value that name nothing else; in files of text no cell is one of them
 MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
@@ -48,19 +48,22 @@ class Reading:
         """The reading of distinct texts and in how many rows each stands, gaps left out; None where
         too many are odd.
         """
-        if not texts or (odd and not are_few(odd, texts)):
+        if not texts:
+            return None
+        share = sum(n for _, n in odd) / sum(n for _, n in texts)
+        most = MAX_SAME_ODD_SHARE if len(odd) == 1 else MAX_ODD_SHARE
+        too_few = len(texts) - len(odd) < MIN_DISTINCT_READABLE  # to be measurements with gaps
+        if odd and (share > most or too_few):
             return None
         return cls(style, tuple(text for text, _ in odd), tuple(doubts))
+
+
+def reads_all(reading: Reading | None) -> TypeGuard[Reading]:
+    """Whether there is a reading, and no text is odd in it."""
+    return reading is not None and not reading.odd
 
 
 def fewest_odd(*readings: Reading | None) -> Reading | None:
     """The reading with the fewest odd texts, the first of equal ones; None where there is none."""
     found = [reading for reading in readings if reading is not None]
     return min(found, key=lambda reading: len(reading.odd), default=None)
-
-
-def are_few(odd: Sequence[tuple[str, int]], texts: Sequence[tuple[str, int]]) -> bool:
-    """Whether odd texts are few beside all, so that the others are measurements with gaps."""
-    share = sum(n for _, n in odd) / sum(n for _, n in texts)
-    most = MAX_SAME_ODD_SHARE if len(odd) == 1 else MAX_ODD_SHARE
-    return share <= most and len(texts) - len(odd) >= MIN_DISTINCT_READABLE

@@ -1,7 +1,7 @@
 """Parquet: a file or a folder of them, read at once or row group by row group."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pyarrow import compute
 from ravine.data.csv_dialect import Dialect
 from ravine.data.frames import check_distinct, check_table, with_index
 from ravine.data.text_files import file_kind, require_memory
-from ravine.errors import DataError, RavineError, first_line
+from ravine.errors import DataError, first_line, wrap_errors
 from ravine.files import check_readable
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -120,9 +120,7 @@ def _open_file(file: str) -> pq.ParquetFile:
 
 
 def _text_columns(schema: pa.Schema) -> list[str]:
-    return [
-        f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)
-    ]
+    return [f.name for f in schema if str(f.type).removeprefix("large_") in ("string", "binary")]
 
 
 def _decode_texts(table: pa.Table, schema: pa.Schema, file: Path, *, parts: int = 1) -> pa.Table:
@@ -145,23 +143,12 @@ def _decode_texts(table: pa.Table, schema: pa.Schema, file: Path, *, parts: int 
     return table
 
 
-@contextmanager
-def _explain_damage(file: Path) -> Iterator[None]:
-    """Turn what Arrow raises for a damaged file into `DataError`."""
+def _explain_damage(file: Path) -> AbstractContextManager[None]:
+    """Turn whatever Arrow and pandas raise for a damaged file into `DataError`."""
     check_readable(file)
-    try:
-        yield
-    except RavineError:
-        raise
-    # damaged metadata of pandas, in the file, end as KeyError, TypeError, ...
-    except (
-        pa.ArrowException,
-        OSError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        why = f"its Parquet data are damaged ({first_line(error)})"
-        do = "write or copy it again"
-        raise DataError(f"{file} cannot be read", why=why, do=do) from None
+    return wrap_errors(
+        DataError,
+        f"{file} cannot be read",
+        "write or copy it again",
+        why=lambda error: f"its Parquet data are damaged ({first_line(error)})",
+    )

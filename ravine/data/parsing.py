@@ -3,7 +3,7 @@
 Letters: N rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype, is_timed
 
 from ravine.data.date_styles import days_of_moments, days_of_texts, without_open_ends
 from ravine.data.number_styles import parse_numbers, read_as_numbers
-from ravine.data.odd_cells import is_gap
+from ravine.data.odd_cells import Reading, is_gap, reads_all
 from ravine.errors import DataError
 
 NO_WORDS = ("0", "false", "f", "no", "n", "off")
@@ -68,28 +68,52 @@ def are_booleans(texts: Sequence[str]) -> bool:
     return both and len(texts) < MAX_SPELLINGS and any(words <= kind for kind in BOOLEAN_WORDS)
 
 
+def signs_of(values: pd.Series) -> np.ndarray:
+    """+1 for yes, -1 for no, 0 where it is missing or neither, float32 [N]."""
+    texts, codes = texts_of(values)
+    signs = [float(t.lower() in YES_WORDS) - float(t.lower() in NO_WORDS) for t in texts]
+    return np.array([*signs, 0.0], np.float32)[codes]
+
+
 def counts_of(codes: np.ndarray) -> list[int]:
     """In how many rows each of the distinct texts of `texts_of` stands."""
     return np.bincount(codes[codes >= 0]).tolist()
 
 
+def read_column(
+    values: pd.Series, read: Callable[..., Reading | None], decimal: str = "auto"
+) -> Reading | None:
+    """How a column of text is written, as `read_as_numbers` or another says of its distinct texts;
+    None where it is not stored as text.
+    """
+    if not is_text(values):
+        return None
+    texts, codes = texts_of(values)
+    return read(texts, counts_of(codes), decimal)
+
+
 def column_number_style(values: pd.Series) -> str:
     """How a column writes numbers in text; nothing where they are not in text, or none are."""
-    if not is_text(values):
-        return ""
-    texts, codes = texts_of(values)
-    found = read_as_numbers(texts, counts_of(codes))
-    return found.style if found is not None and not found.odd else ""
+    found = read_column(values, read_as_numbers)
+    return found.style if reads_all(found) else ""
 
 
-def numbers_of(values: pd.Series, name: str, style: str = "", *, odd: bool = False) -> np.ndarray:
+def numbers_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
     """The numbers of a column, float64 [N], NaN where missing.
 
-    `DataError` names value and row where there is something else; with `odd` that is missing, too.
+    `DataError` names value and row where there is something else, or a number is infinite.
     """
     found, bad = read_numbers(values, style)
-    if not odd:
-        refuse_values(values, bad, name, "a duration" if style == "days" else "a number")
+    refuse_values(values, bad, name, "a duration" if style == "days" else "a number")
+    return _finite(found, values, name)
+
+
+def numbers_or_gaps(values: pd.Series, name: str, style: str = "") -> np.ndarray:
+    """As `numbers_of`, but NaN where there is something else, too."""
+    return _finite(read_numbers(values, style)[0], values, name)
+
+
+def _finite(found: np.ndarray, values: pd.Series, name: str) -> np.ndarray:
     if np.isinf(found).any():
         row = int(np.flatnonzero(np.isinf(found))[0])
         why, do = "networks need finite numbers", "repair the value, or leave it empty"
@@ -117,15 +141,19 @@ def weights_of(frame: pd.DataFrame, name: str) -> np.ndarray:
     return numbers_of(frame[name], name, column_number_style(frame[name]))
 
 
-def dates_of(values: pd.Series, name: str, style: str = "", *, odd: bool = False) -> np.ndarray:
+def dates_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
     """Days since 1970 of a column of dates, float64 [N], NaN where missing or an open end.
 
-    `DataError` names value and row where there is something else; with `odd` that is missing, too.
+    `DataError` names value and row where there is something else.
     """
     found, bad = read_dates(values, style)
-    if not odd:
-        refuse_values(values, bad, name, f"a date like {style or '2024-12-31'}")
+    refuse_values(values, bad, name, f"a date like {style or '2024-12-31'}")
     return without_open_ends(found)
+
+
+def dates_or_gaps(values: pd.Series, name: str, style: str = "") -> np.ndarray:
+    """As `dates_of`, but NaN where there is something else, too."""
+    return without_open_ends(read_dates(values, style)[0])
 
 
 def read_dates(values: pd.Series, style: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,15 +8,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import (
-    is_datetime64_any_dtype,
-    is_float_dtype,
-    is_numeric_dtype,
-    is_object_dtype,
-)
+from pandas.api import types
 
-from ravine.data.column_types import is_identifier
-from ravine.data.csv_dialect import Dialect, Expected, decimal_sign_of_texts
+from ravine.data.column_types import ColumnHints, is_identifier
+from ravine.data.csv_dialect import Dialect, KnownColumns, decimal_sign_of_texts
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike, table_from
@@ -82,6 +77,12 @@ class Data:
                 raise RecipeError(what, why=why, do="leave it in one of them")
         if self.memory is not None:
             parse_size(self.memory)
+
+    @property
+    def column_hints(self) -> ColumnHints:
+        """What is set of the columns' types, and of numbers and dates in them."""
+        names = ("categories", "numbers", "texts", "decimal", "date_order")
+        return ColumnHints(**{name: getattr(self, name) for name in names})
 
 
 def check_distinct_targets(targets: Sequence[str]) -> None:
@@ -201,7 +202,7 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
     for name in targets:
         values = table[name]
         known &= values.notna().to_numpy()
-        stored = is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
+        stored = types.is_numeric_dtype(values.dtype) or types.is_datetime64_any_dtype(values.dtype)
         _refuse_objects(values)
         first = values.dropna().head(1)
         lists = any(isinstance(value, LIST_TYPES) for value in first)
@@ -213,7 +214,7 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
 
 def _refuse_objects(values: pd.Series) -> None:
     """Raise `DataError` where a target holds objects, or lists beside single values."""
-    if not is_object_dtype(values.dtype):
+    if not types.is_object_dtype(values.dtype):
         return
     held = values.dropna()
     lists = [isinstance(value, LIST_TYPES) for value in held]
@@ -253,7 +254,7 @@ def read_test_table(
 
     `dialect` is that of the source, which counts where the file does not say.
     """
-    tested = read_table(path, notes, Expected(dialect or Dialect()))
+    tested = read_table(path, notes, KnownColumns(dialect or Dialect()))
     tested, _ = drop_foreign_rows(tested, notes)
     for name in targets:
         if name not in tested.columns:
@@ -263,7 +264,7 @@ def read_test_table(
 
 
 def _are_whole(values: pd.Series) -> bool:
-    if not is_float_dtype(values.dtype):
+    if not types.is_float_dtype(values.dtype):
         return False
     return bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
 

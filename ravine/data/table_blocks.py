@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from ravine.data.csv_dialect import Expected
+from ravine.data.csv_dialect import KnownColumns
 from ravine.data.foreign_rows import find_label_rows
-from ravine.data.frames import check_table
+from ravine.data.frames import check_table, column_name
 from ravine.data.tables import open_table_file
 from ravine.errors import join_first
 
@@ -57,10 +57,10 @@ class TableBlocks:
 
 
 def open_blocks(
-    path: str | Path, notes: list[str], expected: Expected | None = None
+    path: str | Path, notes: list[str], known: KnownColumns | None = None
 ) -> TableBlocks:
     """Survey a table, so that it can be read in blocks. Raises `DataError` as `read_table` does."""
-    table = open_table_file(path, notes, expected=expected)
+    table = open_table_file(path, notes, known=known)
     found = ColumnKinds()
     labels: dict[int, str] = {}
     for frame, written in table.survey():
@@ -77,7 +77,7 @@ def open_blocks(
     kinds = found.kinds()
     if found.rows == 0:
         check_table(pd.DataFrame(columns=list(kinds)), str(path))  # says so
-    names = {name: str(name).strip() for name in kinds}
+    names = {name: column_name(name) for name in kinds}
     floats = frozenset(names[n] for n, kind in kinds.items() if kind == "float")
     frames = partial(table.blocks, kinds)
     return TableBlocks(Path(path), found.rows, tuple(names.values()), floats, frames, tuple(labels))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ravine.data.csv_dialect import Expected
+from ravine.data.csv_dialect import KnownColumns
 from ravine.data.csv_files import CsvTable, open_csv
 from ravine.data.excel_files import excel_as_csv, is_excel
 from ravine.data.json_files import JSON_SUFFIXES, JsonTable
@@ -15,19 +15,19 @@ from ravine.files import check_readable
 
 
 def read_table(
-    path: str | Path, notes: list[str] | None = None, expected: Expected | None = None
+    path: str | Path, notes: list[str] | None = None, known: KnownColumns | None = None
 ) -> pd.DataFrame:
     """The table in a file: Parquet (or a folder of it), JSON, Excel or else CSV, also with `.gz`.
 
     The separator (comma, semicolon, tab, bar, blanks), the encoding (UTF-8, UTF-16, Latin-1), the
     decimal sign and the header's line are found from the file; what is unusual is appended to
-    `notes`. `expected` is what a run knows of them (`Encoder.expectation`). Raises `DataError`.
+    `notes`. `known` is what a run knows of them (`Encoder.known_columns`). Raises `DataError`.
     """
-    return open_table_file(path, [] if notes is None else notes, expected=expected).frame()
+    return open_table_file(path, [] if notes is None else notes, known=known).frame()
 
 
 def open_table_file(
-    path: str | Path, notes: list[str], *, decimal: str = "auto", expected: Expected | None = None
+    path: str | Path, notes: list[str], *, decimal: str = "auto", known: KnownColumns | None = None
 ) -> CsvTable | JsonTable | ParquetTable:
     """A table in a file, to be read at once or in blocks; `decimal` is its sign where that is set.
 
@@ -39,7 +39,7 @@ def open_table_file(
     text = excel_as_csv(path, notes) if is_excel(path) else scan_text(path, notes)
     if file_kind(path) in JSON_SUFFIXES:
         return JsonTable(text)
-    return open_csv(text, notes, decimal=decimal, expected=expected)
+    return open_csv(text, notes, decimal=decimal, known=known)
 
 
 def existing_file(path: str | Path) -> Path:

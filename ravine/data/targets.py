@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ravine.data.column_encoders import mean_and_spread
-from ravine.data.parsing import NO_WORDS, YES_WORDS, numbers_of, texts_of
+from ravine.data.parsing import numbers_of, signs_of, texts_of
 from ravine.data.task_type import TaskType
 from ravine.errors import DataError
 from ravine.old_names import get_key
@@ -185,9 +185,9 @@ def _flags(frame: pd.DataFrame, task_type: TaskType) -> np.ndarray:
         return np.array(flags, np.float32)
     columns = []
     for name in task_type.names:
-        texts, codes = texts_of(frame[name])
-        if any(t.lower() not in YES_WORDS + NO_WORDS for t in texts):
+        signs = signs_of(frame[name])
+        if not signs.all():
             do = "leave these rows out"
             raise DataError(f"the label {name} has values that are neither 0 nor 1", do=do)
-        columns.append(np.array([float(t.lower() in YES_WORDS) for t in texts], np.float32)[codes])
+        columns.append(np.maximum(signs, 0))
     return np.stack(columns, 1)

@@ -33,11 +33,7 @@ class TaskType:
 
 
 def infer_task_type(
-    frame: pd.DataFrame,
-    names: Sequence[str],
-    task: str,
-    notes: list[str],
-    decimal: str = "auto",
+    frame: pd.DataFrame, names: Sequence[str], task: str, notes: list[str], decimal: str = "auto"
 ) -> TaskType:
     """What the target columns ask for. `task` is "auto" or a kind, which must fit (`DataError`);
     `decimal` is the decimal sign of numbers that could have both.
@@ -69,6 +65,11 @@ def infer_task_type(
         return TaskType("regression", names, styles=(style,))
     if kind == "labels":
         return TaskType("labels", names, _zero_one(frame, names))
+    return _classes_of(values, name, kind, why=why, notes=notes)
+
+
+def _classes_of(values: pd.Series, name: str, kind: str, *, why: str, notes: list[str]) -> TaskType:
+    """The task of telling a column's values apart. Raises `DataError` where they are too many."""
     classes = _distinct_classes(values)
     if kind == "binary" and len(classes) != 2:
         what = f"the target {name} has {len(classes)} values"
@@ -83,7 +84,7 @@ def infer_task_type(
         notes.append(f"Target {name}: binary classification, {no} or {yes} (the positive class).")
     else:
         notes.append(f"Target {name}: classification, {len(classes)} classes ({why}).")
-    return TaskType(kind, names, classes)  # type: ignore[arg-type]
+    return TaskType(kind, (name,), classes)  # type: ignore[arg-type]
 
 
 def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
@@ -116,13 +117,11 @@ def _read_numbers(values: pd.Series, decimal: str) -> Reading:
     """How a target writes numbers in text; no style where they are not in text, or none are.
     `DataError` names the cell where all but a few are numbers.
     """
-    if not parsing.is_text(values):
-        return Reading("")
-    texts, codes = parsing.texts_of(values)
-    found = read_written_numbers(texts, parsing.counts_of(codes), decimal)
+    found = parsing.read_column(values, read_written_numbers, decimal)
     if found is None:
         return Reading("")
     if found.odd:
+        texts, codes = parsing.texts_of(values)
         odd = np.array([*(text in found.odd for text in texts), False])[codes]
         row = int(np.flatnonzero(odd)[0])
         what = f"the target {values.name} is {str(values.iloc[row])!r} in row {values.index[row]}"
@@ -161,9 +160,7 @@ def _infer_several_targets(
 
 def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        texts, codes = parsing.texts_of(frame[name])
-        known = [t.lower() in parsing.NO_WORDS + parsing.YES_WORDS for t in texts]
-        bad = ~np.array([*known, True])[codes]
+        bad = (parsing.signs_of(frame[name]) == 0) & frame[name].notna().to_numpy()
         parsing.refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
     return names
 

@@ -72,18 +72,6 @@ def open_bytes(path: Path) -> Iterator[io.RawIOBase]:
         raise DataError(f"{path} cannot be read", why=error.strerror or str(error)) from None
 
 
-def read_bytes(path: Path) -> bytes:
-    """All bytes of a file, unpacked; refused where a table of them is larger than memory."""
-    blocks, size = [], 0
-    with open_bytes(path) as stream:
-        while block := stream.read(BLOCK_BYTES):
-            blocks.append(block)
-            size += len(block)
-            if len(blocks) % 16 == 1:
-                require_memory(TEXT_COPIES * size, path, "give fewer rows")
-    return b"".join(blocks)
-
-
 def refuse_bomb(path: Path, packed: int, unpacked: int) -> None:
     """Raise `DataError` where so many packed bytes of a file unpack to far more than tables do."""
     if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed):
@@ -115,13 +103,10 @@ class _Unpacked(io.RawIOBase):
             what, do = f"{self.path} cannot be unpacked", "copy or download it again"
             raise DataError(what, why=f"its gzip data are damaged ({error})", do=do) from None
         self.size += len(block)
-        self._refuse_bomb()
-        buffer[: len(block)] = block
-        return len(block)
-
-    def _refuse_bomb(self) -> None:
         if self.packed:
             refuse_bomb(self.path, self.file.tell(), self.size)
+        buffer[: len(block)] = block
+        return len(block)
 
     def close(self) -> None:
         self.file.close()

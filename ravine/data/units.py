@@ -31,24 +31,14 @@ QUANTITY_UNITS: Sequence[Mapping[str, float]] = (
     {"°C": 1, "°F": 5 / 9, "K": 1},
 )
 ZERO_CELSIUS = {"°F": 32.0, "K": 273.15}  # what 0 °C is
-UNIT_ALIASES = {"hr": "h", "hour": "h", "minute": "min", "sec": "s", "second": "s", "day": "d"}
-UNIT_ALIASES |= {
-    "wk": "week",
-    "mo": "month",
-    "yr": "year",
-    "mile": "mi",
-    "meter": "m",
-    "metre": "m",
+ALIASES_OF_UNITS = (
+    "h hr hour, min minute, s sec second, d day, week wk, month mo, year yr, m meter metre, "
+    "mi mile, ft foot feet, in inch inche, l liter litre, g gram, kg kilo, t tonne, lb pound, "
+    "oz ounce"
+)
+UNIT_ALIASES = {
+    alias: unit for unit, *rest in map(str.split, ALIASES_OF_UNITS.split(",")) for alias in rest
 }
-UNIT_ALIASES |= {
-    "foot": "ft",
-    "feet": "ft",
-    "inch": "in",
-    "inche": "in",
-    "liter": "l",
-    "litre": "l",
-}
-UNIT_ALIASES |= {"gram": "g", "kilo": "kg", "tonne": "t", "pound": "lb", "ounce": "oz"}
 OTHER_UNITS = "CC HP BHP PS RPM MP DPI PPI PPM PPB BTU MPG FPS SF UI BPM".split()  # in capitals
 KNOWN_UNITS = frozenset([*OTHER_UNITS, *(unit for units in QUANTITY_UNITS for unit in units)])
 # marks of a currency or a share: what a number with one means does not depend on it, but where
@@ -57,8 +47,8 @@ CURRENCY_PATTERN = (
     r"(?:[A-Z]{0,3}[$€£¥₹₽₩₺₫₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?)"
 )
 IS_MARK = re.compile(rf"[%‰]|{CURRENCY_PATTERN}").fullmatch
-CURRENCY_SIGNS = {"USD": "$", "US$": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}
-CURRENCY_SIGNS |= {"Rs": "₹", "Rs.": "₹"}
+CURRENCY_SIGNS = {"USD": "$", "US$": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
+CURRENCY_SIGNS |= dict.fromkeys(("INR", "Rs", "Rs."), "₹")
 
 
 @cache

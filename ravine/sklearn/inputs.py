@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import validate_data
 
 from ravine.data import Target, TaskKind, TaskType, table_from
+from ravine.data.frames import column_name
 
 TEXT_AMONG_NUMBERS = (  # in scikit-learn's words
     "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to numeric "
@@ -149,11 +150,6 @@ def free_name(name: str, taken: Collection[str]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def column_name(column: Any) -> str:
-    """A column's name as tables have it."""
-    return str(column).strip().lstrip("\ufeff")
 
 
 def number_columns(frame: pd.DataFrame, others: Collection[str]) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ class FilePredictions:
             yield block
 
     def _of_table(self, encoder: Encoder) -> Iterator[pd.DataFrame]:
-        table = open_blocks(self.source, self.notes, encoder.expectation)
+        table = open_blocks(self.source, self.notes, encoder.known_columns)
         drift = Drift(encoder)
         identifiers = None
         for rows in table.read(self.run.require_model().block_rows):

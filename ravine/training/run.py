@@ -64,7 +64,7 @@ class Run:
         model = self.require_model()
         if isinstance(frame, (str, Path)) and isinstance(model.encoder, Encoder):
             notes: list[str] = []
-            table = open_blocks(require_path(frame, "frame"), notes, model.encoder.expectation)
+            table = open_blocks(require_path(frame, "frame"), notes, model.encoder.known_columns)
             for note in notes:
                 warnings.warn(note, stacklevel=2)
             blocks = table.read(model.block_rows)

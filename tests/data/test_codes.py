@@ -66,5 +66,5 @@ def test_codes_survive_a_file_and_are_known_in_a_new_one(name, tmp_path):
     new = tmp_path / "new.csv"
     for code in CODES[name]:
         new.write_text(f"v,x\n{code},0.5\n")
-        (block,) = open_blocks(new, [], encoder.expectation).read(100)
+        (block,) = open_blocks(new, [], encoder.known_columns).read(100)
         assert block["v"].tolist() == [code]

@@ -11,7 +11,7 @@ from ravine import open_run, train
 from ravine.catalog import named_recipe
 from ravine.data import Data, Encoder, Encoding, Random, load, read_table
 from ravine.data.column_encoders import Numeric
-from ravine.data.csv_dialect import Dialect, Expected
+from ravine.data.csv_dialect import Dialect, KnownColumns
 from ravine.errors import DataError
 
 ROWS = [(1.5, "x", 3), (2.25, "y", 4), (-3.0, "z", 5)]
@@ -165,13 +165,13 @@ def test_points_are_groups_in_a_table_of_decimal_commas(odd, tmp_path):
     assert isinstance(encoder, Encoder) and isinstance(encoder.column_encoders[0], Numeric)
     assert encoder.column_encoders[0].scaling.center == pytest.approx(7200, rel=0.05)
     (tmp_path / "new.csv").write_text(f"a\n7.210\n{odd}\n950\n")
-    new = read_table(tmp_path / "new.csv", None, encoder.expectation)
+    new = read_table(tmp_path / "new.csv", None, encoder.known_columns)
     read = encoder.column_encoders[0].read(new["a"])
     assert [v for v in read if not np.isnan(v)] == [7210, 950]
 
 
 def test_where_a_file_does_not_say_the_run_does(tmp_path):
-    run = Expected(Dialect(";", ","), ("a", "b"), texts=("b",), numbers=("a",))
+    run = KnownColumns(Dialect(";", ","), ("a", "b"), texts=("b",), numbers=("a",))
     text = "a;b\n9,874;1.234\n2,500;5\n"
     assert read(tmp_path, text, expected=run) == {"a": [9.874, 2.5], "b": ["1.234", "5"]}
     assert read(tmp_path, "a;b\n1.234,5;1\n987,5;1\n", expected=run)["a"] == [1234.5, 987.5]
@@ -181,7 +181,7 @@ def test_where_a_file_does_not_say_the_run_does(tmp_path):
 
 
 def test_the_separator_is_the_one_that_finds_the_columns_of_the_run(tmp_path):
-    run = Expected(columns=("a", "b"))
+    run = KnownColumns(columns=("a", "b"))
     text = "note;x|y|z,a,b\nu;v|w|q,1,2\n"
     assert read(tmp_path, text, expected=run)["b"] == [2]
     assert read(tmp_path, "x,1\ny\na;b\n1;2\n", expected=run) == {"a": [1], "b": [2]}
@@ -207,7 +207,7 @@ def test_the_file_of_the_training_is_read_as_it_was_trained(tmp_path):
     path.write_text("w;t;y\n" + "\n".join(rows) + "\n")
     task = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0)
     assert isinstance(task.encoder, Encoder)
-    again = read_table(path, [], task.encoder.expectation)
+    again = read_table(path, [], task.encoder.known_columns)
     train = task.encoder.apply(again.iloc[task.rows["train"]])
     assert train.numbers.equal(task.train_examples.numbers)
 
@@ -231,7 +231,7 @@ def test_a_number_without_quotes_has_no_comma_where_commas_separate(cells, tmp_p
         ),
     )
     new.write_text("w,other\n" + "".join(f"{cell},1\n" for cell in cells))
-    frame = read_table(new, None, encoder.expectation)
+    frame = read_table(new, None, encoder.known_columns)
     (column,) = encoder.column_encoders
     assert encoder.read_column(column, frame["w"])[0] == 7.487
 

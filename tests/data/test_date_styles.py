@@ -9,7 +9,7 @@ import pytest
 
 from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Date
-from ravine.data.column_types import infer_column_types
+from ravine.data.column_types import ColumnHints, infer_column_types
 from ravine.data.date_styles import days_of_texts, read_as_dates
 
 FIRST = datetime.datetime(2020, 1, 3, 17, 5)
@@ -95,7 +95,9 @@ def test_the_order_can_be_set(order):
     style = {"day first": "%d/%m/%y", "month first": "%m/%d/%y", "year first": "%y/%m/%d"}[order]
     days = [datetime.datetime(2001 + i % 12, 1 + i % 12, 1 + 7 * i % 12) for i in range(60)]
     texts = [day.strftime(style) for day in days]
-    used, _ = infer_column_types(pd.DataFrame({"d": texts}), rows=60, date_order=order)
+    used, _ = infer_column_types(
+        pd.DataFrame({"d": texts}), rows=60, hints=ColumnHints(date_order=order)
+    )
     assert used[0].style == style
 
 

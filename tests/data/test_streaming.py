@@ -175,3 +175,12 @@ def test_memory_stays_within_what_is_allowed(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 30e6 < 360_000 * 14 * 8  # as a table it is larger than that
+
+
+def test_row_groups_without_training_rows_are_passed_over(frame, tmp_path):
+    split = np.repeat(["train", "validation", "test"], [14_000, 3_000, 3_000])
+    path = tmp_path / "ordered.parquet"
+    frame.assign(split=split).to_parquet(path, row_group_size=1000)
+    task = streamed(path, Given(column="split"))
+    assert isinstance(task.train, RowGroups) and task.train.count == 14_000
+    assert sum(chunk.count for chunk in task.train.epoch(0, 0)) == 14_000
