@@ -25,6 +25,7 @@ OPEN_ERRORS = 0.02  # of a constant answer's errors: a column that leaves no mor
 # from 0, a constant answer, to 1: of a column that the leaking one tells, and that backs it up
 BACKING_SCORE = 0.9
 MIN_LEVEL_ROWS = 5  # examples of a value, on average: columns with more values are no categories
+BIN_ROWS = 8  # of a number, in a bin
 MIN_LEAK_ROWS, MIN_LEAK_COLUMNS = 50, 3
 MAX_TARGETS_CHECKED = 5  # of several numbers or labels
 
@@ -81,12 +82,8 @@ def _leaks_of(
     if answers.shape[1] > 50:
         return
     constant = score_predictions(np.broadcast_to(answers.mean(0), answers.shape), answers, kind)
-    score = _score_columns_of_number if kind == "number" else _score_columns_of_classes
-    straight = score(x, y)
     folds = assign_folds(np.arange(len(x)), seed)
-    alone = np.array(
-        [max(straight[p].max(), _score_levels(x[:, p], answers, kind, folds)) for p in places]
-    )
+    alone = np.array([_score_alone(x[:, p], y, answers, kind, folds) for p in places])
     scaled = (alone - constant) / (1 - constant)
     leaks = scaled >= 1 - (OPEN_VARIANCE if kind == "number" else OPEN_ERRORS)
     # most columns tell: a toy, no leak
@@ -107,6 +104,30 @@ def _leaks_of(
     for i, backers in backing.items():
         beside = tuple(groups[j] for j in backers)
         yield LeakingColumn(groups[i], float(alone[i]), *of_rest, backed_by=beside)
+
+
+def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) -> float:
+    """What one column of the table, as x [N, F], tells of the target: by a straight line or class
+    means, by its levels, or by bins of its values; of a number with gaps where it is known.
+    """
+    known = _known_rows(x)
+    x, y, answers, folds = x[known], y[known], answers[known], folds[known]
+    if not y.std() > 0:
+        return 0.0
+    straight = _score_columns_of_number if kind == "number" else _score_columns_of_classes
+    found = max(float(straight(x, y).max()), _score_levels(_number_values(x), answers, kind, folds))
+    if x.shape[1] == 1 or len(known) > known.sum():
+        bins = rank_columns(x[:, :1])[:, 0] * (len(x) // BIN_ROWS) // len(x)
+        found = max(found, _score_levels(_number_values(bins[:, None]), answers, kind, folds))
+    return found
+
+
+def _known_rows(x: Array) -> Array:
+    """The rows in which a number is known, where x [N, 2] says in which it is a gap; else all."""
+    if x.shape[1] == 2 and len(np.unique(x[:, 1])) == 2 and len(np.unique(x[:, 0])) > 2:
+        values, counts = np.unique(x[:, 1], return_counts=True)
+        return x[:, 1] == values[counts.argmax()]
+    return np.ones(len(x), bool)
 
 
 def _number_values(x: Array) -> Array:
@@ -155,12 +176,11 @@ def _score_columns_of_classes(x: Array, y: Array) -> Array:
     return right
 
 
-def _score_levels(x: Array, y: Array, kind: str, folds: Array) -> float:
-    """Accuracy, or R2 by values or ranks, of each value's mean target in the other folds; 0 where
-    the columns of x [N, F] together have too many values."""
-    at = _number_values(x)
+def _score_levels(at: Array, y: Array, kind: str, folds: Array) -> float:
+    """Accuracy, or R2 by values or ranks, of each level's mean target in the other folds; 0 where
+    there are too many levels for N rows. `at` [N] is the level of each row."""
     levels = int(at.max()) + 1
-    if not 2 <= levels <= len(x) / MIN_LEVEL_ROWS:
+    if not 2 <= levels <= len(at) / MIN_LEVEL_ROWS:
         return 0.0
     predicted = np.empty_like(y)
     for fold in range(FOLD_COUNT):
