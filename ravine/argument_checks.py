@@ -46,10 +46,9 @@ Seed = Annotated[int, Bounds(ge=0)]
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Raise `InputError` where an argument is not what its annotation says.
 
-    Called before any work, as `check_arguments(function, locals())`: a decorator would put itself
-    between a user and what he steps through. Numbers must be finite; numpy's are numbers, True and
-    False are none. A path is one that a system could have. Parameters that are annotated `Any` are
-    left to the function.
+    Called before any work, as `check_arguments(function, locals())`: a decorator would be one more
+    frame to step through. Numbers must be finite; numpy's are numbers, True and False are not. A
+    path must be one that a file could have. Parameters annotated `Any` are left to the function.
 
     >>> def repeat(text: str, times: Count | None = None) -> str:
     ...     check_arguments(repeat, locals())

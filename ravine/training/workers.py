@@ -44,7 +44,7 @@ class Crew:
         self.threads: list[threading.Thread] = []
 
     def start(self, workers: int) -> None:
-        """Start so many processes, or fewer where there are fewer calls."""
+        """Start this many processes, or one for each call where there are fewer calls."""
         for _ in range(min(workers, len(self.calls))):
             thread = threading.Thread(target=self._run_worker, daemon=True)
             self.threads.append(thread)
