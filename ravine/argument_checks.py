@@ -19,7 +19,7 @@ from ravine.files import require_path
 from ravine.part import broken_bound, broken_number, members_of
 
 ARRAY_LEAVES = set(typing.get_args(ArrayLike))
-CHECKED_ENTRIES = 1_000  # of a list: its first ones
+CHECKED_ENTRIES = 1_000  # the first of a list
 HINT_WORDS: Mapping[Any, str] = {
     int: "an integer",
     float: "a finite number",

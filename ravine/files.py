@@ -98,7 +98,7 @@ def require_path(given: object, what: str) -> Path:
         str(path).encode()  # other libraries open its files, by names in UTF-8
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # whether that is wrong, its reader or writer knows
+        pass  # its reader or writer knows whether that is wrong
     except (OSError, ValueError) as error:  # too long a name, a NUL in it, links in a circle
         why = getattr(error, "strerror", None) or str(error)
         named = shorten(ascii(str(path)))

@@ -2,7 +2,7 @@
 
 A worker reads jobs from its standard input and ends where that ends: however its parent dies, the
 system closes the pipe. It takes no signals (Ctrl-C reaches all processes of a terminal): its parent
-tells it to stop.
+asks it to stop.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ IGNORED_SIGNALS = tuple(
 class Crew:
     """Processes that call functions; `results` gives what they return, in the order of the calls.
 
-    `controls` are those of all jobs: as soon as a call has failed, they are told to stop.
+    `controls` are those of all jobs: when a call has failed, they are asked to stop.
     """
 
     def __init__(self, calls: Sequence[Callable[[], Any]], controls: Sequence[JobControl]):

@@ -18,14 +18,14 @@ from ravine.diagnosis.baseline_learners import (
 from ravine.diagnosis.data.data_kinds import single_answers
 from ravine.diagnosis.data.profile import LeakingColumn
 
-# of the distance between classes: a column that spreads no more within classes is their name
+# largest spread within classes, over the distance between them, of a column that names the class
 CLASS_SPREAD = 0.05
-OPEN_VARIANCE = 0.01  # of a number's variance: a column that leaves no more of it is the number
-OPEN_ERRORS = 0.02  # of a constant answer's errors: a column that leaves no more is the class
-# from 0, a constant answer, to 1: of a column that the leaking one tells, and that backs it up
-BACKING_SCORE = 0.9
-MIN_LEVEL_ROWS = 5  # examples of a value, on average: columns with more values are no categories
-MIN_LEAK_ROWS, MIN_LEAK_COLUMNS = 50, 3
+OPEN_VARIANCE = 0.01  # of a number's variance: most that a leaking column leaves unexplained
+OPEN_ERRORS = 0.02  # of a constant answer's errors: most that a leaking column leaves
+BACKING_SCORE = 0.9  # least score of a column that backs a leak up; a constant answer has 0
+MIN_LEVEL_ROWS = 5  # examples of each value of a category, on average
+MIN_LEAK_ROWS = 50
+MIN_LEAK_COLUMNS = 3
 MAX_TARGETS_CHECKED = 5  # of several numbers or labels
 
 
@@ -41,10 +41,10 @@ def find_leaking_columns(
 ) -> tuple[LeakingColumn, ...]:
     """Columns that alone are the target, each with those that back it up.
 
-    A number that the column is but for a scale (or a monotone function), two classes and more that
-    it keeps apart by far more than it spreads within them, or a category whose levels tell the
-    target of examples that were not learned from. `sources` are the table's columns from which the
-    inputs come: those of one category are judged together. `target_names` are of several targets.
+    A column is the target if it equals it but for a scale or a monotone function, if it separates
+    the classes by far more than it spreads within them, or if its levels predict the target of
+    held-out examples. `sources` are the table's columns from which the inputs come: inputs of one
+    category are judged together. `target_names` are the names of several targets.
     """
     names = list(sources) or [name_column(place) for place in range(x.shape[1])]
     groups = list(dict.fromkeys(names))
@@ -89,13 +89,12 @@ def _leaks_of(
     )
     scaled = (alone - constant) / (1 - constant)
     leaks = scaled >= 1 - (OPEN_VARIANCE if kind == "number" else OPEN_ERRORS)
-    # most columns tell: a toy, no leak
-    if not leaks.any() or leaks.sum() > len(groups) // 2:
+    if not leaks.any() or leaks.sum() > len(groups) // 2:  # where most columns are, it is a toy
         return
     strong = np.flatnonzero(leaks | (scaled >= BACKING_SCORE)).tolist()
     values = {i: _number_values(x[:, places[i]]) for i in strong}
     backing = {
-        i: [j for j in strong if j != i and (leaks[j] or _tells(values[i], values[j]))]
+        i: [j for j in strong if j != i and (leaks[j] or _determines(values[i], values[j]))]
         for i in np.flatnonzero(leaks).tolist()
     }
     dropped = {*backing, *(j for backers in backing.values() for j in backers)}
@@ -111,12 +110,12 @@ def _leaks_of(
 
 def _number_values(x: Array) -> Array:
     """A number for each row of x [N, F], equal for equal rows."""
-    rows = x[:, 0] if x.shape[1] == 1 else x  # of one column by far the faster
+    rows = x[:, 0] if x.shape[1] == 1 else x  # numbers are compared much faster than rows
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _tells(values: Array, others: Array) -> bool:
-    """Whether a category tells another column: a grade that one knows by the grades within it."""
+def _determines(values: Array, others: Array) -> bool:
+    """Whether a category determines another column, as a subgrade determines the grade."""
     levels = int(values.max()) + 1
     if levels > len(values) / MIN_LEVEL_ROWS:
         return False
