@@ -97,10 +97,13 @@ def test_a_killed_run_ends_as_if_never_stopped(tmp_path, whole, evaluation):
 def test_many_kills_in_a_row(tmp_path, whole):
     folder = tmp_path / "run"
     with pytest.raises(Killed):
-        train(everything(), out=folder, workers=1, checkpoint_seconds=0.0, report=killed_at(1))
-    for _ in range(3):
+        train(everything(), out=folder, workers=1, checkpoint_seconds=0.0, report=killed_at(2))
+    checkpoints = set()
+    for _ in range(2):
+        checkpoints.add((folder / "checkpoint-0.safetensors").read_bytes())
         with pytest.raises(Killed):
-            resume(folder, workers=1, checkpoint_seconds=0.0, report=killed_at(1))
+            resume(folder, workers=1, checkpoint_seconds=0.0, report=killed_at(2))
+    assert len(checkpoints) == 2  # the second resume began further on
     resume(folder, workers=1)
     assert files(folder) == whole[1]
 
@@ -112,11 +115,12 @@ RULES = [c for c in optimizers.ALL if c not in (optimizers.Newton, optimizers.Sa
 
 @pytest.mark.parametrize("cls", RULES, ids=lambda c: c.__name__)
 def test_every_optimizer_resumes(tmp_path, cls):
-    recipe = everything(optimizer=cls(), average=None, epochs=4, seeds=2, stop=None)
-    train(recipe, out=tmp_path / "whole", workers=1)
+    recipe = everything(optimizer=cls(), average=None, epochs=3, seeds=2, stop=None)
+    train(recipe, out=tmp_path / "whole", workers=1, baseline=False)
     with pytest.raises(Killed):
-        train(recipe, out=tmp_path / "run", workers=1, checkpoint_seconds=0.0, report=killed_at(1))
-    resume(tmp_path / "run", workers=1)
+        train(recipe, out=tmp_path / "run", workers=1, checkpoint_seconds=0.0, report=killed_at(2))
+    assert list((tmp_path / "run").glob("checkpoint-*"))
+    resume(tmp_path / "run", workers=1, baseline=False)
     assert files(tmp_path / "run") == files(tmp_path / "whole")
 
 
