@@ -166,7 +166,7 @@ def wrap_errors(
     *,
     why: Callable[[Exception], str] = first_line,
 ) -> Iterator[None]:
-    """Raise an error of a kind for whatever others raise inside; errors of Ravine's own pass."""
+    """Raise an error of a kind for what foreign code raises inside; Ravine's own errors pass."""
     try:
         yield
     except RavineError:
@@ -176,7 +176,7 @@ def wrap_errors(
 
 
 def value_text(value: object, most: int = 60) -> str:
-    """A value as messages show it: in at most so many letters; an object by its class.
+    """A value as messages show it, in at most `most` letters; an object by its class.
 
     >>> value_text("x"), value_text([1, 2]), value_text(object()), value_text(dict)
     ("'x'", '[1, 2]', 'an object', 'the class dict')

@@ -20,8 +20,8 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that readers see either all of the old content or all of the new.
 
     The data, which may come in blocks, go to a new file of the same folder first, under a name that
-    nothing has; what is raised while they are made leaves no file behind. Raises
-    `RunError` when the disk is full or the folder read-only; the old file is then unchanged.
+    nothing has; an error while they are made leaves no file behind. Raises `RunError` when the disk
+    is full or the folder read-only; the old file is then unchanged.
     """
     part = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
     try:
@@ -60,7 +60,7 @@ def run_state(folder: Path) -> Literal["no run", "begun", "finished"]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the system write a folder's names to disk, so that a rename outlasts a power cut."""
+    """Sync a folder's names to disk, so that a rename outlasts a power cut."""
     with contextlib.suppress(OSError):  # a system or file system that syncs no folders
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -98,7 +98,7 @@ def require_path(given: object, what: str) -> Path:
         str(path).encode()  # other libraries open its files, by names in UTF-8
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # whether that is wrong, its reader or writer knows
+        pass  # its reader or writer knows whether that is wrong
     except (OSError, ValueError) as error:  # too long a name, a NUL in it, links in a circle
         why = getattr(error, "strerror", None) or str(error)
         named = shorten(ascii(str(path)))

@@ -8,7 +8,7 @@ from pathlib import Path
 def available_memory() -> int:
     """Bytes that can be had without swapping: of the system, its container, under `ulimit -v`."""
     if not hasattr(os, "sysconf"):
-        return 2**62  # Windows says it elsewhere
+        return 2**62  # unknown: Windows has no such call
     import resource  # Windows has none
 
     page = os.sysconf("SC_PAGE_SIZE")

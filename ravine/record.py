@@ -70,10 +70,9 @@ class Score:
     """The model's score on a split: a metric with its confidence interval, and the members' scores.
 
     `baselines` are what the best constant prediction ("constant": the mean of the training targets
-    or the shares of the classes) and boosted trees ("trees") reach in all metrics. Of several
-    targets `targets` has each one's metrics, by target, learner ("network" is the model) and
-    metric. `answers` counts, for each class, the rows for which it is predicted, and those where it
-    is true.
+    or the shares of the classes) and boosted trees ("trees") reach in all metrics. `targets` has
+    those of each of several targets, by target, learner ("network" is the model) and metric.
+    `answers` counts, for each class, the rows for which it is predicted and those that have it.
     """
 
     metric: str
@@ -186,12 +185,12 @@ def record_files(record: Record, digests: Mapping[str, str] | None = None) -> di
 def read_record(folder: Path) -> Record:
     """Read the record in a run's folder. Raises `RunError` if it is missing, damaged or too new.
 
-    So it does where a file of the folder has not the digest that the record keeps of it.
+    It is damaged, too, where another file of the folder does not have the digest in the record.
     """
     path = folder / "record.json"
     data = read_json(path)
     with check_contents(path):
-        digests = dict(data.get("digests", {}))  # runs of before have none
+        digests = dict(data.get("digests", {}))  # earlier runs have none
         for name, digest in digests.items():
             check_digest(folder / Path(name).name, digest)
         return _record_from(data, folder)
@@ -242,7 +241,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise unreadable_file(path, error) from None
     check_schema(data.get("schema") if isinstance(data, dict) else None, path)
-    digest = data.pop("digest", None)  # files of before have none
+    digest = data.pop("digest", None)  # earlier files have none
     if digest not in (None, digest_of(json.dumps(data).encode())):
         raise damaged_file(path, "its contents do not match its digest")
     return data

@@ -184,7 +184,7 @@ def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
 
 
 def even_places(count: int, most: int) -> Tensor:
-    """At most so many places in `count` rows, evenly spread from the first to the last.
+    """At most `most` places in `count` rows, evenly spread from the first to the last.
 
     >>> even_places(7, 3)
     tensor([0, 3, 6])

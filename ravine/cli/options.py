@@ -34,7 +34,7 @@ SeedCount = Annotated[
 ]
 FirstSeed = Annotated[int | None, Parameter(converter=read_integer, help="The first seed.")]
 OutputPath = Annotated[Path | None, Parameter(name=["-o", "--out"])]
-SOURCE_KINDS = "A table (CSV, Parquet, JSON lines), a folder of images, a recipe (.toml)"
+SOURCE_KINDS = "A table (CSV, Parquet, JSON, Excel), a folder of images, a recipe (.toml)"
 SourceName = Annotated[str, Parameter(help=f"{SOURCE_KINDS}, or the name of a bundled set.")]
 Force = Annotated[bool, Parameter(negative="", help="Write over an existing file.")]
 Quiet = Annotated[bool, Parameter(negative="", help="No progress.")]
@@ -108,8 +108,8 @@ def moved_files(options: RecipeOptions) -> dict[str, str]:
     from ravine.recipe_files import setting_from
 
     if replace(options, set_=()) != DEFAULT_OPTIONS:
-        why, do = "a run stays as it began", "leave --target and --recipe out"
-        raise InputError("settings beside a run", why=why, do=do)
+        why, do = "a run goes on as it began", "leave out --target and --recipe"
+        raise InputError("a run takes no other recipe and no other target", why=why, do=do)
     pairs = [assignment.partition("=") for assignment in options.set_]
     return {place.strip(): str(setting_from(value)) for place, _, value in pairs}
 

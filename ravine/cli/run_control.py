@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def control_run(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | None, Path]]:
-    """Progress of a run, and the file that stops it; what a signal does to it.
+    """Handle signals while a run trains; gives its progress line, and the file that stops it.
 
-    Before there is anything to save a signal ends it, then it saves and leaves; a second Ctrl-C
-    leaves at once. The exit code tells which signal it was.
+    Before the run has begun a signal ends the process; after that the run saves a checkpoint first,
+    and a second Ctrl-C leaves at once. The exit code tells which signal it was.
     """
     from ravine.files import run_state
     from ravine.reporting.progress import ProgressLine
@@ -46,9 +46,8 @@ def control_run(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | None
         progress.close()
         if run_state(folder) != "begun":
             raise
-        how = (
-            "stopped" if isinstance(error, Interrupted) else "left at once, at its last checkpoint"
-        )
+        saved = isinstance(error, Interrupted)
+        how = "stopped" if saved else "left at once, at its last checkpoint"
         stopped = Interrupted(f"{how}; go on with: ravine train --resume {folder}")
         stopped.exit_code = 128 + (numbers[0] if numbers else signal.SIGINT)
         raise stopped from None

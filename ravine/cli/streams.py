@@ -1,4 +1,4 @@
-"""The standard streams of a process: all three are there, and a lost one ends nothing."""
+"""The standard streams of a process: all three are open, and losing one ends nothing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 
 def open_streams() -> None:
-    """Have all three standard streams, though they were closed when the process started.
+    """Open those of the three standard streams that were closed when the process started.
 
-    A file that is opened later would take the number of a closed one, and what is printed with it.
+    A file opened later would take the number of a closed one, and what is printed would go into it.
     """
     for number in range(3):
         try:
@@ -52,7 +52,7 @@ class LastingStream:
         try:
             yield
         except RuntimeError:
-            pass  # a signal came while a line was written: its handler's own is left out
+            pass  # a signal came while a line was written: what its handler prints is left out
         except (OSError, ValueError):
             drop_output(self.stream)
 
@@ -66,7 +66,7 @@ def has_no_reader(stream: TextIO, error: OSError) -> bool:
 
 
 def drop_output(stream: TextIO) -> None:
-    """Have nothing of what was and will be written to a stream, which takes nothing any more."""
+    """Send what is and will be written to a stream to the null device, as nothing reads it."""
     with contextlib.suppress(OSError, ValueError):
         # else Python complains once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

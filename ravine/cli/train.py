@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,19 +62,9 @@ def train_command(
 
     if resume is not None:
         if what or seeds or seed is not None or out or memory:
-            what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
+            what, why = "--resume goes on with a run as it began", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
-        files = cli.moved_files(options)
-        tell_versions(resume)
-        with control_run(resume, quiet) as (report, stop_file):
-            run = training.resume(
-                resume,
-                files=files,
-                workers=workers,
-                report=report,
-                stop=stop_file,
-                baseline=baseline,
-            )
+        run = resume_run(resume, options, workers=workers, baseline=baseline, quiet=quiet)
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
@@ -136,9 +126,7 @@ def predict_command(
         for note in found.notes:
             echo(note, file=sys.stderr)
         held.seek(0)
-        for line in held:
-            text = line.decode()
-            sys.stdout.write(printable(text.rstrip("\n")) + "\n" if sys.stdout.isatty() else text)
+        print_lines(held)
     return 0
 
 
@@ -207,6 +195,13 @@ def verify_resume_command(
     return 1 if found.different else 0
 
 
+def print_lines(lines: Iterable[bytes]) -> None:
+    """Write the lines of a file to stdout; to a terminal, as `printable` has them."""
+    for line in lines:
+        text = line.decode()
+        sys.stdout.write(printable(text.rstrip("\n")) + "\n" if sys.stdout.isatty() else text)
+
+
 def new_run_folder(recipe: Recipe) -> Path:
     """A folder for a run that does not exist yet: runs/NAME-1a2b."""
     import secrets
@@ -215,6 +210,30 @@ def new_run_folder(recipe: Recipe) -> Path:
     while (folder := Path("runs") / f"{stem}-{secrets.token_hex(2)}").exists():
         pass
     return folder
+
+
+def resume_run(
+    folder: Path,
+    options: cli.RecipeOptions,
+    *,
+    workers: int | None,
+    baseline: bool,
+    quiet: bool,
+) -> Run:
+    """Go on with the run in a folder; `options` may name new paths of its files."""
+    from ravine.training.train import resume
+
+    files = cli.moved_files(options)
+    tell_versions(folder)
+    with control_run(folder, quiet) as (report, stop_file):
+        return resume(
+            folder,
+            files=files,
+            workers=workers,
+            report=report,
+            stop=stop_file,
+            baseline=baseline,
+        )
 
 
 def tell_versions(folder: Path) -> None:
@@ -226,8 +245,8 @@ def tell_versions(folder: Path) -> None:
 
 
 def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
-    """What is done before a recipe trains: say what was inferred from the data, and make the quick
-    checks. Unless quiet, both are printed.
+    """What is done before a recipe trains: the quick checks, if `check`. Unless quiet, what was
+    inferred from the data and the findings are printed.
     """
     import time
 
@@ -253,8 +272,8 @@ def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[d
 
 
 def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
-    """Print a run's result; the exit code says whether there is a model. `data` says whether what
-    was inferred from the data is told.
+    """Print a run's result; the exit code says whether there is a model. With `data` what was
+    inferred from the data is printed, too.
     """
     from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules

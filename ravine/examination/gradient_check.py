@@ -23,7 +23,8 @@ from ravine.training.defaults import training_plan
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.loop import augment_batch, forward_context, gradients, manual_gradients
 
-GRADIENT_EXAMPLES, GRADIENT_NETWORKS = 32, 2
+GRADIENT_EXAMPLES = 32
+GRADIENT_NETWORKS = 2
 RANDOM_DIRECTIONS = 3  # beside the gradient's own
 START_DISTANCE = 1e-3  # from the start to where gradients are checked, over the weights' spread
 DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)  # of finite differences, relative to the weights' length

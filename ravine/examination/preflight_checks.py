@@ -31,7 +31,8 @@ from ravine.training.train import train_on
 RecipeCheck: TypeAlias = Callable[[Recipe, Task], object]
 PENALTY_NETWORKS = 4  # fresh ones, whose weights are penalized
 STRENGTH_FACTORS = (0.0, 1.0, 10.0, 100.0)  # of a penalty's strength
-SMALL_BATCH_EXAMPLES, OVERFIT_NETWORKS = 16, 2
+SMALL_BATCH_EXAMPLES = 16
+OVERFIT_NETWORKS = 2
 OVERFIT_STEPS = 600  # in which they must be overfit
 QUICK_OVERFIT_STEPS = 100  # in which most are
 RATE_FACTORS = ((1.0,), (0.1, 10.0), (100.0, 0.01, 1000.0, 0.001))  # each where none before learns

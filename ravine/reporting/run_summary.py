@@ -15,7 +15,7 @@ from ravine.reporting.findings_text import count_of, finding_line
 from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows
 
 LABEL_WIDTH = 12  # of the labels on the left
-# by which what is inferred from the data is changed
+# the settings that change what is inferred from the data
 TABLE_SETTINGS = (
     *(f"data.{name}" for name in ("task", "drop", "categories", "numbers", "texts", "decimal")),
     *("data.date_order", "data.min_class_rows", "split", "encoding.target"),
@@ -36,8 +36,8 @@ def summary(
     plain: bool = False,
     data: bool = True,
 ) -> str:
-    """The result of a finished run. `folder` is where it was written; `data` says whether what was
-    inferred from the data is told, too.
+    """The result of a finished run. `folder` is where it was written; with `data` what was inferred
+    from the data is part of it.
 
     A technique is listed only where it had no effect; the record holds the effects of all. `color`
     and `plain` (ASCII marks) say how findings are marked.
@@ -152,7 +152,7 @@ def _schedule(schedule: Mapping[str, Any]) -> str:
 
 
 def _score(record: Record) -> list[str]:
-    """The main score with its interval, beside it what a constant answer and trees reach."""
+    """The main score with its interval, and what a constant answer and trees reach."""
     score = record.score
     if score is None:
         diverged = record.failures == len(record.members)

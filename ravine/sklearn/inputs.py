@@ -155,7 +155,7 @@ def free_name(name: str, taken: Collection[str]) -> str:
 def number_columns(frame: pd.DataFrame, others: Collection[str]) -> tuple[str, ...]:
     """The columns to read as numbers, even if they look like row numbers: they were chosen.
 
-    Columns of 0 and 1 stay flags; `others` are told to be something else.
+    Columns of 0 and 1 stay flags; `others` are columns declared to be something else.
     """
     numeric = {str(n): x for n, x in frame.items() if is_numeric_dtype(x.dtype)}
     left = [n for n, x in numeric.items() if not x.dropna().isin([0, 1]).all()]

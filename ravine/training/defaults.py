@@ -61,12 +61,12 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
     """The recipe with what the data decide (loss, metric, batch, epochs) filled in, and checked.
 
     Numbers are not embedded where the table has none. The loss follows from the kind of task, and
-    the metric: accuracy, R², or where one class has
-    over 80 % of the training examples balanced accuracy. A batch has about n/30 examples: a power
-    of two between 16 and 256. Small tables get more epochs (300 below 1,300 examples, 60 at 7,000
-    to 20,000, 20 above 60,000), since early stopping ends a network that no longer improves. Images
-    cost more and need fewer epochs: batches of at most 128, 30 epochs below 330 images, 8 above
-    1,250.
+    so does the metric: R² for numbers, accuracy for classes, and where one class has over 80 % of
+    the training examples balanced accuracy (of labels average precision). A batch has about n/30
+    examples: a power of two between 16 and 256. Small tables get more epochs (300 below 1,300
+    examples, 60 at 7,000 to 20,000, 20 above 60,000), since early stopping ends a network that no
+    longer improves. Images cost more and need fewer epochs: batches of at most 128, 30 epochs below
+    330 images, 8 above 1,250.
     """
     recipe = _with_loss(recipe, task)
     if recipe.class_weights == "balanced":

@@ -42,7 +42,7 @@ class JobControl:
         return self._stop_requested or (self.stop is not None and self.stop.exists())
 
     def request_stop(self) -> None:
-        """Have this job, and all that look at the same file, save and leave."""
+        """Ask this job, and all that look at the same file, to save and leave."""
         self._stop_requested = True
         if self.stop is not None:
             request_stop(self.stop)

@@ -17,8 +17,8 @@ def with_moved_files(recipe: Recipe, files: Mapping[str, str | Path], folder: Pa
     known = dict(file_settings(recipe))
     for place, file in files.items():
         if place not in known:
-            what = f"{place} of {folder} cannot be another: a run stays as it began"
-            raise RunError(what, why=f"of settings that name its files {nearest(place, known)}")
+            why = f"of a run only the paths of its files can be: {nearest(place, known)}"
+            raise RunError(f"{place} of {folder} cannot be changed", why=why)
         recipe = recipe.vary(place, str(file))
     for place, file in file_settings(recipe):
         named_file = os.sep in file or place in files  # else a bundled set

@@ -66,8 +66,8 @@ from ravine.training.run_lock import LOCK_FILE, is_left_over, lock_folder
 def new_folder(folder: Path) -> Iterator[None]:
     """Make the folder of a new run and hold it alone.
 
-    Raises `InputError` if it is in use, holds anything, or cannot be written to. What a process
-    left that was killed before its run had begun does not count.
+    Raises `InputError` if it is in use, holds anything, or cannot be written to. Files left by a
+    process that was killed before its run had begun do not count.
     """
     if not (folder / LOCK_FILE).exists():
         _check_unused(folder)
@@ -143,7 +143,7 @@ def other_versions(plan: Mapping[str, Any]) -> str:
 
 
 def note_versions(plan: Mapping[str, Any], folder: Path) -> str:
-    """Keep in a plan the versions that its run goes on with; what `other_versions` says then."""
+    """Add the versions of today to a plan; what `other_versions` says of them."""
     text = other_versions(plan)
     now, known = plan_versions(), [plan.get("versions"), *plan.get("resumed_with", ())]
     if text and now != known[-1]:
@@ -195,7 +195,7 @@ def planned_recipe(
 
 
 def check_same_recipe(recipe: Recipe, folder: Path, module: ModuleFactory | None = None) -> None:
-    """Raise `RunError` where the recipe.toml of a run that began says another recipe than its plan.
+    """Raise `RunError` where the recipe.toml of a run that began is not the recipe of its plan.
 
     A missing one, of a run that was killed before it was written, is written.
     """
@@ -210,7 +210,7 @@ def check_same_recipe(recipe: Recipe, folder: Path, module: ModuleFactory | None
         raise RunError(f"{path} cannot be read", why=first_line(error), do=do) from None
     if different := recipe_differences(own, recipe):
         what = f"{path} was changed after the run began"
-        why = f"{different[0][0]} is another there; a run goes on as it began"
+        why = f"{different[0][0]} differs; a run goes on as it began"
         raise RunError(what, why=why, do=do)
 
 
@@ -246,9 +246,8 @@ def read_run(
     weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
     model = Model(recipe, encoder, shape, weights, buffers)
     if isinstance(encoder, Encoder):
-        with check_contents(
-            folder / "encoder.json"
-        ):  # tried on a gap: runs of before have no digests
+        # tried on a row of gaps: earlier runs have no digests
+        with check_contents(folder / "encoder.json"):
             model.predict(pd.DataFrame({name: [None] for name in encoder.columns}))
     return record, model
 

@@ -196,11 +196,7 @@ def resume(
         check_same_recipe(recipe, folder, module)
         if frame is None:
             recipe = with_moved_files(recipe, files or {}, folder)
-        task = load_task(recipe, frame)
-        if task.fingerprint != plan["fingerprint"]:
-            what, do = f"the data of {folder} have changed", "restore the data, or train again"
-            raise RunError(what, why="a run can only go on with the data it began with", do=do)
-        check_size(recipe, task)
+        task = _load_same_task(recipe, frame, plan, folder)
         device = arguments.require_device(plan["device"])
         jobs = planned_jobs(plan, recipe, folder)
         assignments = [assign_members(m, recipe, task, device=device) for m in jobs]
@@ -221,6 +217,18 @@ def resume(
         )
 
 
+def _load_same_task(
+    recipe: Recipe, frame: TableLike | None, plan: Mapping[str, Any], folder: Path
+) -> Task:
+    """The task of a run that goes on. Raises `RunError` where its data have changed."""
+    task = load_task(recipe, frame)
+    if task.fingerprint != plan["fingerprint"]:
+        what, do = f"the data of {folder} have changed", "restore the data, or train again"
+        raise RunError(what, why="a run can only go on with the data it began with", do=do)
+    check_size(recipe, task)
+    return task
+
+
 def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
     """A finished run from its folder. Raises `RunError` if it is unfinished, damaged or too new.
 
@@ -238,12 +246,12 @@ def train_jobs(
 
     A job goes on from its checkpoint if it has one.
     """
-    there = _places_elsewhere(assignments, workers)
-    calls = [partial(train_jobs, [assignments[i]], [controls[i]], workers=1) for i in there]
+    elsewhere = _jobs_elsewhere(assignments, workers)
+    calls = [partial(train_jobs, [assignments[i]], [controls[i]], workers=1) for i in elsewhere]
     results: dict[int, JobResult] = {}
-    with start_crew(calls, workers=workers - 1, controls=controls) as elsewhere:
-        for place, (assignment, control) in enumerate(zip(assignments, controls, strict=True)):
-            if place in there:
+    with start_crew(calls, workers=workers - 1, controls=controls) as crew:
+        for i, (assignment, control) in enumerate(zip(assignments, controls, strict=True)):
+            if i in elsewhere:
                 continue
             with exact_arithmetic() as exact:
                 cohort = _start_or_load(assignment.job, control.checkpoint)
@@ -258,10 +266,9 @@ def train_jobs(
                         _complete(cohort, assignment.task, control.checkpoint)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
-            found = (cohort.ended, cohort.log, control.interrupted)
-            results[place] = JobResult(*found, end_of(cohort))
-        for place, (result,) in zip(there, elsewhere.results(), strict=True):
-            results[place] = result
+            ended = (cohort.ended, cohort.log, control.interrupted)
+            results[i] = JobResult(*ended, end_of(cohort))
+        results |= {i: result for i, (result,) in zip(elsewhere, crew.results(), strict=True)}
     return [results[i] for i in range(len(assignments))]
 
 
@@ -278,8 +285,8 @@ def _log_first_baseline(cohort: Cohort, batches: Batches, evaluate: Evaluator) -
         log_constant_baseline(cohort, examples, evaluate.validation)
 
 
-def _places_elsewhere(assignments: Sequence[JobAssignment], workers: int) -> list[int]:
-    """The places of the jobs that other processes train; none where processes do not pay."""
+def _jobs_elsewhere(assignments: Sequence[JobAssignment], workers: int) -> list[int]:
+    """The numbers of the jobs that other processes train; none where processes do not pay."""
     if workers < 2 or sum(a.seconds for a in assignments) < SECONDS_WORTH_A_PROCESS:
         return []
     return [i for i in range(len(assignments)) if i % workers]  # the others report progress

@@ -28,14 +28,14 @@ def initial_state_of(model: Model, recipe: Recipe) -> InitialState:
         name, shape = next(slot for slot in [*given, *own] if slot not in own or slot not in given)
         what = f"the recipe's network does not fit weights {shape} of {name}"
         do = "leave the network as it was, or train from new weights"
-        raise RecipeError(what, why="it is another than the one that was trained", do=do)
+        raise RecipeError(what, why="it is not the network that was trained", do=do)
     return InitialState(weights=model.weights, buffers=model.buffers)
 
 
 def train_from(
     recipe: Recipe, task: Task, start: InitialState, *, device: str = "cpu"
 ) -> tuple[Run, InitialState | None]:
-    """Train a resolved recipe from a state, in one process; also the state in which it then is.
+    """Train a resolved recipe from a state, in one process; the run, and the state after it.
 
     The epochs follow those already made: the examples come in other orders, and the optimizer goes
     on counting. There is no next state where early stopping ended networks at different steps.

@@ -63,7 +63,7 @@ def test_a_folder_that_moves_alone_says_where_it_looked_and_takes_the_path(begun
     for act in (resume, doctor):
         with pytest.raises(RunError, match=looked):
             act("r")
-        with pytest.raises(RunError, match="epochs of r cannot be another.*data.source"):
+        with pytest.raises(RunError, match="epochs of r cannot be changed.*data.source"):
             act("r", files={"epochs": "1"})
         with pytest.raises(RunError, match=f"data.source is {begun}/far/away/none.csv, which"):
             act("r", files={"data.source": "none.csv"})

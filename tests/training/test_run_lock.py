@@ -91,8 +91,8 @@ def test_an_edited_recipe_is_refused_and_a_reformatted_one_is_not(tmp_path):
     path = stopped(tmp_path / "r") / "recipe.toml"
     text = path.read_text()
     for change, words in (
-        (("lr = 0.1", "lr = 0.2"), "optimizer.lr is another there"),
-        (("epochs = 1", "epochs = 2"), "epochs is another"),
+        (("lr = 0.1", "lr = 0.2"), "optimizer.lr differs"),
+        (("epochs = 1", "epochs = 2"), "epochs differs"),
         (('"iris"', '"wine"'), "data.source"),
         (("epochs = 1", "epochs = "), "cannot be read"),
     ):

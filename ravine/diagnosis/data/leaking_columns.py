@@ -18,15 +18,14 @@ from ravine.diagnosis.baseline_learners import (
 from ravine.diagnosis.data.data_kinds import single_answers
 from ravine.diagnosis.data.profile import LeakingColumn
 
-# of the distance between classes: a column that spreads no more within classes is their name
+# largest spread within classes, over the distance between them, of a column that names the class
 CLASS_SPREAD = 0.05
-OPEN_VARIANCE = 0.01  # of a number's variance: a column that leaves no more of it is the number
-OPEN_ERRORS = 0.02  # of a constant answer's errors: a column that leaves no more is the class
-# from 0, a constant answer, to 1: of a column that the leaking one tells, and that backs it up
-BACKING_SCORE = 0.9
-MIN_LEVEL_ROWS = 5  # examples of a value, on average: columns with more values are no categories
-BIN_ROWS = 8  # of a number, in a bin
-MIN_LEAK_ROWS, MIN_LEAK_COLUMNS = 50, 3
+OPEN_VARIANCE = 0.01  # of a number's variance: most that a leaking column leaves unexplained
+OPEN_ERRORS = 0.02  # of a constant answer's errors: most that a leaking column leaves
+BACKING_SCORE = 0.9  # least score of a column that backs a leak up; a constant answer has 0
+MIN_LEVEL_ROWS = 5  # examples of each value of a category, on average
+MIN_LEAK_ROWS = 50
+MIN_LEAK_COLUMNS = 3
 MAX_TARGETS_CHECKED = 5  # of several numbers or labels
 
 
@@ -42,10 +41,10 @@ def find_leaking_columns(
 ) -> tuple[LeakingColumn, ...]:
     """Columns that alone are the target, each with those that back it up.
 
-    A number that the column is but for a scale (or a monotone function), two classes and more that
-    it keeps apart by far more than it spreads within them, or a category whose levels tell the
-    target of examples that were not learned from. `sources` are the table's columns from which the
-    inputs come: those of one category are judged together. `target_names` are of several targets.
+    A column is the target if it equals it but for a scale or a monotone function, if it separates
+    the classes by far more than it spreads within them, or if its levels predict the target of
+    held-out examples. `sources` are the table's columns from which the inputs come: inputs of one
+    category are judged together. `target_names` are the names of several targets.
     """
     names = list(sources) or [name_column(place) for place in range(x.shape[1])]
     groups = list(dict.fromkeys(names))
@@ -86,13 +85,12 @@ def _leaks_of(
     alone = np.array([_score_alone(x[:, p], y, answers, kind, folds) for p in places])
     scaled = (alone - constant) / (1 - constant)
     leaks = scaled >= 1 - (OPEN_VARIANCE if kind == "number" else OPEN_ERRORS)
-    # most columns tell: a toy, no leak
-    if not leaks.any() or leaks.sum() > len(groups) // 2:
+    if not leaks.any() or leaks.sum() > len(groups) // 2:  # where most columns are, it is a toy
         return
     strong = np.flatnonzero(leaks | (scaled >= BACKING_SCORE)).tolist()
     values = {i: _number_values(x[:, places[i]]) for i in strong}
     backing = {
-        i: [j for j in strong if j != i and (leaks[j] or _tells(values[i], values[j]))]
+        i: [j for j in strong if j != i and (leaks[j] or _determines(values[i], values[j]))]
         for i in np.flatnonzero(leaks).tolist()
     }
     dropped = {*backing, *(j for backers in backing.values() for j in backers)}
@@ -108,7 +106,7 @@ def _leaks_of(
 
 def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) -> float:
     """What one column of the table, as x [N, F], tells of the target: by a straight line or class
-    means, by its levels, or by bins of its values; of a number with gaps where it is known.
+    means, by its levels, or by its neighboring values; of a number with gaps where it is known.
     """
     known = _known_rows(x)
     x, y, answers, folds = x[known], y[known], answers[known], folds[known]
@@ -117,9 +115,19 @@ def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) ->
     straight = _score_columns_of_number if kind == "number" else _score_columns_of_classes
     found = max(float(straight(x, y).max()), _score_levels(_number_values(x), answers, kind, folds))
     if x.shape[1] == 1 or len(known) > known.sum():
-        bins = rank_columns(x[:, :1])[:, 0] * (len(x) // BIN_ROWS) // len(x)
-        found = max(found, _score_levels(_number_values(bins[:, None]), answers, kind, folds))
+        found = max(found, _score_neighbors(x[:, 0], answers, kind, folds))
     return found
+
+
+def _score_neighbors(x: Array, y: Array, kind: str, folds: Array) -> float:
+    """Accuracy, or R2, of targets interpolated between the nearest values of the other folds."""
+    predicted = np.empty_like(y)
+    for fold in range(FOLD_COUNT):
+        old, new = folds != fold, folds == fold
+        order = x[old].argsort()
+        for k, column in enumerate(y.T):
+            predicted[new, k] = np.interp(x[new], x[old][order], column[old][order])
+    return score_predictions(predicted, y, kind)
 
 
 def _known_rows(x: Array) -> Array:
@@ -132,12 +140,12 @@ def _known_rows(x: Array) -> Array:
 
 def _number_values(x: Array) -> Array:
     """A number for each row of x [N, F], equal for equal rows."""
-    rows = x[:, 0] if x.shape[1] == 1 else x  # of one column by far the faster
+    rows = x[:, 0] if x.shape[1] == 1 else x  # numbers are compared much faster than rows
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _tells(values: Array, others: Array) -> bool:
-    """Whether a category tells another column: a grade that one knows by the grades within it."""
+def _determines(values: Array, others: Array) -> bool:
+    """Whether a category determines another column, as a subgrade determines the grade."""
     levels = int(values.max()) + 1
     if levels > len(values) / MIN_LEVEL_ROWS:
         return False

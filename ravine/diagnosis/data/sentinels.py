@@ -8,10 +8,10 @@ from ravine.diagnosis.baseline_learners import Array
 from ravine.diagnosis.data.profile import Sentinel
 
 MIN_SENTINEL_ROWS = 5
-# of the examples with one and the same value
-MIN_SENTINEL_FRACTION, MAX_SENTINEL_FRACTION = 0.01, 0.5
-MIN_OTHER_VALUES = 10  # with fewer, numbers are rather names of groups
-SENTINEL_DISTANCE = 4.0  # spreads of the other values, from the nearest of them
+MIN_SENTINEL_FRACTION = 0.01  # of the examples
+MAX_SENTINEL_FRACTION = 0.5
+MIN_OTHER_VALUES = 10  # with fewer, the numbers rather name groups
+SENTINEL_DISTANCE = 4.0  # from the nearest other value, in spreads of the others
 
 
 def find_sentinels(x: Array, name_column: Callable[[int], str]) -> tuple[Sentinel, ...]:

@@ -18,11 +18,11 @@ from ravine.diagnosis.initialization.profile import ClassLayout
 from ravine.diagnosis.op_names import LAYER_FUNCTIONS, SOFTMAX_FUNCTIONS, VIEW_FUNCTIONS
 from ravine.statistics import even_places
 
-MOVED_UNITS = 3  # whose outputs are moved
-MOVED_SPREADS = 10.0  # by which they are moved, of the layer's outputs
-LARGE_CHANGE = 0.5  # of the largest: a change of the unit's own numbers
+MOVED_UNITS = 3  # units whose outputs are moved
+MOVED_SPREADS = 10.0  # how far, in spreads of the layer's outputs
+LARGE_CHANGE = 0.5  # of the largest change: from there on, a number is the unit's own
 TRIED_TARGETS = 4
-CHANGED_GRADIENT = 0.05  # of the largest change: more than a factor common to all others
+CHANGED_GRADIENT = 0.05  # of the largest change: less may be a factor common to all
 REORDERING_FUNCTIONS = VIEW_FUNCTIONS - {"__getitem__"} | SOFTMAX_FUNCTIONS
 
 

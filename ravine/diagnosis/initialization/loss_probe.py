@@ -1,5 +1,5 @@
 """Try a loss on outputs that are made up: whether it takes logits or probabilities, prefers right
-answers, and sums or averages; and how low it gets. What outputs are is told in `output_kinds`.
+answers, and sums or averages; and how low it gets. `output_kinds` says what outputs are.
 
 No model runs here: outputs are given, moved a little, or made up. Letters: N examples, T places,
 K classes.
