@@ -112,6 +112,8 @@ def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
             yield frame.set_axis(range(at, at + batch.num_rows))
             at += batch.num_rows
             pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
+        if at - piece.first != piece.rows:
+            raise ValueError(f"{at - piece.first:,} of {piece.rows:,} rows")
 
 
 def _as_frame(table: pa.Table) -> pd.DataFrame:
