@@ -54,13 +54,17 @@ class Target:
     def encode(self, frame: pd.DataFrame) -> Tensor:
         """int64 [N] for classes, float32 [N, 1] for binary, [N, C] for regression and labels."""
         if self.task_type.kind == "regression":
-            y = _transform(_numbers(frame, self.task_type), self.transform)
+            y = _transform(self.numbers(frame), self.transform)
             scaled = (y - np.array(self.center)) / np.array(self.spread)
             return torch.from_numpy(scaled.astype(np.float32))
         if self.task_type.kind == "labels":
             return torch.from_numpy(_flags(frame, self.task_type))
         index = torch.from_numpy(_places(frame[self.task_type.names[0]], self.task_type))
         return index if self.task_type.kind == "classes" else index[:, None].float()
+
+    def numbers(self, frame: pd.DataFrame) -> np.ndarray:
+        """The numbers of a regression target, float64 [N, C]."""
+        return _numbers(frame, self.task_type)
 
     def decode(self, predictions: Tensor) -> Tensor:
         """Predictions, or encoded targets, [..., C] in the target's own units, float64.

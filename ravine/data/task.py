@@ -16,7 +16,7 @@ import torch
 
 from ravine.data import source
 from ravine.data.csv_dialect import Dialect
-from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, fit_encoder
+from ravine.data.encoder import Encoder, Encoding, fit_encoder
 from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
@@ -24,6 +24,7 @@ from ravine.data.images import ImageEncoder, Images, read_images
 from ravine.data.rare_classes import leave_out_rare_classes
 from ravine.data.splits import SPLIT_NAMES, AnySplit, Given, SplitRows, check_splits, require_count
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
+from ravine.data.table_cells import allow_odd_cells
 from ravine.data.task_type import TaskKind, TaskType
 from ravine.errors import DataError
 from ravine.old_names import with_earlier_keys

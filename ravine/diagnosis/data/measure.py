@@ -33,9 +33,9 @@ from ravine.diagnosis.data.profile import (
     Steepness,
     ValidationProfile,
 )
-from ravine.diagnosis.data.sentinels import find_sentinels
 from ravine.diagnosis.data.shifted_targets import find_shifted_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
+from ravine.sentinels import Sentinel, find_sentinels
 
 NameColumn: TypeAlias = Callable[[int], str]  # by its place
 
@@ -51,6 +51,7 @@ def profile_data(
     names: Sequence[str] = (),
     sources: Sequence[str] = (),
     target_names: Sequence[str] = (),
+    sentinels: Sequence[Sentinel] | None = None,
     shuffled: bool = True,
     batch: int = 32,
     outputs: tuple[int, ...] = (),
@@ -60,7 +61,8 @@ def profile_data(
     targets.
 
     `names` are of the columns, `sources` the table's columns that these come from, `target_names`
-    of the classes, the labels or the numbers; `shuffled` says whether training draws a new order;
+    of the classes, the labels or the numbers; `sentinels` are the values that stand for gaps, if
+    these were looked for before scaling; `shuffled` says whether training draws a new order;
     `outputs` is the shape of the model's output for one example, () if unknown. What is costly is
     measured on at most 4,000 examples, spread evenly.
 
@@ -98,12 +100,13 @@ def profile_data(
         stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)
         if stats is not None and layout == "table" and x.ndim == 2:
             constant = _confirm_constant(x, stats.constant_columns, name_source)
-            sentinels = find_sentinels(x[sample], name_column)
-            stats = replace(stats, constant_columns=constant, sentinels=sentinels)
-        found = replace(found, inputs=stats)
+            stats = replace(stats, constant_columns=constant)
+            if sentinels is None:
+                sentinels = find_sentinels(x[sample], name_column)
+        found = replace(found, inputs=stats, sentinels=tuple(sentinels or ()))
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
-    known = _rows_without_sentinels(x, found.inputs)
+    known = _rows_without_sentinels(x, found.sentinels)
     found = replace(found, duplicates=find_duplicates(x[known], y[known], held_out))
     if kind in ("number", "numbers", "inputs", "labels"):
         found = replace(found, targets=measure_numbers(y))
@@ -248,11 +251,12 @@ def _largest_eigenvalue(part: Array) -> float:
     return float(np.linalg.eigvalsh(moments)[-1]) if np.isfinite(moments).all() else math.inf
 
 
-def _rows_without_sentinels(x: Array, inputs: NumberStats | None) -> Array:
+def _rows_without_sentinels(x: Array, sentinels: Sequence[Sentinel]) -> Array:
     """Whether each example has no value that stands for a gap: such rows are alike by it."""
     known = np.ones(len(x), bool)
-    for sentinel in () if inputs is None else inputs.sentinels:
-        known &= x[:, sentinel.place] != sentinel.value
+    for sentinel in sentinels:
+        if sentinel.place >= 0:
+            known &= x[:, sentinel.place] != sentinel.input_value
     return known
 
 

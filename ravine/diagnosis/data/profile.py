@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ravine.sentinels import Sentinel
+
 MIN_INFORMED_EXAMPLES = 100  # with fewer nothing is said about whether inputs are informative
 # standard errors above 0; of uninformative inputs one in twenty gets there, see `association_z`
 SURE_SIGNAL = 3.0
@@ -58,17 +60,6 @@ class Steepness:
 
 
 @dataclass(frozen=True)
-class Sentinel:
-    """A value that stands for "not known": in how many rows, how far from all others in spreads."""
-
-    where: str
-    place: int  # of the column
-    value: float
-    rows: int
-    distance: float
-
-
-@dataclass(frozen=True)
 class NumberStats:
     """Where numbers lie. Constant columns are named and count nowhere else."""
 
@@ -83,7 +74,6 @@ class NumberStats:
     median_offset: float = 0.0
     spreads: SpreadRange = field(default_factory=SpreadRange)
     steepness: Steepness = field(default_factory=Steepness)
-    sentinels: tuple[Sentinel, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +247,7 @@ class DataProfile:
     validation: ValidationProfile | None = None
     duplicates: Duplicates | None = None
     leaking_columns: tuple[LeakingColumn, ...] = ()
+    sentinels: tuple[Sentinel, ...] = ()
     same_tokens: float = 0.0  # share of target tokens that are the input token at their place
     order: ExampleOrder | None = None  # None where training shuffles
     baseline: BaselineResult | None = None
