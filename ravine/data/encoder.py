@@ -132,14 +132,9 @@ class Encoder:
         return tuple(column.name for column in self.column_encoders)
 
     @property
-    def measurements(self) -> tuple[Numeric | Date, ...]:
-        """The columns of numbers and dates."""
-        return tuple(c for c in self.column_encoders if isinstance(c, (Numeric, Date)))
-
-    @property
     def known_columns(self) -> KnownColumns:
         """What is known of tables that are to be predicted, for reading them from files."""
-        measured = self.measurements
+        measured = [c for c in self.column_encoders if isinstance(c, (Numeric, Date))]
         named = [c for c in self.column_encoders if isinstance(c, (OneHot, Codes))]
         texts = [c.name for c in measured if c.style]
         texts += [c.name for c in named if any(map(changes_as_number, c.levels))]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ravine.data import Examples, ImageEncoder, Task
+from ravine.data.column_encoders import Date, Numeric, OneHot
 from ravine.data.encoder import Encoder
 from ravine.data.examples import affordable_count, evenly_spaced
 from ravine.diagnosis.data.measure import profile_data
@@ -152,6 +154,7 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
         sources=sources,
         target_names=target_names,
         sentinels=_input_sentinels(task.encoder),
+        known_rows=partial(_rows_of_known_levels, task.encoder, scale),
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
         seed=recipe.seed,
@@ -162,7 +165,8 @@ def _input_sentinels(encoder: Encoder | ImageEncoder) -> list[Sentinel] | None:
     """The values of the table that stand for gaps, with their places among the inputs."""
     if not isinstance(encoder, Encoder):
         return None
-    places = {c.name: (encoder.features.index(c.name), c.scaling) for c in encoder.measurements}
+    measured = [c for c in encoder.column_encoders if isinstance(c, (Numeric, Date))]
+    places = {c.name: (encoder.features.index(c.name), c.scaling) for c in measured}
     found = []
     for sentinel in encoder.sentinels:
         if sentinel.where in places:
@@ -171,6 +175,25 @@ def _input_sentinels(encoder: Encoder | ImageEncoder) -> list[Sentinel] | None:
             sentinel = replace(sentinel, place=place, input_value=float(value))
         found.append(sentinel)
     return found
+
+
+def _rows_of_known_levels(
+    encoder: Encoder | ImageEncoder, scale: tuple[Tensor, Tensor] | None, x: np.ndarray
+) -> np.ndarray:
+    """Whether each row of the inputs [N, F + K] has only levels that were learned, bool [N]: levels
+    that were not are all encoded alike, though the rows of the table differ.
+    """
+    known = np.ones(len(x), bool)
+    if not isinstance(encoder, Encoder):
+        return known
+    for column in encoder.column_encoders:
+        if isinstance(column, OneHot):
+            first = encoder.features.index(column.names[0])
+            known &= (x[:, first : first + len(column.names)] != 0).any(1)
+    if scale is not None:
+        unknown = (torch.zeros_like(scale[0]) - scale[0]) / scale[1]  # code 0, as an input
+        known &= (x[:, len(encoder.features) :] != unknown.numpy()).all(1)
+    return known
 
 
 def _network_inputs(task: Task, some: Examples, scale: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -74,6 +74,7 @@ class NumberStats:
     median_offset: float = 0.0
     spreads: SpreadRange = field(default_factory=SpreadRange)
     steepness: Steepness = field(default_factory=Steepness)
+    sentinels: tuple[Sentinel, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +248,6 @@ class DataProfile:
     validation: ValidationProfile | None = None
     duplicates: Duplicates | None = None
     leaking_columns: tuple[LeakingColumn, ...] = ()
-    sentinels: tuple[Sentinel, ...] = ()
     same_tokens: float = 0.0  # share of target tokens that are the input token at their place
     order: ExampleOrder | None = None  # None where training shuffles
     baseline: BaselineResult | None = None

@@ -84,7 +84,7 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
     explains=("RVN-C03", "RVN-D05", "RVN-T02"),
 )
 def sentinels(data: DataProfile) -> Iterator[Observation]:
-    for sentinel in data.sentinels:
+    for sentinel in () if data.inputs is None else data.inputs.sentinels:
         value = f"{sentinel.value:.6g}"
         share = f"{100 * sentinel.fraction:.2g} %"
         nearest = Evidence(
