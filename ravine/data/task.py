@@ -261,7 +261,11 @@ def _fingerprint(
 
     `digest` covers the pixels of images, and rows that are read in pieces.
     """
-    if isinstance(encoder, Encoder):  # how a file is written is not to be learned
+    # how a file is written is not to be learned
+    task_type = dataclasses.replace(encoder.target.task_type, words=())
+    target = dataclasses.replace(encoder.target, task_type=task_type)
+    encoder = dataclasses.replace(encoder, target=target)
+    if isinstance(encoder, Encoder):
         encoder = dataclasses.replace(encoder, dialect=Dialect())
     plain = json.dumps(with_earlier_keys(encoder.to_plain()))
     hashed = hashlib.blake2b(plain.encode() + digest.encode(), digest_size=16)
