@@ -22,7 +22,15 @@ from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
 from ravine.data.rare_classes import leave_out_rare_classes
-from ravine.data.splits import SPLIT_NAMES, AnySplit, Given, SplitRows, check_splits, require_count
+from ravine.data.splits import (
+    SPLIT_NAMES,
+    AnySplit,
+    Given,
+    SplitRows,
+    check_splits,
+    describe_shared_groups,
+    require_count,
+)
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
 from ravine.data.table_cells import allow_odd_cells
 from ravine.data.task_type import TaskKind, TaskType
@@ -203,6 +211,7 @@ def _read_at_once(
     if data.test is not None:
         rows = rows._replace(test=np.arange(own, len(table)))
     check_splits(rows, table, task_type, notes)
+    notes += describe_shared_groups(rows, table, split, task_type.names)
     encoder, table = _fit(
         table, rows, task_type, data=data, split=split, encoding=encoding, notes=notes
     )
