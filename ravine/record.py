@@ -65,6 +65,15 @@ class Baseline:
     note: str = ""
 
 
+def score_text(value: float) -> str:
+    """A score with four decimals, or four significant digits from 10 on.
+
+    >>> score_text(0.91237), score_text(-259296.1288), score_text(-3584615.0)
+    ('0.9124', '-259,300', '-3.585e+06')
+    """
+    return f"{value:.4f}" if not abs(value) >= 10 else f"{float(f'{value:.4g}'):,g}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """The model's score on a split: a metric with its confidence interval, and the members' scores.
@@ -90,8 +99,9 @@ class Score:
     answers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        interval = f"{self.confidence:.0%} interval {self.low:.4f} to {self.high:.4f}"
-        return f"{self.metric} {self.value:.4f} on {self.examples:,} {self.split} rows, {interval}"
+        value, low, high = map(score_text, (self.value, self.low, self.high))
+        interval = f"{self.confidence:.0%} interval {low} to {high}"
+        return f"{self.metric} {value} on {self.examples:,} {self.split} rows, {interval}"
 
     @property
     def constant_baseline(self) -> float | None:

@@ -269,14 +269,14 @@ def _forced_style(values: pd.Series, name: str, decimal: str) -> str:
     return style
 
 
-def is_identifier(name: str) -> bool:
-    """Whether a column is called as identifiers are.
+def is_identifier(name: str, words: Sequence[str] = IDENTIFIER_WORDS) -> bool:
+    """Whether a column is called as identifiers are: the last word of its name is one of `words`.
 
     >>> is_identifier("customerId"), is_identifier("paid")
     (True, False)
     """
-    words = [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    return bool(words) and words[-1] in IDENTIFIER_WORDS
+    parts = [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+    return bool(parts) and parts[-1] in words
 
 
 def _identifier_reason(values: np.ndarray, name: str, rows: int) -> str:

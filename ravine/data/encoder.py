@@ -33,7 +33,6 @@ from ravine.data.column_encoders import (
 )
 from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types, values_of
 from ravine.data.csv_dialect import Dialect, KnownColumns
-from ravine.data.date_styles import without_open_ends
 from ravine.data.examples import Examples
 from ravine.data.frames import ExamplesLike, table_from
 from ravine.data.parsing import texts_of, weights_of
@@ -43,10 +42,9 @@ from ravine.data.task_type import TaskType
 from ravine.errors import DataError, join_first, nearest
 from ravine.old_names import get_key
 from ravine.part import part, setting
+from ravine.sentinels import Sentinel
 
 MAX_LISTED_COLUMNS = 10  # in one sentence
-MAX_ODD_TEXTS = 20  # odd texts of a column that are kept
-MAX_LISTED_TEXTS = 3  # in one sentence
 MAX_DROPPED_COLUMNS = 20  # that get a sentence each
 # of columns, in a sentence
 KIND_ADJECTIVES = {
@@ -91,6 +89,7 @@ class Encoder:
 
     `features` are the names of the F numbers, `code_sizes` the numbers of codes (0 is unseen).
     `dialect` is how the training file was written, so that new files are read as it was.
+    `sentinels` are the values that stand for gaps in numbers of the table; none after loading.
     """
 
     column_encoders: tuple[ColumnEncoder, ...]
@@ -98,6 +97,7 @@ class Encoder:
     dialect: Dialect = Dialect()
     # what fitting did; not part of the encoder
     effects: Mapping[str, float] = field(default_factory=dict, compare=False)
+    sentinels: tuple[Sentinel, ...] = field(default=(), compare=False)
 
     @cached_property
     def features(self) -> tuple[str, ...]:
@@ -246,44 +246,6 @@ def fit_encoder(
     effects["columns dropped"] += len(dropped)
     shown = {name: float(n) for name, n in effects.items() if n or name in requested}
     return Encoder(tuple(fitted), target, effects=shown | of_target)
-
-
-def allow_odd_cells(
-    encoder: Encoder, table: pd.DataFrame, notes: list[str]
-) -> tuple[Encoder, pd.DataFrame]:
-    """The encoder that takes texts among the numbers and dates of its table for gaps; and the table
-    with numbers in place of their texts, so that these are read once.
-
-    `table` has all rows, not those of the training split alone. What is read as a gap is appended
-    to `notes`; so are dates that stand for no end, such as 9999-12-31.
-    """
-    columns: list[ColumnEncoder] = []
-    numbers = {}
-    for column in encoder.column_encoders:
-        if isinstance(column, (Numeric, Date)):
-            values = table[column.name]
-            found, odd = column.read_cells(values)
-            if isinstance(column, Numeric) and column.style not in ("", "days"):
-                numbers[column.name] = found
-            if odd.any():
-                kind = "number" if isinstance(column, Numeric) else "date"
-                notes.append(_describe_gaps(values, odd, f"hold no {kind}"))
-                texts = values[odd].map(str).value_counts().index[:MAX_ODD_TEXTS]
-                column = dataclasses.replace(column, odd_texts=tuple(texts))
-            if isinstance(column, Date):
-                ends = np.isnan(without_open_ends(found)) & ~np.isnan(found)
-                if ends.any():
-                    notes.append(_describe_gaps(values, ends, "stand for an open end"))
-        columns.append(column)
-    return dataclasses.replace(encoder, column_encoders=tuple(columns)), table.assign(**numbers)
-
-
-def _describe_gaps(values: pd.Series, rows: np.ndarray, why: str) -> str:
-    first = values[rows].drop_duplicates()
-    named = [f"{str(text)[:30]!r} in row {row}" for row, text in first.items()]
-    shown = join_first(named, MAX_LISTED_TEXTS)
-    count = f"{rows.sum():,} of {len(values):,} cells"
-    return f"{values.name}: {count} {why} and are read as gaps: {shown}."
 
 
 def _fit_columns(

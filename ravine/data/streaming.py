@@ -20,11 +20,12 @@ import torch
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
 from ravine.data import source
-from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, count_levels, fit_encoder
+from ravine.data.encoder import Encoder, Encoding, count_levels, fit_encoder
 from ravine.data.examples import Examples, concatenate
 from ravine.data.parquet_files import RowGroup, is_parquet, read_blocks, row_groups_of
 from ravine.data.parsing import weights_of
 from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
+from ravine.data.table_cells import allow_odd_cells
 from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError
 from ravine.rng import stream, stream_seed

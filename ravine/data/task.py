@@ -16,14 +16,23 @@ import torch
 
 from ravine.data import source
 from ravine.data.csv_dialect import Dialect
-from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, fit_encoder
+from ravine.data.encoder import Encoder, Encoding, fit_encoder
 from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
 from ravine.data.rare_classes import leave_out_rare_classes
-from ravine.data.splits import SPLIT_NAMES, AnySplit, Given, SplitRows, check_splits, require_count
+from ravine.data.splits import (
+    SPLIT_NAMES,
+    AnySplit,
+    Given,
+    SplitRows,
+    check_splits,
+    describe_shared_groups,
+    require_count,
+)
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
+from ravine.data.table_cells import allow_odd_cells
 from ravine.data.task_type import TaskKind, TaskType
 from ravine.errors import DataError
 from ravine.old_names import with_earlier_keys
@@ -202,6 +211,7 @@ def _read_at_once(
     if data.test is not None:
         rows = rows._replace(test=np.arange(own, len(table)))
     check_splits(rows, table, task_type, notes)
+    notes += describe_shared_groups(rows, table, split, task_type.names)
     encoder, table = _fit(
         table, rows, task_type, data=data, split=split, encoding=encoding, notes=notes
     )
@@ -260,7 +270,11 @@ def _fingerprint(
 
     `digest` covers the pixels of images, and rows that are read in pieces.
     """
-    if isinstance(encoder, Encoder):  # how a file is written is not to be learned
+    # how a file is written is not to be learned
+    task_type = dataclasses.replace(encoder.target.task_type, words=())
+    target = dataclasses.replace(encoder.target, task_type=task_type)
+    encoder = dataclasses.replace(encoder, target=target)
+    if isinstance(encoder, Encoder):
         encoder = dataclasses.replace(encoder, dialect=Dialect())
     plain = json.dumps(with_earlier_keys(encoder.to_plain()))
     hashed = hashlib.blake2b(plain.encode() + digest.encode(), digest_size=16)

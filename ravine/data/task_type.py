@@ -22,7 +22,7 @@ class TaskType:
     """What is to be learned: the kind, the target columns, their classes, how numbers are written.
 
     Classes keep their types. For labels they are the columns' names, or what one column's lists
-    hold.
+    hold; `words` are what each column says for no and yes, unless that is 0 and 1.
     """
 
     kind: TaskKind
@@ -30,6 +30,7 @@ class TaskType:
     classes: tuple[Any, ...] = ()
     styles: tuple[str, ...] = ()
     lists: bool = False
+    words: tuple[tuple[Any, Any], ...] = ()
 
 
 def infer_task_type(
@@ -64,7 +65,7 @@ def infer_task_type(
         notes += [f"{name} {d}".replace("data.categories", change) for d in reading.doubts]
         return TaskType("regression", names, styles=(style,))
     if kind == "labels":
-        return TaskType("labels", names, _zero_one(frame, names))
+        return _labels_of(frame, names)
     return _classes_of(values, name, kind, why=why, notes=notes)
 
 
@@ -145,8 +146,11 @@ def _infer_several_targets(
             raise DataError(what, why="there is nothing to learn", do="leave it out")
     flags = all({t.lower() for t in found} in parsing.YES_NO_PAIRS for found in texts.values())
     if task == "labels" or (task == "auto" and flags):
-        notes.append(f"Targets {', '.join(names)}: multi-label classification (0 or 1).")
-        return TaskType("labels", names, _zero_one(frame, names))
+        task_type = _labels_of(frame, names)
+        pairs = dict.fromkeys(task_type.words or [(0, 1)])
+        shown = ", ".join(f"{no!r} or {yes!r}" for no, yes in pairs)
+        notes.append(f"Targets {', '.join(names)}: multi-label classification ({shown}).")
+        return task_type
     styles = tuple(_read_numbers(frame[name], decimal).style for name in names)
     for name, style in zip(names, styles, strict=True):
         if parsing.is_text(frame[name]) and not style:
@@ -158,11 +162,24 @@ def _infer_several_targets(
     return TaskType("regression", names, styles=styles)
 
 
-def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
+def _labels_of(frame: pd.DataFrame, names: tuple[str, ...]) -> TaskType:
+    """The task of columns that each say no or yes. Raises `DataError` where one says neither."""
+    words = []
     for name in names:
-        bad = (parsing.signs_of(frame[name]) == 0) & frame[name].notna().to_numpy()
+        signs = parsing.signs_of(frame[name])
+        bad = (signs == 0) & frame[name].notna().to_numpy()
         parsing.refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
-    return names
+        said = [_commonest(frame[name][signs == sign], word) for sign, word in ((-1, 0), (1, 1))]
+        is_written = any(isinstance(word, (str, bool)) and word not in ("0", "1") for word in said)
+        words.append(tuple(said) if is_written else (0, 1))
+    has_words = any(pair != (0, 1) or isinstance(pair[0], bool) for pair in words)
+    return TaskType("labels", names, names, words=tuple(words) if has_words else ())
+
+
+def _commonest(values: pd.Series, otherwise: Any) -> Any:
+    """The most frequent value, if there is any."""
+    found = _python_value(values.value_counts().index[0]) if len(values) else otherwise
+    return found.strip() if isinstance(found, str) else found
 
 
 def _distinct_classes(values: pd.Series) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ravine.errors import printable
 from ravine.finding import Finding
-from ravine.record import Record, Score
+from ravine.record import Record, Score, score_text
 from ravine.reporting.findings_text import count_of, finding_line
 from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows
 
@@ -47,7 +47,11 @@ def summary(
         "data": _wrap(record.notes if data else ()),
         "network": _wrap([_network(record)]),
         "training": _wrap(_training(record)),
-        "no effect": _wrap(f"{e.name} ({e.meaning}: 0)" for e in record.idle()),
+        "no effect": _wrap(
+            f"{e.name} ({e.meaning}: 0)"
+            for e in record.idle()
+            if e.name != "early stopping"  # nothing to stop is no fault
+        ),
         "events": _wrap(e.text for e in events),
         "score": _score(record),
         "findings": [
@@ -161,14 +165,14 @@ def _score(record: Record) -> list[str]:
     answer = score.only_answer
     lines = [] if answer is None else [f"every row is answered {answer!r}:"]
     lines.append(
-        f"{score.metric} {score.value:.4f} on {score.examples:,} {score.split} {rows}, "
-        f"{score.confidence:.0%} interval {score.low:.4f} to {score.high:.4f}"
+        f"{score.metric} {score_text(score.value)} on {score.examples:,} {score.split} {rows}, "
+        f"{score.confidence:.0%} interval {score_text(score.low)} to {score_text(score.high)}"
     )
     if score.constant_baseline is not None:
-        lines.append(f"best constant prediction {score.constant_baseline:.4f}")
+        lines.append(f"best constant prediction {score_text(score.constant_baseline)}")
     trees = score.baselines.get("trees")
     if trees is not None and trees.values:
-        lines[-1] += f", boosted trees {trees.values[score.metric]:.4f}"
+        lines[-1] += f", boosted trees {score_text(trees.values[score.metric])}"
     elif trees is not None:
         lines[-1] += f"; no boosted trees: {trees.note}"
     lines += _members(score)
@@ -180,7 +184,8 @@ def _members(score: Score) -> Iterator[str]:
         return
     low, high = min(score.members), max(score.members)
     mean = statistics.fmean(score.members)
-    yield f"single networks {mean:.4f} on average, {low:.4f} to {high:.4f}"
+    shown = f"{score_text(mean)} on average, {score_text(low)} to {score_text(high)}"
+    yield f"single networks {shown}"
     worse = mean - score.value if score.higher_is_better else score.value - mean
     if worse > 0:
         yield f"their mean, which is the model, does worse on these rows, by {worse:.2g}"
@@ -228,4 +233,4 @@ def _is_of_images(record: Record) -> bool:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return score_text(value) if abs(value) >= 1000 else f"{value:.4g}"

@@ -110,3 +110,42 @@ def test_weights_come_along():
     task = load(Data(target=("x",), weight="w"), Random(), Encoding(), seed=0, frame=frame)
     assert isinstance(task.encoder, Encoder) and "w" not in task.encoder.columns
     assert np.allclose(task.train_examples.weights.numpy(), frame["w"].iloc[task.rows["train"]])
+
+
+@pytest.mark.parametrize("name", ["id", "patient_id", "playerID", "person", "image id"])
+def test_rows_of_one_identifier_in_several_splits_are_told_with_what_keeps_them(name):
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame({name: draw.integers(0, 80, 300) + 7, "x": draw.normal(size=300)})
+    table["team_id"] = draw.integers(0, 30, 300)  # fewer groups
+    table["y"] = draw.normal(size=300)
+    data = Data(target=("y",))
+
+    def lines(split):
+        task = load(data, split, Encoding(), seed=0, frame=table)
+        return [note for note in task.notes if "several splits" in note], task
+
+    (line,), _ = lines(Stratified())
+    assert line.startswith(f"{name} has {table[name].nunique()} values in 300 rows")
+    assert "split=Grouped" in line and f"split.column={name}" in line
+    none, task = lines(Grouped(column=name))
+    assert none == []
+    groups = [set(table[name].iloc[places]) for places in task.rows.values()]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("id", np.arange(300) * 5 % 301),  # another in each row
+        ("order_id", np.arange(300) % 280),  # few repeat
+        ("store_id", np.arange(300) % 9),  # few kinds
+        ("paid", np.arange(300) % 80),  # no identifier
+        ("y_id", np.arange(300) % 80),  # the target
+    ],
+)
+def test_nothing_is_said_of_other_columns(name, values):
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame({name: values, "x": draw.normal(size=300), "y": draw.normal(size=300)})
+    target = name if name == "y_id" else "y"
+    task = load(Data(target=(target,)), Random(), Encoding(), seed=0, frame=table)
+    assert not any("several splits" in note for note in task.notes)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 
@@ -114,10 +115,24 @@ def test_several_numbers_have_an_error_in_their_own_units_each_and_none_together
     assert [line.split() for line in text[at + 1 :]] == [["mm", "7"], ["g", "900"]]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(-259296.1288, "-259,300"), (-3584615.3, "-3.585e+06"), (-9.87654, "-9.8765")],
+)
+def test_a_huge_score_has_four_digits(record, value, shown):
+    score = dataclasses.replace(
+        record.score, metric="r2", value=value, low=2 * value, others={"r2": value}, baselines={}
+    )
+    text = block(lines(dataclasses.replace(record, score=score)), "score")
+    assert f"r2 {shown} on" in text[0] and f"r2 {shown} on" in str(score)
+    assert not re.search(r"\d{7}|\d\.\d{5}|\d{2}\.\d{4}", "\n".join(text))
+
+
 def test_only_techniques_without_effect_are_listed(record):
     assert block(lines(record), "no effect") == []
     idle = dataclasses.replace(record.effects[0], name="clip", values=(0.0, 0.0))
-    text = lines(dataclasses.replace(record, effects=(*record.effects[1:], idle)))
+    stop = dataclasses.replace(idle, name="early stopping")  # the budget was over
+    text = lines(dataclasses.replace(record, effects=(*record.effects[1:], idle, stop)))
     (line,) = block(text, "no effect")
     assert line.startswith("clip (") and line.endswith(": 0)")
 

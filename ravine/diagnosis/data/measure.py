@@ -33,14 +33,18 @@ from ravine.diagnosis.data.profile import (
     Steepness,
     ValidationProfile,
 )
-from ravine.diagnosis.data.sentinels import find_sentinels
 from ravine.diagnosis.data.shifted_targets import find_shifted_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
+from ravine.sentinels import Sentinel, find_sentinels
 
 NameColumn: TypeAlias = Callable[[int], str]  # by its place
 
 MAX_COLUMNS = 500  # for what is costly
 MAX_NAMED_COLUMNS = 1000  # of which figures are kept
+
+
+def _all_rows(x: Array) -> Array:
+    return np.ones(len(x), bool)
 
 
 def profile_data(
@@ -51,6 +55,8 @@ def profile_data(
     names: Sequence[str] = (),
     sources: Sequence[str] = (),
     target_names: Sequence[str] = (),
+    sentinels: Sequence[Sentinel] | None = None,
+    known_rows: Callable[[Array], Array] = _all_rows,
     shuffled: bool = True,
     batch: int = 32,
     outputs: tuple[int, ...] = (),
@@ -60,9 +66,11 @@ def profile_data(
     targets.
 
     `names` are of the columns, `sources` the table's columns that these come from, `target_names`
-    of the classes, the labels or the numbers; `shuffled` says whether training draws a new order;
-    `outputs` is the shape of the model's output for one example, () if unknown. What is costly is
-    measured on at most 4,000 examples, spread evenly.
+    of the classes, the labels or the numbers; `sentinels` are the values that stand for gaps, if
+    these were looked for before scaling; `known_rows` of inputs says which may be compared for
+    copies; `shuffled` says whether training draws a new order; `outputs` is the shape of the
+    model's output for one example, () if unknown. What is costly is measured on at most 4,000
+    examples, spread evenly.
 
     >>> import torch
     >>> x = torch.arange(12.0).reshape(6, 2)
@@ -98,13 +106,19 @@ def profile_data(
         stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)
         if stats is not None and layout == "table" and x.ndim == 2:
             constant = _confirm_constant(x, stats.constant_columns, name_source)
-            sentinels = find_sentinels(x[sample], name_column)
-            stats = replace(stats, constant_columns=constant, sentinels=sentinels)
+            if sentinels is None:
+                sentinels = find_sentinels(x[sample], name_column)
+            stats = replace(stats, constant_columns=constant, sentinels=tuple(sentinels))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
-    known = _rows_without_sentinels(x, found.inputs)
-    found = replace(found, duplicates=find_duplicates(x[known], y[known], held_out))
+    kept = _rows_without_sentinels(x, found.inputs) & known_rows(x)
+    if kept.any():
+        other = held_out
+        if held_out is not None:
+            places = known_rows(held_out[0])
+            other = held_out[0][places], held_out[1][places]
+        found = replace(found, duplicates=find_duplicates(x[kept], y[kept], other))
     if kind in ("number", "numbers", "inputs", "labels"):
         found = replace(found, targets=measure_numbers(y))
     if layout == "table" and x.ndim == 2:
@@ -252,7 +266,8 @@ def _rows_without_sentinels(x: Array, inputs: NumberStats | None) -> Array:
     """Whether each example has no value that stands for a gap: such rows are alike by it."""
     known = np.ones(len(x), bool)
     for sentinel in () if inputs is None else inputs.sentinels:
-        known &= x[:, sentinel.place] != sentinel.value
+        if sentinel.place >= 0:
+            known &= x[:, sentinel.place] != sentinel.input_value
     return known
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ravine.sentinels import Sentinel
+
 MIN_INFORMED_EXAMPLES = 100  # with fewer nothing is said about whether inputs are informative
 # standard errors above 0; of uninformative inputs one in twenty gets there, see `association_z`
 SURE_SIGNAL = 3.0
@@ -55,17 +57,6 @@ class Steepness:
     def ratio(self) -> float:
         """How many times steeper the loss of a first layer is than with standardized inputs."""
         return self.raw / self.standardized if self.standardized > 0 else 1.0
-
-
-@dataclass(frozen=True)
-class Sentinel:
-    """A value that stands for "not known": in how many rows, how far from all others in spreads."""
-
-    where: str
-    place: int  # of the column
-    value: float
-    rows: int
-    distance: float
 
 
 @dataclass(frozen=True)

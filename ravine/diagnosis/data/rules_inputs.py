@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ravine.diagnosis.data.data_kinds import MAX_SAMPLE
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.data.sentinels import SENTINEL_DISTANCE
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
@@ -88,12 +86,12 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
 def sentinels(data: DataProfile) -> Iterator[Observation]:
     for sentinel in () if data.inputs is None else data.inputs.sentinels:
         value = f"{sentinel.value:.6g}"
-        share = f"{100 * sentinel.rows / min(data.rows, MAX_SAMPLE):.2g} %"
+        share = f"{100 * sentinel.fraction:.2g} %"
         nearest = Evidence(
             "distance of the nearest other value",
             sentinel.distance,
             "spreads of the others",
-            limit=SENTINEL_DISTANCE,
+            limit=sentinel.limit,
         )
         change = Change("data", f"leave {value} empty in {sentinel.where}: it stands for a gap")
         title = f"{value} stands for a gap in {sentinel.where}"
