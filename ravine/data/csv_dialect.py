@@ -213,7 +213,7 @@ def _numbers_below(rows: Sequence[Fields], width: int) -> bool:
 
 # Decimal signs
 
-NUMBER_LIKE = r"[-+]?[$€£¥]?\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*[%$€£¥]?"
+NUMBER_LIKE = r"[-+]?[$€£¥]?\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?[-–—−]{0,2}\s*[%$€£¥]?"
 POINT_OF_THOUSAND = r"[-+]?[1-9]\d{0,2}\.\d{3}"  # or of one: three digits behind it
 
 

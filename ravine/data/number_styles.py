@@ -1,8 +1,9 @@
 """How numbers are written in text, and the numbers that texts write.
 
 A style is the number 1234.5 as a column writes it, with its unit: `1,234.5`, `1 234,5 kg`. What
-counts for any style: a currency before or after, %, (5) and 5- for -5, other units of the same
-quantity. Durations, quarters and the like have styles of their own (`notations.py`).
+counts for any style: a currency before or after, %, (5) and 5- for -5, 5,- for 5 without cents,
+other units of the same quantity. Durations, quarters and the like have styles of their own
+(`notations.py`).
 """
 
 import re
@@ -28,6 +29,7 @@ from ravine.data.units import (
 NUMBER_STYLES = ("1,234.5", "1.234,5", "1 234.5", "1 234,5", "1'234.5", "1'234,5", "1_234.5")
 GROUP_SIGNS = {"'": "'’", " ": " \u00a0\u2009\u202f"}  # of which a style shows one
 MINUS_SIGNS = "-\u2212\u2013"
+DASHES = f"{MINUS_SIGNS}\u2014"  # in place of cents
 UNIT_PATTERN = r"(?:[^\W\d_]|°)[^\s\d|;:,()]{0,11}[\d²³]?(?: [a-z]{2,10})?"
 PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 SAMPLED_NUMBERS = 1000  # by which a style is chosen
@@ -110,7 +112,8 @@ def _doubt_sign(texts: Sequence[str], style: str) -> list[str]:
     so that it could be the decimal sign as well; nothing elsewhere.
     """
     group = re.escape(style[1])
-    pattern = re.compile(rf"\D*[1-9]\d{{0,2}}{group}\d{{3}}\D*")
+    decimal = re.escape(style[5])  # behind which cents may be a dash
+    pattern = re.compile(rf"\D*[1-9]\d{{0,2}}{group}\d{{3}}[^\d{decimal}]*")
     numbers = (t for t in texts if not np.isnan(number_of(t, style)))
     if group not in (",", r"\.") or not all(map(pattern.fullmatch, numbers)):
         return []
@@ -197,11 +200,12 @@ def _read(text: str, style: str) -> tuple[float, str]:
     digits = "".join(filter(str.isdecimal, whole))
     signs = sum(map(bool, (sign, inner, after, bracket)))
     grouped = len(digits) < len(whole)
-    if (not digits and not part[1:]) or signs > 1 or (grouped and power):
+    cents = part[1:].strip(DASHES)  # 12,- has none
+    if (not digits and not cents) or signs > 1 or (grouped and power):
         return np.nan, ""
     if bool(bracket) != bool(close):
         return np.nan, ""
-    value = float(f"{digits or '0'}.{part[1:] or '0'}{power}")
+    value = float(f"{digits or '0'}.{cents or '0'}{power}")
     negative = bracket or after or (sign or inner) in tuple(MINUS_SIGNS)
     return -value if negative else value, unit or mark or before
 
@@ -222,6 +226,6 @@ def _pattern(style: str) -> re.Pattern:
     sign = f"[+{re.escape(MINUS_SIGNS)}]"
     return re.compile(
         rf"(\()?\s*({sign})?\s*(?:({CURRENCY_PATTERN})\s*)?({sign})?\s*"
-        rf"({grouped}|{lakhs}\d*)({decimal}\d*)?([eE][-+]?\d+)?([{re.escape(MINUS_SIGNS)}])?"
+        rf"({grouped}|{lakhs}\d*)({decimal}(?:[{DASHES}]{{1,2}}|\d*))?([eE][-+]?\d+)?([{re.escape(MINUS_SIGNS)}])?"
         rf"\s*(?:([%‰]|{CURRENCY_PATTERN})|({UNIT_PATTERN}))?\s*(\))?"
     )

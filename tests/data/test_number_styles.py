@@ -11,6 +11,7 @@ from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Numeric
 from ravine.data.column_types import infer_column_types
 from ravine.data.number_styles import number_of, read_as_numbers
+from ravine.data.table_blocks import open_blocks
 from ravine.errors import DataError
 
 DRAW = np.random.default_rng(0)
@@ -79,6 +80,37 @@ def test_a_group_of_thousands_never_begins_with_zero_so_that_the_comma_is_decima
     texts = [f"0,{i}" for i in range(100, 160)] + ["1,234"]
     found = read_as_numbers(texts, [1] * len(texts))
     assert found.style == "1.234,5" and number_of("1,234", found.style) == 1.234
+
+
+@pytest.mark.parametrize("dash", ["-", "--", "\u2013", "\u2014"])
+@pytest.mark.parametrize("affix", ["{}", "{} €", "kr {}", "CHF {}", "Fr. {}"])
+@pytest.mark.parametrize("group, decimal", [(".", ","), ("'", "."), (" ", ",")])
+def test_a_dash_in_place_of_cents_is_no_minus(group, decimal, affix, dash):
+    def whole(x):
+        return written(group, decimal)(x).replace(f"{decimal}00", f"{decimal}{dash}")
+
+    numbers = [round(abs(x), 2 * (i % 3 > 0)) for i, x in enumerate(NUMBERS)]
+    texts = [affix.format(whole(x)) for x in numbers]
+    for some in (slice(None), slice(None, None, 3)):  # with cents in other rows, and without any
+        found = read_as_numbers(texts[some], [1] * len(texts[some]))
+        assert found is not None and found.odd == () and found.doubts == ()
+        assert [number_of(t, found.style) for t in texts[some]] == numbers[some]
+    style = f"1{group}234{decimal}5"
+    assert number_of(f"12{decimal}50-", style) == -12.5 and number_of("12-", style) == -12
+    assert number_of(f"-12{decimal}{dash}", style) == -12
+    assert math.isnan(number_of(f"{decimal}{dash}", style))
+
+
+def test_prices_without_cents_are_positive_in_inputs_targets_and_new_files(tmp_path):
+    prices = [x if i % 3 else round(x) for i, x in enumerate(map(abs, NUMBERS))]
+    texts = [f"{x:.2f}".replace(".", ",").replace(",00", ",-") for x in prices]
+    path = tmp_path / "prices.csv"
+    path.write_text("v;y\n" + "".join(f"{t};{t}\n" for t in texts))
+    encoder = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0).encoder
+    path.write_text("v;y\n7,-;7,-\n7;7\n")
+    (table,) = open_blocks(str(path), [], encoder.known_columns).read(9)
+    assert encoder.target.encode(table).tolist() == encoder.target.encode(table)[[1, 1]].tolist()
+    assert encoder.column_encoders[0].read(table["v"]).tolist() == [7, 7]
 
 
 def test_units_of_different_quantities_are_no_numbers():
