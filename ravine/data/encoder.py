@@ -139,7 +139,8 @@ class Encoder:
         texts = [c.name for c in measured if c.style]
         texts += [c.name for c in named if any(map(changes_as_number, c.levels))]
         plain = ("", "1,234.5") if self.dialect.decimal == "." else ("",)
-        numbers = tuple(c.name for c in measured if isinstance(c, Numeric) and c.style in plain)
+        number_columns = [c for c in measured if isinstance(c, Numeric) and c.style in plain]
+        numbers = {c.name: c.scaling.seen for c in number_columns}
         return KnownColumns(self.dialect, self.columns, tuple(texts), numbers)
 
     def read_column(self, column: Numeric | Date, values: pd.Series) -> np.ndarray:

@@ -43,7 +43,10 @@ OTHER_UNITS = "CC HP BHP PS RPM MP DPI PPI PPM PPB BTU MPG FPS SF UI BPM".split(
 KNOWN_UNITS = frozenset([*OTHER_UNITS, *(unit for units in QUANTITY_UNITS for unit in units)])
 # marks of a currency or a share: what a number with one means does not depend on it, but where
 # several stand in one column
-CURRENCY_PATTERN = r"(?:[A-Z]{0,3}[$€£¥₹₽₩₺₫₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?|kr\.?|S?Fr\.|Kč|zł)"
+CURRENCY_PATTERN = (
+    r"(?:[A-Z]{0,3}[$€£¥₹₽₩₺₫₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK"
+    r"|Rs\.?|kr\.?|S?Fr\.|Kč|zł)"
+)
 IS_MARK = re.compile(rf"[%‰]|{CURRENCY_PATTERN}").fullmatch
 CURRENCY_SIGNS = {"USD": "$", "US$": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 CURRENCY_SIGNS |= dict.fromkeys(("INR", "Rs", "Rs."), "₹") | {"kr.": "kr"}

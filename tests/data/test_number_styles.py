@@ -106,11 +106,13 @@ def test_prices_without_cents_are_positive_in_inputs_targets_and_new_files(tmp_p
     texts = [f"{x:.2f}".replace(".", ",").replace(",00", ",-") for x in prices]
     path = tmp_path / "prices.csv"
     path.write_text("v;y\n" + "".join(f"{t};{t}\n" for t in texts))
-    encoder = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0).encoder
+    task = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0)
+    encoder = task.encoder
+    assert isinstance(encoder, Encoder)
     path.write_text("v;y\n7,-;7,-\n7;7\n")
     (table,) = open_blocks(str(path), [], encoder.known_columns).read(9)
     assert encoder.target.encode(table).tolist() == encoder.target.encode(table)[[1, 1]].tolist()
-    assert encoder.column_encoders[0].read(table["v"]).tolist() == [7, 7]
+    assert only_column(task).read(table["v"]).tolist() == [7, 7]
 
 
 def test_units_of_different_quantities_are_no_numbers():
