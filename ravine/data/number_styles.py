@@ -24,6 +24,7 @@ from ravine.data.units import (
     choose_unit,
     conversion,
     describe_units,
+    is_unknown_letter,
 )
 
 NUMBER_STYLES = ("1,234.5", "1.234,5", "1 234.5", "1 234,5", "1'234.5", "1'234,5", "1_234.5")
@@ -32,6 +33,7 @@ MINUS_SIGNS = "-\u2212\u2013"
 DASHES = f"{MINUS_SIGNS}\u2014"  # in place of cents
 UNIT_PATTERN = r"(?:[^\W\d_]|°)[^\s\d|;:,()]{0,11}[\d²³]?(?: [a-z]{2,10})?"
 PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+MAX_SLIPS_SHARE = 0.05  # of the rows, where letters behind whole numbers are no names: 12, 12b
 SAMPLED_NUMBERS = 1000  # by which a style is chosen
 MULTIPLE_SCALES = {MULTIPLES_UNIT: UNIT_MULTIPLIERS, FRACTIONS_UNIT: FRACTION_MULTIPLIERS}
 
@@ -137,15 +139,21 @@ def _with_unit(
     rows = np.flatnonzero(are_numbers).tolist()
     read = [(found.get(i, ""), float(values[i]), kept[i][1]) for i in rows]
     units = {name for name, _, _ in read}
+    whole = bool((values[are_numbers] % 1 == 0).all())
+    letters = set(filter(is_unknown_letter, units)) if whole and len(units) > 1 else set()
+    if letters:
+        named = sum(count for name, _, count in read if name in letters)
+        if named > MAX_SLIPS_SHARE * sum(count for _, _, count in read):
+            return style, list(kept), []
+        read = [item for item in read if item[0] not in letters]
     if len(units) > 1 and units <= UNIT_MULTIPLIERS.keys() and _are_multiples(kept):
         unit = MULTIPLES_UNIT
     else:
         unit = choose_unit(read)
-    fits = {name: _fits(name, unit) for name in units}
+    fits = {name: name not in letters and _fits(name, unit) for name in units}
     odd = [kept[i] for i in range(len(kept)) if not (are_numbers[i] and fits[found.get(i, "")])]
-    examples = {name: kept[i][0] for i, (name, x, _) in zip(rows, read, strict=True) if x or name}
+    examples = {found.get(i, ""): kept[i][0] for i in rows if values[i] or i in found}
     usual = {name: text for name, text in examples.items() if fits[name]}
-    whole = bool((values[are_numbers] % 1 == 0).all())
     return f"{style} {unit}".rstrip(), odd, describe_units(usual, unit, all_whole=whole)
 
 

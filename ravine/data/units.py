@@ -52,6 +52,12 @@ CURRENCY_SIGNS = {"USD": "$", "US$": "$", "EUR": "€", "GBP": "£", "JPY": "¥"
 CURRENCY_SIGNS |= dict.fromkeys(("INR", "Rs", "Rs."), "₹") | {"kr.": "kr"}
 
 
+def is_unknown_letter(unit: str) -> bool:
+    """Whether a unit is a letter that is none: behind a whole number, as in 12b, part of a name."""
+    known = unit in KNOWN_UNITS or unit in ("k", "M")
+    return len(unit) == 1 and unit.isalpha() and not known
+
+
 @cache
 def canonical_unit(text: str) -> str:
     """One name for each unit, however it is written: kg for Kgs, star for stars, $ for USD."""
