@@ -28,12 +28,16 @@ from ravine.data.units import (
 )
 
 NUMBER_STYLES = ("1,234.5", "1.234,5", "1 234.5", "1 234,5", "1'234.5", "1'234,5", "1_234.5")
+EITHER_SIGN = "1 234?5"  # some numbers with a decimal point, others with a comma
+DECIMAL_SIGNS = {"?": ".,"}  # of which a style shows one
 GROUP_SIGNS = {"'": "'’", " ": " \u00a0\u2009\u202f"}  # of which a style shows one
 MINUS_SIGNS = "-\u2212\u2013"
 DASHES = f"{MINUS_SIGNS}\u2014"  # in place of cents
 UNIT_PATTERN = r"(?:[^\W\d_]|°)[^\s\d|;:,()]{0,11}[\d²³]?(?: [a-z]{2,10})?"
 PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 MAX_SLIPS_SHARE = 0.05  # of the rows, where letters behind whole numbers are no names: 12, 12b
+MAYBE_THOUSANDS = re.compile(r"\D*[1-9]\d{0,2}[.,]\d{3}\D*", re.ASCII)
+MIN_THREE_DECIMALS_SHARE = 0.7  # one in ten of them ends in a zero that is not written
 SAMPLED_NUMBERS = 1000  # by which a style is chosen
 MULTIPLE_SCALES = {MULTIPLES_UNIT: UNIT_MULTIPLIERS, FRACTIONS_UNIT: FRACTION_MULTIPLIERS}
 
@@ -84,6 +88,11 @@ def read_as_numbers(
         if odd and len(_with_unit(odd[:SAMPLED_NUMBERS], style)[1]) < len(odd[:SAMPLED_NUMBERS]):
             other = _with_unit(kept, style)
             best, odd, doubts = min((best, odd, doubts), other, key=lambda found: len(found[1]))
+    if _has_either_sign([t for t, _ in kept], best):
+        other = _with_unit(kept, EITHER_SIGN)
+        if len(other[1]) <= len(odd):
+            best, odd, doubts = other
+            doubts = [_describe_two_signs(kept, best), *doubts]
     if decimal == "auto":
         doubts = [*_doubt_sign([t for t, _ in kept], best), *doubts]
     return Reading.of(best, odd, kept, doubts)
@@ -125,6 +134,43 @@ def _doubt_sign(texts: Sequence[str], style: str) -> list[str]:
         f"could have decimal {'commas' if group == ',' else 'points'}: {taken}. If that is "
         f'wrong, set data.decimal = "{style[1]}".'
     ]
+
+
+def _has_either_sign(texts: Sequence[str], style: str) -> bool:
+    """Whether some numbers have a decimal point and others a comma. Nothing may speak for groups of
+    thousands: none are certain, what could be some is in the range of the others; and where all
+    could be, the others have three decimals, too.
+    """
+    points, commas = (sum(sign in t for t in texts) for sign in ".,")
+    if not points or not commas or any("." in t and "," in t for t in texts):
+        return False
+    own, either = _read_all(texts, style[:7])[0], np.abs(_read_all(texts, EITHER_SIGN)[0])
+    if (np.isnan(either) & ~np.isnan(own)).any():
+        return False
+    maybe = np.array([MAYBE_THOUSANDS.fullmatch(t) is not None for t in texts])
+    grouped = ~np.isnan(own) & ~np.isnan(either) & (np.abs(own) != either)
+    if (np.isnan(own) & ~np.isnan(either)).any():
+        others = either[~maybe & (either > 0)]
+        doubtful = either[maybe]
+    else:
+        signed = np.array([style[5] in t for t in texts])
+        others, doubtful = either[signed & (either > 0)], either[grouped]
+        if not grouped.any() or maybe[signed].mean() < MIN_THREE_DECIMALS_SHARE:
+            return False
+    return len(others) > 0 and bool(
+        ((others.min() / 2 <= doubtful) & (doubtful <= 2 * others.max())).all()
+    )
+
+
+def _describe_two_signs(kept: Sequence[tuple[str, int]], style: str) -> str:
+    comma, point = (
+        next(t for t, _ in kept if sign in t and not np.isnan(number_of(t, style))) for sign in ",."
+    )
+    taken = f"{comma} is taken as {number_of(comma, style):g}"
+    return (
+        f"has two decimal signs, as in {comma} and {point}: {taken}. If that is wrong, write all "
+        "of them in one way."
+    )
 
 
 def _with_unit(
@@ -228,12 +274,12 @@ def _grouped_pattern(style: str) -> re.Pattern:
 
 @cache
 def _pattern(style: str) -> re.Pattern:
-    group, decimal = GROUP_SIGNS.get(style[1], style[1]), re.escape(style[5])
+    group, decimal = GROUP_SIGNS.get(style[1], style[1]), DECIMAL_SIGNS.get(style[5], style[5])
     grouped = rf"[1-9]\d{{0,2}}(?:[{group}]\d{{3}})+"
     lakhs = r"[1-9]\d?(?:,\d{2})+,\d{3}|" if style[1] == "," else ""
     sign = f"[+{re.escape(MINUS_SIGNS)}]"
     return re.compile(
         rf"(\()?\s*({sign})?\s*(?:({CURRENCY_PATTERN})\s*)?({sign})?\s*"
-        rf"({grouped}|{lakhs}\d*)({decimal}(?:[{DASHES}]{{1,2}}|\d*))?([eE][-+]?\d+)?([{re.escape(MINUS_SIGNS)}])?"
+        rf"({grouped}|{lakhs}\d*)([{decimal}](?:[{DASHES}]{{1,2}}|\d*))?([eE][-+]?\d+)?([{re.escape(MINUS_SIGNS)}])?"
         rf"\s*(?:([%‰]|{CURRENCY_PATTERN})|({UNIT_PATTERN}))?\s*(\))?"
     )

@@ -9,7 +9,7 @@ from drift_of_frames import describe_drift
 
 from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Numeric
-from ravine.data.column_types import infer_column_types
+from ravine.data.column_types import infer_column_types, values_of
 from ravine.data.number_styles import number_of, read_as_numbers
 from ravine.data.table_blocks import open_blocks
 from ravine.errors import DataError
@@ -113,6 +113,40 @@ def test_prices_without_cents_are_positive_in_inputs_targets_and_new_files(tmp_p
     (table,) = open_blocks(str(path), [], encoder.known_columns).read(9)
     assert encoder.target.encode(table).tolist() == encoder.target.encode(table)[[1, 1]].tolist()
     assert only_column(task).read(table["v"]).tolist() == [7, 7]
+
+
+def exchange(text):
+    return text.translate(str.maketrans(".,", ",."))
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3])
+@pytest.mark.parametrize("every", [2, 4, 30])
+@pytest.mark.parametrize("affix", ["{}", "{} kg", "${}"])
+def test_two_decimal_signs_in_a_column_are_each_read_and_are_said(digits, every, affix):
+    numbers = [round(float(x), digits) for x in DRAW.uniform(0, 30, 240)]
+    texts = [affix.format(x) for x in numbers]
+    for some in (texts, [exchange(t) for t in texts]):
+        some = [exchange(t) if i % every == 0 else t for i, t in enumerate(some)]
+        notes: list[str] = []
+        (column,), _ = infer_column_types(pd.DataFrame({"v": some}), rows=240, notes=notes)
+        assert values_of(pd.Series(some), column).tolist() == numbers
+        assert len(notes) == 1 and "v has two decimal signs, as in " in notes[0]
+        task = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame_of(some))
+        assert task.kind == "regression"
+
+
+def frame_of(texts):
+    return pd.DataFrame({"x": np.arange(len(texts)) % 7, "y": texts})
+
+
+def test_groups_of_thousands_are_no_second_decimal_sign():
+    texts = [f"{x:,.1f}" for x in DRAW.uniform(200, 9000, 240)]
+    for odd in ("12,5", "1.234,5", "9,5"):
+        found = read_as_numbers([*texts, "2,345", odd], [1] * 242)
+        assert found is not None and found.odd == (odd,) and found.style == "1,234.5"
+    whole = [f"{x:,.0f}" for x in DRAW.uniform(200, 9000, 240)]
+    found = read_as_numbers([*whole, "12.5"], [1] * 241)
+    assert found is not None and found.odd == () and found.style == "1,234.5"
 
 
 def test_units_of_different_quantities_are_no_numbers():
