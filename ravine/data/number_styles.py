@@ -7,6 +7,7 @@ other units of the same quantity. Durations, quarters and the like have styles o
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
@@ -29,10 +30,15 @@ from ravine.data.units import (
 
 NUMBER_STYLES = ("1,234.5", "1.234,5", "1 234.5", "1 234,5", "1'234.5", "1'234,5", "1_234.5")
 EITHER_SIGN = "1 234?5"  # some numbers with a decimal point, others with a comma
-DECIMAL_SIGNS = {"?": ".,"}  # of which a style shows one
-GROUP_SIGNS = {"'": "'’", " ": " \u00a0\u2009\u202f"}  # of which a style shows one
+# of which a style shows one
+DECIMAL_SIGNS = {"?": ".,", ".": ".·"}
+GROUP_SIGNS = {"'": "'’′ʼ´`", " ": " \u00a0\u2007\u2009\u202f"}
 MINUS_SIGNS = "-\u2212\u2013"
 DASHES = f"{MINUS_SIGNS}\u2014"  # in place of cents
+POWER_PATTERN = r"[eE][-+]?\d+|\s?[x×*·]\s?10(?:\^[-+−]?\d+|[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
+# about, and that a spreadsheet is to keep the text
+PREFIX_PATTERN = r"(?:[~≈]\s*|(?:ca|approx)\.?\s*|c\.\s*|'(?!\d\d$))?"
+FOOTNOTE_PATTERN = r"(?:\*{1,3}|[†‡§]{1,2}|\[(?:\d{1,2}|[a-z])\])?"
 UNIT_PATTERN = r"(?:[^\W\d_]|°)[^\s\d|;:,()]{0,11}[\d²³]?(?: [a-z]{2,10})?"
 PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 MAX_SLIPS_SHARE = 0.05  # of the rows, where letters behind whole numbers are no names: 12, 12b
@@ -257,11 +263,19 @@ def _read(text: str, style: str) -> tuple[float, str]:
     cents = part[1:].strip(DASHES)  # 12,- has none
     if (not digits and not cents) or signs > 1 or (grouped and power):
         return np.nan, ""
-    if bool(bracket) != bool(close):
+    if bool(bracket or inner == "(") != bool(close):
         return np.nan, ""
-    value = float(f"{digits or '0'}.{cents or '0'}{power}")
-    negative = bracket or after or (sign or inner) in tuple(MINUS_SIGNS)
+    value = float(f"{digits or '0'}.{cents or '0'}{_exponent(power)}")
+    negative = bracket or after or (sign or inner) in ("(", *MINUS_SIGNS)
     return -value if negative else value, unit or mark or before
+
+
+def _exponent(power: str) -> str:
+    """A power of ten as e3: of E3, ×10³, x10^3."""
+    if not power:
+        return ""
+    digits = unicodedata.normalize("NFKC", power).replace("\u2212", "-")
+    return "e" + re.split(r"10\^?|[eE]", digits, maxsplit=1)[1]
 
 
 @cache
@@ -277,9 +291,10 @@ def _pattern(style: str) -> re.Pattern:
     group, decimal = GROUP_SIGNS.get(style[1], style[1]), DECIMAL_SIGNS.get(style[5], style[5])
     grouped = rf"[1-9]\d{{0,2}}(?:[{group}]\d{{3}})+"
     lakhs = r"[1-9]\d?(?:,\d{2})+,\d{3}|" if style[1] == "," else ""
-    sign = f"[+{re.escape(MINUS_SIGNS)}]"
+    minus = f"[{MINUS_SIGNS}]"
+    sign = f"\\+|{minus}"
     return re.compile(
-        rf"(\()?\s*({sign})?\s*(?:({CURRENCY_PATTERN})\s*)?({sign})?\s*"
-        rf"({grouped}|{lakhs}\d*)([{decimal}](?:[{DASHES}]{{1,2}}|\d*))?([eE][-+]?\d+)?([{re.escape(MINUS_SIGNS)}])?"
-        rf"\s*(?:([%‰]|{CURRENCY_PATTERN})|({UNIT_PATTERN}))?\s*(\))?"
+        rf"{PREFIX_PATTERN}(\()?\s*({sign})?\s*(?:({CURRENCY_PATTERN})\s*)?(\(|{sign})?\s*"
+        rf"({grouped}|{lakhs}\d*)([{decimal}](?:[{DASHES}]{{1,2}}|\d*))?({POWER_PATTERN})?"
+        rf"({minus})?\s*(?:([%‰]|{CURRENCY_PATTERN})|({UNIT_PATTERN}))?\s*(\))?{FOOTNOTE_PATTERN}"
     )

@@ -37,6 +37,21 @@ STYLES = {
     "thin space": written("\u2009", "."),
     "Swiss": written("'", "."),
     "Swiss, curly": written("\u2019", "."),
+    "figure space": written("\u2007", ","),
+    "Swiss, prime": written("\u2032", "."),
+    "Swiss, modifier": written("\u02bc", "."),
+    "Swiss, accent": written("\u00b4", "."),
+    "Swiss, backtick": written("`", "."),
+    "raised point": written(",", "\u00b7"),
+    "francs, short": written("'", ".", "Fr. {}"),
+    "dollars in brackets": lambda x: f"$({abs(x):,.2f})" if x < 0 else f"${x:,.2f}",
+    "text mark of a spreadsheet": written(",", ".", "'{}"),
+    "about": written(",", ".", "ca. {}"),
+    "tilde": written(",", ".", "~{}"),
+    "times ten to the": lambda x: f"{x / 1000:.6f}x10^3",
+    "times ten, raised": lambda x: f"{x * 100:.2f} \u00d7 10\u207b\u00b2",
+    "footnote": written(",", ".", "{}[1]"),
+    "stars": written(",", ".", "{}**"),
     "underscore": written("_", "."),
     "dollars": written(",", ".", "${}"),
     "euros after": written(".", ",", "{} €"),
@@ -70,10 +85,21 @@ def test_lakhs_and_multiples_are_read():
 
 
 @pytest.mark.parametrize(
-    "text", ["0,345", "12,34", "1,2,3", "1.2.3", "1,104e+01", "A1", "5-3", "1/2", "", "--5"]
+    "text",
+    ["0,345", "12,34", "1,2,3", "1.2.3", "1,104e+01", "A1", "5-3", "1/2", "", "--5"]
+    + ["$(5", "5)", "1.5x103", "3*4", "'12", "~", "ca.", "*", "5[see]", "10x20", "5x"],
 )
 def test_what_is_no_english_number_is_none(text):
     assert math.isnan(number_of(text))
+
+
+def test_footnotes_behind_a_few_numbers_leave_no_gaps():
+    texts = [f"{i / 7:.4f}{('*', '[3]', '', '', '**')[i % 5]}" for i in range(100)]
+    notes: list[str] = []
+    used, _ = infer_column_types(pd.DataFrame({"p": texts}), rows=100, notes=notes)
+    assert used[0].kind == "number" and notes == []
+    found = values_of(pd.Series(texts), used[0])
+    assert found.tolist() == [round(i / 7, 4) for i in range(100)]
 
 
 def test_a_group_of_thousands_never_begins_with_zero_so_that_the_comma_is_decimal():
