@@ -36,6 +36,7 @@ from ravine.data.csv_dialect import Dialect, KnownColumns
 from ravine.data.date_styles import without_open_ends
 from ravine.data.examples import Examples
 from ravine.data.frames import ExamplesLike, table_from
+from ravine.data.odd_cells import describe_spellings
 from ravine.data.parsing import texts_of, weights_of
 from ravine.data.source import Data, describe_excluded
 from ravine.data.targets import Target, TargetScaling, fit_target
@@ -235,7 +236,7 @@ def fit_encoder(
     requested = ["columns scaled"] * (encoding.scale != "none")
     requested += ["columns clipped"] * (encoding.smooth_clip is not None)
     effects = Counter(dict.fromkeys(requested, 0))
-    found = _fit_columns(train, used, encoding, levels=levels or {}, effects=effects)
+    found = _fit_columns(train, used, encoding, levels=levels or {}, effects=effects, notes=notes)
     fitted = [f for f in found if not isinstance(f, DroppedColumn)]
     dropped += [f for f in found if isinstance(f, DroppedColumn)]
     notes += _describe_columns(used, dropped)
@@ -294,6 +295,7 @@ def _fit_columns(
     *,
     levels: Mapping[str, Counter],
     effects: Counter,
+    notes: list[str],
 ) -> list[ColumnEncoder | DroppedColumn]:
     """What becomes of each column; of those with one content in training rows the first counts."""
     found: list[ColumnEncoder | DroppedColumn] = []
@@ -318,6 +320,7 @@ def _fit_columns(
             found.append(Text(column.name, encoding.text_features))
         else:
             counts = levels.get(column.name) or count_levels(values)
+            notes += describe_spellings(column.name, counts)
             found.append(_fit_category(column.name, counts, encoding, effects))
     return found
 
