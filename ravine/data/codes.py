@@ -17,7 +17,7 @@ CODE_PATTERNS = {
     f"have more than {EXACT_DIGITS} digits": rf"\d{{{EXACT_DIGITS + 1},}}",
 }
 DOTTED_CODE = "are dotted and begin with a zero"
-DOTTED = re.compile(r"\d+(?:\.\d{1,3})?", re.ASCII)  # a year behind the dot is a date's
+DOTTED_PATTERN = re.compile(r"\d+(?:\.\d{1,3})?", re.ASCII)  # a year behind the dot is a date's
 ZERO_BEFORE_DOT = re.compile(r"0\d+\.\d+", re.ASCII)
 SHORT_DECIMAL = re.compile(r"\d{1,3}\.\d{1,2}", re.ASCII)
 
@@ -41,7 +41,7 @@ def find_code(texts: Sequence[str]) -> tuple[str, str]:
             found = next(filter(re.compile(pattern).fullmatch, numbers), "")
             if found:
                 return why, found
-    if 2 * len(numbers) >= len(texts) and all(map(DOTTED.fullmatch, numbers)):
+    if 2 * len(numbers) >= len(texts) and all(map(DOTTED_PATTERN.fullmatch, numbers)):
         found = next(filter(ZERO_BEFORE_DOT.fullmatch, numbers), "")
         if found:
             return DOTTED_CODE, found

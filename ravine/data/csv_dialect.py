@@ -275,12 +275,12 @@ class DecimalCounts:
             return self._nearest_sign(path, known, separator, notes)
         if "." in self.examples:
             notes.append(
-                f"{self._taken(path, usual)}. If points make groups of thousands in it, set "
+                f"{self._describe_example(path, usual)}. If points make groups of thousands in it, set "
                 'data.decimal = ",".'
             )
         return usual
 
-    def _taken(self, path: Path, decimal: str) -> str:
+    def _describe_example(self, path: Path, decimal: str) -> str:
         """What to say of numbers that can be read two ways, the first with its value."""
         sign, example = next(iter(self.examples.items()))
         value = float(example.replace(",", ".")) * (1 if sign == decimal else 1000)
@@ -296,7 +296,7 @@ class DecimalCounts:
         of_usual, of_other = (self._distance(sign, known) for sign in (usual, other))
         if self.limits and of_usual == of_other and separator != known.dialect.separator:
             do = "If that is wrong, write them as in the training file"
-            notes.append(f"{self._taken(path, usual)}, as in the training file. {do}.")
+            notes.append(f"{self._describe_example(path, usual)}, as in the training file. {do}.")
         return other if of_other < of_usual and (of_other == 0 or of_usual > 1) else usual
 
     def _distance(self, sign: str, known: KnownColumns) -> float:

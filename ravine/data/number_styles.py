@@ -34,7 +34,7 @@ EITHER_SIGN = "1 234?5"  # some numbers with a decimal point, others with a comm
 DECIMAL_SIGNS = {"?": ".,", ".": ".·"}
 GROUP_SIGNS = {"'": "'’′ʼ´`", " ": " \u00a0\u2007\u2009\u202f"}
 MINUS_SIGNS = "-\u2212\u2013"
-DASHES = f"{MINUS_SIGNS}\u2014"  # in place of cents
+DASH_SIGNS = f"{MINUS_SIGNS}\u2014"  # in place of cents
 POWER_PATTERN = r"[eE][-+]?\d+|\s?[x×*·]\s?10(?:\^[-+−]?\d+|[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
 # about, and that a spreadsheet is to keep the text
 PREFIX_PATTERN = r"(?:[~≈]\s*|(?:ca|approx)\.?\s*|c\.\s*|'(?!\d\d$))?"
@@ -260,7 +260,7 @@ def _read(text: str, style: str) -> tuple[float, str]:
     digits = "".join(filter(str.isdecimal, whole))
     signs = sum(map(bool, (sign, inner, after, bracket)))
     grouped = len(digits) < len(whole)
-    cents = part[1:].strip(DASHES)  # 12,- has none
+    cents = part[1:].strip(DASH_SIGNS)  # 12,- has none
     if (not digits and not cents) or signs > 1 or (grouped and power):
         return np.nan, ""
     if bool(bracket or inner == "(") != bool(close):
@@ -295,6 +295,6 @@ def _pattern(style: str) -> re.Pattern:
     sign = f"\\+|{minus}"
     return re.compile(
         rf"{PREFIX_PATTERN}(\()?\s*({sign})?\s*(?:({CURRENCY_PATTERN})\s*)?(\(|{sign})?\s*"
-        rf"({grouped}|{lakhs}\d*)([{decimal}](?:[{DASHES}]{{1,2}}|\d*))?({POWER_PATTERN})?"
+        rf"({grouped}|{lakhs}\d*)([{decimal}](?:[{DASH_SIGNS}]{{1,2}}|\d*))?({POWER_PATTERN})?"
         rf"({minus})?\s*(?:([%‰]|{CURRENCY_PATTERN})|({UNIT_PATTERN}))?\s*(\))?{FOOTNOTE_PATTERN}"
     )
