@@ -59,7 +59,7 @@ class InputError(RavineError, ValueError):
         if self.do:
             stop = "" if text.endswith((".", "?")) else "."
             text = f"{text}{stop} {self.do[0].upper()}{self.do[1:]}."
-        return LONG_WORD.sub(lambda found: shorten(found[0], MAX_WORD), text)
+        return LONG_WORD.sub(lambda found: shorten(found[0], MAX_WORD), printable(text))
 
     # keyword-only arguments, and attributes added since, come back from a worker process
     def __reduce__(self) -> tuple[Any, ...]:
@@ -148,9 +148,9 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error of another library says, else its type."""
+    """The first line of what an error of another library says, as it is printed, else its type."""
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return printable(text.splitlines()[0]) if text else type(error).__name__
 
 
 def typed_message(error: BaseException) -> str:

@@ -56,7 +56,7 @@ class ParquetTable:
                 schema = pq.read_schema(file)
                 check_distinct(schema.names, file)
                 table = pq.read_table(file, read_dictionary=_text_columns(schema))
-                frames.append(with_index(_decode_texts(table, schema, file).to_pandas()))
+                frames.append(_as_frame(_decode_texts(table, schema, file)))
         whole = frames[0] if len(frames) == 1 else pd.concat(frames)
         return check_table(whole.reset_index(drop=True), str(self.path))
 
@@ -108,10 +108,19 @@ def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
         for batch in file.iter_batches(rows, [piece.group], use_threads=False):
             texts = pa.Table.from_batches([batch])
             table = _decode_texts(texts, schema, Path(piece.file), parts=BLOCKS_IN_MEMORY)
-            frame = check_table(with_index(table.to_pandas()), piece.file)
+            frame = check_table(_as_frame(table), piece.file)
             yield frame.set_axis(range(at, at + batch.num_rows))
             at += batch.num_rows
             pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
+        if at - piece.first != piece.rows:
+            raise ValueError(f"{at - piece.first:,} of {piece.rows:,} rows")
+
+
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    """A table with the columns of its file: an index of pandas is one where it is stored."""
+    frame = table.to_pandas()
+    stored = [name for name in frame.index.names if name in table.column_names]
+    return with_index(frame.rename_axis(index=stored if stored else [None] * frame.index.nlevels))
 
 
 def _open_file(file: str) -> pq.ParquetFile:

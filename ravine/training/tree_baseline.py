@@ -19,7 +19,7 @@ BOOSTED_DISTANCE = 10.0  # rounds times learning rate: the default's
 MAX_WORK = 4e8  # rows times columns times trees, about two seconds of one core
 MAX_TREE_OUTPUTS = 64
 MAX_LEVELS = 250  # of a category; rarer ones count as one
-# XGBoost's default; without it steps explode on rare classes
+# XGBoost's default; without it steps explode on rare classes: NOTEBOOK 2026-11-27
 TREE_PENALTY = 1.0
 LEAF_SHARE = 0.1  # of the rows at most in the smallest leaf: the default is 20 rows
 

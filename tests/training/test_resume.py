@@ -87,6 +87,8 @@ def test_a_killed_run_ends_as_if_never_stopped(tmp_path, whole, evaluation):
             report=killed_at(evaluation),
         )
     assert not (folder / "record.json").exists()
+    # the first kill comes before there is one: the run begins anew
+    assert (folder / "checkpoint-0.safetensors").exists() is (evaluation > 1)
     run = resume(folder, workers=1, checkpoint_seconds=0.0)
     assert files(folder) == whole[1]
     assert run.record.score == whole[0].record.score

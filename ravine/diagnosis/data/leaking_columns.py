@@ -105,8 +105,8 @@ def _leaks_of(
 
 
 def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) -> float:
-    """What one column of the table, as x [N, F], tells of the target: by a straight line or class
-    means, by its levels, or by its neighboring values; of a number with gaps where it is known.
+    """How well one column of the table, as x [N, F], predicts the target: by a line or class means,
+    by its levels, or by its neighboring values; of a number with gaps where it is known.
     """
     known = _known_rows(x)
     x, y, answers, folds = x[known], y[known], answers[known], folds[known]
