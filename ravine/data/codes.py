@@ -16,6 +16,9 @@ CODE_PATTERNS = {
     "are powers of ten that may be codes": r"\d*[02-9]\d*[eE]\d+|\d\d+[eE]\d+",
     f"have more than {EXACT_DIGITS} digits": rf"\d{{{EXACT_DIGITS + 1},}}",
 }
+DOTTED_CODE = "are dotted and begin with a zero"
+DOTTED_PATTERN = re.compile(r"\d+(?:\.\d{1,3})?", re.ASCII)  # a year behind the dot is a date's
+ZERO_BEFORE_DOT = re.compile(r"0\d+\.\d+", re.ASCII)
 SHORT_DECIMAL = re.compile(r"\d{1,3}\.\d{1,2}", re.ASCII)
 
 
@@ -25,6 +28,8 @@ def find_code(texts: Sequence[str]) -> tuple[str, str]:
 
     >>> find_code(["10115", "01234"]), find_code(["1.9", "1.10", "1.11"])
     (('begin with zeros', '01234'), ('are like versions', '1.10'))
+    >>> find_code(["10.1", "01.11"])
+    ('are dotted and begin with a zero', '01.11')
     >>> find_code(["1.5", "0.10"]), find_code(["2e-3", "1e5"])
     (('', ''), ('', ''))
     """
@@ -36,6 +41,10 @@ def find_code(texts: Sequence[str]) -> tuple[str, str]:
             found = next(filter(re.compile(pattern).fullmatch, numbers), "")
             if found:
                 return why, found
+    if 2 * len(numbers) >= len(texts) and all(map(DOTTED_PATTERN.fullmatch, numbers)):
+        found = next(filter(ZERO_BEFORE_DOT.fullmatch, numbers), "")
+        if found:
+            return DOTTED_CODE, found
     ten = "" if len(texts) > MAX_VERSIONS else _version_ten([t for t in texts if not is_gap(t)])
     return ("are like versions", ten) if ten else ("", "")
 

@@ -14,7 +14,7 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data import parsing
-from ravine.data.codes import EXACT_DIGITS, find_code
+from ravine.data.codes import DOTTED_CODE, EXACT_DIGITS, find_code
 from ravine.data.date_styles import (
     days_of_texts,
     describe_date_doubt,
@@ -224,12 +224,15 @@ def _type_of_code(
 ) -> UsedColumn | DroppedColumn | None:
     """A column of codes such as 01234, which is a category or tells rows apart; None if it is not.
 
-    Moments are no codes, though they have as many digits.
+    Moments are no codes, though they have as many digits; nor are times of day such as 08.30.
     """
     why, example = find_code(texts)
-    if not why or ("digits" in why and TIME_WORDS.search(name)):
+    if not why or (("digits" in why or why == DOTTED_CODE) and TIME_WORDS.search(name)):
         return None
-    if len(texts) == int((codes >= 0).sum()):
+    rows = int((codes >= 0).sum())
+    if why == DOTTED_CODE and 2 * len(texts) > rows:  # rather measurements of one width
+        return None
+    if len(texts) == rows:
         return DroppedColumn(name, f"it has another code in every row ({example!r})")
     notes.append(
         f"{name} is taken as categories: its numbers {why} ({example!r}). If they are amounts, set "

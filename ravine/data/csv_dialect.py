@@ -5,11 +5,12 @@ import csv
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import pandas as pd
 
 from ravine.data.codes import find_code
@@ -46,13 +47,14 @@ class KnownColumns:
     """What a run knows of tables that it reads: their dialect, and its columns.
 
     `columns` are all that it reads; of these `texts` are read as text because numbers or dates in
-    them have a style of their own, and `numbers` were numbers as they stood.
+    them have a style of their own, and `numbers` were numbers as they stood, each with its least
+    and greatest value if that is known.
     """
 
     dialect: Dialect = Dialect()
     columns: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
-    numbers: tuple[str, ...] = ()
+    numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -213,8 +215,9 @@ def _numbers_below(rows: Sequence[Fields], width: int) -> bool:
 
 # Decimal signs
 
-NUMBER_LIKE = r"[-+]?[$€£¥]?\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*[%$€£¥]?"
+NUMBER_LIKE = r"[-+]?[$€£¥]?\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?[-–—−]{0,2}\s*[%$€£¥]?"
 POINT_OF_THOUSAND = r"[-+]?[1-9]\d{0,2}\.\d{3}"  # or of one: three digits behind it
+SIGN_OF_THOUSAND = POINT_OF_THOUSAND.replace(r"\.", "[.,]")
 
 
 @dataclass
@@ -222,7 +225,9 @@ class DecimalCounts:
     """How many numbers of a table say which decimal sign it has; cells add up over blocks."""
 
     certain: Counter[str] = field(default_factory=Counter)
-    example: str = ""  # of a number with a point that can be read two ways
+    examples: dict[str, str] = field(default_factory=dict)  # by sign, if they can be read two ways
+    # by column and sign, the least and the greatest of such numbers, the sign taken as decimal
+    limits: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def add(self, cells: pd.DataFrame) -> None:
         """Count the cells, all text, of columns that are numbers for the most part."""
@@ -237,30 +242,73 @@ class DecimalCounts:
             shapes = shapes.mask(texts.str.match(r"\D*0").astype(bool), led)
             for shape, count in shapes.value_counts().items():
                 self.certain[decimal_sign(str(shape))] += int(count)
-            either = texts.str.fullmatch(POINT_OF_THOUSAND).astype(bool)
-            self.example = self.example or next(iter(texts[either]), "")
+            self._add_limits(str(name), texts[texts.str.fullmatch(SIGN_OF_THOUSAND).astype(bool)])
+
+    def _add_limits(self, name: str, texts: pd.Series) -> None:
+        for sign in ".,":
+            of_sign = texts[texts.str.contains(sign, regex=False).astype(bool)]
+            if len(of_sign):
+                numbers = of_sign.str.replace(",", ".").astype(float)
+                low, high = self.limits.get((name, sign), (np.inf, -np.inf))
+                self.limits[name, sign] = min(low, numbers.min()), max(high, numbers.max())
+                self.examples.setdefault(sign, of_sign.iloc[0])
 
     @property
     def majority(self) -> str:
         """The sign that more numbers have for certain, a point where they are as many."""
         return "," if self.certain[","] > self.certain["."] else "."
 
-    def decide(self, path: Path, usual: str, *, of_run: bool, notes: list[str]) -> str:
-        """The sign of which numbers are certain, else the `usual`; `notes` say what is open.
+    def decide(
+        self, path: Path, known: KnownColumns | None, *, separator: str, notes: list[str]
+    ) -> str:
+        """The sign of which numbers are certain, else the usual one; `notes` say what is open.
 
-        A usual sign that is the run's (`of_run`) stands unless only the other one is certain.
+        The usual sign is a point, or that of the run whose columns are `known`: it stands unless
+        only the other one is certain, or only with the other one numbers are as the run's were.
         """
-        if of_run and self.certain[usual]:
+        usual = "." if known is None else known.dialect.decimal
+        if known is not None and self.certain[usual]:
             return usual
         if self.certain[","] or self.certain["."]:
             return self.majority
-        if self.example and not of_run:
+        if known is not None:
+            return self._nearest_sign(path, known, separator, notes)
+        if "." in self.examples:
             notes.append(
-                f"Numbers in {path.name} can be read two ways: {self.example} is taken as "
-                f"{float(self.example):g}. If points make groups of thousands in it, set "
+                f"{self._describe_example(path, usual)}. If points make groups of thousands in it, set "
                 'data.decimal = ",".'
             )
         return usual
+
+    def _describe_example(self, path: Path, decimal: str) -> str:
+        """What to say of numbers that can be read two ways, the first with its value."""
+        sign, example = next(iter(self.examples.items()))
+        value = float(example.replace(",", ".")) * (1 if sign == decimal else 1000)
+        return f"Numbers in {path.name} can be read two ways: {example} is taken as {value:.10g}"
+
+    def _nearest_sign(
+        self, path: Path, known: KnownColumns, separator: str, notes: list[str]
+    ) -> str:
+        """The usual sign, unless numbers are in the ranges of a run with the other one alone, or
+        nearer to them and far outside with the usual one.
+        """
+        usual, other = known.dialect.decimal, "." if known.dialect.decimal == "," else ","
+        of_usual, of_other = (self._distance(sign, known) for sign in (usual, other))
+        if self.limits and of_usual == of_other and separator != known.dialect.separator:
+            do = "If that is wrong, write them as in the training file"
+            notes.append(f"{self._describe_example(path, usual)}, as in the training file. {do}.")
+        return other if of_other < of_usual and (of_other == 0 or of_usual > 1) else usual
+
+    def _distance(self, sign: str, known: KnownColumns) -> float:
+        """How far outside the ranges of a run, in their widths, numbers are that have a sign."""
+        furthest = 0.0
+        for (name, found), limits in self.limits.items():
+            if known.numbers.get(name):
+                low, high = known.numbers[name]
+                least, greatest = (x if found == sign else 1000 * x for x in limits)
+                outside = max(low - least, greatest - high, 0.0)
+                furthest = max(furthest, outside / ((high - low) or 1.0))
+        return furthest
 
 
 def exchange_sign(values: Any, sign: str) -> Any:

@@ -157,26 +157,27 @@ def open_csv(
         layout = csv_dialect.find_csv_layout(csv_dialect.sample_lines(file), path, known)
     check_distinct(layout.names, path)
     usual = csv_dialect.Dialect() if known is None else known.dialect
-    # cells without quotes hold no comma in a file that commas separate
-    foreign = layout.separator == "," != usual.separator
-    sign = decimal if decimal != "auto" else "." if foreign else usual.decimal
-    table = CsvTable(text, layout, sign, known)
+    table = CsvTable(text, layout, usual.decimal if decimal == "auto" else decimal, known)
     if layout.separator == csv_dialect.BLANK_SEPARATOR:
         _check_widths(text, layout)
-    if decimal == "auto" and layout.separator != ",":
+    foreign = layout.separator == "," != usual.separator
+    if decimal == "auto" and (foreign or layout.separator != ","):
         table = replace(table, decimal=_find_decimal(table, notes))
     notes += _describe(table, usual)
     return table
 
 
 def _find_decimal(table: CsvTable, notes: list[str]) -> str:
-    counts = csv_dialect.DecimalCounts()
-    of_run = table.known is not None
+    counts, separator = csv_dialect.DecimalCounts(), table.layout.separator
     with table.text.open() as file:
         # without what is expected: the cells as they are written
         for cells in replace(table, known=None)._read_blocks(file, str, None):
+            if separator == ",":  # only cells in quotes can have either sign
+                cells = cells.where(cells.apply(lambda texts: texts.str.contains(",", na=False)))
             counts.add(cells)
-    return counts.decide(table.text.path, table.decimal, of_run=of_run, notes=notes)
+    if separator == "," and not counts.certain:
+        return "."
+    return counts.decide(table.text.path, table.known, separator=separator, notes=notes)
 
 
 def _describe(table: CsvTable, usual: csv_dialect.Dialect) -> list[str]:

@@ -35,6 +35,7 @@ from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_typ
 from ravine.data.csv_dialect import Dialect, KnownColumns
 from ravine.data.examples import Examples
 from ravine.data.frames import ExamplesLike, table_from
+from ravine.data.odd_cells import describe_spellings
 from ravine.data.parsing import texts_of, weights_of
 from ravine.data.source import Data, describe_excluded
 from ravine.data.targets import Target, TargetScaling, fit_target
@@ -139,7 +140,8 @@ class Encoder:
         texts = [c.name for c in measured if c.style]
         texts += [c.name for c in named if any(map(changes_as_number, c.levels))]
         plain = ("", "1,234.5") if self.dialect.decimal == "." else ("",)
-        numbers = tuple(c.name for c in measured if isinstance(c, Numeric) and c.style in plain)
+        number_columns = [c for c in measured if isinstance(c, Numeric) and c.style in plain]
+        numbers = {c.name: c.scaling.seen for c in number_columns}
         return KnownColumns(self.dialect, self.columns, tuple(texts), numbers)
 
     def read_column(self, column: Numeric | Date, values: pd.Series) -> np.ndarray:
@@ -234,7 +236,7 @@ def fit_encoder(
     requested = ["columns scaled"] * (encoding.scale != "none")
     requested += ["columns clipped"] * (encoding.smooth_clip is not None)
     effects = Counter(dict.fromkeys(requested, 0))
-    found = _fit_columns(train, used, encoding, levels=levels or {}, effects=effects)
+    found = _fit_columns(train, used, encoding, levels=levels or {}, effects=effects, notes=notes)
     fitted = [f for f in found if not isinstance(f, DroppedColumn)]
     dropped += [f for f in found if isinstance(f, DroppedColumn)]
     notes += _describe_columns(used, dropped)
@@ -255,6 +257,7 @@ def _fit_columns(
     *,
     levels: Mapping[str, Counter],
     effects: Counter,
+    notes: list[str],
 ) -> list[ColumnEncoder | DroppedColumn]:
     """What becomes of each column; of those with one content in training rows the first counts."""
     found: list[ColumnEncoder | DroppedColumn] = []
@@ -279,6 +282,7 @@ def _fit_columns(
             found.append(Text(column.name, encoding.text_features))
         else:
             counts = levels.get(column.name) or count_levels(values)
+            notes += describe_spellings(column.name, counts)
             found.append(_fit_category(column.name, counts, encoding, effects))
     return found
 

@@ -1,11 +1,13 @@
 """How numbers are written in text, and the numbers that texts write.
 
 A style is the number 1234.5 as a column writes it, with its unit: `1,234.5`, `1 234,5 kg`. What
-counts for any style: a currency before or after, %, (5) and 5- for -5, other units of the same
-quantity. Durations, quarters and the like have styles of their own (`notations.py`).
+counts for any style: a currency before or after, %, (5) and 5- for -5, 5,- for 5 without cents,
+other units of the same quantity. Durations, quarters and the like have styles of their own
+(`notations.py`).
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
@@ -23,13 +25,25 @@ from ravine.data.units import (
     choose_unit,
     conversion,
     describe_units,
+    is_unknown_letter,
 )
 
 NUMBER_STYLES = ("1,234.5", "1.234,5", "1 234.5", "1 234,5", "1'234.5", "1'234,5", "1_234.5")
-GROUP_SIGNS = {"'": "'’", " ": " \u00a0\u2009\u202f"}  # of which a style shows one
+EITHER_SIGN = "1 234?5"  # some numbers with a decimal point, others with a comma
+# of which a style shows one
+DECIMAL_SIGNS = {"?": ".,", ".": ".·"}
+GROUP_SIGNS = {"'": "'’′ʼ´`", " ": " \u00a0\u2007\u2009\u202f"}
 MINUS_SIGNS = "-\u2212\u2013"
+DASH_SIGNS = f"{MINUS_SIGNS}\u2014"  # in place of cents
+POWER_PATTERN = r"[eE][-+]?\d+|\s?[x×*·]\s?10(?:\^[-+−]?\d+|[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
+# about, and that a spreadsheet is to keep the text
+PREFIX_PATTERN = r"(?:[~≈]\s*|(?:ca|approx)\.?\s*|c\.\s*|'(?!\d\d$))?"
+FOOTNOTE_PATTERN = r"(?:\*{1,3}|[†‡§]{1,2}|\[(?:\d{1,2}|[a-z])\])?"
 UNIT_PATTERN = r"(?:[^\W\d_]|°)[^\s\d|;:,()]{0,11}[\d²³]?(?: [a-z]{2,10})?"
 PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+MAX_SLIPS_SHARE = 0.05  # of the rows, where letters behind whole numbers are no names: 12, 12b
+MAYBE_THOUSANDS = re.compile(r"\D*[1-9]\d{0,2}[.,]\d{3}\D*", re.ASCII)
+MIN_THREE_DECIMALS_SHARE = 0.7  # one in ten of them ends in a zero that is not written
 SAMPLED_NUMBERS = 1000  # by which a style is chosen
 MULTIPLE_SCALES = {MULTIPLES_UNIT: UNIT_MULTIPLIERS, FRACTIONS_UNIT: FRACTION_MULTIPLIERS}
 
@@ -80,6 +94,11 @@ def read_as_numbers(
         if odd and len(_with_unit(odd[:SAMPLED_NUMBERS], style)[1]) < len(odd[:SAMPLED_NUMBERS]):
             other = _with_unit(kept, style)
             best, odd, doubts = min((best, odd, doubts), other, key=lambda found: len(found[1]))
+    if _has_either_sign([t for t, _ in kept], best):
+        other = _with_unit(kept, EITHER_SIGN)
+        if len(other[1]) <= len(odd):
+            best, odd, doubts = other
+            doubts = [_describe_two_signs(kept, best), *doubts]
     if decimal == "auto":
         doubts = [*_doubt_sign([t for t, _ in kept], best), *doubts]
     return Reading.of(best, odd, kept, doubts)
@@ -110,7 +129,8 @@ def _doubt_sign(texts: Sequence[str], style: str) -> list[str]:
     so that it could be the decimal sign as well; nothing elsewhere.
     """
     group = re.escape(style[1])
-    pattern = re.compile(rf"\D*[1-9]\d{{0,2}}{group}\d{{3}}\D*")
+    decimal = re.escape(style[5])  # behind which cents may be a dash
+    pattern = re.compile(rf"\D*[1-9]\d{{0,2}}{group}\d{{3}}[^\d{decimal}]*")
     numbers = (t for t in texts if not np.isnan(number_of(t, style)))
     if group not in (",", r"\.") or not all(map(pattern.fullmatch, numbers)):
         return []
@@ -120,6 +140,43 @@ def _doubt_sign(texts: Sequence[str], style: str) -> list[str]:
         f"could have decimal {'commas' if group == ',' else 'points'}: {taken}. If that is "
         f'wrong, set data.decimal = "{style[1]}".'
     ]
+
+
+def _has_either_sign(texts: Sequence[str], style: str) -> bool:
+    """Whether some numbers have a decimal point and others a comma. Nothing may speak for groups of
+    thousands: none are certain, what could be some is in the range of the others; and where all
+    could be, the others have three decimals, too.
+    """
+    points, commas = (sum(sign in t for t in texts) for sign in ".,")
+    if not points or not commas or any("." in t and "," in t for t in texts):
+        return False
+    own, either = _read_all(texts, style[:7])[0], np.abs(_read_all(texts, EITHER_SIGN)[0])
+    if (np.isnan(either) & ~np.isnan(own)).any():
+        return False
+    maybe = np.array([MAYBE_THOUSANDS.fullmatch(t) is not None for t in texts])
+    grouped = ~np.isnan(own) & ~np.isnan(either) & (np.abs(own) != either)
+    if (np.isnan(own) & ~np.isnan(either)).any():
+        others = either[~maybe & (either > 0)]
+        doubtful = either[maybe]
+    else:
+        signed = np.array([style[5] in t for t in texts])
+        others, doubtful = either[signed & (either > 0)], either[grouped]
+        if not grouped.any() or maybe[signed].mean() < MIN_THREE_DECIMALS_SHARE:
+            return False
+    return len(others) > 0 and bool(
+        ((others.min() / 2 <= doubtful) & (doubtful <= 2 * others.max())).all()
+    )
+
+
+def _describe_two_signs(kept: Sequence[tuple[str, int]], style: str) -> str:
+    comma, point = (
+        next(t for t, _ in kept if sign in t and not np.isnan(number_of(t, style))) for sign in ",."
+    )
+    taken = f"{comma} is taken as {number_of(comma, style):g}"
+    return (
+        f"has two decimal signs, as in {comma} and {point}: {taken}. If that is wrong, write all "
+        "of them in one way."
+    )
 
 
 def _with_unit(
@@ -134,15 +191,21 @@ def _with_unit(
     rows = np.flatnonzero(are_numbers).tolist()
     read = [(found.get(i, ""), float(values[i]), kept[i][1]) for i in rows]
     units = {name for name, _, _ in read}
+    whole = bool((values[are_numbers] % 1 == 0).all())
+    letters = set(filter(is_unknown_letter, units)) if whole and len(units) > 1 else set()
+    if letters:
+        named = sum(count for name, _, count in read if name in letters)
+        if named > MAX_SLIPS_SHARE * sum(count for _, _, count in read):
+            return style, list(kept), []
+        read = [item for item in read if item[0] not in letters]
     if len(units) > 1 and units <= UNIT_MULTIPLIERS.keys() and _are_multiples(kept):
         unit = MULTIPLES_UNIT
     else:
         unit = choose_unit(read)
-    fits = {name: _fits(name, unit) for name in units}
+    fits = {name: name not in letters and _fits(name, unit) for name in units}
     odd = [kept[i] for i in range(len(kept)) if not (are_numbers[i] and fits[found.get(i, "")])]
-    examples = {name: kept[i][0] for i, (name, x, _) in zip(rows, read, strict=True) if x or name}
+    examples = {found.get(i, ""): kept[i][0] for i in rows if values[i] or i in found}
     usual = {name: text for name, text in examples.items() if fits[name]}
-    whole = bool((values[are_numbers] % 1 == 0).all())
     return f"{style} {unit}".rstrip(), odd, describe_units(usual, unit, all_whole=whole)
 
 
@@ -197,13 +260,22 @@ def _read(text: str, style: str) -> tuple[float, str]:
     digits = "".join(filter(str.isdecimal, whole))
     signs = sum(map(bool, (sign, inner, after, bracket)))
     grouped = len(digits) < len(whole)
-    if (not digits and not part[1:]) or signs > 1 or (grouped and power):
+    cents = part[1:].strip(DASH_SIGNS)  # 12,- has none
+    if (not digits and not cents) or signs > 1 or (grouped and power):
         return np.nan, ""
-    if bool(bracket) != bool(close):
+    if bool(bracket or inner == "(") != bool(close):
         return np.nan, ""
-    value = float(f"{digits or '0'}.{part[1:] or '0'}{power}")
-    negative = bracket or after or (sign or inner) in tuple(MINUS_SIGNS)
+    value = float(f"{digits or '0'}.{cents or '0'}{_exponent(power)}")
+    negative = bracket or after or (sign or inner) in ("(", *MINUS_SIGNS)
     return -value if negative else value, unit or mark or before
+
+
+def _exponent(power: str) -> str:
+    """A power of ten as e3: of E3, ×10³, x10^3."""
+    if not power:
+        return ""
+    digits = unicodedata.normalize("NFKC", power).replace("\u2212", "-")
+    return "e" + re.split(r"10\^?|[eE]", digits, maxsplit=1)[1]
 
 
 @cache
@@ -216,12 +288,13 @@ def _grouped_pattern(style: str) -> re.Pattern:
 
 @cache
 def _pattern(style: str) -> re.Pattern:
-    group, decimal = GROUP_SIGNS.get(style[1], style[1]), re.escape(style[5])
+    group, decimal = GROUP_SIGNS.get(style[1], style[1]), DECIMAL_SIGNS.get(style[5], style[5])
     grouped = rf"[1-9]\d{{0,2}}(?:[{group}]\d{{3}})+"
     lakhs = r"[1-9]\d?(?:,\d{2})+,\d{3}|" if style[1] == "," else ""
-    sign = f"[+{re.escape(MINUS_SIGNS)}]"
+    minus = f"[{MINUS_SIGNS}]"
+    sign = f"\\+|{minus}"
     return re.compile(
-        rf"(\()?\s*({sign})?\s*(?:({CURRENCY_PATTERN})\s*)?({sign})?\s*"
-        rf"({grouped}|{lakhs}\d*)({decimal}\d*)?([eE][-+]?\d+)?([{re.escape(MINUS_SIGNS)}])?"
-        rf"\s*(?:([%‰]|{CURRENCY_PATTERN})|({UNIT_PATTERN}))?\s*(\))?"
+        rf"{PREFIX_PATTERN}(\()?\s*({sign})?\s*(?:({CURRENCY_PATTERN})\s*)?(\(|{sign})?\s*"
+        rf"({grouped}|{lakhs}\d*)([{decimal}](?:[{DASH_SIGNS}]{{1,2}}|\d*))?({POWER_PATTERN})?"
+        rf"({minus})?\s*(?:([%‰]|{CURRENCY_PATTERN})|({UNIT_PATTERN}))?\s*(\))?{FOOTNOTE_PATTERN}"
     )

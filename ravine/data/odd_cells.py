@@ -1,6 +1,6 @@
 """Cells that are unlike the others of their column: gaps, and texts among numbers or dates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeGuard
 
@@ -67,3 +67,23 @@ def fewest_odd(*readings: Reading | None) -> Reading | None:
     """The reading with the fewest odd texts, the first of equal ones; None where there is none."""
     found = [reading for reading in readings if reading is not None]
     return min(found, key=lambda reading: len(reading.odd), default=None)
+
+
+def describe_spellings(name: str, levels: Iterable[str]) -> list[str]:
+    """What to say where levels of a category differ only in case or in blanks; nothing elsewhere.
+
+    >>> describe_spellings("v", ["bad", "Bad", "good"])[0][:59]
+    "v has levels that differ only in case or blanks: 'bad' and "
+    """
+    spellings: dict[str, list[str]] = {}
+    for level in levels:
+        spellings.setdefault(" ".join(level.split()).casefold(), []).append(level)
+    alike = next((found for found in spellings.values() if len(found) > 1), None)
+    if alike is None:
+        return []
+    count = sum(map(len, spellings.values()))
+    shown = " and ".join(map(repr, alike[:3]))
+    return [
+        f"{name} has levels that differ only in case or blanks: {shown} ({count:,} levels, "
+        f"{len(spellings):,} without). If they mean the same, write them in one way."
+    ]

@@ -11,7 +11,7 @@ from pandas.api.types import is_datetime64_any_dtype
 from ravine.data import parsing
 from ravine.data.codes import find_code
 from ravine.data.number_styles import read_written_numbers
-from ravine.data.odd_cells import Reading
+from ravine.data.odd_cells import Reading, describe_spellings
 from ravine.errors import DataError
 
 TaskKind: TypeAlias = Literal["binary", "classes", "regression", "labels"]
@@ -85,6 +85,7 @@ def _classes_of(values: pd.Series, name: str, kind: str, *, why: str, notes: lis
         notes.append(f"Target {name}: binary classification, {no} or {yes} (the positive class).")
     else:
         notes.append(f"Target {name}: classification, {len(classes)} classes ({why}).")
+    notes += describe_spellings(name, map(str, classes))
     return TaskType(kind, (name,), classes)  # type: ignore[arg-type]
 
 

@@ -44,11 +44,18 @@ KNOWN_UNITS = frozenset([*OTHER_UNITS, *(unit for units in QUANTITY_UNITS for un
 # marks of a currency or a share: what a number with one means does not depend on it, but where
 # several stand in one column
 CURRENCY_PATTERN = (
-    r"(?:[A-Z]{0,3}[$€£¥₹₽₩₺₫₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?)"
+    r"(?:[A-Z]{0,3}[$€£¥₹₽₩₺₫₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK"
+    r"|Rs\.?|kr\.?|S?Fr\.|Kč|zł)"
 )
 IS_MARK = re.compile(rf"[%‰]|{CURRENCY_PATTERN}").fullmatch
 CURRENCY_SIGNS = {"USD": "$", "US$": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
-CURRENCY_SIGNS |= dict.fromkeys(("INR", "Rs", "Rs."), "₹")
+CURRENCY_SIGNS |= dict.fromkeys(("INR", "Rs", "Rs."), "₹") | {"kr.": "kr"}
+
+
+def is_unknown_letter(unit: str) -> bool:
+    """Whether a unit is a letter that is none: behind a whole number, as in 12b, part of a name."""
+    known = unit in KNOWN_UNITS or unit in ("k", "M")
+    return len(unit) == 1 and unit.isalpha() and not known
 
 
 @cache

@@ -16,6 +16,9 @@ CODES = {
     "E among hex": ["12e4", "4711", "9823", "a3f1"],
     "18 digits": ["123456789012345678", "123456789012345679", "123456789012345681"],
     "versions": ["1.9", "1.10", "1.11", "2.0"],
+    "NACE": ["01.10", "01.1", "10.10", "01.11"],
+    "Dewey": ["005.1", "510.2", "005.10"],
+    "chapters": ["01", "01.1", "12.2", "12"],
     "versions once more": ["3.8", "3.9", "3.10", "3.12"],
 }
 NUMBERS = {
@@ -24,6 +27,9 @@ NUMBERS = {
     "money": ["1.50", "2.10", "0.99"],
     "decimals with zeros": ["1.5", "1.05", "2.10"],
     "whole and not": ["1", "2.5", "3.10"],
+    "shares": ["0.5", "0.10", "0.05", "0"],
+    "one price twice": ["1.5", "1.50", "0.99"],
+    "below zero, of one width": ["-01.50", "00.25", "02.00"],
     "15 digits": ["123456789012345", "123456789012346"],
 }
 
@@ -39,6 +45,15 @@ def test_codes_are_categories_and_said(name):
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_are_none(name):
     assert find_code(NUMBERS[name]) == ("", "")
+
+
+def test_measurements_of_one_width_and_times_of_day_are_numbers():
+    rng = np.random.default_rng(0)
+    padded = [f"{x:06.2f}" for x in rng.uniform(0, 200, 120)]
+    minutes = [f"{h:02d}.30" for h in rng.integers(0, 24, 120)]
+    frame = pd.DataFrame({"level": padded, "start time": minutes})
+    used, dropped = infer_column_types(frame, rows=120)
+    assert [u.kind for u in used] == ["number", "number"] and dropped == []
 
 
 @pytest.mark.parametrize("dtype", [np.int64, object, str])

@@ -325,3 +325,24 @@ def test_the_words_of_a_text_are_learned_where_asked_for():
         frame=frame.assign(other=draw.normal(size=400)),
     )
     assert any("data.texts = ['title'] uses its words" in note for note in left_out.notes)
+
+
+@pytest.mark.parametrize(
+    "levels, counts",
+    [
+        (["bad", "Bad", "BAD", "ok", "Ok", "OK", "good", "Good", "GOOD"], "9 levels, 3 without"),
+        (["New York", "New  York", "Rome", "Oslo"], "4 levels, 3 without"),
+        ([f"town {i}" for i in range(20)] + ["Town 7"], "21 levels, 20 without"),
+        (["gut", "schlecht", "Gut"], "3 levels, 2 without"),
+    ],
+)
+def test_levels_that_differ_only_in_case_or_blanks_are_said_and_stay_apart(levels, counts):
+    rows = np.random.default_rng(0).permutation(levels * 20)
+    frame = pd.DataFrame({"v": rows, "x": np.arange(len(rows)) % 7 / 3, "y": rows[::-1]})
+    task = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame)
+    said = [n for n in task.notes if "differ only in case or blanks" in n]
+    assert [n[:2] for n in said] == ["y ", "v "] and all(counts in n for n in said)
+    assert len(task.classes) == len(levels)
+    names = {level: f"level {i}" for i, level in enumerate(levels)}
+    clean = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame.replace(names))
+    assert not any("differ only" in n for n in clean.notes)

@@ -12,6 +12,7 @@ from ravine.catalog import named_recipe
 from ravine.data import Data, Encoder, Encoding, Random, load, read_table
 from ravine.data.column_encoders import Numeric
 from ravine.data.csv_dialect import Dialect, KnownColumns
+from ravine.data.number_styles import number_of
 from ravine.errors import DataError
 
 ROWS = [(1.5, "x", 3), (2.25, "y", 4), (-3.0, "z", 5)]
@@ -171,13 +172,68 @@ def test_points_are_groups_in_a_table_of_decimal_commas(odd, tmp_path):
 
 
 def test_where_a_file_does_not_say_the_run_does(tmp_path):
-    run = KnownColumns(Dialect(";", ","), ("a", "b"), texts=("b",), numbers=("a",))
+    run = KnownColumns(Dialect(";", ","), ("a", "b"), texts=("b",), numbers={"a": ()})
     text = "a;b\n9,874;1.234\n2,500;5\n"
     assert read(tmp_path, text, expected=run) == {"a": [9.874, 2.5], "b": ["1.234", "5"]}
     assert read(tmp_path, "a;b\n1.234,5;1\n987,5;1\n", expected=run)["a"] == [1234.5, 987.5]
     said: list[str] = []
     assert read(tmp_path, "a;b\n9.87;1\n", said=said, expected=run)["a"] == [9.87]
     assert said == ["Numbers in t.csv have decimal points."]
+
+
+def test_a_comma_in_quotes_is_the_sign_of_the_run_in_a_file_of_commas(tmp_path):
+    run = KnownColumns(Dialect(";", ","), ("a", "b"), numbers={"a": (1, 10), "b": (0, 5)})
+    quoted = 'a,b\n"9,874",1.5\n"2,500",2\n'
+    assert read(tmp_path, quoted, expected=run) == {"a": [9.874, 2.5], "b": [1.5, 2]}
+    assert read(tmp_path, 'a,b\n"9,8",1\n', expected=run)["a"] == [9.8]
+    assert read(tmp_path, "a,b\n9.874,1\n", expected=run)["a"] == [9.874]
+    assert read(tmp_path, 'a,b\n"1,009.5",1\n"2,500",1\n', expected=run)["a"] == [1009.5, 2500]
+
+
+@pytest.mark.parametrize(
+    "text, learned, value",
+    [
+        ("20.345", (105, 790_000), 20345),
+        ("20.345", (1, 99), 20.345),
+        ("20,345", (105, 790_000), 20345),
+        ("20,345", (1, 99), 20.345),
+        ("1.200", (1000, 2000), 1200),
+        ("9.874", (1.1, 9.82), 9.874),
+        ("20.345", (), 20.345),
+    ],
+)
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_a_sign_in_doubt_is_the_one_with_which_numbers_are_as_those_of_the_run(
+    text, learned, value, decimal, tmp_path
+):
+    if not learned:  # by a version that did not keep the range
+        value = float(text) * (1 if decimal == "." else 1000)
+    run = KnownColumns(Dialect(",", decimal), ("a", "b"), numbers={"a": learned})
+    (found,) = read(tmp_path, f"a;b\n{text};1\n", expected=run)["a"]
+    assert number_of(str(found)) == value
+
+
+def test_a_sign_that_the_range_leaves_open_is_said(tmp_path):
+    run = KnownColumns(columns=("a", "b"), numbers={"a": (0, 90_000)})
+    said: list[str] = []
+    assert read(tmp_path, "a;b\n20.345;1\n", said=said, expected=run)["a"] == [20.345]
+    assert [s for s in said if "20.345 is taken as 20.345, as in the training file" in s] == said
+    assert len(said) == 1
+    read(tmp_path, "a;b\n20.34;1\n", said=said, expected=run)
+    read(tmp_path, "a,b\n20.345,1\n", said=said, expected=run)
+    assert len(said) == 1
+
+
+def test_groups_of_thousands_in_another_dialect_are_as_the_run_learned_them(tmp_path):
+    x = np.random.default_rng(0).integers(200, 900_000, 200)
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f'"{n:,}",{i / 4}\n' for i, n in enumerate(x)))
+    encoder = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0).encoder
+    assert isinstance(encoder, Encoder) and isinstance(encoder.column_encoders[0], Numeric)
+    for new in ("a;b\n20.345;1\n", "a\tb\n20.345\t1\n", "a;b\n20345;1\n", 'a,b\n"20,345",1\n'):
+        path.write_text(new)
+        table = read_table(path, [], encoder.known_columns)
+        assert encoder.column_encoders[0].read(table["a"]).tolist() == [20345]
 
 
 def test_the_separator_is_the_one_that_finds_the_columns_of_the_run(tmp_path):

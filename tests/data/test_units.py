@@ -98,3 +98,24 @@ def test_names_of_units_lead_to_known_ones():
         assert {canonical_unit(name) for name in names.split()} == {unit}
     assert all(canonical_unit(unit) == unit for unit in KNOWN_UNITS)
     assert all(factor > 0 for units in QUANTITY_UNITS for factor in units.values())
+
+
+@pytest.mark.parametrize("letters", ["b", "ab", "B", "abc", "ax", "AB"])
+@pytest.mark.parametrize("blank", ["", " "])
+def test_letters_behind_house_numbers_are_no_units(letters, blank):
+    houses = [str(1 + i % 9) for i in range(240)]
+    houses = [
+        f"{h}{blank}{letters[i // 4 % len(letters)]}" if i % 4 == 0 else h
+        for i, h in enumerate(houses)
+    ]
+    notes: list[str] = []
+    used, _ = infer_column_types(pd.DataFrame({"v": houses}), rows=240, notes=notes)
+    assert used[0].kind == "category" and notes == []
+
+
+@pytest.mark.parametrize("unit", ["m", "g", "l", "h", "s", "V"])
+def test_known_units_of_one_letter_and_rare_slips_leave_numbers(unit):
+    some = [f"{i % 40}{unit if i % 3 else ''}" for i in range(240)]
+    slips = [f"{i % 40}{'q' if i == 77 else ''}" for i in range(240)]
+    for texts in (some, slips, [f"{i % 40}x" for i in range(240)]):
+        assert infer_column_types(pd.DataFrame({"v": texts}), rows=240)[0][0].kind == "number"
