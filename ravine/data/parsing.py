@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype, is_timedelta64_dtype
+from pandas.api.types import (
+    is_datetime64_any_dtype,
+    is_float_dtype,
+    is_numeric_dtype,
+    is_timedelta64_dtype,
+)
 
 from ravine.data.date_styles import days_of_moments, days_of_texts, without_open_ends
 from ravine.data.number_styles import parse_numbers, read_as_numbers
@@ -55,6 +60,13 @@ def text_of(value: Any) -> str:
 def is_text(values: pd.Series) -> bool:
     """Whether a column is stored neither as numbers nor as durations."""
     return not (is_numeric_dtype(values.dtype) or is_timedelta64_dtype(values.dtype))
+
+
+def are_whole(values: pd.Series) -> bool:
+    """Whether a column of floats has whole numbers in all rows."""
+    if not is_float_dtype(values.dtype):
+        return False
+    return bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
 
 
 def are_booleans(texts: Sequence[str]) -> bool:
