@@ -13,13 +13,15 @@ from ravine.data.parsing import signs_of, texts_of
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
+MIN_OUTSIDE_ROWS = 3  # outside the range of the training rows, and more than half
 
 
 class Drift:
     """Values of new rows, which come in blocks, that are unlike all training rows.
 
     Categories that were not learned; numbers and dates further outside the range of the training
-    rows than that range is wide; gaps, which are filled, in columns that had (next to) none.
+    rows than that range is wide; numbers of which most are outside that range, as in another unit;
+    gaps, which are filled, in columns that had (next to) none.
     """
 
     def __init__(self, encoder: Encoder):
@@ -27,6 +29,8 @@ class Drift:
         self.rows = 0
         self.unknown: Counter[str] = Counter()  # rows of each column
         self.values: dict[str, dict[str, None]] = {}  # the different unknown ones, in order
+        self.given: Counter[str] = Counter()  # rows with a number or a date
+        self.outside: Counter[str] = Counter()
         self.far: Counter[str] = Counter()
         self.most: dict[str, float] = {}  # the number furthest outside
         self.filled: Counter[str] = Counter()
@@ -40,7 +44,7 @@ class Drift:
             values = frame[column.name]
             if isinstance(column, (Numeric, Date)):
                 x = self.encoder.read_column(column, values)
-                self._add_far(column, x)
+                self._add_outside(column, x)
                 self._add_unknown(column.name, values[_odd_cells(column, values)])
                 gaps = 0 if column.gaps else int(np.isnan(x).sum())
             elif isinstance(column, Text):
@@ -58,15 +62,18 @@ class Drift:
         if len(values) and len(known) <= MAX_COUNTED_VALUES:
             known.update(dict.fromkeys(texts_of(values)[0]))
 
-    def _add_far(self, column: Numeric | Date, x: np.ndarray) -> None:
+    def _add_outside(self, column: Numeric | Date, x: np.ndarray) -> None:
         if not column.scaling.seen:
             return  # fitted by a version that did not keep the range
-        outside = _distance_outside(column, x)
-        far = x[outside > column.scaling.seen[1] - column.scaling.seen[0]]
-        if len(far):
-            self.far[column.name] += len(far)
+        distance = _distance_outside(column, x)
+        self.given[column.name] += int((~np.isnan(x)).sum())
+        outside = x[distance > 0]
+        if len(outside):
+            width = column.scaling.seen[1] - column.scaling.seen[0]
+            self.outside[column.name] += len(outside)
+            self.far[column.name] += int((distance > width).sum())
             before = [self.most[column.name]] if column.name in self.most else []
-            candidates = np.array([*before, *far])
+            candidates = np.array([*before, *outside])
             furthest = np.argmax(_distance_outside(column, candidates))
             self.most[column.name] = float(candidates[furthest])
 
@@ -79,9 +86,13 @@ class Drift:
                 f"Values that were not learned, taken as unknown: {_join_columns(unknown)}."
             )
         measured = [c for c in self.encoder.column_encoders if isinstance(c, (Numeric, Date))]
-        far = [self._describe_far(column) for column in measured if self.far[column.name]]
+        mostly = [column for column in measured if self._is_mostly_outside(column)]
+        far = [self._describe_far(c) for c in measured if self.far[c.name] and c not in mostly]
         if far:
             notes.append(f"Numbers far outside the training rows: {_join_columns(far)}.")
+        if mostly:
+            found = _join_columns(list(map(self._describe_outside, mostly)))
+            notes.append(f"Numbers outside what was learned, maybe in another unit: {found}.")
         filled = [f"{name} in {count:,}" for name, count in self.filled.items() if count]
         if filled:
             where = f"{_join_columns(filled)} of {self.rows:,} rows"
@@ -104,6 +115,17 @@ class Drift:
         more = f"over {MAX_COUNTED_VALUES:,}" if len(others) > MAX_COUNTED_VALUES else len(others)
         shown = f"{first[:30]!r}{f' and {more} more' if others else ''}"
         return f"{name} in {self.unknown[name]:,} of {self.rows:,} rows ({shown})"
+
+    def _is_mostly_outside(self, column: Numeric | Date) -> bool:
+        """Whether most values are outside the range of the training rows, but most are not far."""
+        count, given = self.outside[column.name], self.given[column.name]
+        many = count >= MIN_OUTSIDE_ROWS and 2 * count > given >= 2 * self.far[column.name]
+        return many and isinstance(column, Numeric)  # later dates are usual
+
+    def _describe_outside(self, column: Numeric | Date) -> str:
+        low, high, most = (f"{x:,.6g}" for x in (*column.scaling.seen, self.most[column.name]))
+        rows = f"{self.outside[column.name]:,} of {self.rows:,} rows"
+        return f"{column.name} in {rows} (such as {most}; learned {low} to {high})"
 
     def _describe_far(self, column: Numeric | Date) -> str:
         limits = (self.most[column.name], *column.scaling.seen)
