@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ravine.data.date_texts import plain_date, plain_style
-from ravine.data.odd_cells import Reading, is_gap
+from ravine.data.odd_cells import Reading, is_gap, reads_all
 
 DAY_STYLES = (
     *("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y"),
@@ -25,6 +25,7 @@ DAY_STYLES = (
     *("%y-%m-%d", "%y/%m/%d", "%y.%m.%d", "%d %b %y", "%Y-%b-%d", "%Y %b %d"),
 )
 MONTH_STYLES = ("%b %Y", "%b-%Y", "%m/%Y", "%m.%Y", "%m-%Y", "%b-%y", "%b %y")
+MONTH_KINDS = (*MONTH_STYLES, "%Y%m")
 CLOCK_STYLES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%I %p")
 DATE_STYLES = (
     *DAY_STYLES,
@@ -107,7 +108,7 @@ def describe_date_doubt(texts: Sequence[str], style: str, name: str) -> list[str
     for one in style.split(" or "):
         days = days_of_texts(texts, one)
         read = [t for t, day in zip(texts, days, strict=True) if not np.isnan(day)]
-        others = [_order_name(o) for o in _orders(one)[1:] if _is_as_good(read, one, o)]
+        others = [_order_name(order) for order in _other_orders(read, one)]
         do = f' If that is wrong, set data.date_order = "{others[0]}".' if others else ""
         if "%y" in one and read:
             last = int(np.nanargmax(days))
@@ -122,6 +123,47 @@ def describe_date_doubt(texts: Sequence[str], style: str, name: str) -> list[str
                 f"{day.day} {day:%B}.{do}"
             ]
     return []
+
+
+def style_of_new_dates(texts: Sequence[str], counts: Sequence[int], style: str) -> str | None:
+    """How texts write dates that the style of their column does not read; None where they are no
+    dates of its kind, or day and month could be exchanged.
+
+    Signs and order of the column's own style say which of day and month comes first.
+
+    >>> style_of_new_dates(["27.12.2015"], [1], "%Y-%m-%d")
+    '%d.%m.%Y'
+    >>> style_of_new_dates(["02/03/2015"], [1], "%Y-%m-%d")
+    """
+    style = style or "ISO8601"
+    for order in ("auto", _order_name(style)):
+        found = read_as_dates(texts, counts, order)
+        if not reads_all(found) or not _is_of_kind(found.style, style, texts):
+            return None
+        doubtful = [one for one in found.style.split(" or ") if _other_orders(texts, one)]
+        if order != "auto":
+            doubtful = [one for one in doubtful if _order_with_signs(one) not in style.lower()]
+        if not doubtful:
+            return found.style
+    return None
+
+
+def _is_of_kind(style: str, own: str, texts: Sequence[str]) -> bool:
+    """Whether two styles both write times of day, both months, or both days."""
+    if "ISO8601" in style and not all(re.match(r"\d{4}-?\d\d-?\d\d", text) for text in texts):
+        return False  # 2015 is no day
+    first, second = ({_kind(one) for one in s.split(" or ")} for s in (style, own))
+    return first <= second
+
+
+def _kind(style: str) -> str:
+    plain = style.partition(" from ")[0]
+    return "time" if plain in CLOCK_STYLES else "month" if plain in MONTH_KINDS else "day"
+
+
+def _order_with_signs(style: str) -> str:
+    """Day, month and year of a style, whether its year is short or not: %d.%m.%y."""
+    return _day_part(style.partition(" from ")[0]).lower()
 
 
 def style_of_day_numbers(numbers: np.ndarray) -> str:
@@ -217,6 +259,14 @@ def _orders(style: str) -> list[str]:
     family = next((f for f in DATE_ORDERS if letters in f), ())
     days = [found[2].join(f"%{letter}" for letter in o) for o in family if o != letters]
     return [style, *(style.replace(found[0], day) for day in days if day in DAY_STYLES)]
+
+
+def _other_orders(texts: Sequence[str], style: str) -> list[str]:
+    """The styles with day, month and year in another order that read texts of a style, too."""
+    others = _orders(style)[1:]
+    days = days_of_texts(texts, style) if others else np.array([])
+    read = [text for text, day in zip(texts, days, strict=bool(others)) if not np.isnan(day)]
+    return [other for other in others if _is_as_good(read, style, other)]
 
 
 def _order_name(style: str) -> str:

@@ -1,5 +1,6 @@
 """How new rows differ from the training rows: values not learned, numbers far outside, gaps."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ class Drift:
         self.far: Counter[str] = Counter()
         self.most: dict[str, float] = {}  # the number furthest outside
         self.filled: Counter[str] = Counter()
+        self.restyled: dict[str, str] = {}  # columns of dates in another style, with an example
         self.last = pd.DataFrame()  # the last row
 
     def add(self, frame: pd.DataFrame) -> None:
@@ -42,6 +44,8 @@ class Drift:
         self.last = frame.tail(1)
         for column in self.encoder.column_encoders:
             values = frame[column.name]
+            if isinstance(column, Date):
+                column = self._in_style(column, values)
             if isinstance(column, (Numeric, Date)):
                 x = self.encoder.read_column(column, values)
                 self._add_outside(column, x)
@@ -55,6 +59,17 @@ class Drift:
                 self._add_unknown(column.name, values[odd])
                 gaps = int((_unknown_values(column, values) & missing).sum())
             self.filled[column.name] += gaps
+
+    def _in_style(self, column: Date, values: pd.Series) -> Date:
+        """The column's encoder for the style that its new values are in."""
+        style = column.style_of(values)
+        if style == column.style:
+            return column
+        day = column.read(values)
+        row = int(np.flatnonzero(~np.isnan(day))[0]) if (~np.isnan(day)).any() else 0
+        taken = f"{str(values.iloc[row])!r} is taken as {_day_text(day[row])}"
+        self.restyled.setdefault(column.name, f"{column.name} ({taken})")
+        return dataclasses.replace(column, style=style)
 
     def _add_unknown(self, name: str, values: pd.Series) -> None:
         self.unknown[name] += len(values)
@@ -93,6 +108,9 @@ class Drift:
         if mostly:
             found = _join_columns(list(map(self._describe_outside, mostly)))
             notes.append(f"Numbers outside what was learned, maybe in another unit: {found}.")
+        if self.restyled:
+            found = _join_columns(list(self.restyled.values()))
+            notes.append(f"Dates are written otherwise than in training: {found}.")
         filled = [f"{name} in {count:,}" for name, count in self.filled.items() if count]
         if filled:
             where = f"{_join_columns(filled)} of {self.rows:,} rows"
@@ -131,7 +149,7 @@ class Drift:
         limits = (self.most[column.name], *column.scaling.seen)
         shown = [f"{value:,.6g}" for value in limits]
         if isinstance(column, Date):
-            shown = [str(np.datetime64(int(day), "D")) for day in limits]
+            shown = list(map(_day_text, limits))
         rows = f"{self.far[column.name]:,} of {self.rows:,} rows"
         return f"{column.name} in {rows} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"
 
@@ -140,6 +158,10 @@ def _distance_outside(column: Numeric | Date, x: np.ndarray) -> np.ndarray:
     """How far numbers are below or above those of the training rows."""
     low, high = column.scaling.seen
     return np.maximum(low - x, x - high)
+
+
+def _day_text(day: float) -> str:
+    return str(np.datetime64(int(day), "D"))
 
 
 def _odd_cells(column: Numeric | Date, values: pd.Series) -> np.ndarray:
