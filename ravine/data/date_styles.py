@@ -45,6 +45,7 @@ DAY_NUMBERS = {
     "%Y%m": ("{:.0f}", 6),
     "%m.%Y": ("{:07.4f}", 7),  # 3.202 is 03.2020
 }
+END_OF_DAY = re.compile(r"(?<=\d[ T])24:00(?=$|:00(?:\.0+)?(?:$|[ Z+-]))")
 MIN_DAY_NUMBERS = 10  # different ones
 MAX_STYLES = 4  # in one column
 SAMPLED_DATES = 200  # by which a style is chosen
@@ -84,9 +85,9 @@ def read_as_dates(
     in which they span fewest years.
     """
     kept = [(t, n) for t, n in zip(texts, counts, strict=True) if not is_gap(t)]
-    if not kept or np.mean([_could_be_date(t) for t, _ in kept[:SAMPLED_DATES]]) < 0.5:
-        return None
     written = [t for t, _ in kept]
+    if not _could_be_dates(written):
+        return None
     plain, rows = list(map(plain_date, written)), np.array([n for _, n in kept])
     styles: list[str] = []
     days = np.full(len(plain), np.nan)
@@ -123,6 +124,27 @@ def describe_date_doubt(texts: Sequence[str], style: str, name: str) -> list[str
                 f"{day.day} {day:%B}.{do}"
             ]
     return []
+
+
+def dates_of_two_orders(texts: Sequence[str]) -> tuple[str, str] | None:
+    """Two dates that have day and month in one order alone, each in another, where most texts are
+    dates in one of the two.
+
+    >>> dates_of_two_orders(["13/02/2024", "01/02/2024", "02/13/2024"])
+    ('13/02/2024', '02/13/2024')
+    """
+    kept = [text for text in texts if not is_gap(text)]
+    if not _could_be_dates(kept):
+        return None
+    plain = list(map(plain_date, kept))
+    style = _best_style(plain, np.ones(len(plain)), [], "auto")
+    if style is None:
+        return None
+    for other in _orders(style)[1:]:
+        first, second = (~np.isnan(_parse(plain, one)) for one in (style, other))
+        if (first & ~second).any() and (second & ~first).any() and (first | second).mean() >= 0.8:
+            return kept[int((first & ~second).argmax())], kept[int((second & ~first).argmax())]
+    return None
 
 
 def style_of_new_dates(texts: Sequence[str], counts: Sequence[int], style: str) -> str | None:
@@ -296,12 +318,18 @@ def _signs(style: str) -> set[str]:
     return set(re.findall(r"[-/.:]", re.sub("%.", "", style)))
 
 
-def _could_be_date(text: str) -> bool:
-    return len(text) >= 4 and bool(re.search(r"\d", text))
+def _could_be_dates(texts: Sequence[str]) -> bool:
+    """Whether at least half of the first texts are of four characters or more, one a digit."""
+    sample = texts[:SAMPLED_DATES]
+    fit = sum(len(text) >= 4 and re.search(r"\d", text) is not None for text in sample)
+    return bool(sample) and 2 * fit >= len(sample)
 
 
 def _parse(plain: Sequence[str], style: str) -> np.ndarray:
     """Days since 1970 of texts in one format, NaN where it does not fit."""
+    ends = np.array([END_OF_DAY.search(text) is not None for text in plain], bool)
+    if ends.any():
+        return _parse([END_OF_DAY.sub("00:00", text) for text in plain], style) + ends
     style, _, first = plain_style(style).partition(" from ")
     if style == "RFC2822":
         moments = pd.to_datetime(pd.Series([_mail_date(t) for t in plain], dtype=object), utc=True)

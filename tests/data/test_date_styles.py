@@ -137,6 +137,63 @@ def test_quarters_weeks_and_dates_in_words_are_their_first_day(written, expected
     check(texts, [expected(m) for m in days])
 
 
+@pytest.mark.parametrize(
+    ("written", "months"),
+    [
+        ("{0:%d-%m-%Y %H.%M}", ""),
+        ("{0:%d.%m.%Y, %H.%M.%S} Uhr", ""),
+        ("{0:%d.%m.%Y %H:%M} Uhr", ""),
+        ("{0.year}年{0.month}月{0.day}日", ""),
+        ("{0.year}년 {0.month}월 {0.day}일", ""),
+        ("{0:%d%b%Y}", ""),
+        (
+            "{0.day} {month} {0.year} r.",
+            "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października "
+            "listopada grudnia",
+        ),
+        (
+            "{0.day} {month} {0.year} г.",
+            "января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
+        ),
+        (
+            "{0.day} {month} {0.year}",
+            "januari februari mars april maj juni juli augusti september oktober november december",
+        ),
+    ],
+)
+def test_dates_of_other_countries_are_read(written, months):
+    clock = "%H" in written
+    moments = [m if clock else m.replace(hour=0, minute=0) for m in MOMENTS]
+    names = months.split() or [""] * 12
+    check([written.format(m, month=names[m.month - 1]) for m in moments], moments)
+
+
+@pytest.mark.parametrize("style", ["%Y-%m-%d %H:%M", "%d.%m.%Y %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
+def test_24_o_clock_is_the_end_of_its_day(style):
+    midnights = [m.replace(hour=0, minute=0) for m in MOMENTS[:40]]
+    before = [(m - datetime.timedelta(days=1)).strftime(style) for m in midnights]
+    texts = [text.replace("00:00", "24:00", 1) for text in before]
+    assert all("24:00" in text for text in texts)
+    check([m.strftime(style) for m in MOMENTS[40:]] + texts, MOMENTS[40:] + midnights)
+
+
+@pytest.mark.parametrize("share", [2, 10])
+@pytest.mark.parametrize("clock", ["", " %H:%M"])
+def test_dates_of_two_orders_in_a_column_are_said_with_their_rows(share, clock):
+    days = [MOMENTS[0] + datetime.timedelta(days=i) for i in range(200)]
+    texts = [
+        day.strftime(("%m/%d/%Y" if i % share == 1 else "%d/%m/%Y") + clock)
+        for i, day in enumerate(days)
+    ]
+    frame = pd.DataFrame({"d": texts}, index=range(100, 300))
+    used, dropped = infer_column_types(frame, rows=200, notes=(notes := []))
+    said = "; ".join([*notes, *(column.why for column in dropped)])
+    wrong = next(i for i, day in enumerate(days) if i % share == 1 and day.day > 12)
+    right = next(i for i, day in enumerate(days) if i % share != 1 and day.day > 12)
+    shown = " and ".join(f"{texts[i]} in row {100 + i}" for i in sorted((right, wrong)))
+    assert f"dates of two orders: {shown}" in said and bool(used) is (share == 10)
+
+
 @pytest.mark.parametrize("style", ["%d.%m.%y", "%m/%d/%y", "%y-%m-%d"])
 def test_births_of_eighty_years_keep_their_order(style):
     births = [datetime.datetime(1938, 2, 3) + datetime.timedelta(days=301 * i) for i in range(80)]
