@@ -269,20 +269,23 @@ class DecimalCounts:
         """The sign that more numbers have for certain, a point where they are as many."""
         return "," if self.certain[","] > self.certain["."] else "."
 
-    def decide(self, path: Path, usual: str, *, of_run: bool, notes: list[str]) -> str:
+    def decide(
+        self, path: Path, usual: str, *, of_run: bool, notes: list[str], is_alike: bool = True
+    ) -> str:
         """The sign of which numbers are certain, else the `usual`; `notes` say what is open.
 
-        A usual sign that is the run's (`of_run`) stands unless only the other one is certain.
+        A usual sign that is the run's (`of_run`) stands unless only the other one is certain; of a
+        file that is written like the run's (`is_alike`) nothing is open.
         """
         if of_run and self.certain[usual]:
             return usual
         if self.certain[","] or self.certain["."]:
             return self.majority
-        if self.example and not of_run:
+        if self.example and not (of_run and (is_alike or usual == ",")):
+            do = "write them without groups" if of_run else 'set data.decimal = ","'
             notes.append(
                 f"Numbers in {path.name} can be read two ways: {self.example} is taken as "
-                f"{float(self.example):g}. If points make groups of thousands in it, set "
-                'data.decimal = ",".'
+                f"{float(self.example):g}. If points make groups of thousands in it, {do}."
             )
         return usual
 

@@ -171,12 +171,19 @@ def open_csv(
 
 def _find_decimal(table: CsvTable, notes: list[str]) -> str:
     counts = csv_dialect.DecimalCounts()
-    of_run = table.known is not None
+    known = table.known
+    is_alike = known is None or table.layout.separator == known.dialect.separator
     with table.text.open() as file:
         # without what is expected: the cells as they are written
         for cells in replace(table, known=None)._read_blocks(file, str, None):
             counts.add(cells)
-    return counts.decide(table.text.path, table.decimal, of_run=of_run, notes=notes)
+    return counts.decide(
+        table.text.path,
+        table.decimal,
+        of_run=known is not None,
+        is_alike=is_alike,
+        notes=notes,
+    )
 
 
 def _describe(table: CsvTable, usual: csv_dialect.Dialect) -> list[str]:

@@ -197,12 +197,13 @@ def _read(text: str, style: str) -> tuple[float, str]:
     digits = "".join(filter(str.isdecimal, whole))
     signs = sum(map(bool, (sign, inner, after, bracket)))
     grouped = len(digits) < len(whole)
-    if (not digits and not part[1:]) or signs > 1 or (grouped and power):
+    in_place_of_cents = bool(after) and len(part) == 1  # 7.- and 7,-- are prices
+    if (not digits and not part[1:]) or signs - in_place_of_cents > 1 or (grouped and power):
         return np.nan, ""
-    if bool(bracket) != bool(close):
+    if bool(bracket) != bool(close) or (len(after) > 1 and not in_place_of_cents):
         return np.nan, ""
     value = float(f"{digits or '0'}.{part[1:] or '0'}{power}")
-    negative = bracket or after or (sign or inner) in tuple(MINUS_SIGNS)
+    negative = bracket or (after and not in_place_of_cents) or (sign or inner) in tuple(MINUS_SIGNS)
     return -value if negative else value, unit or mark or before
 
 
@@ -222,6 +223,6 @@ def _pattern(style: str) -> re.Pattern:
     sign = f"[+{re.escape(MINUS_SIGNS)}]"
     return re.compile(
         rf"(\()?\s*({sign})?\s*(?:({CURRENCY_PATTERN})\s*)?({sign})?\s*"
-        rf"({grouped}|{lakhs}\d*)({decimal}\d*)?([eE][-+]?\d+)?([{re.escape(MINUS_SIGNS)}])?"
+        rf"({grouped}|{lakhs}\d*)({decimal}\d*)?([eE][-+]?\d+)?([{re.escape(MINUS_SIGNS)}]{{0,2}})"
         rf"\s*(?:([%‰]|{CURRENCY_PATTERN})|({UNIT_PATTERN}))?\s*(\))?"
     )

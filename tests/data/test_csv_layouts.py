@@ -205,6 +205,16 @@ def test_where_a_file_does_not_say_the_run_does(tmp_path):
     assert said == ["Numbers in t.csv have decimal points."]
 
 
+def test_points_that_may_be_of_thousands_are_said_of_a_file_unlike_those_of_the_run(tmp_path):
+    run = KnownColumns(columns=("a", "b"), numbers=("a",))
+    for text, is_said in (("a;b\n23.456;1\n", True), ("a,b\n23.456,1\n", False)):
+        assert read(tmp_path, text, said=(said := []), expected=run)["a"] == [23.456]
+        assert any("23.456 is taken as 23.456. If points" in note for note in said) is is_said
+    german = KnownColumns(Dialect(";", ","), ("a", "b"), numbers=("a",))
+    read(tmp_path, "a\tb\n1.234\t1\n", said=(said := []), expected=german)
+    assert said == []
+
+
 def test_the_separator_is_the_one_that_finds_the_columns_of_the_run(tmp_path):
     run = KnownColumns(columns=("a", "b"))
     text = "note;x|y|z,a,b\nu;v|w|q,1,2\n"

@@ -59,6 +59,15 @@ def test_numbers_are_read_in_whatever_style_a_column_writes_them(name):
     assert [number_of(t, found.style) for t in texts] == pytest.approx(NUMBERS, rel=1e-12)
 
 
+@pytest.mark.parametrize(("price", "rest"), [("{}.-", "."), ("CHF {}.--", "."), ("{},- €", ",")])
+def test_a_dash_in_place_of_cents_is_no_minus(price, rest):
+    texts = [price.format(i) if i % 3 else f"{i}{rest}50" for i in range(1, 61)]
+    expected = [float(i) if i % 3 else i + 0.5 for i in range(1, 61)]
+    found = read_as_numbers(texts, [1] * 60)
+    assert found is not None and [number_of(text, found.style) for text in texts] == expected
+    assert np.isnan([number_of(text) for text in ("7--", "7.5--", "--7")]).all()
+
+
 def test_lakhs_and_multiples_are_read():
     assert number_of("12,34,567") == 1_234_567 and number_of("1,50,000.5") == 150_000.5
     texts = [*("3k", "1.5M", "2B", "900"), *(f"{i}.5k" for i in range(20))]
