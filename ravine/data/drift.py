@@ -141,15 +141,13 @@ class Drift:
         return many and isinstance(column, Numeric)  # later dates are usual
 
     def _describe_outside(self, column: Numeric | Date) -> str:
-        low, high, most = (f"{x:,.6g}" for x in (*column.scaling.seen, self.most[column.name]))
+        low, high, most = map(_number_text, (*column.scaling.seen, self.most[column.name]))
         rows = f"{self.outside[column.name]:,} of {self.rows:,} rows"
         return f"{column.name} in {rows} (such as {most}; learned {low} to {high})"
 
     def _describe_far(self, column: Numeric | Date) -> str:
         limits = (self.most[column.name], *column.scaling.seen)
-        shown = [f"{value:,.6g}" for value in limits]
-        if isinstance(column, Date):
-            shown = list(map(_day_text, limits))
+        shown = list(map(_day_text if isinstance(column, Date) else _number_text, limits))
         rows = f"{self.far[column.name]:,} of {self.rows:,} rows"
         return f"{column.name} in {rows} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"
 
@@ -158,6 +156,10 @@ def _distance_outside(column: Numeric | Date, x: np.ndarray) -> np.ndarray:
     """How far numbers are below or above those of the training rows."""
     low, high = column.scaling.seen
     return np.maximum(low - x, x - high)
+
+
+def _number_text(value: float) -> str:
+    return f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
 
 
 def _day_text(day: float) -> str:
