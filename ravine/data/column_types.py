@@ -16,6 +16,7 @@ from pandas.api import types
 from ravine.data import parsing
 from ravine.data.codes import DOTTED_CODE, EXACT_DIGITS, find_code
 from ravine.data.date_styles import (
+    dates_of_two_orders,
     days_of_texts,
     describe_date_doubt,
     read_as_dates,
@@ -120,7 +121,7 @@ def _infer_type(
     if kind is not None:
         return UsedColumn(name, kind)
     stored = _stored_type(values, name, texts) or _type_of_code(texts, codes, name, notes)
-    return stored or _type_of_text(texts, codes, name, rows=rows, hints=hints, notes=notes)
+    return stored or _type_of_text(texts, codes, values, rows=rows, hints=hints, notes=notes)
 
 
 def _stored_type(
@@ -167,14 +168,24 @@ def _type_of_numbers(
 def _type_of_text(
     texts: list[str],
     codes: np.ndarray,
-    name: str,
+    values: pd.Series,
     *,
     rows: int,
     hints: ColumnHints,
     notes: list[str],
 ) -> UsedColumn | DroppedColumn:
+    name = str(values.name)
     counts = parsing.counts_of(codes)
     kind, reading = _read_column(texts, counts, hints)
+    orders = None if reads_all(reading) else dates_of_two_orders(texts)
+    if orders:
+        places = sorted(int((codes == texts.index(text)).argmax()) for text in orders)
+        shown = [f"{texts[codes[i]]} in row {values.index[i]}" for i in places]
+        why = f"it has dates of two orders: {' and '.join(shown)}"
+        do = "write all of them in one order"
+        if reading is None:
+            return DroppedColumn(name, f"{why} ({do})")
+        notes.append(f"{name} is in doubt, as {why}. {do.capitalize()}.")
     if reading is None:
         why = _text_reason(texts, counts)
         return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")

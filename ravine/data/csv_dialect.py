@@ -24,7 +24,8 @@ CSV_SEPARATORS = (",", ";", "\t", "|", BLANK_SEPARATOR)
 SEPARATOR_NAMES = {"\t": "tabs", BLANK_SEPARATOR: "blanks"}
 CELL_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
 SAMPLE_LINES, SAMPLE_CHARACTERS = 300, 200_000  # at least 20 lines
-HEADER_ROWS = 30  # among which the header is looked for
+MAX_COMMENT_LINES = 10_000  # lines with # that are in a sample besides
+HEADER_ROWS = 30  # among which the header is looked for, comments not counted
 
 Fields = list[str]
 
@@ -73,12 +74,15 @@ class CsvLayout:
 
 
 def sample_lines(text: TextIO) -> list[str]:
-    """The first lines of a text, without the last one if it may be cut."""
-    lines, size = [], 0
+    """The first lines of a text, without the last one if it may be cut; comments do not count."""
+    lines, size, count = [], 0, 0
     while line := text.readline():
         lines.append(line)
+        if line.startswith("#") and len(lines) - count < MAX_COMMENT_LINES:
+            continue
         size += len(line)
-        if len(lines) >= SAMPLE_LINES or (len(lines) >= 20 and size >= SAMPLE_CHARACTERS):
+        count += 1
+        if count >= SAMPLE_LINES or (count >= 20 and size >= SAMPLE_CHARACTERS):
             return lines[:-1]
     return lines
 
@@ -94,6 +98,9 @@ def find_csv_layout(
     wanted = () if known is None else known.columns
     found = {s: list(split_rows(lines, s)) for s in CSV_SEPARATORS}
     headers = {s: _find_header(rows, wanted) for s, rows in found.items()}
+    for s, rows in found.items():
+        if headers[s] < len(rows):
+            rows[headers[s]] = _without_sign(rows[headers[s]], rows[headers[s] + 1 :], wanted)
 
     def quality(separator: str) -> tuple[float, ...]:
         rows, at = found[separator], headers[separator]
@@ -166,9 +173,11 @@ def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:
 
     Above it may be lines of a report, comments (#) and blank lines. A row below is the header if it
     has the columns of a run (`wanted`); or if it names each column of most rows in words, the lines
-    above do not, and there are numbers under it.
+    above do not, and there are numbers under it. It may be the last comment above the numbers.
     """
-    filled = [i for i, row in enumerate(rows[:HEADER_ROWS]) if _has_text(row)]
+    comments = np.array([_is_comment(row) for row in rows], bool)
+    near = np.cumsum(~comments) <= HEADER_ROWS
+    filled = [i for i, row in enumerate(rows) if near[i] and _has_text(row)]
     if not filled:
         return 0
     first = filled[0]
@@ -186,7 +195,9 @@ def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:
         if _is_comment(rows[i]) or len(rows[i]) < width:
             continue
         if any(map(_is_number, rows[i])):
-            break  # rows have begun
+            last = max((k for k in filled if k < i and comments[k]), default=first)
+            is_header = _names_columns(_without_sign(rows[last], rows[i:]), width)
+            return last if _is_comment(top) and is_header else first  # rows have begun
         other = len(top) != width if _is_comment(top) else len(top) < width - 1
         if _names_columns(rows[i], width) and (other or _numbers_below(rows[i + 1 :], width)):
             return i
@@ -195,6 +206,18 @@ def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:
 
 def _is_comment(row: Fields) -> bool:
     return bool(row) and row[0].lstrip().startswith("#")
+
+
+def _without_sign(header: Fields, body: Sequence[Fields], wanted: Collection[str] = ()) -> Fields:
+    """The names of a header without the # before all of them: "#a", "b" or "#", "a", "b"."""
+    cells = [cell.strip() for cell in header]
+    if not _is_comment(header) or cells[0] in wanted or any(c.startswith("#") for c in cells[1:]):
+        return header
+    name = cells[0].lstrip("# ")
+    if name:  # "# of rooms" is a number of them
+        return header if name.startswith("of ") else [name, *header[1:]]
+    wide = Counter(len(row) for row in body if _has_text(row)).most_common(1)
+    return header[1:] if wide and wide[0][0] == len(header) - 1 else header
 
 
 def _is_number(cell: str) -> bool:
@@ -275,8 +298,8 @@ class DecimalCounts:
             return self._nearest_sign(path, known, separator, notes)
         if "." in self.examples:
             notes.append(
-                f"{self._describe_example(path, usual)}. If points make groups of thousands in it, set "
-                'data.decimal = ",".'
+                f"{self._describe_example(path, usual)}. If points make groups of thousands in it, "
+                'set data.decimal = ",".'
             )
         return usual
 

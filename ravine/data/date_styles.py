@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ravine.data.date_texts import plain_date, plain_style
-from ravine.data.odd_cells import Reading, is_gap
+from ravine.data.odd_cells import Reading, is_gap, reads_all
 
 DAY_STYLES = (
     *("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y"),
@@ -25,6 +25,7 @@ DAY_STYLES = (
     *("%y-%m-%d", "%y/%m/%d", "%y.%m.%d", "%d %b %y", "%Y-%b-%d", "%Y %b %d"),
 )
 MONTH_STYLES = ("%b %Y", "%b-%Y", "%m/%Y", "%m.%Y", "%m-%Y", "%b-%y", "%b %y")
+MONTH_KINDS = (*MONTH_STYLES, "%Y%m")
 CLOCK_STYLES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%I %p")
 DATE_STYLES = (
     *DAY_STYLES,
@@ -44,6 +45,7 @@ DAY_NUMBERS = {
     "%Y%m": ("{:.0f}", 6),
     "%m.%Y": ("{:07.4f}", 7),  # 3.202 is 03.2020
 }
+END_OF_DAY = re.compile(r"(?<=\d[ T])24:00(?=$|:00(?:\.0+)?(?:$|[ Z+-]))")
 MIN_DAY_NUMBERS = 10  # different ones
 MAX_STYLES = 4  # in one column
 SAMPLED_DATES = 200  # by which a style is chosen
@@ -83,9 +85,9 @@ def read_as_dates(
     in which they span fewest years.
     """
     kept = [(t, n) for t, n in zip(texts, counts, strict=True) if not is_gap(t)]
-    if not kept or np.mean([_could_be_date(t) for t, _ in kept[:SAMPLED_DATES]]) < 0.5:
-        return None
     written = [t for t, _ in kept]
+    if not _could_be_dates(written):
+        return None
     plain, rows = list(map(plain_date, written)), np.array([n for _, n in kept])
     styles: list[str] = []
     days = np.full(len(plain), np.nan)
@@ -107,7 +109,7 @@ def describe_date_doubt(texts: Sequence[str], style: str, name: str) -> list[str
     for one in style.split(" or "):
         days = days_of_texts(texts, one)
         read = [t for t, day in zip(texts, days, strict=True) if not np.isnan(day)]
-        others = [_order_name(o) for o in _orders(one)[1:] if _is_as_good(read, one, o)]
+        others = [_order_name(order) for order in _other_orders(read, one)]
         do = f' If that is wrong, set data.date_order = "{others[0]}".' if others else ""
         if "%y" in one and read:
             last = int(np.nanargmax(days))
@@ -122,6 +124,68 @@ def describe_date_doubt(texts: Sequence[str], style: str, name: str) -> list[str
                 f"{day.day} {day:%B}.{do}"
             ]
     return []
+
+
+def dates_of_two_orders(texts: Sequence[str]) -> tuple[str, str] | None:
+    """Two dates that have day and month in one order alone, each in another, where most texts are
+    dates in one of the two.
+
+    >>> dates_of_two_orders(["13/02/2024", "01/02/2024", "02/13/2024"])
+    ('13/02/2024', '02/13/2024')
+    """
+    kept = [text for text in texts if not is_gap(text)]
+    if not _could_be_dates(kept):
+        return None
+    plain = list(map(plain_date, kept))
+    style = _best_style(plain, np.ones(len(plain)), [], "auto")
+    if style is None:
+        return None
+    for other in _orders(style)[1:]:
+        first, second = (~np.isnan(_parse(plain, one)) for one in (style, other))
+        if (first & ~second).any() and (second & ~first).any() and (first | second).mean() >= 0.8:
+            return kept[int((first & ~second).argmax())], kept[int((second & ~first).argmax())]
+    return None
+
+
+def style_of_new_dates(texts: Sequence[str], counts: Sequence[int], style: str) -> str | None:
+    """How texts write dates that the style of their column does not read; None where they are no
+    dates of its kind, or day and month could be exchanged.
+
+    Signs and order of the column's own style say which of day and month comes first.
+
+    >>> style_of_new_dates(["27.12.2015"], [1], "%Y-%m-%d")
+    '%d.%m.%Y'
+    >>> style_of_new_dates(["02/03/2015"], [1], "%Y-%m-%d")
+    """
+    style = style or "ISO8601"
+    for order in ("auto", _order_name(style)):
+        found = read_as_dates(texts, counts, order)
+        if not reads_all(found) or not _is_of_kind(found.style, style, texts):
+            return None
+        doubtful = [one for one in found.style.split(" or ") if _other_orders(texts, one)]
+        if order != "auto":
+            doubtful = [one for one in doubtful if _order_with_signs(one) not in style.lower()]
+        if not doubtful:
+            return found.style
+    return None
+
+
+def _is_of_kind(style: str, own: str, texts: Sequence[str]) -> bool:
+    """Whether two styles both write times of day, both months, or both days."""
+    if "ISO8601" in style and not all(re.match(r"\d{4}-?\d\d-?\d\d", text) for text in texts):
+        return False  # 2015 is no day
+    first, second = ({_kind(one) for one in s.split(" or ")} for s in (style, own))
+    return first <= second
+
+
+def _kind(style: str) -> str:
+    plain = style.partition(" from ")[0]
+    return "time" if plain in CLOCK_STYLES else "month" if plain in MONTH_KINDS else "day"
+
+
+def _order_with_signs(style: str) -> str:
+    """Day, month and year of a style, whether its year is short or not: %d.%m.%y."""
+    return _day_part(style.partition(" from ")[0]).lower()
 
 
 def style_of_day_numbers(numbers: np.ndarray) -> str:
@@ -219,6 +283,14 @@ def _orders(style: str) -> list[str]:
     return [style, *(style.replace(found[0], day) for day in days if day in DAY_STYLES)]
 
 
+def _other_orders(texts: Sequence[str], style: str) -> list[str]:
+    """The styles with day, month and year in another order that read texts of a style, too."""
+    others = _orders(style)[1:]
+    days = days_of_texts(texts, style) if others else np.array([])
+    read = [text for text, day in zip(texts, days, strict=bool(others)) if not np.isnan(day)]
+    return [other for other in others if _is_as_good(read, style, other)]
+
+
 def _order_name(style: str) -> str:
     return ORDER_NAMES.get(style[1], "")
 
@@ -246,12 +318,18 @@ def _signs(style: str) -> set[str]:
     return set(re.findall(r"[-/.:]", re.sub("%.", "", style)))
 
 
-def _could_be_date(text: str) -> bool:
-    return len(text) >= 4 and bool(re.search(r"\d", text))
+def _could_be_dates(texts: Sequence[str]) -> bool:
+    """Whether at least half of the first texts are of four characters or more, one a digit."""
+    sample = texts[:SAMPLED_DATES]
+    fit = sum(len(text) >= 4 and re.search(r"\d", text) is not None for text in sample)
+    return bool(sample) and 2 * fit >= len(sample)
 
 
 def _parse(plain: Sequence[str], style: str) -> np.ndarray:
     """Days since 1970 of texts in one format, NaN where it does not fit."""
+    ends = np.array([END_OF_DAY.search(text) is not None for text in plain], bool)
+    if ends.any():
+        return _parse([END_OF_DAY.sub("00:00", text) for text in plain], style) + ends
     style, _, first = plain_style(style).partition(" from ")
     if style == "RFC2822":
         moments = pd.to_datetime(pd.Series([_mail_date(t) for t in plain], dtype=object), utc=True)

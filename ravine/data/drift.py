@@ -1,5 +1,6 @@
 """How new rows differ from the training rows: values not learned, numbers far outside, gaps."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,13 +14,15 @@ from ravine.data.parsing import signs_of, texts_of
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
+MIN_OUTSIDE_ROWS = 3  # outside the range of the training rows, and more than half
 
 
 class Drift:
     """Values of new rows, which come in blocks, that are unlike all training rows.
 
     Categories that were not learned; numbers and dates further outside the range of the training
-    rows than that range is wide; gaps, which are filled, in columns that had (next to) none.
+    rows than that range is wide; numbers of which most are outside that range, as in another unit;
+    gaps, which are filled, in columns that had (next to) none.
     """
 
     def __init__(self, encoder: Encoder):
@@ -27,9 +30,12 @@ class Drift:
         self.rows = 0
         self.unknown: Counter[str] = Counter()  # rows of each column
         self.values: dict[str, dict[str, None]] = {}  # the different unknown ones, in order
+        self.given: Counter[str] = Counter()  # rows with a number or a date
+        self.outside: Counter[str] = Counter()
         self.far: Counter[str] = Counter()
         self.most: dict[str, float] = {}  # the number furthest outside
         self.filled: Counter[str] = Counter()
+        self.restyled: dict[str, str] = {}  # columns of dates in another style, with an example
         self.last = pd.DataFrame()  # the last row
 
     def add(self, frame: pd.DataFrame) -> None:
@@ -38,9 +44,11 @@ class Drift:
         self.last = frame.tail(1)
         for column in self.encoder.column_encoders:
             values = frame[column.name]
+            if isinstance(column, Date):
+                column = self._in_style(column, values)
             if isinstance(column, (Numeric, Date)):
                 x = self.encoder.read_column(column, values)
-                self._add_far(column, x)
+                self._add_outside(column, x)
                 self._add_unknown(column.name, values[_odd_cells(column, values)])
                 gaps = 0 if column.gaps else int(np.isnan(x).sum())
             elif isinstance(column, Text):
@@ -52,21 +60,35 @@ class Drift:
                 gaps = int((_unknown_values(column, values) & missing).sum())
             self.filled[column.name] += gaps
 
+    def _in_style(self, column: Date, values: pd.Series) -> Date:
+        """The column's encoder for the style that its new values are in."""
+        style = column.style_of(values)
+        if style == column.style:
+            return column
+        day = column.read(values)
+        row = int(np.flatnonzero(~np.isnan(day))[0]) if (~np.isnan(day)).any() else 0
+        taken = f"{str(values.iloc[row])!r} is taken as {_day_text(day[row])}"
+        self.restyled.setdefault(column.name, f"{column.name} ({taken})")
+        return dataclasses.replace(column, style=style)
+
     def _add_unknown(self, name: str, values: pd.Series) -> None:
         self.unknown[name] += len(values)
         known = self.values.setdefault(name, {})
         if len(values) and len(known) <= MAX_COUNTED_VALUES:
             known.update(dict.fromkeys(texts_of(values)[0]))
 
-    def _add_far(self, column: Numeric | Date, x: np.ndarray) -> None:
+    def _add_outside(self, column: Numeric | Date, x: np.ndarray) -> None:
         if not column.scaling.seen:
             return  # fitted by a version that did not keep the range
-        outside = _distance_outside(column, x)
-        far = x[outside > column.scaling.seen[1] - column.scaling.seen[0]]
-        if len(far):
-            self.far[column.name] += len(far)
+        distance = _distance_outside(column, x)
+        self.given[column.name] += int((~np.isnan(x)).sum())
+        outside = x[distance > 0]
+        if len(outside):
+            width = column.scaling.seen[1] - column.scaling.seen[0]
+            self.outside[column.name] += len(outside)
+            self.far[column.name] += int((distance > width).sum())
             before = [self.most[column.name]] if column.name in self.most else []
-            candidates = np.array([*before, *far])
+            candidates = np.array([*before, *outside])
             furthest = np.argmax(_distance_outside(column, candidates))
             self.most[column.name] = float(candidates[furthest])
 
@@ -79,9 +101,16 @@ class Drift:
                 f"Values that were not learned, taken as unknown: {_join_columns(unknown)}."
             )
         measured = [c for c in self.encoder.column_encoders if isinstance(c, (Numeric, Date))]
-        far = [self._describe_far(column) for column in measured if self.far[column.name]]
+        mostly = [column for column in measured if self._is_mostly_outside(column)]
+        far = [self._describe_far(c) for c in measured if self.far[c.name] and c not in mostly]
         if far:
             notes.append(f"Numbers far outside the training rows: {_join_columns(far)}.")
+        if mostly:
+            found = _join_columns(list(map(self._describe_outside, mostly)))
+            notes.append(f"Numbers outside what was learned, maybe in another unit: {found}.")
+        if self.restyled:
+            found = _join_columns(list(self.restyled.values()))
+            notes.append(f"Dates are written otherwise than in training: {found}.")
         filled = [f"{name} in {count:,}" for name, count in self.filled.items() if count]
         if filled:
             where = f"{_join_columns(filled)} of {self.rows:,} rows"
@@ -105,11 +134,20 @@ class Drift:
         shown = f"{first[:30]!r}{f' and {more} more' if others else ''}"
         return f"{name} in {self.unknown[name]:,} of {self.rows:,} rows ({shown})"
 
+    def _is_mostly_outside(self, column: Numeric | Date) -> bool:
+        """Whether most values are outside the range of the training rows, but most are not far."""
+        count, given = self.outside[column.name], self.given[column.name]
+        many = count >= MIN_OUTSIDE_ROWS and 2 * count > given >= 2 * self.far[column.name]
+        return many and isinstance(column, Numeric)  # later dates are usual
+
+    def _describe_outside(self, column: Numeric | Date) -> str:
+        low, high, most = map(_number_text, (*column.scaling.seen, self.most[column.name]))
+        rows = f"{self.outside[column.name]:,} of {self.rows:,} rows"
+        return f"{column.name} in {rows} (such as {most}; learned {low} to {high})"
+
     def _describe_far(self, column: Numeric | Date) -> str:
         limits = (self.most[column.name], *column.scaling.seen)
-        shown = [f"{value:,.6g}" for value in limits]
-        if isinstance(column, Date):
-            shown = [str(np.datetime64(int(day), "D")) for day in limits]
+        shown = list(map(_day_text if isinstance(column, Date) else _number_text, limits))
         rows = f"{self.far[column.name]:,} of {self.rows:,} rows"
         return f"{column.name} in {rows} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"
 
@@ -118,6 +156,14 @@ def _distance_outside(column: Numeric | Date, x: np.ndarray) -> np.ndarray:
     """How far numbers are below or above those of the training rows."""
     low, high = column.scaling.seen
     return np.maximum(low - x, x - high)
+
+
+def _number_text(value: float) -> str:
+    return f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
+
+
+def _day_text(day: float) -> str:
+    return str(np.datetime64(int(day), "D"))
 
 
 def _odd_cells(column: Numeric | Date, values: pd.Series) -> np.ndarray:

@@ -9,7 +9,8 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from ravine.data.date_styles import read_as_dates
 from ravine.data.number_styles import read_as_numbers
 from ravine.data.odd_cells import is_gap, reads_all
-from ravine.data.parsing import is_text, read_column, read_numbers, texts_of
+from ravine.data.parsing import are_whole, is_text, read_column, read_numbers, texts_of
+from ravine.data.units import is_unit
 
 MAX_FOOTER_ROWS = 5
 TOTAL_WORDS = re.compile(
@@ -37,7 +38,7 @@ def drop_foreign_rows(table: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFra
     if not texts:
         return table, np.arange(len(table))
     kinds = {**find_label_rows(table), "is a line below the table": _footer_rows(table)}
-    kinds["is a total"] = _total_rows(table, texts, sorted({*sum(kinds.values(), [])}), notes)
+    kinds |= _total_rows(table, texts, sorted({*sum(kinds.values(), [])}), notes)
     foreign = np.zeros(len(table), bool)
     for what, rows in kinds.items():
         rows = [row for row in rows if not foreign[row]]
@@ -45,21 +46,25 @@ def drop_foreign_rows(table: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFra
         if rows:
             row = rows[0]
             cells = ", ".join(str(v)[:20] for v in table.iloc[row].dropna().iloc[:4])
-            more = f" (so do {len(rows) - 1} more)" if len(rows) > 1 else ""
+            others = "is 1 more row" if len(rows) == 2 else f"are {len(rows) - 1} more rows"
+            more = f", and so {others}" if len(rows) > 1 else ""
             notes.append(f"Row {table.index[row]} {what} and is left out{more}: {cells}.")
     places = np.flatnonzero(~foreign)
     if foreign.any() and len(places):
+        blank = [n for n in table.columns if n not in texts and table[n][foreign].isna().any()]
         table = table.iloc[places]
         table = table.assign(**{name: _as_numbers(table[name]) for name in texts})
+        table = table.astype({name: np.int64 for name in blank if are_whole(table[name])})
     return table, places
 
 
 def find_label_rows(table: pd.DataFrame) -> dict[str, list[int]]:
     """Places of rows that repeat the column names, and of a first row of units, by what they do."""
     texts = [name for name in table.columns if is_text(table[name])]
-    if len(texts) < len(table.columns):  # then some column has a number in every row
+    others = table.drop(columns=texts)
+    if not texts or len(table) == 0 or others.iloc[0].notna().any():  # then row 0 has a number
         return {}
-    headers = _header_rows(table, texts)
+    headers = [] if len(others.columns) else _header_rows(table, texts)
     is_row = np.ones(len(table), bool)
     is_row[headers] = False
     units = _units_row(table[is_row]) if is_row[:1].all() else []
@@ -72,12 +77,19 @@ def _header_rows(table: pd.DataFrame, texts: list[str]) -> list[int]:
 
 
 def _units_row(table: pd.DataFrame) -> list[int]:
-    """Row 0 where it is all text, and at least two columns are numbers from row 1 on."""
+    """Row 0 where it holds no number and units of columns that are numbers from row 1 on: of two
+    columns, or of one where all others are numbers, too.
+    """
+    if len(table) < 3:
+        return []
     first = table.iloc[0].dropna()
-    if len(table) < 3 or any(_is_number_column(first[i : i + 1]) for i in range(len(first))):
+    if any(_is_number_column(first[i : i + 1]) for i in range(len(first))):
         return []
     named = [name for name in first.index if not is_gap(str(first[name]).strip())]
     units = [name for name in named if _is_number_column(table[name].iloc[1:])]
+    if len(units) == 1 and is_unit(str(first[units[0]])):
+        numbers = (_number_column(table[name].iloc[1:]) for name in table.columns)
+        return [0] if all(found is not None for found in numbers) else []
     return [0] if len(units) >= min(2, len(table.columns)) else []
 
 
@@ -89,8 +101,9 @@ def is_total_word(text: str) -> bool:
 
 def _total_rows(
     table: pd.DataFrame, texts: list[str], foreign: list[int], notes: list[str]
-) -> list[int]:
-    """The rows that sum up those before or behind them, and say so in a column of text.
+) -> dict[str, list[int]]:
+    """The rows that sum up those before or behind them, and say so in a column of text, by what
+    they are.
 
     A text that mostly stands in rows that are no sums is a level like any other.
     """
@@ -108,7 +121,7 @@ def _total_rows(
         numbers = [n for c in table.columns if (n := _number_column(table[c])) is not None]
         are_sums = _sum_up(rows, numbers, usual & ~marked)
         if are_sums.mean() >= 0.5:
-            return rows[are_sums].tolist()
+            return _by_label(rows[are_sums].tolist(), [words[codes[row]] for row in rows[are_sums]])
         last = int(np.flatnonzero(usual)[-1])
         word = words[codes[last]]
         if not marked[last] or not is_total_word(word) or (codes == codes[last]).sum() > 1:
@@ -116,12 +129,21 @@ def _total_rows(
         others = table[name].where(usual).drop(table.index[last])
         measured = _is_number_column(others) or reads_all(read_column(others, read_as_dates))
         if _is_beyond(last, numbers, usual) or measured:
-            return [last]
+            return _by_label([last], [word])
+        what = "mean" if MEAN_WORDS.search(word) else "total"
         notes.append(
-            f"Row {table.index[last]} may be a total, {word!r} in {name}: its numbers are no sums, "
-            "and it is kept. If it is one, delete it."
+            f"Row {table.index[last]} may be a {what}, {word!r} in {name}: its numbers are no "
+            f"{what.replace('total', 'sum')}s, and it is kept. If it is one, delete it."
         )
-    return []
+    return {}
+
+
+def _by_label(rows: list[int], labels: list[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for row, label in zip(rows, labels, strict=True):
+        is_mean = MEAN_WORDS.search(label) and not TOTAL_WORDS.search(label)
+        found.setdefault("is a mean" if is_mean else "is a total", []).append(row)
+    return found
 
 
 def _sum_up(rows: np.ndarray, numbers: list[np.ndarray], usual: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ Letters: N rows, F columns.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -146,8 +147,10 @@ def _frame_of(given: Any, stem: str) -> pd.DataFrame:
     if isinstance(given, Mapping):
         single = bool(given) and all(np.ndim(v) == 0 for v in given.values())  # one row
         return pd.DataFrame([dict(given)]) if single else pd.DataFrame(dict(given))
-    if isinstance(given, (list, tuple)) and given and all(isinstance(r, Mapping) for r in given):
-        return frame_of_rows(given)
+    if isinstance(given, (list, tuple)) and given and _by_name(given[0]) is not None:
+        rows = [named for row in given if (named := _by_name(row)) is not None]
+        if len(rows) == len(given):
+            return frame_of_rows(rows)
     if hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__"):
         return _from_arrow(given, stem)
     for method in ("to_pandas", "toPandas"):  # cuDF, PySpark, ...
@@ -167,6 +170,18 @@ def _frame_of(given: Any, stem: str) -> pd.DataFrame:
         why = f"a table has rows and columns, and a {type(given).__name__} like this has none"
         raise DataError(f"the examples have the shape {values.shape}", why=why, do=WHAT_TO_GIVE)
     return pd.DataFrame(values, columns=[f"{stem}{i}" for i in range(values.shape[1])])
+
+
+def _by_name(row: Any) -> Mapping[str, Any] | None:
+    """A row that names its values: a mapping, a namedtuple, a dataclass, a row of sqlite3."""
+    if isinstance(row, Mapping):
+        return row
+    if is_dataclass(row):
+        return {field.name: getattr(row, field.name) for field in fields(row)}
+    if isinstance(row, Sequence) and (keys := getattr(row, "keys", None)):
+        return {key: row[key] for key in keys()}
+    as_mapping = getattr(row, "_asdict", None)
+    return None if as_mapping is None else as_mapping()
 
 
 def frame_of_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -8,9 +8,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype, is_timedelta64_dtype
+from pandas.api.types import (
+    is_datetime64_any_dtype,
+    is_float_dtype,
+    is_numeric_dtype,
+    is_timedelta64_dtype,
+)
 
-from ravine.data.date_styles import days_of_moments, days_of_texts, without_open_ends
+from ravine.data.date_styles import (
+    days_of_moments,
+    days_of_texts,
+    style_of_new_dates,
+    without_open_ends,
+)
 from ravine.data.number_styles import parse_numbers, read_as_numbers
 from ravine.data.odd_cells import Reading, is_gap, reads_all
 from ravine.errors import DataError
@@ -55,6 +65,13 @@ def text_of(value: Any) -> str:
 def is_text(values: pd.Series) -> bool:
     """Whether a column is stored neither as numbers nor as durations."""
     return not (is_numeric_dtype(values.dtype) or is_timedelta64_dtype(values.dtype))
+
+
+def are_whole(values: pd.Series) -> bool:
+    """Whether a column of floats has whole numbers in all rows."""
+    if not is_float_dtype(values.dtype):
+        return False
+    return bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
 
 
 def are_booleans(texts: Sequence[str]) -> bool:
@@ -154,6 +171,21 @@ def dates_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
 def dates_or_gaps(values: pd.Series, name: str, style: str = "") -> np.ndarray:
     """As `dates_of`, but NaN where there is something else, too."""
     return without_open_ends(read_dates(values, style)[0])
+
+
+def new_date_style(values: pd.Series, style: str, odd_texts: Sequence[str]) -> str:
+    """How a column of new rows writes dates: in the column's own style, unless that does not read
+    them (of a column with odd texts, hardly any) and another reads all, but for the odd ones.
+    """
+    days, bad = read_dates(values, style)
+    if not bad.any() or (odd_texts and bad.sum() < (~np.isnan(days)).sum()):
+        return style
+    texts, codes = texts_of(values)
+    kept = [(t, n) for t, n in zip(texts, counts_of(codes), strict=True) if t not in odd_texts]
+    found = style_of_new_dates([t for t, _ in kept], [n for _, n in kept], style)
+    if found is None or not np.isnan(days_of_texts(odd_texts, found)).all():
+        return style
+    return found
 
 
 def read_dates(values: pd.Series, style: str) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from ravine.data.csv_dialect import Dialect, KnownColumns, decimal_sign_of_texts
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike, table_from
-from ravine.data.parsing import column_number_style, numbers_of, weights_of
+from ravine.data.parsing import are_whole, column_number_style, numbers_of, weights_of
 from ravine.data.tables import missing_file, open_table_file, read_table
 from ravine.errors import DataError, RecipeError, join_first, nearest, shorten, value_text
 from ravine.part import part, setting
@@ -242,7 +242,7 @@ def with_targets(
         lacking = f"{len(table) - len(places)} of {len(table)} rows have no {named}"
         notes.append(f"{lacking} and are left out.")
         table = table.iloc[places]
-        whole = [n for n in targets if _are_whole(table[n])]
+        whole = [n for n in targets if are_whole(table[n])]
         table = table.astype(dict.fromkeys(whole, np.int64))
     return table, places
 
@@ -261,12 +261,6 @@ def read_test_table(
             what, do = f"{path} has no column {name!r}", "give a test file with the target"
             raise DataError(what, why=nearest(name, list(tested.columns)), do=do)
     return with_targets(tested, targets, notes)[0]
-
-
-def _are_whole(values: pd.Series) -> bool:
-    if not types.is_float_dtype(values.dtype):
-        return False
-    return bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
 
 
 def check_weights(table: pd.DataFrame, name: str | None) -> None:

@@ -75,7 +75,7 @@ def open_blocks(
             verb = f"Rows {join_first(numbers, 3)} {what.replace('s', '', 1)} and are"
         notes.append(f"{verb} left out.")
     kinds = found.kinds()
-    if found.rows == 0:
+    if found.rows == len(labels):
         check_table(pd.DataFrame(columns=list(kinds)), str(path))  # says so
     names = {name: column_name(name) for name in kinds}
     floats = frozenset(names[n] for n, kind in kinds.items() if kind == "float")

@@ -52,7 +52,9 @@ def existing_file(path: str | Path) -> Path:
 
 
 def missing_file(path: Path) -> DataError:
-    """What to say of a file that does not exist: the nearest name in its folder."""
+    """What to say of a file that does not exist: the nearest name in its folder, of files alone
+    where it ends as files do.
+    """
     folder = path.parent
     if not path.is_absolute() and folder != Path(".") and Path(path.name).exists():
         there = f"there is a {path.name} in {Path.cwd()}"
@@ -60,6 +62,11 @@ def missing_file(path: Path) -> DataError:
     elif not folder.is_dir():
         why = f"there is no folder {folder}"
     else:
-        names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
-        why = f"in {folder} {nearest(path.name, names)}"
+        near = [p for p in folder.iterdir() if not p.name.startswith(".")]
+        names = [p.name for p in near if p.is_file() or not path.suffix]
+        where = "this folder" if folder == Path(".") else str(folder)
+        kind = "file" if path.suffix else "file or folder"
+        why = (
+            f"in {where} {nearest(path.name, names)}" if names else f"there is no {kind} in {where}"
+        )
     return DataError(f"{path} does not exist", why=why, do="check the path")

@@ -73,6 +73,16 @@ def canonical_unit(text: str) -> str:
     return unit.removesuffix("s") if unit.islower() and len(unit) > 3 else unit
 
 
+def is_unit(text: str) -> bool:
+    """Whether a text is a unit that is known, or a currency, also in brackets.
+
+    >>> is_unit("[Kgs]"), is_unit("EUR"), is_unit("Bonn")
+    (True, True, False)
+    """
+    text = text.strip(" []()")
+    return bool(IS_MARK(text)) or canonical_unit(text) in KNOWN_UNITS
+
+
 @cache
 def conversion(unit: str, own: str) -> tuple[float, float] | None:
     """Factor and summand that turn numbers with a unit into those of a column's own, None where

@@ -66,6 +66,8 @@ def test_fields_without_a_name_are_refused_and_names_of_rows_are_not(tmp_path):
         "Report,,\n,,\n",
         "Station 7,12\n",  # as wide as a header of rows with names
         "\n\n",
+        "# of a sensor, A, B\n" * 40,
+        "# of a sensor\n#\n" * 400,
     ],
 )
 def test_lines_above_the_header_are_left_out(above, tmp_path):
@@ -74,9 +76,32 @@ def test_lines_above_the_header_are_left_out(above, tmp_path):
     assert any("The header of t.csv is line" in s for s in said)
 
 
+@pytest.mark.parametrize(
+    ("head", "sep"),
+    [
+        ("#a,name,y", ","),
+        ("# a,name,y", ","),
+        ("# a;name;y", ";"),
+        ("# a name y", " "),
+        ("#a\tname\ty", "\t"),
+        ("# of 7 May\n## x, y\n#a,name,y", ","),
+        ("# rows\n" * 50 + "# a name y", " "),
+    ],
+)
+def test_a_comment_sign_may_stand_before_the_names(head, sep, tmp_path):
+    text = written(sep.join("a name y".split()), sep=sep).split("\n", 1)[1]
+    assert read(tmp_path, f"{head}\n{text}") == EXPECTED
+    known = KnownColumns(Dialect(), ("#a", "y"))
+    path = tmp_path / "of earlier versions.csv"
+    path.write_text("#a,name,y\n1,2,3\n")
+    assert list(read_table(path, [], known)) == ["#a", "name", "y"]
+
+
 def test_the_header_stays_the_first_line_where_it_may_be(tmp_path):
-    assert list(read(tmp_path, "#id,a\n1,2\n3,4\n")) == ["#id", "a"]
-    assert list(read(tmp_path, "#name,town\nAnn,Rome\nBob,Oslo\n")) == ["#name", "town"]
+    assert list(read(tmp_path, "#id,a\n1,2\n3,4\n")) == ["id", "a"]
+    assert list(read(tmp_path, "#name,town\nAnn,Rome\nBob,Oslo\n")) == ["name", "town"]
+    for names in (["#", "a"], ["#rooms", "#baths"], ["# of rooms", "a"]):
+        assert list(read(tmp_path, f"{names[0]},{names[1]}\n1,2\n3,4\n")) == names
     assert list(read(tmp_path, ",a\n0,2\n1,4\n")) == ["Unnamed: 0", "a"]
     assert list(read(tmp_path, "a,b,c\nAnn,Rome,Italy\nBob,Oslo,Norway\n")) == ["a", "b", "c"]
     assert list(read(tmp_path, "a,,c\n1,2,3\n4,5,6\n")) == ["a", "Unnamed: 1", "c"]

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ravine.data import Data, Encoder, Encoding, Random, load
+from ravine.data import Data, Drift, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Date
 from ravine.data.column_types import ColumnHints, infer_column_types
 from ravine.data.date_styles import days_of_texts, read_as_dates
+from ravine.errors import DataError
 
 FIRST = datetime.datetime(2020, 1, 3, 17, 5)
 MOMENTS = [FIRST + datetime.timedelta(days=9 * i, minutes=7 * i) for i in range(80)]
@@ -41,6 +42,66 @@ def load_dates(texts, target):
     (column,) = task.encoder.column_encoders
     assert isinstance(column, Date)
     return task, column
+
+
+@pytest.mark.parametrize(
+    ("learned", "new"),
+    [
+        ("%Y-%m-%d", "%d.%m.%Y"),
+        ("%Y-%m-%d", "%m/%d/%Y"),
+        ("%m/%d/%Y", "%d/%m/%Y"),
+        ("%d.%m.%Y", "%d-%b-%y"),
+        ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S"),
+        ("%Y-%m-%d %H:%M", "%Y-%m-%d"),
+        ("%d/%m/%Y", "%Y-%m-%dT%H:%M:%SZ"),
+        ("%m/%d/%Y", "%m/%d/%y 00:00"),
+        ("%Y%m%d", "%B %d, %Y"),
+        ("%b %Y", "%m/%Y"),
+    ],
+)
+def test_new_dates_in_another_format_are_read_and_said_once(learned, new):
+    target = np.arange(80.0)
+    moments = [moment.replace(day=1 + i % 28) for i, moment in enumerate(MOMENTS)]
+    task, column = load_dates([moment.strftime(learned) for moment in moments], target)
+    texts = [moment.strftime(new) for moment in moments[:40]]
+    expected = [(datetime.datetime.strptime(t, new) - EPOCH).total_seconds() / 86400 for t in texts]
+    assert column.read(pd.Series(texts)) == pytest.approx(expected, abs=1e-9)
+    drift = Drift(task.encoder)
+    for at in (0, 20):
+        drift.add(pd.DataFrame({"d": texts[at : at + 20]}))
+    assert len(drift.describe()) == 1 and repr(texts[0]) in drift.describe()[0]
+
+
+@pytest.mark.parametrize(
+    ("learned", "new"),
+    [
+        ("%Y-%m-%d", ["02/03/2015", "05/11/2015"]),
+        ("%d.%m.%Y", ["02/03/2015"]),
+        ("%Y-%m-%d", ["12/27/2015", "27/12/2015"]),
+        ("%Y-%m-%d", ["2015", "2016"]),
+        ("%Y-%m-%d", ["14:30", "15:30"]),
+        ("%Y-%m-%d", ["Dec 2015", "Jan 2016"]),
+        ("%Y-%m-%d", ["27.12.2015", "soon"]),
+    ],
+)
+def test_new_dates_that_are_ambiguous_or_none_are_refused(learned, new):
+    _, column = load_dates([moment.strftime(learned) for moment in MOMENTS], np.arange(80.0))
+    with pytest.raises(DataError, match="must be a date like"):
+        column.read(pd.Series(new))
+
+
+def test_new_texts_are_read_where_training_had_stored_dates():
+    _, column = load_dates(pd.Series(MOMENTS), np.arange(80.0))
+    assert column.style == "" and column.read(pd.Series(["27.12.2015"])).tolist() == [16796.0]
+
+
+def test_new_dates_beside_odd_texts_are_read_in_another_format():
+    texts = [moment.strftime("%Y-%m-%d") for moment in MOMENTS]
+    _, column = load_dates(["tbd" if i % 9 == 0 else t for i, t in enumerate(texts)], range(80))
+    new = pd.Series(["27.12.2015", "tbd", "03.02.2016"])
+    assert np.array_equal(column.read(new), [16796.0, np.nan, 16834.0], equal_nan=True)
+    mostly_own = pd.Series([*texts[:5], "27.12.2015"])
+    assert np.isnan(column.read(mostly_own)).tolist() == [False] * 5 + [True]
 
 
 def check(texts, expected):
@@ -74,6 +135,63 @@ def test_quarters_weeks_and_dates_in_words_are_their_first_day(written, expected
         for m in days
     ]
     check(texts, [expected(m) for m in days])
+
+
+@pytest.mark.parametrize(
+    ("written", "months"),
+    [
+        ("{0:%d-%m-%Y %H.%M}", ""),
+        ("{0:%d.%m.%Y, %H.%M.%S} Uhr", ""),
+        ("{0:%d.%m.%Y %H:%M} Uhr", ""),
+        ("{0.year}年{0.month}月{0.day}日", ""),
+        ("{0.year}년 {0.month}월 {0.day}일", ""),
+        ("{0:%d%b%Y}", ""),
+        (
+            "{0.day} {month} {0.year} r.",
+            "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października "
+            "listopada grudnia",
+        ),
+        (
+            "{0.day} {month} {0.year} г.",
+            "января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
+        ),
+        (
+            "{0.day} {month} {0.year}",
+            "januari februari mars april maj juni juli augusti september oktober november december",
+        ),
+    ],
+)
+def test_dates_of_other_countries_are_read(written, months):
+    clock = "%H" in written
+    moments = [m if clock else m.replace(hour=0, minute=0) for m in MOMENTS]
+    names = months.split() or [""] * 12
+    check([written.format(m, month=names[m.month - 1]) for m in moments], moments)
+
+
+@pytest.mark.parametrize("style", ["%Y-%m-%d %H:%M", "%d.%m.%Y %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
+def test_24_o_clock_is_the_end_of_its_day(style):
+    midnights = [m.replace(hour=0, minute=0) for m in MOMENTS[:40]]
+    before = [(m - datetime.timedelta(days=1)).strftime(style) for m in midnights]
+    texts = [text.replace("00:00", "24:00", 1) for text in before]
+    assert all("24:00" in text for text in texts)
+    check([m.strftime(style) for m in MOMENTS[40:]] + texts, MOMENTS[40:] + midnights)
+
+
+@pytest.mark.parametrize("share", [2, 10])
+@pytest.mark.parametrize("clock", ["", " %H:%M"])
+def test_dates_of_two_orders_in_a_column_are_said_with_their_rows(share, clock):
+    days = [MOMENTS[0] + datetime.timedelta(days=i) for i in range(200)]
+    texts = [
+        day.strftime(("%m/%d/%Y" if i % share == 1 else "%d/%m/%Y") + clock)
+        for i, day in enumerate(days)
+    ]
+    frame = pd.DataFrame({"d": texts}, index=range(100, 300))
+    used, dropped = infer_column_types(frame, rows=200, notes=(notes := []))
+    said = "; ".join([*notes, *(column.why for column in dropped)])
+    wrong = next(i for i, day in enumerate(days) if i % share == 1 and day.day > 12)
+    right = next(i for i, day in enumerate(days) if i % share != 1 and day.day > 12)
+    shown = " and ".join(f"{texts[i]} in row {100 + i}" for i in sorted((right, wrong)))
+    assert f"dates of two orders: {shown}" in said and bool(used) is (share == 10)
 
 
 @pytest.mark.parametrize("style", ["%d.%m.%y", "%m/%d/%y", "%y-%m-%d"])

@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ravine.data import Data, Drift, Encoding, Random, load, open_blocks
+from ravine.data.csv_dialect import KnownColumns
 from ravine.data.foreign_rows import drop_foreign_rows
+from ravine.errors import DataError
 
 ROWS = pd.DataFrame(
     {"a": np.arange(60) / 7, "town": ["Aix", "Bonn", "Como"] * 20, "y": np.arange(60) / 3}
@@ -46,6 +49,52 @@ def test_rows_that_are_no_examples_are_left_out_and_said(name, tmp_path):
 def test_ordinary_tables_keep_all_rows(frame):
     kept, places = drop_foreign_rows(frame, notes := [])
     assert kept is frame and places.tolist() == list(range(60)) and notes == []
+
+
+@pytest.mark.parametrize(
+    ("head", "names"),
+    [
+        ("m,,EUR", "a,b,y"),
+        (",kg,[s]", "a,b,y"),
+        ("kg,-", "a,y"),
+        (",EUR", "a,y"),
+        ("(m),n.a.", "a,y"),
+    ],
+)
+def test_a_row_of_units_may_have_blanks(head, names, tmp_path):
+    columns = names.split(",")
+    plain = ROWS.assign(b=range(60))[columns]
+    path = tmp_path / "t.csv"
+    path.write_text(plain.to_csv(index=False).replace("\n", f"\n{head}\n", 1))
+    data = Data(source=str(path), target=("y",))
+    task = load(data, Random(), Encoding(), seed=0)
+    expected = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=plain)
+    assert task.train_examples.numbers.equal(expected.train_examples.numbers)
+    assert task.train_examples.targets.equal(expected.train_examples.targets)
+    assert len(task.notes) == 1 + len(expected.notes)
+    blocks = list(open_blocks(path, notes := [], task.encoder.known_columns).read(7))
+    assert notes == ["Row 0 holds units and is left out."]
+    assert torch.equal(
+        torch.cat([task.encoder.apply(block).numbers for block in blocks]),
+        task.encoder.apply(plain).numbers,
+    )
+
+
+@pytest.mark.parametrize("first", [{"a": "Bonn"}, {"a": "-", "b": None}, {"a": "kg", "b": 3.0}])
+def test_a_first_row_that_holds_no_units_alone_stays(first):
+    table = pd.concat([pd.DataFrame([first]), ROWS[["a"]].assign(b=1.0)], ignore_index=True)
+    assert drop_foreign_rows(table, notes := [])[0] is table and notes == []
+
+
+def test_a_mean_is_called_a_mean_and_several_rows_are_said_in_one_sentence():
+    mean = pd.DataFrame([{"town": "Average", "a": ROWS["a"].mean(), "y": ROWS["y"].mean()}])
+    totals = [ROWS[:20], total_of(ROWS[:20]), ROWS[20:], total_of(ROWS[20:])]
+    for parts, expected in (
+        ([ROWS, mean.round(9)], "Row 60 is a mean and is left out: 4.2"),
+        (totals, "Row 20 is a total and is left out, and so is 1 more row: "),
+    ):
+        drop_foreign_rows(pd.concat(parts, ignore_index=True), notes := [])
+        assert len(notes) == 1 and notes[0].startswith(expected)
 
 
 def total_of(rows, label="Total", how="sum"):
@@ -95,6 +144,28 @@ def test_new_files_with_units_headers_and_totals_are_read_as_those_of_training(t
         drift = Drift(encoder)
         drift.add(rows)
         assert ("may be a total" in str(drift.describe())) is is_said
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("n.csv", "a,b\n"),
+        ("n.csv", "a;b\n\n\n"),
+        ("n.tsv", "# of May\na\tb\n"),
+        ("n.csv", "a,b\na,b\na,b\n"),
+        ("n.json", "[]"),
+        ("n.jsonl", "\n"),
+        ("n.parquet", ""),
+    ],
+)
+def test_a_new_file_without_rows_is_refused_with_one_message(name, text, tmp_path):
+    path = tmp_path / name
+    path.write_text(text)
+    if name == "n.parquet":
+        pd.DataFrame({"a": [], "b": []}).to_parquet(path)
+    for known in (None, KnownColumns(columns=("a", "b"))):
+        with pytest.raises(DataError, match=f"{name} (has no rows|is empty|is no table)"):
+            open_blocks(path, [], known)
 
 
 def test_codes_keep_their_zeros_where_a_row_is_left_out():

@@ -1,7 +1,9 @@
 """What is given from Python is read as a table, or refused by a message that says what to give."""
 
+import dataclasses
 import io
 import json
+import sqlite3
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,19 @@ class OfAnotherLibrary:
         return pa.Table.from_pandas(TABLE).__arrow_c_stream__(requested_schema)
 
 
+@dataclasses.dataclass(slots=True)
+class House:
+    a: float
+    b: str
+
+
+def rows_of_a_database():
+    base = sqlite3.connect(":memory:")
+    base.row_factory = sqlite3.Row
+    TABLE.to_sql("houses", base, index=False)
+    return base.execute("SELECT * FROM houses").fetchall()
+
+
 class WithToPandas:
     def to_pandas(self):
         return TABLE
@@ -40,6 +55,9 @@ class WithToPandas:
         WithToPandas(),
         TABLE.to_dict("list"),
         TABLE.to_dict("records"),
+        list(TABLE.itertuples(index=False, name="House")),
+        [House(*row) for row in TABLE.itertuples(index=False)],
+        rows_of_a_database(),
         TABLE.to_records(index=False),
         {"a": pa.array([1.0, 2.0, 3.0]), "b": ["x", "y", "z"]},
     ],
