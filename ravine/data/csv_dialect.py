@@ -248,8 +248,9 @@ class DecimalCounts:
     """How many numbers of a table say which decimal sign it has; cells add up over blocks."""
 
     certain: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)  # by sign, if they can be read two ways
-    # by column and sign, the least and the greatest of such numbers, the sign taken as decimal
+    # of numbers that can be read two ways, by column and sign: one; and the least and the greatest,
+    # the sign taken as decimal
+    examples: dict[tuple[str, str], str] = field(default_factory=dict)
     limits: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def add(self, cells: pd.DataFrame) -> None:
@@ -274,7 +275,7 @@ class DecimalCounts:
                 numbers = of_sign.str.replace(",", ".").astype(float)
                 low, high = self.limits.get((name, sign), (np.inf, -np.inf))
                 self.limits[name, sign] = min(low, numbers.min()), max(high, numbers.max())
-                self.examples.setdefault(sign, of_sign.iloc[0])
+                self.examples.setdefault((name, sign), of_sign.iloc[0])
 
     @property
     def majority(self) -> str:
@@ -296,18 +297,21 @@ class DecimalCounts:
             return self.majority
         if known is not None:
             return self._nearest_sign(path, known, separator, notes)
-        if "." in self.examples:
-            notes.append(
-                f"{self._describe_example(path, usual)}. If points make groups of thousands in it, "
-                'set data.decimal = ",".'
-            )
+        doubt = self._describe_example(path, [key for key in self.examples if key[1] == "."], usual)
+        if doubt:
+            do = 'If points make groups of thousands in it, set data.decimal = ",".'
+            notes.append(f"{doubt}. {do}")
         return usual
 
-    def _describe_example(self, path: Path, decimal: str) -> str:
-        """What to say of numbers that can be read two ways, the first with its value."""
-        sign, example = next(iter(self.examples.items()))
-        value = float(example.replace(",", ".")) * (1 if sign == decimal else 1000)
-        return f"Numbers in {path.name} can be read two ways: {example} is taken as {value:.10g}"
+    def _describe_example(self, path: Path, keys: Sequence[tuple[str, str]], decimal: str) -> str:
+        """What to say of numbers that can be read two ways, of the first column and sign of some;
+        nothing where there are none.
+        """
+        if not keys:
+            return ""
+        text = self.examples[keys[0]]
+        value = float(text.replace(",", ".")) * (1 if keys[0][1] == decimal else 1000)
+        return f"Numbers in {path.name} can be read two ways: {text} is taken as {value:.10g}"
 
     def _nearest_sign(
         self, path: Path, known: KnownColumns, separator: str, notes: list[str]
@@ -317,9 +321,11 @@ class DecimalCounts:
         """
         usual, other = known.dialect.decimal, "." if known.dialect.decimal == "," else ","
         of_usual, of_other = (self._distance(sign, known) for sign in (usual, other))
-        if self.limits and of_usual == of_other and separator != known.dialect.separator:
+        keys = [key for key in self.examples if key[0] in known.numbers]
+        doubt = self._describe_example(path, keys, usual)
+        if doubt and of_usual == of_other and separator != known.dialect.separator:
             do = "If that is wrong, write them as in the training file"
-            notes.append(f"{self._describe_example(path, usual)}, as in the training file. {do}.")
+            notes.append(f"{doubt}, as in the training file. {do}.")
         return other if of_other < of_usual and (of_other == 0 or of_usual > 1) else usual
 
     def _distance(self, sign: str, known: KnownColumns) -> float:
