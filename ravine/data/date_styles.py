@@ -327,7 +327,7 @@ def _could_be_dates(texts: Sequence[str]) -> bool:
 
 def _parse(plain: Sequence[str], style: str) -> np.ndarray:
     """Days since 1970 of texts in one format, NaN where it does not fit."""
-    ends = np.array([END_OF_DAY.search(text) is not None for text in plain], bool)
+    ends = np.array(["24:00" in t and END_OF_DAY.search(t) is not None for t in plain], bool)
     if ends.any():
         return _parse([END_OF_DAY.sub("00:00", text) for text in plain], style) + ends
     style, _, first = plain_style(style).partition(" from ")

@@ -55,7 +55,9 @@ def plain_date(text: str) -> str:
     >>> plain_date("2020Q2"), plain_date("2020-W05"), plain_date("2020年3月11日")
     ('2020-04-01', '2020-01-27', '2020-03-11')
     """
-    text = DOTTED_CLOCK.sub(_clock_with_colons, text.rstrip("."))
+    text = text.rstrip(".")
+    if " " in text and "." in text:
+        text = DOTTED_CLOCK.sub(_clock_with_colons, text)
     if PLAIN_DATE.fullmatch(text):
         return text
     text = re.sub(r"(?<=:\d\d),(?=\d)", ".", WORDS_AT_END.sub("", text))  # of a second
