@@ -75,7 +75,7 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
     """What the outputs are, what the loss takes, and whether it prefers right answers."""
     probed, y = prepare_loss(program), program.targets
     if probed.output_kind not in ("probabilities", "log-probabilities"):
-        probed = replace(probed, class_axis=find_class_axis(probed.outputs, y))
+        probed = replace(probed, class_axis=find_class_axis(probed.outputs, y, probed.loss))
     kind = find_target_kind(probed.outputs, y, probed.class_axis)
     whole = not y.is_floating_point() and y.dtype != torch.bool
     numbers = whole and kind in ("numbers", "labels") and 2 < len(torch.unique(y)) <= MAX_CLASSES
