@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ravine.data import Data, Drift, Encoding, Random, load, open_blocks
+from ravine.data import Data, Drift, Encoder, Encoding, Random, load, open_blocks
 from ravine.data.csv_dialect import KnownColumns
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.errors import DataError
@@ -72,6 +72,7 @@ def test_a_row_of_units_may_have_blanks(head, names, tmp_path):
     assert task.train_examples.numbers.equal(expected.train_examples.numbers)
     assert task.train_examples.targets.equal(expected.train_examples.targets)
     assert len(task.notes) == 1 + len(expected.notes)
+    assert isinstance(task.encoder, Encoder)
     blocks = list(open_blocks(path, notes := [], task.encoder.known_columns).read(7))
     assert notes == ["Row 0 holds units and is left out."]
     assert torch.equal(

@@ -120,7 +120,7 @@ LEAKS_OF_NUMBERS = {
     "a number that is bent back": (BENT**2, BENT + 0.001 * DRAW.normal(size=ROWS)),
     "a class by its distance from 0": (
         np.where(LIVES, "lives", "dies"),
-        DRAW.choice([-1, 1], ROWS) * np.where(LIVES, 1.0, 0.0) + DRAW.uniform(-0.4, 0.4, ROWS),
+        DRAW.choice([-1, 1], ROWS) * (np.where(LIVES, 1.0, 0.0) + DRAW.uniform(0, 1, ROWS)),
     ),
 }
 
@@ -129,3 +129,8 @@ LEAKS_OF_NUMBERS = {
 def test_numbers_that_tell_the_target_where_they_are_known_are_found(name):
     y, column = LEAKS_OF_NUMBERS[name]
     assert list(leaks(y, told=column)) == ["told"]
+
+
+def test_classes_that_lie_apart_are_no_leak():
+    apart = np.where(LIVES, 3.0, 0.0) + 0.4 * DRAW.normal(size=ROWS)
+    assert leaks(np.where(LIVES, "lives", "dies"), petal=apart) == {}

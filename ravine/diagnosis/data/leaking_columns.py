@@ -24,6 +24,7 @@ OPEN_VARIANCE = 0.01  # of a number's variance: most that a leaking column leave
 OPEN_ERRORS = 0.02  # of a constant answer's errors: most that a leaking column leaves
 BACKING_SCORE = 0.9  # least score of a column that backs a leak up; a constant answer has 0
 MIN_LEVEL_ROWS = 5  # examples of each value of a category, on average
+GAP_RATIO = 5.0  # times the usual distance of neighboring values: a gap between classes
 MIN_LEAK_ROWS = 50
 MIN_LEAK_COLUMNS = 3
 MAX_TARGETS_CHECKED = 5  # of several numbers or labels
@@ -120,7 +121,13 @@ def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) ->
 
 
 def _score_neighbors(x: Array, y: Array, kind: str, folds: Array) -> float:
-    """Accuracy, or R2, of targets interpolated between the nearest values of the other folds."""
+    """Accuracy, or R2, of targets interpolated between the nearest values of the other folds.
+
+    Classes that lie apart have a gap between them and are no leak, such as one of the irises; those
+    that were made from the column change within it, where its values are as close as elsewhere.
+    """
+    if kind != "number" and _has_gaps_between_classes(x, y.argmax(1)):
+        return 0.0
     predicted = np.empty_like(y)
     for fold in range(FOLD_COUNT):
         old, new = folds != fold, folds == fold
@@ -128,6 +135,14 @@ def _score_neighbors(x: Array, y: Array, kind: str, folds: Array) -> float:
         for k, column in enumerate(y.T):
             predicted[new, k] = np.interp(x[new], x[old][order], column[old][order])
     return score_predictions(predicted, y, kind)
+
+
+def _has_gaps_between_classes(x: Array, classes: Array) -> bool:
+    order = x.argsort()
+    steps, changes = np.diff(x[order]), np.diff(classes[order]) != 0
+    if not (changes & (steps > 0)).any():
+        return True
+    return bool(np.median(steps[changes]) > GAP_RATIO * np.median(steps[steps > 0]))
 
 
 def _known_rows(x: Array) -> Array:
