@@ -143,7 +143,8 @@ def dates_of_two_orders(texts: Sequence[str]) -> tuple[str, str] | None:
     for other in _orders(style)[1:]:
         first, second = (~np.isnan(_parse(plain, one)) for one in (style, other))
         if (first & ~second).any() and (second & ~first).any() and (first | second).mean() >= 0.8:
-            return kept[int((first & ~second).argmax())], kept[int((second & ~first).argmax())]
+            one, two = sorted(int(which.argmax()) for which in (first & ~second, second & ~first))
+            return kept[one], kept[two]
     return None
 
 

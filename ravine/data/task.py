@@ -121,7 +121,7 @@ def load(
 
     Raises `DataError` for what is wrong with the table, with what to do about it.
 
-    >>> from ravine.data.splits import Stratified
+    >>> from ravine.data import Data, Stratified
     >>> task = load(Data(source="iris"), Stratified(), Encoding(), seed=0)
     >>> task.kind, task.classes, task.train.count, task.validation.count, task.test.count
     ('classes', ('setosa', 'versicolor', 'virginica'), 102, 24, 24)
