@@ -113,7 +113,7 @@ def lasting_path(file: str | Path, folder: str | Path | None = None) -> str:
 
     >>> lasting_path("/data/houses/train.csv", "/data/houses"), lasting_path("/data/a.csv", "/runs")
     ('train.csv', '/data/a.csv')
-    >>> lasting_path("/work/houses.csv", "/work/runs/houses-1a2b")
+    >>> lasting_path("/data/houses.csv", "/data/runs/houses-1a2b")
     '../../houses.csv'
     """
     if folder is None:

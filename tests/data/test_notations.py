@@ -5,22 +5,14 @@ import datetime
 import numpy as np
 import pandas as pd
 import pytest
+from columns_of_texts import read
 
-from ravine.data.column_types import infer_column_types, values_of
+from ravine.data.column_types import infer_column_types
 from ravine.data.date_styles import days_of_texts
 
 DRAW = np.random.default_rng(0)
 SECONDS = DRAW.integers(200, 200_000, 120)
 DAYS = [datetime.date(2015, 1, 5) + datetime.timedelta(int(i)) for i in DRAW.integers(0, 3000, 120)]
-
-
-def read(texts):
-    """The numbers in a column of texts, and what is said of it."""
-    notes: list[str] = []
-    frame = pd.DataFrame({"v": texts})
-    (column,), _ = infer_column_types(frame, rows=len(texts), notes=notes)
-    assert column.kind == "number"
-    return values_of(frame["v"], column), notes
 
 
 def clock(seconds, short=False):

@@ -3,21 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from columns_of_texts import read
 
 from ravine.data import Data, Encoding, Random, load
-from ravine.data.column_types import infer_column_types, values_of
+from ravine.data.column_types import infer_column_types
 from ravine.data.units import KNOWN_UNITS, QUANTITY_UNITS, canonical_unit, conversion
 
 AMOUNTS = np.round(np.random.default_rng(0).uniform(1, 60, 120), 1)
-
-
-def read(texts):
-    """The numbers in a column of texts, and what is said of it."""
-    notes: list[str] = []
-    frame = pd.DataFrame({"v": texts})
-    (column,), _ = infer_column_types(frame, rows=len(texts), notes=notes)
-    assert column.kind == "number"
-    return values_of(frame["v"], column), notes
 
 
 # what a second unit is of the first, from the definitions of the units
