@@ -166,11 +166,16 @@ def wrap_errors(
     *,
     why: Callable[[Exception], str] = first_line,
 ) -> Iterator[None]:
-    """Raise an error of a kind for what foreign code raises inside; Ravine's own errors pass."""
+    """Raise an error of a kind for what foreign code raises inside; Ravine's own errors pass.
+
+    A want of memory says so: nothing need be wrong with what was given.
+    """
     try:
         yield
     except RavineError:
         raise
+    except MemoryError as error:
+        raise kind(what, why="there is not enough memory", do="free some, or use less") from error
     except Exception as error:
         raise kind(what, why=why(error), do=do) from error
 

@@ -18,3 +18,10 @@ def test_an_error_that_already_says_what_to_do_passes():
     with pytest.raises(InputError, match="no examples"):
         with wrap_errors(InputError, "it breaks off", "mend it", why=typed_message):
             raise InputError("no examples", why="the inputs are empty", do="give some")
+
+
+def test_a_want_of_memory_is_not_called_damage():
+    with pytest.raises(InputError, match="not enough memory") as caught:
+        with wrap_errors(InputError, "t.parquet cannot be read", "write or copy it again"):
+            raise MemoryError
+    assert "copy it again" not in str(caught.value)
