@@ -248,13 +248,13 @@ def with_targets(
 
 
 def read_test_table(
-    path: str, targets: Sequence[str], notes: list[str], dialect: Dialect | None = None
+    path: str, targets: Sequence[str], notes: list[str], known: KnownColumns
 ) -> pd.DataFrame:
     """The rows of another file with all their targets. Raises `DataError` where it lacks one.
 
-    `dialect` is that of the source, which counts where the file does not say.
+    `known` is what the source says of how it is written, which counts where the file does not.
     """
-    tested = read_table(path, notes, KnownColumns(dialect or Dialect()))
+    tested = read_table(path, notes, known)
     tested, _ = drop_foreign_rows(tested, notes)
     for name in targets:
         if name not in tested.columns:

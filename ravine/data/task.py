@@ -15,12 +15,13 @@ import pandas as pd
 import torch
 
 from ravine.data import source
-from ravine.data.csv_dialect import Dialect
+from ravine.data.csv_dialect import Dialect, KnownColumns
 from ravine.data.encoder import Encoder, Encoding, fit_encoder
 from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
+from ravine.data.parsing import is_text
 from ravine.data.rare_classes import leave_out_rare_classes
 from ravine.data.splits import (
     SPLIT_NAMES,
@@ -198,9 +199,10 @@ def _read_at_once(
     places = kept[places]
     own = len(table)
     if data.test is not None:
-        tested = source.read_test_table(data.test, targets, notes, dialect).reindex(
-            columns=table.columns
-        )
+        texts = tuple(name for name in table.columns if is_text(table[name]))
+        known = KnownColumns(dialect, texts=texts)
+        tested = source.read_test_table(data.test, targets, notes, known)
+        tested = tested.reindex(columns=table.columns)
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     require_count(own, 0, 0)
