@@ -110,26 +110,36 @@ def parse_size(size: str, owner: str = "Data") -> int:
 
 def open_table(
     data: Data, frame: TableLike | None, notes: list[str]
-) -> tuple[pd.DataFrame, tuple[str, ...], Dialect]:
-    """The table, the names of its targets, and how its file is written.
+) -> tuple[pd.DataFrame, Data, Dialect]:
+    """The table, what is asked with what the table says of its targets and its decimal sign, and
+    how its file is written.
 
     A file wins over a bundled set of the same name.
     """
+    table, targets, dialect = _read_source(data, frame, notes)
+    decimal = "," if dialect.decimal == "," else data.decimal  # in columns of text, too
+    return table, replace(data, target=data.target or targets, decimal=decimal), dialect
+
+
+def _read_source(
+    data: Data, frame: TableLike | None, notes: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...], Dialect]:
+    """The table, the targets that it names itself, and how its file is written."""
     if frame is not None:
         table, targets = table_from(frame)
-        return table, data.target or targets, _dialect_of_texts(table, Dialect(), data)
+        return table, targets, _dialect_of_texts(table, Dialect(), data)
     if not data.source:
         what = "no table is given"
         raise DataError(what, why="data.source is empty", do="name a file or a bundled set")
     if Path(data.source).exists():
         file = open_table_file(data.source, notes, decimal=data.decimal)
         table = file.frame()
-        return table, data.target, _dialect_of_texts(table, file.dialect, data)
+        return table, (), _dialect_of_texts(table, file.dialect, data)
     of_file = "/" in data.source or "." in data.source or Path(data.source).parent != Path(".")
     if data.source not in BUNDLED_SETS and of_file:
         raise missing_file(Path(data.source))
     table, target = load_bundled(data.source)
-    return table, data.target or (target,), Dialect()
+    return table, (target,), Dialect()
 
 
 def _dialect_of_texts(table: pd.DataFrame, dialect: Dialect, data: Data) -> Dialect:

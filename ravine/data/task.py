@@ -161,7 +161,7 @@ def task_of_rows(
     before is used as it is; the columns that it does not know are passed over.
     """
     notes: list[str] = []
-    table, _, dialect = source.open_table(data, frame, notes)
+    table, data, dialect = source.open_table(data, frame, notes)
     source.check_columns(list(table.columns), data, task_type.names)
     places = np.arange(len(table))
     rows = SplitRows(places, places[:0], places[:0])
@@ -190,9 +190,8 @@ def _read_at_once(
     notes: list[str],
 ) -> tuple[Encoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
     """The encoder of a table; its examples and the numbers of their rows by split; no digest."""
-    table, targets, dialect = source.open_table(data, frame, notes)
-    if dialect.decimal == ",":  # so is it in columns of text
-        data = dataclasses.replace(data, decimal=",")
+    table, data, dialect = source.open_table(data, frame, notes)
+    targets = data.target
     source.check_columns(list(table.columns), data, targets)
     table, kept = drop_foreign_rows(table, notes)
     table, places = source.with_targets(table, targets, notes)
