@@ -17,7 +17,8 @@ from ravine.files import check_readable
 def read_table(
     path: str | Path, notes: list[str] | None = None, known: KnownColumns | None = None
 ) -> pd.DataFrame:
-    """The table in a file: Parquet (or a folder of it), JSON, Excel or else CSV, also with `.gz`.
+    """The table in a file: Parquet (or a folder of it), Excel, JSON or else CSV; the latter two
+    may end in `.gz`.
 
     The separator (comma, semicolon, tab, bar, blanks), the encoding (UTF-8, UTF-16, Latin-1), the
     decimal sign and the header's line are found from the file; what is unusual is appended to
