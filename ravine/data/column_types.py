@@ -14,7 +14,7 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data import parsing
-from ravine.data.codes import DOTTED_CODE, EXACT_DIGITS, find_code
+from ravine.data.codes import DOTTED_CODE, EXACT_DIGITS, LONG_CODE, find_code
 from ravine.data.date_styles import (
     dates_of_two_orders,
     days_of_texts,
@@ -246,7 +246,7 @@ def _type_of_code(
     days such as 051231.
     """
     why, example = find_code(texts)
-    if not why or (("digits" in why or why == DOTTED_CODE) and TIME_WORDS.search(name)):
+    if not why or (why in (LONG_CODE, DOTTED_CODE) and TIME_WORDS.search(name)):
         return None
     numbers = parse_numbers(texts, "")
     if read_short_days(numbers[~np.isnan(numbers)], name, "auto")[0]:
