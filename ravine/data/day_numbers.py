@@ -51,9 +51,8 @@ def read_short_days(numbers: np.ndarray, name: str, order: str) -> tuple[str, Se
     '%y%m%d'
     """
     distinct = np.unique(numbers)
-    if not DAY_WORDS.search(name) or len(distinct) < MIN_DAY_NUMBERS:
-        return "", ()
-    if distinct[0] < 101 or distinct[-1] > 991231 or (distinct % 1 != 0).any():
+    is_called_so = DAY_WORDS.search(name) and len(distinct) >= MIN_DAY_NUMBERS
+    if not is_called_so or distinct[0] < 101 or distinct[-1] > 991231 or (distinct % 1 != 0).any():
         return "", ()
     texts = [f"{number:06.0f}" for number in distinct]
     signed = [f"{text[:2]}-{text[2:4]}-{text[4:]}" for text in texts]

@@ -66,11 +66,8 @@ class Data:
 
     def check(self) -> None:
         check_distinct_targets(self.target)
-        for name, other in (
-            ("numbers", "categories"),
-            ("texts", "categories"),
-            ("texts", "numbers"),
-        ):
+        lists = (("numbers", "categories"), ("texts", "categories"), ("texts", "numbers"))
+        for name, other in lists:
             both = set(getattr(self, name)) & set(getattr(self, other))
             if both:
                 what, why = f"Data.{name} has {min(both)!r}", f"it is in Data.{other}, too"
@@ -197,10 +194,8 @@ def likely_targets(names: Sequence[str]) -> list[str]:
 
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
     """Notes on columns that are no inputs: the weight, and `marking`, which the split needs."""
-    weight = data.weight
-    notes = (
-        [] if weight is None else [f"{weight} weighs the rows and is not an input (data.weight)."]
-    )
+    weighs = f"{data.weight} weighs the rows and is not an input (data.weight)."
+    notes = [] if data.weight is None else [weighs]
     return notes + [
         f"{name} splits the rows and is not an input (split.column)." for name in marking
     ]

@@ -67,7 +67,6 @@ def missing_file(path: Path) -> DataError:
         names = [p.name for p in near if p.is_file() or not path.suffix]
         where = "this folder" if folder == Path(".") else str(folder)
         kind = "file" if path.suffix else "file or folder"
-        why = (
-            f"in {where} {nearest(path.name, names)}" if names else f"there is no {kind} in {where}"
-        )
+        none = f"there is no {kind} in {where}"
+        why = f"in {where} {nearest(path.name, names)}" if names else none
     return DataError(f"{path} does not exist", why=why, do="check the path")

@@ -233,14 +233,13 @@ def _fit(
     notes: list[str],
 ) -> tuple[Encoder, pd.DataFrame]:
     """The encoder of the training rows, and the table with numbers in place of their texts."""
-    columns, count = split.columns(), len(table)
     encoder = fit_encoder(
         table.iloc[rows.train],
         task_type,
         encoding,
         data=data,
-        split_columns=columns,
-        rows=count,
+        split_columns=split.columns(),
+        rows=len(table),
         notes=notes,
     )
     return allow_odd_cells(encoder, table, notes)
