@@ -11,10 +11,12 @@ EXACT_DIGITS = 15  # of a whole number that float64 keeps whatever they are
 MAX_MINOR = 40  # of versions, behind the point
 MAX_VERSIONS = 300  # so many different ones are rather amounts
 WHOLE_OR_POWER = re.compile(r"\d+(?:[eE]\d+)?", re.ASCII)
+ZERO_LED_CODE = "begin with zeros"
+LONG_CODE = f"have more than {EXACT_DIGITS} digits"
 CODE_PATTERNS = {
-    "begin with zeros": r"0\d+",
+    ZERO_LED_CODE: r"0\d+",
     "are powers of ten that may be codes": r"\d*[02-9]\d*[eE]\d+|\d\d+[eE]\d+",
-    f"have more than {EXACT_DIGITS} digits": rf"\d{{{EXACT_DIGITS + 1},}}",
+    LONG_CODE: rf"\d{{{EXACT_DIGITS + 1},}}",
 }
 DOTTED_CODE = "are dotted and begin with a zero"
 DOTTED_PATTERN = re.compile(r"\d+(?:\.\d{1,3})?", re.ASCII)  # a year behind the dot is a date's

@@ -215,12 +215,11 @@ class Date:
 
     def read(self, values: pd.Series) -> np.ndarray:
         """Days since 1970, float64 [N], NaN where missing."""
-        read = parsing.dates_or_gaps if self.odd_texts else parsing.dates_of
-        return read(values, self.name, self.style_of(values))
+        return parsing.dates_of(values, self.name, self.style, self.odd_texts)
 
     def style_of(self, values: pd.Series) -> str:
         """The style of new values: its own, or another that all are in without doubt."""
-        return parsing.new_date_style(values, self.style, self.odd_texts)
+        return parsing.read_new_dates(values, self.style, self.odd_texts)[2]
 
     def read_cells(self, values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         """The days, and whether each cell holds something else, float64 and bool [N]."""

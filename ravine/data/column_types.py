@@ -14,14 +14,14 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data import parsing
-from ravine.data.codes import DOTTED_CODE, EXACT_DIGITS, find_code
+from ravine.data.codes import DOTTED_CODE, EXACT_DIGITS, LONG_CODE, find_code
 from ravine.data.date_styles import (
     dates_of_two_orders,
     days_of_texts,
     describe_date_doubt,
     read_as_dates,
-    style_of_day_numbers,
 )
+from ravine.data.day_numbers import read_short_days, style_of_day_numbers
 from ravine.data.notations import SEASON_STYLE, read_as_notation
 from ravine.data.number_styles import parse_numbers, read_as_numbers, read_written_numbers
 from ravine.data.odd_cells import Reading, fewest_odd, reads_all
@@ -112,7 +112,7 @@ def _infer_type(
     kind = hints.kind_of(name)
     numeric = types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
     if numeric and kind not in ("category", "text"):
-        return _type_of_numbers(values, name, rows, forced=kind == "number", notes=notes)
+        return _type_of_numbers(values, name, rows, hints=hints, notes=notes)
     texts, codes = parsing.texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
@@ -146,8 +146,9 @@ def _stored_type(
 
 
 def _type_of_numbers(
-    values: pd.Series, name: str, rows: int, *, forced: bool, notes: list[str]
+    values: pd.Series, name: str, rows: int, *, hints: ColumnHints, notes: list[str]
 ) -> UsedColumn | DroppedColumn:
+    forced = hints.kind_of(name) == "number"
     if types.is_complex_dtype(values.dtype):
         return DroppedColumn(name, "it holds complex numbers")
     numbers = parsing.numbers_of(values, name)
@@ -162,7 +163,7 @@ def _type_of_numbers(
         return UsedColumn(name, "number")
     if low == 0 and high == 1 and ((present == 0) | (present == 1)).all():
         return UsedColumn(name, "boolean")
-    return _type_of_whole(present, name, rows)
+    return _type_of_whole(present, UsedColumn(name, "number"), rows, hints=hints, notes=notes)
 
 
 def _type_of_text(
@@ -195,20 +196,26 @@ def _type_of_text(
     notes += [f"{name} {doubt}" for doubt in reading.doubts]
     first = parse_numbers(texts[:FEW_TEXTS], reading.style)
     first = first[~np.isnan(first)]
+    column = UsedColumn(name, "number", reading.style)
     if (first % 1 != 0).any() and not style_of_day_numbers(first):  # nor identifiers
-        return UsedColumn(name, "number", reading.style)
+        return column
     numbers = parse_numbers(texts, reading.style)[codes[codes >= 0]]
-    return _type_of_whole(numbers[~np.isnan(numbers)], name, rows, reading.style)
+    return _type_of_whole(numbers[~np.isnan(numbers)], column, rows, hints=hints, notes=notes)
 
 
 def _type_of_whole(
-    numbers: np.ndarray, name: str, rows: int, style: str = ""
+    numbers: np.ndarray, column: UsedColumn, rows: int, *, hints: ColumnHints, notes: list[str]
 ) -> UsedColumn | DroppedColumn:
-    """What numbers are, which may be days such as 20241231, or identifiers."""
+    """What a column of numbers is: it may be of days such as 20241231, or of identifiers."""
+    name = column.name
     if day_style := style_of_day_numbers(numbers):
         return UsedColumn(name, "date", day_style)
+    short_style, texts = read_short_days(numbers, name, hints.date_order)
+    if short_style:
+        notes += describe_date_doubt(texts, short_style, name)
+        return UsedColumn(name, "date", short_style)
     why = _identifier_reason(numbers, name, rows)
-    return DroppedColumn(name, why) if why else UsedColumn(name, "number", style)
+    return DroppedColumn(name, why) if why else column
 
 
 def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
@@ -235,10 +242,14 @@ def _type_of_code(
 ) -> UsedColumn | DroppedColumn | None:
     """A column of codes such as 01234, which is a category or tells rows apart; None if it is not.
 
-    Moments are no codes, though they have as many digits; nor are times of day such as 08.30.
+    Moments are no codes, though they have as many digits; nor are times of day such as 08.30, nor
+    days such as 051231.
     """
     why, example = find_code(texts)
-    if not why or (("digits" in why or why == DOTTED_CODE) and TIME_WORDS.search(name)):
+    if not why or (why in (LONG_CODE, DOTTED_CODE) and TIME_WORDS.search(name)):
+        return None
+    numbers = parse_numbers(texts, "")
+    if read_short_days(numbers[~np.isnan(numbers)], name, "auto")[0]:
         return None
     rows = int((codes >= 0).sum())
     if why == DOTTED_CODE and 2 * len(texts) > rows:  # rather measurements of one width

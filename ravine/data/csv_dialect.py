@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
-from ravine.data.codes import find_code
+from ravine.data.codes import ZERO_LED_CODE, find_code
 from ravine.data.frames import column_name
 from ravine.data.number_styles import decimal_sign
 from ravine.data.odd_cells import MISSING_WORDS
@@ -136,7 +136,8 @@ def _codes(rows: Sequence[Fields], names: Sequence[str]) -> tuple[str, ...]:
     """The columns of codes, but for zeros before numbers, which the whole file is searched for."""
     columns = zip(*(row for row in rows if len(row) >= len(names)), strict=False)
     found = [find_code(list(dict.fromkeys(column)))[0] for column in columns]
-    return tuple(n for n, why in zip(names, found, strict=False) if why and "zeros" not in why)
+    kinds = zip(names, found, strict=False)
+    return tuple(name for name, why in kinds if why not in ("", ZERO_LED_CODE))
 
 
 def _fits(row: Fields, width: int) -> bool:

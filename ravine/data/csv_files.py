@@ -43,9 +43,8 @@ class CsvTable:
             frame = frame.assign(**{n: self._as_numbers(frame[n], self.known) for n in numbers})
         elif self.decimal == ",":
             texts = [str(name) for name in frame if is_text(frame[name])]
-            frame = frame.assign(
-                **{name: csv_dialect.without_groups(frame[name]) for name in texts}
-            )
+            plain = {name: csv_dialect.without_groups(frame[name]) for name in texts}
+            frame = frame.assign(**plain)
         if codes := self._may_be_codes(frame):
             with self.text.open() as file:
                 written = self._read(file, codes, columns=codes)
@@ -127,9 +126,8 @@ class CsvTable:
         frame = frame.drop(columns=beyond)
         if self.known is not None and self.decimal != self.known.dialect.decimal:
             others = [n for n in self.known.numbers if n in frame and is_text(frame[n])]
-            frame = frame.assign(
-                **{n: csv_dialect.exchange_sign(frame[n], self.decimal) for n in others}
-            )
+            plain = {n: csv_dialect.exchange_sign(frame[n], self.decimal) for n in others}
+            frame = frame.assign(**plain)
         return frame
 
     def _as_numbers(self, values: pd.Series, known: csv_dialect.KnownColumns) -> pd.Series:
@@ -185,9 +183,8 @@ def _describe(table: CsvTable, usual: csv_dialect.Dialect) -> list[str]:
     layout, name = table.layout, table.text.path.name
     notes = []
     if layout.header:
-        notes.append(
-            f"The header of {name} is line {layout.header + 1}; what is above is left out."
-        )
+        line = layout.header + 1
+        notes.append(f"The header of {name} is line {line}; what is above is left out.")
     if layout.beyond:
         notes.append(f"Rows of {name} end in separators that its header lacks.")
     if layout.separator != usual.separator and table.known is None:

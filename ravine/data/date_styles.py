@@ -37,16 +37,9 @@ DATE_STYLES = (
 # orders of day, month and year between which the signs do not decide, and what they are called
 DATE_ORDERS = (("dmY", "mdY"), ("dmy", "mdy", "ymd"), ("dby", "ybd"))
 ORDER_NAMES = {"d": "day first", "m": "month first", "y": "year first", "Y": "year first"}
-# styles of days stored as numbers: how these are written out, in how many characters
-DAY_NUMBERS = {
-    "%Y%m%d": ("{:.0f}", 8),  # 20241231
-    "%Y%m%d%H%M": ("{:.0f}", 12),
-    "%Y%m%d%H%M%S": ("{:.0f}", 14),
-    "%Y%m": ("{:.0f}", 6),
-    "%m.%Y": ("{:07.4f}", 7),  # 3.202 is 03.2020
-}
+# without signs, where a column is called a day: as numbers 031231 is 31231
+SHORT_DAYS = ("%y%m%d", "%d%m%y", "%m%d%y")
 END_OF_DAY = re.compile(r"(?<=\d[ T])24:00(?=$|:00(?:\.0+)?(?:$|[ Z+-]))")
-MIN_DAY_NUMBERS = 10  # different ones
 MAX_STYLES = 4  # in one column
 SAMPLED_DATES = 200  # by which a style is chosen
 FUTURE_YEARS = 10  # years of two digits are no further in the future
@@ -116,6 +109,8 @@ def describe_date_doubt(texts: Sequence[str], style: str, name: str) -> list[str
             taken = f"{texts[last]} is taken as {np.datetime64(int(days[last] // 1), 'D')}"
             if not do and re.search(r"(?<!\d)\d(?!\d)", texts[last]):  # 1.4.12 may be a version
                 do = f" If these are no dates, set data.categories = [{name!r}]."
+            elif one.partition(" from ")[0] in SHORT_DAYS:
+                do = f"{do} If these are no dates, set data.numbers = [{name!r}]."
             return [f"{name} has years of two digits: {taken}.{do}"]
         if others:
             day = datetime.date(1970, 1, 1) + datetime.timedelta(days_of_texts(read[:1], one)[0])
@@ -189,36 +184,6 @@ def _order_with_signs(style: str) -> str:
     return _day_part(style.partition(" from ")[0]).lower()
 
 
-def style_of_day_numbers(numbers: np.ndarray) -> str:
-    """The style of numbers that are all days or months, such as 20241231; nothing if they are none.
-
-    >>> style_of_day_numbers(np.arange(20240125, 20240132)), style_of_day_numbers(np.arange(50))
-    ('', '')
-    """
-    distinct = np.unique(numbers)
-    if len(distinct) < MIN_DAY_NUMBERS or distinct[0] < 1 or distinct[-1] > 1e14:
-        return ""
-    few = distinct[:: 1 + len(distinct) // SAMPLED_DATES]
-    for style, (digits, width) in DAY_NUMBERS.items():
-        if np.isnan(_days_of_numbers(few, style, digits, width)).any():
-            continue
-        days = _days_of_numbers(distinct, style, digits, width)
-        unit = "Y" if "%d" not in style else "M"
-        periods = np.unique(days[~np.isnan(days)].astype("datetime64[D]").astype(f"<M8[{unit}]"))
-        if not np.isnan(days).any() and len(periods) > 1:
-            return style
-    return ""
-
-
-def _days_of_numbers(numbers: np.ndarray, style: str, digits: str, width: int) -> np.ndarray:
-    """Days since 1970 that numbers write, NaN where they do not, or not from 1900 to 2100."""
-    texts = [digits.format(number) for number in numbers]
-    days = _parse(texts, style)
-    years = 1970 + days / 365.2425
-    fits = (np.array(texts, np.float64) == numbers) & (np.array(list(map(len, texts))) == width)
-    return np.where(fits & (years >= 1900) & (years < 2101), days, np.nan)
-
-
 def _best_style(
     plain: Sequence[str], rows: np.ndarray, styles: list[str], order: str
 ) -> str | None:
@@ -275,13 +240,14 @@ def _with_century(style: str, plain: Sequence[str]) -> str:
 
 def _orders(style: str) -> list[str]:
     """A style, and those that have day, month and short year in another order."""
-    found = re.search(r"%(\w)(\W)%(\w)\2%(\w)", style)
+    found = re.search(r"%(\w)(\W?)%(\w)\2%(\w)", style)
     if found is None:
         return [style]
     letters = found[1] + found[3] + found[4]
     family = next((f for f in DATE_ORDERS if letters in f), ())
     days = [found[2].join(f"%{letter}" for letter in o) for o in family if o != letters]
-    return [style, *(style.replace(found[0], day) for day in days if day in DAY_STYLES)]
+    known = (*DAY_STYLES, *SHORT_DAYS)
+    return [style, *(style.replace(found[0], day) for day in days if day in known)]
 
 
 def _other_orders(texts: Sequence[str], style: str) -> list[str]:
@@ -337,6 +303,8 @@ def _parse(plain: Sequence[str], style: str) -> np.ndarray:
     else:
         if style == "%m.%Y":  # 03.2020 may be stored as 3.202
             plain = [f"{t:0<7}" if re.match(r"\d\d\.", t) else f"{t:0<6}" for t in plain]
+        elif style in SHORT_DAYS:
+            plain = [t.zfill(6) for t in plain]
         values = pd.Series(list(plain), dtype=object)
         moments = pd.to_datetime(values, format=style, errors="coerce", utc=True)
         if style in CLOCK_STYLES:  # 3:1 is a result of a game

@@ -34,9 +34,8 @@ WEEKDAY_PREFIX = re.compile(
 FILLER_WORDS = re.compile(
     r"(?<=\d)(?:st|nd|rd|th|\.)?(?: de| of| at| um)?(?= )|(?<=[a-z]) de(?= \d)"
 )
-PLAIN_DATE = re.compile(
-    r"(?:[-\d/:+TZ]|\.(?! )| (?! ))*"
-)  # most are as they should be: the short way
+# most are as they should be: the short way
+PLAIN_DATE = re.compile(r"(?:[-\d/:+TZ]|\.(?! )| (?! ))*")
 DOTTED_CLOCK = re.compile(r"(?i)(?<=\d[\d,]) (\d\d?)\.(\d\d)(?:\.(\d\d))?(?= uhr$|$)")
 WORDS_AT_END = re.compile(r"(?i)(?<=\d) ?(?:uhr|r|roku|г|года)$")  # o'clock, of the year
 DAY_OF_SAS = re.compile(r"(\d\d?)([A-Za-z]{3})(\d{4})(?:[: ](?=\d)|$)")  # 11MAR2020:14:12

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from ravine.data.codes import find_code
 from ravine.data.date_styles import read_as_dates
 from ravine.data.number_styles import read_as_numbers
 from ravine.data.odd_cells import is_gap, reads_all
@@ -213,8 +214,8 @@ def _number_column(values: pd.Series) -> np.ndarray | None:
 
 
 def _as_numbers(values: pd.Series) -> pd.Series:
-    """A column as numbers, unless it holds something else, or codes such as 01234."""
-    if values.astype(str).str.fullmatch(r"\s*0\d+\s*").any():
+    """A column as numbers, unless it holds something else, or codes such as 01234 or 1.10."""
+    if any(find_code(texts_of(values)[0])):
         return values
     try:
         return pd.to_numeric(values)

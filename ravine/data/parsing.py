@@ -158,34 +158,39 @@ def weights_of(frame: pd.DataFrame, name: str) -> np.ndarray:
     return numbers_of(frame[name], name, column_number_style(frame[name]))
 
 
-def dates_of(values: pd.Series, name: str, style: str = "") -> np.ndarray:
+def dates_of(
+    values: pd.Series, name: str, style: str = "", odd_texts: Sequence[str] = ()
+) -> np.ndarray:
     """Days since 1970 of a column of dates, float64 [N], NaN where missing or an open end.
 
-    `DataError` names value and row where there is something else.
+    `DataError` names value and row where there is something else, unless the column has odd texts.
     """
-    found, bad = read_dates(values, style)
-    refuse_values(values, bad, name, f"a date like {style or '2024-12-31'}")
+    found, bad, _ = read_new_dates(values, style, odd_texts)
+    if not odd_texts:
+        refuse_values(values, bad, name, f"a date like {style or '2024-12-31'}")
     return without_open_ends(found)
 
 
 def dates_or_gaps(values: pd.Series, name: str, style: str = "") -> np.ndarray:
-    """As `dates_of`, but NaN where there is something else, too."""
+    """Days since 1970 in that style alone, float64 [N], NaN where there is something else, too."""
     return without_open_ends(read_dates(values, style)[0])
 
 
-def new_date_style(values: pd.Series, style: str, odd_texts: Sequence[str]) -> str:
-    """How a column of new rows writes dates: in the column's own style, unless that does not read
-    them (of a column with odd texts, hardly any) and another reads all, but for the odd ones.
+def read_new_dates(
+    values: pd.Series, style: str, odd_texts: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """As `read_dates`, and the style: the column's own, unless that does not read them (of a column
+    with odd texts, hardly any) and another reads all, but for the odd ones.
     """
     days, bad = read_dates(values, style)
     if not bad.any() or (odd_texts and bad.sum() < (~np.isnan(days)).sum()):
-        return style
+        return days, bad, style
     texts, codes = texts_of(values)
     kept = [(t, n) for t, n in zip(texts, counts_of(codes), strict=True) if t not in odd_texts]
     found = style_of_new_dates([t for t, _ in kept], [n for _, n in kept], style)
     if found is None or not np.isnan(days_of_texts(odd_texts, found)).all():
-        return style
-    return found
+        return days, bad, style
+    return *read_dates(values, found), found
 
 
 def read_dates(values: pd.Series, style: str) -> tuple[np.ndarray, np.ndarray]:

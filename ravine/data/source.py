@@ -66,11 +66,8 @@ class Data:
 
     def check(self) -> None:
         check_distinct_targets(self.target)
-        for name, other in (
-            ("numbers", "categories"),
-            ("texts", "categories"),
-            ("texts", "numbers"),
-        ):
+        lists = (("numbers", "categories"), ("texts", "categories"), ("texts", "numbers"))
+        for name, other in lists:
             both = set(getattr(self, name)) & set(getattr(self, other))
             if both:
                 what, why = f"Data.{name} has {min(both)!r}", f"it is in Data.{other}, too"
@@ -110,26 +107,36 @@ def parse_size(size: str, owner: str = "Data") -> int:
 
 def open_table(
     data: Data, frame: TableLike | None, notes: list[str]
-) -> tuple[pd.DataFrame, tuple[str, ...], Dialect]:
-    """The table, the names of its targets, and how its file is written.
+) -> tuple[pd.DataFrame, Data, Dialect]:
+    """The table, what is asked with what the table says of its targets and its decimal sign, and
+    how its file is written.
 
     A file wins over a bundled set of the same name.
     """
+    table, targets, dialect = _read_source(data, frame, notes)
+    decimal = "," if dialect.decimal == "," else data.decimal  # in columns of text, too
+    return table, replace(data, target=data.target or targets, decimal=decimal), dialect
+
+
+def _read_source(
+    data: Data, frame: TableLike | None, notes: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...], Dialect]:
+    """The table, the targets that it names itself, and how its file is written."""
     if frame is not None:
         table, targets = table_from(frame)
-        return table, data.target or targets, _dialect_of_texts(table, Dialect(), data)
+        return table, targets, _dialect_of_texts(table, Dialect(), data)
     if not data.source:
         what = "no table is given"
         raise DataError(what, why="data.source is empty", do="name a file or a bundled set")
     if Path(data.source).exists():
         file = open_table_file(data.source, notes, decimal=data.decimal)
         table = file.frame()
-        return table, data.target, _dialect_of_texts(table, file.dialect, data)
+        return table, (), _dialect_of_texts(table, file.dialect, data)
     of_file = "/" in data.source or "." in data.source or Path(data.source).parent != Path(".")
     if data.source not in BUNDLED_SETS and of_file:
         raise missing_file(Path(data.source))
     table, target = load_bundled(data.source)
-    return table, data.target or (target,), Dialect()
+    return table, (target,), Dialect()
 
 
 def _dialect_of_texts(table: pd.DataFrame, dialect: Dialect, data: Data) -> Dialect:
@@ -187,10 +194,8 @@ def likely_targets(names: Sequence[str]) -> list[str]:
 
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
     """Notes on columns that are no inputs: the weight, and `marking`, which the split needs."""
-    weight = data.weight
-    notes = (
-        [] if weight is None else [f"{weight} weighs the rows and is not an input (data.weight)."]
-    )
+    weighs = f"{data.weight} weighs the rows and is not an input (data.weight)."
+    notes = [] if data.weight is None else [weighs]
     return notes + [
         f"{name} splits the rows and is not an input (split.column)." for name in marking
     ]
@@ -248,13 +253,13 @@ def with_targets(
 
 
 def read_test_table(
-    path: str, targets: Sequence[str], notes: list[str], dialect: Dialect | None = None
+    path: str, targets: Sequence[str], notes: list[str], known: KnownColumns
 ) -> pd.DataFrame:
     """The rows of another file with all their targets. Raises `DataError` where it lacks one.
 
-    `dialect` is that of the source, which counts where the file does not say.
+    `known` is what the source says of how it is written, which counts where the file does not.
     """
-    tested = read_table(path, notes, KnownColumns(dialect or Dialect()))
+    tested = read_table(path, notes, known)
     tested, _ = drop_foreign_rows(tested, notes)
     for name in targets:
         if name not in tested.columns:

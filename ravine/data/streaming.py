@@ -166,7 +166,7 @@ def read_in_pieces(
         groups = replace(groups, mean_weight=(survey.weight or 1.0) / count)
     held_out, numbers = _held_out(groups, survey.counts, room, notes)
     if data.test is not None:
-        tested = source.read_test_table(data.test, data.target, notes)
+        tested = source.read_test_table(data.test, data.target, notes, encoder.known_columns)
         held_out["test"] = encoder.examples(tested, data.weight)
     if held_out["validation"] is None and split.validation > 0:
         why = "the recipe keeps a validation split"

@@ -17,7 +17,8 @@ from ravine.files import check_readable
 def read_table(
     path: str | Path, notes: list[str] | None = None, known: KnownColumns | None = None
 ) -> pd.DataFrame:
-    """The table in a file: Parquet (or a folder of it), JSON, Excel or else CSV, also with `.gz`.
+    """The table in a file: Parquet (or a folder of it), Excel, JSON or else CSV; the latter two
+    may end in `.gz`.
 
     The separator (comma, semicolon, tab, bar, blanks), the encoding (UTF-8, UTF-16, Latin-1), the
     decimal sign and the header's line are found from the file; what is unusual is appended to
@@ -66,7 +67,6 @@ def missing_file(path: Path) -> DataError:
         names = [p.name for p in near if p.is_file() or not path.suffix]
         where = "this folder" if folder == Path(".") else str(folder)
         kind = "file" if path.suffix else "file or folder"
-        why = (
-            f"in {where} {nearest(path.name, names)}" if names else f"there is no {kind} in {where}"
-        )
+        none = f"there is no {kind} in {where}"
+        why = f"in {where} {nearest(path.name, names)}" if names else none
     return DataError(f"{path} does not exist", why=why, do="check the path")

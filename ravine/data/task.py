@@ -15,12 +15,13 @@ import pandas as pd
 import torch
 
 from ravine.data import source
-from ravine.data.csv_dialect import Dialect
+from ravine.data.csv_dialect import Dialect, KnownColumns
 from ravine.data.encoder import Encoder, Encoding, fit_encoder
 from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
+from ravine.data.parsing import is_text
 from ravine.data.rare_classes import leave_out_rare_classes
 from ravine.data.splits import (
     SPLIT_NAMES,
@@ -160,7 +161,7 @@ def task_of_rows(
     before is used as it is; the columns that it does not know are passed over.
     """
     notes: list[str] = []
-    table, _, dialect = source.open_table(data, frame, notes)
+    table, data, dialect = source.open_table(data, frame, notes)
     source.check_columns(list(table.columns), data, task_type.names)
     places = np.arange(len(table))
     rows = SplitRows(places, places[:0], places[:0])
@@ -189,18 +190,18 @@ def _read_at_once(
     notes: list[str],
 ) -> tuple[Encoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
     """The encoder of a table; its examples and the numbers of their rows by split; no digest."""
-    table, targets, dialect = source.open_table(data, frame, notes)
-    if dialect.decimal == ",":  # so is it in columns of text
-        data = dataclasses.replace(data, decimal=",")
+    table, data, dialect = source.open_table(data, frame, notes)
+    targets = data.target
     source.check_columns(list(table.columns), data, targets)
     table, kept = drop_foreign_rows(table, notes)
     table, places = source.with_targets(table, targets, notes)
     places = kept[places]
     own = len(table)
     if data.test is not None:
-        tested = source.read_test_table(data.test, targets, notes, dialect).reindex(
-            columns=table.columns
-        )
+        texts = tuple(name for name in table.columns if is_text(table[name]))
+        known = KnownColumns(dialect, texts=texts)
+        tested = source.read_test_table(data.test, targets, notes, known)
+        tested = tested.reindex(columns=table.columns)
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     require_count(own, 0, 0)
@@ -232,14 +233,13 @@ def _fit(
     notes: list[str],
 ) -> tuple[Encoder, pd.DataFrame]:
     """The encoder of the training rows, and the table with numbers in place of their texts."""
-    columns, count = split.columns(), len(table)
     encoder = fit_encoder(
         table.iloc[rows.train],
         task_type,
         encoding,
         data=data,
-        split_columns=columns,
-        rows=count,
+        split_columns=split.columns(),
+        rows=len(table),
         notes=notes,
     )
     return allow_odd_cells(encoder, table, notes)

@@ -102,10 +102,8 @@ def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
         texts = parsing.texts_of(values)[0]
         code = find_code(texts)[1] if 2 * distinct <= len(values) else ""
         if code:
-            return (
-                "classes",
-                f'codes such as {code}; if they are amounts, set data.task = "regression"',
-            )
+            why = f'codes such as {code}; if they are amounts, set data.task = "regression"'
+            return "classes", why
         if not style:
             return "classes", "a column of text"
     numbers = parsing.numbers_of(values, str(values.name), style)

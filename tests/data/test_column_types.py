@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, covered_cycles
 from ravine.data.column_types import infer_column_types
-from ravine.data.parsing import dates_of, numbers_of
+from ravine.data.parsing import dates_or_gaps, numbers_of
 from ravine.data.task_type import infer_task_type
 
 N = 60
@@ -71,7 +71,7 @@ def test_columns_are_what_their_values_say(name):
     if used and used[0].kind == "number":
         assert not np.isnan(numbers_of(pd.Series(values), name, used[0].style)).all()
     if used and used[0].kind == "date":
-        assert not np.isnan(dates_of(pd.Series(values), name, used[0].style)).any()
+        assert not np.isnan(dates_or_gaps(pd.Series(values), name, used[0].style)).any()
 
 
 TARGETS = {

@@ -9,7 +9,7 @@ import pytest
 
 from ravine.data import Data, Drift, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Date
-from ravine.data.column_types import ColumnHints, infer_column_types
+from ravine.data.column_types import ColumnHints, infer_column_types, values_of
 from ravine.data.date_styles import days_of_texts, read_as_dates
 from ravine.errors import DataError
 
@@ -311,3 +311,46 @@ def test_years_of_two_digits_are_said():
 def test_results_of_games_are_no_times():
     scores = pd.DataFrame({"v": [f"{i % 5}:{i % 4}" for i in range(80)]})
     assert infer_column_types(scores, rows=80)[0][0].kind == "category"
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+@pytest.mark.parametrize(
+    ("style", "first", "step"),
+    [
+        ("%y%m%d", datetime.datetime(1999, 11, 3), 97),
+        ("%y%m%d", datetime.datetime(2001, 1, 1), 31),
+        ("%d%m%y", datetime.datetime(1999, 11, 3), 97),
+        ("%m%d%y", datetime.datetime(2012, 2, 3), 3),
+    ],
+)
+def test_six_digits_are_days_in_a_column_called_so_and_numbers_elsewhere(
+    style, first, step, as_text
+):
+    moments = [first + datetime.timedelta(days=step * i) for i in range(60)]
+    written = [m.strftime(style) if as_text else int(m.strftime(style)) for m in moments]
+    notes = []
+    (column,), _ = infer_column_types(pd.DataFrame({"sale_date": written}), rows=60, notes=notes)
+    days = [(moment - EPOCH).days for moment in moments]
+    assert column.kind == "date"
+    assert values_of(pd.Series(written), column).tolist() == days
+    assert "data.numbers = ['sale_date']" in notes[0] and len(notes) == 1
+    plain = pd.DataFrame({"amount": [int(number) for number in written]})
+    silent = []
+    assert infer_column_types(plain, rows=60, notes=silent)[0][0].kind == "number" and not silent
+
+
+def test_six_digits_of_which_one_is_no_day_are_numbers_also_in_a_column_called_so():
+    numbers = [*range(240101, 240130), *range(240201, 240229), 241301]
+    table = pd.DataFrame({"date": numbers})
+    assert infer_column_types(table, rows=900)[0][0].kind == "number"
+    table["date"] = table["date"].replace(241301, 241231)
+    assert infer_column_types(table, rows=900)[0][0].kind == "date"
+
+
+def test_the_order_of_six_digits_is_the_one_that_is_set():
+    numbers = [(10 + i % 3) * 10000 + (1 + i % 12) * 100 + 10 + i // 20 for i in range(60)]
+    table = pd.DataFrame({"day": numbers})
+    for order, style in (("auto", "%y%m%d"), ("day first", "%d%m%y"), ("year first", "%y%m%d")):
+        hints, notes = ColumnHints(date_order=order), []
+        assert infer_column_types(table, rows=60, hints=hints, notes=notes)[0][0].style == style
+        assert "data.date_order" in notes[0]

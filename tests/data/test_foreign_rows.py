@@ -169,7 +169,18 @@ def test_a_new_file_without_rows_is_refused_with_one_message(name, text, tmp_pat
             open_blocks(path, [], known)
 
 
-def test_codes_keep_their_zeros_where_a_row_is_left_out():
-    codes = [f"0{i % 9}{i % 7}{i % 5}" for i in range(60)] + ["Total"]
-    table, _ = drop_foreign_rows(pd.DataFrame({"zip": codes, "y": range(61)}), [])
-    assert table["zip"].tolist() == codes[:-1]
+@pytest.mark.parametrize(
+    "codes",
+    [
+        [f"0{i % 9}{i % 7}{i % 5}" for i in range(60)],
+        ["1.9", "1.10", "1.1", "1.11"] * 15,
+        ["2E3", "1E5", "20E2"] * 20,
+        [str(10**17 + i % 5) for i in range(60)],
+    ],
+)
+def test_codes_stay_as_they_are_written_where_a_row_is_left_out(codes):
+    units = pd.DataFrame({"code": ["-"], "a": ["m"], "y": ["kg"]})
+    rows = pd.DataFrame({"code": codes, "a": [f"{i / 4}" for i in range(60)], "y": ["3"] * 60})
+    table, places = drop_foreign_rows(pd.concat([units, rows], ignore_index=True), [])
+    assert table["code"].tolist() == codes and places[0] == 1
+    assert table["a"].tolist() == [i / 4 for i in range(60)]

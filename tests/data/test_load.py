@@ -7,7 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
-from ravine.data import BUNDLED_SETS, Data, Encoder, Encoding, Random, Stratified, load
+from ravine.data import (
+    BUNDLED_SETS,
+    Data,
+    Encoder,
+    Encoding,
+    Random,
+    Stratified,
+    TaskType,
+    load,
+    task_of_rows,
+)
 from ravine.data.splits import SPLIT_NAMES
 from ravine.data.targets import Target
 
@@ -154,3 +164,20 @@ def test_the_commonest_spelling_of_a_label_is_predicted():
     task = load(Data(target=("a", "b")), Stratified(), Encoding(), seed=0, frame=table)
     assert task.encoder.target.task_type.words == (("no", "yes"), ("no", "yes"))
     assert any("('no' or 'yes')" in note for note in task.notes)
+
+
+@pytest.mark.parametrize("sign", [",", "."])
+def test_rows_with_known_targets_have_one_decimal_sign_as_loaded_tables_have(sign):
+    certain = [f"{i}.5".replace(".", sign) for i in range(60)]
+    doubtful = [f"{1 + i % 9}{sign}{100 + 7 * i}" for i in range(60)]
+    frame = pd.DataFrame({"a": certain, "b": doubtful, "y": np.arange(60.0) / 7})
+    data = Data(target=("y",))
+    parts = (data, Random(), Encoding())
+    kind = TaskType("regression", ("y",), styles=("",))
+    task = task_of_rows(frame, kind, *parts, seed=0)
+    seen = load(*parts, seed=0, frame=frame).train_examples.numbers
+    assert torch.equal(task.train_examples.numbers, seen)
+    b = [1 + i % 9 + (100 + 7 * i) / 1000 for i in range(60)]
+    assert isinstance(task.encoder, Encoder)
+    scaling = task.encoder.column_encoders[1].scaling  # type: ignore[union-attr]
+    assert scaling.seen[0] >= min(b) and scaling.seen[1] <= max(b)

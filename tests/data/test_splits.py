@@ -149,3 +149,22 @@ def test_nothing_is_said_of_other_columns(name, values):
     target = name if name == "y_id" else "y"
     task = load(Data(target=(target,)), Random(), Encoding(), seed=0, frame=table)
     assert not any("several splits" in note for note in task.notes)
+
+
+@pytest.mark.parametrize(
+    ("levels", "tested"),
+    [
+        (["1.9", "1.10", "1.11", "1.1"], ["1.10", "1.11"]),
+        (["3.0", "3", "x"], ["3.0", "3"]),
+    ],
+)
+def test_a_test_file_has_the_levels_that_it_writes(levels, tested, tmp_path):
+    for name, codes in (("train.csv", levels), ("test.csv", tested)):
+        rows = pd.DataFrame({"code": codes * 20, "a": np.arange(20.0 * len(codes))})
+        rows.assign(y=rows["a"] / 7).to_csv(tmp_path / name, index=False)
+    data = Data(source=str(tmp_path / "train.csv"), target=("y",), test=str(tmp_path / "test.csv"))
+    task = load(data, Random(), Encoding(), seed=0)
+    assert isinstance(task.encoder, Encoder) and task.test is not None
+    names = [f"code = {level}" for level in tested]
+    expected = [[float(name == f) for f in task.encoder.features[:-1]] for name in names * 20]
+    assert task.test.numbers[:, :-1].tolist() == expected
