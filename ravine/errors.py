@@ -175,9 +175,14 @@ def wrap_errors(
     except RavineError:
         raise
     except MemoryError as error:
-        raise kind(what, why="there is not enough memory", do="free some, or use less") from error
+        raise memory_error(kind, what) from error
     except Exception as error:
         raise kind(what, why=why(error), do=do) from error
+
+
+def memory_error(kind: type[InputError], what: str) -> InputError:
+    """What to say where memory is lacking: nothing need be wrong with what was given."""
+    return kind(what, why="there is not enough memory", do="free some, or use less")
 
 
 def value_text(value: object, most: int = 60) -> str:

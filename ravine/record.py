@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine.errors import RecipeError, RunError, first_line
+from ravine.errors import RecipeError, RunError, first_line, memory_error
 from ravine.files import check_readable, run_state
 from ravine.old_names import current_code
 
@@ -289,6 +289,8 @@ def check_contents(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise unreadable_file(path, error) from None
+    except MemoryError as error:
+        raise memory_error(RunError, f"{path} cannot be read") from error
     except Exception as error:  # what stands in a stranger's file can be wrong in any way
         raise damaged_file(path, first_line(error)) from error
 

@@ -189,7 +189,8 @@ def even_places(count: int, most: int) -> Tensor:
     >>> even_places(7, 3)
     tensor([0, 3, 6])
     """
-    return torch.linspace(0, count - 1, min(most, count)).round().long()
+    places = torch.linspace(0, count - 1, min(most, count)).round().long()
+    return places.clamp(max=count - 1)  # in float32 the last of over 2^24 rows is rounded up
 
 
 # Trends

@@ -34,7 +34,7 @@ from ravine.cli.train import (
     train_command,
     verify_resume_command,
 )
-from ravine.errors import InputError, Interrupted, RavineError, nearest, printable
+from ravine.errors import InputError, Interrupted, RavineError, memory_error, nearest, printable
 
 COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "train": train_command,
@@ -84,6 +84,9 @@ def run_command(arguments: list[str]) -> int:
     except (KeyboardInterrupt, Stopped) as error:
         print("interrupted", file=sys.stderr)
         return 128 + getattr(error, "number", signal.SIGINT)
+    except MemoryError:
+        print_error(memory_error(InputError, "the command broke off"), as_json=as_json)
+        return InputError.exit_code
     except OSError as error:
         if error.errno is None:
             raise

@@ -189,8 +189,8 @@ def subject_of(
         recipe = planned_recipe(read_json(folder / "plan.json"), folder, module)
         if run_state(folder) == "finished":
             run = open_run(folder, module=module)
-    if folder is not None and frame is None:
-        recipe = with_moved_files(recipe, files or {}, folder)
+    if folder is not None:
+        recipe = with_moved_files(recipe, files or {}, folder, frame=frame)
     task = load_task(recipe, frame)
     if run is None:  # also where it is unfinished: what it is to become is tried instead
         recipe = resolve(recipe, task)

@@ -4,14 +4,14 @@ Letters: N examples, F features, C classes or labels, T targets.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ravine.data import (
@@ -20,12 +20,12 @@ from ravine.data import (
     Random,
     Stratified,
     Task,
-    TaskKind,
     TaskType,
     task_of_rows,
 )
 from ravine.recipe import Recipe
 from ravine.sklearn import inputs, parameters
+from ravine.sklearn.inputs import CheckedExamples
 from ravine.training.cohort import InitialState
 from ravine.training.defaults import resolve
 from ravine.training.model import Model
@@ -94,60 +94,42 @@ class _Network(BaseEstimator):
             raise ValueError("every network diverged: fit with a smaller lr")
         return self.run_.model
 
-    def _prepare(
-        self, X: Any, y: Any, sample_weight: Any, check: Callable[[Any], np.ndarray], passing: bool
-    ) -> tuple[Model | None, pd.DataFrame, np.ndarray, np.ndarray | None]:
-        """The model to go on from, if any; checked features, targets [N] or [N, T] and weights.
+    @property
+    def _warm_model(self) -> Model | None:
+        """The model that `fit` goes on from, if any."""
+        return self.run_.model if self.warm_start and hasattr(self, "run_") else None
 
-        Examples of weight 0 are left out; the other weights are divided by their mean.
-        """
-        if y is None:
-            name = type(self).__name__
-            raise ValueError(f"{name} requires y to be passed, but the target y is None")
-        last = None
-        if hasattr(self, "run_") and (passing or self.warm_start):
-            last = self._model if passing else self.run_.model
-        least = 1 if passing and last is not None else 2
-        frame = inputs.check_features(self, X, reset=last is None, least=least)
-        found = check(y)
-        check_consistent_length(frame, found)
-        if sample_weight is None:
-            return last, frame, found, None
-        weights = inputs.check_sample_weight(sample_weight, len(found))
-        used = weights > 0
-        return last, frame[used], found[used], weights[used] / weights[used].mean()
+    @property
+    def _passed_model(self) -> Model | None:
+        """The model that `partial_fit` goes on from, if any."""
+        return self._model if hasattr(self, "run_") else None
 
-    def _train(
-        self,
-        last: Model | None,
-        frame: pd.DataFrame,
-        y: pd.DataFrame,
-        weights: np.ndarray | None,
-        *,
-        kind: TaskKind,
-        passing: bool,
-    ) -> Self:
-        """Train on checked features, targets [N, T] and weights, from the last model if any.
-
-        In `passing` once over the examples, from where the last call ended.
-        """
-        of_classes = kind in ("binary", "classes")
-        few = passing or len(y) < MIN_EXAMPLES_FOR_VALIDATION
+    def _fit(self, given: CheckedExamples, last: Model | None) -> Self:
+        """Train for all epochs, from the last model if any."""
+        y, of_classes = given.y, given.kind in ("binary", "classes")
+        few = len(y) < MIN_EXAMPLES_FOR_VALIDATION
         few = few or (of_classes and np.bincount(y.iloc[:, 0]).min() < MIN_EXAMPLES_OF_CLASS)
         split = Stratified if of_classes and not few else Random
         recipe = self._recipe(split(validation=0.0 if few else self.validation, test=0.0))
-        recipe = parameters.for_one_pass(recipe) if passing else recipe
-        recipe, task = self._task(recipe, frame, y, weights=weights, kind=kind, last=last)
-        end = None
-        if last is None and not passing:
-            (self.run_,) = train_on([task], [recipe], device=self.device, workers=self.workers)
+        recipe, task = self._task(recipe, given, last)
+        if last is None:
+            (run,) = train_on([task], [recipe], device=self.device, workers=self.workers)
         else:
-            start = InitialState() if last is None else initial_state_of(last, recipe)
-            start = getattr(self, "_end", None) or start if passing else start
-            self.run_, end = train_from(recipe, task, start, device=self.device)
-        self._end = end if passing else None
-        self.record_ = self.run_.record
-        self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
+            start = initial_state_of(last, recipe)
+            run, _ = train_from(recipe, task, start, device=self.device)
+        return self._keep(run, None)
+
+    def _pass(self, given: CheckedExamples, last: Model | None) -> Self:
+        """Train once over the examples, from where the last call ended."""
+        recipe = parameters.for_one_pass(self._recipe(Random(validation=0.0, test=0.0)))
+        recipe, task = self._task(recipe, given, last)
+        start = InitialState() if last is None else initial_state_of(last, recipe)
+        start = getattr(self, "_end", None) or start
+        return self._keep(*train_from(recipe, task, start, device=self.device))
+
+    def _keep(self, run: Run, end: InitialState | None) -> Self:
+        self.run_, self.record_, self._end = run, run.record, end
+        self.n_iter_ = max(1, max(m.steps for m in run.record.members))
         return self
 
     def _mean_prediction(self, X: Any) -> np.ndarray:
@@ -174,26 +156,20 @@ class _Network(BaseEstimator):
         return parameters.with_changes_by_path(recipe, self.settings)
 
     def _task(
-        self,
-        recipe: Recipe,
-        frame: pd.DataFrame,
-        y: pd.DataFrame,
-        *,
-        weights: np.ndarray | None,
-        kind: TaskKind,
-        last: Model | None,
+        self, recipe: Recipe, given: CheckedExamples, last: Model | None
     ) -> tuple[Recipe, Task]:
         """The resolved recipe, and the task: encoded as that of the last model, if any."""
         encoder = None if last is None else last.encoder
         assert not isinstance(encoder, ImageEncoder)
         before = None if encoder is None else encoder.target
+        frame, y, kind = given.frame, given.y, given.kind
         classes = len(getattr(self, "classes_", ()))
         task_type = inputs.task_type_of(y, kind, classes=classes, before=before)
         columns = dict(zip(task_type.names, y.to_numpy().T, strict=True))
         weight = None
-        if weights is not None:
+        if given.weights is not None:
             weight = inputs.free_name("weight", [*map(str, frame), *task_type.names])
-            columns[weight] = weights
+            columns[weight] = given.weights
         own: Any = recipe  # annotated by protocols, of which `task_of_rows` knows the parts
         data = own.data
         numbers = data.numbers
@@ -289,7 +265,15 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
         Raises `ValueError` or `TypeError` for bad data and parameters.
         """
-        return self._fit(X, y, sample_weight, passing=False)
+        last = self._warm_model
+        checked = inputs.check_examples(
+            self, X, y, sample_weight, inputs.check_classes, reset=last is None
+        )
+        classes = inputs.classes_of(checked[1])
+        if last is not None and not np.array_equal(classes, self.classes_):
+            what = "warm_start can only be used where `y` has the same classes as in the last call"
+            raise ValueError(f"{what}: it had {self.classes_}, and now {classes}")
+        return self._fit(self._with_codes(*checked, y, classes), last)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """One pass over X [N, F] and y [N] or [N, C], from the weights of the last call.
@@ -297,7 +281,18 @@ class NetworkClassifier(ClassifierMixin, _Network):
         `classes` are those of all calls, and needed in the first. The encoding of the first call's
         X stays; the learning rate is `lr` throughout.
         """
-        return self._fit(X, y, sample_weight, passing=True, given=classes)
+        last = self._passed_model
+        checked = inputs.check_examples(
+            self,
+            X,
+            y,
+            sample_weight,
+            inputs.check_classes,
+            reset=last is None,
+            least=2 if last is None else 1,
+        )
+        classes = self._classes_of_calls(inputs.classes_of(checked[1]), classes, last)
+        return self._pass(self._with_codes(*checked, y, classes), last)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities [N, C], in the order of `classes_`; those of labels are independent."""
@@ -310,24 +305,23 @@ class NetworkClassifier(ClassifierMixin, _Network):
             return (found > 0.5).astype(np.int64)
         return self.classes_[found.argmax(1)]
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, passing: bool, given: Any = None) -> Self:
-        last, frame, found, weights = self._prepare(
-            X, y, sample_weight, inputs.check_classes, passing
-        )
-        of_labels = found.ndim == 2
-        own = np.arange(found.shape[1]) if of_labels else np.unique(found)
-        classes = self._classes_of_calls(own, given, last) if passing else own
-        if last is not None and not passing and not np.array_equal(classes, self.classes_):
-            what = "warm_start can only be used where `y` has the same classes as in the last call"
-            raise ValueError(f"{what}: it had {self.classes_}, and now {classes}")
+    def _with_codes(
+        self,
+        frame: pd.DataFrame,
+        found: np.ndarray,
+        weights: np.ndarray | None,
+        y: Any,
+        classes: np.ndarray,
+    ) -> CheckedExamples:
+        """Keeps the classes, and gives targets as their places; those of labels are 0 and 1."""
         if len(classes) < 2:
             what = "NetworkClassifier needs at least 2 classes; y has one class"
             raise ValueError(f"{what}: {classes[0]}")
         self.classes_ = classes
+        of_labels = found.ndim == 2
         kind = "labels" if of_labels else "binary" if len(classes) == 2 else "classes"
         codes = found.astype(np.int64) if of_labels else np.searchsorted(classes, found)
-        targets = inputs.target_frame(codes, y, frame.columns)
-        return self._train(last, frame, targets, weights, kind=kind, passing=passing)
+        return CheckedExamples(frame, inputs.target_frame(codes, y, frame.columns), weights, kind)
 
     def _classes_of_calls(self, own: np.ndarray, given: Any, last: Model | None) -> np.ndarray:
         """The classes of all calls of `partial_fit`; those of this one must be among them."""
@@ -368,23 +362,28 @@ class NetworkRegressor(RegressorMixin, _Network):
 
         Raises `ValueError` or `TypeError` for bad data and parameters.
         """
-        return self._fit(X, y, sample_weight, passing=False)
+        last = self._warm_model
+        return self._fit(self._check_numbers(X, y, sample_weight, last, least=2), last)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One pass over X [N, F] and y [N] or [N, T], from the weights of the last call.
 
         The encoding of the first call's X and y stays; the learning rate is `lr` throughout.
         """
-        return self._fit(X, y, sample_weight, passing=True)
+        last = self._passed_model
+        least = 2 if last is None else 1
+        return self._pass(self._check_numbers(X, y, sample_weight, last, least=least), last)
 
     def predict(self, X: Any) -> np.ndarray:
         """The prediction for each example in the target's units, [N], or [N, T]."""
         found = self._mean_prediction(X)
         return found[:, 0] if found.shape[1] == 1 else found
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, passing: bool) -> Self:
-        last, frame, found, weights = self._prepare(
-            X, y, sample_weight, inputs.check_numbers, passing
+    def _check_numbers(
+        self, X: Any, y: Any, sample_weight: Any, last: Model | None, *, least: int
+    ) -> CheckedExamples:
+        frame, found, weights = inputs.check_examples(
+            self, X, y, sample_weight, inputs.check_numbers, reset=last is None, least=least
         )
         targets = inputs.target_frame(found, y, frame.columns)
         same = np.flatnonzero((found == found[:1]).reshape(len(found), -1).all(0))
@@ -392,4 +391,4 @@ class NetworkRegressor(RegressorMixin, _Network):
             name = "y" if found.ndim == 1 else f"y[:, {same[0]}]"
             value = f"{targets.iloc[0, same[0]]:g} in every row"
             raise ValueError(f"{name} is {value}: there is nothing to learn")
-        return self._train(last, frame, targets, weights, kind="regression", passing=passing)
+        return CheckedExamples(frame, targets, weights, "regression")

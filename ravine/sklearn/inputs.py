@@ -3,7 +3,8 @@
 Letters: N examples, F features, T targets.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,43 @@ TEXT_AMONG_NUMBERS = (  # in scikit-learn's words
     "values explicitly instead."
 )
 MULTI_LABEL = "multilabel-indicator"  # as scikit-learn calls a 0/1 matrix of targets
+
+
+@dataclass(frozen=True)
+class CheckedExamples:
+    """What is learned from: features, targets [N, T], weights [N], and what the targets ask for."""
+
+    frame: pd.DataFrame
+    y: pd.DataFrame
+    weights: np.ndarray | None
+    kind: TaskKind
+
+
+def check_examples(
+    estimator: BaseEstimator,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    check_targets: Callable[[Any], np.ndarray],
+    *,
+    reset: bool,
+    least: int = 2,
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
+    """Features as `check_features` gives them, targets [N] or [N, T], and weights [N] if any.
+
+    Examples of weight 0 are left out; the other weights are divided by their mean.
+    """
+    if y is None:
+        name = type(estimator).__name__
+        raise ValueError(f"{name} requires y to be passed, but the target y is None")
+    frame = check_features(estimator, X, reset=reset, least=least)
+    found = check_targets(y)
+    check_consistent_length(frame, found)
+    if sample_weight is None:
+        return frame, found, None
+    weights = check_sample_weight(sample_weight, len(found))
+    used = weights > 0
+    return frame[used], found[used], weights[used] / weights[used].mean()
 
 
 def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, least: int) -> pd.DataFrame:
@@ -55,8 +93,6 @@ def check_classes(y: Any) -> np.ndarray:
     checked = _check_targets(y)
     if checked.dtype.kind == "O" and pd.isna(checked).any():
         raise ValueError("Input y contains NaN.")
-    if checked.ndim == 2 and checked.shape[1] == 1:
-        checked = column_or_1d(y, warn=True)
     if checked.dtype.kind == "O" and len({isinstance(v, str) for v in checked.flat}) > 1:
         raise ValueError("Mix of label input types (string and number)")
     check_classification_targets(checked)
@@ -64,6 +100,11 @@ def check_classes(y: Any) -> np.ndarray:
         what = "Multioutput target data is not supported: y must be 1-D, or a matrix of 0 and 1"
         raise ValueError(what)
     return checked
+
+
+def classes_of(y: np.ndarray) -> np.ndarray:
+    """The classes in checked targets [N]; of labels [N, C] their places."""
+    return np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
 
 
 def check_numbers(y: Any) -> np.ndarray:

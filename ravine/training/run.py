@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ravine.data import Encoder, ExamplesLike, open_blocks
+from ravine.data import Drift, Encoder, ExamplesLike, open_blocks
 from ravine.errors import RunError
 from ravine.files import require_path
 from ravine.recipe import Recipe
@@ -57,18 +57,22 @@ class Run:
         were.
 
         `frame` is a DataFrame, a mapping of columns, an array, or a file of them, which is read in
-        blocks (what is in doubt there is warned of); for images also a folder or a list of paths.
-        Raises `RunError` where every network diverged, `InputError` for an interval that the run
-        cannot give.
+        blocks (what is in doubt there, or unlike the training rows, is warned of); for images also
+        a folder or a list of paths. Raises `RunError` where every network diverged, `InputError`
+        for an interval that the run cannot give.
         """
         model = self.require_model()
         if isinstance(frame, (str, Path)) and isinstance(model.encoder, Encoder):
             notes: list[str] = []
             table = open_blocks(require_path(frame, "frame"), notes, model.encoder.known_columns)
-            for note in notes:
+            drift = Drift(model.encoder)
+            blocks: list[pd.DataFrame] = []
+            for rows in table.read(model.block_rows):
+                blocks.append(self.predict(rows, interval=interval))
+                drift.add(rows)
+            for note in (*notes, *drift.describe()):
                 warnings.warn(note, stacklevel=2)
-            blocks = table.read(model.block_rows)
-            return pd.concat([self.predict(rows, interval=interval) for rows in blocks])
+            return pd.concat(blocks)
         if interval is None:
             return model.predict(frame)
         return predict_with_interval(model, self.record.intervals, frame, interval)

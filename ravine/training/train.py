@@ -194,8 +194,7 @@ def resume(
         plan = unfinished_plan(folder)
         recipe = planned_recipe(plan, folder, module)
         check_same_recipe(recipe, folder, module)
-        if frame is None:
-            recipe = with_moved_files(recipe, files or {}, folder)
+        recipe = with_moved_files(recipe, files or {}, folder, frame=frame)
         task = _load_same_task(recipe, frame, plan, folder)
         device = arguments.require_device(plan["device"])
         jobs = planned_jobs(plan, recipe, folder)

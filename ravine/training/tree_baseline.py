@@ -1,4 +1,4 @@
-"""Boosted trees beside the networks: what scikit-learn's defaults reach on the same rows.
+"""Boosted trees beside the networks: what scikit-learn's reach on the same rows.
 
 Letters: N examples, F columns, C outputs.
 """

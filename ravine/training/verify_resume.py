@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ravine.argument_checks import Count, check_arguments
-from ravine.errors import InputError, RunError
+from ravine.errors import RunError
 from ravine.files import run_state
 from ravine.recipe import Recipe
 from ravine.recipe_files import plain_recipe
@@ -63,8 +63,6 @@ def prove_resume(recipe: Recipe, *, kills: Count, say: Callable[[str], None]) ->
     Works in a temporary folder. Raises `InputError` where the recipe cannot be trained, and
     `RunError` where it fails on the way or trains so fast that it was never killed.
     """
-    if kills < 1:
-        raise InputError(f"kills is {kills}", why="without a kill nothing is proved", do="use 3")
     check_arguments(prove_resume, locals())
     prepare(recipe)  # raises here, before a process is started
     with tempfile.TemporaryDirectory() as name:

@@ -36,6 +36,15 @@ def test_the_memory_that_is_free_is_known():
     assert 10**8 < memory.available_memory() < 10**14
 
 
+@pytest.mark.parametrize(("limit", "left"), [("8000", [3500]), ("max", []), (None, [])])
+def test_files_in_the_cache_of_a_container_do_not_count_as_used(tmp_path, limit, left):
+    (tmp_path / "memory.current").write_text("7000\n")
+    (tmp_path / "memory.stat").write_text("anon 4500\ninactive_file 2000\nactive_file 500\n")
+    if limit:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+    assert memory._left_in_container(tmp_path) == left
+
+
 def test_what_ulimit_leaves_is_all_the_memory_there_is(monkeypatch):
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (used + 5 * 10**7, resource.RLIM_INFINITY))

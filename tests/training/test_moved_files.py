@@ -8,6 +8,7 @@ from ravine import catalog
 from ravine.cli import run_command
 from ravine.errors import Interrupted, RunError
 from ravine.examination.api import doctor
+from ravine.networks.pretrained import Continued
 from ravine.training.train import open_run, resume, train
 
 
@@ -76,3 +77,28 @@ def test_a_folder_that_moves_alone_says_where_it_looked_and_takes_the_path(begun
     assert run_command(command) == 2
     assert run_command([*command, "--set", f"data.source={table}"]) in (0, 1)
     assert run_command([*command, "--target", "y"]) == 2
+
+
+def test_a_frame_stands_for_the_source_alone(begun):
+    whole = train(recipe(), workers=1).score
+    frame = pd.read_csv("t.csv")
+    (begun / "one/t.csv").unlink()
+    for act in (resume, doctor):
+        with pytest.raises(RunError, match="epochs of .*r cannot be changed"):
+            act("runs/r", frame, files={"epochs": "1"})
+    assert doctor("runs/r", frame, trials=False).checks.failed == ()
+    assert resume("runs/r", frame, workers=1).score == whole
+
+
+def test_weights_that_moved_are_named_and_taken_beside_a_frame(begun):
+    frame = pd.read_csv("t.csv")
+    first = train(recipe().vary("data.source", ""), frame, out="first", workers=1).recipe
+    continued = Continued(network=first.network, weights="first")
+    again = recipe().vary("data.source", "").vary("network", continued)
+    with pytest.raises(Interrupted):
+        train(again, frame, out="runs/more", workers=1, stop=begun / "stop now")
+    (begun / "one/first").rename(begun / "weights of before")
+    with pytest.raises(RunError, match="network.weights is .*first, which does not exist"):
+        resume("runs/more", frame, workers=1)
+    moved = {"network.weights": begun / "weights of before"}
+    assert resume("runs/more", frame, files=moved, workers=1).model is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ravine.catalog import named_recipe
-from ravine.errors import DataError, RunError
+from ravine.errors import DataError, InputError, RunError
 from ravine.training import verify_resume
 
 IRIS = named_recipe("plain").vary("data.source", "iris")
@@ -45,6 +45,12 @@ def test_a_recipe_that_cannot_be_trained_is_refused_before_a_process_starts(tmp_
     monkeypatch.setattr(verify_resume.subprocess, "Popen", None)
     with pytest.raises(DataError, match="no target is given"):
         verify_resume.prove_resume(recipe, kills=1, say=print)
+
+
+@pytest.mark.parametrize("kills", [0, None, "3"])
+def test_kills_are_a_number_from_one_on(kills):
+    with pytest.raises(InputError, match="kills is .*: it must be"):
+        verify_resume.prove_resume(IRIS, kills=kills, say=print)
 
 
 def test_a_run_that_fails_says_why_and_one_that_is_interrupted_leaves_no_process(monkeypatch):
