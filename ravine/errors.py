@@ -160,11 +160,7 @@ def typed_message(error: BaseException) -> str:
 
 @contextmanager
 def wrap_errors(
-    kind: type[InputError],
-    what: str,
-    do: str = "",
-    *,
-    why: Callable[[Exception], str] = first_line,
+    kind: type[InputError], what: str, do: str = "", *, why: Callable[[Exception], str] = first_line
 ) -> Iterator[None]:
     """Raise an error of a kind for what foreign code raises inside; Ravine's own errors pass.
 

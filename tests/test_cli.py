@@ -39,11 +39,7 @@ def test_a_bundled_set_trains_and_says_what_it_did(here, capfd):
     assert said.err.startswith("data        Target species: classification, 3 classes")
     assert "--set KEY=VALUE, where KEY is one of data.task, data.drop," in said.err
     assert said.err.index("Input columns: 5 numeric") < said.err.index("epoch 1/3")
-    for words in (
-        "ensemble of 2",
-        "95% interval",
-        f"ravine predict runs/{folder.name}",
-    ):
+    for words in ("ensemble of 2", "95% interval", f"ravine predict runs/{folder.name}"):
         assert words in said.out
     assert "epoch 3/3" in said.err and "epoch 3/3" not in said.out
     assert max(map(len, said.out.splitlines())) <= 80

@@ -142,7 +142,7 @@ COMMANDS = {
         *["--trials", "3", "--set", "epochs=3"],
     ],
     "ensemble.json": [
-        *["ensemble", "iris", "--members", "2", "--repeats", "2", "--set", "epochs=4"],
+        *["ensemble", "iris", "--members", "2", "--repeats", "2", "--set", "epochs=4"]
     ],
 }
 

@@ -213,12 +213,7 @@ def new_run_folder(recipe: Recipe) -> Path:
 
 
 def resume_run(
-    folder: Path,
-    options: cli.RecipeOptions,
-    *,
-    workers: int | None,
-    baseline: bool,
-    quiet: bool,
+    folder: Path, options: cli.RecipeOptions, *, workers: int | None, baseline: bool, quiet: bool
 ) -> Run:
     """Go on with the run in a folder; `options` may name new paths of its files."""
     from ravine.training.train import resume
@@ -227,12 +222,7 @@ def resume_run(
     tell_versions(folder)
     with control_run(folder, quiet) as (report, stop_file):
         return resume(
-            folder,
-            files=files,
-            workers=workers,
-            report=report,
-            stop=stop_file,
-            baseline=baseline,
+            folder, files=files, workers=workers, report=report, stop=stop_file, baseline=baseline
         )
 
 

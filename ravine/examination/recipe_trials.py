@@ -84,12 +84,7 @@ class RecipeTrials:
 
 
 def prepare_trials(
-    recipe: Recipe,
-    task: Task,
-    *,
-    run: Run | None = None,
-    frame: TableLike | None = None,
-    say: Say,
+    recipe: Recipe, task: Task, *, run: Run | None = None, frame: TableLike | None = None, say: Say
 ) -> RecipeTrials:
     """What trials need; trains the recipe where no run on these examples has enough seeds."""
     recipe = recipe.vary("seeds", TRIAL_SEEDS)

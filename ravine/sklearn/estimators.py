@@ -14,15 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ravine.data import (
-    Data,
-    ImageEncoder,
-    Random,
-    Stratified,
-    Task,
-    TaskType,
-    task_of_rows,
-)
+from ravine.data import Data, ImageEncoder, Random, Stratified, Task, TaskType, task_of_rows
 from ravine.recipe import Recipe
 from ravine.sklearn import inputs, parameters
 from ravine.sklearn.inputs import CheckedExamples

@@ -11,11 +11,7 @@ from ravine.recipe_files import file_settings
 
 
 def with_moved_files(
-    recipe: Recipe,
-    files: Mapping[str, str | Path],
-    folder: Path,
-    *,
-    frame: TableLike | None = None,
+    recipe: Recipe, files: Mapping[str, str | Path], folder: Path, *, frame: TableLike | None = None
 ) -> Recipe:
     """The recipe of a run's folder with the new paths of its files, by their settings.
 

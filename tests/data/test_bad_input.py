@@ -11,17 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ravine.data import (
-    ByTime,
-    Data,
-    Encoding,
-    Given,
-    Grouped,
-    Random,
-    Task,
-    load,
-    read_table,
-)
+from ravine.data import ByTime, Data, Encoding, Given, Grouped, Random, Task, load, read_table
 from ravine.errors import DataError, InputError, RecipeError
 
 

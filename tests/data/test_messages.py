@@ -9,16 +9,7 @@ from drift_of_frames import describe_drift
 
 from ravine import catalog, train
 from ravine.cli import run_command
-from ravine.data import (
-    ByTime,
-    Data,
-    Encoder,
-    Encoding,
-    Given,
-    Random,
-    load,
-    read_table,
-)
+from ravine.data import ByTime, Data, Encoder, Encoding, Given, Random, load, read_table
 
 RANDOM = np.random.default_rng(0)
 

@@ -153,10 +153,7 @@ def test_nothing_is_said_of_other_columns(name, values):
 
 @pytest.mark.parametrize(
     ("levels", "tested"),
-    [
-        (["1.9", "1.10", "1.11", "1.1"], ["1.10", "1.11"]),
-        (["3.0", "3", "x"], ["3.0", "3"]),
-    ],
+    [(["1.9", "1.10", "1.11", "1.1"], ["1.10", "1.11"]), (["3.0", "3", "x"], ["3.0", "3"])],
 )
 def test_a_test_file_has_the_levels_that_it_writes(levels, tested, tmp_path):
     for name, codes in (("train.csv", levels), ("test.csv", tested)):

@@ -264,11 +264,7 @@ SICK = {
     ),
     "nothing learned: cut": (
         finished(
-            FLAT,
-            FLAT,
-            clip_kept=at_steps(1e-4),
-            values={"clip": 1.0},
-            update_ratio=at_steps(1e-6),
+            FLAT, FLAT, clip_kept=at_steps(1e-4), values={"clip": 1.0}, update_ratio=at_steps(1e-6)
         ),
         "RVN-T02",
         "gradient-clipping",
@@ -309,11 +305,7 @@ SICK = {
         "architecture-too-small",
     ),
     "stuck": (
-        finished(
-            FLAT,
-            FLAT,
-            layer_ratios={"a": at_steps(1e-7), "b": at_steps(1e-3)},
-        ),
+        finished(FLAT, FLAT, layer_ratios={"a": at_steps(1e-7), "b": at_steps(1e-3)}),
         "RVN-T08",
         "vanishing",
     ),
@@ -374,10 +366,7 @@ def test_a_sick_run_is_found_with_its_cause(name):
 
 @pytest.mark.parametrize(
     ("changed", "code"),
-    [
-        ({"keeps_best": True}, "RVN-T05"),
-        ({"curve": at_steps(0.9), "examples": 200}, "RVN-T05"),
-    ],
+    [({"keeps_best": True}, "RVN-T05"), ({"curve": at_steps(0.9), "examples": 200}, "RVN-T05")],
 )
 def test_overfitting_that_does_no_harm_is_a_note(changed, code):
     of = finished(np.exp(-6 * AT), 0.3 + 0.7 * np.exp(-20 * AT) + 0.5 * AT, **changed)
@@ -640,12 +629,7 @@ def dropping(share, loss=0.3):
 @pytest.mark.parametrize(
     ("code", "severity", "beyond", "short_of"),
     [
-        (
-            "RVN-T03",
-            "warning",
-            finished(switched(1.0, 1.11, 1)),
-            finished(switched(1.0, 1.09, 1)),
-        ),
+        ("RVN-T03", "warning", finished(switched(1.0, 1.11, 1)), finished(switched(1.0, 1.09, 1))),
         ("RVN-T04", "warning", jumping(0.21), jumping(0.199)),  # of a fall of 0.8
         ("RVN-T04", "note", jumping(0.085), jumping(0.079)),
         ("RVN-T04", "warning", jumping(0.6, count=8), jumping(0.6, count=7)),

@@ -381,10 +381,7 @@ def pictures(odd: bytes, suffix: str = ".png") -> Commands:
         for i in range(12):
             Path(f"pics/{name}/{i}.png").write_bytes(png(8, 8, b"\x80"))
     Path(f"pics/a/odd{suffix}").write_bytes(odd)
-    return [
-        ("train", "pics", *QUICK, "-o", "new"),
-        ("check", "pics", "--set", "data.corrupt=skip"),
-    ]
+    return [("train", "pics", *QUICK, "-o", "new"), ("check", "pics", "--set", "data.corrupt=skip")]
 
 
 def picture(name: str, make: Callable[[], bytes], suffix: str = ".png") -> None:
