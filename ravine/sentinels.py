@@ -15,7 +15,7 @@ SENTINEL_DISTANCE = 4.0  # from the nearest other value, in spreads of the other
 SIGN_DISTANCE, MIN_SIGN_GAP = 4.0, 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sentinel:
     """A value that stands for "not known": in how many rows, how far from all others in spreads."""
 
@@ -52,18 +52,8 @@ def _sentinels_of(column: NDArray, place: int, name: str) -> list[Sentinel]:
         rows = len(rest) - len(others)
         distance, limit = _distance(others, end) if _is_repeated(rows, len(rest)) else (0.0, 0.0)
         if distance > limit:
-            found.append(
-                Sentinel(
-                    where=name,
-                    value=end,
-                    rows=rows,
-                    fraction=rows / len(rest),
-                    distance=distance,
-                    limit=limit,
-                    place=place,
-                    input_value=end,
-                )
-            )
+            share = rows / len(rest)
+            found.append(Sentinel(name, end, rows, share, distance, limit, place, input_value=end))
             rest = others
     return found
 

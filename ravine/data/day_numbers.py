@@ -45,8 +45,6 @@ def read_short_days(numbers: np.ndarray, name: str, order: str) -> tuple[str, Se
     so, and their texts; nothing if they are none. `order` is that of day, month and year where they
     could be exchanged: by default the year is first, unless the years are fewer in another one.
 
-    >>> read_short_days(np.arange(991201, 991232), "amount", "auto")
-    ('', ())
     >>> read_short_days(np.append(np.arange(991201, 991232), 101), "sale_date", "auto")[0]
     '%y%m%d'
     """
@@ -76,7 +74,6 @@ def _are_several(days: np.ndarray, unit: str) -> bool:
 def _days_of_numbers(numbers: np.ndarray, style: str, digits: str, width: int) -> np.ndarray:
     """Days since 1970 that numbers write, NaN where they do not, or not from 1900 to 2100."""
     texts = [digits.format(number) for number in numbers]
-    days = days_of_texts(texts, style)
-    years = 1970 + days / 365.2425
+    years = 1970 + (days := days_of_texts(texts, style)) / 365.2425
     fits = (np.array(texts, np.float64) == numbers) & (np.array(list(map(len, texts))) == width)
     return np.where(fits & (years >= 1900) & (years < 2101), days, np.nan)

@@ -94,23 +94,21 @@ class Drift:
 
     def describe(self) -> list[str]:
         """Sentences about the rows so far."""
-        notes = []
-        unknown = [self._describe_unknown(name) for name, count in self.unknown.items() if count]
-        if unknown:
-            notes.append(
-                f"Values that were not learned, taken as unknown: {_join_columns(unknown)}."
-            )
         measured = [c for c in self.encoder.column_encoders if isinstance(c, (Numeric, Date))]
         mostly = [column for column in measured if self._is_mostly_outside(column)]
-        far = [self._describe_far(c) for c in measured if self.far[c.name] and c not in mostly]
-        if far:
-            notes.append(f"Numbers far outside the training rows: {_join_columns(far)}.")
-        if mostly:
-            found = _join_columns(list(map(self._describe_outside, mostly)))
-            notes.append(f"Numbers outside what was learned, maybe in another unit: {found}.")
-        if self.restyled:
-            found = _join_columns(list(self.restyled.values()))
-            notes.append(f"Dates are written otherwise than in training: {found}.")
+        far = [c for c in measured if self.far[c.name] and c not in mostly]
+        unknown = [self._describe_unknown(name) for name, count in self.unknown.items() if count]
+        found = {
+            "Values that were not learned, taken as unknown": unknown,
+            "Numbers far outside the training rows": [
+                self._describe_range(column, self.far, "as far as") for column in far
+            ],
+            "Numbers outside what was learned, maybe in another unit": [
+                self._describe_range(column, self.outside, "such as") for column in mostly
+            ],
+            "Dates are written otherwise than in training": list(self.restyled.values()),
+        }
+        notes = [f"{what}: {_join_columns(where)}." for what, where in found.items() if where]
         filled = [f"{name} in {count:,}" for name, count in self.filled.items() if count]
         if filled:
             where = f"{_join_columns(filled)} of {self.rows:,} rows"
@@ -140,16 +138,11 @@ class Drift:
         many = count >= MIN_OUTSIDE_ROWS and 2 * count > given >= 2 * self.far[column.name]
         return many and isinstance(column, Numeric)  # later dates are usual
 
-    def _describe_outside(self, column: Numeric | Date) -> str:
-        low, high, most = map(_number_text, (*column.scaling.seen, self.most[column.name]))
-        rows = f"{self.outside[column.name]:,} of {self.rows:,} rows"
-        return f"{column.name} in {rows} (such as {most}; learned {low} to {high})"
-
-    def _describe_far(self, column: Numeric | Date) -> str:
-        limits = (self.most[column.name], *column.scaling.seen)
-        shown = list(map(_day_text if isinstance(column, Date) else _number_text, limits))
-        rows = f"{self.far[column.name]:,} of {self.rows:,} rows"
-        return f"{column.name} in {rows} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"
+    def _describe_range(self, column: Numeric | Date, rows: Counter[str], how: str) -> str:
+        name, text = column.name, _day_text if isinstance(column, Date) else _number_text
+        most, low, high = map(text, (self.most[name], *column.scaling.seen))
+        where = f"{name} in {rows[name]:,} of {self.rows:,} rows"
+        return f"{where} ({how} {most}; learned {low} to {high})"
 
 
 def _distance_outside(column: Numeric | Date, x: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from ravine.errors import DataError, join_first, wrap_errors
 
 # the module that reads each
 EXCEL_READERS = {".xlsx": "openpyxl", ".xlsm": "openpyxl", ".ods": "odf"}
+READER_PACKAGES = {"odf": "odfpy"}
 OPEN_TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 OTHER_SUFFIXES = (".xls", ".xlsb", ".numbers")
 BYTES_PER_XML_BYTE = 10  # of a sheet in memory
@@ -49,7 +50,7 @@ def excel_as_csv(path: Path, notes: list[str]) -> text_files.TextFile:
     if module is None:
         raise DataError(what, why="only .xlsx and .ods are read", do=do)
     if importlib.util.find_spec(module) is None:
-        do = f'pip install "ravine[excel]", or {do}'
+        do = f"pip install {READER_PACKAGES.get(module, module)}, or {do}"
         raise DataError(what, why=f"{module} is not installed", do=do)
     # what its reader raises for a damaged file may be anything
     do = "open and save it again, or save it as CSV"

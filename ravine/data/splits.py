@@ -338,8 +338,7 @@ def describe_shared_groups(
     if largest is None:
         return []
     count, name = largest
-    option = f"split.column={name}"
-    option = f'"{option}"' if " " in name else option
+    option = f'"split.column={name}"' if " " in name else f"split.column={name}"
     return [
         f"{name} has {count:,} values in {len(frame):,} rows, and rows with the same one are in "
         f"several splits: if they belong together, --set split=Grouped --set {option} keeps "

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -85,16 +84,6 @@ class _Network(BaseEstimator):
         if self.run_.model is None:
             raise ValueError("every network diverged: fit with a smaller lr")
         return self.run_.model
-
-    @property
-    def _warm_model(self) -> Model | None:
-        """The model that `fit` goes on from, if any."""
-        return self.run_.model if self.warm_start and hasattr(self, "run_") else None
-
-    @property
-    def _passed_model(self) -> Model | None:
-        """The model that `partial_fit` goes on from, if any."""
-        return self._model if hasattr(self, "run_") else None
 
     def _fit(self, given: CheckedExamples, last: Model | None) -> Self:
         """Train for all epochs, from the last model if any."""
@@ -257,7 +246,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
         Raises `ValueError` or `TypeError` for bad data and parameters.
         """
-        last = self._warm_model
+        last = self.run_.model if self.warm_start and hasattr(self, "run_") else None
         checked = inputs.check_examples(
             self, X, y, sample_weight, inputs.check_classes, reset=last is None
         )
@@ -265,7 +254,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         if last is not None and not np.array_equal(classes, self.classes_):
             what = "warm_start can only be used where `y` has the same classes as in the last call"
             raise ValueError(f"{what}: it had {self.classes_}, and now {classes}")
-        return self._fit(self._with_codes(*checked, y, classes), last)
+        return self._fit(self._with_codes(checked, y, classes), last)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """One pass over X [N, F] and y [N] or [N, C], from the weights of the last call.
@@ -273,7 +262,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
         `classes` are those of all calls, and needed in the first. The encoding of the first call's
         X stays; the learning rate is `lr` throughout.
         """
-        last = self._passed_model
+        last = self._model if hasattr(self, "run_") else None
         checked = inputs.check_examples(
             self,
             X,
@@ -284,7 +273,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
             least=2 if last is None else 1,
         )
         classes = self._classes_of_calls(inputs.classes_of(checked[1]), classes, last)
-        return self._pass(self._with_codes(*checked, y, classes), last)
+        return self._pass(self._with_codes(checked, y, classes), last)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities [N, C], in the order of `classes_`; those of labels are independent."""
@@ -297,15 +286,9 @@ class NetworkClassifier(ClassifierMixin, _Network):
             return (found > 0.5).astype(np.int64)
         return self.classes_[found.argmax(1)]
 
-    def _with_codes(
-        self,
-        frame: pd.DataFrame,
-        found: np.ndarray,
-        weights: np.ndarray | None,
-        y: Any,
-        classes: np.ndarray,
-    ) -> CheckedExamples:
+    def _with_codes(self, checked: inputs.Checked, y: Any, classes: np.ndarray) -> CheckedExamples:
         """Keeps the classes, and gives targets as their places; those of labels are 0 and 1."""
+        frame, found, weights = checked
         if len(classes) < 2:
             what = "NetworkClassifier needs at least 2 classes; y has one class"
             raise ValueError(f"{what}: {classes[0]}")
@@ -354,7 +337,7 @@ class NetworkRegressor(RegressorMixin, _Network):
 
         Raises `ValueError` or `TypeError` for bad data and parameters.
         """
-        last = self._warm_model
+        last = self.run_.model if self.warm_start and hasattr(self, "run_") else None
         return self._fit(self._check_numbers(X, y, sample_weight, last, least=2), last)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -362,7 +345,7 @@ class NetworkRegressor(RegressorMixin, _Network):
 
         The encoding of the first call's X and y stays; the learning rate is `lr` throughout.
         """
-        last = self._passed_model
+        last = self._model if hasattr(self, "run_") else None
         least = 2 if last is None else 1
         return self._pass(self._check_numbers(X, y, sample_weight, last, least=least), last)
 

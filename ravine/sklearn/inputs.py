@@ -5,7 +5,7 @@ Letters: N examples, F features, T targets.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ TEXT_AMONG_NUMBERS = (  # in scikit-learn's words
     "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to numeric "
     "values explicitly instead."
 )
+Checked: TypeAlias = tuple[pd.DataFrame, np.ndarray, np.ndarray | None]  # X, y and weights
 MULTI_LABEL = "multilabel-indicator"  # as scikit-learn calls a 0/1 matrix of targets
 
 
@@ -45,7 +46,7 @@ def check_examples(
     *,
     reset: bool,
     least: int = 2,
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
+) -> Checked:
     """Features as `check_features` gives them, targets [N] or [N, T], and weights [N] if any.
 
     Examples of weight 0 are left out; the other weights are divided by their mean.
