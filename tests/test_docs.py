@@ -109,7 +109,7 @@ def test_the_first_commands_of_the_readme_can_be_pasted(tmp_path, monkeypatch):
     }
     for _, *words in first:
         assert run_command([*words, *shorter.get(words[0], [])]) in (0, 1)
-    assert len((tmp_path / "predicted.csv").read_text("utf-8").splitlines()) == 345
+    assert len((tmp_path / "runs/predicted.csv").read_text("utf-8").splitlines()) == 345
 
 
 @pytest.mark.parametrize("words", COMMANDS)
