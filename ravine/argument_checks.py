@@ -19,7 +19,7 @@ from ravine.files import require_path
 from ravine.part import broken_bound, broken_number, members_of
 
 ARRAY_LEAVES = set(typing.get_args(ArrayLike))
-CHECKED_ENTRIES = 1_000  # of a list: its first ones
+CHECKED_ENTRIES = 1_000  # the first of a list
 HINT_WORDS: Mapping[Any, str] = {
     int: "an integer",
     float: "a finite number",
@@ -46,10 +46,9 @@ Seed = Annotated[int, Bounds(ge=0)]
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Raise `InputError` where an argument is not what its annotation says.
 
-    Called before any work, as `check_arguments(function, locals())`: a decorator would put itself
-    between a user and what he steps through. Numbers must be finite; numpy's are numbers, True and
-    False are none. A path is one that a system could have. Parameters that are annotated `Any` are
-    left to the function.
+    Called before any work, as `check_arguments(function, locals())`: a decorator would be one more
+    frame to step through. Numbers must be finite; numpy's are numbers, True and False are not. A
+    path must be one that a file could have. Parameters annotated `Any` are left to the function.
 
     >>> def repeat(text: str, times: Count | None = None) -> str:
     ...     check_arguments(repeat, locals())

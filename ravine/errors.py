@@ -13,7 +13,8 @@ A run that diverges is not an error: it is an event in its record.
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
 
@@ -58,7 +59,7 @@ class InputError(RavineError, ValueError):
         if self.do:
             stop = "" if text.endswith((".", "?")) else "."
             text = f"{text}{stop} {self.do[0].upper()}{self.do[1:]}."
-        return LONG_WORD.sub(lambda found: shorten(found[0], MAX_WORD), text)
+        return LONG_WORD.sub(lambda found: shorten(found[0], MAX_WORD), printable(text))
 
     # keyword-only arguments, and attributes added since, come back from a worker process
     def __reduce__(self) -> tuple[Any, ...]:
@@ -147,13 +148,41 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error of another library says, else its type."""
+    """The first line of what an error of another library says, as it is printed, else its type."""
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return printable(text.splitlines()[0]) if text else type(error).__name__
+
+
+def typed_message(error: BaseException) -> str:
+    """What an error in a user's code says, after its type: at most 300 letters."""
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+@contextmanager
+def wrap_errors(
+    kind: type[InputError], what: str, do: str = "", *, why: Callable[[Exception], str] = first_line
+) -> Iterator[None]:
+    """Raise an error of a kind for what foreign code raises inside; Ravine's own errors pass.
+
+    A want of memory says so: nothing need be wrong with what was given.
+    """
+    try:
+        yield
+    except RavineError:
+        raise
+    except MemoryError as error:
+        raise memory_error(kind, what) from error
+    except Exception as error:
+        raise kind(what, why=why(error), do=do) from error
+
+
+def memory_error(kind: type[InputError], what: str) -> InputError:
+    """What to say where memory is lacking: nothing need be wrong with what was given."""
+    return kind(what, why="there is not enough memory", do="free some, or use less")
 
 
 def value_text(value: object, most: int = 60) -> str:
-    """A value as messages show it: in at most so many letters; an object by its class.
+    """A value as messages show it, in at most `most` letters; an object by its class.
 
     >>> value_text("x"), value_text([1, 2]), value_text(object()), value_text(dict)
     ("'x'", '[1, 2]', 'an object', 'the class dict')

@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from ravine.errors import DataError, InputError, RunError, shorten
 
@@ -19,8 +20,8 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that readers see either all of the old content or all of the new.
 
     The data, which may come in blocks, go to a new file of the same folder first, under a name that
-    nothing has; what is raised while they are made leaves no file behind. Raises
-    `RunError` when the disk is full or the folder read-only; the old file is then unchanged.
+    nothing has; an error while they are made leaves no file behind. Raises `RunError` when the disk
+    is full or the folder read-only; the old file is then unchanged.
     """
     part = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
     try:
@@ -42,7 +43,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
 
 def unwritable_file(path: Path, error: OSError) -> RunError:
     """What to say of a file that cannot be written; in a run that has begun, how to go on."""
-    begun = (path.parent / "plan.json").exists() and not (path.parent / "record.json").exists()
+    begun = run_state(path.parent) == "begun"
     resume = f"continue with `ravine train --resume {path.parent}`" if begun else "try again"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     elsewhere = f"change its folder's permissions, then {resume}" if begun else "name another place"
@@ -51,8 +52,15 @@ def unwritable_file(path: Path, error: OSError) -> RunError:
     return RunError(f"{path} cannot be written", why=why, do=do)
 
 
+def run_state(folder: Path) -> Literal["no run", "begun", "finished"]:
+    """How far the run in a folder is, by its files: nothing of it, a plan, or a record."""
+    if (folder / "record.json").exists():
+        return "finished"
+    return "begun" if (folder / "plan.json").exists() else "no run"
+
+
 def sync_folder(folder: Path) -> None:
-    """Have the system write a folder's names to disk, so that a rename outlasts a power cut."""
+    """Sync a folder's names to disk, so that a rename outlasts a power cut."""
     with contextlib.suppress(OSError):  # a system or file system that syncs no folders
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -90,7 +98,7 @@ def require_path(given: object, what: str) -> Path:
         str(path).encode()  # other libraries open its files, by names in UTF-8
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # whether that is wrong, its reader or writer knows
+        pass  # its reader or writer knows whether that is wrong
     except (OSError, ValueError) as error:  # too long a name, a NUL in it, links in a circle
         why = getattr(error, "strerror", None) or str(error)
         named = shorten(ascii(str(path)))
@@ -105,7 +113,7 @@ def lasting_path(file: str | Path, folder: str | Path | None = None) -> str:
 
     >>> lasting_path("/data/houses/train.csv", "/data/houses"), lasting_path("/data/a.csv", "/runs")
     ('train.csv', '/data/a.csv')
-    >>> lasting_path("/work/houses.csv", "/work/runs/houses-1a2b")
+    >>> lasting_path("/data/houses.csv", "/data/runs/houses-1a2b")
     '../../houses.csv'
     """
     if folder is None:

@@ -177,7 +177,7 @@ class Report:
         return {
             "schema": self.schema,
             "run": self.run,
-            "score": None if self.score is None else finite_json(asdict(self.score)),
+            "score": None if self.score is None else self.score.to_json(),
             "checks": finite_json(asdict(self.checks)),
             "findings": [f.to_json() for f in self.findings],
         }

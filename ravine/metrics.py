@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ravine.errors import RecipeError, nearest
+from ravine.old_names import current_metric
 from ravine.statistics import (
     BOOTSTRAP_RESAMPLES,
     average_precision,
@@ -166,6 +167,12 @@ def _sum_label_confusion(predictions: Tensor, targets: Tensor, spread: Grouping)
 
 
 def _f1(means: Tensor) -> Tensor:
+    """2 · both / (predicted + true) of the positive class; 0 where it is in neither."""
+    both, predicted, true = (part[..., -1] for part in means.chunk(3, -1))
+    return 2 * both / torch.where(predicted + true > 0, predicted + true, 1)
+
+
+def _macro_f1(means: Tensor) -> Tensor:
     """2 · both / (predicted + true), averaged over the classes that occur in either."""
     both, predicted, true = means.chunk(3, -1)
     occurs = predicted + true > 0
@@ -230,6 +237,7 @@ ROC_AUC = Metric("auc", True, None, _first_mean, lambda *given: roc_auc(*given)[
 AVERAGE_PRECISION = Metric("average_precision", True, None, _first_mean, average_precision)
 BALANCED_ACCURACY = Metric("balanced_accuracy", True, _sum_confusion, _balanced_accuracy)
 F1_SCORE = Metric("f1", True, _sum_confusion, _f1)
+MACRO_F1 = Metric("macro_f1", True, _sum_confusion, _macro_f1)
 LABEL_ACCURACY = Metric("label_accuracy", True, _sum_label_correct, _first_mean)
 LABEL_F1 = Metric("label_f1", True, _sum_label_confusion, _f1_labels)
 R2 = Metric("r2", True, _sum_squares, _r2)
@@ -253,7 +261,7 @@ METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
         BALANCED_ACCURACY,
         LOG_LOSS,
         BRIER_SCORE,
-        F1_SCORE,
+        MACRO_F1,
         AVERAGE_PRECISION,
         ROC_AUC,
         ERROR_RATE,
@@ -280,6 +288,7 @@ def main_metric(kind: str, name: str | None = None) -> Metric:
     """
     if name is None:
         return METRICS_BY_TASK[kind][0]
+    name = current_metric(kind, name)
     if metric_named(name) not in METRICS_BY_TASK[kind]:
         known = ", ".join(metric.name for metric in METRICS_BY_TASK[kind])
         why = f"the task is {kind}, for which there are {known}"

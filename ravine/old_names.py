@@ -22,6 +22,8 @@ OLD_KEYS: Mapping[str, tuple[str, ...]] = {
     "task_type": ("asked",),
     "transform": ("form",),
 }
+# metrics by the kind of task and the name that recipes had for them
+OLD_METRICS: Mapping[tuple[str, str], str] = {("classes", "f1"): "macro_f1"}
 # codes of findings by the code that says the same today
 RETIRED_CODES: Mapping[str, str] = {
     "RVN-C01": "RVN-I13",
@@ -44,14 +46,23 @@ def part_names(cls: type) -> tuple[str, ...]:
     return (cls.__name__, *OLD_PART_NAMES.get(cls.__name__, ()))
 
 
-def get_key(plain: Mapping[str, Any], key: str, default: Any = None) -> Any:
+def get_key(plain: Mapping[str, Any], key: str) -> Any:
     """The value of a key in plain data, also where it has an earlier name.
 
     >>> get_key({"picture": None, "outputs": 3}, "outputs"), get_key({"picture": 5}, "image")
     (3, 5)
     """
     names = (key, *OLD_KEYS.get(key, ()))
-    return next((plain[name] for name in names if name in plain), default)
+    return next((plain[name] for name in names if name in plain), None)
+
+
+def current_metric(kind: str, name: str) -> str:
+    """The name of today for the metric that a recipe for a kind of task names.
+
+    >>> current_metric("classes", "f1"), current_metric("binary", "f1")
+    ('macro_f1', 'f1')
+    """
+    return OLD_METRICS.get((kind, name), name)
 
 
 def current_code(code: str) -> str:

@@ -157,7 +157,7 @@ def members_of(protocol: type) -> tuple[str, ...]:
 
 
 def _is_deeper(value: Any, depth: int) -> bool:
-    """Whether parts stand in parts deeper than that."""
+    """Whether parts are nested more than `depth` deep in a value."""
     if isinstance(value, tuple):
         return any(_is_deeper(v, depth) for v in value)
     return is_part(value) and (

@@ -13,10 +13,11 @@ A recipe file is TOML. It changes a named recipe (`base`, the default if it name
 """
 
 import dataclasses
+import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -288,6 +289,31 @@ def recipe_text(recipe: Recipe, folder: str | Path | None = None) -> str:
         what, why = f"the recipe has the setting {ascii(line.strip())}", "it is not UTF-8"
         raise RecipeError(what, why=why, do="rename the file, the folder or the column") from None
     return text
+
+
+def plain_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain data that `recipe_from` reads back, whatever settings its base has."""
+    return tomllib.loads(recipe_text(recipe))
+
+
+def recipe_differences(old: Recipe, new: Recipe) -> list[tuple[str, str | None, str | None]]:
+    """Settings that differ, by path, with both values as JSON; None where one has no such setting.
+
+    >>> from ravine.catalog import named_recipe
+    >>> recipe_differences(named_recipe("plain"), named_recipe("plain").vary("optimizer.lr", 0.5))
+    [('optimizer.lr', '0.1', '0.5')]
+    """
+    before, after = (dict(_settings_by_path(plain_recipe(r))) for r in (old, new))
+    paths = [path for path in (before | after) if before.get(path) != after.get(path)]
+    return [(path, before.get(path), after.get(path)) for path in paths]
+
+
+def _settings_by_path(plain: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(plain, dict):
+        for name, value in plain.items():
+            yield from _settings_by_path(value, f"{path}.{name}".lstrip("."))
+    else:
+        yield path, json.dumps(plain)
 
 
 def _plain_with_none(value: Any) -> Any:

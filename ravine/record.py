@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ravine.errors import RecipeError, RunError, first_line
-from ravine.files import check_readable
+from ravine.errors import RecipeError, RunError, first_line, memory_error
+from ravine.files import check_readable, run_state
 from ravine.old_names import current_code
 
 RECORD_SCHEMA = 1  # raised when a file of a run's folder changes its meaning
@@ -65,16 +65,23 @@ class Baseline:
     note: str = ""
 
 
+def score_text(value: float) -> str:
+    """A score with four decimals, or four significant digits from 10 on.
+
+    >>> score_text(0.91237), score_text(-259296.1288), score_text(-3584615.0)
+    ('0.9124', '-259,300', '-3.585e+06')
+    """
+    return f"{value:.4f}" if not abs(value) >= 10 else f"{float(f'{value:.4g}'):,g}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """The model's score on a split: a metric with its confidence interval, and the members' scores.
 
-    `constant_baseline` is the score of the best constant prediction, by the mean of the training
-    targets or the shares of the classes; None where it is unknown. `baselines` are what that
-    prediction ("constant") and boosted trees ("trees") reach in all metrics. Of several targets
-    `targets` has each one's metrics, by target, learner ("network" is the model) and metric.
-    `answers` counts, for each class, the rows for which it is predicted, and those where it is
-    true.
+    `baselines` are what the best constant prediction ("constant": the mean of the training targets
+    or the shares of the classes) and boosted trees ("trees") reach in all metrics. `targets` has
+    those of each of several targets, by target, learner ("network" is the model) and metric.
+    `answers` counts, for each class, the rows for which it is predicted and those that have it.
     """
 
     metric: str
@@ -87,20 +94,30 @@ class Score:
     examples: int
     members: tuple[float, ...] = ()
     others: Mapping[str, float] = field(default_factory=dict)
-    constant_baseline: float | None = None
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     targets: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     answers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        interval = f"{self.confidence:.0%} interval {self.low:.4f} to {self.high:.4f}"
-        return f"{self.metric} {self.value:.4f} on {self.examples:,} {self.split} rows, {interval}"
+        value, low, high = map(score_text, (self.value, self.low, self.high))
+        interval = f"{self.confidence:.0%} interval {low} to {high}"
+        return f"{self.metric} {value} on {self.examples:,} {self.split} rows, {interval}"
+
+    @property
+    def constant_baseline(self) -> float | None:
+        """The score of the best constant prediction; None where it is unknown."""
+        known = self.baselines.get("constant")
+        return None if known is None else known.values.get(self.metric)
 
     @property
     def only_answer(self) -> str | None:
         """The class that is predicted for every row; None where there are several answers."""
         given = [name for name, (predicted, _) in self.answers.items() if predicted]
         return given[0] if len(given) == 1 and len(self.answers) > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The score as JSON-ready data, which `read_score` reads back."""
+        return finite_json(asdict(self) | {"constant_baseline": self.constant_baseline})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +177,7 @@ class Record:
         data["said"] = self.notes  # the key of all versions so far
         data |= {name: [asdict(x) for x in getattr(self, name)] for name in ("members", "events")}
         data["effects"] = [asdict(e) | {"acted": e.has_acted} for e in self.effects]
-        data["score"] = None if self.score is None else asdict(self.score)
+        data["score"] = None if self.score is None else self.score.to_json()
         return finite_json({"schema": RECORD_SCHEMA, **data})
 
 
@@ -178,12 +195,12 @@ def record_files(record: Record, digests: Mapping[str, str] | None = None) -> di
 def read_record(folder: Path) -> Record:
     """Read the record in a run's folder. Raises `RunError` if it is missing, damaged or too new.
 
-    So it does where a file of the folder has not the digest that the record keeps of it.
+    It is damaged, too, where another file of the folder does not have the digest in the record.
     """
     path = folder / "record.json"
     data = read_json(path)
-    with reading(path):
-        digests = dict(data.get("digests", {}))  # runs of before have none
+    with check_contents(path):
+        digests = dict(data.get("digests", {}))  # earlier runs have none
         for name, digest in digests.items():
             check_digest(folder / Path(name).name, digest)
         return _record_from(data, folder)
@@ -212,9 +229,12 @@ def _record_from(data: Mapping[str, Any], folder: Path) -> Record:
 
 def read_score(data: Mapping[str, Any]) -> Score:
     """The score that plain data hold, also those of versions that had fewer baselines."""
-    baselines = {n: Baseline(**_with_nan(b)) for n, b in data.get("baselines", {}).items()}
-    unchanged = {"constant_baseline": data.get("constant_baseline"), "baselines": baselines}
-    return Score(**{**_with_nan(data), **unchanged})
+    fields = {name: value for name, value in data.items() if name != "constant_baseline"}
+    known = data.get("constant_baseline")
+    before = {} if known is None else {"constant": {"values": {data["metric"]: known}}}
+    baselines = data.get("baselines", before)
+    read = {name: Baseline(**_with_nan(each)) for name, each in baselines.items()}
+    return Score(**{**_with_nan(fields), "baselines": read})
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -223,7 +243,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        begun = (path.parent / "plan.json").exists()
+        begun = run_state(path.parent) == "begun"
         what = f"{path.parent} is not a {'finished ' if begun else ''}run"
         do = "name the folder that `ravine train` printed"
         do = f"finish it with `ravine train --resume {path.parent}`" if begun else do
@@ -231,7 +251,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise unreadable_file(path, error) from None
     check_schema(data.get("schema") if isinstance(data, dict) else None, path)
-    digest = data.pop("digest", None)  # files of before have none
+    digest = data.pop("digest", None)  # earlier files have none
     if digest not in (None, digest_of(json.dumps(data).encode())):
         raise damaged_file(path, "its contents do not match its digest")
     return data
@@ -261,7 +281,7 @@ def check_digest(path: Path, digest: str) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def check_contents(path: Path) -> Iterator[None]:
     """Whatever is wrong with the contents of a file of a run's folder is a `RunError`."""
     try:
         yield
@@ -269,6 +289,8 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise unreadable_file(path, error) from None
+    except MemoryError as error:
+        raise memory_error(RunError, f"{path} cannot be read") from error
     except Exception as error:  # what stands in a stranger's file can be wrong in any way
         raise damaged_file(path, first_line(error)) from error
 
@@ -306,7 +328,7 @@ def _series_csv(record: Record) -> str:
 
 def _read_series(path: Path, members: int) -> dict[str, Series]:
     check_readable(path, RunError)
-    with reading(path):
+    with check_contents(path):
         text = path.read_text("utf-8")
         if not text.endswith("\n"):
             raise ValueError("its last line is not complete")

@@ -13,15 +13,7 @@ from torch import Tensor
 from ravine.argument_checks import check_arguments
 from ravine.errors import RecipeError, fold_name, nearest, value_text
 from ravine.old_names import part_names
-from ravine.part import (
-    MAX_DEPTH,
-    TOO_DEEP,
-    PartT,
-    as_setting,
-    field_types,
-    is_part,
-    protocol_of,
-)
+from ravine.part import MAX_DEPTH, TOO_DEEP, PartT, as_setting, field_types, is_part, protocol_of
 
 
 def to_plain(value: Any) -> Any:

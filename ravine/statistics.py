@@ -5,7 +5,7 @@ Letters: P networks, N examples, K classes or labels.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -169,10 +169,7 @@ def roc_auc(scores: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Ten
     contribution to the average; with one class and equal weights it is DeLong's.
     """
     areas, parts = [], []
-    for k in range(scores.shape[2]):
-        positive = truth[:, k] > 0.5
-        if positive.all() or not positive.any():
-            continue
+    for k, positive in _with_both_classes(truth):
         up, down = scores[:, positive, k], scores[:, ~positive, k]
         up_weights, down_weights = weights[positive], weights[~positive]
         above = _share_below(up, down, down_weights)
@@ -196,10 +193,7 @@ def average_precision(scores: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     both positives and negatives (NaN if none has). Shapes are those of `roc_auc`.
     """
     areas = []
-    for k in range(scores.shape[2]):
-        positive = truth[:, k] > 0.5
-        if positive.all() or not positive.any():
-            continue
+    for k, positive in _with_both_classes(truth):
         ascending, order = (-scores[..., k]).sort(1)
         hits = (weights * positive)[order]
         last = torch.searchsorted(ascending, ascending, right=True) - 1  # of the equal scores
@@ -208,6 +202,12 @@ def average_precision(scores: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     if not areas:
         return scores.new_full((scores.shape[0],), math.nan)
     return torch.stack(areas).mean(0)
+
+
+def _with_both_classes(truth: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The columns of truth [N, K] that have positives [N] and negatives."""
+    columns = ((k, truth[:, k] > 0.5) for k in range(truth.shape[1]))
+    return ((k, positive) for k, positive in columns if positive.any() and not positive.all())
 
 
 def _share_below(values: Tensor, others: Tensor, weights: Tensor) -> Tensor:
@@ -224,6 +224,16 @@ def _contribution(shares: Tensor, area: Tensor, weights: Tensor) -> Tensor:
     count = shares.shape[1]
     unbiased = math.sqrt(count / max(1, count - 1))
     return (shares - area[:, None]) * (weights / weights.sum()) * unbiased
+
+
+def even_places(count: int, most: int) -> Tensor:
+    """At most `most` places in `count` rows, evenly spread from the first to the last.
+
+    >>> even_places(7, 3)
+    tensor([0, 3, 6])
+    """
+    places = torch.linspace(0, count - 1, min(most, count)).round().long()
+    return places.clamp(max=count - 1)  # in float32 the last of over 2^24 rows is rounded up
 
 
 # Trends

@@ -415,7 +415,7 @@ def test_a_full_disk_is_told_and_what_was_written_stays(here, capfd, monkeypatch
     assert "No space left" in said.err and "Free disk space" in said.err
     assert "Traceback" not in said.err
     assert written and all(Path(p).exists() for p in written)
-    assert not list(Path("run").glob("*.part")) and not Path("run/record.json").exists()
+    assert not list(Path("run").glob(".ravine-*")) and not Path("run/record.json").exists()
     monkeypatch.setattr("ravine.files.os.replace", real)
     assert run_command(["train", "--resume", "run"]) == 0
 

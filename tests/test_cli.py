@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from ravine.cli import run_command
+from ravine.cli.streams import has_no_reader
 from ravine.training.verify_resume import ResumeProof
 
 QUICK = ["--set", "epochs=3", "--seeds", "2"]
@@ -37,11 +39,7 @@ def test_a_bundled_set_trains_and_says_what_it_did(here, capfd):
     assert said.err.startswith("data        Target species: classification, 3 classes")
     assert "--set KEY=VALUE, where KEY is one of data.task, data.drop," in said.err
     assert said.err.index("Input columns: 5 numeric") < said.err.index("epoch 1/3")
-    for words in (
-        "ensemble of 2",
-        "95% interval",
-        f"ravine predict runs/{folder.name}",
-    ):
+    for words in ("ensemble of 2", "95% interval", f"ravine predict runs/{folder.name}"):
         assert words in said.out
     assert "epoch 3/3" in said.err and "epoch 3/3" not in said.out
     assert max(map(len, said.out.splitlines())) <= 80
@@ -180,7 +178,7 @@ def test_divergence_is_told_and_has_its_exit_code(here, capfd):
 
 
 def test_ctrl_c_saves_and_the_run_goes_on(here):
-    train = "train digits --out run --seeds 2 --set epochs=100000 --set stop=none"
+    train = "train iris --out run --seeds 2 --no-check --set epochs=100000 --set stop=none"
     process = subprocess.Popen(
         [sys.executable, "-m", "ravine", *train.split()],
         stderr=subprocess.PIPE,
@@ -202,7 +200,7 @@ def test_ctrl_c_saves_and_the_run_goes_on(here):
     assert run_command(["train", "--resume", "run"]) == 2  # recipe.toml says otherwise
     text = Path("run/recipe.toml").read_text()
     Path("run/recipe.toml").write_text(text.replace("epochs = 100000", "epochs = 1"))
-    assert run_command(["train", "--resume", "run"]) == 0
+    assert run_command(["train", "--resume", "run", "--no-baseline"]) == 0
     assert Path("run/record.json").exists()
 
 
@@ -276,3 +274,13 @@ def test_explain_draws_the_picture_where_there_is_one(here, capfd):
     assert run_command(["explain", "L01", "--picture", "l01.svg"]) == 2
     assert run_command(["explain", "--picture", "all.svg"]) == 2
     assert [path.name for path in here.iterdir()] == ["l15.svg"]
+
+
+def test_a_closed_terminal_is_a_closed_pipe_and_a_full_disk_is_not():
+    master, slave = pty.openpty()
+    os.close(master)
+    for handle, gone in ((slave, True), (os.open("/dev/full", os.O_WRONLY), False)):
+        with open(handle, "w") as stream, pytest.raises(OSError) as raised:
+            os.write(handle, b"x")
+        with open("/dev/full", "w") as stream:  # a device, as a terminal is
+            assert has_no_reader(stream, raised.value) is gone

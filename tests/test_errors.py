@@ -46,10 +46,7 @@ def test_an_error_survives_pickling_and_copying(kind):
             {"why": "there are a, b. Did you mean 'a'?", "do": "glue it"},
             "it broke: there are a, b. Did you mean 'a'? Glue it.",
         ),
-        (
-            {"why": "there are none.", "do": "glue it"},
-            "it broke: there are none. Glue it.",
-        ),
+        ({"why": "there are none.", "do": "glue it"}, "it broke: there are none. Glue it."),
     ],
 )
 def test_a_message_reads_as_sentences(parts, text):

@@ -90,7 +90,8 @@ def sklearn_value(kind, name, p, y, w):
         "accuracy": lambda: reference.accuracy_score(y, chosen, sample_weight=w),
         "error": lambda: 1 - reference.accuracy_score(y, chosen, sample_weight=w),
         "balanced_accuracy": lambda: reference.balanced_accuracy_score(y, chosen, sample_weight=w),
-        "f1": lambda: reference.f1_score(y, chosen, average="macro", sample_weight=w),
+        "f1": lambda: reference.f1_score(y, chosen, sample_weight=w),
+        "macro_f1": lambda: reference.f1_score(y, chosen, average="macro", sample_weight=w),
         "log_loss": lambda: reference.log_loss(
             y, full, labels=range(full.shape[1]), sample_weight=w
         ),
@@ -313,3 +314,17 @@ def test_the_interval_of_the_average_precision_covers_it():
     ends = [confidence_interval("average_precision", *draw(300)) for _ in range(200)]
     covered = sum(low < true < high for low, high in ends)
     assert 180 <= covered <= 200  # 190 expected
+
+
+def test_f1_of_answers_that_are_all_no_is_0():
+    no = torch.full((1, 10, 1), 0.2)
+    targets = torch.tensor([1.0, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+    assert float(metric_named("f1").of(no, targets)) == 0
+    assert float(metric_named("f1").of(no, torch.zeros(10))) == 0  # the class is in neither
+
+
+def test_a_recipe_of_an_earlier_version_may_name_f1_for_several_classes():
+    assert main_metric("classes", "f1").name == "macro_f1"
+    assert main_metric("binary", "f1").name == "f1"
+    with pytest.raises(RecipeError, match="macro_f1"):
+        main_metric("binary", "macro_f1")

@@ -120,10 +120,7 @@ def test_an_entry_of_a_list_can_be_set_at_any_depth():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (
-            ["split=ByTime"],
-            "--set split=ByTime: ByTime needs column. Set split.column, too.",
-        ),
+        (["split=ByTime"], "--set split=ByTime: ByTime needs column. Set split.column, too."),
         (
             ["clip.norm=1"],
             "--set clip.norm=1: clip is not set: it may be ClipNorm, ClipValue. Write "
@@ -131,10 +128,7 @@ def test_an_entry_of_a_list_can_be_set_at_any_depth():
         ),
         (["loss.delta=2"], "Write --set loss=Huber, too, which has the settings delta"),
         (["network.hidden.5=64"], "no setting 'network.hidden.5': its places are 0 to 1"),
-        (
-            ["penalties.0.strength=1"],
-            "there is nothing in it. Set penalties as a whole.",
-        ),
+        (["penalties.0.strength=1"], "there is nothing in it. Set penalties as a whole."),
         (
             ["split=ByTime", "split.colum=x"],
             "--set split=ByTime --set split.colum=x: ByTime has no setting 'colum'",
@@ -166,10 +160,7 @@ def test_a_setting_that_cannot_be_made_says_what_to_write(given, said):
         ("trian t.csv", "Did you mean 'train'?"),
         ("", "no command is named: there are augment, check, "),
         ("--help nothing", "ravine has no command 'nothing': there are augment, check, "),
-        (
-            "check",
-            'Command "check" parameter WHAT requires an argument. See ravine check --help.',
-        ),
+        ("check", 'Command "check" parameter WHAT requires an argument. See ravine check --help.'),
         (
             "train t.csv --seeds many",
             "Invalid value for --seeds: it must be an integer, not 'many'",

@@ -80,20 +80,14 @@ def test_match_casts_once_and_lines_up_with_the_networks():
             lambda: Drawing(sizes=(3, "x")),
             "Drawing.sizes is (3, 'x'): it must be an integer at place 1",
         ),
-        (
-            lambda: Drawing(sizes=torch.tensor([3])),
-            "Drawing.sizes is a Tensor: it must be a list",
-        ),
+        (lambda: Drawing(sizes=torch.tensor([3])), "Drawing.sizes is a Tensor: it must be a list"),
         (lambda: Box(content=None), "Box.content is None: it must be a part"),
         (lambda: Box(content="Square"), "Box.content is 'Square': it must be a part"),
         (lambda: Box(content=Square(), spare=0.5), "Box.spare is 0.5: it must be a part"),
         (lambda: Box(content=Square(), more=(Square(), 3)), "it must be a tuple of parts"),
         (lambda: Box(content=Square(), more=Square()), "it must be a tuple of parts"),
         (lambda: Box(content=Square(), extra=Square()), "it must be a tuple of parts"),
-        (
-            lambda: Box(content=Square),
-            "it is a class. Give one of its instances: Square().",
-        ),
+        (lambda: Box(content=Square), "it is a class. Give one of its instances: Square()."),
     ],
 )
 def test_what_cannot_stand_in_a_setting_is_refused_in_words(make, message):

@@ -147,8 +147,10 @@ def test_flat_parameters_are_settings_of_the_recipe():
 
 def test_a_batch_of_more_than_there_are_is_all_of_them():
     X, y = load_iris(return_X_y=True)
-    with pytest.warns(UserWarning, match="batch is 500 and 126 examples are trained on"):
+    with pytest.warns(UserWarning, match=r"batch is 500 and 1\d\d examples are trained on") as said:
         model = NetworkClassifier(**QUICK, batch=500).fit(X, y)
+        NetworkRegressor(**QUICK, batch=500).partial_fit(X, X[:, 0])
+    assert [warning.filename for warning in said] == [__file__, __file__]
     whole = NetworkClassifier(**QUICK, batch="all").fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), whole.predict_proba(X))
 

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from ravine.statistics import (
     binomial_tail,
     bootstrap_interval,
+    even_places,
     mean_with_error,
     roc_auc,
     t_interval,
@@ -75,3 +76,12 @@ def test_the_area_of_several_labels_is_scikit_learns_mean():
     )
     nothing = roc_auc(scores, torch.ones(150, 3), weights)
     assert nothing[0].isnan().all() and nothing[1].isnan().all()
+
+
+@pytest.mark.parametrize("count", [7, 1000, 2**24 + 4, 2**31 + 6])
+@pytest.mark.parametrize("most", [1, 3, 16])
+def test_even_places_are_among_the_rows_however_many_there_are(count, most):
+    places = even_places(count, most).tolist()
+    exact = np.linspace(0, count - 1, min(most, count))
+    assert places == pytest.approx(exact, rel=2**-22, abs=0.5)
+    assert places[0] == 0 and max(places) < count

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ravine.catalog import plain
 from ravine.cli import run_command
 from ravine.data.image_file import UnreadableImage, read_header
-from ravine.errors import printable
+from ravine.errors import Interrupted, printable
 from ravine.finding import Evidence, Finding
 from ravine.reporting.findings_text import finding_line, finding_text
+from ravine.training.train import train
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp.exe\r"
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -66,6 +68,34 @@ def test_a_strangers_record_is_shown_and_not_obeyed(here, capfd):
     path.write_text(json.dumps(record))
     assert run_command(["show", "run"]) == 0
     assert_harmless(capfd, r"said\x1b[2J", r"event\x1b[2J")
+
+
+def test_findings_of_a_strangers_record_are_checked(here, capfd):
+    assert run_command(["train", "iris", "--out", "run", *QUICK, "--quiet"]) == 0
+    shown = {"code": "RVN-D01", "title": "title", "cause": "labels"}
+    good = Finding(**shown, severity="error", confidence="exact").to_json()
+    record = json.loads((here / "run/record.json").read_text())
+    del record["digest"]
+    changes = [{"severity": "fatal"}, {"evidence": 3}, {"where": [HOSTILE]}]
+    bad = ["D01", {}, {"code": "RVN-D01"}, *(good | change for change in changes)]
+    for finding in (good, *bad):
+        (here / "run/record.json").write_text(json.dumps(record | {"findings": [finding]}))
+        capfd.readouterr()
+        assert run_command(["show", "run"]) == (0 if finding is good else 2), finding
+        assert_harmless(capfd)
+
+
+def test_the_versions_of_a_strangers_plan_are_shown_and_not_obeyed(here, capfd):
+    (here / "stop now").touch()
+    recipe = plain().vary("data.source", "iris").vary("epochs", 1)
+    with pytest.raises(Interrupted):
+        train(recipe, out="run", workers=1, stop=here / "stop now")
+    plan = json.loads((here / "run/plan.json").read_text())
+    del plan["digest"]
+    (here / "run/plan.json").write_text(json.dumps(plan | {"versions": {"torch": HOSTILE}}))
+    capfd.readouterr()
+    assert run_command(["train", "--resume", "run", "--quiet"]) == 0
+    assert_harmless(capfd, r"torch \x1b[2J")
 
 
 def test_findings_are_shown_and_not_obeyed():

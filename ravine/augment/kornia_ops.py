@@ -12,7 +12,7 @@ import torch
 
 from ravine.augment.sampling import with_pixels
 from ravine.effects import Effect
-from ravine.errors import InputError, RecipeError, first_line, nearest, value_text
+from ravine.errors import InputError, RecipeError, nearest, value_text, wrap_errors
 from ravine.part import part
 from ravine.protocols import Batch, ForwardContext, ImageShape
 from ravine.rng import isolated_rng, stream_seed
@@ -35,13 +35,10 @@ class KorniaAugmentation:
         """Raise `InputError` where kornia cannot do this to such images, or is missing."""
         shape = (1, 2, image.channels, image.height, image.width)
         self._make()
-        try:
+        size = " x ".join(map(str, shape[2:]))
+        what = f"{self.augmentation} cannot be done to images of {size}"
+        with wrap_errors(RecipeError, what, "use another transform, or other settings"):
             self(Batch(torch.zeros(shape)), ForwardContext(training=True, seeds=(0,)))
-        except Exception as error:  # whatever kornia or torch raise
-            size = " x ".join(map(str, shape[2:]))
-            what = f"{self.augmentation} cannot be done to images of {size}"
-            do = "use another transform, or other settings"
-            raise RecipeError(what, why=first_line(error), do=do) from None
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         made = self._make()
@@ -64,8 +61,6 @@ class KorniaAugmentation:
             what = f"kornia has no augmentation {self.augmentation!r}"
             raise RecipeError(what, why=nearest(self.augmentation, known))
         settings = {n: tuple(v) if isinstance(v, list) else v for n, v in self.settings.items()}
-        try:
+        what = f"KorniaAugmentation.settings are {value_text(self.settings)}"
+        with wrap_errors(RecipeError, what):
             return known[self.augmentation](**settings)
-        except Exception as error:  # whatever kornia raises about its settings
-            what = f"KorniaAugmentation.settings are {value_text(self.settings)}"
-            raise RecipeError(what, why=first_line(error)) from None

@@ -19,7 +19,7 @@ from ravine.cli.diagnose import check_command, doctor_command, explain_command
 from ravine.cli.options import nearest_setting, option_value
 from ravine.cli.output import print_json
 from ravine.cli.signals import Stopped
-from ravine.cli.streams import drop_output
+from ravine.cli.streams import drop_output, has_no_reader
 from ravine.cli.study import (
     augment_command,
     ensemble_command,
@@ -34,7 +34,7 @@ from ravine.cli.train import (
     train_command,
     verify_resume_command,
 )
-from ravine.errors import InputError, Interrupted, RavineError, nearest, printable
+from ravine.errors import InputError, Interrupted, RavineError, memory_error, nearest, printable
 
 COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "train": train_command,
@@ -84,12 +84,15 @@ def run_command(arguments: list[str]) -> int:
     except (KeyboardInterrupt, Stopped) as error:
         print("interrupted", file=sys.stderr)
         return 128 + getattr(error, "number", signal.SIGINT)
-    except BrokenPipeError:
-        drop_output(sys.stdout)
-        return 0
+    except MemoryError:
+        print_error(memory_error(InputError, "the command broke off"), as_json=as_json)
+        return InputError.exit_code
     except OSError as error:
         if error.errno is None:
             raise
+        if has_no_reader(sys.stdout, error):
+            drop_output(sys.stdout)
+            return 0
         # what the operating system refuses is no fault of the program: permission, space, a name
         if error.filename is None:
             drop_output(sys.stdout)

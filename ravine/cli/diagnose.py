@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from ravine.finding import Report
     from ravine.recipe import Recipe
 
-Severity = Literal["error", "warning", "note"]
+FailOn = Annotated[
+    Literal["error", "warning", "note"],
+    Parameter(help="Findings of which severity, or a worse one, make the exit code 1."),
+]
 
 
 def check_command(
@@ -26,16 +29,11 @@ def check_command(
     /,
     *,
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
-    fail_on: Severity = "warning",
+    fail_on: FailOn = "warning",
     json: cli.Json = False,
 ) -> int:
     """Check a recipe and its data before training: data, network, first loss, signal, gradient,
     and whether a small batch can be overfitted.
-
-    Parameters
-    ----------
-    fail_on
-        Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
     """
     from ravine.examination.api import check
 
@@ -51,7 +49,7 @@ def doctor_command(
     trials: Annotated[bool, Parameter(negative="--no-trials")] = True,
     out: cli.OutputPath = None,
     force: cli.Force = False,
-    fail_on: Severity = "warning",
+    fail_on: FailOn = "warning",
     quiet: cli.Quiet = False,
     json: cli.Json = False,
 ) -> int:
@@ -68,12 +66,10 @@ def doctor_command(
         Try remedies. Without it nothing is trained but a small batch.
     out
         Where --fix writes the recipe (.toml).
-    fail_on
-        Findings of which severity, or a worse one, make the exit code 1: error, warning, note.
     """
     from ravine.examination.recipe_subject import subject_of
     from ravine.examination.report import examine_subject
-    from ravine.files import write_atomically
+    from ravine.files import run_state, write_atomically
 
     if out is not None and not fix:
         raise InputError(f"-o {out} without --fix", why="there is nothing to write", do="add --fix")
@@ -81,13 +77,8 @@ def doctor_command(
         why = "only what was tried and helped is written"
         raise InputError("--fix without trials", why=why, do="leave --no-trials out")
     fixed_path = fixed_recipe_path(what, out, force=force) if fix else None
-    if (Path(what) / "plan.json").exists():
-        if options != cli.DEFAULT_OPTIONS:
-            do = f"write only: ravine doctor {what}"
-            raise InputError(
-                f"settings beside {what}", why="a run is examined as it was trained", do=do
-            )
-        subject = subject_of(Path(what))
+    if run_state(Path(what)) != "no run":
+        subject = subject_of(Path(what), files=cli.moved_files(options))
         recipe = subject.recipe
     else:
         recipe = cli.recipe_for(what, options)
@@ -100,7 +91,7 @@ def doctor_command(
         try:
             write_atomically(Path(subject.name) / "doctor.json", text.encode())
         except RunError as error:  # the report is printed: that it is not kept as well is a note
-            print(f"note: {error.what}: {error.why}", file=sys.stderr)
+            echo(f"note: {error.what}: {error.why}", file=sys.stderr)
     if fixed_path is not None:
         write_fixed_recipe(recipe, report, fixed_path, sys.stderr if json else sys.stdout)
     elif not quiet and any(f.trial and f.trial.verdict == "helped" for f in report.findings):
@@ -201,9 +192,9 @@ def fixed_recipe_path(what: str, out: Path | None, *, force: bool) -> Path:
 
 def write_fixed_recipe(recipe: Recipe, report: Report, out: Path, stream: TextIO) -> None:
     """Write the recipe with the remedies that helped, and print what is different."""
-    from ravine.examination.recipe_changes import fix_recipe, recipe_differences
+    from ravine.examination.recipe_changes import fix_recipe
     from ravine.files import write_atomically
-    from ravine.recipe_files import recipe_text
+    from ravine.recipe_files import recipe_differences, recipe_text
 
     better = fix_recipe(recipe, report)
     if better == recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,8 +29,12 @@ def read_integer(_: object, tokens: Sequence[Token]) -> int:
 
 Integer = Annotated[int, Parameter(converter=read_integer)]
 IntegerOrNone = Annotated[int | None, Parameter(converter=read_integer)]
+SeedCount = Annotated[
+    int | None, Parameter(converter=read_integer, help="How many networks to train.")
+]
+FirstSeed = Annotated[int | None, Parameter(converter=read_integer, help="The first seed.")]
 OutputPath = Annotated[Path | None, Parameter(name=["-o", "--out"])]
-SOURCE_KINDS = "A table (CSV, Parquet, JSON lines), a folder of images, a recipe (.toml)"
+SOURCE_KINDS = "A table (CSV, Parquet, JSON, Excel), a folder of images, a recipe (.toml)"
 SourceName = Annotated[str, Parameter(help=f"{SOURCE_KINDS}, or the name of a bundled set.")]
 Force = Annotated[bool, Parameter(negative="", help="Write over an existing file.")]
 Quiet = Annotated[bool, Parameter(negative="", help="No progress.")]
@@ -97,6 +101,17 @@ def apply_options(recipe: Recipe, options: RecipeOptions) -> Recipe:
 
     recipe = recipe.vary("data.target", options.target) if options.target else recipe
     return with_settings(recipe, *options.set_)
+
+
+def moved_files(options: RecipeOptions) -> dict[str, str]:
+    """The new paths of a run's files that `--set` names, by their settings."""
+    from ravine.recipe_files import setting_from
+
+    if replace(options, set_=()) != DEFAULT_OPTIONS:
+        why, do = "a run goes on as it began", "leave out --target and --recipe"
+        raise InputError("a run takes no other recipe and no other target", why=why, do=do)
+    pairs = [assignment.partition("=") for assignment in options.set_]
+    return {place.strip(): str(setting_from(value)) for place, _, value in pairs}
 
 
 # Hints where an option is unknown

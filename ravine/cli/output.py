@@ -28,10 +28,10 @@ def print_json(fields: Mapping[str, Any]) -> None:
     print(json.dumps(finite_json({"schema": RECORD_SCHEMA, **fields})))
 
 
-def echo(text: str, *, file: TextIO | None = None, end: str = "\n") -> None:
+def echo(text: str, *, file: TextIO | None = None) -> None:
     """Print a text that may hold names from elsewhere, each line as `printable` has it."""
     lines = "\n".join(map(printable, text.split("\n")))
-    print(lines, file=file or sys.stdout, end=end, flush=True)
+    print(lines, file=file or sys.stdout, flush=True)
 
 
 def print_result(result: Any, *, as_json: bool) -> None:

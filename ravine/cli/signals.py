@@ -18,7 +18,7 @@ ENDING_SIGNALS = tuple(
 class Stopped(BaseException):
     """Raised where a signal ends what is done; `number` is the signal's.
 
-    No `KeyboardInterrupt`: of those some libraries make something else.
+    Not a `KeyboardInterrupt`: some libraries catch that and raise something else.
     """
 
     def __init__(self, number: int):
@@ -40,10 +40,10 @@ def stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def set_handler(handler: SignalHandler) -> dict[int, Any]:
-    """Have a handler called for all signals that end a process; those that were, by signal.
+    """Install a handler for all signals that end a process; returns those it replaces, by signal.
 
-    Not for one that the process was started to ignore, as `nohup` has it ignore SIGHUP. Only in
-    the main thread, where Python calls them.
+    A signal that the process was started to ignore, as `nohup` has it ignore SIGHUP, stays ignored.
+    Nothing is installed outside the main thread, where alone Python calls handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
@@ -58,7 +58,7 @@ def is_heeded(number: int) -> bool:
 
 @contextlib.contextmanager
 def handle_signals(handler: SignalHandler) -> Iterator[None]:
-    """Have a handler called for all signals that end a process, while in the block."""
+    """Handle all signals that end a process by `handler`, while in the block."""
     before = set_handler(handler)
     try:
         yield

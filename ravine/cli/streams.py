@@ -1,18 +1,20 @@
-"""The standard streams of a process: all three are there, and a lost one ends nothing."""
+"""The standard streams of a process: all three are open, and losing one ends nothing."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
 
 def open_streams() -> None:
-    """Have all three standard streams, though they were closed when the process started.
+    """Open those of the three standard streams that were closed when the process started.
 
-    A file that is opened later would take the number of a closed one, and what is printed with it.
+    A file opened later would take the number of a closed one, and what is printed would go into it.
     """
     for number in range(3):
         try:
@@ -50,13 +52,21 @@ class LastingStream:
         try:
             yield
         except RuntimeError:
-            pass  # a signal came while a line was written: its handler's own is left out
+            pass  # a signal came while a line was written: what its handler prints is left out
         except (OSError, ValueError):
             drop_output(self.stream)
 
 
+def has_no_reader(stream: TextIO, error: OSError) -> bool:
+    """Whether a stream could not be written to since a pipe's reader ended or a terminal closed."""
+    if error.errno == errno.EIO and error.filename is None:
+        with contextlib.suppress(OSError, ValueError):
+            return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    return isinstance(error, BrokenPipeError)
+
+
 def drop_output(stream: TextIO) -> None:
-    """Have nothing of what was and will be written to a stream, which takes nothing any more."""
+    """Send what is and will be written to a stream to the null device, as nothing reads it."""
     with contextlib.suppress(OSError, ValueError):
         # else Python complains once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +11,12 @@ from cyclopts import Parameter
 
 from ravine.cli import options as cli
 from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
-from ravine.cli.signals import Stopped, handle_signals, stop
-from ravine.errors import InputError, Interrupted, printable
+from ravine.cli.run_control import control_run
+from ravine.errors import InputError, printable
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from ravine.data import Encoder, ImageEncoder, Task
+    from ravine.data import Task
     from ravine.recipe import Recipe
-    from ravine.reporting.progress import ProgressLine
     from ravine.training.run import Run
 
 TABLE_ENDINGS = (".csv", ".parquet", ".jsonl")
@@ -32,8 +27,8 @@ def train_command(
     /,
     *,
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
-    seeds: cli.IntegerOrNone = None,
-    seed: cli.IntegerOrNone = None,
+    seeds: cli.SeedCount = None,
+    seed: cli.FirstSeed = None,
     out: cli.OutputPath = None,
     resume: Path | None = None,
     memory: str | None = None,
@@ -48,14 +43,10 @@ def train_command(
 
     Parameters
     ----------
-    seeds
-        How many networks to train.
-    seed
-        The first seed.
     out
         The run's folder; it must be new or empty.
     resume
-        Go on with the run in this folder.
+        Go on with the run in this folder. Data that were moved: --set data.source=PATH.
     memory
         Read a larger Parquet source in pieces, keep more images in a file: 2GB.
     device
@@ -70,18 +61,14 @@ def train_command(
     from ravine.training import train as training
 
     if resume is not None:
-        if what or options != cli.DEFAULT_OPTIONS or seeds or seed is not None or out or memory:
-            what, why = "--resume goes on with a run as it was begun", "its recipe is in its folder"
+        if what or seeds or seed is not None or out or memory:
+            what, why = "--resume goes on with a run as it began", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
-        tell_versions(resume)
-        with run_progress(resume, quiet) as (report, stop_file):
-            run = training.resume(
-                resume, workers=workers, report=report, stop=stop_file, baseline=baseline
-            )
+        run = resume_run(resume, options, workers=workers, baseline=baseline, quiet=quiet)
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
-    with run_progress(folder, quiet) as (report, stop_file):
+    with control_run(folder, quiet) as (report, stop_file):
         run = training.train(
             recipe,
             out=folder,
@@ -122,25 +109,24 @@ def predict_command(
 
     from ravine.data import file_blocks
     from ravine.files import write_atomically
+    from ravine.training.predict_file import FilePredictions
     from ravine.training.train import open_run
 
     check_writable(out, force=force, endings=TABLE_ENDINGS, what="predictions")
     if out is not None and out.exists() and table.exists() and out.samefile(table):
         why = "its columns would be lost"
         raise InputError(f"{out} is the table itself", why=why, do="name another file")
-    source = PredictedSource(open_run(run), table, interval=interval)
-    if out is not None:
-        write_atomically(out, file_blocks(source, out.suffix.lower()))
-        source.print_notes()
-        echo(f"{source.count:,} predictions in {out}", file=sys.stderr)
-        return 0
+    found = FilePredictions(open_run(run), table, interval=interval)
     with tempfile.TemporaryFile() as held:  # all rows or none
-        held.writelines(file_blocks(source, ".csv"))
-        source.print_notes()
+        if out is not None:
+            write_atomically(out, file_blocks(found, out.suffix.lower()))
+            found.notes.append(f"{found.count:,} predictions in {out}")
+        else:
+            held.writelines(file_blocks(found, ".csv"))
+        for note in found.notes:
+            echo(note, file=sys.stderr)
         held.seek(0)
-        for line in held:
-            text = line.decode()
-            sys.stdout.write(printable(text.rstrip("\n")) + "\n" if sys.stdout.isatty() else text)
+        print_lines(held)
     return 0
 
 
@@ -188,8 +174,8 @@ def verify_resume_command(
     /,
     *,
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
-    seeds: cli.IntegerOrNone = None,
-    seed: cli.IntegerOrNone = None,
+    seeds: cli.SeedCount = None,
+    seed: cli.FirstSeed = None,
     kills: cli.Integer = 3,
     json: cli.Json = False,
 ) -> int:
@@ -198,10 +184,6 @@ def verify_resume_command(
 
     Parameters
     ----------
-    seeds
-        How many networks to train.
-    seed
-        The first seed.
     kills
         How often to kill.
     """
@@ -211,6 +193,13 @@ def verify_resume_command(
     found = prove_resume(recipe, kills=kills, say=lambda line: echo(line, file=sys.stderr))
     print_result(found, as_json=json)
     return 1 if found.different else 0
+
+
+def print_lines(lines: Iterable[bytes]) -> None:
+    """Write the lines of a file to stdout; to a terminal, as `printable` has them."""
+    for line in lines:
+        text = line.decode()
+        sys.stdout.write(printable(text.rstrip("\n")) + "\n" if sys.stdout.isatty() else text)
 
 
 def new_run_folder(recipe: Recipe) -> Path:
@@ -223,50 +212,18 @@ def new_run_folder(recipe: Recipe) -> Path:
     return folder
 
 
-@contextmanager
-def run_progress(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | None, Path]]:
-    """Progress of a run, and the file that stops it; what a signal does to it.
+def resume_run(
+    folder: Path, options: cli.RecipeOptions, *, workers: int | None, baseline: bool, quiet: bool
+) -> Run:
+    """Go on with the run in a folder; `options` may name new paths of its files."""
+    from ravine.training.train import resume
 
-    Before there is anything to save a signal ends it, then it saves and leaves; a second Ctrl-C
-    leaves at once. The exit code tells which signal it was.
-    """
-    from ravine.reporting.progress import ProgressLine
-    from ravine.training.run_lock import new_stop_file, request_stop
-
-    progress, stop_file = ProgressLine(), new_stop_file(folder)
-    numbers: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        numbers.append(number)
-        if len(numbers) > 1 and number != signal.SIGINT:
-            return  # a closed terminal and its shell both send one
-        if len(numbers) > 1 or not is_begun(folder) or not request_stop(stop_file):
-            stop(number, frame)
-        progress.close()
-        print("stopping: saving a checkpoint (again to leave at once)", file=sys.stderr)
-
-    try:
-        with handle_signals(handle):
-            yield None if quiet else progress, stop_file
-    except (KeyboardInterrupt, Stopped, Interrupted) as error:
-        progress.close()
-        if not is_begun(folder):
-            raise
-        how = (
-            "stopped" if isinstance(error, Interrupted) else "left at once, at its last checkpoint"
+    files = cli.moved_files(options)
+    tell_versions(folder)
+    with control_run(folder, quiet) as (report, stop_file):
+        return resume(
+            folder, files=files, workers=workers, report=report, stop=stop_file, baseline=baseline
         )
-        stopped = Interrupted(f"{how}; go on with: ravine train --resume {folder}")
-        stopped.exit_code = 128 + (numbers[0] if numbers else signal.SIGINT)
-        raise stopped from None
-    finally:
-        progress.close()
-        with suppress(OSError):
-            stop_file.unlink()
-
-
-def is_begun(folder: Path) -> bool:
-    """Whether a folder has a run that can go on."""
-    return (folder / "plan.json").exists() and not (folder / "record.json").exists()
 
 
 def tell_versions(folder: Path) -> None:
@@ -274,12 +231,12 @@ def tell_versions(folder: Path) -> None:
     from ravine.training.run_folder import other_versions, unfinished_plan
 
     if text := other_versions(unfinished_plan(folder)):
-        print(f"note: {text}", file=sys.stderr)
+        echo(f"note: {text}", file=sys.stderr)
 
 
 def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:
-    """What is done before a recipe trains: say what was inferred from the data, and make the quick
-    checks. Unless quiet, both are printed.
+    """What is done before a recipe trains: the quick checks, if `check`. Unless quiet, what was
+    inferred from the data and the findings are printed.
     """
     import time
 
@@ -305,8 +262,8 @@ def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[d
 
 
 def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
-    """Print a run's result; the exit code says whether there is a model. `data` says whether what
-    was inferred from the data is told.
+    """Print a run's result; the exit code says whether there is a model. With `data` what was
+    inferred from the data is printed, too.
     """
     from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules
@@ -322,59 +279,6 @@ def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
         fields["findings"] = [finding.to_json() for finding in findings]
         print_json({"run": folder, "score": fields["score"], **fields})
     else:
-        new = "new/" if run.record.recipe["data"]["name"] == "Images" else "new.csv"
         style = text_style(sys.stdout)
-        told = summary(
-            run.record, folder=folder, new_rows=new, findings=findings, data=data, **style
-        )
-        print(told)
+        print(summary(run.record, folder=folder, findings=findings, data=data, **style))
     return 3 if run.model is None else 0
-
-
-class PredictedSource:
-    """Predictions for a table's rows in blocks, or for images; what there is to say of them."""
-
-    def __init__(self, run: Run, source: Path, *, interval: float | None = None):
-        self.run, self.source, self.interval = run, source, interval
-        self.count = 0
-        self.notes: list[str] = []
-
-    def __iter__(self) -> Iterator[pd.DataFrame]:
-        from ravine.data import ImageEncoder
-
-        encoder = self.run.require_model().encoder
-        images = isinstance(encoder, ImageEncoder)
-        for block in self._images(encoder) if images else self._table(encoder):
-            self.count += len(block)
-            yield block
-
-    def print_notes(self) -> None:
-        """Print what could not be read, or is unlike the training rows."""
-        for line in self.notes:
-            echo(line, file=sys.stderr)
-
-    def _table(self, encoder: Encoder) -> Iterator[pd.DataFrame]:
-        from ravine.data import Drift, find_identifiers, open_blocks, round_floats, with_identifiers
-
-        table = open_blocks(self.source, self.notes, encoder.expectation)
-        drift = Drift(encoder)
-        identifiers = None
-        for rows in table.read(self.run.require_model().block_rows):
-            predictions = self.run.predict(rows, interval=self.interval)
-            drift.add(rows)
-            if identifiers is None:
-                identifiers = find_identifiers(table, encoder, predictions.columns)
-            rounded = round_floats(predictions, encoder.target)
-            yield with_identifiers(rounded, rows, identifiers)
-        self.notes += drift.describe()
-
-    def _images(self, encoder: ImageEncoder) -> Iterator[pd.DataFrame]:
-        from ravine.data import round_floats
-
-        images = encoder.read(self.source)
-        self.notes += images.notes
-        predictions = self.run.predict(images, interval=self.interval)
-        predictions = round_floats(predictions, encoder.target)
-        if images.names:
-            predictions.insert(0, "file" if "path" in predictions else "path", images.names)
-        yield predictions

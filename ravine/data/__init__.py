@@ -5,7 +5,6 @@ from typing import Any
 
 from ravine.data.datasets import BUNDLED_SETS as BUNDLED_SETS
 from ravine.data.drift import Drift as Drift
-from ravine.data.drift import describe_drift as describe_drift
 from ravine.data.encoder import Encoder, Encoding
 from ravine.data.examples import Examples as Examples
 from ravine.data.frames import ExamplesLike as ExamplesLike

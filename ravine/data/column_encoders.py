@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ravine.data.parsing import NO_WORDS, YES_WORDS, dates_of, numbers_of, texts_of
+from ravine.data import parsing
 from ravine.old_names import get_key
 
 MAX_KNOTS = 1000  # points of a quantile transform
@@ -116,7 +116,12 @@ class Numeric:
 
     def read(self, values: pd.Series) -> np.ndarray:
         """The numbers, float64 [N], NaN where missing."""
-        return numbers_of(values, self.name, self.style, odd=bool(self.odd_texts))
+        read = parsing.numbers_or_gaps if self.odd_texts else parsing.numbers_of
+        return read(values, self.name, self.style)
+
+    def read_cells(self, values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers, and whether each cell holds something else, float64 and bool [N]."""
+        return parsing.read_numbers(values, self.style)
 
 
 @dataclass(frozen=True)
@@ -134,9 +139,7 @@ class Flag:
         return range(1)
 
     def encode(self, values: pd.Series) -> np.ndarray:
-        texts, codes = texts_of(values)
-        signs = [float(t.lower() in YES_WORDS) - float(t.lower() in NO_WORDS) for t in texts]
-        return np.array([*signs, 0.0], np.float32)[codes][:, None]
+        return parsing.signs_of(values)[:, None]
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,15 @@ class Date:
 
     def read(self, values: pd.Series) -> np.ndarray:
         """Days since 1970, float64 [N], NaN where missing."""
-        return dates_of(values, self.name, self.style, odd=bool(self.odd_texts))
+        return parsing.dates_of(values, self.name, self.style, self.odd_texts)
+
+    def style_of(self, values: pd.Series) -> str:
+        """The style of new values: its own, or another that all are in without doubt."""
+        return parsing.read_new_dates(values, self.style, self.odd_texts)[2]
+
+    def read_cells(self, values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+        """The days, and whether each cell holds something else, float64 and bool [N]."""
+        return parsing.read_dates(values, self.style)
 
 
 @dataclass(frozen=True)
@@ -237,7 +248,7 @@ class Text:
     def encode(self, values: pd.Series) -> np.ndarray:
         from sklearn.feature_extraction.text import HashingVectorizer  # takes 0.3 s to import
 
-        texts, codes = texts_of(values)
+        texts, codes = parsing.texts_of(values)
         hashed: Any = HashingVectorizer(n_features=self.size).transform([*texts, ""])
         return (hashed.toarray() * math.sqrt(self.size)).astype(np.float32)[codes]
 
@@ -278,7 +289,7 @@ def level_codes(values: pd.Series, levels: Sequence[str]) -> np.ndarray:
 
     Gaps have the level "(missing)" where the training rows had enough of them.
     """
-    texts, codes = texts_of(values)
+    texts, codes = parsing.texts_of(values)
     known = pd.Index(np.array(levels, object))
     places = known.get_indexer(pd.Index(np.array([*texts, MISSING_LEVEL], object))) + 1
     return places.astype(np.int64)[codes]

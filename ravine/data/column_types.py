@@ -14,27 +14,23 @@ import pandas as pd
 from pandas.api import types
 
 from ravine.data import parsing
+from ravine.data.codes import DOTTED_CODE, EXACT_DIGITS, LONG_CODE, find_code
 from ravine.data.date_styles import (
-    DATE_STYLES,
-    DAY_NUMBERS,
-    are_day_numbers,
+    dates_of_two_orders,
     days_of_texts,
+    describe_date_doubt,
     read_as_dates,
-    swap_day_and_month,
 )
-from ravine.data.number_styles import (
-    describe_doubt,
-    number_of,
-    parse_numbers,
-    read_as_hours,
-    read_as_numbers,
-)
-from ravine.data.odd_cells import Reading, is_gap
+from ravine.data.day_numbers import read_short_days, style_of_day_numbers
+from ravine.data.notations import SEASON_STYLE, read_as_notation
+from ravine.data.number_styles import parse_numbers, read_as_numbers, read_written_numbers
+from ravine.data.odd_cells import Reading, fewest_odd, reads_all
 
 ColumnKind: TypeAlias = Literal["number", "boolean", "category", "date", "text"]
 
 MIN_ROWS_FOR_IDENTIFIERS = 20  # below so many rows, distinct values say nothing about identifiers
 MIN_REPEATED_SHARE = 0.5  # of the rows: a category of which fewer hold a value that repeats is text
+FEW_TEXTS = 200  # that mostly say whether a column's numbers are whole
 MIN_REPEATS = 3  # a value in so many rows repeats
 TIME_WORDS = re.compile(r"year|month|week|day|date|time|hour|age", re.IGNORECASE)
 IDENTIFIER_WORDS = "id ids pid uid uuid guid key index rownames order".split()
@@ -57,47 +53,50 @@ class DroppedColumn:
     why: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ColumnHints:
+    """What is set of a table's columns: types that are not inferred; the decimal sign where a
+    column could have both; the order of day and month.
+    """
+
+    categories: Sequence[str] = ()
+    numbers: Sequence[str] = ()
+    texts: Sequence[str] = ()
+    decimal: str = "auto"
+    date_order: str = "auto"
+
+    def kind_of(self, name: str) -> ColumnKind | None:
+        """The type that a column is said to have."""
+        if name in self.texts:
+            return "text"
+        return "category" if name in self.categories else "number" if name in self.numbers else None
+
+
 def values_of(values: pd.Series, column: UsedColumn) -> np.ndarray:
     """The numbers, or days since 1970, in a column of numbers or dates, float64 [N], NaN in cells
     that hold something else.
     """
-    read = parsing.dates_of if column.kind == "date" else parsing.numbers_of
-    return read(values, column.name, column.style, odd=True)
+    read = parsing.dates_or_gaps if column.kind == "date" else parsing.numbers_or_gaps
+    return read(values, column.name, column.style)
 
 
 def infer_column_types(
     frame: pd.DataFrame,
     *,
     rows: int,
-    categories: Sequence[str] = (),
-    numbers: Sequence[str] = (),
-    texts: Sequence[str] = (),
-    decimal: str = "auto",
+    hints: ColumnHints | None = None,
     notes: list[str] | None = None,
 ) -> tuple[list[UsedColumn], list[DroppedColumn]]:
-    """What the columns of the training rows are; `rows` counts those of the whole table.
-
-    From it follows which columns number the rows. The types of the columns `categories`, `numbers`
-    and `texts` are not inferred. `decimal` is the decimal sign where a column could have both. What
-    was not obvious is appended to `notes`.
+    """What the columns of the training rows are; `rows` counts those of the whole table, from which
+    follows which columns number the rows. What was not obvious is appended to `notes`.
 
     >>> table = pd.DataFrame({"a": ["$3", "1,200"], "b": ["7", "7"]})
     >>> infer_column_types(table, rows=2)[0]
     [UsedColumn(name='a', kind='number', style='1,234.5')]
     """
-    notes = [] if notes is None else notes
-    kinds: dict[str, ColumnKind] = dict.fromkeys(numbers, "number")
-    kinds |= dict.fromkeys(categories, "category")
-    kinds |= dict.fromkeys(texts, "text")
+    hints, notes = hints or ColumnHints(), [] if notes is None else notes
     found = [
-        _infer_type(
-            frame[name],
-            str(name),
-            kind=kinds.get(str(name)),
-            rows=rows,
-            decimal=decimal,
-            notes=notes,
-        )
+        _infer_type(frame[name], str(name), rows, hints=hints, notes=notes)
         for name in frame.columns
     ]
     used = [f for f in found if isinstance(f, UsedColumn)]
@@ -105,98 +104,118 @@ def infer_column_types(
 
 
 def _infer_type(
-    values: pd.Series,
-    name: str,
-    *,
-    kind: ColumnKind | None,
-    rows: int,
-    decimal: str,
-    notes: list[str],
+    values: pd.Series, name: str, rows: int, *, hints: ColumnHints, notes: list[str]
 ) -> UsedColumn | DroppedColumn:
     count = int(values.notna().sum())
     if count == 0:
         return DroppedColumn(name, "it has no values in the training rows")
+    kind = hints.kind_of(name)
     numeric = types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
     if numeric and kind not in ("category", "text"):
-        return _type_of_numbers(values, name, rows, forced=kind == "number")
+        return _type_of_numbers(values, name, rows, hints=hints, notes=notes)
     texts, codes = parsing.texts_of(values)
     if len(texts) == 1 and count == len(values):
         return DroppedColumn(name, f"it is {texts[0]!r} in all training rows")
-    if kind in ("category", "text"):
-        return UsedColumn(name, kind)
     if kind == "number":
-        return UsedColumn(name, "number", _forced_style(values, name, decimal))
+        return UsedColumn(name, "number", _forced_style(values, name, hints.decimal))
+    if kind is not None:
+        return UsedColumn(name, kind)
+    stored = _stored_type(values, name, texts) or _type_of_code(texts, codes, name, notes)
+    return stored or _type_of_text(texts, codes, values, rows=rows, hints=hints, notes=notes)
+
+
+def _stored_type(
+    values: pd.Series, name: str, texts: list[str]
+) -> UsedColumn | DroppedColumn | None:
+    """What a column is by how it is stored, or as its texts are yes and no; None for other text."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return UsedColumn(name, "category")
     if isinstance(values.dtype, pd.PeriodDtype) or types.is_datetime64_any_dtype(values.dtype):
         return UsedColumn(name, "date")
     if types.is_timedelta64_dtype(values.dtype):
         return UsedColumn(name, "number", "days")
-    if {t.lower() for t in texts} in parsing.YES_NO_PAIRS:
+    if parsing.are_booleans(texts):
         return UsedColumn(name, "boolean")
-    return _type_of_text(values, name, texts, codes=codes, rows=rows, decimal=decimal, notes=notes)
+    first = values.dropna().iloc[0]
+    if isinstance(first, (list, tuple, set, dict, np.ndarray)):
+        return DroppedColumn(name, "it holds lists, not single values")
+    are_days = isinstance(first, (datetime.date, np.datetime64))
+    if are_days and not np.isnan(days_of_texts(texts, "")).any():
+        return UsedColumn(name, "date")
+    return None
 
 
 def _type_of_numbers(
-    values: pd.Series, name: str, rows: int, *, forced: bool
+    values: pd.Series, name: str, rows: int, *, hints: ColumnHints, notes: list[str]
 ) -> UsedColumn | DroppedColumn:
+    forced = hints.kind_of(name) == "number"
     if types.is_complex_dtype(values.dtype):
         return DroppedColumn(name, "it holds complex numbers")
     numbers = parsing.numbers_of(values, name)
     present = numbers[~np.isnan(numbers)]
     low, high = present.min(), present.max()
+    if types.is_integer_dtype(values.dtype) and not forced and high >= 10**EXACT_DIGITS:
+        if coded := _type_of_code(*parsing.texts_of(values), name, notes):
+            return coded
     if low == high and len(present) == len(numbers):
         return DroppedColumn(name, f"it is {low:g} in all training rows")
     if forced:
         return UsedColumn(name, "number")
     if low == 0 and high == 1 and ((present == 0) | (present == 1)).all():
         return UsedColumn(name, "boolean")
-    if are_day_numbers(present):
-        return UsedColumn(name, "date", DAY_NUMBERS)
-    why = _identifier_reason(present, name, rows)
-    return DroppedColumn(name, why) if why else UsedColumn(name, "number")
+    return _type_of_whole(present, UsedColumn(name, "number"), rows, hints=hints, notes=notes)
 
 
 def _type_of_text(
-    values: pd.Series,
-    name: str,
     texts: list[str],
-    *,
     codes: np.ndarray,
+    values: pd.Series,
+    *,
     rows: int,
-    decimal: str,
+    hints: ColumnHints,
     notes: list[str],
 ) -> UsedColumn | DroppedColumn:
-    first = values.dropna().iloc[0]
-    if isinstance(first, (list, tuple, set, dict, np.ndarray)):
-        return DroppedColumn(name, "it holds lists, not single values")
-    if isinstance(first, (datetime.date, np.datetime64)):
-        return UsedColumn(name, "date")
+    name = str(values.name)
     counts = parsing.counts_of(codes)
-    count = sum(counts)
-    coded = _first_code(texts)
-    if coded and len(texts) < count:
-        notes.append(
-            f"{name} is taken as categories: its numbers begin with zeros ({coded!r}). If they are "
-            f"amounts, set data.numbers = [{name!r}]."
-        )
-        return UsedColumn(name, "category")
-    kind, reading = ("number", None) if coded else _read_column(texts, counts, decimal)
-    if reading is not None and kind == "date":
-        notes += _ambiguous_dates(texts, reading.style, name)
-        notes += _short_years(texts, reading.style, name)
+    kind, reading = _read_column(texts, counts, hints)
+    orders = None if reads_all(reading) else dates_of_two_orders(texts)
+    if orders:
+        places = sorted(int((codes == texts.index(text)).argmax()) for text in orders)
+        shown = [f"{texts[codes[i]]} in row {values.index[i]}" for i in places]
+        why = f"it has dates of two orders: {' and '.join(shown)}"
+        do = "write all of them in one order"
+        if reading is None:
+            return DroppedColumn(name, f"{why} ({do})")
+        notes.append(f"{name} is in doubt, as {why}. {do.capitalize()}.")
+    if reading is None:
+        why = _text_reason(texts, counts)
+        return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")
+    if kind == "date":
+        notes += describe_date_doubt(texts, reading.style, name)
         return UsedColumn(name, "date", reading.style)
-    if reading is not None:
-        style = reading.style
-        if decimal == "auto":
-            notes += describe_doubt(texts, style, name)
-        numbers = parse_numbers(texts, style)[codes[codes >= 0]]
-        if are_day_numbers(numbers[~np.isnan(numbers)]):
-            return UsedColumn(name, "date", DAY_NUMBERS)
-        why = _identifier_reason(numbers, name, rows)
-        return DroppedColumn(name, why) if why else UsedColumn(name, "number", style)
-    why = _text_reason(texts, counts)
-    return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")
+    notes += [f"{name} {doubt}" for doubt in reading.doubts]
+    first = parse_numbers(texts[:FEW_TEXTS], reading.style)
+    first = first[~np.isnan(first)]
+    column = UsedColumn(name, "number", reading.style)
+    if (first % 1 != 0).any() and not style_of_day_numbers(first):  # nor identifiers
+        return column
+    numbers = parse_numbers(texts, reading.style)[codes[codes >= 0]]
+    return _type_of_whole(numbers[~np.isnan(numbers)], column, rows, hints=hints, notes=notes)
+
+
+def _type_of_whole(
+    numbers: np.ndarray, column: UsedColumn, rows: int, *, hints: ColumnHints, notes: list[str]
+) -> UsedColumn | DroppedColumn:
+    """What a column of numbers is: it may be of days such as 20241231, or of identifiers."""
+    name = column.name
+    if day_style := style_of_day_numbers(numbers):
+        return UsedColumn(name, "date", day_style)
+    short_style, texts = read_short_days(numbers, name, hints.date_order)
+    if short_style:
+        notes += describe_date_doubt(texts, short_style, name)
+        return UsedColumn(name, "date", short_style)
+    why = _identifier_reason(numbers, name, rows)
+    return DroppedColumn(name, why) if why else column
 
 
 def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
@@ -218,16 +237,46 @@ def _text_reason(texts: Sequence[str], counts: Sequence[int]) -> str:
     return ""
 
 
+def _type_of_code(
+    texts: Sequence[str], codes: np.ndarray, name: str, notes: list[str]
+) -> UsedColumn | DroppedColumn | None:
+    """A column of codes such as 01234, which is a category or tells rows apart; None if it is not.
+
+    Moments are no codes, though they have as many digits; nor are times of day such as 08.30, nor
+    days such as 051231.
+    """
+    why, example = find_code(texts)
+    if not why or (why in (LONG_CODE, DOTTED_CODE) and TIME_WORDS.search(name)):
+        return None
+    numbers = parse_numbers(texts, "")
+    if read_short_days(numbers[~np.isnan(numbers)], name, "auto")[0]:
+        return None
+    rows = int((codes >= 0).sum())
+    if why == DOTTED_CODE and 2 * len(texts) > rows:  # rather measurements of one width
+        return None
+    if len(texts) == rows:
+        return DroppedColumn(name, f"it has another code in every row ({example!r})")
+    notes.append(
+        f"{name} is taken as categories: its numbers {why} ({example!r}). If they are amounts, set "
+        f"data.numbers = [{name!r}]."
+    )
+    return UsedColumn(name, "category")
+
+
 def _read_column(
-    texts: Sequence[str], counts: Sequence[int], decimal: str
+    texts: Sequence[str], counts: Sequence[int], hints: ColumnHints
 ) -> tuple[Literal["number", "date"], Reading | None]:
     """What a column of text is written as: numbers or dates, whichever has fewer odd cells."""
-    numbers = read_as_numbers(texts, counts, decimal)
-    if numbers is not None and not numbers.odd:
+    numbers = read_as_numbers(texts, counts, hints.decimal)
+    if reads_all(numbers):
         return "number", numbers
-    dates = read_as_dates(texts, counts)
-    if dates is None and numbers is None:
-        return "number", read_as_hours(texts, counts)
+    seasons = read_as_notation(texts, counts, (SEASON_STYLE,))  # 2003-04 could be a month, too
+    if reads_all(seasons):
+        return "number", seasons
+    dates = read_as_dates(texts, counts, hints.date_order)
+    if reads_all(dates):
+        return "date", dates
+    numbers = fewest_odd(numbers, read_as_notation(texts, counts))
     if numbers is None or (dates is not None and len(dates.odd) < len(numbers.odd)):
         return "date", dates
     return "number", numbers
@@ -237,54 +286,22 @@ def _forced_style(values: pd.Series, name: str, decimal: str) -> str:
     """The style of a column that is said to be numbers. `DataError` where most of it is not."""
     if not parsing.is_text(values):
         return ""
-    texts, codes = parsing.texts_of(values)
-    found = read_as_numbers(texts, parsing.counts_of(codes), decimal)
+    found = parsing.read_column(values, read_written_numbers, decimal)
     style = "1,234.5" if found is None else found.style
     mostly_odd = parsing.read_numbers(values, style)[1].mean() > 0.5
-    parsing.numbers_of(values, name, style, odd=not mostly_odd)
+    check = parsing.numbers_of if mostly_odd else parsing.numbers_or_gaps
+    check(values, name, style)
     return style
 
 
-def _first_code(texts: Sequence[str]) -> str:
-    """The first of whole numbers that begins with a zero, as codes do; nothing if none does."""
-    led = next((t for t in texts if re.fullmatch(r"0\d+", t)), "")
-    if not led:
-        return ""
-    numbers = [t for t in texts if not np.isnan(number_of(t))]
-    return led if all(t.isdecimal() or is_gap(t) for t in numbers) else ""
-
-
-def _ambiguous_dates(texts: Sequence[str], style: str, name: str) -> list[str]:
-    """A note on dates that could as well be read with day and month exchanged."""
-    other = swap_day_and_month(style)
-    if "%m" not in style or other not in DATE_STYLES or np.isnan(days_of_texts(texts, other)).any():
-        return []
-    moment = pd.to_datetime(texts[0], format=style)
-    return [
-        f"{name} could have day and month the other way round: {texts[0]} is taken as {moment.day} "
-        f"{moment.month_name()}. Written as {moment:%Y-%m-%d} it is certain."
-    ]
-
-
-def _short_years(texts: Sequence[str], style: str, name: str) -> list[str]:
-    """A note on years of two digits, which may be another century or another place's."""
-    read = next((one for one in style.split(" or ") if "%y" in one), None)
-    if read is None:
-        return []
-    days = days_of_texts(texts, read)
-    last = int(np.nanargmax(days))
-    moment = pd.to_datetime(texts[last], format=read)
-    return [f"{name} has years of two digits: {texts[last]} is taken as {moment:%Y-%m-%d}."]
-
-
-def is_identifier(name: str) -> bool:
-    """Whether a column is called as identifiers are.
+def is_identifier(name: str, words: Sequence[str] = IDENTIFIER_WORDS) -> bool:
+    """Whether a column is called as identifiers are: the last word of its name is one of `words`.
 
     >>> is_identifier("customerId"), is_identifier("paid")
     (True, False)
     """
-    words = [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    return bool(words) and words[-1] in IDENTIFIER_WORDS
+    parts = [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+    return bool(parts) and parts[-1] in words
 
 
 def _identifier_reason(values: np.ndarray, name: str, rows: int) -> str:

@@ -5,23 +5,27 @@ import csv
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import pandas as pd
 
+from ravine.data.codes import ZERO_LED_CODE, find_code
+from ravine.data.frames import column_name
+from ravine.data.number_styles import decimal_sign
+from ravine.data.odd_cells import MISSING_WORDS
 from ravine.errors import DataError
 
-# not "None": it names things
-MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
 BLANK_SEPARATOR = r"\s+"
 CSV_SEPARATORS = (",", ";", "\t", "|", BLANK_SEPARATOR)
 SEPARATOR_NAMES = {"\t": "tabs", BLANK_SEPARATOR: "blanks"}
 CELL_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
 SAMPLE_LINES, SAMPLE_CHARACTERS = 300, 200_000  # at least 20 lines
-HEADER_ROWS = 30  # among which the header is looked for
+MAX_COMMENT_LINES = 10_000  # lines with # that are in a sample besides
+HEADER_ROWS = 30  # among which the header is looked for, comments not counted
 
 Fields = list[str]
 
@@ -40,17 +44,18 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class Expected:
+class KnownColumns:
     """What a run knows of tables that it reads: their dialect, and its columns.
 
     `columns` are all that it reads; of these `texts` are read as text because numbers or dates in
-    them have a style of their own, and `numbers` were numbers as they stood.
+    them have a style of their own, and `numbers` were numbers as they stood, each with its least
+    and greatest value if that is known.
     """
 
     dialect: Dialect = Dialect()
     columns: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
-    numbers: tuple[str, ...] = ()
+    numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,48 +63,55 @@ class CsvLayout:
     """Where the table is in a text: its separator, lines above its rows, its columns.
 
     `beyond` are columns behind those of the header, which must be empty: their rows end in
-    separators.
+    separators. `codes` are columns that as numbers would lose what tells their cells apart.
     """
 
     separator: str
     header: int  # rows of the text before the header
     names: tuple[str, ...]
     beyond: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
 
 
 def sample_lines(text: TextIO) -> list[str]:
-    """The first lines of a text, without the last one if it may be cut."""
-    lines, size = [], 0
+    """The first lines of a text, without the last one if it may be cut; comments do not count."""
+    lines, size, count = [], 0, 0
     while line := text.readline():
         lines.append(line)
+        if line.startswith("#") and len(lines) - count < MAX_COMMENT_LINES:
+            continue
         size += len(line)
-        if len(lines) >= SAMPLE_LINES or (len(lines) >= 20 and size >= SAMPLE_CHARACTERS):
+        count += 1
+        if count >= SAMPLE_LINES or (count >= 20 and size >= SAMPLE_CHARACTERS):
             return lines[:-1]
     return lines
 
 
 def find_csv_layout(
-    lines: Sequence[str], path: Path, expected: Expected | None = None
+    lines: Sequence[str], path: Path, known: KnownColumns | None = None
 ) -> CsvLayout:
     """Find separator, header and columns from the first lines, and those of a run where it is read.
 
     The separator is the one that finds most of the run's columns in the header; then the one that
     cuts most lines into as many fields as the header, more than one. Raises `DataError`.
     """
-    wanted = () if expected is None else expected.columns
+    wanted = () if known is None else known.columns
     found = {s: list(split_rows(lines, s)) for s in CSV_SEPARATORS}
     headers = {s: _find_header(rows, wanted) for s, rows in found.items()}
+    for s, rows in found.items():
+        if headers[s] < len(rows):
+            rows[headers[s]] = _without_sign(rows[headers[s]], rows[headers[s] + 1 :], wanted)
 
     def quality(separator: str) -> tuple[float, ...]:
         rows, at = found[separator], headers[separator]
         width = len(rows[at]) if at < len(rows) else 0
-        hits = len(set(wanted) & set(map(_name, rows[at]))) if width else 0
+        hits = len(set(wanted) & set(map(column_name, rows[at]))) if width else 0
         body = [row for row in rows[at + 1 :] if _has_text(row)]
         fits = [1.0 if _fits(row, width) else 0.5 * (len(row) == width + 1) for row in body] or [1]
         share = round(sum(fits) / len(fits), 1) if width > 1 else 0.0
         if separator == BLANK_SEPARATOR and share < 1:
             return hits, 0.0, 0
-        usual = expected is not None and separator == expected.dialect.separator
+        usual = known is not None and separator == known.dialect.separator
         on_top = not any(map(_has_text, rows[:at]))
         return hits, share, separator != BLANK_SEPARATOR, on_top, width, usual
 
@@ -108,24 +120,29 @@ def find_csv_layout(
     if not rows or not _has_text(rows[at]):
         what, do = f"{path} is no table", "check its first lines, their quotes and separators"
         raise DataError(what, why="no line names its columns", do=do)
-    if all(CELL_NUMBER.fullmatch(cell.strip()) for cell in rows[at]):
+    if all(map(_is_number, rows[at])):
         what, why = f"{path} has no column names", f"its first line is {lines[0].strip()[:60]!r}"
         raise DataError(what, why=why, do="write a first line with a name for each column")
-    names = tuple(_name(cell) or f"Unnamed: {i}" for i, cell in enumerate(rows[at]))
+    names = tuple(column_name(cell) or f"Unnamed: {i}" for i, cell in enumerate(rows[at]))
     body = [row for row in rows[at + 1 :] if _has_text(row)]
     more = max([len(row) - len(names) for row in body], default=0)
     if more == 1 and _has_row_names(body, len(names)):
-        return CsvLayout(separator, at, ("row", *names))
-    return CsvLayout(separator, at, names, tuple(f"{path.name} field {i}" for i in range(more)))
+        return CsvLayout(separator, at, ("row", *names), codes=_codes(body, ("row", *names)))
+    beyond = tuple(f"{path.name} field {i}" for i in range(more))
+    return CsvLayout(separator, at, names, beyond, _codes(body, names))
+
+
+def _codes(rows: Sequence[Fields], names: Sequence[str]) -> tuple[str, ...]:
+    """The columns of codes, but for zeros before numbers, which the whole file is searched for."""
+    columns = zip(*(row for row in rows if len(row) >= len(names)), strict=False)
+    found = [find_code(list(dict.fromkeys(column)))[0] for column in columns]
+    kinds = zip(names, found, strict=False)
+    return tuple(name for name, why in kinds if why not in ("", ZERO_LED_CODE))
 
 
 def _fits(row: Fields, width: int) -> bool:
     """Whether a row has so many fields, separators at its end not counted."""
     return len(row) == width or (len(row) > width and not _has_text(row[width:]))
-
-
-def _name(cell: str) -> str:
-    return cell.strip().lstrip("\ufeff")
 
 
 def _has_text(row: Fields) -> bool:
@@ -157,14 +174,16 @@ def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:
 
     Above it may be lines of a report, comments (#) and blank lines. A row below is the header if it
     has the columns of a run (`wanted`); or if it names each column of most rows in words, the lines
-    above do not, and there are numbers under it.
+    above do not, and there are numbers under it. It may be the last comment above the numbers.
     """
-    filled = [i for i, row in enumerate(rows[:HEADER_ROWS]) if _has_text(row)]
+    comments = np.array([_is_comment(row) for row in rows], bool)
+    near = np.cumsum(~comments) <= HEADER_ROWS
+    filled = [i for i, row in enumerate(rows) if near[i] and _has_text(row)]
     if not filled:
         return 0
     first = filled[0]
     if wanted:
-        hits = {i: len(set(wanted) & set(map(_name, rows[i]))) for i in filled}
+        hits = {i: len(set(wanted) & set(map(column_name, rows[i]))) for i in filled}
         best = max(filled, key=lambda i: (hits[i], -i))
         if hits[best] == len(set(wanted)):
             return best
@@ -177,7 +196,9 @@ def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:
         if _is_comment(rows[i]) or len(rows[i]) < width:
             continue
         if any(map(_is_number, rows[i])):
-            break  # rows have begun
+            last = max((k for k in filled if k < i and comments[k]), default=first)
+            is_header = _names_columns(_without_sign(rows[last], rows[i:]), width)
+            return last if _is_comment(top) and is_header else first  # rows have begun
         other = len(top) != width if _is_comment(top) else len(top) < width - 1
         if _names_columns(rows[i], width) and (other or _numbers_below(rows[i + 1 :], width)):
             return i
@@ -186,6 +207,18 @@ def _find_header(rows: Sequence[Fields], wanted: Collection[str]) -> int:
 
 def _is_comment(row: Fields) -> bool:
     return bool(row) and row[0].lstrip().startswith("#")
+
+
+def _without_sign(header: Fields, body: Sequence[Fields], wanted: Collection[str] = ()) -> Fields:
+    """The names of a header without the # before all of them: "#a", "b" or "#", "a", "b"."""
+    cells = [cell.strip() for cell in header]
+    if not _is_comment(header) or cells[0] in wanted or any(c.startswith("#") for c in cells[1:]):
+        return header
+    name = cells[0].lstrip("# ")
+    if name:  # "# of rooms" is a number of them
+        return header if name.startswith("of ") else [name, *header[1:]]
+    wide = Counter(len(row) for row in body if _has_text(row)).most_common(1)
+    return header[1:] if wide and wide[0][0] == len(header) - 1 else header
 
 
 def _is_number(cell: str) -> bool:
@@ -206,21 +239,9 @@ def _numbers_below(rows: Sequence[Fields], width: int) -> bool:
 
 # Decimal signs
 
-# S is the decimal sign, O the other one
-CERTAIN_SIGN = (
-    # other than three digits behind it; a zero or more than three digits before it; an exponent
-    r"[-+]?(?:\d*S(?:\d{1,2}|\d{4,})|(?:0\d*|\d{4,})?S\d{3}|\d*S\d+[eE][-+]?\d+"
-    # groups of thousands by the other sign
-    r"|\d{1,3}(?:O\d{3})+S\d+|\d{1,3}(?:O\d{3}){2,})"
-)
-EITHER_SIGN = r"[-+]?[1-9]\d{0,2}S\d{3}"  # three digits behind it: of a thousand, or of one
-NUMBER_LIKE = r"[-+]?[$€£¥]?\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*[%$€£¥]?"
-
-
-def sign_pattern(pattern: str, sign: str) -> str:
-    """The regular expression of numbers with a decimal sign."""
-    other = "." if sign == "," else ","
-    return pattern.replace("S", re.escape(sign)).replace("O", re.escape(other))
+NUMBER_LIKE = r"[-+]?[$€£¥]?\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?[-–—−]{0,2}\s*[%$€£¥]?"
+POINT_OF_THOUSAND = r"[-+]?[1-9]\d{0,2}\.\d{3}"  # or of one: three digits behind it
+SIGN_OF_THOUSAND = POINT_OF_THOUSAND.replace(r"\.", "[.,]")
 
 
 @dataclass
@@ -228,7 +249,10 @@ class DecimalCounts:
     """How many numbers of a table say which decimal sign it has; cells add up over blocks."""
 
     certain: Counter[str] = field(default_factory=Counter)
-    example: str = ""  # of a number that can be read two ways
+    # of numbers that can be read two ways, by column and sign: one; and the least and the greatest,
+    # the sign taken as decimal
+    examples: dict[tuple[str, str], str] = field(default_factory=dict)
+    limits: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def add(self, cells: pd.DataFrame) -> None:
         """Count the cells, all text, of columns that are numbers for the most part."""
@@ -236,38 +260,114 @@ class DecimalCounts:
             texts = cells[name].dropna().str.strip()
             if not len(texts) or texts.str.fullmatch(NUMBER_LIKE).mean() < 0.8:
                 continue
-            for sign in ",.":
-                self.certain[sign] += int(
-                    texts.str.fullmatch(sign_pattern(CERTAIN_SIGN, sign)).sum()
-                )
-                either = texts.str.fullmatch(sign_pattern(EITHER_SIGN, sign)).astype(bool)
-                self.example = self.example or next(iter(texts[either]), "")
+            texts = texts[texts.str.contains("[.,]")]
+            # one text stands for all that differ in digits alone; a zero in front says something
+            shapes = texts.str.replace(r"\d", "1", regex=True)
+            led = shapes.str.replace("1", "0", n=1)
+            shapes = shapes.mask(texts.str.match(r"\D*0").astype(bool), led)
+            for shape, count in shapes.value_counts().items():
+                self.certain[decimal_sign(str(shape))] += int(count)
+            self._add_limits(str(name), texts[texts.str.fullmatch(SIGN_OF_THOUSAND).astype(bool)])
 
-    def decide(self, path: Path, usual: str, *, of_run: bool, notes: list[str]) -> str:
-        """The sign of which numbers are certain, else the `usual`; `notes` say what is open.
+    def _add_limits(self, name: str, texts: pd.Series) -> None:
+        for sign in ".,":
+            of_sign = texts[texts.str.contains(sign, regex=False).astype(bool)]
+            if len(of_sign):
+                numbers = of_sign.str.replace(",", ".").astype(float)
+                low, high = self.limits.get((name, sign), (np.inf, -np.inf))
+                self.limits[name, sign] = min(low, numbers.min()), max(high, numbers.max())
+                self.examples.setdefault((name, sign), of_sign.iloc[0])
 
-        A usual sign that is the run's (`of_run`) stands unless only the other one is certain.
+    @property
+    def majority(self) -> str:
+        """The sign that more numbers have for certain, a point where they are as many."""
+        return "," if self.certain[","] > self.certain["."] else "."
+
+    def decide(
+        self, path: Path, known: KnownColumns | None, *, separator: str, notes: list[str]
+    ) -> str:
+        """The sign of which numbers are certain, else the usual one; `notes` say what is open.
+
+        The usual sign is a point, or that of the run whose columns are `known`: it stands unless
+        only the other one is certain, or only with the other one numbers are as the run's were.
         """
-        if of_run and self.certain[usual]:
+        usual = "." if known is None else known.dialect.decimal
+        if known is not None and self.certain[usual]:
             return usual
-        if any(self.certain.values()):
-            return "," if self.certain[","] > self.certain["."] else "."
-        if self.example and not of_run:
-            taken = float(self.example.replace(",", ""))
-            notes.append(
-                f"Numbers in {path.name} can be read two ways: {self.example} is taken as "
-                f'{taken:g}. If commas are their decimal signs, set data.decimal = ",".'
-            )
+        if self.certain[","] or self.certain["."]:
+            return self.majority
+        if known is not None:
+            return self._nearest_sign(path, known, separator, notes)
+        doubt = self._describe_example(path, [key for key in self.examples if key[1] == "."], usual)
+        if doubt:
+            do = 'If points make groups of thousands in it, set data.decimal = ",".'
+            notes.append(f"{doubt}. {do}")
         return usual
 
+    def _describe_example(self, path: Path, keys: Sequence[tuple[str, str]], decimal: str) -> str:
+        """What to say of numbers that can be read two ways, of the first column and sign of some;
+        nothing where there are none.
+        """
+        if not keys:
+            return ""
+        text = self.examples[keys[0]]
+        value = float(text.replace(",", ".")) * (1 if keys[0][1] == decimal else 1000)
+        return f"Numbers in {path.name} can be read two ways: {text} is taken as {value:.10g}"
 
-def plain_numbers(values: Any) -> Any:
-    """Texts with decimal commas as texts with points: 1.234,5 is 1234.5; others as they are."""
+    def _nearest_sign(
+        self, path: Path, known: KnownColumns, separator: str, notes: list[str]
+    ) -> str:
+        """The usual sign, unless numbers are in the ranges of a run with the other one alone, or
+        nearer to them and far outside with the usual one.
+        """
+        usual, other = known.dialect.decimal, "." if known.dialect.decimal == "," else ","
+        of_usual, of_other = (self._distance(sign, known) for sign in (usual, other))
+        keys = [key for key in self.examples if key[0] in known.numbers]
+        doubt = self._describe_example(path, keys, usual)
+        if doubt and of_usual == of_other and separator != known.dialect.separator:
+            do = "If that is wrong, write them as in the training file"
+            notes.append(f"{doubt}, as in the training file. {do}.")
+        return other if of_other < of_usual and (of_other == 0 or of_usual > 1) else usual
+
+    def _distance(self, sign: str, known: KnownColumns) -> float:
+        """How far outside the ranges of a run, in their widths, numbers are that have a sign."""
+        furthest = 0.0
+        for (name, found), limits in self.limits.items():
+            if known.numbers.get(name):
+                low, high = known.numbers[name]
+                least, greatest = (x if found == sign else 1000 * x for x in limits)
+                outside = max(low - least, greatest - high, 0.0)
+                furthest = max(furthest, outside / ((high - low) or 1.0))
+        return furthest
+
+
+def exchange_sign(values: Any, sign: str) -> Any:
+    """Texts of numbers with a decimal sign as texts with the other one, without groups: 1.234,5 is
+    1234.5; other texts as they are.
+    """
+    other = "." if sign == "," else ","
     grouped = values.str.strip().str.fullmatch(
-        r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d*)(?:,\d*)?(?:[eE][-+]?\d+)?"
+        rf"[-+]?(?:\d{{1,3}}(?:[{other}]\d{{3}})+|\d*)(?:[{sign}]\d*)?(?:[eE][-+]?\d+)?"
     )
-    plain = values.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    plain = values.str.replace(other, "", regex=False).str.replace(sign, other, regex=False)
     return values.mask(grouped.fillna(False).astype(bool), plain)
+
+
+def decimal_sign_of_texts(table: pd.DataFrame) -> str:
+    """The decimal sign in a table whose numbers without a comma were read already: a comma where
+    more texts have it for certain than a point, else a point.
+    """
+    counts = DecimalCounts()
+    for name in table.columns:
+        values = table[name]
+        if isinstance(values.dtype, pd.StringDtype):
+            has_comma = values.str.contains(",", regex=False).fillna(False).astype(bool)
+        elif values.dtype == object:
+            has_comma = [isinstance(v, str) and "," in v for v in values]
+        else:
+            continue
+        counts.add(values[has_comma].astype(str).to_frame(name))
+    return counts.majority
 
 
 def without_groups(values: pd.Series) -> pd.Series:
@@ -276,9 +376,11 @@ def without_groups(values: pd.Series) -> pd.Series:
     1.234 is 1234 where nothing else in the column says what a point is.
     """
     texts = values.dropna().astype(str).str.strip()
-    groups = texts.str.fullmatch(sign_pattern(EITHER_SIGN, "."))
+    groups = texts.str.fullmatch(POINT_OF_THOUSAND)
     if not groups.any() or (groups | texts.str.fullmatch(r"[-+]?\d+")).mean() < 0.8:
         return values
     plain = values.mask(groups.reindex(values.index, fill_value=False), values.str.replace(".", ""))
+    if any(decimal_sign(text) == "." for text in texts[~groups].unique()):  # as 0.345 beside it
+        return values
     numbers = pd.to_numeric(plain, errors="coerce")
     return numbers if numbers.isna().equals(values.isna()) else plain

@@ -1,7 +1,7 @@
 """CSV files: read at once, or in blocks that are what they would be in the whole table."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -9,23 +9,12 @@ from typing import Any, TextIO
 import pandas as pd
 from pandas.api import types
 
-from ravine.data.csv_dialect import (
-    BLANK_SEPARATOR,
-    MISSING_WORDS,
-    SEPARATOR_NAMES,
-    CsvLayout,
-    DecimalCounts,
-    Dialect,
-    Expected,
-    find_csv_layout,
-    plain_numbers,
-    sample_lines,
-    split_rows,
-    without_groups,
-)
-from ravine.data.frames import check_distinct
+from ravine.data import csv_dialect
+from ravine.data.frames import check_distinct, check_table
+from ravine.data.odd_cells import MISSING_WORDS
+from ravine.data.parsing import is_text
 from ravine.data.text_files import TextFile
-from ravine.errors import DataError, RavineError
+from ravine.errors import DataError, wrap_errors
 
 CSV_BLOCK_ROWS = 20_000
 
@@ -35,30 +24,33 @@ class CsvTable:
     """A table in a file of text, and how it is read: its layout, its decimal sign."""
 
     text: TextFile
-    layout: CsvLayout
+    layout: csv_dialect.CsvLayout
     decimal: str
-    expected: Expected | None = None
+    known: csv_dialect.KnownColumns | None = None
 
     @property
-    def dialect(self) -> Dialect:
+    def dialect(self) -> csv_dialect.Dialect:
         """What new tables of the same run are expected to have."""
-        return Dialect(self.layout.separator, self.decimal)
+        return csv_dialect.Dialect(self.layout.separator, self.decimal)
 
     def frame(self) -> pd.DataFrame:
         """The whole table."""
         self.text.check_memory("convert it to Parquet, which is read in pieces with --memory")
         with self.text.open() as file:
             frame = self._read(file, self._texts)
-        if self.decimal == "," and self.expected is None:
-            texts = [str(name) for name in frame if _is_text(frame[name])]
-            frame = frame.assign(**{name: without_groups(frame[name]) for name in texts})
-        codes = self._may_be_codes(frame)
-        if not codes:
-            return frame
-        with self.text.open() as file:
-            written = self._read(file, codes, columns=codes)
-        coded = [name for name in codes if _how_written(written[name]) == "code"]
-        return frame.assign(**{name: written[name] for name in coded})
+        if self.known is not None:
+            numbers = [n for n in self.known.numbers if n in frame and is_text(frame[n])]
+            frame = frame.assign(**{n: self._as_numbers(frame[n], self.known) for n in numbers})
+        elif self.decimal == ",":
+            texts = [str(name) for name in frame if is_text(frame[name])]
+            plain = {name: csv_dialect.without_groups(frame[name]) for name in texts}
+            frame = frame.assign(**plain)
+        if codes := self._may_be_codes(frame):
+            with self.text.open() as file:
+                written = self._read(file, codes, columns=codes)
+            coded = [name for name in codes if _how_written(written[name]) == "code"]
+            frame = frame.assign(**{name: written[name] for name in coded})
+        return check_table(frame, str(self.text.path))
 
     def blocks(
         self, kinds: Mapping[str, str], columns: Sequence[str] | None
@@ -68,7 +60,8 @@ class CsvTable:
         dtypes |= {n: "float64" for n, kind in kinds.items() if kind == "float"}
         dtypes |= dict.fromkeys(self._texts, str)
         with self.text.open() as file:
-            yield from self._read_blocks(file, dtypes, columns)
+            for frame in self._read_blocks(file, dtypes, columns):
+                yield check_table(frame, str(self.text.path))
 
     def survey(self) -> Iterator[tuple[pd.DataFrame, dict[str, str]]]:
         """Blocks, types inferred of each alone, and how their whole numbers are written."""
@@ -84,14 +77,14 @@ class CsvTable:
 
     @property
     def _texts(self) -> list[str]:
-        texts = () if self.expected is None else self.expected.texts
-        return [name for name in texts if name in self.layout.names]
+        texts = () if self.known is None else self.known.texts
+        return [n for n in self.layout.names if n in texts or n in self.layout.codes]
 
     def _options(self, dtype: Any, columns: Sequence[str] | None) -> dict[str, Any]:
         names = [*self.layout.names, *self.layout.beyond]
         return dict(
             sep=self.layout.separator,
-            decimal=self.decimal,
+            decimal="." if self.layout.separator == "," else self.decimal,
             skipinitialspace=True,
             header=None,
             skiprows=self.layout.header + 1,
@@ -131,14 +124,26 @@ class CsvTable:
             do = "give each column a name, or check the line's quotes and separators"
             raise DataError(f"{self.text.path} is no table", why=why, do=do)
         frame = frame.drop(columns=beyond)
-        if self.decimal == "," and self.expected is not None:
-            others = [n for n in self.expected.numbers if n in frame and _is_text(frame[n])]
-            frame = frame.assign(**{name: plain_numbers(frame[name]) for name in others})
+        if self.known is not None and self.decimal != self.known.dialect.decimal:
+            others = [n for n in self.known.numbers if n in frame and is_text(frame[n])]
+            plain = {n: csv_dialect.exchange_sign(frame[n], self.decimal) for n in others}
+            frame = frame.assign(**plain)
         return frame
+
+    def _as_numbers(self, values: pd.Series, known: csv_dialect.KnownColumns) -> pd.Series:
+        """A column of text in the run's dialect as numbers, if all of it is."""
+        commas = known.dialect.decimal == ","
+        points = csv_dialect.exchange_sign(values, ",") if commas else values
+        numbers = pd.to_numeric(points, errors="coerce")
+        return numbers if numbers.isna().equals(values.isna()) else values
 
 
 def open_csv(
-    text: TextFile, notes: list[str], *, decimal: str = "auto", expected: Expected | None = None
+    text: TextFile,
+    notes: list[str],
+    *,
+    decimal: str = "auto",
+    known: csv_dialect.KnownColumns | None = None,
 ) -> CsvTable:
     """Find out how a CSV file is written. Raises `DataError` for what is no table.
 
@@ -147,40 +152,43 @@ def open_csv(
     """
     path = text.path
     with text.open() as file:
-        layout = find_csv_layout(sample_lines(file), path, expected)
+        layout = csv_dialect.find_csv_layout(csv_dialect.sample_lines(file), path, known)
     check_distinct(layout.names, path)
-    usual = Dialect() if expected is None else expected.dialect
-    table = CsvTable(text, layout, decimal if decimal != "auto" else usual.decimal, expected)
-    if layout.separator == BLANK_SEPARATOR:
+    usual = csv_dialect.Dialect() if known is None else known.dialect
+    table = CsvTable(text, layout, usual.decimal if decimal == "auto" else decimal, known)
+    if layout.separator == csv_dialect.BLANK_SEPARATOR:
         _check_widths(text, layout)
-    if decimal == "auto" and layout.separator != ",":
+    foreign = layout.separator == "," != usual.separator
+    if decimal == "auto" and (foreign or layout.separator != ","):
         table = replace(table, decimal=_find_decimal(table, notes))
     notes += _describe(table, usual)
     return table
 
 
 def _find_decimal(table: CsvTable, notes: list[str]) -> str:
-    counts = DecimalCounts()
-    of_run = table.expected is not None
+    counts, separator = csv_dialect.DecimalCounts(), table.layout.separator
     with table.text.open() as file:
         # without what is expected: the cells as they are written
-        for cells in replace(table, expected=None)._read_blocks(file, str, None):
+        for cells in replace(table, known=None)._read_blocks(file, str, None):
+            if separator == ",":  # only cells in quotes can have either sign
+                cells = cells.where(cells.apply(lambda texts: texts.str.contains(",", na=False)))
             counts.add(cells)
-    return counts.decide(table.text.path, table.decimal, of_run=of_run, notes=notes)
+    if separator == "," and not counts.certain:
+        return "."
+    return counts.decide(table.text.path, table.known, separator=separator, notes=notes)
 
 
-def _describe(table: CsvTable, usual: Dialect) -> list[str]:
+def _describe(table: CsvTable, usual: csv_dialect.Dialect) -> list[str]:
     """Sentences on what is unusual in a table; of one to predict, on what is not as in training."""
     layout, name = table.layout, table.text.path.name
     notes = []
     if layout.header:
-        notes.append(
-            f"The header of {name} is line {layout.header + 1}; what is above is left out."
-        )
+        line = layout.header + 1
+        notes.append(f"The header of {name} is line {line}; what is above is left out.")
     if layout.beyond:
         notes.append(f"Rows of {name} end in separators that its header lacks.")
-    if layout.separator != usual.separator and table.expected is None:
-        sign = SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
+    if layout.separator != usual.separator and table.known is None:
+        sign = csv_dialect.SEPARATOR_NAMES.get(layout.separator, repr(layout.separator))
         notes.append(f"Columns of {name} are separated by {sign}.")
     if table.decimal != usual.decimal:
         sign = "commas" if table.decimal == "," else "points"
@@ -188,11 +196,11 @@ def _describe(table: CsvTable, usual: Dialect) -> list[str]:
     return notes
 
 
-def _check_widths(text: TextFile, layout: CsvLayout) -> None:
+def _check_widths(text: TextFile, layout: csv_dialect.CsvLayout) -> None:
     """Raise `DataError` where blanks do not separate equally many fields in each row."""
     width = len(layout.names) + len(layout.beyond)
     with text.open() as file:
-        for i, row in enumerate(split_rows(file, BLANK_SEPARATOR)):
+        for i, row in enumerate(csv_dialect.split_rows(file, csv_dialect.BLANK_SEPARATOR)):
             if i > layout.header and row and len(row) != width:
                 what = f"{text.path} has {len(row)} fields in line {i + 1}"
                 why = f"its columns are separated by blanks, and there are {width}"
@@ -200,20 +208,14 @@ def _check_widths(text: TextFile, layout: CsvLayout) -> None:
                 raise DataError(what, why=why, do=do)
 
 
-@contextmanager
-def _explain_pandas(path: Path) -> Iterator[None]:
+def _explain_pandas(path: Path) -> AbstractContextManager[None]:
     """Turn what pandas raises into `DataError`."""
-    try:
-        yield
-    except RavineError:
-        raise
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
-        what, why = f"{path} is no table", str(error).strip().splitlines()[-1]
-        raise DataError(what, why=why, do="check the line, its quotes and its separators") from None
+    do = "check the line, its quotes and its separators"
+    return wrap_errors(DataError, f"{path} is no table", do, why=_last_line)
 
 
-def _is_text(values: pd.Series) -> bool:
-    return not types.is_numeric_dtype(values.dtype)
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
 
 
 def _whole(values: pd.Series) -> bool:

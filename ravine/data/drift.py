@@ -1,5 +1,6 @@
 """How new rows differ from the training rows: values not learned, numbers far outside, gaps."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
@@ -8,46 +9,46 @@ import pandas as pd
 
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
-from ravine.data.frames import TableLike, table_from
-from ravine.data.parsing import NO_WORDS, YES_WORDS, read_dates, read_numbers, texts_of
+from ravine.data.foreign_rows import is_total_word
+from ravine.data.parsing import signs_of, texts_of
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
-
-
-def describe_drift(encoder: Encoder, frame: TableLike) -> list[str]:
-    """Sentences about values of new rows that are unlike all training rows; none where none are.
-
-    Categories that were not learned; numbers and dates further outside the range of the training
-    rows than that range is wide; gaps, which are filled, in columns that had (next to) none.
-    `frame` is one that `encoder.apply` takes.
-    """
-    drift = Drift(encoder)
-    drift.add(frame)
-    return drift.describe()
+MIN_OUTSIDE_ROWS = 3  # outside the range of the training rows, and more than half
 
 
 class Drift:
-    """What `describe_drift` says of rows that come in blocks: counts add up over these."""
+    """Values of new rows, which come in blocks, that are unlike all training rows.
+
+    Categories that were not learned; numbers and dates further outside the range of the training
+    rows than that range is wide; numbers of which most are outside that range, as in another unit;
+    gaps, which are filled, in columns that had (next to) none.
+    """
 
     def __init__(self, encoder: Encoder):
         self.encoder = encoder
         self.rows = 0
         self.unknown: Counter[str] = Counter()  # rows of each column
         self.values: dict[str, dict[str, None]] = {}  # the different unknown ones, in order
+        self.given: Counter[str] = Counter()  # rows with a number or a date
+        self.outside: Counter[str] = Counter()
         self.far: Counter[str] = Counter()
         self.most: dict[str, float] = {}  # the number furthest outside
         self.filled: Counter[str] = Counter()
+        self.restyled: dict[str, str] = {}  # columns of dates in another style, with an example
+        self.last = pd.DataFrame()  # the last row
 
-    def add(self, frame: TableLike) -> None:
-        """Take in a block of rows."""
-        frame, _ = table_from(frame)
+    def add(self, frame: pd.DataFrame) -> None:
+        """Take in a block of rows, a table that was checked."""
         self.rows += len(frame)
+        self.last = frame.tail(1)
         for column in self.encoder.column_encoders:
             values = frame[column.name]
+            if isinstance(column, Date):
+                column = self._in_style(column, values)
             if isinstance(column, (Numeric, Date)):
-                x = column.read(values)
-                self._add_far(column, x)
+                x = self.encoder.read_column(column, values)
+                self._add_outside(column, x)
                 self._add_unknown(column.name, values[_odd_cells(column, values)])
                 gaps = 0 if column.gaps else int(np.isnan(x).sum())
             elif isinstance(column, Text):
@@ -59,41 +60,71 @@ class Drift:
                 gaps = int((_unknown_values(column, values) & missing).sum())
             self.filled[column.name] += gaps
 
+    def _in_style(self, column: Date, values: pd.Series) -> Date:
+        """The column's encoder for the style that its new values are in."""
+        style = column.style_of(values)
+        if style == column.style:
+            return column
+        day = column.read(values)
+        row = int(np.flatnonzero(~np.isnan(day))[0]) if (~np.isnan(day)).any() else 0
+        taken = f"{str(values.iloc[row])!r} is taken as {_day_text(day[row])}"
+        self.restyled.setdefault(column.name, f"{column.name} ({taken})")
+        return dataclasses.replace(column, style=style)
+
     def _add_unknown(self, name: str, values: pd.Series) -> None:
         self.unknown[name] += len(values)
         known = self.values.setdefault(name, {})
         if len(values) and len(known) <= MAX_COUNTED_VALUES:
             known.update(dict.fromkeys(texts_of(values)[0]))
 
-    def _add_far(self, column: Numeric | Date, x: np.ndarray) -> None:
+    def _add_outside(self, column: Numeric | Date, x: np.ndarray) -> None:
         if not column.scaling.seen:
             return  # fitted by a version that did not keep the range
-        outside = _distance_outside(column, x)
-        far = x[outside > column.scaling.seen[1] - column.scaling.seen[0]]
-        if len(far):
-            self.far[column.name] += len(far)
+        distance = _distance_outside(column, x)
+        self.given[column.name] += int((~np.isnan(x)).sum())
+        outside = x[distance > 0]
+        if len(outside):
+            width = column.scaling.seen[1] - column.scaling.seen[0]
+            self.outside[column.name] += len(outside)
+            self.far[column.name] += int((distance > width).sum())
             before = [self.most[column.name]] if column.name in self.most else []
-            candidates = np.array([*before, *far])
+            candidates = np.array([*before, *outside])
             furthest = np.argmax(_distance_outside(column, candidates))
             self.most[column.name] = float(candidates[furthest])
 
     def describe(self) -> list[str]:
         """Sentences about the rows so far."""
-        notes = []
-        unknown = [self._describe_unknown(name) for name, count in self.unknown.items() if count]
-        if unknown:
-            notes.append(
-                f"Values that were not learned, taken as unknown: {_join_columns(unknown)}."
-            )
         measured = [c for c in self.encoder.column_encoders if isinstance(c, (Numeric, Date))]
-        far = [self._describe_far(column) for column in measured if self.far[column.name]]
-        if far:
-            notes.append(f"Numbers far outside the training rows: {_join_columns(far)}.")
+        mostly = [column for column in measured if self._is_mostly_outside(column)]
+        far = [c for c in measured if self.far[c.name] and c not in mostly]
+        unknown = [self._describe_unknown(name) for name, count in self.unknown.items() if count]
+        found = {
+            "Values that were not learned, taken as unknown": unknown,
+            "Numbers far outside the training rows": [
+                self._describe_range(column, self.far, "as far as") for column in far
+            ],
+            "Numbers outside what was learned, maybe in another unit": [
+                self._describe_range(column, self.outside, "such as") for column in mostly
+            ],
+            "Dates are written otherwise than in training": list(self.restyled.values()),
+        }
+        notes = [f"{what}: {_join_columns(where)}." for what, where in found.items() if where]
         filled = [f"{name} in {count:,}" for name, count in self.filled.items() if count]
         if filled:
             where = f"{_join_columns(filled)} of {self.rows:,} rows"
             notes.append(f"Gaps that training rows hardly had, filled in: {where}.")
-        return notes
+        return notes + self._describe_total()
+
+    def _describe_total(self) -> list[str]:
+        """A note on a last row that says in a word that training did not know what it is."""
+        coded = (c for c in self.encoder.column_encoders if isinstance(c, (OneHot, Codes)))
+        known = {column.name: column.levels for column in coded}
+        for name, values in self.last.items():
+            text = str(values.iloc[0])
+            if is_total_word(text) and text.strip() not in known.get(str(name), ()):
+                where = f"Row {self.last.index[0]} may be a total ({text!r} in {name})"
+                return [f"{where}: what is predicted for it means nothing."]
+        return []
 
     def _describe_unknown(self, name: str) -> str:
         first, *others = self.values[name]
@@ -101,13 +132,17 @@ class Drift:
         shown = f"{first[:30]!r}{f' and {more} more' if others else ''}"
         return f"{name} in {self.unknown[name]:,} of {self.rows:,} rows ({shown})"
 
-    def _describe_far(self, column: Numeric | Date) -> str:
-        limits = (self.most[column.name], *column.scaling.seen)
-        shown = [f"{value:,.6g}" for value in limits]
-        if isinstance(column, Date):
-            shown = [str(np.datetime64(int(day), "D")) for day in limits]
-        rows = f"{self.far[column.name]:,} of {self.rows:,} rows"
-        return f"{column.name} in {rows} (as far as {shown[0]}; learned {shown[1]} to {shown[2]})"
+    def _is_mostly_outside(self, column: Numeric | Date) -> bool:
+        """Whether most values are outside the range of the training rows, but most are not far."""
+        count, given = self.outside[column.name], self.given[column.name]
+        many = count >= MIN_OUTSIDE_ROWS and 2 * count > given >= 2 * self.far[column.name]
+        return many and isinstance(column, Numeric)  # later dates are usual
+
+    def _describe_range(self, column: Numeric | Date, rows: Counter[str], how: str) -> str:
+        name, text = column.name, _day_text if isinstance(column, Date) else _number_text
+        most, low, high = map(text, (self.most[name], *column.scaling.seen))
+        where = f"{name} in {rows[name]:,} of {self.rows:,} rows"
+        return f"{where} ({how} {most}; learned {low} to {high})"
 
 
 def _distance_outside(column: Numeric | Date, x: np.ndarray) -> np.ndarray:
@@ -116,20 +151,25 @@ def _distance_outside(column: Numeric | Date, x: np.ndarray) -> np.ndarray:
     return np.maximum(low - x, x - high)
 
 
+def _number_text(value: float) -> str:
+    return f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
+
+
+def _day_text(day: float) -> str:
+    return str(np.datetime64(int(day), "D"))
+
+
 def _odd_cells(column: Numeric | Date, values: pd.Series) -> np.ndarray:
     """Whether each value is a text among numbers or dates that is taken for a gap, [N]."""
     if not column.odd_texts:
         return np.zeros(len(values), bool)
-    read = read_numbers if isinstance(column, Numeric) else read_dates
-    return read(values, column.style)[1] & ~values.isin(column.odd_texts).to_numpy()
+    return column.read_cells(values)[1] & ~values.isin(column.odd_texts).to_numpy()
 
 
 def _unknown_values(column: Flag | OneHot | Codes, values: pd.Series) -> np.ndarray:
     """Whether each value is one that the column's encoder does not know, [N]."""
-    if isinstance(column, Flag):
-        texts, codes = texts_of(values)
-        return np.array([t.lower() not in NO_WORDS + YES_WORDS for t in texts] + [True])[codes]
-    return level_codes(values, column.levels) == 0
+    known = signs_of(values) if isinstance(column, Flag) else level_codes(values, column.levels)
+    return known == 0
 
 
 def _join_columns(found: Sequence[str]) -> str:

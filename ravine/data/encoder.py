@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ravine.data.codes import changes_as_number
 from ravine.data.column_encoders import (
     MISSING_LEVEL,
     Codes,
@@ -31,21 +32,20 @@ from ravine.data.column_encoders import (
     covered_cycles,
 )
 from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types, values_of
-from ravine.data.csv_dialect import Dialect, Expected
-from ravine.data.date_styles import without_open_ends
+from ravine.data.csv_dialect import Dialect, KnownColumns
 from ravine.data.examples import Examples
 from ravine.data.frames import ExamplesLike, table_from
-from ravine.data.parsing import read_dates, read_numbers, texts_of, weights_of
+from ravine.data.odd_cells import describe_spellings
+from ravine.data.parsing import texts_of, weights_of
 from ravine.data.source import Data, describe_excluded
 from ravine.data.targets import Target, TargetScaling, fit_target
 from ravine.data.task_type import TaskType
 from ravine.errors import DataError, join_first, nearest
 from ravine.old_names import get_key
 from ravine.part import part, setting
+from ravine.sentinels import Sentinel
 
 MAX_LISTED_COLUMNS = 10  # in one sentence
-MAX_ODD_TEXTS = 20  # odd texts of a column that are kept
-MAX_LISTED_TEXTS = 3  # in one sentence
 MAX_DROPPED_COLUMNS = 20  # that get a sentence each
 # of columns, in a sentence
 KIND_ADJECTIVES = {
@@ -90,6 +90,7 @@ class Encoder:
 
     `features` are the names of the F numbers, `code_sizes` the numbers of codes (0 is unseen).
     `dialect` is how the training file was written, so that new files are read as it was.
+    `sentinels` are the values that stand for gaps in numbers of the table; none after loading.
     """
 
     column_encoders: tuple[ColumnEncoder, ...]
@@ -97,6 +98,7 @@ class Encoder:
     dialect: Dialect = Dialect()
     # what fitting did; not part of the encoder
     effects: Mapping[str, float] = field(default_factory=dict, compare=False)
+    sentinels: tuple[Sentinel, ...] = field(default=(), compare=False)
 
     @cached_property
     def features(self) -> tuple[str, ...]:
@@ -131,13 +133,29 @@ class Encoder:
         return tuple(column.name for column in self.column_encoders)
 
     @property
-    def expectation(self) -> Expected:
+    def known_columns(self) -> KnownColumns:
         """What is known of tables that are to be predicted, for reading them from files."""
         measured = [c for c in self.column_encoders if isinstance(c, (Numeric, Date))]
-        texts = tuple(c.name for c in measured if c.style)
-        plain = ("", "1,234.5")
-        numbers = tuple(c.name for c in measured if isinstance(c, Numeric) and c.style in plain)
-        return Expected(self.dialect, self.columns, texts, numbers)
+        named = [c for c in self.column_encoders if isinstance(c, (OneHot, Codes))]
+        texts = [c.name for c in measured if c.style]
+        texts += [c.name for c in named if any(map(changes_as_number, c.levels))]
+        plain = ("", "1,234.5") if self.dialect.decimal == "." else ("",)
+        number_columns = [c for c in measured if isinstance(c, Numeric) and c.style in plain]
+        numbers = {c.name: c.scaling.seen for c in number_columns}
+        return KnownColumns(self.dialect, self.columns, tuple(texts), numbers)
+
+    def read_column(self, column: Numeric | Date, values: pd.Series) -> np.ndarray:
+        """The numbers, or days since 1970, in a column of a table, float64 [N], NaN where missing.
+
+        Text in a column that was numbers has the run's decimal sign.
+        """
+        return self._in_dialect(column).read(values)
+
+    def _in_dialect(self, column: Any) -> Any:
+        usual = self.dialect.decimal == "." or self.dialect.separator == ","
+        if usual or not isinstance(column, Numeric) or column.style:
+            return column
+        return dataclasses.replace(column, style="1.234,5")
 
     @property
     def _code_encoders(self) -> tuple[Codes, ...]:
@@ -153,24 +171,27 @@ class Encoder:
         Raises `DataError` for a missing column (with the nearest name), text among numbers,
         infinities.
         """
-        frame, _ = table_from(frame)
+        return self._encode(table_from(frame)[0])
+
+    def _encode(self, frame: pd.DataFrame) -> Examples:
         for name in self.columns:
             if name not in frame.columns:
                 why = nearest(name, list(frame.columns))
                 do = "rename the column, or add it"
                 raise DataError(f"the table has no column {name!r}", why=why, do=do)
-        blocks = [column.encode(frame[column.name]) for column in self._number_encoders]
+        numeric = map(self._in_dialect, self._number_encoders)
+        blocks = [column.encode(frame[column.name]) for column in numeric]
         numbers = np.concatenate(blocks, 1) if blocks else np.zeros((len(frame), 0), np.float32)
         codes = [column.codes(frame[column.name]) for column in self._code_encoders]
         found = torch.from_numpy(np.stack(codes, 1)) if codes else None
         return Examples(torch.from_numpy(numbers), found)
 
     def examples(self, frame: pd.DataFrame, weight: str | None = None) -> Examples:
-        """A table's rows as examples with their targets and weights."""
+        """The rows of a table that was checked, as examples with their targets and weights."""
         weights = None
         if weight is not None:
             weights = torch.from_numpy(weights_of(frame, weight).astype(np.float32))
-        inputs = self.apply(frame)
+        inputs = self._encode(frame)
         return dataclasses.replace(inputs, targets=self.target.encode(frame), weights=weights)
 
     def to_plain(self) -> dict[str, Any]:
@@ -210,42 +231,14 @@ def fit_encoder(
     notes += describe_excluded(data, split_columns)
     excluded = {*task_type.names, *data.drop, *split_columns, data.weight}
     inputs = train.drop(columns=[name for name in train.columns if name in excluded])
-    used, dropped = infer_column_types(
-        inputs,
-        rows=rows,
-        categories=data.categories,
-        numbers=data.numbers,
-        texts=data.texts,
-        decimal=data.decimal,
-        notes=notes,
-    )
+    used, dropped = infer_column_types(inputs, rows=rows, hints=data.column_hints, notes=notes)
     # reported even where they do nothing
     requested = ["columns scaled"] * (encoding.scale != "none")
     requested += ["columns clipped"] * (encoding.smooth_clip is not None)
     effects = Counter(dict.fromkeys(requested, 0))
-    fitted = []
-    seen: dict[bytes, str] = {}
-    for column in used:
-        values = train[column.name]
-        measured = column.kind in ("number", "date")
-        # of others the codes: two columns that name the same groups differently are equal
-        content = values_of(values, column) if measured else texts_of(values)[1]
-        kind = column.kind if measured or column.kind == "text" else "category"
-        key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
-        twin = seen.setdefault(key, column.name)  # the first with this content in training rows
-        found = None
-        if twin == column.name:
-            counted = None if levels is None else levels.get(column.name)
-            found = _fit_column(
-                column, values, content, encoding=encoding, counted=counted, effects=effects
-            )
-        if found is not None:
-            fitted.append(found)
-            continue
-        rare = f"none of its values occurs {encoding.rare} times"
-        unused = "dates are left out" if column.kind == "date" else rare
-        why = unused if twin == column.name else f"it repeats {twin}"
-        dropped.append(DroppedColumn(column.name, why))
+    found = _fit_columns(train, used, encoding, levels=levels or {}, effects=effects, notes=notes)
+    fitted = [f for f in found if not isinstance(f, DroppedColumn)]
+    dropped += [f for f in found if isinstance(f, DroppedColumn)]
     notes += _describe_columns(used, dropped)
     if not fitted:
         reasons = "; ".join(f"{d.name}: {d.why}" for d in dropped[:5]) or "there are only targets"
@@ -257,59 +250,48 @@ def fit_encoder(
     return Encoder(tuple(fitted), target, effects=shown | of_target)
 
 
-def allow_odd_cells(encoder: Encoder, table: pd.DataFrame, notes: list[str]) -> Encoder:
-    """The encoder that takes texts among the numbers and dates of its table for gaps.
-
-    `table` has all rows, not those of the training split alone. What is read as a gap is appended
-    to `notes`; so are dates that stand for no end, such as 9999-12-31.
-    """
-    columns = []
-    for column in encoder.column_encoders:
-        if isinstance(column, (Numeric, Date)):
-            values = table[column.name]
-            read = read_numbers if isinstance(column, Numeric) else read_dates
-            found, odd = read(values, column.style)
-            if odd.any():
-                kind = "number" if isinstance(column, Numeric) else "date"
-                notes.append(_describe_gaps(values, odd, f"hold no {kind}"))
-                texts = values[odd].map(str).value_counts().index[:MAX_ODD_TEXTS]
-                column = dataclasses.replace(column, odd_texts=tuple(texts))
-            if isinstance(column, Date):
-                ends = np.isnan(without_open_ends(found)) & ~np.isnan(found)
-                if ends.any():
-                    notes.append(_describe_gaps(values, ends, "stand for an open end"))
-        columns.append(column)
-    return dataclasses.replace(encoder, column_encoders=tuple(columns))
-
-
-def _describe_gaps(values: pd.Series, rows: np.ndarray, why: str) -> str:
-    first = values[rows].drop_duplicates()
-    named = [f"{str(text)[:30]!r} in row {row}" for row, text in first.items()]
-    shown = join_first(named, MAX_LISTED_TEXTS)
-    count = f"{rows.sum():,} of {len(values):,} cells"
-    return f"{values.name}: {count} {why} and are read as gaps: {shown}."
-
-
-def _fit_column(
-    column: UsedColumn,
-    values: pd.Series,
-    content: np.ndarray,
-    *,
+def _fit_columns(
+    train: pd.DataFrame,
+    used: Sequence[UsedColumn],
     encoding: Encoding,
-    counted: Counter | None,
+    *,
+    levels: Mapping[str, Counter],
     effects: Counter,
-) -> ColumnEncoder | None:
-    if column.kind == "boolean":
-        effects["flags as ±1"] += 1
-        return Flag(column.name)
-    if column.kind == "category":
-        counts = count_levels(values) if counted is None else counted
-        return _fit_category(column.name, counts, encoding, effects)
-    if column.kind == "text":
-        effects["texts hashed"] += 1
-        return Text(column.name, encoding.text_features)
+    notes: list[str],
+) -> list[ColumnEncoder | DroppedColumn]:
+    """What becomes of each column; of those with one content in training rows the first counts."""
+    found: list[ColumnEncoder | DroppedColumn] = []
+    first: dict[bytes, str] = {}
+    for column in used:
+        values = train[column.name]
+        measured = column.kind in ("number", "date")
+        # of others the codes: two columns that name the same groups differently are equal
+        content = values_of(values, column) if measured else texts_of(values)[1]
+        kind = column.kind if measured or column.kind == "text" else "category"
+        key = hashlib.blake2b(kind.encode() + content.tobytes(), digest_size=16).digest()
+        twin = first.setdefault(key, column.name)
+        if twin != column.name:
+            found.append(DroppedColumn(column.name, f"it repeats {twin}"))
+        elif measured:
+            found.append(_fit_measured(column, content, encoding, effects))
+        elif column.kind == "boolean":
+            effects["flags as ±1"] += 1
+            found.append(Flag(column.name))
+        elif column.kind == "text":
+            effects["texts hashed"] += 1
+            found.append(Text(column.name, encoding.text_features))
+        else:
+            counts = levels.get(column.name) or count_levels(values)
+            notes += describe_spellings(column.name, counts)
+            found.append(_fit_category(column.name, counts, encoding, effects))
+    return found
+
+
+def _fit_measured(
+    column: UsedColumn, content: np.ndarray, encoding: Encoding, effects: Counter
+) -> Numeric | Date | DroppedColumn:
     if column.kind == "date" and encoding.dates == "drop":
-        return None
+        return DroppedColumn(column.name, "dates are left out")
     scaling = Scaling.fit(content, encoding.scale, encoding.smooth_clip)
     gaps = int(np.isnan(content).sum())
     effects["gaps filled"] += gaps
@@ -327,12 +309,12 @@ def _fit_column(
 
 def _fit_category(
     name: str, counts: Counter, encoding: Encoding, effects: Counter
-) -> ColumnEncoder | None:
+) -> OneHot | Codes | DroppedColumn:
     frequent = [t for t, n in counts.items() if n >= encoding.rare]
     kept = sorted(frequent, key=lambda t: (-counts[t], t))[: encoding.codes_up_to]
     effects["rare levels joined"] += len(counts) - len(kept)
     if len(kept) == 0 or (len(kept) == 1 and len(counts) == 1):
-        return None
+        return DroppedColumn(name, f"none of its values occurs {encoding.rare} times")
     if len(kept) > encoding.one_hot_up_to:
         effects["categories as codes"] += 1
         return Codes(name, tuple(kept))

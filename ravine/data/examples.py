@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ravine.data.image_store import MappedImages
 from ravine.protocols import Signature
+from ravine.statistics import even_places
 
 AFFORDABLE_VALUES = 2**18
 
@@ -96,8 +97,7 @@ def evenly_spaced(examples: Examples | StreamedExamples, count: int) -> Examples
     if not isinstance(examples, Examples):
         chunk = next(iter(examples.epoch(0, 0)))
         return chunk.take(torch.arange(min(count, chunk.count)))
-    places = torch.linspace(0, examples.count - 1, min(count, examples.count)).round().long()
-    return examples.take(places)
+    return examples.take(even_places(examples.count, count))
 
 
 def affordable_count(signature: Signature, count: int, values: int = AFFORDABLE_VALUES) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ravine.data.tables import missing_file
+from ravine.data.text_files import require_memory
 from ravine.errors import DataError
 from ravine.files import check_readable
 
@@ -51,13 +52,15 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     def damage_error(what: str, why: str) -> DataError:
         return DataError(f"{path} {what}", why=why, do="copy or download it again")
 
-    packed = path.suffix.lower() == ".gz"
+    head = 4 + 4 * dimensions
     check_readable(path)
     try:
-        data = gzip.decompress(path.read_bytes()) if packed else np.memmap(path, np.uint8, "r")
+        packed = path.suffix.lower() == ".gz"
+        data = _unpack(path, head) if packed else np.memmap(path, np.uint8, "r")
+    except DataError:
+        raise
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise damage_error("cannot be read", f"it is damaged ({error})") from None
-    head = 4 + 4 * dimensions
     if len(data) < 4 or bytes(data[:3]) != b"\x00\x00\x08":
         begins = bytes(data[:4]).hex(" ") or "nothing"
         raise damage_error("is no idx file of bytes", f"it begins with {begins}")
@@ -72,6 +75,16 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         says = " x ".join(map(str, shape))
         raise damage_error(f"holds {len(data) - head} values", f"its head says {says}")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
+
+
+def _unpack(path: Path, head: int) -> bytes:
+    """What a packed file holds, but no more than a byte beyond what its head says."""
+    with gzip.open(path) as file:
+        start = file.read(head)
+        shape = struct.unpack(f">{len(start) // 4 - 1}i", start[4:]) if len(start) == head else ()
+        size = max(0, math.prod(shape))
+        require_memory(size, path, "unpack it, so that it is read in pieces")
+        return start + file.read(size + 1)
 
 
 def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -6,15 +6,17 @@ JPEG, PNG, WebP, BMP, a GIF's first frame. Letters: C channels (1 or 3), H rows,
 import importlib
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from ravine.errors import DataError, first_line
 
+Result = TypeVar("Result")
 FitMode: TypeAlias = Literal["crop", "stretch", "pad"]
 # what is done to images of other proportions
 FIT_WORDS: Mapping[FitMode, str] = {
@@ -85,16 +87,9 @@ def pillow_module(module: str = "Image") -> Any:
 
 def read_header(path: str) -> ImageHeader | UnreadableImage:
     """Size and color of a file's image from its first bytes; nothing is decoded."""
-    pil = pillow_module()
-    try:
-        with warnings.catch_warnings(), pil.open(path, formats=IMAGE_FORMATS) as opened:
-            warnings.simplefilter("ignore")
-            width, height = opened.size
-            if _orientation(opened) in ROTATING_ORIENTATIONS:
-                width, height = height, width
-            return ImageHeader(height, width, _is_gray(opened))
-    except Exception as error:  # damaged files make Pillow's readers raise errors of every kind
-        return UnreadableImage(path, _reason(error))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _read_opened(path, _header_of)
 
 
 def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, set[str]] | UnreadableImage:
@@ -103,24 +98,42 @@ def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, set[str]] | Un
     It is turned upright as its EXIF orientation says, what is transparent becomes white, 16 bits
     become 8 (v / 257, rounded), palettes their colors, and then it is fitted.
     """
+    return _read_opened(path, partial(_decode, spec=spec))
+
+
+def _read_opened(path: str, read: Callable[[Any], Result]) -> Result | UnreadableImage:
+    """What `read` makes of a file's image as Pillow opened it."""
     pil = pillow_module()
     try:
-        with warnings.catch_warnings(), pil.open(path, formats=IMAGE_FORMATS) as opened:
-            warnings.simplefilter("ignore")
-            # a large JPEG is decoded at a half, a quarter or an eighth, never below twice the size
-            # that is wanted
-            side = 2 * max(spec.height, spec.width)
-            whole = opened.size
-            opened.draft(None, (side, side))
-            opened.load()
-            turned = _orientation(opened) in range(2, 9)
-            upright = pillow_module("ImageOps").exif_transpose(opened) if turned else opened
-            found, changes = _to_plain_mode(upright, spec.channels)
-            resized = whole != opened.size or found.size != (spec.width, spec.height)
-            changes |= {"turned upright"} if turned else set()
-            return fit_image(found, spec), changes | ({"resized"} if resized else set())
+        with pil.open(path, formats=IMAGE_FORMATS) as opened:
+            return read(opened)
+    except DataError:
+        raise
     except Exception as error:  # damaged files make Pillow's readers raise errors of every kind
-        return UnreadableImage(path, _reason(error))
+        unknown = type(error).__name__ == "UnidentifiedImageError"
+        why = "it is not an image, or damaged" if unknown else first_line(error)
+        return UnreadableImage(path, why)
+
+
+def _header_of(opened: Any) -> ImageHeader:
+    width, height = opened.size
+    if _orientation(opened) in ROTATING_ORIENTATIONS:
+        width, height = height, width
+    return ImageHeader(height, width, _is_gray(opened))
+
+
+def _decode(opened: Any, spec: ImageSpec) -> tuple[np.ndarray, set[str]]:
+    # a large JPEG is decoded at a half, a quarter or an eighth, never below twice the wanted size
+    side = 2 * max(spec.height, spec.width)
+    whole = opened.size
+    opened.draft(None, (side, side))
+    opened.load()
+    turned = _orientation(opened) in range(2, 9)
+    upright = pillow_module("ImageOps").exif_transpose(opened) if turned else opened
+    found, changes = _to_plain_mode(upright, spec.channels)
+    resized = whole != opened.size or found.size != (spec.width, spec.height)
+    changes |= {"turned upright"} if turned else set()
+    return fit_image(found, spec), changes | ({"resized"} if resized else set())
 
 
 def fit_image(image: Any, spec: ImageSpec) -> np.ndarray:
@@ -172,13 +185,6 @@ def _to_plain_mode(image: Any, channels: int) -> tuple[Any, set[str]]:
         image = pil.alpha_composite(pil.new("RGBA", layer.size, "white"), layer)
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode), changes
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, DataError):
-        raise error
-    unidentified = type(error).__name__ == "UnidentifiedImageError"
-    return "it is not an image, or damaged" if unidentified else first_line(error)
 
 
 def default_size(headers: Sequence[ImageHeader]) -> tuple[int, int]:

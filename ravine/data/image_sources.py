@@ -19,10 +19,11 @@ from ravine.data.idx import idx_images, is_idx, read_idx, read_pair
 from ravine.data.image_file import IMAGE_SUFFIXES, is_image
 from ravine.data.image_store import array_to_bytes
 from ravine.data.json_files import JSON_LINES_SUFFIXES
-from ravine.data.parquet_files import PARQUET_SUFFIXES, file_kind
+from ravine.data.parquet_files import PARQUET_SUFFIXES
 from ravine.data.parsing import is_text
 from ravine.data.source import TARGET_NAMES, Data, check_columns
 from ravine.data.splits import SPLIT_NAMES, SPLIT_WORDS
+from ravine.data.text_files import file_kind
 from ravine.errors import DataError, join_first, nearest
 from ravine.files import check_readable
 

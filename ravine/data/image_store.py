@@ -1,21 +1,22 @@
-"""Many images as bytes: decoded in processes, kept in memory or, if too many, in a mapped file.
+"""Many images as bytes: decoded in threads, kept in memory or, if too many, in a mapped file.
 
 Letters: N images, C channels, H rows, W columns.
 """
 
 import hashlib
+import os
 import shutil
 import tempfile
-import time
+import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,12 +24,10 @@ from torch import Tensor
 from ravine.data import image_file
 from ravine.errors import DataError
 
-IMAGES_PER_CHUNK = 64  # images handed to a worker at once
+IMAGES_PER_CHUNK = 64  # decoded images that wait for their place at most
 BYTES_PER_BLOCK = 2**22  # bytes processed at once
-SECONDS_WORTH_WORKERS = 5.0  # starting them and importing torch in each takes about three
 MAX_NAMED_FILES = 5  # in a message
 MAX_UNREADABLE = 100  # files, after which reading ends where they are not skipped
-Result = TypeVar("Result")
 
 
 class PixelFile:
@@ -113,7 +112,7 @@ def read_files(
     """Decode files into `pixels` in order; unless `skip`, end at a hundred unreadable ones."""
     kept, bad = [], []
     counts = Counter()
-    for found in map_in_workers(partial(image_file.decode_image, spec=spec), paths):
+    for found in _decode_files(paths, spec):
         kept.append(not isinstance(found, image_file.UnreadableImage))
         if isinstance(found, image_file.UnreadableImage):
             bad.append(found)
@@ -128,22 +127,19 @@ def read_files(
     return ReadResult(np.array(kept, bool), effects, tuple(bad))
 
 
-def map_in_workers(work: Callable[[str], Result], paths: Sequence[str]) -> Iterator[Result]:
-    """Work on paths, results in their order; in a process for each core where that pays.
+def _decode_files(
+    paths: Sequence[str], spec: image_file.ImageSpec
+) -> Iterator[tuple[np.ndarray, set[str]] | image_file.UnreadableImage]:
+    """`decode_image` of each path, in their order, in a thread for each core.
 
-    The first chunk is timed: where the others would take less than 5 s, no process is started.
+    Pillow holds no lock of Python's while it decodes. What it warns of is ignored for all threads
+    at once: each would restore the filters that it found.
     """
-    first, others = paths[:IMAGES_PER_CHUNK], paths[IMAGES_PER_CHUNK:]
-    began = time.perf_counter()
-    yield from map(work, first)
-    seconds = (time.perf_counter() - began) / IMAGES_PER_CHUNK * len(others)
-    workers = joblib.cpu_count()
-    if workers < 2 or seconds < SECONDS_WORTH_WORKERS:
-        yield from map(work, others)
-        return
-    settings: Any = {"batch_size": IMAGES_PER_CHUNK, "return_as": "generator"}
-    parallel = joblib.Parallel(n_jobs=workers, **settings)
-    yield from parallel(joblib.delayed(work)(path) for path in others)  # type: ignore[misc]
+    work = partial(image_file.decode_image, spec=spec)
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        for at in range(0, len(paths), IMAGES_PER_CHUNK):
+            yield from pool.map(work, paths[at : at + IMAGES_PER_CHUNK])
 
 
 def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:

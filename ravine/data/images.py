@@ -11,29 +11,13 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 
-from ravine.data import image_store
+from ravine.data import image_file, image_store
 from ravine.data.encoder import Encoding
 from ravine.data.examples import Examples, LoadedImages
 from ravine.data.frames import ExamplesLike, TableLike
-from ravine.data.image_file import (
-    FIT_WORDS,
-    FitMode,
-    ImageHeader,
-    ImageSpec,
-    UnreadableImage,
-    default_size,
-    read_header,
-)
 from ravine.data.image_sources import list_images, list_unlabeled
 from ravine.data.source import check_distinct_targets, parse_size, with_targets
-from ravine.data.splits import (
-    SPLIT_NAMES,
-    AnySplit,
-    Given,
-    SplitRows,
-    check_splits,
-    require_count,
-)
+from ravine.data.splits import SPLIT_NAMES, AnySplit, Given, SplitRows, check_splits, require_count
 from ravine.data.targets import Target, fit_target
 from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError
@@ -63,7 +47,7 @@ class Images:
     path: str | None = None
     task: Literal["auto", "binary", "classes", "regression", "labels"] = "auto"
     size: int | tuple[int, int] | None = setting(default=None, ge=1)
-    fit: FitMode = "crop"
+    fit: image_file.FitMode = "crop"
     channels: Literal["auto", 1, 3] = "auto"
     corrupt: Literal["stop", "skip"] = "stop"
     memory: str = DEFAULT_MEMORY
@@ -83,7 +67,7 @@ class ImageEncoder:
 
     image: ImageShape
     target: Target
-    fit: FitMode = "crop"
+    fit: image_file.FitMode = "crop"
     path: str = "path"
     corrupt: Literal["stop", "skip"] = "stop"
     effects: Mapping[str, float] = field(default_factory=dict, compare=False)
@@ -93,9 +77,11 @@ class ImageEncoder:
     code_sizes: tuple[int, ...] = field(default=(), init=False)
 
     @property
-    def spec(self) -> ImageSpec:
+    def spec(self) -> image_file.ImageSpec:
         """What every image is brought to."""
-        return ImageSpec(self.image.height, self.image.width, self.image.channels, self.fit)
+        return image_file.ImageSpec(
+            self.image.height, self.image.width, self.image.channels, self.fit
+        )
 
     def read(self, given: ExamplesLike, *, memory: str = DEFAULT_MEMORY) -> LoadedImages:
         """Images from a folder, a file, a table or list of paths, or an array, as the encoder's.
@@ -186,13 +172,13 @@ def read_images(
 
 
 def _describe_sizes(
-    spec: ImageSpec, rows: SplitRows, memory: str | None, resized: int
+    spec: image_file.ImageSpec, rows: SplitRows, memory: str | None, resized: int
 ) -> list[str]:
     color = "gray" if spec.channels == 1 else "in color"
     count = sum(map(len, rows))
     notes = [f"{count} images, {spec.height} x {spec.width}, {color}."]
     if resized:
-        notes.append(f"{resized} of them had another size: {FIT_WORDS[spec.fit]}.")
+        notes.append(f"{resized} of them had another size: {image_file.FIT_WORDS[spec.fit]}.")
     if memory is not None:
         size = f"{count * spec.bytes / 1e6:,.0f} MB, more than data.memory = {memory!r}"
         notes.append(f"They take {size}: they are kept in a temporary file.")
@@ -227,34 +213,36 @@ def _split_rows(
 
 def _image_spec(
     data: Images, images: list[str] | np.ndarray, places: np.ndarray, rows: SplitRows
-) -> ImageSpec:
+) -> image_file.ImageSpec:
     """Size and channels as set, else from the files; the size from the training split alone."""
     size = (data.size, data.size) if isinstance(data.size, int) else data.size
     channels: Any = data.channels
     if isinstance(images, np.ndarray):
         height, width = size or images.shape[2:]
         channels = images.shape[1] if channels == "auto" else channels
-        return ImageSpec(height, width, channels, data.fit)
+        return image_file.ImageSpec(height, width, channels, data.fit)
     if size is None or channels == "auto":
         files = [images[i] for i in places]
-        found = list(image_store.map_in_workers(read_header, files))
-        bad = tuple(head for head in found if isinstance(head, UnreadableImage))
+        found = list(map(image_file.read_header, files))
+        bad = tuple(head for head in found if isinstance(head, image_file.UnreadableImage))
         if len(bad) == len(found) or (bad and data.corrupt == "stop"):
             raise _unreadable_error(bad, len(found))
-        readable = [head for head in found if isinstance(head, ImageHeader)]
+        readable = [head for head in found if isinstance(head, image_file.ImageHeader)]
         if channels == "auto":
             channels = 1 if all(head.gray for head in readable) else 3
         if size is None:
             training = [found[i] for i in rows.train]
-            size = default_size([h for h in training if isinstance(h, ImageHeader)] or readable)
-    return ImageSpec(*size, channels, data.fit)
+            size = image_file.default_size(
+                [h for h in training if isinstance(h, image_file.ImageHeader)] or readable
+            )
+    return image_file.ImageSpec(*size, channels, data.fit)
 
 
 def _read_pixels(
     images: list[str] | np.ndarray,
     order: np.ndarray,
     *,
-    spec: ImageSpec,
+    spec: image_file.ImageSpec,
     pixels: image_store.PixelBuffer,
     corrupt: Literal["stop", "skip"],
 ) -> image_store.ReadResult:
@@ -267,7 +255,7 @@ def _read_pixels(
     return result
 
 
-def _unreadable_error(bad: tuple[UnreadableImage, ...], count: int) -> DataError:
+def _unreadable_error(bad: tuple[image_file.UnreadableImage, ...], count: int) -> DataError:
     what = f"{len(bad)} of {count} images cannot be read"
     do = 'restore or remove them, or set data.corrupt = "skip"'
     if len(bad) == count:
@@ -276,7 +264,7 @@ def _unreadable_error(bad: tuple[UnreadableImage, ...], count: int) -> DataError
     return DataError(what, why=image_store.name_files(bad), do=do)
 
 
-def _skipped_note(bad: tuple[UnreadableImage, ...]) -> tuple[str, ...]:
+def _skipped_note(bad: tuple[image_file.UnreadableImage, ...]) -> tuple[str, ...]:
     images = "image" if len(bad) == 1 else "images"
     note = f"{len(bad)} {images} cannot be read and left out: {image_store.name_files(bad)}."
     return (note,) if bad else ()

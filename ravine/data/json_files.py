@@ -1,19 +1,51 @@
 """Tables in JSON: an object on each line, an array of objects, or an object of columns."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ravine.data.frames import frame_of_rows
+from ravine.data.csv_dialect import Dialect
+from ravine.data.frames import check_density, check_table, frame_of_rows
 from ravine.data.text_files import TextFile
-from ravine.errors import DataError, RavineError, first_line
+from ravine.errors import DataError, first_line, wrap_errors
 
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 JSON_SUFFIXES = (".json", *JSON_LINES_SUFFIXES)
 JSON_BLOCK_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class JsonTable:
+    """A table in a file of JSON: one value, or an object on each line."""
+
+    text: TextFile
+    dialect = Dialect()
+
+    def frame(self) -> pd.DataFrame:
+        """The whole table."""
+        self.text.check_memory("give fewer rows, or convert it to Parquet")
+        return check_table(pd.concat(self._frames()), str(self.text.path))
+
+    def survey(self) -> Iterator[tuple[pd.DataFrame, dict[str, str]]]:
+        """Blocks; there are no numbers whose digits matter."""
+        for frame in self._frames():
+            yield frame, {}
+
+    def blocks(
+        self, kinds: Mapping[str, str], columns: Sequence[str] | None
+    ) -> Iterator[pd.DataFrame]:
+        """The table in blocks, all columns or some; types are those of the values, not `kinds`."""
+        for frame in self._frames():
+            frame = check_table(frame, str(self.text.path))
+            yield frame if columns is None else frame.reindex(columns=list(columns))
+
+    def _frames(self) -> Iterator[pd.DataFrame]:
+        one = is_one_value(self.text)
+        yield from [read_json_value(self.text)] if one else read_json_lines(self.text)
 
 
 def is_one_value(text: TextFile) -> bool:
@@ -31,7 +63,7 @@ def read_json_value(text: TextFile) -> pd.DataFrame:
     with text.open() as file:
         value = _parse(file.read(), str(text.path), str(text.path))
     do = 'write [{"column": value, ...}, ...]'
-    try:
+    with wrap_errors(DataError, f"{text.path} is no table", do):
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
             return frame_of_rows(value)
         if isinstance(value, dict) and set(value) >= {"columns", "data"}:  # "split" of pandas
@@ -41,10 +73,6 @@ def read_json_value(text: TextFile) -> pd.DataFrame:
             return pd.DataFrame(value).reset_index(drop=True)
         if isinstance(value, dict) and value:
             return frame_of_rows([value])
-    except RavineError:
-        raise
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise DataError(f"{text.path} is no table", why=first_line(error), do=do) from None
     why = "the value that begins in line 1 is not an object, nor an array of objects"
     raise DataError(f"{text.path} is no table", why=why, do=do)
 
@@ -52,16 +80,22 @@ def read_json_value(text: TextFile) -> pd.DataFrame:
 def read_json_lines(text: TextFile) -> Iterator[pd.DataFrame]:
     """The table of a file with an object on each line, in blocks. Raises `DataError`."""
     rows: list[dict[str, Any]] = []
-    at = 0
+    names: set[str] = set()  # of the rows that are held
+    at = given = 0
     with text.open() as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             rows.append(_parse_row(line, number, text.path))
+            names.update(rows[-1])
+            given += len(rows[-1])
+            check_density(len(names), len(rows), given)  # before they fill the memory
             if len(rows) == JSON_BLOCK_ROWS:
                 yield frame_of_rows(rows).set_axis(range(at, at + len(rows)))
                 at += len(rows)
                 rows = []
+                names = set()
+                given = 0
     if rows:
         yield frame_of_rows(rows).set_axis(range(at, at + len(rows)))
 

@@ -1,15 +1,18 @@
 """Cells that are unlike the others of their column: gaps, and texts among numbers or dates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeGuard
 
-# what stands for a missing value among numbers and dates
+# words for a missing value that name nothing else; in files of text no cell is one of them
+MISSING_WORDS = ["", *"NA N/A n/a #N/A <NA> NaN nan -nan NULL null".split()]
+# what stands for a missing value among numbers and dates, in lower case
 GAP_WORDS = frozenset(
     [
-        *("", "not available", "no data", "missing", "unknown", "0000-00-00 00:00:00"),
-        *"? - -- --- — – . .. ... * na n/a n.a. n.a nan nat none null nil (null) <na> \\n".split(),
-        *"#n/a #div/0! #value! #ref! #num! #name? #null! 1.#qnan -1.#qnan 1.#ind -1.#ind".split(),
+        *map(str.lower, MISSING_WORDS),
+        *("not available", "no data", "missing", "unknown", "0000-00-00 00:00:00"),
+        *"? - -- --- — – . .. ... * na n.a. n.a nat none nil (null) \\n".split(),
+        *"#div/0! #value! #ref! #num! #name? #null! 1.#qnan -1.#qnan 1.#ind -1.#ind".split(),
         *"0000-00-00 00.00.0000 00/00/0000".split(),
     ]
 )
@@ -25,25 +28,62 @@ def is_gap(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Reading:
-    """How most texts of a column are written; `odd` are those that are written otherwise."""
+    """How most texts of a column are written; `odd` are those that are written otherwise.
+
+    `doubts` are sentences about what could be meant otherwise, the column's name left out.
+    """
 
     style: str
     odd: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, style: str, odd: Sequence[tuple[str, int]], texts: Sequence[tuple[str, int]]
+        cls,
+        style: str,
+        odd: Sequence[tuple[str, int]],
+        texts: Sequence[tuple[str, int]],
+        doubts: Sequence[str] = (),
     ) -> Self | None:
         """The reading of distinct texts and in how many rows each stands, gaps left out; None where
         too many are odd.
         """
-        if not texts or (odd and not are_few(odd, texts)):
+        if not texts:
             return None
-        return cls(style, tuple(text for text, _ in odd))
+        share = sum(n for _, n in odd) / sum(n for _, n in texts)
+        most = MAX_SAME_ODD_SHARE if len(odd) == 1 else MAX_ODD_SHARE
+        too_few = len(texts) - len(odd) < MIN_DISTINCT_READABLE  # to be measurements with gaps
+        if odd and (share > most or too_few):
+            return None
+        return cls(style, tuple(text for text, _ in odd), tuple(doubts))
 
 
-def are_few(odd: Sequence[tuple[str, int]], texts: Sequence[tuple[str, int]]) -> bool:
-    """Whether odd texts are few beside all, so that the others are measurements with gaps."""
-    share = sum(n for _, n in odd) / sum(n for _, n in texts)
-    most = MAX_SAME_ODD_SHARE if len(odd) == 1 else MAX_ODD_SHARE
-    return share <= most and len(texts) - len(odd) >= MIN_DISTINCT_READABLE
+def reads_all(reading: Reading | None) -> TypeGuard[Reading]:
+    """Whether there is a reading, and no text is odd in it."""
+    return reading is not None and not reading.odd
+
+
+def fewest_odd(*readings: Reading | None) -> Reading | None:
+    """The reading with the fewest odd texts, the first of equal ones; None where there is none."""
+    found = [reading for reading in readings if reading is not None]
+    return min(found, key=lambda reading: len(reading.odd), default=None)
+
+
+def describe_spellings(name: str, levels: Iterable[str]) -> list[str]:
+    """What to say where levels of a category differ only in case or in blanks; nothing elsewhere.
+
+    >>> describe_spellings("v", ["bad", "Bad", "good"])[0][:59]
+    "v has levels that differ only in case or blanks: 'bad' and "
+    """
+    spellings: dict[str, list[str]] = {}
+    for level in levels:
+        spellings.setdefault(" ".join(level.split()).casefold(), []).append(level)
+    alike = next((found for found in spellings.values() if len(found) > 1), None)
+    if alike is None:
+        return []
+    count = sum(map(len, spellings.values()))
+    shown = " and ".join(map(repr, alike[:3]))
+    return [
+        f"{name} has levels that differ only in case or blanks: {shown} ({count:,} levels, "
+        f"{len(spellings):,} without). If they mean the same, write them in one way."
+    ]

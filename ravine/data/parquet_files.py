@@ -1,30 +1,25 @@
 """Parquet: a file or a folder of them, read at once or row group by row group."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import compute
 
-from ravine.data.frames import check_distinct, check_table
-from ravine.data.text_files import require_memory
-from ravine.errors import DataError, RavineError, first_line
+from ravine.data.csv_dialect import Dialect
+from ravine.data.frames import check_distinct, check_table, with_index
+from ravine.data.text_files import file_kind, require_memory
+from ravine.errors import DataError, first_line, wrap_errors
 from ravine.files import check_readable
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
-
-
-def file_kind(path: Path) -> str:
-    """The suffix that says what a file is, `.gz` left out.
-
-    >>> file_kind(Path("a/houses.csv.gz"))
-    '.csv'
-    """
-    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
-    return suffixes[-1] if suffixes else ""
+PARQUET_BLOCK_ROWS = 16_384
+BLOCKS_IN_MEMORY = 8  # that there must be room for
 
 
 def is_parquet(path: Path) -> bool:
@@ -42,6 +37,41 @@ def parquet_files(path: Path) -> list[Path]:
         do = "name a table: a CSV, Parquet or JSON lines file"
         raise DataError(f"{path} is a folder", why="there is no Parquet file in it", do=do)
     return files
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A Parquet file, or a folder of them, as one table."""
+
+    path: Path
+    dialect = Dialect()
+
+    def frame(self) -> pd.DataFrame:
+        """The whole table. Raises `DataError` for damaged files."""
+        size = sum(piece.bytes for piece in row_groups_of(self.path))
+        require_memory(size, self.path, "set data.memory (--memory 2GB) to read it in pieces")
+        frames = []
+        for file in parquet_files(self.path):
+            with _explain_damage(file):
+                schema = pq.read_schema(file)
+                check_distinct(schema.names, file)
+                table = pq.read_table(file, read_dictionary=_text_columns(schema))
+                frames.append(_as_frame(_decode_texts(table, schema, file)))
+        whole = frames[0] if len(frames) == 1 else pd.concat(frames)
+        return check_table(whole.reset_index(drop=True), str(self.path))
+
+    def survey(self) -> Iterator[tuple[pd.DataFrame, dict[str, str]]]:
+        """Blocks; there are no numbers whose digits matter."""
+        for frame in self.blocks({}, None):
+            yield frame, {}
+
+    def blocks(
+        self, kinds: Mapping[str, str], columns: Sequence[str] | None
+    ) -> Iterator[pd.DataFrame]:
+        """The table in blocks, all columns or some; types are those of the file, not `kinds`."""
+        for piece in row_groups_of(self.path):
+            for frame in read_blocks(piece, PARQUET_BLOCK_ROWS):
+                yield frame if columns is None else frame.reindex(columns=list(columns))
 
 
 @dataclass(frozen=True)
@@ -73,53 +103,61 @@ def row_groups_of(path: Path) -> tuple[RowGroup, ...]:
 def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
     """A row group in blocks of at most `rows` rows, indexed by their numbers in the whole table."""
     at = piece.first
-    with (
-        _explain_damage(Path(piece.file)),
-        pq.ParquetFile(piece.file, pre_buffer=False, buffer_size=2**20) as file,
-    ):
+    with _explain_damage(Path(piece.file)), _open_file(piece.file) as file:
+        schema = pq.read_schema(piece.file)
         for batch in file.iter_batches(rows, [piece.group], use_threads=False):
-            frame = check_table(_with_index(batch.to_pandas()), piece.file)
+            texts = pa.Table.from_batches([batch])
+            table = _decode_texts(texts, schema, Path(piece.file), parts=BLOCKS_IN_MEMORY)
+            frame = check_table(_as_frame(table), piece.file)
             yield frame.set_axis(range(at, at + batch.num_rows))
             at += batch.num_rows
             pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
+        if at - piece.first != piece.rows:
+            raise ValueError(f"{at - piece.first:,} of {piece.rows:,} rows")
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
-    """The whole table at a path. Raises `DataError` for damaged files."""
-    size = sum(piece.bytes for piece in row_groups_of(path))
-    require_memory(size, path, "set data.memory (--memory 2GB) to read it in pieces")
-    frames = []
-    for file in parquet_files(path):
-        with _explain_damage(file):
-            check_distinct(pq.read_schema(file).names, file)
-            frames.append(_with_index(pq.read_table(file).to_pandas()))
-    whole = frames[0] if len(frames) == 1 else pd.concat(frames)
-    return whole.reset_index(drop=True)
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    """A table with the columns of its file: an index of pandas is one where it is stored."""
+    frame = table.to_pandas()
+    stored = [name for name in frame.index.names if name in table.column_names]
+    return with_index(frame.rename_axis(index=stored if stored else [None] * frame.index.nlevels))
 
 
-def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame whose index, if it has names, is columns: pandas wrote it so."""
-    named = [name for name in frame.index.names if name is not None]
-    return frame.reset_index(named) if named else frame
+def _open_file(file: str) -> pq.ParquetFile:
+    texts = _text_columns(pq.read_schema(file))
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20, read_dictionary=texts)
 
 
-@contextmanager
-def _explain_damage(file: Path) -> Iterator[None]:
-    """Turn what Arrow raises for a damaged file into `DataError`."""
+def _text_columns(schema: pa.Schema) -> list[str]:
+    return [f.name for f in schema if str(f.type).removeprefix("large_") in ("string", "binary")]
+
+
+def _decode_texts(table: pa.Table, schema: pa.Schema, file: Path, *, parts: int = 1) -> pa.Table:
+    """One of `parts` of a table whose texts were read as codes, with texts as in the `schema`.
+
+    A word that stands once in a file may be in every row: how long all texts are together is known
+    before they are made.
+    """
+    texts = _text_columns(schema)
+    pc: Any = compute  # its functions are made when it is imported
+    lengths = (
+        pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
+        for name in texts
+        for chunk in table[name].chunks
+    )
+    require_memory(2 * parts * sum(lengths), file, "leave the columns of long texts out")
+    for name in texts:
+        column = table[name].cast(schema.field(name).type)
+        table = table.set_column(table.column_names.index(name), schema.field(name), column)
+    return table
+
+
+def _explain_damage(file: Path) -> AbstractContextManager[None]:
+    """Turn whatever Arrow and pandas raise for a damaged file into `DataError`."""
     check_readable(file)
-    try:
-        yield
-    except RavineError:
-        raise
-    # damaged metadata of pandas, in the file, end as KeyError, TypeError, ...
-    except (
-        pa.ArrowException,
-        OSError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        why = f"its Parquet data are damaged ({first_line(error)})"
-        do = "write or copy it again"
-        raise DataError(f"{file} cannot be read", why=why, do=do) from None
+    return wrap_errors(
+        DataError,
+        f"{file} cannot be read",
+        "write or copy it again",
+        why=lambda error: f"its Parquet data are damaged ({first_line(error)})",
+    )

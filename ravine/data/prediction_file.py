@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pandas.api.types import is_float_dtype
+from pandas.api.types import is_float_dtype, is_integer_dtype
 
 from ravine.data.column_types import is_identifier
 from ravine.data.encoder import Encoder
@@ -20,25 +20,37 @@ from ravine.data.targets import Target
 
 SIGNIFICANT_DIGITS = 7  # weights are float32: 24 bits, 7.2 digits
 IDENTIFIER_BLOCK_ROWS = 65_536  # of one column
+MAX_IDENTIFIER_LENGTH = 60  # characters of a text that names a row
 
 
 def find_identifiers(table: TableBlocks, encoder: Encoder, answers: Iterable[str]) -> list[str]:
     """The columns that tell a table's rows apart, none of them the encoder's or an answer's.
 
-    Identifiers are called so, have no gaps, and another value in every row.
+    Identifiers have no gaps and another value in every row. They are called so, or are whole
+    numbers or short texts.
     """
     used = {*encoder.columns, *answers}
-    names = [n for n in table.columns if n not in used and is_identifier(n)]
+    names = [n for n in table.columns if n not in used]
     hashes: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for rows in table.read(IDENTIFIER_BLOCK_ROWS, names) if names else ():
         for name in list(hashes):
-            if rows[name].isna().any():
+            values = rows[name]
+            if values.dtype == object:
+                values = values.where(values.isna(), values.map(str))
+            if values.nunique() < len(values) or not (is_identifier(name) or _is_short(values)):
                 del hashes[name]
             else:  # 8 bytes a row; that two values of a million have one hash: p < 1e-7
-                values = rows[name].map(str) if rows[name].dtype == object else rows[name]
                 hashes[name].append(pd.util.hash_pandas_object(values, index=False).to_numpy())
     whole = {name: np.concatenate(found) for name, found in hashes.items()}
     return [name for name, found in whole.items() if len(np.unique(found)) == len(found)]
+
+
+def _is_short(values: pd.Series) -> bool:
+    """Whether values are whole numbers, or texts of a few words at most."""
+    texts = is_text(values)
+    return is_integer_dtype(values.dtype) or (
+        texts and bool((values.str.len() <= MAX_IDENTIFIER_LENGTH).all())
+    )
 
 
 def with_identifiers(

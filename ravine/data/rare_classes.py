@@ -13,7 +13,7 @@ from ravine.errors import DataError, join_first
 JOINED_CLASS = "(other)"
 
 
-def infer_task(
+def leave_out_rare_classes(
     table: pd.DataFrame, own: int, targets: Sequence[str], data: Data, notes: list[str]
 ) -> tuple[pd.DataFrame, np.ndarray, TaskType]:
     """What the targets ask for; the table without rows of rare classes, or with these joined; and

@@ -2,25 +2,22 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import (
-    is_datetime64_any_dtype,
-    is_float_dtype,
-    is_numeric_dtype,
-    is_object_dtype,
-)
+from pandas.api import types
 
-from ravine.data.csv_dialect import Dialect, Expected
+from ravine.data.column_types import ColumnHints, is_identifier
+from ravine.data.csv_dialect import Dialect, KnownColumns, decimal_sign_of_texts
 from ravine.data.datasets import BUNDLED_SETS, load_bundled
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike, table_from
-from ravine.data.parsing import column_number_style, numbers_of, weights_of
-from ravine.data.tables import missing_file, read_table, read_table_and_dialect
-from ravine.errors import DataError, RecipeError, nearest, shorten, value_text
+from ravine.data.parsing import are_whole, column_number_style, numbers_of, weights_of
+from ravine.data.tables import missing_file, open_table_file, read_table
+from ravine.errors import DataError, RecipeError, join_first, nearest, shorten, value_text
 from ravine.part import part, setting
 
 UNIT_BYTES = {"": 1}
@@ -28,6 +25,12 @@ UNIT_BYTES |= {prefix: 1000**i for i, prefix in enumerate("KMGT", 1)}
 UNIT_BYTES |= {f"{prefix}I": 1024**i for i, prefix in enumerate("KMGT", 1)}
 LIST_TYPES = (list, tuple, set, np.ndarray)
 TARGET_NAMES = ("target", "label", "class", "y", "outcome")
+# what columns that are predicted are often called: the whole name, or its last word
+TARGET_WORDS = frozenset(
+    "target label class outcome species survived churn attrition default fraud spam diagnosis "
+    "status price wage salary sales rating score quality grade response result risk".split()
+)
+MAX_SHOWN_COLUMNS = 200
 
 
 @part
@@ -42,7 +45,8 @@ class Data:
     Parquet source larger than `memory` ("2GB") is read in pieces. A class with fewer than
     `min_class_rows` rows is left out, or joined with others of the kind (`rare_classes`); tables
     read in pieces keep all classes. `decimal` is the decimal sign of numbers in CSV files, found
-    from the file unless set.
+    from the file unless set; `date_order` is meant where day, month and a short year could be
+    exchanged.
     """
 
     source: str = ""
@@ -58,20 +62,24 @@ class Data:
     test: str | None = None
     memory: str | None = None
     decimal: Literal["auto", ".", ","] = "auto"
+    date_order: Literal["auto", "day first", "month first", "year first"] = "auto"
 
     def check(self) -> None:
         check_distinct_targets(self.target)
-        for name, other in (
-            ("numbers", "categories"),
-            ("texts", "categories"),
-            ("texts", "numbers"),
-        ):
+        lists = (("numbers", "categories"), ("texts", "categories"), ("texts", "numbers"))
+        for name, other in lists:
             both = set(getattr(self, name)) & set(getattr(self, other))
             if both:
                 what, why = f"Data.{name} has {min(both)!r}", f"it is in Data.{other}, too"
                 raise RecipeError(what, why=why, do="leave it in one of them")
         if self.memory is not None:
             parse_size(self.memory)
+
+    @property
+    def column_hints(self) -> ColumnHints:
+        """What is set of the columns' types, and of numbers and dates in them."""
+        names = ("categories", "numbers", "texts", "decimal", "date_order")
+        return ColumnHints(**{name: getattr(self, name) for name in names})
 
 
 def check_distinct_targets(targets: Sequence[str]) -> None:
@@ -99,25 +107,44 @@ def parse_size(size: str, owner: str = "Data") -> int:
 
 def open_table(
     data: Data, frame: TableLike | None, notes: list[str]
-) -> tuple[pd.DataFrame, tuple[str, ...], Dialect]:
-    """The table, the names of its targets, and how its file is written.
+) -> tuple[pd.DataFrame, Data, Dialect]:
+    """The table, what is asked with what the table says of its targets and its decimal sign, and
+    how its file is written.
 
     A file wins over a bundled set of the same name.
     """
+    table, targets, dialect = _read_source(data, frame, notes)
+    decimal = "," if dialect.decimal == "," else data.decimal  # in columns of text, too
+    return table, replace(data, target=data.target or targets, decimal=decimal), dialect
+
+
+def _read_source(
+    data: Data, frame: TableLike | None, notes: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...], Dialect]:
+    """The table, the targets that it names itself, and how its file is written."""
     if frame is not None:
         table, targets = table_from(frame)
-        return table, data.target or targets, Dialect(decimal="," if data.decimal == "," else ".")
+        return table, targets, _dialect_of_texts(table, Dialect(), data)
     if not data.source:
         what = "no table is given"
         raise DataError(what, why="data.source is empty", do="name a file or a bundled set")
     if Path(data.source).exists():
-        table, dialect = read_table_and_dialect(data.source, notes, decimal=data.decimal)
-        return table, data.target, dialect
+        file = open_table_file(data.source, notes, decimal=data.decimal)
+        table = file.frame()
+        return table, (), _dialect_of_texts(table, file.dialect, data)
     of_file = "/" in data.source or "." in data.source or Path(data.source).parent != Path(".")
     if data.source not in BUNDLED_SETS and of_file:
         raise missing_file(Path(data.source))
     table, target = load_bundled(data.source)
-    return table, data.target or (target,), Dialect()
+    return table, (target,), Dialect()
+
+
+def _dialect_of_texts(table: pd.DataFrame, dialect: Dialect, data: Data) -> Dialect:
+    """The dialect with the decimal sign that is set, else that of numbers in text."""
+    if dialect.separator != ",":
+        return dialect
+    sign = decimal_sign_of_texts(table) if data.decimal == "auto" else data.decimal
+    return replace(dialect, decimal=sign)
 
 
 def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> None:
@@ -126,29 +153,49 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
         what = "no column is left to predict"
         raise DataError(what, why="the table has no other", do="add the target column")
     if not targets:
-        guess = next((n for n in names if n.lower() in TARGET_NAMES), names[-1])
-        do = f"say which is to be predicted, such as --target {guess!r}"
-        raise DataError("no target is given", why=f"the columns are {', '.join(names[:30])}", do=do)
+        likely = [repr(name) for name in likely_targets(names)]
+        why = f"it may be {' or '.join(likely)}"
+        do = f"say which column is to be predicted, such as --target {likely[0]}; the table has "
+        do += join_first(names, MAX_SHOWN_COLUMNS)
+        raise DataError("no target is given", why=why, do=do)
     lists = {name: getattr(data, name) for name in ("drop", "categories", "numbers", "texts")}
     lists = {"target": targets, **lists, "weight": () if data.weight is None else (data.weight,)}
     for path, wanted in lists.items():
         for name in wanted:
             if name not in names:
                 others = [n for n in names if n not in wanted]
-                why = nearest(name, others)
-                raise DataError(f"data.{path} is {name!r}, which is no column", why=why)
+                why, do = nearest(name, others), ""
+                several = [part.strip() for part in name.split(",")]
+                if path == "target" and all(part in names for part in several):
+                    why, do = "each is one", " ".join(f"--target {part}" for part in several)
+                    do = f"for several columns write {do}"
+                raise DataError(f"data.{path} is {name!r}, which is no column", why=why, do=do)
     for name in targets:
         if name in data.drop or name == data.weight:
             what = f"the target {name} is also {'dropped' if name in data.drop else 'the weight'}"
             raise DataError(what, why="it cannot be both", do="remove it from one of them")
 
 
+def likely_targets(names: Sequence[str]) -> list[str]:
+    """Up to three columns that may be meant to be predicted, the likeliest first: those called so,
+    then the last and the first of the others that are no identifiers.
+
+    >>> likely_targets(["PassengerId", "Survived", "Age", "Cabin"])
+    ['Survived', 'Cabin', 'Age']
+    >>> likely_targets(["mpg", "cyl", "loan_status"])
+    ['loan_status', 'cyl', 'mpg']
+    """
+    last_words = {n: (re.findall(r"[A-Z]?[a-z]+|[A-Z]+", n) or [""])[-1].lower() for n in names}
+    called = [n for n in names if n.lower() in TARGET_NAMES]
+    called += [n for n in names if last_words[n] in TARGET_WORDS]
+    others = [n for n in names if not is_identifier(n) and n not in called]
+    return list(dict.fromkeys([*called, *(others or names)[-1:], *others[:1]]))[:3]
+
+
 def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
     """Notes on columns that are no inputs: the weight, and `marking`, which the split needs."""
-    weight = data.weight
-    notes = (
-        [] if weight is None else [f"{weight} weighs the rows and is not an input (data.weight)."]
-    )
+    weighs = f"{data.weight} weighs the rows and is not an input (data.weight)."
+    notes = [] if data.weight is None else [weighs]
     return notes + [
         f"{name} splits the rows and is not an input (split.column)." for name in marking
     ]
@@ -160,7 +207,7 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
     for name in targets:
         values = table[name]
         known &= values.notna().to_numpy()
-        stored = is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
+        stored = types.is_numeric_dtype(values.dtype) or types.is_datetime64_any_dtype(values.dtype)
         _refuse_objects(values)
         first = values.dropna().head(1)
         lists = any(isinstance(value, LIST_TYPES) for value in first)
@@ -172,7 +219,7 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
 
 def _refuse_objects(values: pd.Series) -> None:
     """Raise `DataError` where a target holds objects, or lists beside single values."""
-    if not is_object_dtype(values.dtype):
+    if not types.is_object_dtype(values.dtype):
         return
     held = values.dropna()
     lists = [isinstance(value, LIST_TYPES) for value in held]
@@ -200,31 +247,25 @@ def with_targets(
         lacking = f"{len(table) - len(places)} of {len(table)} rows have no {named}"
         notes.append(f"{lacking} and are left out.")
         table = table.iloc[places]
-        whole = [n for n in targets if _are_whole(table[n])]
+        whole = [n for n in targets if are_whole(table[n])]
         table = table.astype(dict.fromkeys(whole, np.int64))
     return table, places
 
 
 def read_test_table(
-    path: str, targets: Sequence[str], notes: list[str], dialect: Dialect | None = None
+    path: str, targets: Sequence[str], notes: list[str], known: KnownColumns
 ) -> pd.DataFrame:
     """The rows of another file with all their targets. Raises `DataError` where it lacks one.
 
-    `dialect` is that of the source, which counts where the file does not say.
+    `known` is what the source says of how it is written, which counts where the file does not.
     """
-    tested = read_table(path, notes, Expected(dialect or Dialect()))
+    tested = read_table(path, notes, known)
     tested, _ = drop_foreign_rows(tested, notes)
     for name in targets:
         if name not in tested.columns:
             what, do = f"{path} has no column {name!r}", "give a test file with the target"
             raise DataError(what, why=nearest(name, list(tested.columns)), do=do)
     return with_targets(tested, targets, notes)[0]
-
-
-def _are_whole(values: pd.Series) -> bool:
-    if not is_float_dtype(values.dtype):
-        return False
-    return bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
 
 
 def check_weights(table: pd.DataFrame, name: str | None) -> None:

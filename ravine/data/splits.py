@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data.column_types import infer_column_types, values_of
+from ravine.data.column_types import infer_column_types, is_identifier, values_of
 from ravine.data.parsing import texts_of
 from ravine.data.task_type import TaskType
 from ravine.errors import DataError, RecipeError, join_first, nearest
@@ -23,6 +23,10 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "holdout"), 2),
 }
 MIN_ROWS_TO_CHECK = 10  # in a smaller split one class alone may be chance
+# what a column is called that says who or what a row is about
+GROUP_WORDS = "id ids pid uid uuid guid userid patient subject person customer client user".split()
+MIN_GROUPS = 20  # a column with fewer values rather says which of a few kinds
+MIN_GROUPED_SHARE = 0.2  # of the rows, so many are not the only one of their group
 
 
 class SplitRows(NamedTuple):
@@ -315,3 +319,38 @@ def check_splits(
         lacking = [t for c, t in enumerate(texts) if c not in held[name]]
         if lacking and len(getattr(rows, name)):
             notes.append(f"The {name} split has no row of {join_first(lacking)}.")
+
+
+def describe_shared_groups(
+    rows: SplitRows, frame: pd.DataFrame, split: object, targets: tuple[str, ...]
+) -> list[str]:
+    """A sentence on the identifier with the most values if a random split parts rows that have one
+    of them in common; none where there is no such column.
+    """
+    found = (
+        _count_groups(frame[name], name, rows)
+        for name in frame.columns
+        if isinstance(split, Random)
+        and name not in targets
+        and is_identifier(str(name), GROUP_WORDS)
+    )
+    largest = max(filter(None, found), default=None)
+    if largest is None:
+        return []
+    count, name = largest
+    option = f'"split.column={name}"' if " " in name else f"split.column={name}"
+    return [
+        f"{name} has {count:,} values in {len(frame):,} rows, and rows with the same one are in "
+        f"several splits: if they belong together, --set split=Grouped --set {option} keeps "
+        "them so."
+    ]
+
+
+def _count_groups(values: pd.Series, name: str, rows: SplitRows) -> tuple[int, str] | None:
+    """How many values a column has, and its name, if rows of one value are in several splits."""
+    texts, codes = texts_of(values)
+    sizes = np.bincount(codes[codes >= 0], minlength=len(texts))
+    if len(texts) < MIN_GROUPS or sizes[sizes > 1].sum() < MIN_GROUPED_SHARE * len(values):
+        return None
+    trained = np.isin(codes[np.concatenate(rows[1:])], codes[rows.train])
+    return (len(texts), str(name)) if trained.any() else None

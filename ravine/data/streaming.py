@@ -19,25 +19,13 @@ import pandas as pd
 import torch
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
-from ravine.data.encoder import (
-    Encoder,
-    Encoding,
-    allow_odd_cells,
-    count_levels,
-    fit_encoder,
-)
+from ravine.data import source
+from ravine.data.encoder import Encoder, Encoding, count_levels, fit_encoder
 from ravine.data.examples import Examples, concatenate
 from ravine.data.parquet_files import RowGroup, is_parquet, read_blocks, row_groups_of
 from ravine.data.parsing import weights_of
-from ravine.data.source import (
-    Data,
-    check_columns,
-    check_weights,
-    has_targets,
-    parse_size,
-    read_test_table,
-)
 from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
+from ravine.data.table_cells import allow_odd_cells
 from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError
 from ravine.rng import stream, stream_seed
@@ -47,13 +35,13 @@ SAMPLE_ROWS = (2_000, 100_000)  # least and most rows on which the encoder is fi
 EXAMPLES_PER_CHUNK = 4096  # examples handed out at once
 
 
-def is_larger_than_memory(data: Data) -> bool:
+def is_larger_than_memory(data: source.Data) -> bool:
     """Whether a Parquet source takes more than its `memory` as a table (twice its plain size)."""
     path = Path(data.source)
     if data.memory is None or not path.exists() or not is_parquet(path):
         return False
     rows, size = _size(row_groups_of(path))
-    return rows * size > parse_size(data.memory)
+    return rows * size > source.parse_size(data.memory)
 
 
 def _size(pieces: Sequence[RowGroup]) -> tuple[int, float]:
@@ -113,7 +101,7 @@ def place_rows(
     frame: pd.DataFrame, targets: Sequence[str], split: BlockSplit, seed: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows of a block that have their targets, and the split of each."""
-    known = has_targets(frame, targets)
+    known = source.has_targets(frame, targets)
     place = split.place_block(frame, int(frame.index[0]), seed)
     return (frame, place) if known.all() else (frame[known], place[known])
 
@@ -135,24 +123,17 @@ class SurveyCounts:
 
 
 def read_in_pieces(
-    data: Data, split: AnySplit, encoding: Encoding, *, seed: int, notes: list[str]
+    data: source.Data, split: AnySplit, encoding: Encoding, *, seed: int, notes: list[str]
 ) -> tuple[Encoder, dict[str, Any], dict[str, np.ndarray], str]:
     """Two passes over a Parquet source in at most `data.memory` bytes.
 
     Returns the encoder; training rows, validation and test; the numbers of the latter's rows; and a
     hash of the table.
     """
-    if isinstance(split, ByTime):
-        what = f"split {type(split).__name__} cannot be used on a table larger than memory"
-        why = "its rows would have to be sorted"
-        raise DataError(what, why=why, do="use Random, Grouped or Given")
-    if data.rare_classes == "join" or data.min_class_rows > 2:
-        what = "rare classes are neither joined nor left out of a table larger than memory"
-        do = "leave out data.rare_classes and data.min_class_rows"
-        raise DataError(what, why="its rows are read in pieces", do=do)
+    split = _check_settings(data, split)
     assert data.memory is not None
     pieces = row_groups_of(Path(data.source))
-    memory = parse_size(data.memory)
+    memory = source.parse_size(data.memory)
     total, width = _size(pieces)
     block = int(min(65536, max(256, memory / 32 / width)))
     wanted = int(min(SAMPLE_ROWS[1], max(SAMPLE_ROWS[0], memory / 16 / width)))
@@ -177,7 +158,7 @@ def read_in_pieces(
         notes=notes,
         levels=survey.levels,
     )
-    encoder = allow_odd_cells(encoder, train, notes)
+    encoder, _ = allow_odd_cells(encoder, train, notes)
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
     groups = RowGroups(pieces, encoder, split, seed, data.weight, count, block, buffer=room)
@@ -185,7 +166,7 @@ def read_in_pieces(
         groups = replace(groups, mean_weight=(survey.weight or 1.0) / count)
     held_out, numbers = _held_out(groups, survey.counts, room, notes)
     if data.test is not None:
-        tested = read_test_table(data.test, data.target, notes)
+        tested = source.read_test_table(data.test, data.target, notes, encoder.known_columns)
         held_out["test"] = encoder.examples(tested, data.weight)
     if held_out["validation"] is None and split.validation > 0:
         why = "the recipe keeps a validation split"
@@ -195,9 +176,22 @@ def read_in_pieces(
     return encoder, {"train": groups, **held_out}, numbers, survey.digest
 
 
+def _check_settings(data: source.Data, split: AnySplit) -> BlockSplit:
+    """The split. Raises `DataError` for settings that need the whole table at once."""
+    if isinstance(split, ByTime):
+        what = f"split {type(split).__name__} cannot be used on a table larger than memory"
+        why = "its rows would have to be sorted"
+        raise DataError(what, why=why, do="use Random, Grouped or Given")
+    if data.rare_classes == "join" or data.min_class_rows > 2:
+        what = "rare classes are neither joined nor left out of a table larger than memory"
+        do = "leave out data.rare_classes and data.min_class_rows"
+        raise DataError(what, why="its rows are read in pieces", do=do)
+    return split
+
+
 def _first_pass(
     pieces: Sequence[RowGroup],
-    data: Data,
+    data: source.Data,
     split: BlockSplit,
     encoding: Encoding,
     *,
@@ -211,12 +205,12 @@ def _first_pass(
     for piece in pieces:
         for raw in read_blocks(piece, block):
             if not survey.targets:
-                check_columns(list(raw.columns), data, data.target)
+                source.check_columns(list(raw.columns), data, data.target)
                 survey.targets = {name: Counter() for name in data.target}
             frame, place = place_rows(raw, data.target, split, seed)
             hashed.update(_hash(frame))
             if len(frame):
-                check_weights(frame, data.weight)
+                source.check_weights(frame, data.weight)
             survey.rows += len(frame)
             survey.counts += np.bincount(place[place >= 0], minlength=3)
             train = frame[place == 0]
@@ -248,7 +242,7 @@ def _count_targets(counts: dict[str, Counter], frame: pd.DataFrame) -> None:
 
 
 def _count_categories(
-    levels: dict[str, Counter], frame: pd.DataFrame, data: Data, most: int
+    levels: dict[str, Counter], frame: pd.DataFrame, data: source.Data, most: int
 ) -> None:
     """Count values of text columns; of those that are too many the rarest are forgotten."""
     for name in frame.columns:
@@ -279,7 +273,7 @@ def _sample_rows(
     return [whole.iloc[np.argpartition(keys, count)[:count]]]
 
 
-def _task_type(survey: SurveyCounts, data: Data, notes: list[str]) -> TaskType:
+def _task_type(survey: SurveyCounts, data: source.Data, notes: list[str]) -> TaskType:
     """What the targets ask: from all their values where they are few, else from the sample."""
     name, *others = data.target
     counter = survey.targets[name]

@@ -9,16 +9,11 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from ravine.data.csv_dialect import Expected
-from ravine.data.csv_files import open_csv
-from ravine.data.excel_files import excel_as_csv, is_excel
-from ravine.data.frames import check_table
-from ravine.data.json_files import JSON_SUFFIXES
-from ravine.data.parquet_files import file_kind, is_parquet, read_blocks, row_groups_of
-from ravine.data.tables import existing_file, json_frames
-from ravine.data.text_files import scan_text
-
-PARQUET_BLOCK_ROWS = 16_384
+from ravine.data.csv_dialect import KnownColumns
+from ravine.data.foreign_rows import find_label_rows
+from ravine.data.frames import check_table, column_name
+from ravine.data.tables import open_table_file
+from ravine.errors import join_first
 
 ReadFrames = Callable[[Sequence[str] | None], Iterator[pd.DataFrame]]
 
@@ -35,61 +30,57 @@ class TableBlocks:
     columns: tuple[str, ...]
     floats: frozenset[str]
     frames: ReadFrames
+    labels: tuple[int, ...] = ()  # rows of units, or of the column names again: not read
 
     def read(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
         """Blocks of `rows` rows, the last one of fewer, numbered by their place in the table."""
+        for block in self._cut(rows, columns):
+            labels = block.index.intersection(list(self.labels))
+            if len(labels) < len(block):
+                yield block.drop(labels) if len(labels) else block
+
+    def _cut(self, rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
         held: list[pd.DataFrame] = []
         at = count = 0
         for frame in self.frames(columns):
-            frame = check_table(frame, str(self.path))
             whole = [n for n in frame if n in self.floats and frame[n].dtype != np.float64]
             held.append(frame.astype(dict.fromkeys(whole, np.float64)))
             count += len(frame)
             while count >= rows:
                 joined = pd.concat(held) if len(held) > 1 else held[0]
                 yield joined[:rows].set_axis(range(at, at + rows))
-                held, count, at = [joined[rows:]], count - rows, at + rows
+                held = [joined[rows:]]
+                count -= rows
+                at += rows
         if count:
             yield pd.concat(held).set_axis(range(at, at + count))
 
 
 def open_blocks(
-    path: str | Path, notes: list[str], expected: Expected | None = None
+    path: str | Path, notes: list[str], known: KnownColumns | None = None
 ) -> TableBlocks:
     """Survey a table, so that it can be read in blocks. Raises `DataError` as `read_table` does."""
-    path = existing_file(path)
+    table = open_table_file(path, notes, known=known)
     found = ColumnKinds()
-    if is_parquet(path):
-        frames: ReadFrames = partial(_parquet_frames, path)
-        found.add_all(frames(None))
-    else:
-        text = excel_as_csv(path, notes) if is_excel(path) else scan_text(path, notes)
-        if file_kind(path) in JSON_SUFFIXES:
-            frames = partial(_select_columns, partial(json_frames, text))
-            found.add_all(frames(None))
-        else:
-            table = open_csv(text, notes, expected=expected)
-            for frame, written in table.survey():
-                found.add(frame, written)
-            frames = partial(table.blocks, found.kinds())
+    labels: dict[int, str] = {}
+    for frame, written in table.survey():
+        for what, rows in find_label_rows(frame).items():
+            units = what == "holds units" and found.rows
+            labels |= {} if units else {found.rows + row: what for row in rows}
+        found.add(frame, written)
+    for what in dict.fromkeys(labels.values()):
+        numbers = [str(row) for row, of in labels.items() if of == what]
+        verb = f"Row {numbers[0]} {what} and is"
+        if len(numbers) > 1:
+            verb = f"Rows {join_first(numbers, 3)} {what.replace('s', '', 1)} and are"
+        notes.append(f"{verb} left out.")
     kinds = found.kinds()
-    if found.rows == 0:
+    if found.rows == len(labels):
         check_table(pd.DataFrame(columns=list(kinds)), str(path))  # says so
-    names = {name: str(name).strip() for name in kinds}
+    names = {name: column_name(name) for name in kinds}
     floats = frozenset(names[n] for n, kind in kinds.items() if kind == "float")
-    return TableBlocks(path, found.rows, tuple(names.values()), floats, frames)
-
-
-def _parquet_frames(path: Path, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-    for piece in row_groups_of(path):
-        yield from _select_columns(partial(read_blocks, piece, PARQUET_BLOCK_ROWS), columns)
-
-
-def _select_columns(
-    read: Callable[[], Iterator[pd.DataFrame]], columns: Sequence[str] | None
-) -> Iterator[pd.DataFrame]:
-    for frame in read():
-        yield frame if columns is None else frame.reindex(columns=list(columns))
+    frames = partial(table.blocks, kinds)
+    return TableBlocks(Path(path), found.rows, tuple(names.values()), floats, frames, tuple(labels))
 
 
 class ColumnKinds:
@@ -99,11 +90,6 @@ class ColumnKinds:
         self.rows = 0
         self._found: dict[str, set[str]] = {}  # "text", "bool", "int", "float", "empty"
         self._written: dict[str, set[str]] = {}  # "code", "digits", "otherwise"
-
-    def add_all(self, frames: Iterator[pd.DataFrame]) -> None:
-        """Take in all blocks."""
-        for frame in frames:
-            self.add(frame, {})
 
     def add(self, frame: pd.DataFrame, written: Mapping[str, str]) -> None:
         """Take in a block; `written` says how its whole numbers are, where zeros may lead them."""

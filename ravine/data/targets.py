@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ravine.data.column_encoders import mean_and_spread
-from ravine.data.parsing import NO_WORDS, YES_WORDS, numbers_of, texts_of
+from ravine.data.parsing import numbers_of, signs_of, texts_of
 from ravine.data.task_type import TaskType
 from ravine.errors import DataError
 from ravine.old_names import get_key
@@ -54,13 +54,17 @@ class Target:
     def encode(self, frame: pd.DataFrame) -> Tensor:
         """int64 [N] for classes, float32 [N, 1] for binary, [N, C] for regression and labels."""
         if self.task_type.kind == "regression":
-            y = _transform(_numbers(frame, self.task_type), self.transform)
+            y = _transform(self.numbers(frame), self.transform)
             scaled = (y - np.array(self.center)) / np.array(self.spread)
             return torch.from_numpy(scaled.astype(np.float32))
         if self.task_type.kind == "labels":
             return torch.from_numpy(_flags(frame, self.task_type))
         index = torch.from_numpy(_places(frame[self.task_type.names[0]], self.task_type))
         return index if self.task_type.kind == "classes" else index[:, None].float()
+
+    def numbers(self, frame: pd.DataFrame) -> np.ndarray:
+        """The numbers of a regression target, float64 [N, C]."""
+        return _numbers(frame, self.task_type)
 
     def decode(self, predictions: Tensor) -> Tensor:
         """Predictions, or encoded targets, [..., C] in the target's own units, float64.
@@ -87,6 +91,8 @@ class Target:
         elif kind == "labels":
             answers = (values > 0.5).astype(np.int64)
             answers = pd.DataFrame(answers, columns=list(names), index=index)
+            for name, pair in zip(names, self.task_type.words, strict=False):
+                answers[name] = [pair[place] for place in answers[name]]
         else:
             values = np.concatenate([1 - values, values], 1) if kind == "binary" else values
             picked = [classes[i] for i in values.argmax(1)]
@@ -96,14 +102,18 @@ class Target:
         return pd.concat([answers, shown], axis=1)
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain data, exact through JSON."""
-        return dataclasses.asdict(self)
+        """Plain data, exact through JSON; as earlier versions wrote it where labels are 0 and 1."""
+        plain = dataclasses.asdict(self)
+        if not self.task_type.words:
+            del plain["task_type"]["words"]
+        return plain
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Self:
         """The target that plain data describe."""
         given: dict[str, Any] = dict(get_key(data, "task_type"))
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        given["words"] = tuple(map(tuple, given.get("words", ())))
         transform = get_key(data, "transform")
         return cls(TaskType(**given), transform, tuple(data["center"]), tuple(data["spread"]))
 
@@ -185,9 +195,9 @@ def _flags(frame: pd.DataFrame, task_type: TaskType) -> np.ndarray:
         return np.array(flags, np.float32)
     columns = []
     for name in task_type.names:
-        texts, codes = texts_of(frame[name])
-        if any(t.lower() not in YES_WORDS + NO_WORDS for t in texts):
+        signs = signs_of(frame[name])
+        if not signs.all():
             do = "leave these rows out"
             raise DataError(f"the label {name} has values that are neither 0 nor 1", do=do)
-        columns.append(np.array([float(t.lower() in YES_WORDS) for t in texts], np.float32)[codes])
+        columns.append(np.maximum(signs, 0))
     return np.stack(columns, 1)

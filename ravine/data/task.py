@@ -14,30 +14,26 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ravine.data.csv_dialect import Dialect
-from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, fit_encoder
+from ravine.data import source
+from ravine.data.csv_dialect import Dialect, KnownColumns
+from ravine.data.encoder import Encoder, Encoding, fit_encoder
 from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
-from ravine.data.rare_classes import infer_task
-from ravine.data.source import (
-    Data,
-    check_columns,
-    check_weights,
-    open_table,
-    read_test_table,
-    with_targets,
-)
+from ravine.data.parsing import is_text
+from ravine.data.rare_classes import leave_out_rare_classes
 from ravine.data.splits import (
     SPLIT_NAMES,
     AnySplit,
     Given,
     SplitRows,
     check_splits,
+    describe_shared_groups,
     require_count,
 )
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
+from ravine.data.table_cells import allow_odd_cells
 from ravine.data.task_type import TaskKind, TaskType
 from ravine.errors import DataError
 from ravine.old_names import with_earlier_keys
@@ -115,7 +111,7 @@ def signature_of(encoder: Encoder | ImageEncoder) -> Signature:
 
 
 def load(
-    data: Data | Images,
+    data: source.Data | Images,
     split: AnySplit,
     encoding: Encoding,
     *,
@@ -126,7 +122,7 @@ def load(
 
     Raises `DataError` for what is wrong with the table, with what to do about it.
 
-    >>> from ravine.data.splits import Stratified
+    >>> from ravine.data import Data, Stratified
     >>> task = load(Data(source="iris"), Stratified(), Encoding(), seed=0)
     >>> task.kind, task.classes, task.train.count, task.validation.count, task.test.count
     ('classes', ('setosa', 'versicolor', 'virginica'), 102, 24, 24)
@@ -152,7 +148,7 @@ def load(
 def task_of_rows(
     frame: TableLike,
     task_type: TaskType,
-    data: Data,
+    data: source.Data,
     split: AnySplit,
     encoding: Encoding,
     *,
@@ -165,23 +161,18 @@ def task_of_rows(
     before is used as it is; the columns that it does not know are passed over.
     """
     notes: list[str] = []
-    table, _, dialect = open_table(data, frame, notes)
-    check_columns(list(table.columns), data, task_type.names)
+    table, data, dialect = source.open_table(data, frame, notes)
+    source.check_columns(list(table.columns), data, task_type.names)
     places = np.arange(len(table))
     rows = SplitRows(places, places[:0], places[:0])
     if len(table) > 1:
         rows = split.rows(table, task_type, seed, notes)
     if encoder is None:
-        columns = split.columns()
-        train, count = table.iloc[rows.train], len(table)
-        encoder = fit_encoder(
-            train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
+        encoder, table = _fit(
+            table, rows, task_type, data=data, split=split, encoding=encoding, notes=notes
         )
-        encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
-    examples = {
-        name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
-        for name, r in rows._asdict().items()
-    }
+        encoder = dataclasses.replace(encoder, dialect=dialect)
+    examples = _encode_splits(encoder, table, rows, data.weight)
     notes.append(_describe_split(rows, split))
     fingerprint = _fingerprint(encoder, examples, rows._asdict(), "")
     train, validation, test = (examples[name] for name in SPLIT_NAMES)
@@ -190,7 +181,7 @@ def task_of_rows(
 
 
 def _read_at_once(
-    data: Data,
+    data: source.Data,
     split: AnySplit,
     encoding: Encoding,
     *,
@@ -199,37 +190,69 @@ def _read_at_once(
     notes: list[str],
 ) -> tuple[Encoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
     """The encoder of a table; its examples and the numbers of their rows by split; no digest."""
-    table, targets, dialect = open_table(data, frame, notes)
-    if dialect.decimal == ",":  # so is it in columns of text
-        data = dataclasses.replace(data, decimal=",")
-    check_columns(list(table.columns), data, targets)
+    table, data, dialect = source.open_table(data, frame, notes)
+    targets = data.target
+    source.check_columns(list(table.columns), data, targets)
     table, kept = drop_foreign_rows(table, notes)
-    table, places = with_targets(table, targets, notes)
+    table, places = source.with_targets(table, targets, notes)
     places = kept[places]
     own = len(table)
     if data.test is not None:
-        tested = read_test_table(data.test, targets, notes, dialect).reindex(columns=table.columns)
+        texts = tuple(name for name in table.columns if is_text(table[name]))
+        known = KnownColumns(dialect, texts=texts)
+        tested = source.read_test_table(data.test, targets, notes, known)
+        tested = tested.reindex(columns=table.columns)
         places = np.append(places, len(table) + np.arange(len(tested)))
         table = pd.concat([table, tested])
     require_count(own, 0, 0)
-    table, chosen, task_type = infer_task(table, own, targets, data, notes)
+    table, chosen, task_type = leave_out_rare_classes(table, own, targets, data, notes)
     own, places = int((chosen < own).sum()), places[chosen]
-    check_weights(table, data.weight)
+    source.check_weights(table, data.weight)
     rows = split.rows(table.iloc[:own], task_type, seed, notes)
     if data.test is not None:
         rows = rows._replace(test=np.arange(own, len(table)))
     check_splits(rows, table, task_type, notes)
-    train, columns, count = table.iloc[rows.train], split.columns(), len(table)
-    encoder = fit_encoder(
-        train, task_type, encoding, data=data, split_columns=columns, rows=count, notes=notes
+    notes += describe_shared_groups(rows, table, split, task_type.names)
+    encoder, table = _fit(
+        table, rows, task_type, data=data, split=split, encoding=encoding, notes=notes
     )
-    encoder = dataclasses.replace(allow_odd_cells(encoder, table, notes), dialect=dialect)
-    examples = {
-        name: encoder.examples(table.iloc[r], data.weight) if len(r) else None
-        for name, r in rows._asdict().items()
-    }
+    encoder = dataclasses.replace(encoder, dialect=dialect)
+    examples = _encode_splits(encoder, table, rows, data.weight)
     notes.append(_describe_split(rows, split))
     return encoder, examples, {name: places[r] for name, r in rows._asdict().items()}, ""
+
+
+def _fit(
+    table: pd.DataFrame,
+    rows: SplitRows,
+    task_type: TaskType,
+    *,
+    data: source.Data,
+    split: AnySplit,
+    encoding: Encoding,
+    notes: list[str],
+) -> tuple[Encoder, pd.DataFrame]:
+    """The encoder of the training rows, and the table with numbers in place of their texts."""
+    encoder = fit_encoder(
+        table.iloc[rows.train],
+        task_type,
+        encoding,
+        data=data,
+        split_columns=split.columns(),
+        rows=len(table),
+        notes=notes,
+    )
+    return allow_odd_cells(encoder, table, notes)
+
+
+def _encode_splits(
+    encoder: Encoder, table: pd.DataFrame, rows: SplitRows, weight: str | None
+) -> dict[str, Examples | None]:
+    """The examples of each split, None for one without rows."""
+    return {
+        name: encoder.examples(table.iloc[places], weight) if len(places) else None
+        for name, places in rows._asdict().items()
+    }
 
 
 def _describe_split(rows: SplitRows, split: AnySplit) -> str:
@@ -247,7 +270,11 @@ def _fingerprint(
 
     `digest` covers the pixels of images, and rows that are read in pieces.
     """
-    if isinstance(encoder, Encoder):  # how a file is written is not to be learned
+    # how a file is written is not to be learned
+    task_type = dataclasses.replace(encoder.target.task_type, words=())
+    target = dataclasses.replace(encoder.target, task_type=task_type)
+    encoder = dataclasses.replace(encoder, target=target)
+    if isinstance(encoder, Encoder):
         encoder = dataclasses.replace(encoder, dialect=Dialect())
     plain = json.dumps(with_earlier_keys(encoder.to_plain()))
     hashed = hashlib.blake2b(plain.encode() + digest.encode(), digest_size=16)

@@ -9,7 +9,9 @@ import pandas as pd
 from pandas.api.types import is_datetime64_any_dtype
 
 from ravine.data import parsing
-from ravine.data.number_styles import describe_doubt, read_as_numbers
+from ravine.data.codes import find_code
+from ravine.data.number_styles import read_written_numbers
+from ravine.data.odd_cells import Reading, describe_spellings
 from ravine.errors import DataError
 
 TaskKind: TypeAlias = Literal["binary", "classes", "regression", "labels"]
@@ -20,7 +22,7 @@ class TaskType:
     """What is to be learned: the kind, the target columns, their classes, how numbers are written.
 
     Classes keep their types. For labels they are the columns' names, or what one column's lists
-    hold.
+    hold; `words` are what each column says for no and yes, unless that is 0 and 1.
     """
 
     kind: TaskKind
@@ -28,14 +30,11 @@ class TaskType:
     classes: tuple[Any, ...] = ()
     styles: tuple[str, ...] = ()
     lists: bool = False
+    words: tuple[tuple[Any, Any], ...] = ()
 
 
 def infer_task_type(
-    frame: pd.DataFrame,
-    names: Sequence[str],
-    task: str,
-    notes: list[str],
-    decimal: str = "auto",
+    frame: pd.DataFrame, names: Sequence[str], task: str, notes: list[str], decimal: str = "auto"
 ) -> TaskType:
     """What the target columns ask for. `task` is "auto" or a kind, which must fit (`DataError`);
     `decimal` is the decimal sign of numbers that could have both.
@@ -58,14 +57,20 @@ def infer_task_type(
         raise DataError(what, why="there is nothing to learn", do="choose another target")
     kind, why = (task, "as told") if task != "auto" else _kind_of(values, distinct, decimal)
     if kind == "regression":
-        style = _number_style(values, decimal)
+        reading = _read_numbers(values, decimal)
+        style = reading.style
         parsing.numbers_of(values, name, style)
         notes.append(f"Target {name}: regression ({why}).")
-        if style and decimal == "auto":
-            notes += describe_doubt(parsing.texts_of(values)[0], style, name)
+        change = 'data.task = "classes"'
+        notes += [f"{name} {d}".replace("data.categories", change) for d in reading.doubts]
         return TaskType("regression", names, styles=(style,))
     if kind == "labels":
-        return TaskType("labels", names, _zero_one(frame, names))
+        return _labels_of(frame, names)
+    return _classes_of(values, name, kind, why=why, notes=notes)
+
+
+def _classes_of(values: pd.Series, name: str, kind: str, *, why: str, notes: list[str]) -> TaskType:
+    """The task of telling a column's values apart. Raises `DataError` where they are too many."""
     classes = _distinct_classes(values)
     if kind == "binary" and len(classes) != 2:
         what = f"the target {name} has {len(classes)} values"
@@ -80,7 +85,8 @@ def infer_task_type(
         notes.append(f"Target {name}: binary classification, {no} or {yes} (the positive class).")
     else:
         notes.append(f"Target {name}: classification, {len(classes)} classes ({why}).")
-    return TaskType(kind, names, classes)  # type: ignore[arg-type]
+    notes += describe_spellings(name, map(str, classes))
+    return TaskType(kind, (name,), classes)  # type: ignore[arg-type]
 
 
 def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
@@ -91,9 +97,15 @@ def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
     if is_datetime64_any_dtype(values.dtype):
         what, why = f"the target {values.name} is a date", "dates cannot be predicted"
         raise DataError(what, why=why, do="convert it to a number, such as days since a fixed date")
-    style = _number_style(values, decimal)
-    if parsing.is_text(values) and not style:
-        return "classes", "a column of text"
+    style = _read_numbers(values, decimal).style
+    if parsing.is_text(values):
+        texts = parsing.texts_of(values)[0]
+        code = find_code(texts)[1] if 2 * distinct <= len(values) else ""
+        if code:
+            why = f'codes such as {code}; if they are amounts, set data.task = "regression"'
+            return "classes", why
+        if not style:
+            return "classes", "a column of text"
     numbers = parsing.numbers_of(values, str(values.name), style)
     whole = bool((numbers == np.round(numbers)).all())
     if whole and distinct <= 20 and len(values) >= 10 * distinct:
@@ -101,24 +113,22 @@ def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
     return "regression", f"{distinct} different {'whole numbers' if whole else 'numbers'}"
 
 
-def _number_style(values: pd.Series, decimal: str) -> str:
-    """How a target writes numbers in text; nothing where they are not in text, or none are.
+def _read_numbers(values: pd.Series, decimal: str) -> Reading:
+    """How a target writes numbers in text; no style where they are not in text, or none are.
     `DataError` names the cell where all but a few are numbers.
     """
-    if not parsing.is_text(values):
-        return ""
-    texts, codes = parsing.texts_of(values)
-    found = read_as_numbers(texts, parsing.counts_of(codes), decimal)
+    found = parsing.read_column(values, read_written_numbers, decimal)
     if found is None:
-        return ""
+        return Reading("")
     if found.odd:
+        texts, codes = parsing.texts_of(values)
         odd = np.array([*(text in found.odd for text in texts), False])[codes]
         row = int(np.flatnonzero(odd)[0])
         what = f"the target {values.name} is {str(values.iloc[row])!r} in row {values.index[row]}"
         why = f"it must be a number, as {len(values) - odd.sum():,} of {len(values):,} values are"
         do = 'repair the value, or leave it empty; if these are classes, set data.task = "classes"'
         raise DataError(what, why=why, do=do)
-    return found.style
+    return found
 
 
 def _infer_several_targets(
@@ -135,9 +145,12 @@ def _infer_several_targets(
             raise DataError(what, why="there is nothing to learn", do="leave it out")
     flags = all({t.lower() for t in found} in parsing.YES_NO_PAIRS for found in texts.values())
     if task == "labels" or (task == "auto" and flags):
-        notes.append(f"Targets {', '.join(names)}: multi-label classification (0 or 1).")
-        return TaskType("labels", names, _zero_one(frame, names))
-    styles = tuple(_number_style(frame[name], decimal) for name in names)
+        task_type = _labels_of(frame, names)
+        pairs = dict.fromkeys(task_type.words or [(0, 1)])
+        shown = ", ".join(f"{no!r} or {yes!r}" for no, yes in pairs)
+        notes.append(f"Targets {', '.join(names)}: multi-label classification ({shown}).")
+        return task_type
+    styles = tuple(_read_numbers(frame[name], decimal).style for name in names)
     for name, style in zip(names, styles, strict=True):
         if parsing.is_text(frame[name]) and not style:
             what = f"the target {name} is {texts[name][0]!r} in row {frame.index[0]}"
@@ -148,13 +161,24 @@ def _infer_several_targets(
     return TaskType("regression", names, styles=styles)
 
 
-def _zero_one(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
+def _labels_of(frame: pd.DataFrame, names: tuple[str, ...]) -> TaskType:
+    """The task of columns that each say no or yes. Raises `DataError` where one says neither."""
+    words = []
     for name in names:
-        texts, codes = parsing.texts_of(frame[name])
-        known = [t.lower() in parsing.NO_WORDS + parsing.YES_WORDS for t in texts]
-        bad = ~np.array([*known, True])[codes]
+        signs = parsing.signs_of(frame[name])
+        bad = (signs == 0) & frame[name].notna().to_numpy()
         parsing.refuse_values(frame[name], bad, f"the label {name}", "0 or 1")
-    return names
+        said = [_commonest(frame[name][signs == sign], word) for sign, word in ((-1, 0), (1, 1))]
+        is_written = any(isinstance(word, (str, bool)) and word not in ("0", "1") for word in said)
+        words.append(tuple(said) if is_written else (0, 1))
+    has_words = any(pair != (0, 1) or isinstance(pair[0], bool) for pair in words)
+    return TaskType("labels", names, names, words=tuple(words) if has_words else ())
+
+
+def _commonest(values: pd.Series, otherwise: Any) -> Any:
+    """The most frequent value, if there is any."""
+    found = _python_value(values.value_counts().index[0]) if len(values) else otherwise
+    return found.strip() if isinstance(found, str) else found
 
 
 def _distinct_classes(values: pd.Series) -> tuple[Any, ...]:

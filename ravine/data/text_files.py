@@ -3,7 +3,6 @@
 import codecs
 import gzip
 import io
-import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from ravine.errors import DataError
 from ravine.files import check_readable
+from ravine.memory import available_memory
 
 BLOCK_BYTES = 2**20
 MAX_LINE = 2**28  # characters of a line
@@ -51,23 +51,14 @@ def require_memory(needed: float, path: Path, do: str) -> None:
         raise DataError(f"{path} is larger than memory", why=why, do=do)
 
 
-def available_memory() -> int:
-    """Bytes that can be had without swapping: of the system and of its container."""
-    if not hasattr(os, "sysconf"):
-        return 2**62  # Windows says it elsewhere
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    found = re.search(r"MemAvailable:\s*(\d+)", _text_in("/proc/meminfo"))
-    sizes += [1024 * int(found[1])] if found else []
-    limit, used = (_text_in(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
-    sizes += [int(limit) - int(used)] if limit.isdecimal() and used.isdecimal() else []
-    return max(0, min(sizes))
+def file_kind(path: Path) -> str:
+    """The suffix that says what a file is, `.gz` left out.
 
-
-def _text_in(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
+    >>> file_kind(Path("a/houses.csv.gz"))
+    '.csv'
+    """
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
+    return suffixes[-1] if suffixes else ""
 
 
 @contextmanager
@@ -81,16 +72,12 @@ def open_bytes(path: Path) -> Iterator[io.RawIOBase]:
         raise DataError(f"{path} cannot be read", why=error.strerror or str(error)) from None
 
 
-def read_bytes(path: Path) -> bytes:
-    """All bytes of a file, unpacked; refused where a table of them is larger than memory."""
-    blocks, size = [], 0
-    with open_bytes(path) as stream:
-        while block := stream.read(BLOCK_BYTES):
-            blocks.append(block)
-            size += len(block)
-            if len(blocks) % 16 == 1:
-                require_memory(TEXT_COPIES * size, path, "give fewer rows")
-    return b"".join(blocks)
+def refuse_bomb(path: Path, packed: int, unpacked: int) -> None:
+    """Raise `DataError` where so many packed bytes of a file unpack to far more than tables do."""
+    if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed):
+        why = f"its first {packed:,} bytes are {unpacked:,} unpacked"
+        do = "unpack the file, if you trust it"
+        raise DataError(f"{path} unpacks to too much", why=why, do=do)
 
 
 class _Unpacked(io.RawIOBase):
@@ -116,15 +103,10 @@ class _Unpacked(io.RawIOBase):
             what, do = f"{self.path} cannot be unpacked", "copy or download it again"
             raise DataError(what, why=f"its gzip data are damaged ({error})", do=do) from None
         self.size += len(block)
-        self._refuse_bomb()
+        if self.packed:
+            refuse_bomb(self.path, self.file.tell(), self.size)
         buffer[: len(block)] = block
         return len(block)
-
-    def _refuse_bomb(self) -> None:
-        if self.packed and self.size > max(BOMB_BYTES, BOMB_RATIO * self.file.tell()):
-            why = f"its first {self.file.tell():,} bytes are {self.size:,} unpacked"
-            do = "unpack the file, if you trust it"
-            raise DataError(f"{self.path} unpacks to too much", why=why, do=do)
 
     def close(self) -> None:
         self.file.close()
@@ -179,7 +161,10 @@ def _scan(path: Path, encoding: str) -> TextFile | None:
     """What a pass over the text finds; None where it is empty."""
     errors = "replace" if encoding == "cp1252" else "strict"
     decoder = codecs.getincrementaldecoder(encoding)(errors)
-    empty, codes, line, size, end = True, False, 0, 0, ""
+    empty = True
+    codes = False
+    line = size = 0
+    end = ""
     with open_bytes(path) as stream:
         while block := stream.read(BLOCK_BYTES):
             size += len(block)

@@ -1,9 +1,9 @@
 """The loss of the best constant answer, which a model that has learned anything stays below."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from ravine.diagnosis.op_names import node_name
-from ravine.diagnosis.output_kinds import MIN_CLASS_FRACTION, OUTPUT_KINDS, find_target_kind
-
-Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+from ravine.diagnosis.output_kinds import MIN_CLASS_FRACTION, OUTPUT_KINDS, Loss, find_target_kind
 
 MEAN_REDUCTION = 1  # how torch numbers reduction="mean" in a node of its graph
 SEARCH_ITERATIONS = 40

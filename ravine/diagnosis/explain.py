@@ -62,38 +62,34 @@ def rule_to_json(rule: Rule) -> dict[str, Any]:
     return settings | asdict(rule.explanation)
 
 
-def rule_page(
-    rule: Rule, rules: Iterable[Rule], *, width: int = PAGE_WIDTH, color: bool = False
-) -> str:
+def rule_page(rule: Rule, rules: Iterable[Rule], *, color: bool = False) -> str:
     """The page of a rule for a terminal; `rules` give the titles of the codes that it mentions."""
     titles = {r.code: r for r in rules}
     about = rule.explanation
     sure = "exact" if rule.confidence == "exact" else f"confidence {rule.confidence}"
     causes = f"cause {rule.cause}" + (f", or {', '.join(rule.also)}" if rule.also else "")
-    heading = _heading(rule, width, color)
+    heading = _heading(rule, color)
     texts = {name: vars(about)[field] for name, field in PAGE_SECTIONS.items()}
     references = texts.pop("References")
-    sections = {name: _wrap(text, width) for name, text in texts.items()}
+    sections = {name: _wrap(text) for name, text in texts.items()}
     sections["What to do"] += ["", *_patch(about.patch, color)]
     symptoms = [f"{code} {titles[code].title}" for code in rule.explains]
-    sections["What it accounts for"] = [line for s in symptoms for line in _wrap(s, width)]
+    sections["What it accounts for"] = [line for s in symptoms for line in _wrap(s)]
     if about.picture:
         drawing = f"  ravine explain {rule.code} --picture {about.picture}.svg"
         sections["Picture"] = [drawing, f"  ravine gallery {about.picture} -o shown"]
-    sections["References"] = [r for text in references for r in _wrap(text, width, first="- ")]
-    blocks = ["\n".join([*heading, *_wrap(f"{rule.severity}, {sure}; {causes}", width)])]
+    sections["References"] = [r for text in references for r in _wrap(text, first="- ")]
+    blocks = ["\n".join([*heading, *_wrap(f"{rule.severity}, {sure}; {causes}")])]
     blocks += [_section(name, lines, color) for name, lines in sections.items() if lines]
     return "\n\n".join(blocks)
 
 
-def list_rules(
-    families: Mapping[str, Sequence[Rule]], *, width: int = PAGE_WIDTH, color: bool = False
-) -> str:
+def list_rules(families: Mapping[str, Sequence[Rule]], *, color: bool = False) -> str:
     """All codes with their titles, each in its first family."""
     blocks = []
     first_family = {r.code: f for f, rules in reversed([*families.items()]) for r in rules}
     for family, rules in families.items():
-        shorten = partial(textwrap.shorten, width=width - 11, placeholder=" ...")
+        shorten = partial(textwrap.shorten, width=PAGE_WIDTH - 11, placeholder=" ...")
         own = (rule for rule in rules if first_family[rule.code] == family)
         lines = [f"  {rule.code}  {shorten(rule.title)}" for rule in own]
         blocks.append(_section(family, lines, color))
@@ -101,14 +97,12 @@ def list_rules(
     return "\n\n".join(blocks)
 
 
-def cause_page(
-    cause: str, rules: Iterable[Rule], *, width: int = PAGE_WIDTH, color: bool = False
-) -> str:
+def cause_page(cause: str, rules: Iterable[Rule], *, color: bool = False) -> str:
     """A cause: what it means, and the codes that may name it."""
     named = rules_naming(cause, rules)
-    lines = [line for rule in named for line in _wrap(f"{rule.code}  {rule.title}", width, hang=9)]
+    lines = [line for rule in named for line in _wrap(f"{rule.code}  {rule.title}", hang=9)]
     found = _section("Named by", lines or ["  no check yet"], color)
-    return "\n\n".join([_section(cause, _wrap(CAUSES[cause], width), color), found])
+    return "\n\n".join([_section(cause, _wrap(CAUSES[cause]), color), found])
 
 
 def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
@@ -125,8 +119,8 @@ def _nearest(name: str, code: str, codes: Mapping[str, Rule]) -> str:
     return by_folded[closest]
 
 
-def _heading(rule: Rule, width: int, color: bool) -> list[str]:
-    lines = textwrap.wrap(rule.title, width - len(rule.code) - 2)
+def _heading(rule: Rule, color: bool) -> list[str]:
+    lines = textwrap.wrap(rule.title, PAGE_WIDTH - len(rule.code) - 2)
     code = rule.code
     indent = " " * (len(code) + 2)
     if color:
@@ -138,14 +132,14 @@ def _section(title: str, lines: Iterable[str], color: bool) -> str:
     return "\n".join([f"{ANSI_BOLD}{title}{ANSI_RESET}" if color else title, *lines])
 
 
-def _wrap(text: str, width: int, *, first: str = "", hang: int = 0) -> list[str]:
+def _wrap(text: str, *, first: str = "", hang: int = 0) -> list[str]:
     """The lines of a text, an empty one between its paragraphs."""
     lines: list[str] = []
     for paragraph in text.split("\n\n"):
         lines += [""] if lines else []
         lines += textwrap.wrap(
             paragraph,
-            width,
+            PAGE_WIDTH,
             initial_indent=f"  {first}",
             break_long_words=False,
             subsequent_indent="  " + " " * (hang or len(first)),

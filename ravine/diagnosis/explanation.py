@@ -86,7 +86,8 @@ def _fill(text: str, thresholds: Mapping[str, Any]) -> str:
 
     def number(match: re.Match[str]) -> str:
         module, name, spec = match.groups()
-        named = vars(import_module(f"ravine.diagnosis.{module}")) if module else thresholds
+        path = module if module and module.startswith("ravine.") else f"ravine.diagnosis.{module}"
+        named = vars(import_module(path)) if module else thresholds
         return format(named[name], spec or "")
 
     return THRESHOLD_PATTERN.sub(number, text)

@@ -6,9 +6,12 @@ Letters: N examples, T places, K classes.
 
 import math
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 MIN_CLASS_FRACTION = 1e-6  # of a class, so that its logarithm is finite
 SUM_TOLERANCE = 1e-4  # by which probabilities may miss a sum of 1
@@ -37,15 +40,33 @@ def find_probabilities(outputs: Tensor, axis: int) -> str:
     return "log-probabilities" if sums_to_one and bool((outputs <= 0).all()) else ""
 
 
-def find_class_axis(outputs: Tensor, targets: Tensor) -> int:
-    """The dimension of the classes: 1 of outputs [N, K, T] for targets [N, T], else the last."""
-    if (
-        outputs.dim() == targets.dim() + 1
-        and outputs.dim() > 2
-        and outputs.shape[:-1] != targets.shape
-    ):
+def find_class_axis(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> int:
+    """The dimension of the classes: 1 of outputs [N, K, T] for targets [N, T], else the last.
+
+    Where both fit (K = T), it is the one along which right answers have the lower loss; 1, as
+    torch's losses have it, if the loss does not say.
+
+    >>> find_class_axis(torch.zeros(5, 3, 4), torch.ones(5, 4).long())
+    1
+    >>> find_class_axis(torch.zeros(5, 4, 3), torch.ones(5, 4).long())
+    -1
+    """
+    if outputs.dim() != targets.dim() + 1 or outputs.dim() < 3:
+        return -1
+    if outputs.shape[:-1] != targets.shape:
         return 1
-    return -1
+    if (outputs.shape[0], *outputs.shape[2:]) != targets.shape or targets.is_floating_point():
+        return -1
+    if loss is None:
+        return 1
+    places = targets.clamp(min=0).long()[..., None]
+    try:
+        last = torch.zeros_like(outputs).scatter_(-1, places, 1.0)
+        with torch.no_grad():
+            losses = [float(loss(out, targets).mean()) for out in (last, last.movedim(-1, 1))]
+    except Exception:  # a loss, or a class number, that does not fit
+        return 1
+    return -1 if losses[0] < losses[1] else 1
 
 
 def find_target_kind(outputs: Tensor, targets: Tensor, class_axis: int) -> str:

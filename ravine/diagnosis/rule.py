@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Protocol, Required, TypeAlias, TypedDict, Unpack
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
+from ravine.errors import join_first
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
 
 
@@ -171,11 +172,5 @@ def run_rules(rules: Iterable[Rule], measured: RuleInput) -> tuple[list[Finding]
 
 
 def join_names(names: Iterable[str], most: int = 3) -> str:
-    """The first few names, and how many more there are.
-
-    >>> join_names(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    """The first few names, and how many more there are."""
+    return join_first(list(names), most)

@@ -5,6 +5,7 @@ Everything happens on copies: the model, the optimizer and torch's random number
 were.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,15 @@ def doctor(
     *,
     trials: bool = True,
     module: Any = None,
+    files: Mapping[str, str | Path] | None = None,
 ) -> Report:
     """What is wrong with a run (its folder, or what `train` returned) or with a recipe, and what
     helps against it.
 
     All checks before training are made, a run's curves are read, and remedies are tried unless
     `trials` is False. `frame` is the table where the recipe names no source, `module` makes the
-    network where that is a module of one's own. Raises `InputError` for a folder that is no run,
+    network where that is a module of one's own, `files` has the new paths of a run's files that
+    were moved (`{"data.source": "new.csv"}`). Raises `InputError` for a folder that is no run,
     and for data that are not those of the run.
 
     >>> from ravine.catalog import named_recipe
@@ -118,4 +121,4 @@ def doctor(
     'learning-rate-low'
     """
     check_arguments(doctor, locals())
-    return examine_subject(subject_of(what, frame, module=module), trials=trials)
+    return examine_subject(subject_of(what, frame, module=module, files=files), trials=trials)

@@ -24,6 +24,7 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.loop import augment_batch, forward_context, gradients, manual_gradients
 
 GRADIENT_EXAMPLES = 32
+GRADIENT_NETWORKS = 2
 RANDOM_DIRECTIONS = 3  # beside the gradient's own
 START_DISTANCE = 1e-3  # from the start to where gradients are checked, over the weights' spread
 DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)  # of finite differences, relative to the weights' length
@@ -31,9 +32,7 @@ DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)  # of finite differences, relative to the 
 GradientAt: TypeAlias = Callable[[Rows], tuple[Tensor, Rows]]
 
 
-def measure_gradient(
-    recipe: Recipe, task: Task, *, networks: int = 2, examples: int = GRADIENT_EXAMPLES
-) -> GradientError | None:
+def measure_gradient(recipe: Recipe, task: Task) -> GradientError | None:
     """The gradient that training would use against central differences of its loss, in float64.
 
     The error is |⟨g, d⟩ − (L(w + h d) − L(w − h d)) / 2h| / |g| for directions d of length 1: the
@@ -41,9 +40,9 @@ def measure_gradient(
     The weights are those of the start, moved a little: biases of 0 can put rectifiers exactly at
     their kink. None where the loss is not finite, or its gradient is not or is 0.
     """
-    batch = evenly_spaced(task.train, examples)
+    batch = evenly_spaced(task.train, GRADIENT_EXAMPLES)
     with exact_arithmetic():
-        cohort = _float64_cohort(recipe, task, networks, batch.count)
+        cohort = _float64_cohort(recipe, task, batch.count)
         spread = cohort.weights.std(1, correction=0, keepdim=True)
         offset = _random_direction(cohort.weights, recipe.seed, 0)
         weights = cohort.weights + START_DISTANCE * spread * offset
@@ -55,18 +54,18 @@ def measure_gradient(
         draws = range(1, RANDOM_DIRECTIONS + 1)
         others = (_random_direction(weights, recipe.seed, k) for k in draws)
         errors = [_difference_error(at, weights, grads, d) for d in (grads / lengths, *others)]
-    return GradientError(difference=max(errors), networks=networks, examples=batch.count)
+    return GradientError(difference=max(errors), networks=GRADIENT_NETWORKS, examples=batch.count)
 
 
-def _float64_cohort(recipe: Recipe, task: Task, networks: int, batch: int) -> Cohort:
+def _float64_cohort(recipe: Recipe, task: Task, batch: int) -> Cohort:
     """Fresh networks of a recipe in float64; what changes gradients after they are made is off."""
     bare = dataclasses.replace(
         recipe, precision="float64", optimizer=SGD(lr=0.1), tuning=(), average=None, clip=None
     )
     return start_cohort(
         Job(
-            recipes=(bare,) * networks,
-            seeds=tuple(range(recipe.seed, recipe.seed + networks)),
+            recipes=(bare,) * GRADIENT_NETWORKS,
+            seeds=tuple(range(recipe.seed, recipe.seed + GRADIENT_NETWORKS)),
             signature=task.signature,
             plan=training_plan(bare, task),
             batch=batch,

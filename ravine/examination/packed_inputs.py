@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.errors import InputError, first_line
+from ravine.errors import InputError, typed_message
 from ravine.rng import isolated_rng
 
 Nested: TypeAlias = Any  # a tensor, or tuples, lists and dicts of such
@@ -52,11 +52,8 @@ class Packing:
         leaves = list(iterate_leaves(inputs))
         rows = {len(leaf) if leaf.dim() else 0 for leaf in leaves}
         if len(rows) != 1 or 0 in rows:
-            what, why = (
-                f"inputs of {sorted(rows)} examples",
-                "all parts have a row for each example",
-            )
-            raise InputError(what, why=why, do="give tensors with the examples in dimension 0")
+            why, do = "all parts have a row for each example", "put the examples in dimension 0"
+            raise InputError(f"inputs of {sorted(rows)} examples", why=why, do=do)
         parts = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
         as_numbers = len({dtype for _, dtype in parts}) == 1 and parts[0][1].is_floating_point
         flat = [leaf.detach().contiguous().reshape(len(leaf), -1) for leaf in leaves]
@@ -134,7 +131,7 @@ def find_call(model: nn.Module, inputs: Nested, packing: Packing) -> Packing:
                 tried.run(copied, packed)
             return tried
         except Exception as error:  # the model's own code may raise anything
-            errors.append(f"{call}: {type(error).__name__}, {first_line(error)}")
+            errors.append(f"{call}: {typed_message(error)}")
     what = "the model does not take the inputs of a batch"
     raise InputError(what, why="; ".join(errors)[:300], do=CALL_ADVICE)
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ravine.data import Examples, ImageEncoder, Task
-from ravine.data.column_encoders import Date, Numeric
+from ravine.data.column_encoders import Date, Numeric, OneHot
 from ravine.data.encoder import Encoder
 from ravine.data.examples import affordable_count, evenly_spaced
 from ravine.diagnosis.data.measure import profile_data
-from ravine.diagnosis.data.profile import DataProfile, GapCode
+from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.recipe_rules import RecipeProfile, small_batch_not_overfit
@@ -31,6 +33,7 @@ from ravine.networks.as_module import NetworkModule, as_module
 from ravine.networks.batched import BatchedNetwork
 from ravine.recipe import Recipe
 from ravine.rng import isolated_rng
+from ravine.sentinels import Sentinel
 from ravine.training.defaults import batch_size
 from ravine.training.determinism import exact_arithmetic
 
@@ -139,36 +142,58 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
         some = evenly_spaced(task.validation, count)
         assert some.targets is not None
         validation = _network_inputs(task, some, scale), some.targets
-    names, sources = (), ()
+    names, sources, target_names = (), (), task.encoder.target.labels
     if isinstance(task.encoder, Encoder):
         names = (*task.encoder.features, *task.encoder.code_names)
         sources = task.encoder.sources
-    found = profile_data(
+    return profile_data(
         _network_inputs(task, train, scale),
         train.targets,
         validation=validation,
         names=names,
         sources=sources,
+        target_names=target_names,
+        sentinels=_input_sentinels(task.encoder),
+        known_rows=partial(_rows_of_known_levels, task.encoder, scale),
         batch=batch_size(recipe, task),
         outputs=(task.outputs,),
         seed=recipe.seed,
     )
-    if found.inputs is None:
-        return found
-    codes = tuple(replace(c, value=_raw_value(task.encoder, c)) for c in found.inputs.gap_codes)
-    return replace(found, inputs=replace(found.inputs, gap_codes=codes))
 
 
-def _raw_value(encoder: Encoder | ImageEncoder, code: GapCode) -> float:
-    """The value of a code, the least or the greatest of its column, as the table has it."""
-    for column in encoder.column_encoders if isinstance(encoder, Encoder) else ():
-        if (
-            column.name == code.where
-            and isinstance(column, (Numeric, Date))
-            and column.scaling.seen
-        ):
-            return column.scaling.seen[code.value > 0]
-    return code.value
+def _input_sentinels(encoder: Encoder | ImageEncoder) -> list[Sentinel] | None:
+    """The values of the table that stand for gaps, with their places among the inputs."""
+    if not isinstance(encoder, Encoder):
+        return None
+    measured = [c for c in encoder.column_encoders if isinstance(c, (Numeric, Date))]
+    places = {c.name: (encoder.features.index(c.name), c.scaling) for c in measured}
+    found = []
+    for sentinel in encoder.sentinels:
+        if sentinel.where in places:
+            place, scaling = places[sentinel.where]
+            value = scaling(np.array([sentinel.value])).astype(np.float32)[0]
+            sentinel = replace(sentinel, place=place, input_value=float(value))
+        found.append(sentinel)
+    return found
+
+
+def _rows_of_known_levels(
+    encoder: Encoder | ImageEncoder, scale: tuple[Tensor, Tensor] | None, x: np.ndarray
+) -> np.ndarray:
+    """Whether each row of the inputs [N, F + K] has only levels that were learned, bool [N]: levels
+    that were not are all encoded alike, though the rows of the table differ.
+    """
+    known = np.ones(len(x), bool)
+    if not isinstance(encoder, Encoder):
+        return known
+    for column in encoder.column_encoders:
+        if isinstance(column, OneHot):
+            first = encoder.features.index(column.names[0])
+            known &= (x[:, first : first + len(column.names)] != 0).any(1)
+    if scale is not None:
+        unknown = (torch.zeros_like(scale[0]) - scale[0]) / scale[1]  # code 0, as an input
+        known &= (x[:, len(encoder.features) :] != unknown.numpy()).all(1)
+    return known
 
 
 def _network_inputs(task: Task, some: Examples, scale: tuple[Tensor, Tensor] | None) -> Tensor:

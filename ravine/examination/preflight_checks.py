@@ -16,12 +16,7 @@ from torch import Tensor
 
 from ravine.data import Examples, Task
 from ravine.data.examples import evenly_spaced
-from ravine.diagnosis.recipe_rules import (
-    LEARNED_LOSS,
-    OverfitAttempt,
-    PenaltyEffect,
-    SmallBatchFit,
-)
+from ravine.diagnosis.recipe_rules import LEARNED_LOSS, OverfitAttempt, PenaltyEffect, SmallBatchFit
 from ravine.examination.gradient_check import measure_gradient
 from ravine.networks.batched import BatchedNetwork
 from ravine.part import stack
@@ -34,14 +29,16 @@ from ravine.training.evaluation import constant_loss
 from ravine.training.train import train_on
 
 RecipeCheck: TypeAlias = Callable[[Recipe, Task], object]
+PENALTY_NETWORKS = 4  # fresh ones, whose weights are penalized
 STRENGTH_FACTORS = (0.0, 1.0, 10.0, 100.0)  # of a penalty's strength
 SMALL_BATCH_EXAMPLES = 16
+OVERFIT_NETWORKS = 2
 OVERFIT_STEPS = 600  # in which they must be overfit
 QUICK_OVERFIT_STEPS = 100  # in which most are
 RATE_FACTORS = ((1.0,), (0.1, 10.0), (100.0, 0.01, 1000.0, 0.001))  # each where none before learns
 
 
-def measure_penalties(recipe: Recipe, task: Task, *, networks: int = 4) -> PenaltyEffect | None:
+def measure_penalties(recipe: Recipe, task: Task) -> PenaltyEffect | None:
     """What the penalties add to the loss of fresh networks, at several times their strength.
 
     Their formulas are worked out here once more, weight matrix by weight matrix in float64, biases
@@ -49,8 +46,8 @@ def measure_penalties(recipe: Recipe, task: Task, *, networks: int = 4) -> Penal
     """
     if not recipe.penalties:
         return None
-    built = BatchedNetwork(stack([recipe] * networks).network, task.signature)
-    weights, _ = built.start(list(range(recipe.seed, recipe.seed + networks)))
+    built = BatchedNetwork(stack([recipe] * PENALTY_NETWORKS).network, task.signature)
+    weights, _ = built.start([recipe.seed + i for i in range(PENALTY_NETWORKS)])
     weights = weights.double()
     decay_mask = built.layout.decay_mask(dtype=torch.float64)
     tensors = built.layout.views(weights)
@@ -96,12 +93,7 @@ def penalty_by_formula(penalty: Any, matrices: Sequence[Tensor]) -> Tensor | Non
 
 
 def overfit_small_batch(
-    recipe: Recipe,
-    task: Task,
-    *,
-    examples: int = SMALL_BATCH_EXAMPLES,
-    steps: int = OVERFIT_STEPS,
-    seeds: int = 2,
+    recipe: Recipe, task: Task, *, steps: int = OVERFIT_STEPS
 ) -> SmallBatchFit | None:
     """Train fresh networks on a small batch until their loss is about zero, at most `steps` steps.
 
@@ -110,11 +102,12 @@ def overfit_small_batch(
     is the recipe's; where that fails, a tenth and ten times of it; and then rates far from it, too.
     Examples with equal inputs count once.
     """
-    batch = _distinct_examples(evenly_spaced(task.train, 20 * examples), examples)
+    some = evenly_spaced(task.train, 20 * SMALL_BATCH_EXAMPLES)
+    batch = _distinct_examples(some, SMALL_BATCH_EXAMPLES)
     assert batch.targets is not None
     if batch.count < 2 or bool((batch.targets == batch.targets[0]).all()):
         return None
-    bare = without_regularization(recipe).vary("seeds", seeds)
+    bare = without_regularization(recipe).vary("seeds", OVERFIT_NETWORKS)
     assert bare.loss is not None
     small = dataclasses.replace(task, train=batch, validation=None, test=None)
     constant = constant_loss(bare.loss, batch, task.outputs)

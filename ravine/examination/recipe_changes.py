@@ -1,15 +1,12 @@
 """Changes of a recipe: how a setting is changed, and what is worth changing."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ravine.errors import RecipeError
 from ravine.finding import MANUAL_CHANGES, Change, Report
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_values
-from ravine.training.run_folder import plain_recipe
 
 HE_START = Change("network.initializer", {"name": "He"})
 ZERO_BIAS = Change("network.bias", {"name": "Constant", "value": 0.0})
@@ -66,23 +63,3 @@ def fix_recipe(recipe: Recipe, report: Report) -> Recipe:
             recipe = apply_changes(recipe, changes)
             paths |= {c.path for c in changes}
     return recipe
-
-
-def recipe_differences(old: Recipe, new: Recipe) -> list[tuple[str, str | None, str | None]]:
-    """Settings that differ, by path, with both values as JSON; None where one has no such setting.
-
-    >>> from ravine.catalog import named_recipe
-    >>> recipe_differences(named_recipe("plain"), named_recipe("plain").vary("optimizer.lr", 0.5))
-    [('optimizer.lr', '0.1', '0.5')]
-    """
-    before, after = (dict(_flatten(plain_recipe(r))) for r in (old, new))
-    paths = [path for path in (before | after) if before.get(path) != after.get(path)]
-    return [(path, before.get(path), after.get(path)) for path in paths]
-
-
-def _flatten(plain: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(plain, dict):
-        for name, value in plain.items():
-            yield from _flatten(value, f"{path}.{name}".lstrip("."))
-    else:
-        yield path, json.dumps(plain)

@@ -1,7 +1,7 @@
 """A recipe, or a run of one, as a subject of the engine. Its trials train as cohorts."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +27,13 @@ from ravine.examination.subject import (
     TrialBudget,
 )
 from ravine.examination.trials import mean_outcome
+from ravine.files import run_state
 from ravine.finding import MANUAL_CHANGES, Change, Finding
 from ravine.recipe import Recipe
 from ravine.record import Record, Score, read_json
 from ravine.training.defaults import load_task, resolve, training_plan
 from ravine.training.evaluation import constant_loss
+from ravine.training.moved_files import with_moved_files
 from ravine.training.run import Run
 from ravine.training.run_folder import planned_recipe
 from ravine.training.train import open_run, train_on
@@ -165,9 +167,16 @@ def curves_with_constant(record: Record, recipe: Recipe, task: Task) -> Training
 
 
 def subject_of(
-    what: str | Path | Run | Recipe, frame: TableLike | None = None, *, module: Any = None
+    what: str | Path | Run | Recipe,
+    frame: TableLike | None = None,
+    *,
+    module: Any = None,
+    files: Mapping[str, str | Path] | None = None,
 ) -> RecipeSubject:
-    """The subject that a folder, a run or a recipe stands for. Raises `InputError`."""
+    """The subject that a folder, a run or a recipe stands for. Raises `InputError`.
+
+    `files` has the new paths of a run's files that were moved, by their settings.
+    """
     run: Run | None = None
     folder: Path | None = None
     if isinstance(what, Recipe):
@@ -177,12 +186,11 @@ def subject_of(
         recipe, folder = run.recipe, run.folder
     else:
         folder = Path(what)
-        if not (folder / "plan.json").exists():
-            do = "name the folder that `ravine train` printed, a recipe, a table or a bundled set"
-            raise InputError(f"{folder} is not a run", why="it has no plan.json", do=do)
         recipe = planned_recipe(read_json(folder / "plan.json"), folder, module)
-        if (folder / "record.json").exists():
+        if run_state(folder) == "finished":
             run = open_run(folder, module=module)
+    if folder is not None:
+        recipe = with_moved_files(recipe, files or {}, folder, frame=frame)
     task = load_task(recipe, frame)
     if run is None:  # also where it is unfinished: what it is to become is tried instead
         recipe = resolve(recipe, task)

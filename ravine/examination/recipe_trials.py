@@ -4,7 +4,7 @@ Letters: M networks, N examples, C outputs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,17 +77,16 @@ class RecipeTrials:
         losses = _losses(task, predictions, examples.targets)
         losses = losses.clamp(max=MAX_LOSS_RATIO * self.constant_loss).tolist()
         scores = (scaled_score(p, examples.targets) for p in predictions)
-        runs = (SeedRun(loss, score) for loss, score in zip(losses, scores, strict=True))
+        recalls: Iterable[float | None] = [None] * len(losses)
+        if task.kind in ("binary", "classes"):
+            recalls = metrics.BALANCED_ACCURACY.of(predictions, examples.targets).tolist()
+        figures = zip(losses, scores, recalls, strict=True)
+        runs = (SeedRun(loss, score, recall=recall) for loss, score, recall in figures)
         return [next(runs) if ok else SeedRun(math.nan, None) for ok in alive]
 
 
 def prepare_trials(
-    recipe: Recipe,
-    task: Task,
-    *,
-    run: Run | None = None,
-    frame: TableLike | None = None,
-    say: Say,
+    recipe: Recipe, task: Task, *, run: Run | None = None, frame: TableLike | None = None, say: Say
 ) -> RecipeTrials:
     """What trials need; trains the recipe where no run on these examples has enough seeds."""
     recipe = recipe.vary("seeds", TRIAL_SEEDS)

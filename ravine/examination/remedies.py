@@ -180,7 +180,8 @@ def _rare_classes(profile: SubjectProfile) -> Facts | None:
     if share >= RARE_CLASS_FRACTION or held_out.get(rarest, 0) < MIN_RARE_EXAMPLES:
         return None
     name = "examples of the rarest class for one of the most frequent"
-    return Facts((Evidence(name, share, limit=RARE_CLASS_FRACTION, text=f"class {rarest}"),))
+    which = f"class {data.classes.name_of(rarest)}"
+    return Facts((Evidence(name, share, limit=RARE_CLASS_FRACTION, text=which),))
 
 
 def _start(start: StartProfile) -> Facts:

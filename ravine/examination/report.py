@@ -9,10 +9,11 @@ from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import (
     NEAR_PERFECT_SCORE,
     ORDERED_GENERAL_CAUSES,
+    Outcome,
     TrialResults,
 )
 from ravine.examination.remedies import remedies_of
-from ravine.examination.subject import Say, Subject, stay_silent
+from ravine.examination.subject import Say, Subject, TrialBudget, stay_silent
 from ravine.examination.trials import (
     changes_by_hand,
     confirm_remedies,
@@ -20,12 +21,13 @@ from ravine.examination.trials import (
     screen_remedies,
     trace_best_remedy,
     try_cures,
+    try_other_answers,
     try_stopping_at,
 )
 from ravine.finding import SEVERITY_LEVELS, Checks, Finding, Report, Trial, arrange
 
 STOPS_EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
-NOTHING_LEARNED_CODE = "RVN-T02"
+NOTHING_LEARNED_CODES = ("RVN-T02", "RVN-T15")
 
 
 def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -> Report:
@@ -35,7 +37,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
     names the cause. Nothing is tried where nothing is left to gain.
     """
     checks = Checks(not_measured=tuple(rule.code for rule in TRIAL_RULES))
-    why = "another cause was tried first"
+    why = "another cause is certain, and was tried first"
     with subject.limit_threads():
         profile = subject.profile(trials=trials, say=say)
         found, own = profile.findings, profile.results
@@ -48,6 +50,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
             found = merge_certain_findings(found, leads)
         elif own is not None:
             found = excuse_unlearnable(found, profile.data)
+            screened: Sequence[Outcome] = ()
             if own.base.score is not None and own.base.score >= NEAR_PERFECT_SCORE:
                 why = "nothing is left to gain: the score is near its best"
             else:
@@ -61,6 +64,9 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
                 if step is not None:
                     new = stop_early(new, try_stopping_at(subject, step))
                 found = explain_symptoms(*weigh_facts(*join_trials(found, new, results)))
+                screened = results.outcomes
+            found = [try_other_answers(subject, profile, f) for f in found]
+            found = [_with_screening(f, screened, subject.budget) for f in found]
     return Report(
         run=subject.name,
         score=subject.score,
@@ -108,7 +114,7 @@ def excuse_unlearnable(found: Sequence[Finding], data: DataProfile | None) -> li
     """That nothing was learned is no fault where a quick learner finds nothing to learn, either."""
     if data is None or data.baseline is None or data.baseline.informative is not False:
         return list(found)
-    return [replace(f, severity="note") if f.code == NOTHING_LEARNED_CODE else f for f in found]
+    return [replace(f, severity="note") if f.code in NOTHING_LEARNED_CODES else f for f in found]
 
 
 def stopping_step(found: Sequence[Finding]) -> int | None:
@@ -200,6 +206,24 @@ def explain_symptoms(found: list[Finding], causes: list[Finding]) -> list[Findin
 
 def _explaining(finding: Finding, codes: tuple[str, ...]) -> Finding:
     return replace(finding, explains=tuple(dict.fromkeys((*finding.explains, *codes))))
+
+
+def _with_screening(finding: Finding, outcomes: Sequence[Outcome], budget: TrialBudget) -> Finding:
+    """A finding whose cause, or of a symptom any cause, was tried with a few seeds in vain: that is
+    its trial, and what did not help is not recommended.
+    """
+    tried = [outcome.cause for outcome in outcomes if outcome.trial is None]
+    known = finding.trial is not None or finding.severity == "note"
+    if known or not (finding.cause in tried or (tried and is_symptom(finding))):
+        return finding
+    against = finding.cause if finding.cause in tried else ", ".join(tried)
+    trial = Trial(
+        verdict="no effect",
+        steps=budget.screening_steps,
+        seeds=budget.screening_seeds,
+        why=f"too little was gained by changes against {against}",
+    )
+    return replace(finding, trial=trial, changes=changes_by_hand(finding))
 
 
 def _with_trial(finding: Finding, why: str) -> Finding:

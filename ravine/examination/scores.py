@@ -1,6 +1,7 @@
 """How good answers are, on one scale for every task: 0 for the best constant answer, 1 at best.
 
-Letters: N examples, K classes.
+A `loss` says which dimension is that of the classes where two could be. Letters: N examples, K
+classes.
 """
 
 import math
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ravine.diagnosis.data.data_kinds import IGNORED_TARGET
-from ravine.diagnosis.output_kinds import find_class_axis
+from ravine.diagnosis.output_kinds import Loss, find_class_axis
 from ravine.statistics import roc_auc
 
 
-def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
+def scaled_score(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> float | None:
     """How well outputs answer, rare classes counting as much as frequent ones; None if unclear.
 
     Classes, also as one-hot targets: (mean recall − 1/K) / (1 − 1/K) over the K classes there are.
@@ -31,7 +32,7 @@ def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
     if not bool(torch.isfinite(outputs).all()):
         return -1.0
     if are_classes(outputs, targets):
-        right = (classes_second(outputs, targets).argmax(1) == targets).flatten()
+        right = (classes_second(outputs, targets, loss).argmax(1) == targets).flatten()
         y = targets.flatten()
         right, y = right[y != IGNORED_TARGET], y[y != IGNORED_TARGET]
         classes = y.unique()
@@ -50,7 +51,7 @@ def scaled_score(outputs: Tensor, targets: Tensor) -> float | None:
     return max(-1.0, 1 - rest)
 
 
-def scaled_accuracy(outputs: Tensor, targets: Tensor) -> float | None:
+def scaled_accuracy(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> float | None:
     """Accuracy of classes and of targets 0 and 1, or R²: what quick learners are compared by.
 
     (accuracy − share of the most frequent class) / (1 − that share). One output for 0 and 1 is cut
@@ -67,7 +68,7 @@ def scaled_accuracy(outputs: Tensor, targets: Tensor) -> float | None:
         known = targets != IGNORED_TARGET
         if not bool(known.any()):
             return None
-        right = classes_second(outputs, targets).argmax(1) == targets
+        right = classes_second(outputs, targets, loss).argmax(1) == targets
         accuracy = float(right[known].float().mean())
         counts = torch.unique(targets[known], return_counts=True)[1]
         base = float(counts.max()) / int(known.sum())
@@ -77,7 +78,7 @@ def scaled_accuracy(outputs: Tensor, targets: Tensor) -> float | None:
         share = y.reshape(len(y), -1).float().mean(0)
         base = float(torch.maximum(share, 1 - share).mean())
     elif outputs.numel() == targets.numel():
-        return scaled_score(outputs, targets)
+        return scaled_score(outputs, targets, loss)
     else:
         return None
     return (accuracy - base) / (1 - base) if base < 1 else None
@@ -89,9 +90,9 @@ def are_classes(outputs: Tensor, targets: Tensor) -> bool:
     return whole and outputs.dim() == targets.dim() + 1 and outputs.numel() > targets.numel()
 
 
-def classes_second(outputs: Tensor, targets: Tensor) -> Tensor:
+def classes_second(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> Tensor:
     """Outputs with the classes in dimension 1, where torch's cross entropy expects them."""
-    return outputs.movedim(find_class_axis(outputs, targets), 1)
+    return outputs.movedim(find_class_axis(outputs, targets, loss), 1)
 
 
 def _class_targets(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -50,11 +50,13 @@ class SeedRun:
     """What one seed reached: loss and score on examples that it did not learn from.
 
     The loss is NaN where the run diverged. `evaluations` are step, loss and score on the way.
+    `recall` is the mean over the classes of the share that is answered right, None if unknown.
     """
 
     loss: float
     score: float | None
     evaluations: tuple[tuple[int, float, float | None], ...] = ()
+    recall: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import inspect
 import math
 import operator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from ravine.errors import InputError
+from ravine.errors import InputError, typed_message, wrap_errors
 from ravine.examination import torch_data
 from ravine.examination.packed_inputs import (
     Packing,
@@ -28,10 +29,11 @@ from ravine.examination.torch_program import (
     held_parameters,
     loss_or_nan,
 )
-from ravine.examination.user_code import explain_errors
 from ravine.rng import isolated_rng
 
 TRIED_ROWS = 8
+# what a user's model, loss, optimizer or data raise
+explain_errors = partial(wrap_errors, InputError, why=typed_message)
 EXAMPLE_OPTIMIZER = "lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
 ON_A_BATCH = (
     "model and loss do not run on a batch",

@@ -22,6 +22,7 @@ from torch.utils.data import (
 from ravine.errors import InputError
 from ravine.examination.packed_inputs import Packing, split_batch
 from ravine.rng import isolated_rng
+from ravine.statistics import even_places
 
 HELD_OUT_FRACTION = 0.2  # of the training examples, where no validation examples are given
 MIN_EXAMPLES_TO_SPLIT = 60
@@ -55,8 +56,7 @@ class TensorData:
 
     def first(self, count: int) -> Pair:
         """Some of the examples, evenly spread."""
-        n = len(self.inputs)
-        rows = torch.linspace(0, n - 1, min(n, count)).round().long()
+        rows = even_places(len(self.inputs), count)
         return self.inputs[rows], self.targets[rows]
 
 

@@ -252,7 +252,7 @@ def pair_loss(loss: Loss) -> Loss:
 @change_of_loss("cross entropy")
 def use_cross_entropy(loss: Loss) -> Loss:
     """Cross entropy on the outputs as logits."""
-    return lambda out, y: F.cross_entropy(classes_second(out, y), y)
+    return lambda out, y: F.cross_entropy(classes_second(out, y, loss), y)
 
 
 @change_of_loss("binary cross entropy")

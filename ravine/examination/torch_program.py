@@ -69,7 +69,7 @@ class TorchRun:
         with evaluating(model):
             outputs = model(inputs)
             losses = losses_by_group(loss, outputs, targets)
-            score = scaled_score(outputs, targets)
+            score = scaled_score(outputs, targets, loss)
         self.evaluations.append(Evaluation(len(self.losses), losses, score))
 
     def until(self, step: int) -> TorchRun:

@@ -88,8 +88,8 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
         if program.validation is None or run.has_diverged:
             return loss, None, None
         others = program.evaluation_examples()
-        reached = scaled_accuracy(run.model(others[0]), others[1])
-        return loss, scaled_accuracy(outputs, targets), reached
+        reached = scaled_accuracy(run.model(others[0]), others[1], program.loss)
+        return loss, scaled_accuracy(outputs, targets, program.loss), reached
 
 
 def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | None:
@@ -116,7 +116,7 @@ def constant_loss_of_program(program: TorchProgram) -> float:
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
         return math.nan
     outputs = outputs.float()
-    axis = find_class_axis(outputs, targets)
+    axis = find_class_axis(outputs, targets, program.loss)
     kind = find_probabilities(outputs, axis)
     if kind and _ignores_shift(program.loss, outputs, targets):
         kind = ""  # the loss takes logits

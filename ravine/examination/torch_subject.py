@@ -18,7 +18,7 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.registry import DATA_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
-from ravine.errors import first_line, shorten
+from ravine.errors import InputError, first_line, shorten, typed_message, wrap_errors
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
 from ravine.examination.scores import scaled_accuracy
 from ravine.examination.subject import (
@@ -42,15 +42,11 @@ from ravine.examination.torch_settings import (
     TORCH_FACTS,
     USE_RELU,
 )
-from ravine.examination.torch_training_changes import (
-    scale_learning_rate,
-    set_batch_size,
-    set_steps,
-)
-from ravine.examination.user_code import explain_errors
+from ravine.examination.torch_training_changes import scale_learning_rate, set_batch_size, set_steps
 from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
 from ravine.rng import isolated_rng
+from ravine.statistics import even_places
 
 EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MAX_PROGRAM_STEPS = 600  # of a trial
@@ -100,7 +96,7 @@ class TorchSubject:
         program = self.program
         data: DataProfile | None = None
         inputs, targets = program.examples()
-        rows = torch.linspace(0, len(inputs) - 1, min(len(inputs), PROBED_EXAMPLES)).round().long()
+        rows = even_places(len(inputs), PROBED_EXAMPLES)
         start = profile_start(
             program.model, program.loss, inputs[rows], targets[rows], seed=program.seed
         )
@@ -121,7 +117,7 @@ class TorchSubject:
         evaluate_at = {max(1, round(program.steps * part)) for part in EVALUATED_FRACTIONS}
         evaluate_at |= {0, steps}
         do = "see that every batch passes model and loss, the last one too"
-        with explain_errors("training breaks off", do):
+        with wrap_errors(InputError, "training breaks off", do, why=typed_message):
             run = train_program(program, seed=program.seed, evaluate_at=evaluate_at, watched=True)
         assert run.report is not None
         return SubjectProfile(

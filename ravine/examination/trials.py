@@ -29,6 +29,7 @@ from ravine.finding import MANUAL_CHANGES, Change, Finding, Trial
 HARMFUL_LOSS = 0.1  # of what there was to gain: after a strength that loses so much none is tried
 MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
 LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss measures nothing
+ONE_ANSWER_CODE = "RVN-T15"  # every row has one answer: what is asked for is judged by the answers
 FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
 
 
@@ -132,6 +133,30 @@ def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Fi
     if failed is not None:
         return replace(finding, trial=failed, changes=lasting_changes(finding))
     return replace(finding, trial=Trial(verdict="not tried", why=why))
+
+
+def try_other_answers(subject: Subject, profile: SubjectProfile, finding: Finding) -> Finding:
+    """A finding that every example is answered alike, with a trial of what it asks for; another
+    finding as it is.
+
+    Compared is the mean recall of the classes: losses and rankings may well be good.
+    """
+    if finding.code != ONE_ANSWER_CODE or finding.severity == "note":
+        return finding
+    strength = subject.treatments_for(finding.changes)
+    if not strength:
+        return finding
+    seeds = range(len(profile.runs))
+    (changed,) = subject.run([strength], seeds=seeds, steps=subject.budget.steps)
+    if isinstance(changed, CannotTryError):
+        return replace(finding, trial=Trial(verdict="not tried", why=str(changed)))
+    missed = [[1.0 - (run.recall or 0.0) for run in runs] for runs in (profile.runs, changed)]
+    assert profile.results is not None
+    trial = weigh(
+        *missed, steps=profile.results.steps, least=SCORE_GAIN / 2, what="1 - balanced accuracy"
+    )
+    kept = finding.changes if trial.verdict == "helped" else changes_by_hand(finding)
+    return replace(finding, trial=trial, changes=kept)
 
 
 def changes_by_hand(finding: Finding) -> tuple[Change, ...]:

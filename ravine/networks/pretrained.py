@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ravine import protocols
 from ravine.effects import Effect
-from ravine.errors import RecipeError, first_line, nearest
+from ravine.errors import RecipeError, nearest, wrap_errors
 from ravine.files import check_readable
 from ravine.layout import matches
 from ravine.networks.activations import ReLU
@@ -308,18 +308,14 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         do = "name a .safetensors or .pt file"
         raise RecipeError(what, why="weights are read from it", do=do)
     check_readable(path, RecipeError)
-    try:
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        what, why = f"{path} is no file of weights", f"its name ends in {path.suffix!r}"
+        raise RecipeError(what, why=why, do="give a .safetensors, .pt or .pth file")
+    do = "download or save it again, as tensors alone"
+    with wrap_errors(RecipeError, f"{path} cannot be read", do):
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        if path.suffix not in (".pt", ".pth"):
-            what, why = f"{path} is no file of weights", f"its name ends in {path.suffix!r}"
-            raise RecipeError(what, why=why, do="give a .safetensors, .pt or .pth file")
         loaded = torch.load(path, weights_only=True, map_location="cpu")
-    except RecipeError:
-        raise
-    except Exception as error:  # torch's reader raises errors of every kind
-        do = "download or save it again, as tensors alone"
-        raise RecipeError(f"{path} cannot be read", why=first_line(error), do=do) from None
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise RecipeError(f"{path} holds no tensors by name", do="save a module's state_dict()")

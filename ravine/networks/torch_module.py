@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.effects import Effect
-from ravine.errors import RecipeError
+from ravine.errors import RecipeError, typed_message, wrap_errors
 from ravine.layout import Role, Slot
 from ravine.networks.conv_layers import PixelLayer
 from ravine.networks.layer_parts import MAX_UNITS
@@ -169,13 +169,11 @@ def try_module(make: ModuleFactory, signature: Signature) -> nn.Module:
     with isolated_rng(0), torch.enable_grad():
         tensors = (*module.named_parameters(), *module.named_buffers())
         values = {n: t.detach().clone().requires_grad_(t.requires_grad) for n, t in tensors}
-        try:
-            y = torch.func.functional_call(module, values, (torch.randn(TRIAL_EXAMPLES, *inputs),))
-        except Exception as error:  # a module may raise anything
-            shape = [TRIAL_EXAMPLES, *inputs]
-            what = f"the module of {factory_name(make)} fails on inputs of {shape}"
-            do = "build it for signature.numbers or signature.image"
-            raise RecipeError(what, why=str(error), do=do) from error
+        x = torch.randn(TRIAL_EXAMPLES, *inputs)
+        what = f"the module of {factory_name(make)} fails on inputs of {list(x.shape)}"
+        do = "build it for signature.numbers or signature.image"
+        with wrap_errors(RecipeError, what, do, why=typed_message):
+            y = torch.func.functional_call(module, values, (x,))
         wanted = [[TRIAL_EXAMPLES, signature.outputs]]
         wanted += [[TRIAL_EXAMPLES]] if signature.outputs == 1 else []
         given = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
@@ -198,12 +196,9 @@ def factory_name(make: object) -> str:
 
 def _make_module(make: ModuleFactory, signature: Signature, *, seed: int) -> nn.Module:
     """Call a factory under random numbers from a seed. Raises `RecipeError` where it fails."""
-    with isolated_rng(seed):
-        try:
-            module = make(signature)
-        except Exception as error:  # a factory may raise anything
-            what = f"{factory_name(make)} fails"
-            raise RecipeError(what, why=f"{type(error).__name__}: {error}") from error
+    what = f"{factory_name(make)} fails"
+    with isolated_rng(seed), wrap_errors(RecipeError, what, why=typed_message):
+        module = make(signature)
     if not isinstance(module, nn.Module):
         what = f"{factory_name(make)} gives {type(module).__name__}"
         raise RecipeError(what, why="it must give a torch.nn.Module")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.errors import RecipeError, first_line, nearest, value_text
+from ravine.errors import RecipeError, nearest, value_text, wrap_errors
 from ravine.layout import Layout, Rows, Slot
 from ravine.part import Number, part, setting
 from ravine.protocols import (
@@ -127,11 +127,9 @@ class TorchOptimizer:
         if self.optimizer not in _usable_classes():
             what = f"torch.optim has no {self.optimizer!r} that can be used here"
             raise RecipeError(what, why=nearest(self.optimizer, _usable_classes()))
-        try:
+        what = f"TorchOptimizer.settings are {value_text(self.settings)}"
+        with wrap_errors(RecipeError, what):
             self._update_one(torch.zeros(2), torch.ones(2), {}, 0.1)
-        except Exception as error:  # whatever torch raises about its settings
-            what = f"TorchOptimizer.settings are {value_text(self.settings)}"
-            raise RecipeError(what, why=first_line(error)) from None
 
     def start(self, rows: Rows) -> State:
         return {}

@@ -116,14 +116,14 @@ def _mark(finding: Finding, *, color: bool, plain: bool) -> tuple[str, int]:
     return f"{start}{mark} {BOLD_STYLE}{finding.code}{RESET_STYLE}  ", len(text)
 
 
-def preflight_line(report: Report, *, seconds: float, width: int = TERMINAL_WIDTH) -> str:
+def preflight_line(report: Report, *, seconds: float) -> str:
     """One line on the checks before training: how many pass, what was found, seconds."""
     checks = report.checks
     counts = [f"{len(checks.passed)} pass", *_severity_counts(report)]
     if checks.failed:
         counts.append(f"{len(checks.failed)} failed to run")
     text = f"{'preflight':12}{_count_checks(report)}: {', '.join(counts)}"
-    return f"{text:{width - 8}}{seconds:6.1f} s"
+    return f"{text:{TERMINAL_WIDTH - 8}}{seconds:6.1f} s"
 
 
 def closing(report: Report) -> str:

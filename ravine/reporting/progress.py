@@ -4,10 +4,11 @@ import os
 import sys
 import threading
 import time
-from typing import Any, TextIO
+from typing import TextIO
 
 from ravine.finding import Finding
 from ravine.reporting.findings_text import finding_line
+from ravine.run_progress import Progress
 
 PLAIN_SECONDS = 5.0  # between lines where the stream is not a terminal
 LIVE_SECONDS = 0.1
@@ -26,13 +27,13 @@ class ProgressLine:
         self.live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.began = time.monotonic()
         self._first: tuple[float, float] | None = None  # seconds, and share that was done
-        self._at: Any = None
+        self._at: Progress | None = None
         self._last = -1e9
         self._open = False
         self._closed = threading.Event()
         self._lock = threading.RLock()
 
-    def __call__(self, at: Any) -> None:
+    def __call__(self, at: Progress) -> None:
         with self._lock:
             for finding in at.findings:
                 self._write_finding(finding)
@@ -45,12 +46,13 @@ class ProgressLine:
         """Write the line again and again until it is closed."""
         while not self._closed.wait(BOARD_SECONDS):
             with self._lock:
+                assert self._at is not None  # the first report has begun this thread
                 try:
                     self._write_line(self._at)
                 except (OSError, ValueError):  # the stream is gone
                     return
 
-    def _write_line(self, at: Any, *, now: bool = False) -> None:
+    def _write_line(self, at: Progress, *, now: bool = False) -> None:
         seconds = time.monotonic() - self.began
         pause = LIVE_SECONDS if self.live else PLAIN_SECONDS
         ended = at.board is not None and at.board.read().training == 0
@@ -62,7 +64,7 @@ class ProgressLine:
         self.stream.write(f"\r\x1b[2K{text[: _columns() - 1]}" if self.live else text + "\n")
         self.stream.flush()
 
-    def _seconds_left(self, at: Any, seconds: float) -> float | None:
+    def _seconds_left(self, at: Progress, seconds: float) -> float | None:
         """How long the rest will take at the speed since the first report, if that is known."""
         share = at.step / at.steps if at.board is None else at.board.read().share
         if self._first is None:
@@ -90,16 +92,14 @@ class ProgressLine:
             self._clear()
 
 
-def progress_line(at: Any, *, seconds: float, left: float | None = None) -> str:
+def progress_line(at: Progress, *, seconds: float, left: float | None = None) -> str:
     """A `Progress` in one line: medians over the networks that are still training.
 
     Of a run in several parts, the epoch is that of the part furthest behind, and `at`'s part has
     the values.
 
-    >>> from types import SimpleNamespace
     >>> values = {"train/loss": 0.5, "validation/loss": 0.6, "validation/r2": 0.7}
-    >>> at = SimpleNamespace(values=values, step=20, steps=100, per_epoch=10, training=3,
-    ...                      networks=8, board=None)
+    >>> at = Progress(values=values, step=20, steps=100, per_epoch=10, training=3, networks=8)
     >>> progress_line(at, seconds=61.0, left=244.0)
     'epoch 2/10  1:01, 4:04 left  loss 0.5, validation 0.6  r2 0.7  3/8 nets'
     """

@@ -10,18 +10,20 @@ from typing import Any
 
 from ravine.errors import printable
 from ravine.finding import Finding
-from ravine.record import Record, Score
-from ravine.reporting.findings_text import TERMINAL_WIDTH, count_of, finding_line
+from ravine.record import Record, Score, score_text
+from ravine.reporting.findings_text import count_of, finding_line
+from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows
 
 LABEL_WIDTH = 12  # of the labels on the left
-# by which what is inferred from the data is changed
+# the settings that change what is inferred from the data
 TABLE_SETTINGS = (
     *(f"data.{name}" for name in ("task", "drop", "categories", "numbers", "texts", "decimal")),
-    *("data.min_class_rows", "split", "encoding.target"),
+    *("data.date_order", "data.min_class_rows", "split", "encoding.target"),
 )
 IMAGE_SETTINGS = ("data.size", "data.fit", "data.channels", "split")
+METRICS_IN_UNITS = ("rmse", "mae")  # of the target: of several no mean is taken
 MAX_TARGETS = 10  # of several, with a line each
-NAME_WIDTH = 30  # of metrics and targets
+NAME_WIDTH = 30  # of targets
 UNBROKEN_SPACE = "\u00a0"  # lines are not broken there
 
 
@@ -29,14 +31,13 @@ def summary(
     record: Record,
     *,
     folder: str = "",
-    new_rows: str = "new.csv",
     findings: Sequence[Finding] = (),
     color: bool = False,
     plain: bool = False,
     data: bool = True,
 ) -> str:
-    """The result of a finished run. `folder` is where it was written; `data` says whether what was
-    inferred from the data is told, too.
+    """The result of a finished run. `folder` is where it was written; with `data` what was inferred
+    from the data is part of it.
 
     A technique is listed only where it had no effect; the record holds the effects of all. `color`
     and `plain` (ASCII marks) say how findings are marked.
@@ -46,7 +47,11 @@ def summary(
         "data": _wrap(record.notes if data else ()),
         "network": _wrap([_network(record)]),
         "training": _wrap(_training(record)),
-        "no effect": _wrap(f"{e.name} ({e.meaning}: 0)" for e in record.idle()),
+        "no effect": _wrap(
+            f"{e.name} ({e.meaning}: 0)"
+            for e in record.idle()
+            if e.name != "early stopping"  # nothing to stop is no fault
+        ),
         "events": _wrap(e.text for e in events),
         "score": _score(record),
         "findings": [
@@ -54,9 +59,7 @@ def summary(
             for f in findings
         ],
         "run": [printable(folder)] if folder else [],
-        "next": [
-            printable(line) for line in _next_commands(record, folder, new_rows, findings) if folder
-        ],
+        "next": [printable(line) for line in _next_commands(record, folder, findings) if folder],
     }
     return _join_blocks(blocks)
 
@@ -153,32 +156,27 @@ def _schedule(schedule: Mapping[str, Any]) -> str:
 
 
 def _score(record: Record) -> list[str]:
-    """The main score with its interval, beside it what a constant answer and trees reach."""
+    """The main score with its interval, and what a constant answer and trees reach."""
     score = record.score
     if score is None:
         diverged = record.failures == len(record.members)
         return ["none: every network diverged" if diverged else "none: no rows were kept for it"]
-    rows = "images" if record.recipe["data"]["name"] == "Images" else "rows"
+    rows = "images" if _is_of_images(record) else "rows"
     answer = score.only_answer
     lines = [] if answer is None else [f"every row is answered {answer!r}:"]
     lines.append(
-        f"{score.metric} {score.value:.4f} on {score.examples:,} {score.split} {rows}, "
-        f"{score.confidence:.0%} interval {score.low:.4f} to {score.high:.4f}"
+        f"{score.metric} {score_text(score.value)} on {score.examples:,} {score.split} {rows}, "
+        f"{score.confidence:.0%} interval {score_text(score.low)} to {score_text(score.high)}"
     )
     if score.constant_baseline is not None:
-        lines.append(f"best constant prediction {score.constant_baseline:.4f}")
+        lines.append(f"best constant prediction {score_text(score.constant_baseline)}")
     trees = score.baselines.get("trees")
     if trees is not None and trees.values:
-        lines[-1] += f", boosted trees {trees.values[score.metric]:.4f}"
+        lines[-1] += f", boosted trees {score_text(trees.values[score.metric])}"
     elif trees is not None:
         lines[-1] += f"; no boosted trees: {trees.note}"
     lines += _members(score)
-    if score.baselines:
-        return [*_wrap(lines), *_wrap_table(_all_metrics(score)), *_wrap_table(_by_target(score))]
-    others = [
-        f"{n}{UNBROKEN_SPACE}{_number(v)}" for n, v in score.others.items() if n != score.metric
-    ]
-    return _wrap([*lines, "; ".join(others)])
+    return [*_wrap(lines), *aligned_rows(_all_metrics(score)), *_by_target(score)]
 
 
 def _members(score: Score) -> Iterator[str]:
@@ -186,7 +184,8 @@ def _members(score: Score) -> Iterator[str]:
         return
     low, high = min(score.members), max(score.members)
     mean = statistics.fmean(score.members)
-    yield f"single networks {mean:.4f} on average, {low:.4f} to {high:.4f}"
+    shown = f"{score_text(mean)} on average, {score_text(low)} to {score_text(high)}"
+    yield f"single networks {shown}"
     worse = mean - score.value if score.higher_is_better else score.value - mean
     if worse > 0:
         yield f"their mean, which is the model, does worse on these rows, by {worse:.2g}"
@@ -197,42 +196,41 @@ def _all_metrics(score: Score) -> list[list[str]]:
     known = {name: b.values for name, b in score.baselines.items() if b.values}
     table = [["", "networks", *known]]
     for name, value in score.others.items():
+        if score.targets and name in METRICS_IN_UNITS:
+            continue
         beside = (_number(values.get(name, math.nan)) for values in known.values())
         table.append([name, _number(value), *beside])
     return table
 
 
-def _by_target(score: Score) -> list[list[str]]:
-    """A row for each of several targets, by the metric that all of them have."""
+def _by_target(score: Score) -> list[str]:
+    """A line for each of several targets, by the metric that all of them have and in its units."""
     if not score.targets:
         return []
     first = next(iter(score.targets.values()))
     metric = score.metric if score.metric in first["network"] else next(iter(first["network"]))
-    table = [[f"{metric} of", "networks", *list(first)[1:]]]
-    for target, values in list(score.targets.items())[:MAX_TARGETS]:
-        table.append([target, *(_number(each[metric]) for each in values.values())])
+    shown = [metric, *(name for name in METRICS_IN_UNITS[:1] if name in first["network"])]
+    table = []
+    for one in dict.fromkeys(shown):
+        table.append([f"{one} of", "networks", *list(first)[1:]])
+        for target, values in list(score.targets.items())[:MAX_TARGETS]:
+            name = textwrap.shorten(printable(target), NAME_WIDTH, placeholder=" …")
+            table.append([name, *(_number(each[one]) for each in values.values())])
     more = len(score.targets) - MAX_TARGETS
-    return [*table, [f"and {more} more: --json"]] if more > 0 else table
+    return [*aligned_rows(table), *([f"and {more} more: --json"] if more > 0 else [])]
 
 
-def _wrap_table(rows: list[list[str]]) -> list[str]:
-    """A first column of names on the left, columns of numbers on the right."""
-    names = [textwrap.shorten(row[0], NAME_WIDTH, placeholder=" …") for row in rows]
-    width = max(map(len, names), default=0)
-    return [
-        f"{name:{width}}{''.join(f'{cell:>11}' for cell in row[1:])}".rstrip()
-        for name, row in zip(names, rows, strict=True)
-    ]
-
-
-def _next_commands(
-    record: Record, folder: str, new_rows: str, findings: Sequence[Finding]
-) -> Iterator[str]:
+def _next_commands(record: Record, folder: str, findings: Sequence[Finding]) -> Iterator[str]:
     if any(f.severity != "note" for f in findings):
         yield f"ravine doctor {folder}"
     if record.score:
-        yield f"ravine predict {folder} {new_rows} -o out.csv"
+        new = "new/" if _is_of_images(record) else "new.csv"
+        yield f"ravine predict {folder} {new} -o out.csv"
+
+
+def _is_of_images(record: Record) -> bool:
+    return record.recipe["data"]["name"] == "Images"
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return score_text(value) if abs(value) >= 1000 else f"{value:.4g}"

@@ -9,29 +9,20 @@ from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ravine.data import (
-    Data,
-    ImageEncoder,
-    Random,
-    Stratified,
-    Task,
-    TaskKind,
-    TaskType,
-    task_of_rows,
-)
+from ravine.data import Data, ImageEncoder, Random, Stratified, Task, TaskType, task_of_rows
 from ravine.recipe import Recipe
 from ravine.sklearn import inputs, parameters
-from ravine.training.cohort import Start
+from ravine.sklearn.inputs import CheckedExamples
+from ravine.training.cohort import InitialState
 from ravine.training.defaults import resolve
-from ravine.training.further import start_from, train_further
 from ravine.training.model import Model
 from ravine.training.run import Run
 from ravine.training.train import train_on
+from ravine.training.warm_start import initial_state_of, train_from
 
 MIN_EXAMPLES_FOR_VALIDATION = 40  # examples: with fewer, all are trained on and nothing stops early
 MIN_EXAMPLES_OF_CLASS = 3  # examples: with fewer, a class cannot be in every split
@@ -41,7 +32,7 @@ class _Network(BaseEstimator):
     """The base of both estimators: parameters, training, and going on from the last weights."""
 
     run_: Run  # of the last call
-    _end: Start | None  # where the networks stand after it, for the next pass
+    _end: InitialState | None  # where the networks stand after it, for the next pass
 
     def __init__(
         self,
@@ -94,62 +85,33 @@ class _Network(BaseEstimator):
             raise ValueError("every network diverged: fit with a smaller lr")
         return self.run_.model
 
-    @property
-    def _last(self) -> Model | None:
-        """The model whose weights `fit` goes on from; None where it begins anew."""
-        return self.run_.model if self.warm_start and hasattr(self, "run_") else None
-
-    def _features(
-        self, X: Any, y: Any, *, last: Model | None, passing: bool = False
-    ) -> pd.DataFrame:
-        if y is None:
-            name = type(self).__name__
-            raise ValueError(f"{name} requires y to be passed, but the target y is None")
-        least = 1 if passing and last is not None else 2
-        return inputs.check_features(self, X, reset=last is None, least=least)
-
-    def _with_weights(
-        self, frame: pd.DataFrame, y: np.ndarray, sample_weight: Any
-    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
-        """The examples with a weight above 0, and their weights divided by the mean."""
-        check_consistent_length(frame, y)
-        if sample_weight is None:
-            return frame, y, None
-        weights = inputs.check_sample_weight(sample_weight, len(y))
-        used = weights > 0
-        return frame[used], y[used], weights[used] / weights[used].mean()
-
-    def _fit(
-        self, frame: pd.DataFrame, y: pd.DataFrame, weights: np.ndarray | None, *, kind: TaskKind
-    ) -> Self:
-        """Train on checked features, targets [N, T] and weights, from the last weights if any."""
-        last = self._last
+    def _fit(self, given: CheckedExamples, last: Model | None) -> Self:
+        """Train for all epochs, from the last model if any."""
+        y, of_classes = given.y, given.kind in ("binary", "classes")
         few = len(y) < MIN_EXAMPLES_FOR_VALIDATION
-        of_classes = kind in ("binary", "classes")
         few = few or (of_classes and np.bincount(y.iloc[:, 0]).min() < MIN_EXAMPLES_OF_CLASS)
         split = Stratified if of_classes and not few else Random
         recipe = self._recipe(split(validation=0.0 if few else self.validation, test=0.0))
-        recipe, task = self._task(recipe, frame, y, weights=weights, kind=kind, last=last)
+        recipe, task = self._task(recipe, given, last)
         if last is None:
-            where = {"device": self.device, "workers": self.workers}
-            self.run_ = train_on([task], [recipe], **where)[0]
+            (run,) = train_on([task], [recipe], device=self.device, workers=self.workers)
         else:
-            start = start_from(last, recipe)
-            self.run_, _ = train_further(recipe, task, start, device=self.device)
-        self._end = None
-        return self._note_run()
+            start = initial_state_of(last, recipe)
+            run, _ = train_from(recipe, task, start, device=self.device)
+        return self._keep(run, None)
 
-    def _pass(
-        self, frame: pd.DataFrame, y: pd.DataFrame, weights: np.ndarray | None, *, kind: TaskKind
-    ) -> Self:
-        """One pass over checked examples, from where the last call ended."""
-        last = self._model if hasattr(self, "run_") else None
+    def _pass(self, given: CheckedExamples, last: Model | None) -> Self:
+        """Train once over the examples, from where the last call ended."""
         recipe = parameters.for_one_pass(self._recipe(Random(validation=0.0, test=0.0)))
-        recipe, task = self._task(recipe, frame, y, weights=weights, kind=kind, last=last)
-        start = Start() if last is None else start_from(last, recipe)
+        recipe, task = self._task(recipe, given, last)
+        start = InitialState() if last is None else initial_state_of(last, recipe)
         start = getattr(self, "_end", None) or start
-        self.run_, self._end = train_further(recipe, task, start, device=self.device)
-        return self._note_run()
+        return self._keep(*train_from(recipe, task, start, device=self.device))
+
+    def _keep(self, run: Run, end: InitialState | None) -> Self:
+        self.run_, self.record_, self._end = run, run.record, end
+        self.n_iter_ = max(1, max(m.steps for m in run.record.members))
+        return self
 
     def _mean_prediction(self, X: Any) -> np.ndarray:
         """The mean prediction of the networks, [N, C]."""
@@ -159,11 +121,6 @@ class _Network(BaseEstimator):
     @property
     def _target(self) -> TaskType:
         return self._model.encoder.target.task_type
-
-    def _note_run(self) -> Self:
-        self.record_ = self.run_.record
-        self.n_iter_ = max(1, max(m.steps for m in self.record_.members))
-        return self
 
     def _recipe(self, split: Random | Stratified) -> Recipe:
         """The recipe with the estimator's parameters; `settings` are applied last."""
@@ -180,26 +137,20 @@ class _Network(BaseEstimator):
         return parameters.with_changes_by_path(recipe, self.settings)
 
     def _task(
-        self,
-        recipe: Recipe,
-        frame: pd.DataFrame,
-        y: pd.DataFrame,
-        *,
-        weights: np.ndarray | None,
-        kind: TaskKind,
-        last: Model | None,
+        self, recipe: Recipe, given: CheckedExamples, last: Model | None
     ) -> tuple[Recipe, Task]:
         """The resolved recipe, and the task: encoded as that of the last model, if any."""
         encoder = None if last is None else last.encoder
         assert not isinstance(encoder, ImageEncoder)
         before = None if encoder is None else encoder.target
+        frame, y, kind = given.frame, given.y, given.kind
         classes = len(getattr(self, "classes_", ()))
         task_type = inputs.task_type_of(y, kind, classes=classes, before=before)
         columns = dict(zip(task_type.names, y.to_numpy().T, strict=True))
         weight = None
-        if weights is not None:
+        if given.weights is not None:
             weight = inputs.free_name("weight", [*map(str, frame), *task_type.names])
-            columns[weight] = weights
+            columns[weight] = given.weights
         own: Any = recipe  # annotated by protocols, of which `task_of_rows` knows the parts
         data = own.data
         numbers = data.numbers
@@ -295,17 +246,15 @@ class NetworkClassifier(ClassifierMixin, _Network):
 
         Raises `ValueError` or `TypeError` for bad data and parameters.
         """
-        last = self._last
-        frame = self._features(X, y, last=last)
-        found, of_labels = inputs.check_classes(y)
-        frame, found, weights = self._with_weights(frame, found, sample_weight)
-        classes = np.arange(found.shape[1]) if of_labels else np.unique(found)
+        last = self.run_.model if self.warm_start and hasattr(self, "run_") else None
+        checked = inputs.check_examples(
+            self, X, y, sample_weight, inputs.check_classes, reset=last is None
+        )
+        classes = inputs.classes_of(checked[1])
         if last is not None and not np.array_equal(classes, self.classes_):
             what = "warm_start can only be used where `y` has the same classes as in the last call"
             raise ValueError(f"{what}: it had {self.classes_}, and now {classes}")
-        self._require_two(classes)
-        self.classes_ = classes
-        return self._fit(*self._with_codes(frame, found, y), weights, kind=self._kind(of_labels))
+        return self._fit(self._with_codes(checked, y, classes), last)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """One pass over X [N, F] and y [N] or [N, C], from the weights of the last call.
@@ -314,21 +263,17 @@ class NetworkClassifier(ClassifierMixin, _Network):
         X stays; the learning rate is `lr` throughout.
         """
         last = self._model if hasattr(self, "run_") else None
-        frame = self._features(X, y, last=last, passing=True)
-        found, of_labels = inputs.check_classes(y)
-        frame, found, weights = self._with_weights(frame, found, sample_weight)
-        if last is None and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        given = self.classes_ if classes is None else np.unique(classes)
-        if last is not None and not np.array_equal(given, self.classes_):
-            what = f"`classes={classes!r}` is not the same as on last call to partial_fit"
-            raise ValueError(f"{what}, was: {self.classes_!r}")
-        odd = np.setdiff1d(np.arange(found.shape[1]) if of_labels else found, given)
-        if len(odd):
-            raise ValueError(f"`y` has classes not in `self.classes_`: {odd}, not in {given}")
-        self._require_two(given)
-        self.classes_ = given
-        return self._pass(*self._with_codes(frame, found, y), weights, kind=self._kind(of_labels))
+        checked = inputs.check_examples(
+            self,
+            X,
+            y,
+            sample_weight,
+            inputs.check_classes,
+            reset=last is None,
+            least=2 if last is None else 1,
+        )
+        classes = self._classes_of_calls(inputs.classes_of(checked[1]), classes, last)
+        return self._pass(self._with_codes(checked, y, classes), last)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities [N, C], in the order of `classes_`; those of labels are independent."""
@@ -341,19 +286,30 @@ class NetworkClassifier(ClassifierMixin, _Network):
             return (found > 0.5).astype(np.int64)
         return self.classes_[found.argmax(1)]
 
-    def _require_two(self, classes: np.ndarray) -> None:
+    def _with_codes(self, checked: inputs.Checked, y: Any, classes: np.ndarray) -> CheckedExamples:
+        """Keeps the classes, and gives targets as their places; those of labels are 0 and 1."""
+        frame, found, weights = checked
         if len(classes) < 2:
             what = "NetworkClassifier needs at least 2 classes; y has one class"
             raise ValueError(f"{what}: {classes[0]}")
+        self.classes_ = classes
+        of_labels = found.ndim == 2
+        kind = "labels" if of_labels else "binary" if len(classes) == 2 else "classes"
+        codes = found.astype(np.int64) if of_labels else np.searchsorted(classes, found)
+        return CheckedExamples(frame, inputs.target_frame(codes, y, frame.columns), weights, kind)
 
-    def _kind(self, of_labels: bool) -> TaskKind:
-        return "labels" if of_labels else "binary" if len(self.classes_) == 2 else "classes"
-
-    def _with_codes(
-        self, frame: pd.DataFrame, y: np.ndarray, given: Any
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        codes = y.astype(np.int64) if y.ndim == 2 else np.searchsorted(self.classes_, y)
-        return frame, inputs.target_frame(codes, given, frame.columns)
+    def _classes_of_calls(self, own: np.ndarray, given: Any, last: Model | None) -> np.ndarray:
+        """The classes of all calls of `partial_fit`; those of this one must be among them."""
+        if last is None and given is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        classes = self.classes_ if given is None else np.unique(given)
+        if last is not None and not np.array_equal(classes, self.classes_):
+            what = f"`classes={given!r}` is not the same as on last call to partial_fit"
+            raise ValueError(f"{what}, was: {self.classes_!r}")
+        odd = np.setdiff1d(own, classes)
+        if len(odd):
+            raise ValueError(f"`y` has classes not in `self.classes_`: {odd}, not in {classes}")
+        return classes
 
 
 class NetworkRegressor(RegressorMixin, _Network):
@@ -381,9 +337,8 @@ class NetworkRegressor(RegressorMixin, _Network):
 
         Raises `ValueError` or `TypeError` for bad data and parameters.
         """
-        last = self._last
-        checked = self._check(X, y, sample_weight, last=last)
-        return self._fit(*checked, kind="regression")
+        last = self.run_.model if self.warm_start and hasattr(self, "run_") else None
+        return self._fit(self._check_numbers(X, y, sample_weight, last, least=2), last)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One pass over X [N, F] and y [N] or [N, T], from the weights of the last call.
@@ -391,23 +346,24 @@ class NetworkRegressor(RegressorMixin, _Network):
         The encoding of the first call's X and y stays; the learning rate is `lr` throughout.
         """
         last = self._model if hasattr(self, "run_") else None
-        checked = self._check(X, y, sample_weight, last=last, passing=True)
-        return self._pass(*checked, kind="regression")
+        least = 2 if last is None else 1
+        return self._pass(self._check_numbers(X, y, sample_weight, last, least=least), last)
 
     def predict(self, X: Any) -> np.ndarray:
         """The prediction for each example in the target's units, [N], or [N, T]."""
         found = self._mean_prediction(X)
         return found[:, 0] if found.shape[1] == 1 else found
 
-    def _check(
-        self, X: Any, y: Any, sample_weight: Any, *, last: Model | None, passing: bool = False
-    ) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
-        frame = self._features(X, y, last=last, passing=passing)
-        frame, found, weights = self._with_weights(frame, inputs.check_numbers(y), sample_weight)
+    def _check_numbers(
+        self, X: Any, y: Any, sample_weight: Any, last: Model | None, *, least: int
+    ) -> CheckedExamples:
+        frame, found, weights = inputs.check_examples(
+            self, X, y, sample_weight, inputs.check_numbers, reset=last is None, least=least
+        )
         targets = inputs.target_frame(found, y, frame.columns)
         same = np.flatnonzero((found == found[:1]).reshape(len(found), -1).all(0))
         if last is None and len(same):
             name = "y" if found.ndim == 1 else f"y[:, {same[0]}]"
             value = f"{targets.iloc[0, same[0]]:g} in every row"
             raise ValueError(f"{name} is {value}: there is nothing to learn")
-        return frame, targets, weights
+        return CheckedExamples(frame, targets, weights, "regression")

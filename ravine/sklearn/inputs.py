@@ -3,8 +3,9 @@
 Letters: N examples, F features, T targets.
 """
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,51 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import validate_data
 
 from ravine.data import Target, TaskKind, TaskType, table_from
+from ravine.data.frames import column_name
 
 TEXT_AMONG_NUMBERS = (  # in scikit-learn's words
     "dtype='numeric' is not compatible with arrays of bytes/strings. Convert your data to numeric "
     "values explicitly instead."
 )
+Checked: TypeAlias = tuple[pd.DataFrame, np.ndarray, np.ndarray | None]  # X, y and weights
 MULTI_LABEL = "multilabel-indicator"  # as scikit-learn calls a 0/1 matrix of targets
+
+
+@dataclass(frozen=True)
+class CheckedExamples:
+    """What is learned from: features, targets [N, T], weights [N], and what the targets ask for."""
+
+    frame: pd.DataFrame
+    y: pd.DataFrame
+    weights: np.ndarray | None
+    kind: TaskKind
+
+
+def check_examples(
+    estimator: BaseEstimator,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    check_targets: Callable[[Any], np.ndarray],
+    *,
+    reset: bool,
+    least: int = 2,
+) -> Checked:
+    """Features as `check_features` gives them, targets [N] or [N, T], and weights [N] if any.
+
+    Examples of weight 0 are left out; the other weights are divided by their mean.
+    """
+    if y is None:
+        name = type(estimator).__name__
+        raise ValueError(f"{name} requires y to be passed, but the target y is None")
+    frame = check_features(estimator, X, reset=reset, least=least)
+    found = check_targets(y)
+    check_consistent_length(frame, found)
+    if sample_weight is None:
+        return frame, found, None
+    weights = check_sample_weight(sample_weight, len(found))
+    used = weights > 0
+    return frame[used], found[used], weights[used] / weights[used].mean()
 
 
 def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, least: int) -> pd.DataFrame:
@@ -48,21 +88,24 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool, least: int)
     return pd.DataFrame(values, columns=[column_name(n) for n in names])
 
 
-def check_classes(y: Any) -> tuple[np.ndarray, bool]:
-    """Classes [N], or labels of 0 and 1 [N, T] and True. Raises `ValueError` for other targets."""
+def check_classes(y: Any) -> np.ndarray:
+    """Classes [N], or labels of 0 and 1 [N, T]. Raises `ValueError` for other targets."""
     y = y.toarray() if sparse.issparse(y) else y
     checked = _check_targets(y)
     if checked.dtype.kind == "O" and pd.isna(checked).any():
         raise ValueError("Input y contains NaN.")
-    if checked.ndim == 2 and checked.shape[1] == 1:
-        checked = column_or_1d(y, warn=True)
     if checked.dtype.kind == "O" and len({isinstance(v, str) for v in checked.flat}) > 1:
         raise ValueError("Mix of label input types (string and number)")
     check_classification_targets(checked)
     if checked.ndim == 2 and type_of_target(checked) != MULTI_LABEL:
         what = "Multioutput target data is not supported: y must be 1-D, or a matrix of 0 and 1"
         raise ValueError(what)
-    return checked, checked.ndim == 2
+    return checked
+
+
+def classes_of(y: np.ndarray) -> np.ndarray:
+    """The classes in checked targets [N]; of labels [N, C] their places."""
+    return np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
 
 
 def check_numbers(y: Any) -> np.ndarray:
@@ -151,15 +194,10 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def column_name(column: Any) -> str:
-    """A column's name as tables have it."""
-    return str(column).strip().lstrip("\ufeff")
-
-
 def number_columns(frame: pd.DataFrame, others: Collection[str]) -> tuple[str, ...]:
     """The columns to read as numbers, even if they look like row numbers: they were chosen.
 
-    Columns of 0 and 1 stay flags; `others` are told to be something else.
+    Columns of 0 and 1 stay flags; `others` are columns declared to be something else.
     """
     numeric = {str(n): x for n, x in frame.items() if is_numeric_dtype(x.dtype)}
     left = [n for n, x in numeric.items() if not x.dropna().isin([0, 1]).all()]

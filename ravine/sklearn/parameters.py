@@ -16,12 +16,7 @@ from ravine.recipe_files import setting_from, with_values
 from ravine.schedules import Constant
 
 FLAT_PARAMETERS = ("lr", "hidden", "dropout", "weight_decay", "batch", "epochs")
-SETTINGS_OF_COLUMNS = (
-    "drop",
-    "categories",
-    "numbers",
-    "texts",
-)  # the other settings of data are X's
+SETTINGS_OF_COLUMNS = ("drop", "categories", "numbers", "texts")  # those of data that X has not
 
 
 def recipe_to_start_from(given: object) -> Recipe:
@@ -36,7 +31,7 @@ def with_parameters(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """A copy with the values of `FLAT_PARAMETERS`; those that are None stay as they are."""
     for name, value in values.items():
         if value is not None:
-            with _naming(name):
+            with _errors_at(name):
                 recipe = _with_parameter(recipe, name, value)
     return recipe
 
@@ -51,7 +46,7 @@ def with_changes_by_path(recipe: Recipe, settings: Mapping[str, Any] | None) -> 
     for path in settings:
         part, _, name = path.partition(".")
         if part == "data" and name not in SETTINGS_OF_COLUMNS:
-            with _naming(f"settings[{path!r}]"):
+            with _errors_at(f"settings[{path!r}]"):
                 why = f"of data only {', '.join(SETTINGS_OF_COLUMNS)} can be set"
                 raise RecipeError("the data are X and y", why=why)
     values = {p: setting_from(v) if isinstance(v, str) else v for p, v in settings.items()}
@@ -102,7 +97,7 @@ def _with_dropout(recipe: Recipe, rate: Any) -> Recipe:
 
 
 @contextmanager
-def _naming(parameter: str) -> Iterator[None]:
+def _errors_at(parameter: str) -> Iterator[None]:
     """Errors in a recipe name the parameter that they come from."""
     try:
         yield

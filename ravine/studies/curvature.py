@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ravine.argument_checks import Count, check_arguments
-from ravine.data import Examples, RowGroups, TableLike
+from ravine.data import Examples, TableLike
 from ravine.errors import DataError, RunError
 from ravine.layout import Column, Rows
 from ravine.networks.batched import BatchedNetwork
@@ -71,21 +71,16 @@ def probe_run(
     for empty splits.
     """
     check_arguments(probe_run, locals())
-    if run.model is None:
-        why, do = "every network diverged", "train with a smaller optimizer.lr"
-        raise RunError("the run has no model", why=why, do=do)
-    recipe = run.model.recipe
+    model = run.require_model()
+    recipe = model.recipe
     task = load_task(recipe, frame)
     if task.fingerprint != run.record.task["fingerprint"]:
         why = "they are not those the run was trained on"
         raise RunError("the data have changed", why=why, do="restore the data")
-    chosen: Examples | RowGroups | None = getattr(task, split)
+    chosen: Examples | None = task.train_examples if split == "train" else getattr(task, split)
     if chosen is None:
         do = f"choose another split, or train with a {split} split"
         raise DataError(f"the run has no {split} split", do=do)
-    if isinstance(chosen, RowGroups):
-        what, why = "the training rows are read in pieces", "probes need examples in memory"
-        raise DataError(what, why=why, do='use split="validation"')
     if split == "train":
         chosen = normalize_weights(chosen)
         if recipe.class_weights == "balanced":
@@ -93,10 +88,10 @@ def probe_run(
     order = torch.randperm(chosen.count, generator=stream(recipe.seed, "probed"))[:examples]
     chosen = chosen.take(order.sort().values).to("cpu", torch.float64)
     batch = Batch(*chosen.map(lambda t: t[None]).fields)
-    network = BatchedNetwork(stack([recipe]).network, run.model.signature)
+    network = BatchedNetwork(stack([recipe]).network, model.signature)
     loss = recipe.loss
     assert loss is not None  # resolved before training
-    buffers = {name: value.double().cpu() for name, value in run.model.buffers.items()}
+    buffers = {name: value.double().cpu() for name, value in model.buffers.items()}
     decay_mask = network.layout.decay_mask(dtype=torch.float64)
     penalty = partial(penalty_sum, recipe.penalties, decay_mask=decay_mask)
     more = penalty if recipe.penalties else None
@@ -107,7 +102,7 @@ def probe_run(
         loss=loss,
         batch=batch,
         buffers=buffers,
-        rows=run.model.weights.double().cpu(),
+        rows=model.weights.double().cpu(),
         objective=objective,
     )
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from ravine.argument_checks import Count, check_arguments
-from ravine.data import RowGroups, TableLike, Task
+from ravine.data import TableLike, Task
+from ravine.data.examples import evenly_spaced
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
 from ravine.record import Record
@@ -78,8 +78,8 @@ class RangeTest:
             f"usable: {self.lowest.value:.2g} to {largest.value:.2g}; rates are a factor "
             f"{self.spacing:.2f} apart",
             f"largest usable: {largest.value:.2g} ({sure if seeds > 1 else 'one seed'})",
-            f"lowest loss after {self.steps} steps: at {self.rate:.2g}; steepest: "
-            f"{self.steepest:.2g}",
+            f"train with {self.rate:.2g}: around it the loss after {self.steps} steps is lowest; "
+            f"steepest: {self.steepest:.2g}",
         ]
         if not math.isnan(self.too_low):
             lines.append(f"too low: {self.too_low:.2g} and less (the loss does not go down)")
@@ -114,14 +114,13 @@ class RangeTest:
         place = (self.rates[0], start)
         axes.annotate("before training", place, xytext=(2, 3), color=GRAY_COLOR, **style)
         style["xycoords"] = ("data", "axes fraction")
-        text = f"lowest {self.rate:.2g}"
+        text = f"train with {self.rate:.2g}"
         axes.annotate(text, (self.rate, 0.6), xytext=(-4, 0), ha="right", **style)
-        text = f"usable up to {largest:.2g}"
-        color = SERIES_COLORS[2]
-        axes.annotate(text, (largest, 0.9), xytext=(-4, 0), ha="right", color=color, **style)
+        text, color = f"usable: {lowest:.2g} to {largest:.2g}", SERIES_COLORS[2]
+        axes.annotate(text, (lowest, 0.03), xytext=(4, 0), color=color, **style)
         several = len(self.starts) > 1
-        line = "Line: mean over seeds, band: all seeds; × one diverged"
-        axes.set_title(line if several else "One seed; × diverged")
+        line = "Line: mean over seeds, band: all seeds" if several else "One seed"
+        axes.set_title(line if finite.all() else f"{line}; ×: {'one ' * several}diverged")
         loss = f"training loss after {self.steps} steps"
         axes.set(xscale="log", xlabel="learning rate", ylabel=loss)
         if is_log:
@@ -256,9 +255,5 @@ def _last_loss(record: Record) -> float:
 def _shorten_epochs(task: Task, recipe: Recipe, steps: int) -> Task:
     """The task with so few training examples that a run makes several epochs in these steps."""
     most = max(2, steps // MIN_LOSS_POINTS) * batch_size(recipe, task)
-    train = task.train
-    if isinstance(train, RowGroups):
-        train = next(iter(train.epoch(recipe.seed, 0)))
-    if recipe.batch != "all" and train.count > most:
-        train = train.take(torch.linspace(0, train.count - 1, most).round().long())
+    train = evenly_spaced(task.train, task.train.count if recipe.batch == "all" else most)
     return dataclasses.replace(task, train=train, validation=None, test=None)

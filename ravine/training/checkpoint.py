@@ -20,7 +20,7 @@ from ravine.files import check_readable, write_atomically
 from ravine.networks.batched import BatchedNetwork
 from ravine.old_names import current_code
 from ravine.part import rows_of, stack
-from ravine.record import RECORD_SCHEMA, check_schema
+from ravine.record import RECORD_SCHEMA, check_schema, damaged_file
 from ravine.training.cohort import Cohort, Job
 from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingState
 
@@ -105,12 +105,10 @@ def _unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         do = "train again"
         raise RunError(f"{path} is missing", why="the run left no checkpoint", do=do) from None
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        why = str(error)
-        raise RunError(f"{path} is damaged", why=why, do="train again without --resume") from None
+        raise damaged_file(path, str(error)) from None
     check_schema(plain.get("schema"), path)
     if _digest(tensors, state) != metadata.get("digest"):
-        why = "its contents do not match its digest"
-        raise RunError(f"{path} is damaged", why=why, do="train again without --resume")
+        raise damaged_file(path, "its contents do not match its digest")
     return tensors, plain
 
 

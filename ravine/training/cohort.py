@@ -21,7 +21,7 @@ from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingSta
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class InitialState:
     """Where N networks go on from: what they were after `step` steps; without weights, new ones.
 
     `optimizer` is the optimizer's state then; where it is empty, or another optimizer's, it starts
@@ -44,7 +44,7 @@ class Job:
     plan: Plan
     batch: int  # examples in a full batch
     device: str = "cpu"
-    start: Start | None = None  # None: each network draws its weights
+    start: InitialState | None = None  # None: each network draws its weights
 
 
 @dataclass
@@ -166,7 +166,7 @@ def start_cohort(job: Job) -> Cohort:
     )
 
 
-def end_of(cohort: Cohort) -> Start | None:
+def end_of(cohort: Cohort) -> InitialState | None:
     """Where the networks of a job with a start stand after its last step, diverged ones left out.
 
     None where some ended before the last step.
@@ -175,10 +175,12 @@ def end_of(cohort: Cohort) -> Start | None:
     if cohort.job.start is None or "finished" not in outcomes or "stopped" in outcomes:
         return None
     state = cohort.state.optimizer
-    return Start(weights=cohort.weights, buffers=cohort.buffers, optimizer=state, step=cohort.step)
+    return InitialState(
+        weights=cohort.weights, buffers=cohort.buffers, optimizer=state, step=cohort.step
+    )
 
 
-def _optimizer_state(new: State, start: Start | None) -> State:
+def _optimizer_state(new: State, start: InitialState | None) -> State:
     """The optimizer's state to begin with: the one of the start, if it is of the same kind."""
     left = {} if start is None else start.optimizer
     if {name: v.shape for name, v in left.items()} != {name: v.shape for name, v in new.items()}:

@@ -3,12 +3,9 @@
 The measurements behind the defaults are in NOTEBOOK.md.
 """
 
-import contextlib
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +17,7 @@ from ravine.errors import RecipeError
 from ravine.files import require_path
 from ravine.layout import Layout
 from ravine.losses import BinaryCrossEntropy, ByTask, SoftmaxCrossEntropy
+from ravine.memory import available_memory
 from ravine.networks.as_module import as_module
 from ravine.networks.batched import BatchedNetwork
 from ravine.networks.mlp import Mlp
@@ -63,12 +61,12 @@ def resolve(recipe: Recipe, task: Task) -> Recipe:
     """The recipe with what the data decide (loss, metric, batch, epochs) filled in, and checked.
 
     Numbers are not embedded where the table has none. The loss follows from the kind of task, and
-    the metric: accuracy, R², or where one class has
-    over 80 % of the training examples balanced accuracy. A batch has about n/30 examples: a power
-    of two between 16 and 256. Small tables get more epochs (300 below 1,300 examples, 60 at 7,000
-    to 20,000, 20 above 60,000), since early stopping ends a network that no longer improves. Images
-    cost more and need fewer epochs: batches of at most 128, 30 epochs below 330 images, 8 above
-    1,250.
+    so does the metric: R² for numbers, accuracy for classes, and where one class has over 80 % of
+    the training examples balanced accuracy (of labels average precision). A batch has about n/30
+    examples: a power of two between 16 and 256. Small tables get more epochs (300 below 1,300
+    examples, 60 at 7,000 to 20,000, 20 above 60,000), since early stopping ends a network that no
+    longer improves. Images cost more and need fewer epochs: batches of at most 128, 30 epochs below
+    330 images, 8 above 1,250.
     """
     recipe = _with_loss(recipe, task)
     if recipe.class_weights == "balanced":
@@ -142,24 +140,14 @@ def _check_class_weights(task: Task) -> None:
 
 
 def check_size(recipe: Recipe, task: Task) -> None:
-    """Raise `RecipeError` where a recipe's networks cannot fit into this machine's memory."""
+    """Raise `RecipeError` where a recipe's networks cannot fit into the memory that is free."""
     width = network_width(recipe, task)
     needed = LEAST_COPIES * recipe.seeds * width * getattr(torch, recipe.precision).itemsize
-    available = memory_limit()
+    available = available_memory()
     if needed > available:
         networks = f"{recipe.seeds:,} networks of {width:,} weights"
-        why = f"they take at least {needed / 1e9:,.0f} GB; this machine has {available / 1e9:,.0f}"
+        why = f"they take at least {needed / 1e9:,.0f} GB; {available / 1e9:,.0f} GB are free"
         raise RecipeError(networks, why=why, do="make the network smaller, or train fewer seeds")
-
-
-def memory_limit() -> int:
-    """Bytes of memory that this process may use, at most: the machine's, or its container's."""
-    limits = []
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with contextlib.suppress(OSError, ValueError):
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(limits, default=2**40)
 
 
 def _check_tuning(parts: Sequence[Tuning], layout: Layout, plan: Plan) -> None:

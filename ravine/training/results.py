@@ -21,7 +21,7 @@ from ravine.recipe import Recipe
 from ravine.record import EffectReport, Event, Member, Record, Series
 from ravine.serialization import to_plain
 from ravine.training.batches import CLASS_WEIGHTS_EFFECT
-from ravine.training.cohort import Start
+from ravine.training.cohort import InitialState
 from ravine.training.cohort_state import EndedNetworks, TrainingLog
 from ravine.training.defaults import training_plan
 from ravine.training.intervals import calibrate_intervals
@@ -39,7 +39,7 @@ class JobResult(NamedTuple):
     ended: EndedNetworks
     log: TrainingLog
     interrupted: bool
-    end: Start | None = None  # where its networks stand, if it began from a `Start`
+    end: InitialState | None = None  # where its networks stand, if it began from a `InitialState`
 
 
 class TrainedMember(NamedTuple):

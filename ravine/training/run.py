@@ -1,15 +1,16 @@
 """The noun `Run`: what training gives back."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from ravine.data import Encoder, ExamplesLike, open_blocks
+from ravine.data import Drift, Encoder, ExamplesLike, open_blocks
 from ravine.errors import RunError
 from ravine.files import require_path
 from ravine.recipe import Recipe
-from ravine.recipe_files import recipe_from
+from ravine.recipe_files import recipe_from, with_paths_from
 from ravine.record import Record, Score
 from ravine.training.intervals import predict_with_interval
 from ravine.training.model import Model
@@ -38,7 +39,8 @@ class Run:
         """What was trained, with everything that the data decided."""
         if self.model is not None:
             return self.model.recipe
-        return recipe_from({"base": "plain", **self.record.recipe})
+        recipe = recipe_from({"base": "plain", **self.record.recipe})
+        return recipe if self.folder is None else with_paths_from(recipe, self.folder.resolve())
 
     def require_model(self) -> Model:
         """The model. Raises `RunError` where every network diverged."""
@@ -55,14 +57,22 @@ class Run:
         were.
 
         `frame` is a DataFrame, a mapping of columns, an array, or a file of them, which is read in
-        blocks; for images also a folder or a list of paths. Raises `RunError` where every network
-        diverged, `InputError` for an interval that the run cannot give.
+        blocks (what is in doubt there, or unlike the training rows, is warned of); for images also
+        a folder or a list of paths. Raises `RunError` where every network diverged, `InputError`
+        for an interval that the run cannot give.
         """
         model = self.require_model()
         if isinstance(frame, (str, Path)) and isinstance(model.encoder, Encoder):
-            table = open_blocks(require_path(frame, "frame"), [], model.encoder.expectation)
-            blocks = table.read(model.block_rows)
-            return pd.concat([self.predict(rows, interval=interval) for rows in blocks])
+            notes: list[str] = []
+            table = open_blocks(require_path(frame, "frame"), notes, model.encoder.known_columns)
+            drift = Drift(model.encoder)
+            blocks: list[pd.DataFrame] = []
+            for rows in table.read(model.block_rows):
+                blocks.append(self.predict(rows, interval=interval))
+                drift.add(rows)
+            for note in (*notes, *drift.describe()):
+                warnings.warn(note, stacklevel=2)
+            return pd.concat(blocks)
         if interval is None:
             return model.predict(frame)
         return predict_with_interval(model, self.record.intervals, frame, interval)

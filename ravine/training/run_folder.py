@@ -28,7 +28,8 @@ from torch import Tensor
 
 from ravine.data import Encoder, ImageEncoder, Task, encoder_from_plain, signature_of
 from ravine.errors import InputError, RunError, first_line
-from ravine.files import check_readable, require_path, write_atomically
+from ravine.files import check_readable, require_path, run_state, write_atomically
+from ravine.finding import Finding
 from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.networks.torch_module import ModuleFactory, TorchModule
@@ -36,16 +37,23 @@ from ravine.old_names import get_key
 from ravine.part import stack
 from ravine.protocols import ImageShape, Signature
 from ravine.recipe import Recipe
-from ravine.recipe_files import recipe_from, recipe_text, with_lasting_paths, with_paths_from
+from ravine.recipe_files import (
+    plain_recipe,
+    recipe_differences,
+    recipe_from,
+    recipe_text,
+    with_lasting_paths,
+    with_paths_from,
+)
 from ravine.record import (
     RECORD_SCHEMA,
     Record,
+    check_contents,
     check_schema,
     digest_of,
     json_with_digest,
     read_json,
     read_record,
-    reading,
     record_files,
 )
 from ravine.serialization import is_name_of, to_plain
@@ -58,8 +66,8 @@ from ravine.training.run_lock import LOCK_FILE, is_left_over, lock_folder
 def new_folder(folder: Path) -> Iterator[None]:
     """Make the folder of a new run and hold it alone.
 
-    Raises `InputError` if it is in use, holds anything, or cannot be written to. What a process
-    left that was killed before its run had begun does not count.
+    Raises `InputError` if it is in use, holds anything, or cannot be written to. Files left by a
+    process that was killed before its run had begun do not count.
     """
     if not (folder / LOCK_FILE).exists():
         _check_unused(folder)
@@ -82,7 +90,7 @@ def _check_unused(folder: Path) -> None:
         kind = "is not empty"
     else:
         return
-    begun = (folder / "plan.json").exists() and not (folder / "record.json").exists()
+    begun = run_state(folder) == "begun"
     resume = f", or continue that run: ravine train --resume {folder}" if begun else ""
     why = "a run never writes over what is there"
     raise InputError(f"{folder} {kind}", why=why, do=f"name a new folder{resume}")
@@ -135,7 +143,7 @@ def other_versions(plan: Mapping[str, Any]) -> str:
 
 
 def note_versions(plan: Mapping[str, Any], folder: Path) -> str:
-    """Keep in a plan the versions that its run goes on with; what `other_versions` says then."""
+    """Add the versions of today to a plan; what `other_versions` says of them."""
     text = other_versions(plan)
     now, known = plan_versions(), [plan.get("versions"), *plan.get("resumed_with", ())]
     if text and now != known[-1]:
@@ -146,16 +154,11 @@ def note_versions(plan: Mapping[str, Any], folder: Path) -> str:
 
 def planned_jobs(plan: Mapping[str, Any], recipe: Recipe, folder: Path) -> list[list[int]]:
     """The members that each job of a run's plan trains."""
-    with reading(folder / "plan.json"):
+    with check_contents(folder / "plan.json"):
         jobs = [[int(member) for member in members] for members in plan["jobs"]]
         if sorted(sum(jobs, [])) != list(range(recipe.seeds)) or not all(jobs):
             raise ValueError(f"its jobs are not the {recipe.seeds} networks of the recipe")
         return jobs
-
-
-def plain_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain data that `recipe_from` reads back, whatever settings its base has."""
-    return tomllib.loads(recipe_text(recipe))
 
 
 def write_run(record: Record, model: Model | None, folder: Path) -> None:
@@ -177,12 +180,9 @@ def write_run(record: Record, model: Model | None, folder: Path) -> None:
 
 def unfinished_plan(folder: Path) -> dict[str, Any]:
     """The plan of a run that can go on. Raises `RunError` where the folder holds none."""
-    if (folder / "record.json").exists():
+    if run_state(folder) == "finished":
         do = f"predict with it: ravine predict {folder} new.csv"
         raise RunError(f"{folder} is finished", why="there is nothing left to train", do=do)
-    if not (folder / "plan.json").exists():
-        do = "name the folder that `ravine train` printed"
-        raise RunError(f"{folder} is not a run", why="it has no plan.json", do=do)
     return read_json(folder / "plan.json")
 
 
@@ -190,12 +190,12 @@ def planned_recipe(
     plan: Mapping[str, Any], folder: Path, module: ModuleFactory | None = None
 ) -> Recipe:
     """The recipe of a run's plan; `module` makes its network where that is a torch module."""
-    with reading(folder / "plan.json"):
+    with check_contents(folder / "plan.json"):
         return _recipe_at(plan["recipe"], folder, module)
 
 
 def check_same_recipe(recipe: Recipe, folder: Path, module: ModuleFactory | None = None) -> None:
-    """Raise `RunError` where the recipe.toml of a run that began says another recipe than its plan.
+    """Raise `RunError` where the recipe.toml of a run that began is not the recipe of its plan.
 
     A missing one, of a run that was killed before it was written, is written.
     """
@@ -208,10 +208,10 @@ def check_same_recipe(recipe: Recipe, folder: Path, module: ModuleFactory | None
         own = _recipe_at(tomllib.loads(path.read_text("utf-8")), folder, module)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read", why=first_line(error), do=do) from None
-    setting = first_difference(to_plain(own), to_plain(recipe))
-    if setting:
+    if different := recipe_differences(own, recipe):
         what = f"{path} was changed after the run began"
-        raise RunError(what, why=f"{setting} is another there; a run goes on as it began", do=do)
+        why = f"{different[0][0]} differs; a run goes on as it began"
+        raise RunError(what, why=why, do=do)
 
 
 def _recipe_at(given: Mapping[str, Any], folder: Path, module: ModuleFactory | None) -> Recipe:
@@ -219,20 +219,6 @@ def _recipe_at(given: Mapping[str, Any], folder: Path, module: ModuleFactory | N
     if module is not None:
         given = {**given, "network": {**given["network"], "make": module}}
     return with_paths_from(recipe_from(given), Path(os.path.realpath(folder)))
-
-
-def first_difference(a: Any, b: Any, path: str = "") -> str:
-    """The path of the first setting in which plain data differ; empty where they are equal.
-
-    >>> first_difference({"epochs": 3, "clip": {"limit": 1}}, {"epochs": 3, "clip": {"limit": 2}})
-    'clip.limit'
-    """
-    if a == b:
-        return ""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        name = next(name for name in (*a, *b) if a.get(name) != b.get(name))
-        return first_difference(a.get(name), b.get(name), f"{path}.{name}".lstrip("."))
-    return path
 
 
 def read_run(
@@ -245,8 +231,7 @@ def read_run(
         why = "there is no such folder" if not folder.exists() else "it is a file"
         raise RunError(what, why=why, do="name the folder that `ravine train` printed")
     record = read_record(folder)
-    vouched_for = "digests" in read_json(folder / "record.json")
-    with reading(folder / "record.json"):
+    with check_contents(folder / "record.json"):
         record = _checked_record(record)
     diverged = all(m.outcome == "diverged" for m in record.members)
     if diverged and not (folder / "weights.safetensors").exists():
@@ -254,14 +239,15 @@ def read_run(
     plan = read_json(folder / "plan.json")
     recipe = planned_recipe(plan, folder, module)
     encoder = _read_encoder(folder / "encoder.json")
-    with reading(folder / "plan.json"):
+    with check_contents(folder / "plan.json"):
         shape = _signature(plan["signature"])
         if shape != signature_of(encoder):
             raise ValueError("it is not of the encoder in encoder.json")
     weights, buffers = _read_weights(folder / "weights.safetensors", recipe, shape)
     model = Model(recipe, encoder, shape, weights, buffers)
-    if isinstance(encoder, Encoder) and not vouched_for:
-        with reading(folder / "encoder.json"):  # of a version without digests: try it on a gap
+    if isinstance(encoder, Encoder):
+        # tried on a row of gaps: earlier runs have no digests
+        with check_contents(folder / "encoder.json"):
             model.predict(pd.DataFrame({name: [None] for name in encoder.columns}))
     return record, model
 
@@ -277,7 +263,7 @@ def _signature(plain: Mapping[str, Any]) -> Signature:
 
 def _read_encoder(path: Path) -> Encoder | ImageEncoder:
     check_readable(path, RunError)
-    with reading(path):
+    with check_contents(path):
         encoder = encoder_from_plain(json.loads(path.read_text("utf-8")))
         _check_types(encoder)
         return encoder
@@ -306,6 +292,8 @@ def _checked_record(record: Record) -> Record:
     _check_types(
         TaskFields(**{f.name: record.task[f.name] for f in dataclasses.fields(TaskFields)})
     )
+    for finding in record.findings:
+        _check_types(Finding.from_json(finding))
     if is_name_of(TorchModule, record.recipe["network"]["name"]):  # its function is only named
         return record
     recipe = to_plain(recipe_from({"base": "plain", **record.recipe}))
@@ -338,7 +326,7 @@ def _weights(model: Model) -> bytes:
 
 def _read_weights(path: Path, recipe: Recipe, shape: Signature) -> tuple[Rows, dict[str, Tensor]]:
     check_readable(path, RunError)
-    with reading(path):
+    with check_contents(path):
         network = BatchedNetwork(stack([recipe]).network, shape)
         with safetensors.safe_open(path, framework="pt") as file:
             check_schema(int((file.metadata() or {}).get("schema", 0)), path)

@@ -4,6 +4,7 @@ Letters: M members, N examples, C outputs.
 """
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from ravine.training.tree_baseline import predict_with_trees
 CONFIDENCE_LEVEL = 0.95
 NO_BASELINE_NOTE = "not asked for"
 
+# by target, learner ("network" is the model) and metric
+ScoresByTarget: TypeAlias = dict[str, dict[str, dict[str, float]]]
+
 
 def score_model(
     model: Model, task: Task, *, baseline: bool = False
@@ -27,63 +31,71 @@ def score_model(
     The split is predicted once. With `baseline` boosted trees are fitted and scored, too.
     """
     split = "test" if task.test is not None else "validation"
-    held_out = task.test if task.test is not None else task.validation
+    held_out: Examples | None = getattr(task, split)
     if held_out is None:
         return None, []
     examples = held_out.to(model.weights.device, torch.float64)
     assert examples.targets is not None
     target = task.encoder.target
     predictions = model.member_predictions(examples)
-    each = target.decode(predictions)
+    mean = target.decode(predictions.mean(0)[None])
     truth = target.decode(examples.targets)
-    averaged = target.decode(predictions.mean(0)[None])
     known = metrics.METRICS_BY_TASK[task.kind]
     main = metrics.main_metric(task.kind, model.recipe.metric)
-    low, high = metrics.confidence_interval(
-        main.name, averaged[0], truth, confidence=CONFIDENCE_LEVEL
-    )
-    others = _values(known, averaged, truth)
-    by_member = {m.name: m.of(each, truth).tolist() for m in known}
-    values = [{n: v[i] for n, v in by_member.items()} for i in range(len(each))]
-    compared, notes = _baseline_predictions(task, held_out, baseline)
-    baselines = {
-        name: Baseline({} if p is None else _values(known, p, truth.cpu()), notes[name])
-        for name, p in compared.items()
-    }
+    low, high = metrics.confidence_interval(main.name, mean[0], truth, confidence=CONFIDENCE_LEVEL)
+    values = _metric_values(known, mean, truth)[0]
+    by_member = _metric_values(known, target.decode(predictions), truth)
+    baselines, by_target = _score_others(task, held_out, mean.cpu(), truth.cpu(), baseline)
     score = Score(
         metric=main.name,
-        value=others[main.name],
+        value=values[main.name],
         low=low,
         high=high,
         confidence=CONFIDENCE_LEVEL,
         higher_is_better=main.higher_is_better,
         split=split,
         examples=examples.numbers.shape[0],
-        members=tuple(by_member[main.name]),
-        others=others,
-        constant_baseline=baselines["constant"].values.get(main.name),
+        members=tuple(member[main.name] for member in by_member),
+        others=values,
         baselines=baselines,
-        targets=_scores_of_targets(task, {"network": averaged.cpu(), **compared}, truth.cpu()),
-        answers=_count_answers(task, averaged[0], truth),
+        targets=by_target,
+        answers=_count_answers(task, mean[0], truth),
     )
-    return score, values
+    return score, by_member
 
 
-def _values(known: tuple[Metric, ...], predictions: Tensor, truth: Tensor) -> dict[str, float]:
-    """All metrics of one prediction [1, N, C]."""
-    return {m.name: float(m.of(predictions, truth)[0]) for m in known}
+def _metric_values(
+    known: tuple[Metric, ...], predictions: Tensor, truth: Tensor
+) -> list[dict[str, float]]:
+    """All metrics of each prediction in [M, N, C]."""
+    columns = [metric.of(predictions, truth).tolist() for metric in known]
+    names = [metric.name for metric in known]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _score_others(
+    task: Task, held_out: Examples, prediction: Tensor, truth: Tensor, baseline: bool
+) -> tuple[dict[str, Baseline], ScoresByTarget]:
+    """What the baselines reach, and the scores of each target for model and baselines."""
+    known = metrics.METRICS_BY_TASK[task.kind]
+    baselines, predictions = {}, {"network": prediction}
+    for name, (other, note) in _baseline_predictions(task, held_out, baseline).items():
+        values = {} if other is None else _metric_values(known, other, truth)[0]
+        baselines[name] = Baseline(values, note)
+        if other is not None:
+            predictions[name] = other
+    return baselines, _score_targets(task, predictions, truth)
 
 
 def _baseline_predictions(
     task: Task, held_out: Examples, baseline: bool
-) -> tuple[dict[str, Tensor | None], dict[str, str]]:
+) -> dict[str, tuple[Tensor | None, str]]:
     """What the best constant answer and boosted trees predict, [1, N, C]; how, or why not."""
     constant, source = _constant_prediction(task)
-    expanded = None if constant is None else constant.expand(1, held_out.count, -1)
+    constant = None if constant is None else constant.expand(1, held_out.count, -1)
     trees, note = predict_with_trees(task, held_out) if baseline else (None, NO_BASELINE_NOTE)
-    if trees is not None:
-        trees = task.encoder.target.decode(trees)
-    return {"constant": expanded, "trees": trees}, {"constant": source, "trees": note}
+    trees = None if trees is None else task.encoder.target.decode(trees)
+    return {"constant": (constant, source), "trees": (trees, note)}
 
 
 def _constant_prediction(task: Task) -> tuple[Tensor | None, str]:
@@ -98,9 +110,7 @@ def _constant_prediction(task: Task) -> tuple[Tensor | None, str]:
     return metrics.constant_prediction(targets, task.outputs), f"{what} of the {rows} rows"
 
 
-def _scores_of_targets(
-    task: Task, predictions: Mapping[str, Tensor | None], truth: Tensor
-) -> dict[str, dict[str, dict[str, float]]]:
+def _score_targets(task: Task, predictions: Mapping[str, Tensor], truth: Tensor) -> ScoresByTarget:
     """The metrics of each of several targets (numbers, or columns of yes and no)."""
     if task.kind not in ("regression", "labels") or truth.shape[1] < 2:
         return {}
@@ -108,9 +118,8 @@ def _scores_of_targets(
     known = metrics.METRICS_BY_TASK["regression" if task.kind == "regression" else "binary"]
     return {
         name: {
-            who: _values(known, p[..., i : i + 1], truth[:, i : i + 1])
+            who: _metric_values(known, p[..., i : i + 1], truth[:, i : i + 1])[0]
             for who, p in predictions.items()
-            if p is not None
         }
         for i, name in enumerate(task.encoder.target.labels)
     }

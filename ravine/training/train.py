@@ -19,8 +19,10 @@ from ravine.errors import Interrupted, RunError
 from ravine.files import require_path
 from ravine.networks.torch_module import ModuleFactory
 from ravine.recipe import Recipe
-from ravine.recipe_files import recipe_text
+from ravine.recipe_files import recipe_text, with_lasting_paths
 from ravine.record import Event
+from ravine.run_progress import Progress, ProgressBoard
+from ravine.serialization import to_plain
 from ravine.training import arguments
 from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
@@ -29,10 +31,10 @@ from ravine.training.cohort import Cohort, Job, end_of, start_cohort
 from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
+from ravine.training.job_control import JobControl
 from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
-from ravine.training.progress import JobControl, Progress
-from ravine.training.progress_board import ProgressBoard
+from ravine.training.moved_files import with_moved_files
 from ravine.training.results import JobResult, assemble_run
 from ravine.training.run import Run
 from ravine.training.run_folder import (
@@ -169,6 +171,7 @@ def resume(
     frame: TableLike | None = None,
     *,
     module: ModuleFactory | None = None,
+    files: Mapping[str, str | Path] | None = None,
     workers: int | None = None,
     report: Report | None = None,
     baseline: bool = True,
@@ -178,9 +181,10 @@ def resume(
     """Go on with a run from its checkpoints, to the numbers of one never stopped, bit for bit.
 
     `frame` must be given again where the run was given one, and `module` where its network was a
-    torch module. A run that goes on under other versions has an event that says so. Raises
-    `RunError` if the folder is no run, is finished, is damaged or in use, if its recipe.toml was
-    changed, or if the data are not those the run began with.
+    torch module; `files` has the new paths of files that were moved: `{"data.source": "new.csv"}`.
+    A run that goes on under other versions has an event that says so. Raises `RunError` if the
+    folder is no run, is finished, is damaged or in use, if its recipe.toml was changed, or if the
+    data are missing or not those the run began with.
     """
     check_arguments(resume, locals())
     folder = require_path(folder, "the run's folder")
@@ -190,11 +194,8 @@ def resume(
         plan = unfinished_plan(folder)
         recipe = planned_recipe(plan, folder, module)
         check_same_recipe(recipe, folder, module)
-        task = load_task(recipe, frame)
-        if task.fingerprint != plan["fingerprint"]:
-            what, do = f"the data of {folder} have changed", "restore the data, or train again"
-            raise RunError(what, why="a run can only go on with the data it began with", do=do)
-        check_size(recipe, task)
+        recipe = with_moved_files(recipe, files or {}, folder, frame=frame)
+        task = _load_same_task(recipe, frame, plan, folder)
         device = arguments.require_device(plan["device"])
         jobs = planned_jobs(plan, recipe, folder)
         assignments = [assign_members(m, recipe, task, device=device) for m in jobs]
@@ -215,6 +216,18 @@ def resume(
         )
 
 
+def _load_same_task(
+    recipe: Recipe, frame: TableLike | None, plan: Mapping[str, Any], folder: Path
+) -> Task:
+    """The task of a run that goes on. Raises `RunError` where its data have changed."""
+    task = load_task(recipe, frame)
+    if task.fingerprint != plan["fingerprint"]:
+        what, do = f"the data of {folder} have changed", "restore the data, or train again"
+        raise RunError(what, why="a run can only go on with the data it began with", do=do)
+    check_size(recipe, task)
+    return task
+
+
 def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
     """A finished run from its folder. Raises `RunError` if it is unfinished, damaged or too new.
 
@@ -232,12 +245,12 @@ def train_jobs(
 
     A job goes on from its checkpoint if it has one.
     """
-    there = _places_elsewhere(assignments, workers)
-    calls = [partial(train_jobs, [assignments[i]], [controls[i]], workers=1) for i in there]
+    elsewhere = _jobs_elsewhere(assignments, workers)
+    calls = [partial(train_jobs, [assignments[i]], [controls[i]], workers=1) for i in elsewhere]
     results: dict[int, JobResult] = {}
-    with start_crew(calls, workers=workers - 1, controls=controls) as elsewhere:
-        for place, (assignment, control) in enumerate(zip(assignments, controls, strict=True)):
-            if place in there:
+    with start_crew(calls, workers=workers - 1, controls=controls) as crew:
+        for i, (assignment, control) in enumerate(zip(assignments, controls, strict=True)):
+            if i in elsewhere:
                 continue
             with exact_arithmetic() as exact:
                 cohort = _start_or_load(assignment.job, control.checkpoint)
@@ -252,10 +265,9 @@ def train_jobs(
                         _complete(cohort, assignment.task, control.checkpoint)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
-            found = (cohort.ended, cohort.log, control.interrupted)
-            results[place] = JobResult(*found, end_of(cohort))
-        for place, (result,) in zip(there, elsewhere.results(), strict=True):
-            results[place] = result
+            ended = (cohort.ended, cohort.log, control.interrupted)
+            results[i] = JobResult(*ended, end_of(cohort))
+        results |= {i: result for i, (result,) in zip(elsewhere, crew.results(), strict=True)}
     return [results[i] for i in range(len(assignments))]
 
 
@@ -272,8 +284,8 @@ def _log_first_baseline(cohort: Cohort, batches: Batches, evaluate: Evaluator) -
         log_constant_baseline(cohort, examples, evaluate.validation)
 
 
-def _places_elsewhere(assignments: Sequence[JobAssignment], workers: int) -> list[int]:
-    """The places of the jobs that other processes train; none where processes do not pay."""
+def _jobs_elsewhere(assignments: Sequence[JobAssignment], workers: int) -> list[int]:
+    """The numbers of the jobs that other processes train; none where processes do not pay."""
     if workers < 2 or sum(a.seconds for a in assignments) < SECONDS_WORTH_A_PROCESS:
         return []
     return [i for i in range(len(assignments)) if i % workers]  # the others report progress
@@ -314,7 +326,6 @@ def _controls(
     return [
         JobControl(
             job=i,
-            jobs=count,
             seconds=seconds,
             report=report if i % max(workers, 1) == 0 else None,
             board=board,
@@ -353,5 +364,6 @@ def _finish_run(
     noted = (Event(step=0, kind="versions", text=versions),) if versions else ()
     record = replace(record, findings=tuple(findings), events=noted + record.events)
     if folder is not None:
+        record = replace(record, recipe=to_plain(with_lasting_paths(recipe, folder)))
         write_run(record, model, folder)
     return Run(record, model, folder)

@@ -1,4 +1,4 @@
-"""Boosted trees beside the networks: what scikit-learn's defaults reach on the same rows.
+"""Boosted trees beside the networks: what scikit-learn's reach on the same rows.
 
 Letters: N examples, F columns, C outputs.
 """
@@ -14,14 +14,13 @@ from ravine.data.examples import evenly_spaced
 
 TREE_ROUNDS = 100  # scikit-learn's default
 MIN_TREE_ROUNDS = 20
-MAX_TREES = 300  # of all outputs together: with more than three, fewer rounds of longer steps
+MAX_TREES = 300  # of 4 to 15 outputs together: fewer rounds of longer steps
 BOOSTED_DISTANCE = 10.0  # rounds times learning rate: the default's
 MAX_WORK = 4e8  # rows times columns times trees, about two seconds of one core
 MAX_TREE_OUTPUTS = 64
 MAX_LEVELS = 250  # of a category; rarer ones count as one
-TREE_PENALTY = (
-    1.0  # XGBoost's default; without it steps explode on rare classes (notebook 2026-11-27)
-)
+# XGBoost's default; without it steps explode on rare classes: NOTEBOOK 2026-11-27
+TREE_PENALTY = 1.0
 LEAF_SHARE = 0.1  # of the rows at most in the smallest leaf: the default is 20 rows
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 import re
 import subprocess
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ravine.argument_checks import Count, check_arguments
-from ravine.errors import InputError, RunError
+from ravine.errors import RunError
+from ravine.files import run_state
 from ravine.recipe import Recipe
-from ravine.training.run_folder import plain_recipe
+from ravine.recipe_files import plain_recipe
+from ravine.training.defaults import prepare
 
 CHILD_SCRIPT = """
 import json, sys
@@ -57,31 +60,28 @@ class ResumeProof:
 def prove_resume(recipe: Recipe, *, kills: Count, say: Callable[[str], None]) -> ResumeProof:
     """Compare a run that is killed and resumed `kills` times with one never stopped.
 
-    Works in a temporary folder. Raises `RunError` with the recipe's own complaint if it cannot be
-    trained at all, and where it trains so fast that it was never killed.
+    Works in a temporary folder. Raises `InputError` where the recipe cannot be trained, and
+    `RunError` where it fails on the way or trains so fast that it was never killed.
     """
-    if kills < 1:
-        raise InputError(f"kills is {kills}", why="without a kill nothing is proved", do="use 3")
     check_arguments(prove_resume, locals())
+    prepare(recipe)  # raises here, before a process is started
     with tempfile.TemporaryDirectory() as name:
         whole, pieces = Path(name) / "whole", Path(name) / "pieces"
         began = time.monotonic()
-        _wait_for(_start_run(whole, recipe))
+        _train(whole, recipe)
         seconds = time.monotonic() - began
         say(f"trained without a stop in {seconds:.1f} s")
         killed = 0
         for _ in range(kills):
-            if (pieces / "record.json").exists():
+            if run_state(pieces) == "finished":
                 break
-            process = _start_run(pieces, recipe)
-            if _kill_after(process, pieces, random.uniform(0.0, 0.5 * seconds)):
+            if _train(pieces, recipe, kill_after=random.uniform(0.0, 0.5 * seconds)):
                 killed += 1
                 say(f"killed {killed} of {kills} times")
             else:
-                _wait_for(process)
                 say(f"the run ended before kill {killed + 1} of {kills}")
-        if not (pieces / "record.json").exists():
-            _wait_for(_start_run(pieces, recipe))
+        if run_state(pieces) != "finished":
+            _train(pieces, recipe)
         if not killed:
             what, why = "the run ended before it could be killed", "so nothing was proved"
             raise RunError(what, why=why, do="train for longer, such as --set epochs=100")
@@ -91,32 +91,32 @@ def prove_resume(recipe: Recipe, *, kills: Count, say: Callable[[str], None]) ->
     return ResumeProof(killed, kills, tuple(different))
 
 
-def _start_run(folder: Path, recipe: Recipe) -> subprocess.Popen:
+def _train(folder: Path, recipe: Recipe, kill_after: float = math.inf) -> bool:
+    """Train in a process, or go on; whether it was killed, so long after its first checkpoint."""
     given = json.dumps(plain_recipe(recipe))
     command = [sys.executable, "-c", CHILD_SCRIPT, str(folder), given]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
-def _kill_after(process: subprocess.Popen, folder: Path, wait: float) -> bool:
-    """Kill a run some time after its first checkpoint; False if it ended before."""
-    while process.poll() is None and not list(folder.glob("checkpoint-*.safetensors")):
-        time.sleep(0.01)
-    deadline = time.monotonic() + wait
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    if process.poll() is not None:
-        return False
-    process.kill()
-    process.communicate()
-    return True
-
-
-def _wait_for(process: subprocess.Popen) -> None:
-    _, complaint = process.communicate()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            if kill_after < math.inf and _is_alive_after(process, folder, kill_after):
+                return True
+            _, complaint = process.communicate()
+        finally:
+            process.kill()  # also where a signal ends the proof
     if process.returncode:
         lines = complaint.strip().splitlines() or [f"exit code {process.returncode}"]
         why = re.sub(r"^ravine\.errors\.\w+: ", "", lines[-1])  # what was raised on purpose
         raise RunError("the recipe cannot be trained", why=why, do="fix the recipe first")
+    return False
+
+
+def _is_alive_after(process: subprocess.Popen, folder: Path, seconds: float) -> bool:
+    """Wait so long after a run's first checkpoint; whether it still trains."""
+    while process.poll() is None and not list(folder.glob("checkpoint-*.safetensors")):
+        time.sleep(0.01)
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return process.poll() is None
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 A worker reads jobs from its standard input and ends where that ends: however its parent dies, the
 system closes the pipe. It takes no signals (Ctrl-C reaches all processes of a terminal): its parent
-tells it to stop.
+asks it to stop.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import cloudpickle
 
 from ravine.errors import RavineError, RunError
-from ravine.training.progress import JobControl
+from ravine.training.job_control import JobControl
 
 WORKER_PROGRAM = "from ravine.training.workers import work; work()"
 IGNORED_SIGNALS = tuple(
@@ -31,7 +31,7 @@ IGNORED_SIGNALS = tuple(
 class Crew:
     """Processes that call functions; `results` gives what they return, in the order of the calls.
 
-    `controls` are those of all jobs: as soon as a call has failed, they are told to stop.
+    `controls` are those of all jobs: when a call has failed, they are asked to stop.
     """
 
     def __init__(self, calls: Sequence[Callable[[], Any]], controls: Sequence[JobControl]):
@@ -44,7 +44,7 @@ class Crew:
         self.threads: list[threading.Thread] = []
 
     def start(self, workers: int) -> None:
-        """Start so many processes, or fewer where there are fewer calls."""
+        """Start this many processes, or one for each call where there are fewer calls."""
         for _ in range(min(workers, len(self.calls))):
             thread = threading.Thread(target=self._run_worker, daemon=True)
             self.threads.append(thread)

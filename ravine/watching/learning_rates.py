@@ -4,7 +4,7 @@ import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
@@ -60,10 +60,20 @@ class LearningRateMonitor:
         )
 
 
-class SchedulerMonitor:
-    """The schedulers of the watched optimizers, and how often they were stepped."""
+class Scheduler(Protocol):
+    """Whatever sets learning rates in its `step`: torch's schedulers, and those of others."""
 
-    def __init__(self, scheduler: LRScheduler | None, optimizers: Sequence[Optimizer]):
+    def step(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class SchedulerMonitor:
+    """The schedulers of the watched optimizers, and how often they were stepped.
+
+    Of a scheduler that is none of torch's nothing is known but the rates that it sets, and torch's
+    that it may hold.
+    """
+
+    def __init__(self, scheduler: Scheduler | None, optimizers: Sequence[Optimizer]):
         self.scheduler = scheduler
         self.optimizers = optimizers
         self.schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
@@ -75,7 +85,8 @@ class SchedulerMonitor:
         """Find the schedulers that refer to a watched optimizer, unless one was given."""
         if self.schedulers:
             return
-        found = [self.scheduler] if self.scheduler is not None else self._referring_schedulers()
+        own = self.scheduler
+        found = [own] if isinstance(own, LRScheduler) else self._referring_schedulers()
         # a chain of schedulers steps its members itself
         members = {id(x) for s in found for x in getattr(s, "_schedulers", ())}
         for s in {id(s): s for s in found}.values():

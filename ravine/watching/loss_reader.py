@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.constant_baseline import SavedTargetBaseline
+from ravine.diagnosis.op_names import node_name
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent, ScaledGradients
-from ravine.diagnosis.training_loop.nonfinite_origin import (
-    NonFiniteOrigin,
-    find_nonfinite_origin,
-)
+from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin, find_nonfinite_origin
 from ravine.watching.forward_hooks import ForwardHooks
 
 FIRST_LOSSES = 8  # kept one by one
@@ -251,12 +249,10 @@ def is_negated(loss: Tensor) -> bool:
     node: Any = loss.grad_fn
     if node is None or float(loss.detach()) >= 0:
         return False
-    if node.name().partition("Backward")[0] not in ("Neg", "Mul"):
-        return False
     sources = [n for n, _ in node.next_functions if n is not None]
-    if len(sources) != 1:
+    if node_name(node) not in ("Neg", "Mul") or len(sources) != 1:
         return False
-    name = sources[0].name().partition("Backward")[0]
-    if name == "NllLoss" and not sources[0].next_functions[0][0].name().startswith("LogSoftmax"):
+    name = node_name(sources[0])
+    if name == "NllLoss" and node_name(sources[0].next_functions[0][0]) != "LogSoftmax":
         return False
     return name in NONNEGATIVE_LOSSES

@@ -1,7 +1,7 @@
-"""Hear of every call of torch's gradient clipping and of every step of a scheduler.
+"""Listen to every call of torch's gradient clipping and every step of a scheduler.
 
-While somebody listens, those functions are exchanged for such as tell the listeners and go on as
-before. After the last listener left, torch is as it was.
+While there are listeners, these functions of torch are replaced by ones that call the listeners
+first. When the last listener is removed, torch is as it was.
 """
 
 import math
@@ -19,9 +19,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 @dataclass(frozen=True, eq=False)
 class CallListener:
-    """What is called before torch clips the gradients of parameters, or a scheduler steps.
+    """Called before torch clips the gradients of parameters, or a scheduler steps.
 
-    A clipping with an infinite limit only measures a norm: nobody hears of it.
+    Clipping with an infinite limit only measures a norm and is not reported.
     """
 
     before_clipping: Callable[[Sequence[Tensor]], None]
@@ -34,7 +34,7 @@ _exchanges = ExitStack()  # closing it puts torch's functions back
 
 
 def add_listener(listener: CallListener) -> None:
-    """Tell a listener of calls from now on."""
+    """Call a listener from now on."""
     _listeners.append(listener)
     if len(_listeners) == 1:
         _exchange_clipping()
@@ -42,7 +42,7 @@ def add_listener(listener: CallListener) -> None:
 
 
 def remove_listener(listener: CallListener) -> None:
-    """Tell a listener no more."""
+    """Call a listener no more."""
     if listener in _listeners:
         _listeners.remove(listener)
     if not _listeners:
@@ -50,8 +50,8 @@ def remove_listener(listener: CallListener) -> None:
 
 
 def _exchange_clipping() -> None:
-    """torch wraps its functions to turn gradients off: what they wrap is exchanged, so that it does
-    not matter how they were imported.
+    """Replace what torch's clipping functions wrap (they turn gradients off), so that it does not
+    matter how they were imported.
     """
     for function in (clip_grad.clip_grad_norm_, clip_grad.clip_grad_value_):
         for cell in getattr(function, "__closure__", None) or ():
@@ -68,7 +68,7 @@ def _announce_clipping(function: Any) -> Any:
         given = {**dict(zip(("parameters", limit_name), args, strict=False)), **kwargs}
         parameters, limit = given.get("parameters"), given.get(limit_name)
         kept = [parameters] if isinstance(parameters, Tensor) else list(parameters or ())
-        if isinstance(parameters, GeneratorType):  # read just now: torch gets another one
+        if isinstance(parameters, GeneratorType):  # it is used up: torch gets a new one
             again = (p for p in kept)
             args = (again, *args[1:]) if args else ()
             kwargs |= {} if args else {"parameters": again}

@@ -19,7 +19,6 @@ from typing import Any, TextIO
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -35,7 +34,7 @@ from ravine.finding import Finding, Report
 from ravine.watching.failures import FailureLog
 from ravine.watching.forward_hooks import ForwardHooks
 from ravine.watching.inspection_schedule import INSPECTION_INTERVAL, Inspection
-from ravine.watching.learning_rates import SchedulerMonitor
+from ravine.watching.learning_rates import Scheduler, SchedulerMonitor
 from ravine.watching.loss_reader import NONFINITE_INTERVAL, LossReader
 from ravine.watching.rule_runner import RuleRunner
 from ravine.watching.step_hooks import StepHooks
@@ -47,17 +46,18 @@ def watch(
     model: nn.Module,
     optimizer: Optimizer | Iterable[Optimizer] = (),
     *,
-    scheduler: LRScheduler | None = None,
+    scheduler: Scheduler | None = None,
     every: int = INSPECTION_INTERVAL,
     quiet: bool = False,
 ) -> Watcher:
     """Watch the training of a model by one torch optimizer, by several, or by none.
 
     Without an optimizer, each reported loss counts as a step. A `scheduler` that was made before is
-    found without being given. After the first 200 steps, two in `every` are inspected closely.
-    Findings are printed to stderr when they are found, and all of them at the end, unless `quiet`.
-    Raises `InputError` for anything that is no module or no torch optimizer, and if `every` is less
-    than 10.
+    found without being given; one that is none of torch's is judged by the rates that it sets.
+    After the first 200 steps, two in `every` are inspected closely. Findings are printed to stderr
+    when they are found, and all of them at the end, unless `quiet`. Raises `InputError` for
+    anything that is no module or no torch optimizer, for a scheduler without a `step`, and if
+    `every` is less than 10.
 
     >>> import torch
     >>> model = nn.Linear(2, 1)
@@ -79,6 +79,10 @@ def watch(
             what = f"the optimizer is a {type(one).__name__}"
             why = "only a torch.optim.Optimizer can be watched"
             raise InputError(what, why=why, do="give the torch optimizer itself, or leave it out")
+    if scheduler is not None and not callable(getattr(scheduler, "step", None)):
+        what = f"the scheduler is a {type(scheduler).__name__}"
+        do = "give the object whose step() sets the learning rate, or leave it out"
+        raise InputError(what, why="it has no step()", do=do)
     check_arguments(watch, locals())
     if every < MIN_INTERVAL:
         why = "two steps in so many are inspected closely"
@@ -98,7 +102,7 @@ class Watcher:
         model: nn.Module,
         optimizers: tuple[Optimizer, ...],
         *,
-        scheduler: LRScheduler | None,
+        scheduler: Scheduler | None,
         every: int,
         out: TextIO | None,
     ):

@@ -1,10 +1,6 @@
 """A step as it usually is, from which the tests of training loops make histories."""
 
-from ravine.diagnosis.training_loop.history import (
-    ObservedGradient,
-    OptimizerSettings,
-    StepSnapshot,
-)
+from ravine.diagnosis.training_loop.history import ObservedGradient, OptimizerSettings, StepSnapshot
 
 SNAPSHOT = StepSnapshot(
     step=3,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ravine.data import ByTime, Data, Encoding, Given, Grouped, Random, Task, load
+from ravine.data import ByTime, Data, Encoding, Given, Grouped, Random, Task, load, read_table
 from ravine.errors import DataError, InputError, RecipeError
 
 
@@ -187,6 +187,11 @@ TABLE = (
         "target no column",
         ("'prize'", "Did you mean 'price'?"),
         from_table(lambda d: d, target=("prize",)),
+    ),
+    Bad(
+        "targets in one word",
+        ("For several columns write --target price --target size",),
+        from_table(lambda d: d, target=("price, size",)),
     ),
     Bad(
         "target missing everywhere",
@@ -410,3 +415,13 @@ def test_rows_without_a_target_are_left_out_and_that_is_said():
     task = load(Data(target=("price",)), Random(), Encoding(), seed=0, frame=frame)
     assert "2 of 60 rows have no price and are left out." in task.notes
     assert not {3, 5} & set(np.concatenate(list(task.rows.values())).tolist())
+
+
+def test_a_file_that_is_missing_is_not_taken_for_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "missing").mkdir()
+    with pytest.raises(DataError, match="there is no file in this folder. Check"):
+        read_table("missing.csv")
+    (tmp_path / "misssing.csv").touch()
+    with pytest.raises(DataError, match="in this folder there are misssing.csv. Did you mean"):
+        read_table("missing.csv")

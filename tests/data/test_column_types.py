@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, covered_cycles
 from ravine.data.column_types import infer_column_types
-from ravine.data.parsing import dates_of, numbers_of
+from ravine.data.parsing import dates_or_gaps, numbers_of
 from ravine.data.task_type import infer_task_type
 
 N = 60
@@ -32,6 +32,13 @@ KINDS = {
     "t and f": (np.where(I % 3, "t", "f"), "boolean"),
     "truth": (I % 3 == 0, "boolean"),
     "truth with gaps": (pd.Series([None if i % 7 == 0 else bool(i % 2) for i in I]), "boolean"),
+    "truth beside its name": (
+        pd.Series([np.bool_(i % 2) if i % 3 else "True" for i in I]),
+        "boolean",
+    ),
+    "truth beside 0 and 1": (pd.Series([bool(i % 2) if i % 3 else 1 for i in I]), "boolean"),
+    "yes and y": (np.array(["yes", "y", "no"])[I % 3], "boolean"),
+    "yes and 0": (np.array(["yes", "0"])[I % 2], "category"),
     "0 and 1": (I % 2, "boolean"),
     "0 and 1 with gaps": (np.where(I % 7 == 0, np.nan, I % 2), "boolean"),
     "towns": (np.array(["Aix", "Bonn", "Como"])[I % 3], "category"),
@@ -64,7 +71,7 @@ def test_columns_are_what_their_values_say(name):
     if used and used[0].kind == "number":
         assert not np.isnan(numbers_of(pd.Series(values), name, used[0].style)).all()
     if used and used[0].kind == "date":
-        assert not np.isnan(dates_of(pd.Series(values), name, used[0].style)).any()
+        assert not np.isnan(dates_or_gaps(pd.Series(values), name, used[0].style)).any()
 
 
 TARGETS = {
@@ -318,3 +325,24 @@ def test_the_words_of_a_text_are_learned_where_asked_for():
         frame=frame.assign(other=draw.normal(size=400)),
     )
     assert any("data.texts = ['title'] uses its words" in note for note in left_out.notes)
+
+
+@pytest.mark.parametrize(
+    "levels, counts",
+    [
+        (["bad", "Bad", "BAD", "ok", "Ok", "OK", "good", "Good", "GOOD"], "9 levels, 3 without"),
+        (["New York", "New  York", "Rome", "Oslo"], "4 levels, 3 without"),
+        ([f"town {i}" for i in range(20)] + ["Town 7"], "21 levels, 20 without"),
+        (["gut", "schlecht", "Gut"], "3 levels, 2 without"),
+    ],
+)
+def test_levels_that_differ_only_in_case_or_blanks_are_said_and_stay_apart(levels, counts):
+    rows = np.random.default_rng(0).permutation(levels * 20)
+    frame = pd.DataFrame({"v": rows, "x": np.arange(len(rows)) % 7 / 3, "y": rows[::-1]})
+    task = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame)
+    said = [n for n in task.notes if "differ only in case or blanks" in n]
+    assert [n[:2] for n in said] == ["y ", "v "] and all(counts in n for n in said)
+    assert len(task.classes) == len(levels)
+    names = {level: f"level {i}" for i, level in enumerate(levels)}
+    clean = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame.replace(names))
+    assert not any("differ only" in n for n in clean.notes)

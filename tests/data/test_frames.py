@@ -1,6 +1,9 @@
 """What is given from Python is read as a table, or refused by a message that says what to give."""
 
+import dataclasses
+import io
 import json
+import sqlite3
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ import torch
 
 from ravine import named_recipe, train
 from ravine.data import Data, Encoding, Random, load, read_table
+from ravine.data.excel_files import _last_open_document_cell
 from ravine.data.frames import table_from
 from ravine.errors import DataError
 
@@ -22,6 +26,19 @@ class OfAnotherLibrary:
 
     def __arrow_c_stream__(self, requested_schema=None):
         return pa.Table.from_pandas(TABLE).__arrow_c_stream__(requested_schema)
+
+
+@dataclasses.dataclass(slots=True)
+class House:
+    a: float
+    b: str
+
+
+def rows_of_a_database():
+    base = sqlite3.connect(":memory:")
+    base.row_factory = sqlite3.Row
+    TABLE.to_sql("houses", base, index=False)
+    return base.execute("SELECT * FROM houses").fetchall()
 
 
 class WithToPandas:
@@ -38,6 +55,9 @@ class WithToPandas:
         WithToPandas(),
         TABLE.to_dict("list"),
         TABLE.to_dict("records"),
+        list(TABLE.itertuples(index=False, name="House")),
+        [House(*row) for row in TABLE.itertuples(index=False)],
+        rows_of_a_database(),
         TABLE.to_records(index=False),
         {"a": pa.array([1.0, 2.0, 3.0]), "b": ["x", "y", "z"]},
     ],
@@ -53,6 +73,18 @@ def test_polars_frames_are_read_by_name():
     assert table_from(pl.from_pandas(TABLE))[0].to_dict("list") == TABLE.to_dict("list")
     pair = (pl.DataFrame({"a": [1.0, 2.0]}), pl.Series("y", [0, 1]))
     assert table_from(pair)[0].to_dict("list") == {"a": [1.0, 2.0], "y": [0, 1]}
+
+
+@pytest.mark.parametrize("change", [lambda t: t, pa.Table.from_pandas, lambda t: (t, [0, 1, 2])])
+def test_an_index_with_a_name_is_a_column(change):
+    days = pd.date_range("2020-01-01", periods=3, name="day")
+    found, _ = table_from(change(TABLE.set_index(days)))
+    assert list(found)[:3] == ["day", "a", "b"] and found["day"].tolist() == days.tolist()
+    levels = TABLE.set_index(
+        pd.MultiIndex.from_product([[1], ["x", "y", "z"]], names=["b", "level"])
+    )
+    found, targets = table_from((levels, pd.Series([1, 2, 3], days, name="y")))
+    assert list(found) == ["level", "a", "b", "y"] and targets == ("y",)
 
 
 def test_one_row_by_name_is_a_table_of_one_row():
@@ -98,7 +130,7 @@ def test_what_is_no_table_is_refused_by_one_message(given):
 # Gaps
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "NA", "n/a ", "NULL", "nan"])
 @pytest.mark.parametrize("dtype", ["str", object, "category", "string"])
 def test_cells_of_nothing_are_gaps_however_they_are_stored(blank, dtype):
     found = table_from(pd.DataFrame({"a": pd.Series(["x", blank, "y"], dtype=dtype)}))[0]
@@ -106,8 +138,10 @@ def test_cells_of_nothing_are_gaps_however_they_are_stored(blank, dtype):
 
 
 def test_the_same_table_gives_the_same_task_however_it_comes(tmp_path):
-    words = np.resize(["lo", "", "hi", "lo"], 60)
-    frame = pd.DataFrame({"a": np.arange(60) * 0.5, "b": np.resize(["", "u", "v"], 60), "y": words})
+    words = np.resize(["lo", "", "hi", "NA"], 60)
+    frame = pd.DataFrame(
+        {"a": np.arange(60) * 0.5, "b": np.resize(["", "u", "-", "n/a"], 60), "y": words}
+    )
     frame.to_csv(tmp_path / "t.csv", index=False)
     frame.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
     frame.to_json(tmp_path / "t.json", orient="records")
@@ -143,7 +177,7 @@ def lines_of_json(*extra):
         (lines_of_json('{"a": ' + "9" * 5000 + "}"), "4300 digits"),
         (lines_of_json('{"a": "\\ud800"}'), "half a character"),
         (lines_of_json('{"\\ud800": 1}'), "half a character"),
-        ("".join(f'{{"k{i}": 1}}\n' for i in range(3000)), "3,000 rows have 3,000 different names"),
+        ("".join(f'{{"k{i}": 1}}\n' for i in range(3000)), "1,001 rows have 1,001 different names"),
         ("[1, 2]\n", "not an object"),
         ('{"a": [1, 2], "b": [3]}', "is no table"),
     ],
@@ -194,3 +228,15 @@ def test_without_a_reader_a_spreadsheet_is_refused_with_what_to_do(ending, tmp_p
     (tmp_path / f"t{ending}").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match="is a spreadsheet.*[Ss]ave it as CSV"):
         read_table(tmp_path / f"t{ending}")
+
+
+def test_the_last_cell_of_an_open_document_is_known_before_repeats_are_filled_in():
+    value = '<t:table-cell t:number-columns-repeated="{}" o:value="1"><p>1</p></t:table-cell>'
+    blank = '<t:table-cell t:number-columns-repeated="16384"/>'
+    row = '<t:table-row t:number-rows-repeated="{}">{}</t:table-row>'
+    sheet = row.format(3, value.format(2) + blank) + row.format(1_048_573, blank)
+    far = row.format(1_000_000, value.format(16_000))
+    for rows, last in ((sheet, (3, 2)), (sheet + far, (2_048_576, 16_000)), ("", (0, 0))):
+        names = 'xmlns:t="urn:oasis:names:tc:opendocument:xmlns:table:1.0" xmlns:o="office"'
+        content = f"<body {names}><t:table>{rows}</t:table><t:table/></body>"
+        assert _last_open_document_cell(io.BytesIO(content.encode())) == last

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from ravine.data import (
 from ravine.data import image_file as one
 from ravine.data import image_store as many
 from ravine.data import load as load_task
+from ravine.data.idx import read_idx
 from ravine.data.image_file import ImageHeader, ImageSpec, default_size
 from ravine.data.image_sources import list_images
 from ravine.data.splits import SPLIT_NAMES
@@ -404,6 +406,20 @@ def test_idx_files_with_their_own_test_split(tmp_path, ending):
     assert load(root / f"train-images-idx3-ubyte{ending}").fingerprint == task.fingerprint
 
 
+def test_a_packed_idx_file_is_unpacked_as_far_as_its_head_says(tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    for shape, said in (
+        ((2**31 - 1, 28, 28), "larger than memory"),
+        ((2, 2, 2), "holds 9 values"),
+        ((0, 2, 2), "holds 1 values"),
+        ((-1, 2, 2), "its head says -1 x 2 x 2"),
+    ):
+        head = bytes([0, 0, 8, 3]) + struct.pack(">3i", *shape)
+        path.write_bytes(gzip.compress(head + bytes(10**6)))
+        with pytest.raises(DataError, match=said):
+            read_idx(path, 3)
+
+
 @pytest.mark.skipif(
     not FASHION.is_dir(),
     reason="Fashion-MNIST is not there; set RAVINE_FASHION_MNIST to its folder",
@@ -487,24 +503,32 @@ def test_more_than_the_memory_allowed_lies_in_a_file_and_is_the_same(tmp_path):
     assert not path.exists()
 
 
-def test_worker_processes_give_what_this_process_gives(tmp_path, monkeypatch):
+def test_threads_give_what_one_thread_gives(tmp_path, monkeypatch):
     folders(tmp_path)
+    monkeypatch.setattr(many.os, "cpu_count", lambda: 1)
     alone = load(tmp_path)
     monkeypatch.setattr(many, "IMAGES_PER_CHUNK", 3)
-    monkeypatch.setattr(many, "SECONDS_WORTH_WORKERS", 0.0)
-    monkeypatch.setattr(many.joblib, "cpu_count", lambda: 2)
-    calls = []
-    parallel = many.joblib.Parallel
-    # threads in place of processes: starting those takes seconds; the same calls, the same order
-    monkeypatch.setattr(
-        many.joblib,
-        "Parallel",
-        lambda **o: calls.append(o) or parallel(**{**o, "backend": "threading"}),
-    )
+    monkeypatch.setattr(many.os, "cpu_count", lambda: 8)
     assert load(tmp_path).fingerprint == alone.fingerprint
-    assert len(calls) == 2 and calls[0]["return_as"] == "generator"
-    decode = pickle.loads(pickle.dumps(many.image_file.decode_image))
-    decode(str(tmp_path / "a" / "00.png"), ImageSpec(4, 4, 1, "crop"))
+
+
+def test_reading_ends_soon_after_it_is_interrupted(monkeypatch):
+    started, filters = [], list(warnings.filters)
+
+    def decode(path, spec):
+        started.append(path)
+        if path == "3":
+            raise KeyboardInterrupt  # reaches the thread that waits, as a signal does
+        warnings.warn("a bomb", stacklevel=1)
+        return np.zeros((1, 1, 1), np.uint8), set()
+
+    monkeypatch.setattr(many.image_file, "decode_image", decode)
+    spec = ImageSpec(1, 1, 1, "crop")
+    pixels = many.PixelBuffer(500, spec, 500)
+    with pytest.raises(KeyboardInterrupt):
+        many.read_files(list(map(str, range(500))), spec, pixels, skip=False)
+    assert pixels.count == 3 and len(started) <= many.IMAGES_PER_CHUNK
+    assert list(warnings.filters) == filters
 
 
 # The encoder

@@ -7,8 +7,19 @@ import pandas as pd
 import pytest
 import torch
 
-from ravine.data import BUNDLED_SETS, Data, Encoder, Encoding, Random, Stratified, load
+from ravine.data import (
+    BUNDLED_SETS,
+    Data,
+    Encoder,
+    Encoding,
+    Random,
+    Stratified,
+    TaskType,
+    load,
+    task_of_rows,
+)
 from ravine.data.splits import SPLIT_NAMES
+from ravine.data.targets import Target
 
 
 def table(rows: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -127,3 +138,46 @@ def test_a_file_wins_over_a_bundled_set_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     task = load(Data(source="iris", target=("b",)), Random(), Encoding(), seed=0)
     assert task.kind == "regression" and task.encoder.features == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("no", "yes"), [("No", "Yes"), ("f", "t"), ("off", "ON"), (False, True), (0, 1), ("0", "1")]
+)
+def test_labels_are_predicted_in_the_words_of_their_columns(no, yes):
+    flags = np.arange(60) % 3 == 0
+    values = [yes if flag else no for flag in flags]
+    table = pd.DataFrame({"x": np.arange(60) / 7, "a": values, "b": (~flags).astype(int)})
+    task = load(Data(target=("a", "b")), Stratified(), Encoding(), seed=0, frame=table)
+    target = Target.from_plain(json.loads(json.dumps(task.encoder.target.to_plain())))
+    assert target == task.encoder.target
+    answers = target.frame(torch.from_numpy(np.stack([flags, ~flags], 1) * 1.0))
+    assert answers["b"].tolist() == table["b"].tolist() and answers["b"].dtype == np.int64
+    assert list(map(str, answers["a"])) == list(map(str, values))
+    numbers = table.assign(a=flags.astype(int))
+    same = load(Data(target=("a", "b")), Stratified(), Encoding(), seed=0, frame=numbers)
+    assert same.fingerprint == task.fingerprint  # what is learned is the same
+
+
+def test_the_commonest_spelling_of_a_label_is_predicted():
+    values = ["YES", "yes", "No", "yes", "no", "no"] * 10
+    table = pd.DataFrame({"x": np.arange(60) / 7, "a": values, "b": values[::-1]})
+    task = load(Data(target=("a", "b")), Stratified(), Encoding(), seed=0, frame=table)
+    assert task.encoder.target.task_type.words == (("no", "yes"), ("no", "yes"))
+    assert any("('no' or 'yes')" in note for note in task.notes)
+
+
+@pytest.mark.parametrize("sign", [",", "."])
+def test_rows_with_known_targets_have_one_decimal_sign_as_loaded_tables_have(sign):
+    certain = [f"{i}.5".replace(".", sign) for i in range(60)]
+    doubtful = [f"{1 + i % 9}{sign}{100 + 7 * i}" for i in range(60)]
+    frame = pd.DataFrame({"a": certain, "b": doubtful, "y": np.arange(60.0) / 7})
+    data = Data(target=("y",))
+    parts = (data, Random(), Encoding())
+    kind = TaskType("regression", ("y",), styles=("",))
+    task = task_of_rows(frame, kind, *parts, seed=0)
+    seen = load(*parts, seed=0, frame=frame).train_examples.numbers
+    assert torch.equal(task.train_examples.numbers, seen)
+    b = [1 + i % 9 + (100 + 7 * i) / 1000 for i in range(60)]
+    assert isinstance(task.encoder, Encoder)
+    scaling = task.encoder.column_encoders[1].scaling  # type: ignore[union-attr]
+    assert scaling.seen[0] >= min(b) and scaling.seen[1] <= max(b)

@@ -5,20 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from drift_of_frames import describe_drift
 
 from ravine import catalog, train
 from ravine.cli import run_command
-from ravine.data import (
-    ByTime,
-    Data,
-    Encoder,
-    Encoding,
-    Given,
-    Random,
-    describe_drift,
-    load,
-    read_table,
-)
+from ravine.data import ByTime, Data, Encoder, Encoding, Given, Random, load, read_table
 
 RANDOM = np.random.default_rng(0)
 
@@ -140,8 +131,22 @@ def learned():
 def test_rows_like_the_learned_ones_are_not_remarked_on(learned):
     encoder, frame = learned
     assert describe_drift(encoder, frame) == []
-    near = frame.assign(x=frame["x"] + 9.9)  # outside the range, but by less than it is wide
+    near = frame.assign(
+        x=frame["x"] + 4, day="2020-06-01"
+    )  # some are outside, by less than its width
     assert describe_drift(encoder, near) == []
+
+
+@pytest.mark.parametrize("spread", [1.0, 1000.0])
+def test_numbers_in_another_unit_are_said_where_they_are_below_all_learned(spread):
+    encoder = encoder_of(frame := table(x=500 + spread * RANDOM.random(90)))
+    kilos = frame.assign(x=frame["x"] / 1000)
+    few = kilos.head(6).assign(x=[0.6, None, 0.9, 0.7, None, None])
+    for new, rows in ((kilos, "90 of 90"), (few, "3 of 6")):
+        notes = describe_drift(encoder, new)
+        assert any(f"x in {rows} rows (" in note and "learned 5" in note for note in notes)
+    assert describe_drift(encoder, kilos.head(2)) == [] or spread == 1.0
+    assert describe_drift(encoder, frame) == []
 
 
 def test_what_is_unlike_is_said_with_counts(learned):

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from drift_of_frames import describe_drift
 
 from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Numeric
-from ravine.data.column_types import infer_column_types
-from ravine.data.drift import describe_drift
-from ravine.data.number_styles import describe_doubt, number_of, read_as_numbers
+from ravine.data.column_types import infer_column_types, values_of
+from ravine.data.number_styles import number_of, read_as_numbers
+from ravine.data.table_blocks import open_blocks
 from ravine.errors import DataError
 
 DRAW = np.random.default_rng(0)
@@ -36,6 +37,21 @@ STYLES = {
     "thin space": written("\u2009", "."),
     "Swiss": written("'", "."),
     "Swiss, curly": written("\u2019", "."),
+    "figure space": written("\u2007", ","),
+    "Swiss, prime": written("\u2032", "."),
+    "Swiss, modifier": written("\u02bc", "."),
+    "Swiss, accent": written("\u00b4", "."),
+    "Swiss, backtick": written("`", "."),
+    "raised point": written(",", "\u00b7"),
+    "francs, short": written("'", ".", "Fr. {}"),
+    "dollars in brackets": lambda x: f"$({abs(x):,.2f})" if x < 0 else f"${x:,.2f}",
+    "text mark of a spreadsheet": written(",", ".", "'{}"),
+    "about": written(",", ".", "ca. {}"),
+    "tilde": written(",", ".", "~{}"),
+    "times ten to the": lambda x: f"{x / 1000:.6f}x10^3",
+    "times ten, raised": lambda x: f"{x * 100:.2f} \u00d7 10\u207b\u00b2",
+    "footnote": written(",", ".", "{}[1]"),
+    "stars": written(",", ".", "{}**"),
     "underscore": written("_", "."),
     "dollars": written(",", ".", "${}"),
     "euros after": written(".", ",", "{} €"),
@@ -69,10 +85,21 @@ def test_lakhs_and_multiples_are_read():
 
 
 @pytest.mark.parametrize(
-    "text", ["0,345", "12,34", "1,2,3", "1.2.3", "1,104e+01", "A1", "5-3", "1/2", "", "--5"]
+    "text",
+    ["0,345", "12,34", "1,2,3", "1.2.3", "1,104e+01", "A1", "5-3", "1/2", "", "--5"]
+    + ["$(5", "5)", "1.5x103", "3*4", "'12", "~", "ca.", "*", "5[see]", "10x20", "5x"],
 )
 def test_what_is_no_english_number_is_none(text):
     assert math.isnan(number_of(text))
+
+
+def test_footnotes_behind_a_few_numbers_leave_no_gaps():
+    texts = [f"{i / 7:.4f}{('*', '[3]', '', '', '**')[i % 5]}" for i in range(100)]
+    notes: list[str] = []
+    used, _ = infer_column_types(pd.DataFrame({"p": texts}), rows=100, notes=notes)
+    assert used[0].kind == "number" and notes == []
+    found = values_of(pd.Series(texts), used[0])
+    assert found.tolist() == [round(i / 7, 4) for i in range(100)]
 
 
 def test_a_group_of_thousands_never_begins_with_zero_so_that_the_comma_is_decimal():
@@ -81,10 +108,77 @@ def test_a_group_of_thousands_never_begins_with_zero_so_that_the_comma_is_decima
     assert found.style == "1.234,5" and number_of("1,234", found.style) == 1.234
 
 
-def test_units_that_differ_are_no_numbers():
-    texts = [f"{i} {'kg' if i % 2 else 'lb'}" for i in range(60)]
+@pytest.mark.parametrize("dash", ["-", "--", "\u2013", "\u2014"])
+@pytest.mark.parametrize("affix", ["{}", "{} €", "kr {}", "CHF {}", "Fr. {}"])
+@pytest.mark.parametrize("group, decimal", [(".", ","), ("'", "."), (" ", ",")])
+def test_a_dash_in_place_of_cents_is_no_minus(group, decimal, affix, dash):
+    def whole(x):
+        return written(group, decimal)(x).replace(f"{decimal}00", f"{decimal}{dash}")
+
+    numbers = [round(abs(x), 2 * (i % 3 > 0)) for i, x in enumerate(NUMBERS)]
+    texts = [affix.format(whole(x)) for x in numbers]
+    for some in (slice(None), slice(None, None, 3)):  # with cents in other rows, and without any
+        found = read_as_numbers(texts[some], [1] * len(texts[some]))
+        assert found is not None and found.odd == () and found.doubts == ()
+        assert [number_of(t, found.style) for t in texts[some]] == numbers[some]
+    style = f"1{group}234{decimal}5"
+    assert number_of(f"12{decimal}50-", style) == -12.5 and number_of("12-", style) == -12
+    assert number_of(f"-12{decimal}{dash}", style) == -12
+    assert math.isnan(number_of(f"{decimal}{dash}", style))
+
+
+def test_prices_without_cents_are_positive_in_inputs_targets_and_new_files(tmp_path):
+    prices = [x if i % 3 else round(x) for i, x in enumerate(map(abs, NUMBERS))]
+    texts = [f"{x:.2f}".replace(".", ",").replace(",00", ",-") for x in prices]
+    path = tmp_path / "prices.csv"
+    path.write_text("v;y\n" + "".join(f"{t};{t}\n" for t in texts))
+    task = load(Data(source=str(path), target=("y",)), Random(), Encoding(), seed=0)
+    encoder = task.encoder
+    assert isinstance(encoder, Encoder)
+    path.write_text("v;y\n7,-;7,-\n7;7\n")
+    (table,) = open_blocks(str(path), [], encoder.known_columns).read(9)
+    assert encoder.target.encode(table).tolist() == encoder.target.encode(table)[[1, 1]].tolist()
+    assert only_column(task).read(table["v"]).tolist() == [7, 7]
+
+
+def exchange(text):
+    return text.translate(str.maketrans(".,", ",."))
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3])
+@pytest.mark.parametrize("every", [2, 4, 30])
+@pytest.mark.parametrize("affix", ["{}", "{} kg", "${}"])
+def test_two_decimal_signs_in_a_column_are_each_read_and_are_said(digits, every, affix):
+    numbers = [round(float(x), digits) for x in DRAW.uniform(0, 30, 240)]
+    texts = [affix.format(x) for x in numbers]
+    for some in (texts, [exchange(t) for t in texts]):
+        some = [exchange(t) if i % every == 0 else t for i, t in enumerate(some)]
+        notes: list[str] = []
+        (column,), _ = infer_column_types(pd.DataFrame({"v": some}), rows=240, notes=notes)
+        assert values_of(pd.Series(some), column).tolist() == numbers
+        assert len(notes) == 1 and "v has two decimal signs, as in " in notes[0]
+        task = load(Data(target=("y",)), Random(), Encoding(), seed=0, frame=frame_of(some))
+        assert task.kind == "regression"
+
+
+def frame_of(texts):
+    return pd.DataFrame({"x": np.arange(len(texts)) % 7, "y": texts})
+
+
+def test_groups_of_thousands_are_no_second_decimal_sign():
+    texts = [f"{x:,.1f}" for x in DRAW.uniform(200, 9000, 240)]
+    for odd in ("12,5", "1.234,5", "9,5"):
+        found = read_as_numbers([*texts, "2,345", odd], [1] * 242)
+        assert found is not None and found.odd == (odd,) and found.style == "1,234.5"
+    whole = [f"{x:,.0f}" for x in DRAW.uniform(200, 9000, 240)]
+    found = read_as_numbers([*whole, "12.5"], [1] * 241)
+    assert found is not None and found.odd == () and found.style == "1,234.5"
+
+
+def test_units_of_different_quantities_are_no_numbers():
+    texts = [f"{i} {'kg' if i % 2 else 'km'}" for i in range(60)]
     assert read_as_numbers(texts, [1] * 60) is None
-    assert math.isnan(number_of("5 lb", "1,234.5 kg")) and number_of("5", "1,234.5 kg") == 5
+    assert math.isnan(number_of("5 km", "1,234.5 kg")) and number_of("5", "1,234.5 kg") == 5
 
 
 def test_three_digits_after_each_comma_are_said_to_be_in_doubt():
@@ -92,8 +186,8 @@ def test_three_digits_after_each_comma_are_said_to_be_in_doubt():
     notes = []
     infer_column_types(pd.DataFrame({"v": doubtful}), rows=60, notes=notes)
     assert len(notes) == 1 and "v could have decimal commas: 1,100 is taken as 1100" in notes[0]
-    assert describe_doubt([*doubtful, "1,234,567"], "1,234.5", "v") == []
-    assert describe_doubt([*doubtful, "950"], "1,234.5", "v") == []
+    for clear in ("1,234,567", "950"):
+        assert read_as_numbers([*doubtful, clear], [1] * 61).doubts == ()
     frame = pd.DataFrame({"v": doubtful, "y": doubtful[::-1]})
     data = Data(target=("y",), decimal=",")
     task = load(data, Random(), Encoding(), seed=0, frame=frame)

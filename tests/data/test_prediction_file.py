@@ -40,6 +40,24 @@ def test_identifiers_go_with_their_predictions(run):
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([f"W-{i:03}" for i in range(80)], True),
+        (np.arange(80) * 7 + 10**12, True),
+        ([f"{i}@example.org" for i in range(80)], True),
+        ([f"{i} " + "a word of many " * 9 for i in range(80)], False),  # no name of a row
+        (np.linspace(0, 1, 80), False),  # a measurement
+        ([f"W-{i:03}" for i in range(79)] + ["W-000"], False),
+        ([f"W-{i:03}" for i in range(79)] + [None], False),
+    ],
+)
+def test_what_tells_rows_apart_is_kept_whatever_it_is_called(run, values, kept):
+    found = predicted(run, TABLE.assign(bottle=values))
+    assert list(found.columns) == ["bottle" if kept else "row", "y"]
+    assert not kept or found["bottle"].tolist() == list(values)
+
+
 def test_without_identifiers_rows_are_numbered(run):
     for ending in (".csv", ".jsonl"):
         found = predicted(run, TABLE.iloc[::-1], ending)

@@ -110,3 +110,58 @@ def test_weights_come_along():
     task = load(Data(target=("x",), weight="w"), Random(), Encoding(), seed=0, frame=frame)
     assert isinstance(task.encoder, Encoder) and "w" not in task.encoder.columns
     assert np.allclose(task.train_examples.weights.numpy(), frame["w"].iloc[task.rows["train"]])
+
+
+@pytest.mark.parametrize("name", ["id", "patient_id", "playerID", "person", "image id"])
+def test_rows_of_one_identifier_in_several_splits_are_told_with_what_keeps_them(name):
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame({name: draw.integers(0, 80, 300) + 7, "x": draw.normal(size=300)})
+    table["team_id"] = draw.integers(0, 30, 300)  # fewer groups
+    table["y"] = draw.normal(size=300)
+    data = Data(target=("y",))
+
+    def lines(split):
+        task = load(data, split, Encoding(), seed=0, frame=table)
+        return [note for note in task.notes if "several splits" in note], task
+
+    (line,), _ = lines(Stratified())
+    assert line.startswith(f"{name} has {table[name].nunique()} values in 300 rows")
+    assert "split=Grouped" in line and f"split.column={name}" in line
+    none, task = lines(Grouped(column=name))
+    assert none == []
+    groups = [set(table[name].iloc[places]) for places in task.rows.values()]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("id", np.arange(300) * 5 % 301),  # another in each row
+        ("order_id", np.arange(300) % 280),  # few repeat
+        ("store_id", np.arange(300) % 9),  # few kinds
+        ("paid", np.arange(300) % 80),  # no identifier
+        ("y_id", np.arange(300) % 80),  # the target
+    ],
+)
+def test_nothing_is_said_of_other_columns(name, values):
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame({name: values, "x": draw.normal(size=300), "y": draw.normal(size=300)})
+    target = name if name == "y_id" else "y"
+    task = load(Data(target=(target,)), Random(), Encoding(), seed=0, frame=table)
+    assert not any("several splits" in note for note in task.notes)
+
+
+@pytest.mark.parametrize(
+    ("levels", "tested"),
+    [(["1.9", "1.10", "1.11", "1.1"], ["1.10", "1.11"]), (["3.0", "3", "x"], ["3.0", "3"])],
+)
+def test_a_test_file_has_the_levels_that_it_writes(levels, tested, tmp_path):
+    for name, codes in (("train.csv", levels), ("test.csv", tested)):
+        rows = pd.DataFrame({"code": codes * 20, "a": np.arange(20.0 * len(codes))})
+        rows.assign(y=rows["a"] / 7).to_csv(tmp_path / name, index=False)
+    data = Data(source=str(tmp_path / "train.csv"), target=("y",), test=str(tmp_path / "test.csv"))
+    task = load(data, Random(), Encoding(), seed=0)
+    assert isinstance(task.encoder, Encoder) and task.test is not None
+    names = [f"code = {level}" for level in tested]
+    expected = [[float(name == f) for f in task.encoder.features[:-1]] for name in names * 20]
+    assert task.test.numbers[:, :-1].tolist() == expected

@@ -5,11 +5,11 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
+from drift_of_frames import describe_drift
 
 from ravine import named_recipe, open_run, train
 from ravine.cli import run_command
-from ravine.data import csv_files, describe_drift, json_files, open_blocks, read_table, table_blocks
-from ravine.data.drift import Drift
+from ravine.data import Drift, csv_files, json_files, open_blocks, parquet_files, read_table
 from ravine.data.parsing import texts_of
 from ravine.errors import RavineError
 
@@ -38,7 +38,7 @@ def read_at_once(rows, monkeypatch):
     for module, name in (
         (csv_files, "CSV_BLOCK_ROWS"),
         (json_files, "JSON_BLOCK_ROWS"),
-        (table_blocks, "PARQUET_BLOCK_ROWS"),
+        (parquet_files, "PARQUET_BLOCK_ROWS"),
     ):
         monkeypatch.setattr(module, name, rows)
 
@@ -106,11 +106,14 @@ def test_predictions_in_blocks_are_those_at_once_bit_for_bit(
     monkeypatch.setattr("ravine.training.model.MIN_BLOCK_ROWS", 1)
     read_at_once(400, monkeypatch)
     assert opened.model.block_rows < 1200
-    pd.testing.assert_frame_equal(opened.predict(path), at_once, check_exact=True)
+    with pytest.warns(UserWarning) as warned:
+        pd.testing.assert_frame_equal(opened.predict(path), at_once, check_exact=True)
     out = tmp_path / f"out{ending}"
     assert run_command(["predict", str(run), str(path), "-o", str(out)]) == 0
     said = capsys.readouterr().err.splitlines()
-    assert said == [*describe_drift(opened.model.encoder, new), f"1,500 predictions in {out}"]
+    drift = describe_drift(opened.model.encoder, new)
+    assert [str(warning.message) for warning in warned] == drift
+    assert said == [*drift, f"1,500 predictions in {out}"]
     found = read_table(out)
     assert list(found) == ["customer_id" if identified else "row", *at_once]
     assert found["y"].tolist() == at_once["y"].tolist()

@@ -137,6 +137,19 @@ def test_inputs_targets_and_columns_with_one_value():
     x, y = ill()
     x[:, 1] = 4.0
     assert found(x, y, names=NAMES)["RVN-D03"].where == "height"
+    sources = ("age", "kind", "kind", "pulse", "visits", "visits")  # a level that no row has
+    assert "RVN-D03" not in found(x, y, names=NAMES, sources=sources)
+    x[:, 2] = 0.0
+    constant = found(x, y, names=NAMES, sources=sources)["RVN-D03"]
+    assert (constant.where, constant.evidence[0].value, constant.evidence[0].text) == (
+        "kind",
+        1,
+        "of 4",
+    )
+    many, answers = patients(9000)
+    many[:, 1] = 0.0
+    many[5003, 1] = 1.0  # in no sample
+    assert "RVN-D03" not in found(many, answers, names=NAMES)
     assert alarms(torch.zeros_like(x), y) == ["RVN-D02"]
     assert alarms(x, torch.full_like(y, 2)) == ["RVN-D04"]
     assert alarms(x, torch.full((len(x), 1), 0.7)) == ["RVN-D04"]
@@ -258,11 +271,29 @@ def test_validation_targets_that_training_lacks():
 
 
 @bare
+def test_the_largest_of_a_few_validation_targets_may_be_the_largest_of_all():
+    alike = 0
+    for seed in range(40):
+        draw = torch.Generator().manual_seed(seed)
+        x, y = torch.randn(48, 3, generator=draw), torch.randn(48, 1, generator=draw).exp()
+        alike += "RVN-D11" in found(x[:40], y[:40], validation=(x[40:], y[40:]))
+    assert alike == 0  # 5 of 40 have 10 % outside
+
+
+@bare
 def test_rare_classes_are_a_note():
     x, _ = patients(300)
     y = (torch.arange(300) % 25 == 0).long()
     rare = found(x, y)["RVN-D12"]
     assert (rare.severity, rare.where) == ("note", "class 1")
+    assert found(x, y, target_names=("kept", "fraud"))["RVN-D12"].where == "class 'fraud'"
+    labels = torch.stack([y, 1 - y, torch.arange(300) % 2], 1).float()
+    named = found(x, labels, outputs=(3,), target_names=("odd", "even", "half"))["RVN-D12"]
+    assert named.where == "label 'odd'"
+    one = found(x, torch.ones(300).long(), target_names=("kept", "fraud"))["RVN-D04"]
+    assert one.evidence[0].text == "all targets are 'fraud'"
+    lacking = found(x[y == 0], y[y == 0], validation=(x, y), target_names=("kept", "fraud"))
+    assert "class 'fraud'" in lacking["RVN-D11"].evidence[0].text
     share = np.array([0.96, 0.04])
     assert class_evenness(count_classes(y.numpy(), "classes")) == pytest.approx(
         np.exp(-(share * np.log(share)).sum()) - 1

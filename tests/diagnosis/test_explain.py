@@ -89,8 +89,8 @@ def loop():
 
 
 def causes_written(find):
-    """The causes in a rule's function: given as cause or suspects, or assigned to names of
-    these.
+    """The causes in a rule's function, and in those of its module that it calls: given as cause or
+    suspects, or assigned to names of these.
     """
     found = set()
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(find)))):
@@ -99,6 +99,10 @@ def causes_written(find):
         elif isinstance(node, ast.Assign):
             targets = {n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
             found |= words(node.value) if targets & {"cause", "suspects"} else set()
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called = inspect.unwrap(find).__globals__.get(node.func.id)
+            if inspect.isfunction(called) and called.__module__ == find.__module__:
+                found |= causes_written(called)
     return found
 
 

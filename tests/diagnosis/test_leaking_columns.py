@@ -107,3 +107,30 @@ def test_the_profile_of_a_recipe_judges_columns_of_the_table():
     table["boat"] = NAMES_OF_CLASSES["five levels"][:200]
     task, recipe = prepare(named_recipe("plain").vary("data.target", ("y",)), table)
     assert [leak.where for leak in profile_recipe_data(recipe, task).leaking_columns] == ["boat"]
+
+
+def with_gaps(values, share):
+    return np.where(DRAW.random(ROWS) < share, np.nan, values)
+
+
+BENT = DRAW.normal(size=ROWS)
+LEAKS_OF_NUMBERS = {
+    "a copy with gaps": (RATE, with_gaps(1.1 * RATE, 0.05)),
+    "a copy with many gaps": (RATE, with_gaps(RATE, 0.3)),
+    "a number that is bent back": (BENT**2, BENT + 0.001 * DRAW.normal(size=ROWS)),
+    "a class by its distance from 0": (
+        np.where(LIVES, "lives", "dies"),
+        DRAW.choice([-1, 1], ROWS) * (np.where(LIVES, 1.0, 0.0) + DRAW.uniform(0, 1, ROWS)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEAKS_OF_NUMBERS)
+def test_numbers_that_tell_the_target_where_they_are_known_are_found(name):
+    y, column = LEAKS_OF_NUMBERS[name]
+    assert list(leaks(y, told=column)) == ["told"]
+
+
+def test_classes_that_lie_apart_are_no_leak():
+    apart = np.where(LIVES, 3.0, 0.0) + 0.4 * DRAW.normal(size=ROWS)
+    assert leaks(np.where(LIVES, "lives", "dies"), petal=apart) == {}

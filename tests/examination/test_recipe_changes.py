@@ -7,12 +7,7 @@ import pytest
 from ravine import catalog
 from ravine.data import Encoding
 from ravine.errors import RecipeError
-from ravine.examination.recipe_changes import (
-    apply_changes,
-    fix_recipe,
-    recipe_differences,
-    useful_changes,
-)
+from ravine.examination.recipe_changes import apply_changes, fix_recipe, useful_changes
 from ravine.finding import Change, Finding, Report, Trial
 from ravine.networks.activations import Tanh
 from ravine.networks.initializers import Constant, Normal
@@ -20,6 +15,7 @@ from ravine.networks.layer_parts import Dropout
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import Momentum
 from ravine.penalties import L2
+from ravine.recipe_files import recipe_differences
 
 
 def plain(source="iris", **changes):
@@ -123,11 +119,7 @@ def finding(code, cause, *changes, trial):
 def test_of_two_changes_of_one_setting_the_first_is_made_and_only_what_helped():
     helped, useless = Trial(verdict="helped"), Trial(verdict="no effect")
     low = finding(
-        "A",
-        "learning-rate-low",
-        Change("optimizer.lr", 0.7),
-        Change("data", "x"),
-        trial=helped,
+        "A", "learning-rate-low", Change("optimizer.lr", 0.7), Change("data", "x"), trial=helped
     )
     high = finding("B", "learning-rate-high", Change("optimizer.lr", 0.01), trial=helped)
     drop = finding("C", "dropout", Change("epochs", 9), trial=useless)

@@ -207,8 +207,7 @@ def test_a_run_with_enough_seeds_is_not_trained_again(monkeypatch):
 
     monkeypatch.setattr(recipe_trials, "train_on", counting)
     subject.profile(trials=True, say=stay_silent)
-    assert subject.trials.run is run and len(trained) == 1  # a few steps that are timed
-    assert training_plan(trained[0], subject.task).steps < 20
+    assert subject.trials.run is run and not trained
 
 
 def test_without_trials_nothing_is_trained(monkeypatch):

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -213,9 +214,10 @@ def test_that_nothing_was_learned_is_excused_where_there_is_nothing_to_learn():
     found = [
         finding("RVN-T02", "labels"),
         finding("RVN-T05", "labels"),
+        finding("RVN-T15", "labels"),
     ]
     data = DataProfile(rows=10, shape=(2,), layout="", kind="classes", baseline=Reference())
-    assert [f.severity for f in excuse_unlearnable(found, data)] == ["note", "warning"]
+    assert [f.severity for f in excuse_unlearnable(found, data)] == ["note", "warning", "note"]
     assert excuse_unlearnable(found, None) == found
     Reference.informative = None
     assert excuse_unlearnable(found, data) == found
@@ -351,3 +353,51 @@ def test_a_run_that_diverged_is_examined_too():
     subject = Recorder(own_loss=math.nan)
     (told,) = examine_subject(subject, trials=True).findings
     assert told.cause == "dropout" and told.trial.verdict == "helped"
+
+
+class OneAnswer(Recorder):
+    """A subject whose answers are all alike; balanced classes tell some of them apart."""
+
+    gained = 0.2
+
+    def profile(self, *, trials, say):
+        known = super().profile(trials=trials, say=say)
+        return replace(known, runs=tuple(SeedRun(1.0, self.own.score, recall=0.5) for _ in "12345"))
+
+    def strengths(self, cause):
+        return ((Made(Change("class_weights", "balanced")),),) if cause == "imbalance" else ()
+
+    def treatments_for(self, changes):
+        return (Made(changes[0]),) if changes else ()
+
+    def facts(self, cause, profile):
+        return None
+
+    def run(self, strengths, *, seeds, steps, evaluate_at=(), loss_in_doubt=False):
+        self.asked += [tuple(made.change.path for made in strength) for strength in strengths]
+        recall = 0.5 + self.gained
+        return [[SeedRun(1.2, 0.0, recall=recall + s / 1000) for s in seeds] for _ in strengths]
+
+
+@pytest.mark.parametrize("score", [0.0, 0.98])  # ranks badly, or so well that nothing is left
+@pytest.mark.parametrize(("gained", "verdict"), [(0.2, "helped"), (0.0, "no effect")])
+def test_one_answer_for_all_is_tried_by_its_answers(score, gained, verdict):
+    asked = (Change("class_weights", "balanced"),)
+    found = finding("RVN-T15", "imbalance", confidence="exact", changes=asked)
+    subject = OneAnswer(found, own_score=score)
+    subject.gained = gained
+    (told,) = examine_subject(subject, trials=True).findings
+    assert (told.trial.verdict, told.trial.before) == (verdict, 0.5)
+    assert told.trial.after == pytest.approx(0.5 - gained - 0.002)
+    assert told.changes == (asked if verdict == "helped" else ())
+
+
+def test_a_symptom_for_which_all_was_tried_in_vain_says_so():
+    symptom = finding("RVN-T02", "labels")
+    imbalanced = finding("RVN-D12", "imbalance", changes=(Change("class_weights", "balanced"),))
+    told = {
+        f.code: f for f in examine_subject(OneAnswer(symptom, imbalanced), trials=True).findings
+    }
+    for code in ("RVN-T02", "RVN-D12"):
+        assert told[code].trial.verdict == "no effect" and told[code].changes == ()
+        assert told[code].trial.why.endswith("by changes against imbalance")

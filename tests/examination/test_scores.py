@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score, roc_auc_score
 
+from ravine.diagnosis.output_kinds import find_class_axis
 from ravine.examination.scores import scaled_accuracy, scaled_score
 
 RNG = torch.Generator().manual_seed(0)
@@ -58,8 +59,8 @@ def test_classes_may_stand_in_dimension_one_or_last_and_ignored_places_do_not_co
     known = balanced_accuracy_score(y.flatten(), out.argmax(-1).flatten(), adjusted=True)
     both = scaled_score(out, y), scaled_score(out.movedim(-1, 1), y)
     assert both[0] == both[1] == pytest.approx(known, abs=1e-6)
-    masked = torch.where(torch.arange(7) > 3, -100, y)
-    assert scaled_score(out, masked) == pytest.approx(scaled_score(out[:, :4], y[:, :4]))
+    masked = torch.where(torch.arange(7) > 2, -100, y)
+    assert scaled_score(out, masked) == pytest.approx(scaled_score(out[:, :3], y[:, :3]))
 
 
 @pytest.mark.parametrize(
@@ -101,3 +102,36 @@ def test_the_scaled_accuracy_is_accuracy_over_that_of_the_most_frequent_class():
 )
 def test_scaled_accuracies_at_the_edges(outputs, targets, accuracy):
     assert scaled_accuracy(outputs, targets) == accuracy
+
+
+FLATTENED = {  # losses of outputs [N, T, K]
+    "cross entropy": lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten()),
+    "nll": lambda out, y: F.nll_loss(out.log_softmax(-1).flatten(0, 1), y.flatten()),
+    "by hand": lambda out, y: -out.log_softmax(-1).gather(-1, y[..., None]).mean(),
+}
+TRANSPOSED = {  # of outputs [N, K, T]
+    "cross entropy": F.cross_entropy,
+    "none": lambda out, y: F.cross_entropy(out, y, reduction="none"),
+    "nll": lambda out, y: F.nll_loss(out.log_softmax(1), y),
+    "by hand": lambda out, y: -out.log_softmax(1).gather(1, y[:, None]).mean(),
+}
+
+
+@pytest.mark.parametrize("size", [2, 5, 8])
+@pytest.mark.parametrize(
+    ("loss", "axis"),
+    [*((loss, -1) for loss in FLATTENED.values()), *((loss, 1) for loss in TRANSPOSED.values())],
+    ids=[*(f"{name}, flattened" for name in FLATTENED), *TRANSPOSED],
+)
+def test_the_loss_says_which_of_two_equal_dimensions_has_the_classes(size, loss, axis):
+    y = torch.randint(0, size, (30, size), generator=RNG)
+    right = F.one_hot(y, size).float().movedim(-1, axis)
+    assert find_class_axis(right, y, loss) == axis
+    assert scaled_score(right, y, loss) == scaled_accuracy(right, y, loss) == 1.0
+
+
+def test_where_no_loss_says_it_the_classes_are_second():
+    y = torch.randint(0, 4, (30, 4), generator=RNG)
+    right = F.one_hot(y, 4).float().movedim(-1, 1)
+    assert scaled_score(right, y) == 1.0
+    assert scaled_score(right, y, lambda out, targets: out.sum()) == 1.0

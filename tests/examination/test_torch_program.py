@@ -14,12 +14,7 @@ from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_model_changes import reinitialize, scale_start
-from ravine.examination.torch_program import (
-    evaluating,
-    loss_or_nan,
-    losses_by_group,
-    train_program,
-)
+from ravine.examination.torch_program import evaluating, loss_or_nan, losses_by_group, train_program
 from ravine.examination.torch_training_changes import scale_learning_rate
 
 RNG = torch.Generator().manual_seed(0)

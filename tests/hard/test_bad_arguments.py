@@ -1,6 +1,6 @@
 """Bad arguments and bad recipes, tens of thousands of kinds: each ends in one message, or is right.
 
-A quick sample is in the ordinary suite; all of them, in a quarter of an hour:
+A quick sample is in the ordinary suite; all of them:
 `python -m pytest -m slow -n 0 tests/hard/test_bad_arguments.py`. RAVINE_SEED draws another sample.
 """
 

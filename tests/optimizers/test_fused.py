@@ -142,12 +142,7 @@ class Counts(TorchDispatchMode):
 
 @pytest.mark.parametrize(
     ("part", "width", "limit"),
-    [
-        (Momentum(), 300, 4),
-        (Adam(), 300, 13),
-        (Adam(), 5000, 6),
-        (Momentum(), 50_000, 4),
-    ],
+    [(Momentum(), 300, 4), (Adam(), 300, 13), (Adam(), 5000, 6), (Momentum(), 50_000, 4)],
 )
 def test_a_single_network_takes_few_calls_of_torch(part, width, limit):
     rows = torch.randn(1, width)

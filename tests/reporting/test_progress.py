@@ -3,19 +3,18 @@
 import io
 import pickle
 import time
-from types import SimpleNamespace
 
 import pytest
 
 import ravine
 from ravine.catalog import named_recipe
 from ravine.reporting import progress
-from ravine.training.progress_board import ProgressBoard, RunProgress
+from ravine.run_progress import Progress, ProgressBoard, RunProgress
 
 
 def at(step, board=None):
-    about = dict(step=step, steps=1000, per_epoch=10, training=3, networks=4, findings=())
-    return SimpleNamespace(values={"train/loss": 0.5}, board=board, **about)
+    about = dict(step=step, steps=1000, per_epoch=10, training=3, networks=4)
+    return Progress(values={"train/loss": 0.5}, board=board, **about)
 
 
 @pytest.fixture

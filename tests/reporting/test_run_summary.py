@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 
@@ -100,16 +101,44 @@ def test_several_targets_have_a_line_each(record):
     assert text[-1] == "and 1 more: --json"
 
 
+def test_several_numbers_have_an_error_in_their_own_units_each_and_none_together(record):
+    values = {"r2": 0.5, "rmse": 7.0, "mae": 6.0}
+    targets = {"mm": {"network": values}, "g": {"network": values | {"rmse": 900.0}}}
+    score = dataclasses.replace(
+        record.score, metric="r2", targets=targets, others=values, baselines={}
+    )
+    text = block(lines(dataclasses.replace(record, score=score)), "score")
+    assert [line for line in text if "rmse" in line or "mae" in line] == [
+        line for line in text if line.startswith("rmse of")
+    ]
+    at = next(i for i, line in enumerate(text) if line.startswith("rmse of"))
+    assert [line.split() for line in text[at + 1 :]] == [["mm", "7"], ["g", "900"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(-259296.1288, "-259,300"), (-3584615.3, "-3.585e+06"), (-9.87654, "-9.8765")],
+)
+def test_a_huge_score_has_four_digits(record, value, shown):
+    score = dataclasses.replace(
+        record.score, metric="r2", value=value, low=2 * value, others={"r2": value}, baselines={}
+    )
+    text = block(lines(dataclasses.replace(record, score=score)), "score")
+    assert f"r2 {shown} on" in text[0] and f"r2 {shown} on" in str(score)
+    assert not re.search(r"\d{7}|\d\.\d{5}|\d{2}\.\d{4}", "\n".join(text))
+
+
 def test_only_techniques_without_effect_are_listed(record):
     assert block(lines(record), "no effect") == []
     idle = dataclasses.replace(record.effects[0], name="clip", values=(0.0, 0.0))
-    text = lines(dataclasses.replace(record, effects=(*record.effects[1:], idle)))
+    stop = dataclasses.replace(idle, name="early stopping")  # the budget was over
+    text = lines(dataclasses.replace(record, effects=(*record.effects[1:], idle, stop)))
     (line,) = block(text, "no effect")
     assert line.startswith("clip (") and line.endswith(": 0)")
 
 
 def test_the_next_commands_stand_last(record):
-    text = lines(record, folder="runs/a", new_rows="new.csv")
+    text = lines(record, folder="runs/a")
     assert block(text, "run") == ["runs/a"]
     assert text[-1] == "next        ravine predict runs/a new.csv -o out.csv"
     bad = Finding(
@@ -141,10 +170,10 @@ def test_a_number_that_could_not_be_computed_is_nan(record):
 
 
 def test_a_record_without_baselines_is_summarized(record):
-    before = dataclasses.replace(record.score, constant_baseline=None, baselines={}, answers={})
+    before = dataclasses.replace(record.score, baselines={}, answers={})
     text = block(lines(dataclasses.replace(record, score=before)), "score")
     assert "constant" not in " ".join(text)
-    assert text[-1].startswith("f1") or "; " in text[-1]
+    assert text[-1].startswith("error") and len(text[-1].split()) == 2
 
 
 @pytest.mark.parametrize("cls", optimizers.ALL)

@@ -108,7 +108,11 @@ def test_the_picture_draws_the_mean_that_it_names(seeds, best):
     assert math.isnan(line[4]) and line[3] > 2.0 * 50
     assert axes.get_yscale() == ("linear" if best == 0.5 else "log")
     low, high = axes.get_ylim()
-    assert low <= best + 1e-5 and high > 4.0 and [*axes.lines[1].get_xdata()] == [10.0]
+    assert (
+        low <= best + 1e-5
+        and high > 4.0
+        and np.asarray(axes.lines[1].get_xdata()).tolist() == [10.0]
+    )
     assert axes.get_title("left").startswith("One seed" if seeds == 1 else "Line: mean over seeds")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from sklearn.datasets import load_iris
 
 import ravine
 from ravine.cli import run_command
@@ -56,7 +57,7 @@ def test_a_wrong_argument_is_one_message(call, said):
         ("train iris --workers 0", "workers is 0"),
         ("train iris --workers -3", "workers is -3"),
         ("train iris --device cuda:9", "device is 'cuda:9'"),
-        ("verify-resume iris --kills 0", "kills is 0: without a kill nothing is proved"),
+        ("verify-resume iris --kills 0", "kills is 0: it must be at least 1"),
     ],
 )
 def test_a_wrong_option_is_one_message(asked, said, tmp_path, monkeypatch, capsys):
@@ -74,11 +75,24 @@ def test_what_is_right_is_taken():
     assert ravine.train_all([]) == []
 
 
+def irises(encoder: Encoder) -> pd.DataFrame:
+    return pd.DataFrame(load_iris(return_X_y=True)[0], columns=[*encoder.columns])
+
+
 def test_a_file_of_new_rows_is_predicted_as_its_table_is(tmp_path):
     run = ravine.train(RECIPE)
     assert isinstance(run.model.encoder, Encoder)
-    table = pd.DataFrame(1.0, index=range(3), columns=list(run.model.encoder.columns))
+    table = irises(run.model.encoder).head(3)
     table.to_csv(tmp_path / "new.csv", index=False)
     assert run.predict(str(tmp_path / "new.csv")).equals(run.predict(table))
     with pytest.raises(InputError, match="nowhere.csv does not exist"):
         run.predict("nowhere.csv")
+
+
+def test_a_file_in_another_unit_is_predicted_with_a_warning(tmp_path):
+    run = ravine.train(RECIPE)
+    assert isinstance(run.model.encoder, Encoder)
+    table = irises(run.model.encoder)
+    (25.4 * table).to_csv(tmp_path / "inches.csv", index=False)
+    with pytest.warns(UserWarning, match="outside the training rows: sepal length.* 150 of 150"):
+        assert len(run.predict(tmp_path / "inches.csv")) == len(table)

@@ -21,7 +21,7 @@ from ravine.errors import RunError
 from ravine.networks import layer_parts, mlp
 from ravine.part import stack
 from ravine.training.cohort_state import TrainingLog
-from ravine.training.progress import STEPS_BETWEEN_CONTROLS, JobControl
+from ravine.training.job_control import STEPS_BETWEEN_CONTROLS, JobControl
 from ravine.training.train import resume, train
 from ravine.training.verify_resume import CHILD_SCRIPT
 
@@ -87,6 +87,8 @@ def test_a_killed_run_ends_as_if_never_stopped(tmp_path, whole, evaluation):
             report=killed_at(evaluation),
         )
     assert not (folder / "record.json").exists()
+    # the first kill comes before there is one: the run begins anew
+    assert (folder / "checkpoint-0.safetensors").exists() is (evaluation > 1)
     run = resume(folder, workers=1, checkpoint_seconds=0.0)
     assert files(folder) == whole[1]
     assert run.record.score == whole[0].record.score
@@ -97,10 +99,13 @@ def test_a_killed_run_ends_as_if_never_stopped(tmp_path, whole, evaluation):
 def test_many_kills_in_a_row(tmp_path, whole):
     folder = tmp_path / "run"
     with pytest.raises(Killed):
-        train(everything(), out=folder, workers=1, checkpoint_seconds=0.0, report=killed_at(1))
-    for _ in range(3):
+        train(everything(), out=folder, workers=1, checkpoint_seconds=0.0, report=killed_at(2))
+    checkpoints = set()
+    for _ in range(2):
+        checkpoints.add((folder / "checkpoint-0.safetensors").read_bytes())
         with pytest.raises(Killed):
-            resume(folder, workers=1, checkpoint_seconds=0.0, report=killed_at(1))
+            resume(folder, workers=1, checkpoint_seconds=0.0, report=killed_at(2))
+    assert len(checkpoints) == 2  # the second resume began further on
     resume(folder, workers=1)
     assert files(folder) == whole[1]
 
@@ -112,48 +117,40 @@ RULES = [c for c in optimizers.ALL if c not in (optimizers.Newton, optimizers.Sa
 
 @pytest.mark.parametrize("cls", RULES, ids=lambda c: c.__name__)
 def test_every_optimizer_resumes(tmp_path, cls):
-    recipe = everything(optimizer=cls(), average=None, epochs=4, seeds=2, stop=None)
-    train(recipe, out=tmp_path / "whole", workers=1)
+    recipe = everything(optimizer=cls(), average=None, epochs=3, seeds=2, stop=None)
+    train(recipe, out=tmp_path / "whole", workers=1, baseline=False)
     with pytest.raises(Killed):
-        train(recipe, out=tmp_path / "run", workers=1, checkpoint_seconds=0.0, report=killed_at(1))
-    resume(tmp_path / "run", workers=1)
+        train(recipe, out=tmp_path / "run", workers=1, checkpoint_seconds=0.0, report=killed_at(2))
+    assert list((tmp_path / "run").glob("checkpoint-*"))
+    resume(tmp_path / "run", workers=1, baseline=False)
     assert files(tmp_path / "run") == files(tmp_path / "whole")
 
 
 def test_kill_dash_nine_at_a_random_moment(tmp_path):
     recipe = catalog.plain().vary("data.source", "digits").vary("epochs", 8).vary("seeds", 2)
-    train(recipe, out=tmp_path / "whole", workers=1, checkpoint_seconds=0.0)
+    train(recipe, out=tmp_path / "whole", workers=1, checkpoint_seconds=0.0, baseline=False)
     run, program = tmp_path / "run", tmp_path / "program.py"
     program.write_text(
         textwrap.dedent(f"""
-        from pathlib import Path
         from ravine import catalog
-        from ravine.training.train import resume, train
-        folder = Path({str(run)!r})
-        if (folder / "plan.json").exists():
-            resume(folder, workers=1, checkpoint_seconds=0.0)
-        else:
-            recipe = catalog.plain().vary("data.source", "digits")
-            recipe = recipe.vary("epochs", 8).vary("seeds", 2)
-            train(recipe, out=folder, workers=1, checkpoint_seconds=0.0)
+        from ravine.training.train import train
+        recipe = catalog.plain().vary("data.source", "digits").vary("epochs", 8).vary("seeds", 2)
+        train(recipe, out={str(run)!r}, workers=1, checkpoint_seconds=0.0, baseline=False)
     """)
     )
     moment = random.Random(time.time_ns())
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killed = 0
-    while killed < 2 and not (run / "record.json").exists():  # it may finish before the kill
-        process = subprocess.Popen([sys.executable, program], env=environment)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and not list(run.glob("checkpoint-*")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(moment.uniform(0.0, 0.2))
-        process.kill()
-        process.wait()
-        killed += 1
-    if not (run / "record.json").exists():
-        resume(run, workers=1)
-    assert files(run) == files(tmp_path / "whole"), f"killed {killed} times"
+    process = subprocess.Popen([sys.executable, program], env=environment)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and not list(run.glob("checkpoint-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(moment.uniform(0.0, 0.2))
+    process.kill()
+    process.wait()
+    if not (run / "record.json").exists():  # it may have finished before the kill
+        resume(run, workers=1, baseline=False)
+    assert files(run) == files(tmp_path / "whole")
 
 
 def test_networks_that_have_all_left_are_saved_once_their_weights_are_final(tmp_path):

@@ -14,7 +14,7 @@ from ravine import catalog
 from ravine.cli import run_command
 from ravine.data import Data, Images
 from ravine.finding import Report
-from ravine.record import read_record
+from ravine.record import read_record, read_score
 from ravine.studies.search import LogUniformSpace, search
 from ravine.training import tree_baseline
 from ravine.training.defaults import prepare
@@ -204,3 +204,11 @@ def test_the_test_split_is_predicted_once(monkeypatch):
     space = {"optimizer.lr": LogUniformSpace(1e-3, 0.1)}
     found = search(recipe("buys", split__test=0.3), space, trials=3, frame=RARE)
     assert calls.count(90) == 1 and found.refit.score.examples == 90
+
+
+def test_a_score_of_before_has_its_constant_baseline():
+    plain = {"metric": "r2", "value": 0.5, "low": 0.4, "high": 0.6, "confidence": 0.95}
+    plain |= {"higher_is_better": True, "split": "test", "examples": 9}
+    assert read_score({**plain, "constant_baseline": -0.1}).constant_baseline == -0.1
+    assert read_score({**plain, "constant_baseline": None}).constant_baseline is None
+    assert read_score(plain).baselines == {}

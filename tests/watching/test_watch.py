@@ -394,3 +394,47 @@ def test_arguments_that_cannot_be_watched_are_named(arguments, message):
         ravine.watch(*arguments)
     with pytest.raises(InputError, match="every"):
         ravine.watch(nn.Linear(1, 1), every=2)
+    for scheduler in (3, [StepLR], object()):
+        with pytest.raises(InputError, match=r"scheduler is a \w+: it has no step"):
+            ravine.watch(nn.Linear(1, 1), scheduler=scheduler)
+
+
+class Falling:
+    """A scheduler of one's own: the rate of each step is a part of that before."""
+
+    __slots__ = ("factor", "optimizer")
+
+    def __init__(self, optimizer, factor):
+        self.optimizer, self.factor = optimizer, factor
+
+    def step(self):
+        for group in self.optimizer.param_groups:
+            group["lr"] *= self.factor
+
+
+class Wrapped:
+    """One of torch's schedulers in another object, as libraries do it."""
+
+    def __init__(self, optimizer, factor):
+        self.inner = StepLR(optimizer, step_size=1, gamma=factor)
+
+    def step(self):
+        self.inner.step()
+
+
+@pytest.mark.parametrize("make", [Falling, Wrapped])
+@pytest.mark.parametrize(("factor", "codes"), [(0.99, []), (0.1, ["RVN-L16"]), (0.0, ["RVN-L18"])])
+def test_a_scheduler_of_any_class_is_judged_by_the_rates_it_sets(make, factor, codes):
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = sgd(model)
+    scheduler = make(optimizer, factor)
+    with ravine.watch(model, optimizer, scheduler=scheduler, quiet=True) as watched:
+        for a, b in batches(*classes(), 4 * STEPS):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+            scheduler.step()
+    found = {f.code for f in watched.findings()}
+    assert set(codes) <= found and (codes or not found)
+    assert watched.report().checks.failed == ()

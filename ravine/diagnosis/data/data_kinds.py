@@ -54,9 +54,11 @@ def count_classes(y: Array, kind: str) -> dict[int, int]:
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
-def profile_classes(y: Array, kind: str, outputs: tuple[int, ...]) -> ClassCounts:
+def profile_classes(
+    y: Array, kind: str, outputs: tuple[int, ...], names: tuple[str, ...] = ()
+) -> ClassCounts:
     """Examples by class, and how many targets have no output of their own."""
-    found = ClassCounts(train=count_classes(y, kind), outputs=outputs)
+    found = ClassCounts(names=names, train=count_classes(y, kind), outputs=outputs)
     if kind not in ("classes", "tokens", "next") or y.dtype.kind not in "iu" or not outputs:
         return found
     if kind == "classes" and y.ndim > 1 and y.shape[1] > 1:

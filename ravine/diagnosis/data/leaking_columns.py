@@ -1,6 +1,7 @@
 """Columns of a table that alone are the target. Shapes: N examples, F columns, K outputs."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -17,14 +18,15 @@ from ravine.diagnosis.baseline_learners import (
 from ravine.diagnosis.data.data_kinds import single_answers
 from ravine.diagnosis.data.profile import LeakingColumn
 
-# of the distance between classes: a column that spreads no more within classes is their name
+# largest spread within classes, over the distance between them, of a column that names the class
 CLASS_SPREAD = 0.05
-OPEN_VARIANCE = 0.01  # of a number's variance: a column that leaves no more of it is the number
-OPEN_ERRORS = 0.02  # of a constant answer's errors: a column that leaves no more is the class
-# from 0, a constant answer, to 1: of a column that the leaking one tells, and that backs it up
-BACKING_SCORE = 0.9
-MIN_LEVEL_ROWS = 5  # examples of a value, on average: columns with more values are no categories
-MIN_LEAK_ROWS, MIN_LEAK_COLUMNS = 50, 3
+OPEN_VARIANCE = 0.01  # of a number's variance: most that a leaking column leaves unexplained
+OPEN_ERRORS = 0.02  # of a constant answer's errors: most that a leaking column leaves
+BACKING_SCORE = 0.9  # least score of a column that backs a leak up; a constant answer has 0
+MIN_LEVEL_ROWS = 5  # examples of each value of a category, on average
+GAP_RATIO = 5.0  # times the usual distance of neighboring values: a gap between classes
+MIN_LEAK_ROWS = 50
+MIN_LEAK_COLUMNS = 3
 MAX_TARGETS_CHECKED = 5  # of several numbers or labels
 
 
@@ -36,13 +38,14 @@ def find_leaking_columns(
     name_column: Callable[[int], str],
     seed: int,
     sources: Sequence[str] = (),
+    target_names: Sequence[str] = (),
 ) -> tuple[LeakingColumn, ...]:
     """Columns that alone are the target, each with those that back it up.
 
-    A number that the column is but for a scale (or a monotone function), two classes and more that
-    it keeps apart by far more than it spreads within them, or a category whose levels tell the
-    target of examples that were not learned from. `sources` are the table's columns from which the
-    inputs come: those of one category are judged together.
+    A column is the target if it equals it but for a scale or a monotone function, if it separates
+    the classes by far more than it spreads within them, or if its levels predict the target of
+    held-out examples. `sources` are the table's columns from which the inputs come: inputs of one
+    category are judged together. `target_names` are the names of several targets.
     """
     names = list(sources) or [name_column(place) for place in range(x.shape[1])]
     groups = list(dict.fromkeys(names))
@@ -50,9 +53,11 @@ def find_leaking_columns(
         return ()
     places = [np.flatnonzero([name == group for name in names]) for group in groups]
     found: dict[str, LeakingColumn] = {}
-    for answers, answer_kind in _answers(y, kind):
+    for place, (answers, answer_kind) in enumerate(_answers(y, kind)):
+        of_several = kind in ("numbers", "labels") and place < len(target_names)
+        target = target_names[place] if of_several else ""
         for leak in _leaks_of(x.astype(float), answers, answer_kind, groups, places, seed):
-            found.setdefault(leak.where, leak)
+            found.setdefault(leak.where, replace(leak, target=target))
     return tuple(found.values())
 
 
@@ -77,21 +82,16 @@ def _leaks_of(
     if answers.shape[1] > 50:
         return
     constant = score_predictions(np.broadcast_to(answers.mean(0), answers.shape), answers, kind)
-    score = _score_columns_of_number if kind == "number" else _score_columns_of_classes
-    straight = score(x, y)
     folds = assign_folds(np.arange(len(x)), seed)
-    alone = np.array(
-        [max(straight[p].max(), _score_levels(x[:, p], answers, kind, folds)) for p in places]
-    )
+    alone = np.array([_score_alone(x[:, p], y, answers, kind, folds) for p in places])
     scaled = (alone - constant) / (1 - constant)
     leaks = scaled >= 1 - (OPEN_VARIANCE if kind == "number" else OPEN_ERRORS)
-    # most columns tell: a toy, no leak
-    if not leaks.any() or leaks.sum() > len(groups) // 2:
+    if not leaks.any() or leaks.sum() > len(groups) // 2:  # where most columns are, it is a toy
         return
     strong = np.flatnonzero(leaks | (scaled >= BACKING_SCORE)).tolist()
     values = {i: _number_values(x[:, places[i]]) for i in strong}
     backing = {
-        i: [j for j in strong if j != i and (leaks[j] or _tells(values[i], values[j]))]
+        i: [j for j in strong if j != i and (leaks[j] or _determines(values[i], values[j]))]
         for i in np.flatnonzero(leaks).tolist()
     }
     dropped = {*backing, *(j for backers in backing.values() for j in backers)}
@@ -102,17 +102,65 @@ def _leaks_of(
     of_rest = other.score, other.constant_score, bool(other.informative)
     for i, backers in backing.items():
         beside = tuple(groups[j] for j in backers)
-        yield LeakingColumn(groups[i], float(alone[i]), *of_rest, beside)
+        yield LeakingColumn(groups[i], float(alone[i]), *of_rest, backed_by=beside)
+
+
+def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) -> float:
+    """How well one column of the table, as x [N, F], predicts the target: by a line or class means,
+    by its levels, or by its neighboring values; of a number with gaps where it is known.
+    """
+    known = _known_rows(x)
+    x, y, answers, folds = x[known], y[known], answers[known], folds[known]
+    if not y.std() > 0:
+        return 0.0
+    straight = _score_columns_of_number if kind == "number" else _score_columns_of_classes
+    found = max(float(straight(x, y).max()), _score_levels(_number_values(x), answers, kind, folds))
+    if x.shape[1] == 1 or len(known) > known.sum():
+        found = max(found, _score_neighbors(x[:, 0], answers, kind, folds))
+    return found
+
+
+def _score_neighbors(x: Array, y: Array, kind: str, folds: Array) -> float:
+    """Accuracy, or R2, of targets interpolated between the nearest values of the other folds.
+
+    Classes that lie apart have a gap between them and are no leak, such as one of the irises; those
+    that were made from the column change within it, where its values are as close as elsewhere.
+    """
+    if kind != "number" and _has_gaps_between_classes(x, y.argmax(1)):
+        return 0.0
+    predicted = np.empty_like(y)
+    for fold in range(FOLD_COUNT):
+        old, new = folds != fold, folds == fold
+        order = x[old].argsort()
+        for k, column in enumerate(y.T):
+            predicted[new, k] = np.interp(x[new], x[old][order], column[old][order])
+    return score_predictions(predicted, y, kind)
+
+
+def _has_gaps_between_classes(x: Array, classes: Array) -> bool:
+    order = x.argsort()
+    steps, changes = np.diff(x[order]), np.diff(classes[order]) != 0
+    if not (changes & (steps > 0)).any():
+        return True
+    return bool(np.median(steps[changes]) > GAP_RATIO * np.median(steps[steps > 0]))
+
+
+def _known_rows(x: Array) -> Array:
+    """The rows in which a number is known, where x [N, 2] says in which it is a gap; else all."""
+    if x.shape[1] == 2 and len(np.unique(x[:, 1])) == 2 and len(np.unique(x[:, 0])) > 2:
+        values, counts = np.unique(x[:, 1], return_counts=True)
+        return x[:, 1] == values[counts.argmax()]
+    return np.ones(len(x), bool)
 
 
 def _number_values(x: Array) -> Array:
     """A number for each row of x [N, F], equal for equal rows."""
-    rows = x[:, 0] if x.shape[1] == 1 else x  # of one column by far the faster
+    rows = x[:, 0] if x.shape[1] == 1 else x  # numbers are compared much faster than rows
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _tells(values: Array, others: Array) -> bool:
-    """Whether a category tells another column: a grade that one knows by the grades within it."""
+def _determines(values: Array, others: Array) -> bool:
+    """Whether a category determines another column, as a subgrade determines the grade."""
     levels = int(values.max()) + 1
     if levels > len(values) / MIN_LEVEL_ROWS:
         return False
@@ -151,12 +199,11 @@ def _score_columns_of_classes(x: Array, y: Array) -> Array:
     return right
 
 
-def _score_levels(x: Array, y: Array, kind: str, folds: Array) -> float:
-    """Accuracy, or R2 by values or ranks, of each value's mean target in the other folds; 0 where
-    the columns of x [N, F] together have too many values."""
-    at = _number_values(x)
+def _score_levels(at: Array, y: Array, kind: str, folds: Array) -> float:
+    """Accuracy, or R2 by values or ranks, of each level's mean target in the other folds; 0 where
+    there are too many levels for N rows. `at` [N] is the level of each row."""
     levels = int(at.max()) + 1
-    if not 2 <= levels <= len(x) / MIN_LEVEL_ROWS:
+    if not 2 <= levels <= len(at) / MIN_LEVEL_ROWS:
         return 0.0
     predicted = np.empty_like(y)
     for fold in range(FOLD_COUNT):

@@ -13,13 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor
 
-from ravine.diagnosis.baseline_learners import (
-    Array,
-    evenly_spaced_rows,
-    fit_baseline,
-    to_array,
-)
-from ravine.diagnosis.data.copies import find_duplicates
+from ravine.diagnosis.baseline_learners import Array, evenly_spaced_rows, fit_baseline, to_array
 from ravine.diagnosis.data.data_kinds import (
     MAX_SAMPLE,
     count_classes,
@@ -28,7 +22,7 @@ from ravine.diagnosis.data.data_kinds import (
     profile_classes,
     single_answers,
 )
-from ravine.diagnosis.data.gap_codes import find_gap_codes
+from ravine.diagnosis.data.duplicates import find_duplicates
 from ravine.diagnosis.data.leaking_columns import find_leaking_columns
 from ravine.diagnosis.data.profile import (
     DataProfile,
@@ -41,11 +35,16 @@ from ravine.diagnosis.data.profile import (
 )
 from ravine.diagnosis.data.shifted_targets import find_shifted_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
+from ravine.sentinels import Sentinel, find_sentinels
 
 NameColumn: TypeAlias = Callable[[int], str]  # by its place
 
 MAX_COLUMNS = 500  # for what is costly
 MAX_NAMED_COLUMNS = 1000  # of which figures are kept
+
+
+def _all_rows(x: Array) -> Array:
+    return np.ones(len(x), bool)
 
 
 def profile_data(
@@ -55,6 +54,9 @@ def profile_data(
     validation: tuple[Tensor, Tensor] | None = None,
     names: Sequence[str] = (),
     sources: Sequence[str] = (),
+    target_names: Sequence[str] = (),
+    sentinels: Sequence[Sentinel] | None = None,
+    known_rows: Callable[[Array], Array] = _all_rows,
     shuffled: bool = True,
     batch: int = 32,
     outputs: tuple[int, ...] = (),
@@ -63,9 +65,12 @@ def profile_data(
     """Measure examples: inputs [N, F], [N, T, F], images [N, C, H, W] or tokens [N, T], and their
     targets.
 
-    `names` are of the columns, `sources` the table's columns that these come from; `shuffled` says
-    whether training draws a new order; `outputs` is the shape of the model's output for one
-    example, () if unknown. What is costly is measured on at most 4,000 examples, spread evenly.
+    `names` are of the columns, `sources` the table's columns that these come from, `target_names`
+    of the classes, the labels or the numbers; `sentinels` are the values that stand for gaps, if
+    these were looked for before scaling; `known_rows` of inputs says which may be compared for
+    copies; `shuffled` says whether training draws a new order; `outputs` is the shape of the
+    model's output for one example, () if unknown. What is costly is measured on at most 4,000
+    examples, spread evenly.
 
     >>> import torch
     >>> x = torch.arange(12.0).reshape(6, 2)
@@ -85,6 +90,8 @@ def profile_data(
     kind = find_task_kind(x, y, outputs)
     named = layout == "table" and x.shape[1:] == (len(names),)
     name_column = names.__getitem__ if named else number_column
+    sources = sources if named else ()
+    name_source = sources.__getitem__ if sources else name_column
     broken = _find_not_finite(x, name_column, whole="" if named else "inputs")
     sample = evenly_spaced_rows(len(x), MAX_SAMPLE)
     found = DataProfile(
@@ -93,17 +100,25 @@ def profile_data(
         layout=layout,
         kind=kind,
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
-        classes=profile_classes(y, kind, outputs),
+        classes=profile_classes(y, kind, outputs, tuple(target_names)),
     )
     if layout != "tokens":
-        stats = measure_numbers(x[sample], name_column, by_channel=x.ndim > 2)
+        stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)
         if stats is not None and layout == "table" and x.ndim == 2:
-            stats = replace(stats, gap_codes=find_gap_codes(x[sample], name_column))
+            constant = _confirm_constant(x, stats.constant_columns, name_source)
+            if sentinels is None:
+                sentinels = find_sentinels(x[sample], name_column)
+            stats = replace(stats, constant_columns=constant, sentinels=tuple(sentinels))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
-    known = _rows_without_codes(x, found.inputs)
-    found = replace(found, duplicates=find_duplicates(x[known], y[known], held_out))
+    kept = _rows_without_sentinels(x, found.inputs) & known_rows(x)
+    if kept.any():
+        other = held_out
+        if held_out is not None:
+            places = known_rows(held_out[0])
+            other = held_out[0][places], held_out[1][places]
+        found = replace(found, duplicates=find_duplicates(x[kept], y[kept], other))
     if kind in ("number", "numbers", "inputs", "labels"):
         found = replace(found, targets=measure_numbers(y))
     if layout == "table" and x.ndim == 2:
@@ -113,7 +128,8 @@ def profile_data(
             kind,
             name_column=name_column,
             seed=seed,
-            sources=sources if named else (),
+            sources=sources,
+            target_names=target_names,
         )
         found = replace(found, leaking_columns=leaking)
     if not shuffled and 2 * batch <= len(x):
@@ -177,9 +193,13 @@ def number_column(place: int) -> str:
 def measure_numbers(
     x: Array, name_column: NameColumn = number_column, *, by_channel: bool = False
 ) -> NumberStats | None:
-    """Where numbers lie; None if none is finite. Numbers that are not finite are left out."""
+    """Where numbers lie; None if none is finite. Numbers that are not finite are left out.
+
+    Numbers of one name are one column: its spread is the largest of theirs.
+    """
     flat = x.reshape(len(x), -1)
-    flat = flat[:, evenly_spaced_rows(flat.shape[1], MAX_NAMED_COLUMNS)].astype(float)
+    kept = evenly_spaced_rows(flat.shape[1], MAX_NAMED_COLUMNS)
+    flat = flat[:, kept].astype(float)
     flat = np.where(np.isfinite(flat), flat, np.nan)
     if np.isnan(flat).all():
         return None
@@ -191,15 +211,20 @@ def measure_numbers(
     means = np.nan_to_num(means)
     stds = np.nan_to_num(stds)
     varied = stds > 1e-7 * np.maximum(np.abs(means), 1e-30)
-    constant = [] if by_channel else np.nonzero(~varied)[0].tolist()
+    stds[~varied] = 0.0
+    spreads: dict[str, float] = {}  # by column, 0 for a constant one
+    for place, spread in zip(kept.tolist(), stds.tolist(), strict=True):
+        name = name_column(place)
+        spreads[name] = max(spread, spreads.get(name, 0.0))
+    constant = [] if by_channel else [name for name in spreads if spreads[name] == 0]
     found = NumberStats(
-        columns=len(means),
+        columns=len(spreads),
         low=low,
         high=high,
         mean=mean,
         std=std,
-        column_stds=tuple(stds.tolist()),
-        constant_columns=tuple(map(name_column, constant)),
+        column_stds=tuple(spreads.values()),
+        constant_columns=tuple(constant),
     )
     if not varied.any():
         return found
@@ -210,14 +235,25 @@ def measure_numbers(
     stds = stds[varied]
     offsets = np.abs(means) / stds
     standard = (part - means[few]) / stds[few]
-    largest, smallest = (name_column(int(places[i])) for i in (stds.argmax(), stds.argmin()))
+    varied_spreads = {name: spread for name, spread in spreads.items() if spread > 0}
+    largest = max(varied_spreads, key=varied_spreads.__getitem__)
+    smallest = min(varied_spreads, key=varied_spreads.__getitem__)
     return replace(
         found,
         largest_offset=float(offsets.max()),
         median_offset=float(np.median(offsets)),
-        spreads=SpreadRange(float(stds.max()), float(stds.min()), largest, smallest),
+        spreads=SpreadRange(spreads[largest], spreads[smallest], largest, smallest),
         steepness=Steepness(_largest_eigenvalue(part), _largest_eigenvalue(standard)),
     )
+
+
+def _confirm_constant(
+    x: Array, constant: tuple[str, ...], name_column: NameColumn
+) -> tuple[str, ...]:
+    """Those of the columns, constant in a sample, that are so in all examples."""
+    places = [i for i in range(x.shape[1] if constant else 0) if name_column(i) in constant]
+    stats = measure_numbers(x[:, places], lambda i: name_column(places[i])) if places else None
+    return constant if stats is None else stats.constant_columns
 
 
 def _largest_eigenvalue(part: Array) -> float:
@@ -226,11 +262,12 @@ def _largest_eigenvalue(part: Array) -> float:
     return float(np.linalg.eigvalsh(moments)[-1]) if np.isfinite(moments).all() else math.inf
 
 
-def _rows_without_codes(x: Array, inputs: NumberStats | None) -> Array:
+def _rows_without_sentinels(x: Array, inputs: NumberStats | None) -> Array:
     """Whether each example has no value that stands for a gap: such rows are alike by it."""
     known = np.ones(len(x), bool)
-    for code in () if inputs is None else inputs.gap_codes:
-        known &= x[:, code.place] != code.value
+    for sentinel in () if inputs is None else inputs.sentinels:
+        if sentinel.place >= 0:
+            known &= x[:, sentinel.place] != sentinel.input_value
     return known
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ravine.sentinels import Sentinel
+
 MIN_INFORMED_EXAMPLES = 100  # with fewer nothing is said about whether inputs are informative
 # standard errors above 0; of uninformative inputs one in twenty gets there, see `association_z`
 SURE_SIGNAL = 3.0
@@ -58,17 +60,6 @@ class Steepness:
 
 
 @dataclass(frozen=True)
-class GapCode:
-    """A value that stands for "not known": in how many rows, how far from all others in spreads."""
-
-    where: str
-    place: int  # of the column
-    value: float
-    rows: int
-    distance: float
-
-
-@dataclass(frozen=True)
 class NumberStats:
     """Where numbers lie. Constant columns are named and count nowhere else."""
 
@@ -83,7 +74,7 @@ class NumberStats:
     median_offset: float = 0.0
     spreads: SpreadRange = field(default_factory=SpreadRange)
     steepness: Steepness = field(default_factory=Steepness)
-    gap_codes: tuple[GapCode, ...] = ()
+    sentinels: tuple[Sentinel, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +103,7 @@ class LeakingColumn:
     rest_score: float  # of all others that do not back it up
     constant_score: float
     rest_informative: bool
+    target: str = ""  # which of several
     backed_by: tuple[str, ...] = ()
 
 
@@ -204,8 +196,9 @@ class ShiftedTargets:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCounts:
-    """Examples by class, of labels by label; empty for numbers."""
+    """Examples by class, of labels by label; empty for numbers. `names` are () if unknown."""
 
+    names: tuple[str, ...] = ()
     train: Mapping[int, int] = field(default_factory=dict)
     validation: Mapping[int, int] = field(default_factory=dict)
     outputs: tuple[int, ...] = ()  # shape of the model's output for one example, () if unknown
@@ -216,6 +209,10 @@ class ClassCounts:
     def evenness(self) -> float:
         """(exp H - 1) / (K - 1): 1 if all classes are as frequent, 0 if there is one."""
         return class_evenness(self.train)
+
+    def name_of(self, place: int) -> str:
+        """A class or label as a reader knows it: its name, or else its number."""
+        return repr(self.names[place]) if 0 <= place < len(self.names) else str(place)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ravine.diagnosis.data.data_kinds import MAX_SAMPLE
-from ravine.diagnosis.data.gap_codes import CODE_DISTANCE
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
@@ -85,25 +83,27 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
     needs="columns",
     explains=("RVN-C03", "RVN-D05", "RVN-T02"),
 )
-def gap_codes(data: DataProfile) -> Iterator[Observation]:
-    for code in () if data.inputs is None else data.inputs.gap_codes:
-        value, share = f"{code.value:.6g}", f"{100 * code.rows / min(data.rows, MAX_SAMPLE):.2g} %"
+def sentinels(data: DataProfile) -> Iterator[Observation]:
+    for sentinel in () if data.inputs is None else data.inputs.sentinels:
+        value = f"{sentinel.value:.6g}"
+        share = f"{100 * sentinel.fraction:.2g} %"
         nearest = Evidence(
             "distance of the nearest other value",
-            code.distance,
+            sentinel.distance,
             "spreads of the others",
-            limit=CODE_DISTANCE,
+            limit=sentinel.limit,
         )
-        change = Change("data", f"leave {value} empty in {code.where}: it stands for a gap")
-        title = f"{value} stands for a gap in {code.where}"
-        evidence = Evidence(f"examples with the value {value}", code.rows, text=share)
-        yield observe(evidence, nearest, change, where=code.where, title=title)
+        change = Change("data", f"leave {value} empty in {sentinel.where}: it stands for a gap")
+        title = f"{value} stands for a gap in {sentinel.where}"
+        evidence = Evidence(f"examples with the value {value}", sentinel.rows, text=share)
+        yield observe(evidence, nearest, change, where=sentinel.where, title=title)
 
 
 @rule("RVN-D08", "warning", "leakage", confidence="medium", needs="columns")
 def leaking_columns(data: DataProfile) -> Iterator[Observation]:
-    score = "R2" if data.kind in ("number", "numbers") else "accuracy"
     for column in data.leaking_columns:
+        score = "R2" if data.kind in ("number", "numbers") else "accuracy"
+        score += f" for {column.target}" if column.target else ""
         missed, missed_by_rest = 1 - column.score, 1 - column.rest_score
         far_behind = missed_by_rest > max(10 * missed, 0.05 * (1 - column.constant_score))
         if missed_by_rest <= 2 * missed:

@@ -23,7 +23,8 @@ def equal_targets(data: DataProfile) -> Iterator[Observation]:
     if data.kind in ("classes", "binary", "tokens", "next"):
         present = [name for name, count in data.classes.train.items() if count > 0]
         if len(present) == 1:
-            equal = Evidence("classes", 1, text=f"all targets are {present[0]}")
+            name = data.classes.name_of(present[0])
+            equal = Evidence("classes", 1, text=f"all targets are {name}")
     elif targets is not None and data.kind != "inputs":
         if len(targets.constant_columns) == targets.columns:
             equal = Evidence("spread of the targets", 0.0, text=f"mean {targets.mean:.3g}")
@@ -64,22 +65,23 @@ def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
 
 @rule("RVN-D12", "note", "imbalance", confidence="low", needs="inputs")
 def uneven_classes(data: DataProfile) -> Iterator[Observation]:
-    present = {name: count for name, count in data.classes.train.items() if count > 0}
+    present = {place: count for place, count in data.classes.train.items() if count > 0}
     if len(present) < 2:
         return
-    rarest = min(present, key=lambda name: present[name])
-    count, evenness = present[rarest], data.classes.evenness
+    rarest = min(present, key=lambda place: present[place])
+    name, evenness = data.classes.name_of(rarest), data.classes.evenness
+    count = present[rarest]
     if data.kind == "labels":
         share, limit = count / data.rows, RARE_LABEL * data.rows
         rare = Evidence("examples with this label", count, limit=limit, text=f"{100 * share:.2g} %")
         if share < RARE_LABEL:
-            yield observe(rare, Change("loss", "pos_weight"), where=f"label {rarest}")
+            yield observe(rare, Change("loss", "pos_weight"), where=f"label {name}")
     elif evenness < UNEVEN_CLASSES:
         share = f"{100 * count / sum(present.values()):.2g} %"
-        name = "evenness of the classes, (exp H - 1) / (K - 1)"
-        uneven = Evidence(name, evenness, limit=UNEVEN_CLASSES)
+        even = "evenness of the classes, (exp H - 1) / (K - 1)"
+        uneven = Evidence(even, evenness, limit=UNEVEN_CLASSES)
         examples = Evidence("examples of the rarest class", count, text=share)
-        yield observe(uneven, examples, Change("loss", "weights by class"), where=f"class {rarest}")
+        yield observe(uneven, examples, Change("loss", "weights by class"), where=f"class {name}")
 
 
 @rule("RVN-D13", "warning", "shuffling", confidence="high", needs="order")

@@ -1,17 +1,19 @@
 """Validation examples that are training examples, or unlike them."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
-from ravine.diagnosis.data.profile import BEYOND_DOUBT, SURE_SIGNAL, DataProfile
+from ravine.diagnosis.data.profile import BEYOND_DOUBT, SURE_SIGNAL, ClassCounts, DataProfile
 from ravine.diagnosis.data.rules_inputs import MIN_EXAMPLES
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
+from ravine.statistics import binomial_tail
 
 LEAKED_FRACTION = 0.05  # of the validation examples
 MIN_LEAKED = 3  # validation examples
 CHANCE_MULTIPLE = 3.0  # times what chance gives
+RANGE_CHANCE = 1e-3  # of as many validation targets out of range where both parts are alike
 MEDIAN_SHIFT, MEDIAN_STRETCH = 1.0, 2.5  # spreads, times
 MIN_STRETCH_ROWS = 30  # validation examples
 MIN_STRETCH_ERRORS = 4.0  # standard errors by which the SDs differ
@@ -92,10 +94,14 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
 @rule("RVN-D11", "warning", "split", confidence="high", needs="validation", also=("target-scale",))
 def unseen_targets(data: DataProfile) -> Iterator[Observation]:
     if data.kind in ("classes", "binary", "tokens", "next"):
-        yield from _unseen_classes(data.classes.train, data.classes.validation)
+        yield from _unseen_classes(data.classes)
         return
     train, validation = data.targets, data.validation
     if train is None or validation is None or validation.outside_fraction < OUTSIDE_NOTE_FRACTION:
+        return
+    # of examples alike the least and the greatest are in either part by chance
+    count, beyond = round(validation.outside_fraction * validation.rows), 2 / (data.rows + 1)
+    if binomial_tail(count, validation.rows, beyond) > RANGE_CHANCE:
         return
     new, outside = validation.targets, validation.outside_fraction
     name = "validation targets outside the training targets' range"
@@ -112,18 +118,19 @@ def unseen_targets(data: DataProfile) -> Iterator[Observation]:
     )
 
 
-def _unseen_classes(train: Mapping[int, int], new: Mapping[int, int]) -> Iterator[Observation]:
-    """Classes [class: count] that training lacks; or one class alone where several are expected."""
+def _unseen_classes(classes: ClassCounts) -> Iterator[Observation]:
+    """Classes that training lacks; or one class alone where several are expected."""
+    train, new = classes.train, classes.validation
     total, rows = sum(new.values()), sum(train.values())
     if not total or not rows:
         return
     change = Change("data", "a split with all classes in both parts")
-    unseen = {name: count for name, count in new.items() if count and not train.get(name)}
+    unseen = {place: count for place, count in new.items() if count and not train.get(place)}
     count = sum(unseen.values())
     expected = [share * total / rows for share in train.values()]
     if count:
         name = "validation targets of classes that training lacks"
-        which = f"of {total}: class {join_names(map(str, unseen))}"
+        which = f"of {total}: class {join_names(map(classes.name_of, unseen))}"
         evidence = Evidence(name, count, limit=0, text=which)
         severity = "" if count >= max(MIN_UNSEEN, UNSEEN_FRACTION * total) else "note"
         yield observe(evidence, change, where="validation", severity=severity)

@@ -4,6 +4,9 @@ looks for the classes of one place.
 Letters: n examples of a small batch.
 """
 
+import math
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -12,17 +15,14 @@ from ravine.diagnosis.initialization.loss_probe import ProbedLoss, prepare_loss
 from ravine.diagnosis.initialization.pairing_probe import jitter_outputs
 from ravine.diagnosis.initialization.probed_program import ProbedProgram
 from ravine.diagnosis.initialization.profile import ClassLayout
-from ravine.diagnosis.op_names import (
-    LAYER_FUNCTIONS,
-    SOFTMAX_FUNCTIONS,
-    VIEW_FUNCTIONS,
-)
+from ravine.diagnosis.op_names import LAYER_FUNCTIONS, SOFTMAX_FUNCTIONS, VIEW_FUNCTIONS
+from ravine.statistics import even_places
 
-MOVED_UNITS = 3  # whose outputs are moved
-MOVED_SPREADS = 10.0  # by which they are moved, of the layer's outputs
-LARGE_CHANGE = 0.5  # of the largest: a change of the unit's own numbers
+MOVED_UNITS = 3  # units whose outputs are moved
+MOVED_SPREADS = 10.0  # how far, in spreads of the layer's outputs
+LARGE_CHANGE = 0.5  # of the largest change: from there on, a number is the unit's own
 TRIED_TARGETS = 4
-CHANGED_GRADIENT = 0.05  # of the largest change: more than a factor common to all others
+CHANGED_GRADIENT = 0.05  # of the largest change: less may be a factor common to all
 REORDERING_FUNCTIONS = VIEW_FUNCTIONS - {"__getitem__"} | SOFTMAX_FUNCTIONS
 
 
@@ -42,11 +42,10 @@ def probe_layout(program: ProbedProgram) -> ClassLayout | None:
         return None
     probed = prepare_loss(program, program.few)
     axis = find_loss_axis(probed)
-    is_softmax_of = _softmax_axis(program.few_trace)
-    if axis is not None and is_softmax_of not in (None, axis):
-        return ClassLayout(
-            where=layer, mixed=True, loss_axis=axis, unit_axis=is_softmax_of, output_shape=out.shape
-        )
+    found = ClassLayout(where=layer, loss_axis=axis, output_shape=tuple(out.shape))
+    softmax_axis = _softmax_axis(program.few_trace)
+    if axis is not None and softmax_axis not in (None, axis):
+        return replace(found, mixed=True, unit_axis=softmax_axis)
     if axis is None and out.shape != program.targets[program.few].shape:
         return None
     if axis is not None and out.shape[axis] != units:
@@ -60,13 +59,7 @@ def probe_layout(program: ProbedProgram) -> ClassLayout | None:
     else:
         mixed = any(len(_indices(m, axis - 1)) > 1 for m in moved)
     own = [d for d in range(out.dim() - 1) if all(len(_indices(m, d)) == 1 for m in moved)]
-    return ClassLayout(
-        where=layer,
-        mixed=mixed,
-        loss_axis=axis,
-        unit_axis=own[0] + 1 if len(own) == 1 else None,
-        output_shape=tuple(out.shape),
-    )
+    return replace(found, mixed=mixed, unit_axis=own[0] + 1 if len(own) == 1 else None)
 
 
 def last_layer(trace: ForwardTrace) -> str | None:
@@ -105,7 +98,7 @@ def find_loss_axis(probed: ProbedLoss) -> int | None:
     known = (flat >= 0).nonzero().flatten()
     if len(known) < TRIED_TARGETS or not bool(torch.isfinite(base).all()):
         return None
-    for place in known[torch.linspace(0, len(known) - 1, TRIED_TARGETS).round().long()].tolist():
+    for place in known[even_places(len(known), TRIED_TARGETS)].tolist():
         others = flat[known][flat[known] != flat[place]]
         if not len(others):
             return None
@@ -146,7 +139,4 @@ def _indices(mask: Tensor, dim: int) -> set[int]:
 
 def _is_box(mask: Tensor) -> bool:
     """Whether a mask is true wherever all indices are among those that occur."""
-    count = 1
-    for dim in range(mask.dim()):
-        count *= len(_indices(mask, dim))
-    return count == int(mask.sum())
+    return math.prod(len(_indices(mask, d)) for d in range(mask.dim())) == int(mask.sum())

@@ -1,5 +1,5 @@
 """Try a loss on outputs that are made up: whether it takes logits or probabilities, prefers right
-answers, and sums or averages; and how low it gets. What outputs are is told in `output_kinds`.
+answers, and sums or averages; and how low it gets. `output_kinds` says what outputs are.
 
 No model runs here: outputs are given, moved a little, or made up. Letters: N examples, T places,
 K classes.
@@ -75,7 +75,7 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
     """What the outputs are, what the loss takes, and whether it prefers right answers."""
     probed, y = prepare_loss(program), program.targets
     if probed.output_kind not in ("probabilities", "log-probabilities"):
-        probed = replace(probed, class_axis=find_class_axis(probed.outputs, y))
+        probed = replace(probed, class_axis=find_class_axis(probed.outputs, y, probed.loss))
     kind = find_target_kind(probed.outputs, y, probed.class_axis)
     whole = not y.is_floating_point() and y.dtype != torch.bool
     numbers = whole and kind in ("numbers", "labels") and 2 < len(torch.unique(y)) <= MAX_CLASSES
@@ -144,19 +144,18 @@ def _answer_shares(output: Tensor, kind: str, takes: str, gives: str) -> tuple[f
 # What does it take, and what does it prefer?
 
 
-def _indicate_answers(probed: ProbedLoss, kind: str, *, wrong: bool) -> Tensor | None:
-    """The right answers, or `wrong` ones: 1 for yes, 0 for no, in the shape of the outputs."""
+def _indicate_answers(probed: ProbedLoss, kind: str) -> tuple[Tensor, Tensor] | None:
+    """Right answers and wrong ones: 1 for yes, 0 for no, in the shape of the outputs; or None."""
     out, y, axis = probed.outputs, probed.targets, probed.class_axis
     if kind in ("classes", "tokens"):
-        classes = out.shape[axis]
-        chosen = (y.clamp(min=0) + int(wrong)) % classes
-        return torch.nn.functional.one_hot(chosen, classes).movedim(-1, axis).to(out)
+        classes, right = out.shape[axis], y.clamp(min=0)
+        both = (torch.nn.functional.one_hot((right + i) % classes, classes) for i in (0, 1))
+        yes, no = (each.movedim(-1, axis).to(out) for each in both)
+        return yes, no
     if kind not in ("labels", "shares"):
         return None
     yes = y.reshape(out.shape).to(out)
-    if not wrong:
-        return yes
-    return 1 - yes if kind == "labels" else yes.roll(1, -1)
+    return yes, 1 - yes if kind == "labels" else yes.roll(1, -1)
 
 
 def _encode_answers(yes: Tensor, form: str, axis: int, *, labels: bool) -> Tensor:
@@ -181,11 +180,10 @@ def probe_preference(probed: ProbedLoss, kind: str) -> LossForm | None:
     """
     if kind == "numbers":
         return _probe_numbers(probed)
-    right = _indicate_answers(probed, kind, wrong=False)
-    wrong = _indicate_answers(probed, kind, wrong=True)
-    if right is None or wrong is None:
+    answers, labels = _indicate_answers(probed, kind), kind == "labels"
+    if answers is None:
         return None
-    labels = kind == "labels"
+    right, wrong = answers
 
     def loss_of(yes: Tensor, form: str, scale: float = 1.0) -> float:
         return probed.value(scale * _encode_answers(yes, form, probed.class_axis, labels=labels))
@@ -217,14 +215,11 @@ def rewards_wrong_answers(probed: ProbedLoss, kind: str) -> bool:
     Answers go from right to wrong ones in the form that the outputs have. Of labels, the loss must
     not be a sum over examples: a sum may be of distances, which are small where a label is 1.
     """
-    right = _indicate_answers(probed, kind, wrong=False)
-    wrong = _indicate_answers(probed, kind, wrong=True)
-    if right is None or wrong is None:
-        return False
-    labels = kind == "labels"
+    answers, labels = _indicate_answers(probed, kind), kind == "labels"
     form = FORMS_BY_KIND.get(probed.output_kind, "")
-    if not form:
+    if answers is None or not form:
         return False
+    right, wrong = answers
 
     def loss_of(yes: Tensor, share: float = 1.0, scale: float = 1.0) -> float:
         axis = probed.class_axis
@@ -232,8 +227,7 @@ def rewards_wrong_answers(probed: ProbedLoss, kind: str) -> bool:
         return probed.value(scale * (share * one + (1 - share) * other))
 
     path = [loss_of(right, share) for share in ANSWER_SHARES]
-    fall = path[0] - path[-1]
-    if not all(a - b > MIN_PATH_FALL * fall > 0 for a, b in zip(path, path[1:], strict=False)):
+    if not _falls_along(path):
         return False
     extreme = [loss_of(yes, scale=LARGE_SCALES[0]) for yes in (right, wrong)]
     if form == "logits" and not max(map(abs, extreme)) <= 2 * max(map(abs, path)):
@@ -242,8 +236,14 @@ def rewards_wrong_answers(probed: ProbedLoss, kind: str) -> bool:
         return True
     half = torch.arange(len(right)).reshape(-1, *[1] * (right.dim() - 1)) % 2 == 0
     parts = [loss_of(torch.where(part, wrong, right)) for part in (half, ~half)]
-    together = sum(value - path[0] for value in parts)
+    together, fall = sum(value - path[0] for value in parts), path[0] - path[-1]
     return abs(together + fall) > MIN_PATH_FALL * fall
+
+
+def _falls_along(path: list[float]) -> bool:
+    """Whether each step of a path of losses takes a part of the whole fall."""
+    least = MIN_PATH_FALL * (path[0] - path[-1])
+    return all(a - b > least > 0 for a, b in zip(path, path[1:], strict=False))
 
 
 def _rewards_opposite_numbers(probed: ProbedLoss, y: Tensor) -> bool:
@@ -253,8 +253,7 @@ def _rewards_opposite_numbers(probed: ProbedLoss, y: Tensor) -> bool:
     noise = torch.randn(y.shape, generator=generator).to(y) * (float(y.double().std()) or 1.0)
     blends = (y, y + noise, mean + noise, 2 * mean - y + noise, 2 * mean - y)
     path = [probed.value(outputs) for outputs in blends]
-    fall = path[0] - path[-1]
-    if not all(a - b > MIN_PATH_FALL * fall > 0 for a, b in zip(path, path[1:], strict=False)):
+    if not _falls_along(path):
         return False
     large = [probed.value(scale * outputs) for scale in LARGE_SCALES for outputs in blends[::4]]
     return all(abs(value) <= 10 * max(map(abs, path)) for value in large)
@@ -359,9 +358,10 @@ def measure_unreachable(
     if kind == "numbers":
         free = [probed.targets.reshape(probed.outputs.shape).to(probed.outputs)]
     else:
-        right = _indicate_answers(probed, kind, wrong=False)
-        if right is None or takes not in ("logits", "probabilities"):
+        answers = _indicate_answers(probed, kind)
+        if answers is None or takes not in ("logits", "probabilities"):
             return None
+        right = answers[0]
         free = [right.clamp(1e-4, 1 - 1e-4)]
         if takes == "logits":
             sure = _encode_answers(right, "logits", -1, labels=kind == "labels")

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ravine.diagnosis.initialization.loss_probe import ProbedLoss, prepare_loss
-from ravine.diagnosis.initialization.probed_program import ProbedProgram, spread_rows
+from ravine.diagnosis.initialization.probed_program import ProbedProgram
 from ravine.diagnosis.initialization.profile import TargetPairing
 from ravine.diagnosis.output_kinds import OUTPUT_KINDS
+from ravine.statistics import even_places
 
 GRADIENT_CHANGE = 1e-4  # of the largest gradient: more than rounding
 LOSS_CHANGE = 1e-5  # relative: more than rounding
@@ -29,7 +30,7 @@ def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
         return None
     means = program.targets.reshape(len(program.targets), -1).double().mean(1)
     order = means.argsort()
-    return probe_pairing(prepare_loss(program, order[spread_rows(len(order), len(program.few))]))
+    return probe_pairing(prepare_loss(program, order[even_places(len(order), len(program.few))]))
 
 
 def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:

@@ -30,6 +30,7 @@ from ravine.diagnosis.initialization.signal_probe import (
     probe_first_loss,
     probe_network,
 )
+from ravine.errors import typed_message
 from ravine.rng import isolated_rng
 
 # by the field of the profile
@@ -66,19 +67,16 @@ def profile_start(
         try:
             program = prepare_program(model, loss, inputs, targets, seed=seed)
         except Exception as error:  # the model's own code may raise anything
-            return StartProfile(measured={"outputs": False}, broke={"outputs": _describe(error)})
+            broke = {"outputs": typed_message(error)}
+            return StartProfile(measured={"outputs": False}, broke=broke)
         results: dict[str, Any] = {}
-        broke: dict[str, str] = {}
+        broke = {}
         for name, probe in START_PROBES.items():
             try:
                 results[name] = probe(program)
             except Exception as error:
-                broke[name] = _describe(error)
+                broke[name] = typed_message(error)
     found = {name: result for name, result in results.items() if result is not None}
     measured = dict.fromkeys(results) | dict.fromkeys(("outputs", *found), True)
     measured |= dict.fromkeys(broke, False)
     return StartProfile(measured=measured, broke=broke, examples=len(program.inputs), **found)
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]

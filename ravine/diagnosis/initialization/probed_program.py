@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ravine.diagnosis.constant_baseline import Loss
 from ravine.diagnosis.initialization.forward_trace import ForwardTrace, trace_forward
+from ravine.statistics import even_places
 
 TraceOrError = ForwardTrace | Exception  # an exception where the model raised it
 
@@ -77,7 +78,7 @@ def prepare_program(
     that are no tensor.
     """
     most = max(MIN_PROBED_EXAMPLES, MAX_INPUT_NUMBERS * len(inputs) // max(1, inputs.numel()))
-    rows = spread_rows(len(inputs), min(len(inputs), MAX_PROBED_EXAMPLES, most))
+    rows = even_places(len(inputs), min(MAX_PROBED_EXAMPLES, most))
     inputs = inputs[rows].detach()
     targets = targets[rows].detach()
     if isinstance(loss, nn.Module):
@@ -100,20 +101,11 @@ def prepare_program(
     )
 
 
-def spread_rows(total: int, count: int) -> Tensor:
-    """`count` places in `total` rows, evenly spread from the first to the last.
-
-    >>> spread_rows(7, 3)
-    tensor([0, 3, 6])
-    """
-    return torch.linspace(0, total - 1, count).round().long()
-
-
 def _small_batch(inputs: Tensor, targets: Tensor, outputs: Tensor) -> Tensor:
     """The rows [n] of a few examples: a number of them that no other dimension has."""
     others = {*inputs.shape[1:], *targets.shape[1:], *outputs.shape[1:]}
     size = next((s for s in SMALL_BATCHES if s not in others), SMALL_BATCHES[0])
-    return spread_rows(len(inputs), min(size, len(inputs)))
+    return even_places(len(inputs), size)
 
 
 def copy_model(model: nn.Module, *, training: bool) -> nn.Module:

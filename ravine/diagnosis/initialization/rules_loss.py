@@ -7,7 +7,7 @@ from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.finding import Change, Evidence
 
-MOST_EXAMPLES = 0.75  # where the outputs of so many are finite, the weights are no cause
+MOST_EXAMPLES = 0.75  # share with finite outputs from which on the weights are not the cause
 HUGE_NUMBER = 1e15  # whose square may be beyond the number format
 UNREACHABLE_LOSS = 0.1  # of the constant loss
 UNREACHABLE_ERROR = 0.5  # of the constant loss: no longer a warning

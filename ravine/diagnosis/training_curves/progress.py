@@ -20,9 +20,8 @@ def measure_fall(curves: TrainingCurves, lowest: float) -> float:
     Not less than a twentieth of the constant's loss: where hardly anything was learned, little can
     be lost.
 
-    >>> from ravine.diagnosis.training_curves.series import (
-    ...     LossCurves, ReferenceLosses, RunPlan, make_curve)
-    >>> losses = LossCurves(validation=make_curve([9.0, 2.0, 1.0]))
+    >>> from ravine.diagnosis.training_curves.series import LossCurves, ReferenceLosses, RunPlan
+    >>> losses = LossCurves(validation=Curve(np.arange(1, 4), np.array([9.0, 2.0, 1.0])))
     >>> references = ReferenceLosses(constant_validation_loss=3.0)
     >>> plan = RunPlan(budget=3)
     >>> curves = TrainingCurves(steps=3, plan=plan, losses=losses, references=references)

@@ -27,8 +27,8 @@ STUCK_FRACTION = 0.25  # of the budget: before, a layer may yet move
 MODE_GAP = 0.2  # of the constant's loss: between training and evaluation mode
 MODE_RATIO = 1.5  # times the loss in training mode
 MIN_OTHER_ROWS = 3  # of other classes than the answered one
-OTHER_ANSWERS = 0.05  # of the rows of other classes: fewer other answers are none
-COMMON_CLASS = 0.8  # of the rows: a class so common is answered because it is
+OTHER_ANSWERS = 0.05  # of the rows of other classes: fewer other answers count as none
+COMMON_CLASS = 0.8  # of the rows: beyond it, the class's frequency explains the answer
 
 
 @symptom(

@@ -68,11 +68,11 @@ class Curve:
         known = self.until(step).values
         return float(known[-1]) if len(known) else math.nan
 
-    def block_means(self, most: int = MAX_BLOCKS) -> Curve:
-        """The means of at most so many blocks of neighboring values, each at its last step."""
-        if len(self) <= most:
+    def block_means(self) -> Curve:
+        """The means of at most `MAX_BLOCKS` blocks of neighbors, each at its last step."""
+        if len(self) <= MAX_BLOCKS:
             return self
-        steps, values = np.array_split(self.steps, most), np.array_split(self.values, most)
+        steps, values = (np.array_split(x, MAX_BLOCKS) for x in (self.steps, self.values))
         return Curve(np.array([s[-1] for s in steps]), np.array([v.mean() for v in values]))
 
     def finite(self) -> Curve:
@@ -88,20 +88,6 @@ class Curve:
 
 
 NO_CURVE = Curve(np.zeros(0), np.zeros(0))
-
-
-def make_curve(values: Iterable[float], steps: Iterable[float] | None = None) -> Curve:
-    """A curve from plain numbers; without steps they are those of the steps 1, 2, ... of a run.
-
-    >>> make_curve([3.0, 2.0]).at(5)
-    2.0
-    """
-    values = np.asarray(list(values), dtype=float)
-    steps = np.arange(1, len(values) + 1) if steps is None else np.asarray(list(steps))
-    if len(steps) != len(values):
-        counts = f"{len(values)} values at {len(steps)} steps"
-        raise ValueError(f"a curve has {counts}; there must be a step for each value")
-    return Curve(steps, values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -323,30 +309,28 @@ def _map_curves(group: Group, change: Callable[[Curve], Curve]) -> Group:
     return replace(group, **{n: change(c) for n, c in values.items() if isinstance(c, Curve)})
 
 
-def curves_of_record(record: Record, member: int | None = None) -> TrainingCurves:
-    """The curves of one member of a run; or, without `member`, of a typical one: medians over the
-    members.
+def curves_of_record(record: Record) -> TrainingCurves:
+    """The curves of a typical member of a run: medians over the members.
 
     Members that diverged are left out of the medians; one that stopped early keeps its last value.
     """
     recipe, members, score = record.recipe, record.members, record.score
-    chosen = range(len(members)) if member is None else [member]
-    outcomes = [members[m].outcome for m in chosen]
+    outcomes = [m.outcome for m in members]
     batch, counts = recipe.get("batch"), record.task.get("examples", {})
     batch = counts.get("train", 0) if batch == "all" else batch or 0
     per_epoch = -(-counts.get("train", 0) // batch) if batch else 0
-    steps = max((members[m].steps for m in chosen), default=0)
+    steps = max((m.steps for m in members), default=0)
     alive = [o for o in outcomes if o != "diverged"]
     curves = curves_of_series(
         record.series,
-        chosen,
+        range(len(members)),
         outcomes=outcomes,
         steps=steps,
         plan=RunPlan(
             budget=max(per_epoch * (recipe.get("epochs") or 0), steps),
             steps_per_epoch=per_epoch,
             keeps_best=recipe.get("stop") is not None,
-            networks=len(chosen),
+            networks=len(members),
         ),
     )
     return replace(
@@ -359,7 +343,7 @@ def curves_of_record(record: Record, member: int | None = None) -> TrainingCurve
             answers={} if score is None else score.answers,
         ),
         effects=TechniqueEffects(
-            values=_median_effects(record.effects, chosen),
+            values={e.name: _median_effect(e) for e in record.effects},
             meanings={e.name: e.meaning for e in record.effects},
         ),
     )
@@ -427,12 +411,8 @@ def _median_curve(series: Series, members: Sequence[int]) -> Curve:
     return Curve(series.steps[known], median(values[known], axis=1))
 
 
-def _median_effects(effects: Iterable[EffectReport], members: Iterable[int]) -> dict[str, float]:
-    found, places = {}, list(members)
-    for effect in effects:
-        own = [effect.values[p] for p in places if p < len(effect.values)] or list(effect.values)
-        found[effect.name] = float(np.median(own)) if any(v != 0 for v in own) else 0.0
-    return found
+def _median_effect(effect: EffectReport) -> float:
+    return float(np.median(effect.values)) if effect.has_acted else 0.0
 
 
 def total_update(ratios: Curve, steps: int) -> float:

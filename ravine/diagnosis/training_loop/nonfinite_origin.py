@@ -15,11 +15,10 @@ from torch import Tensor
 from ravine.diagnosis.constant_baseline import MEAN_REDUCTION
 from ravine.diagnosis.op_names import AFFINE_NODES, node_name
 
-MAX_TRACED_NODES = 20_000  # of a larger graph nothing is said
-OVERFLOW_ROOT = 3  # products of so many numbers overflow: nothing but their size is to blame
-PARTIAL_FUNCTIONS: Mapping[
-    str, Callable[[Tensor], Tensor]
-] = {  # that have no value for some numbers
+MAX_TRACED_NODES = 20_000  # a larger graph is not traced
+OVERFLOW_ROOT = 3  # numbers of which a product of three overflows are large enough to be the reason
+# functions that have no value for some numbers
+PARTIAL_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Log": torch.log,
     "Log2": torch.log2,
     "Log10": torch.log10,

@@ -1,9 +1,11 @@
 """Numbers that are not finite: in the loss, weights and gradients, and in scaled gradients."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from ravine.diagnosis.rule import Observation, observe, rule, symptom
-from ravine.diagnosis.training_loop.history import LoopHistory
+from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent
+from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin
 from ravine.finding import Change, Evidence
 
 GROWN_LOSS_FACTOR = 10.0  # times the first loss
@@ -64,57 +66,101 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite
     if event is None:
         return
-    seen: list[Evidence | Change] = []
-    grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
-    cause, confidence, suspects = "exploding", "medium", ("learning-rate-high", "input-scale")
-    origin = event.origin
-    if origin is not None and (origin.without_weights or not grew):
-        cause, why, advice = ORIGIN_TEXTS[origin.kind]
-        confidence = "exact" if origin.without_weights else "high"
-        suspects = ("loss" if cause == "data-degenerate" else "data-degenerate",)
-        seen.append(Evidence("the first number that is not finite", None, text=why))
-        seen.append(Evidence("operation that made it", None, text=origin.operation.lower()))
-        seen.append(Change("loss" if cause == "loss" else "data", advice))
-    elif event.nonfinite_inputs:
-        cause, confidence, suspects = "data-degenerate", "exact", ()
-        seen.append(Evidence("inputs of the model not finite", None))
-        seen.append(Change("data", "without NaN and infinities"))
-    elif event.step == 0 and event.what == "loss" and event.where == "loss":
-        cause, confidence, suspects = "loss", "high", ("output-activation", "target-scale")
-        why = "finite: the loss function makes the number"
-        seen.append(Evidence("outputs of the model", None, text=why))
-    elif event.what == "gradient" and not grew:
-        cause, suspects = "loss", ("exploding", "learning-rate-high")
-        why = "still finite: a root, logarithm or quotient at 0"
-        seen.append(Evidence("loss", event.last_loss, text=why))
-    elif event.step > 0 and not grew and event.weight_growth < GROWN_WEIGHTS_FACTOR:
-        # steps that are too long show in losses and weights before numbers overflow
-        cause, suspects = "data-degenerate", ("loss", "exploding", "learning-rate-high")
-        if event.where and event.where != "loss":
-            cause, suspects = "loss", ("data-degenerate", "exploding", "learning-rate-high")
-        text = f"not above {GROWN_LOSS_FACTOR:g} times the first, {event.first_loss:.3g}"
-        seen.append(Evidence("highest loss before", event.highest_loss, text=text))
-        name = "weights when last inspected, over those of the first step"
-        seen.append(Evidence(name, event.weight_growth, limit=GROWN_WEIGHTS_FACTOR))
-    elif event.step > 0:
-        cause, confidence = "learning-rate-high", "high" if grew else "medium"
-        suspects = ("exploding", "input-scale", "optimizer-numerics")
-        unscaled = (s.gradient for s in history.snapshots if s.loss_scale == 1.0)
-        if any(g.passes > 1 and not g.discarded for g in unscaled):
-            suspects = ("loss-reduction", *suspects)  # gradients of batches are added, not averaged
-        first = f"the first was {event.first_loss:.3g}"
-        seen.append(Evidence("highest loss before", event.highest_loss, text=first))
-        if event.lr > 0:  # known
-            seen += [Evidence("learning rate", event.lr), Change("lr", event.lr / 10)]
+    reason = _explain(event, history)
     yield observe(
         Evidence(f"{event.what} not finite", None, text=f"first at step {event.step}"),
-        *seen,
+        *reason.shown,
         where=event.where,
         since=event.step,
-        cause=cause,
-        confidence=confidence,
-        suspects=suspects,
+        cause=reason.cause,
+        confidence=reason.confidence,
+        suspects=reason.suspects,
         title=f"the {event.what} is no longer finite",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonFiniteReason:
+    """Why a number is not finite: the likeliest cause, how sure it is, other suspects, evidence."""
+
+    cause: str
+    confidence: str = "medium"
+    suspects: tuple[str, ...] = ()
+    shown: tuple[Evidence | Change, ...] = ()
+
+
+def _explain(event: NonFiniteEvent, history: LoopHistory) -> NonFiniteReason:
+    """What explains an event: exact evidence first, then what the losses and weights suggest."""
+    grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
+    if event.origin is not None and (event.origin.without_weights or not grew):
+        return _explain_by_origin(event.origin)
+    if event.nonfinite_inputs:
+        change = Change("data", "without NaN and infinities")
+        shown = (Evidence("inputs of the model not finite", None), change)
+        return NonFiniteReason(cause="data-degenerate", confidence="exact", shown=shown)
+    if event.step == 0 and event.what == "loss" and event.where == "loss":
+        why = "finite: the loss function makes the number"
+        shown = (Evidence("outputs of the model", None, text=why),)
+        suspects = ("output-activation", "target-scale")
+        return NonFiniteReason(cause="loss", confidence="high", suspects=suspects, shown=shown)
+    if event.what == "gradient" and not grew:
+        why = "still finite: a root, logarithm or quotient at 0"
+        shown = (Evidence("loss", event.last_loss, text=why),)
+        suspects = ("exploding", "learning-rate-high")
+        return NonFiniteReason(cause="loss", suspects=suspects, shown=shown)
+    if event.step == 0:
+        suspects = ("learning-rate-high", "input-scale")
+        return NonFiniteReason(cause="exploding", suspects=suspects)
+    if not grew and event.weight_growth < GROWN_WEIGHTS_FACTOR:
+        return _explain_without_growth(event)
+    return _explain_by_divergence(event, history, grew=grew)
+
+
+def _explain_by_origin(origin: NonFiniteOrigin) -> NonFiniteReason:
+    """By the operation in the graph of the loss that made the number."""
+    cause, why, advice = ORIGIN_TEXTS[origin.kind]
+    shown = (
+        Evidence("the first number that is not finite", None, text=why),
+        Evidence("operation that made it", None, text=origin.operation.lower()),
+        Change("loss" if cause == "loss" else "data", advice),
+    )
+    suspects = ("loss" if cause == "data-degenerate" else "data-degenerate",)
+    confidence = "exact" if origin.without_weights else "high"
+    return NonFiniteReason(cause=cause, confidence=confidence, suspects=suspects, shown=shown)
+
+
+def _explain_without_growth(event: NonFiniteEvent) -> NonFiniteReason:
+    """Steps that are too long show in losses and weights before numbers overflow."""
+    cause, suspects = "data-degenerate", ("loss", "exploding", "learning-rate-high")
+    if event.where and event.where != "loss":
+        cause, suspects = "loss", ("data-degenerate", "exploding", "learning-rate-high")
+    text = f"not above {GROWN_LOSS_FACTOR:g} times the first, {event.first_loss:.3g}"
+    name = "weights when last inspected, over those of the first step"
+    shown = (
+        Evidence("highest loss before", event.highest_loss, text=text),
+        Evidence(name, event.weight_growth, limit=GROWN_WEIGHTS_FACTOR),
+    )
+    return NonFiniteReason(cause=cause, suspects=suspects, shown=shown)
+
+
+def _explain_by_divergence(
+    event: NonFiniteEvent, history: LoopHistory, *, grew: bool
+) -> NonFiniteReason:
+    """The loss or the weights grew first: steps were too long."""
+    suspects = ("exploding", "input-scale", "optimizer-numerics")
+    unscaled = (s.gradient for s in history.snapshots if s.loss_scale == 1.0)
+    if any(g.passes > 1 and not g.discarded for g in unscaled):
+        suspects = ("loss-reduction", *suspects)  # gradients of batches are added, not averaged
+    first = f"the first was {event.first_loss:.3g}"
+    shown: list[Evidence | Change]
+    shown = [Evidence("highest loss before", event.highest_loss, text=first)]
+    if event.lr > 0:  # known
+        shown += [Evidence("learning rate", event.lr), Change("lr", event.lr / 10)]
+    return NonFiniteReason(
+        cause="learning-rate-high",
+        confidence="high" if grew else "medium",
+        suspects=suspects,
+        shown=tuple(shown),
     )
 
 

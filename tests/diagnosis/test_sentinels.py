@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from ravine.catalog import named_recipe
-from ravine.diagnosis.data.gap_codes import find_gap_codes
 from ravine.diagnosis.data.measure import profile_data
 from ravine.diagnosis.registry import DATA_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.examination.preflight import check_recipe, inherit_causes
 from ravine.finding import Finding
+from ravine.sentinels import find_sentinels
 from ravine.training.defaults import prepare
 
 DRAW = np.random.default_rng(11)
@@ -38,18 +38,28 @@ HEALTHY = {
 @pytest.mark.parametrize("others", [NORMAL, NORMAL.round()], ids=["floats", "whole"])
 def test_a_code_for_a_gap_is_found_with_its_rows(value, others):
     x = np.stack([NORMAL, np.where(TENTH, value, others)], 1)
-    (code,) = find_gap_codes(x, "column {}".format)
+    (code,) = find_sentinels(x, "column {}".format)
     assert (code.where, code.value, code.rows) == ("column 1", value, TENTH.sum())
+
+
+@pytest.mark.parametrize("value", [-1, -5])
+def test_the_only_negative_value_may_be_nearer(value):
+    others = np.abs(DRAW.normal(15, 3, ROWS))
+    assert [c.value for c in find_sentinels(np.where(TENTH, value, others)[:, None], str)] == [
+        value
+    ]
+    wide = np.where(TENTH, value, np.abs(DRAW.normal(0, 30, ROWS)))
+    assert find_sentinels(wide[:, None], str) == ()
 
 
 def test_codes_at_both_ends_are_found():
     column = np.where(TENTH, -9999.0, np.where(np.arange(ROWS) % 10 == 4, 9999.0, NORMAL))
-    assert [c.value for c in find_gap_codes(column[:, None], str)] == [-9999.0, 9999.0]
+    assert [c.value for c in find_sentinels(column[:, None], str)] == [-9999.0, 9999.0]
 
 
 @pytest.mark.parametrize("name", HEALTHY)
 def test_an_ordinary_column_has_none(name):
-    assert find_gap_codes(HEALTHY[name][:, None], str) == ()
+    assert find_sentinels(HEALTHY[name][:, None], str) == ()
 
 
 @pytest.mark.parametrize("value", [-9999.0, 99999.0, 0.0])
@@ -63,6 +73,43 @@ def test_the_column_is_named_as_the_table_has_it_and_accounts_for_the_rest(value
     assert (finding.where, finding.cause) == ("temp", "data-degenerate")
     assert finding.title == f"{value:g} stands for a gap in temp"
     assert "RVN-D17" not in found  # copies only by the value
+
+
+@pytest.mark.parametrize("value", [1e10, 1e20, 9.96921e36, -(2.0**31), -9999.0])
+@pytest.mark.parametrize("every", [10, 50])
+def test_a_column_that_scaling_makes_equal_is_judged_as_it_was(value, every):
+    temperature, other = DRAW.normal(10, 3, ROWS), DRAW.normal(size=ROWS)
+    table = pd.DataFrame({"temp": temperature, "b": other, "y": 2 * temperature + other})
+    table.loc[::every, "temp"] = value
+    task, recipe = prepare(named_recipe("plain").vary("data.target", ("y",)), table)
+    profile = check_recipe(recipe, task)
+    assert "architecture-too-small" not in [f.cause for f in profile.findings]
+    (finding,) = (f for f in profile.findings if f.code == "RVN-D19")
+    rows, distance = finding.evidence
+    spread = np.subtract(*np.quantile(table.temp[table.temp != value], (0.75, 0.25))) / 1.349
+    assert (finding.where, rows.value) == ("temp", ROWS // every)
+    assert distance.value * spread == pytest.approx(
+        np.abs(table.temp[table.temp != value] - value).min()
+    )
+
+
+@pytest.mark.parametrize(("value", "text"), [(-9999.0, False), (1e20, False), (-9999, True)])
+def test_a_target_s_code_is_told_with_its_rows(value, text):
+    x = DRAW.normal(10, 3, ROWS)
+    y = pd.Series(np.where(np.arange(ROWS) % 20 == 7, value, (2 * x).round(2)))
+    table = pd.DataFrame({"x": x, "y": y.map("{:,.2f}".format) if text else y})
+    task, recipe = prepare(named_recipe("plain").vary("data.target", ("y",)), table)
+    (note,) = (note for note in task.notes if "spreads from all others" in note)
+    assert note.startswith(f"The target y is {value:.6g} in 20 of 400 rows (7, 27, 47")
+    found = check_recipe(recipe, task, {}).findings
+    assert [f.where for f in found if f.code == "RVN-D19"] == ["y"]
+
+
+@pytest.mark.parametrize("name", sorted(HEALTHY.keys() - {"constant", "gaps alone", "one far row"}))
+def test_nothing_is_said_of_an_ordinary_target(name):
+    table = pd.DataFrame({"x": DRAW.normal(size=ROWS), "y": HEALTHY[name] + 0.5})
+    recipe = named_recipe("plain").vary("data.target", ("y",)).vary("data.task", "regression")
+    assert not any("spreads from all others" in note for note in prepare(recipe, table)[0].notes)
 
 
 def test_rows_with_a_code_are_not_compared_as_copies():

@@ -1,4 +1,4 @@
-"""Progress of a job and control over it: reports, checkpoints at intervals, a requested stop."""
+"""Control over a job: reports of its progress, checkpoints at intervals, a requested stop."""
 
 import time
 from collections.abc import Callable
@@ -6,29 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ravine.finding import Finding
+from ravine.run_progress import Progress, ProgressBoard
 from ravine.training.checkpoint import save_checkpoint
 from ravine.training.cohort import Cohort
 from ravine.training.live_diagnosis import diagnose_cohort, is_diagnosis_due
-from ravine.training.progress_board import ProgressBoard
 from ravine.training.run_lock import request_stop
 
 STEPS_BETWEEN_CONTROLS = 8  # how often the clock and the stop file are looked at
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a cohort stands after an evaluation: medians over the networks still training."""
-
-    job: int
-    jobs: int
-    step: int
-    steps: int
-    per_epoch: int
-    networks: int
-    training: int
-    values: dict[str, float]  # the newest value of each series
-    findings: tuple[Finding, ...] = ()  # what this evaluation showed for the first time
-    board: ProgressBoard | None = None  # where all jobs stand, if there are several
 
 
 @dataclass(kw_only=True)
@@ -41,7 +25,6 @@ class JobControl:
     """
 
     job: int = 0
-    jobs: int = 1
     checkpoint: Path | None = None
     stop: Path | None = None
     seconds: float = 30.0
@@ -59,7 +42,7 @@ class JobControl:
         return self._stop_requested or (self.stop is not None and self.stop.exists())
 
     def request_stop(self) -> None:
-        """Have this job, and all that look at the same file, save and leave."""
+        """Ask this job, and all that look at the same file, to save and leave."""
         self._stop_requested = True
         if self.stop is not None:
             request_stop(self.stop)
@@ -99,8 +82,6 @@ class JobControl:
     def _progress(self, cohort: Cohort) -> Progress:
         newest = {name: _median(points[-1][1]) for name, points in cohort.log.series.items()}
         return Progress(
-            job=self.job,
-            jobs=self.jobs,
             step=cohort.step,
             steps=cohort.job.plan.steps,
             per_epoch=cohort.job.plan.per_epoch,

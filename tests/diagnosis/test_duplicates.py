@@ -3,14 +3,19 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from ravine.diagnosis.data.copies import find_duplicates
+from ravine.catalog import named_recipe
+from ravine.data.splits import Given
+from ravine.diagnosis.data.duplicates import find_duplicates
 from ravine.diagnosis.data.measure import profile_data
 from ravine.diagnosis.data.profile import DataProfile, ValidationProfile
 from ravine.diagnosis.registry import DATA_RULES
 from ravine.diagnosis.rule import run_rules
+from ravine.examination.preflight import profile_recipe_data
+from ravine.training.defaults import prepare
 
 DRAW = np.random.default_rng(8)
 ROWS, TRAIN = 300, 240
@@ -111,3 +116,28 @@ def test_copies_of_measured_inputs_with_other_targets_contradict():
     x, y = measured()
     assert not contradicts(x, y)
     assert contradicts(np.concatenate([x, x[:60]]), np.concatenate([y, y[60:120]]))
+
+
+@pytest.mark.parametrize("levels", [3, 9, 12])
+@pytest.mark.parametrize("copies", [0, 40])
+def test_rows_whose_levels_were_not_learned_are_no_copies(levels, copies):
+    """A rare level stands in one row or two, and all of them have one code."""
+    draw = np.random.default_rng(levels)
+    person = np.where(
+        np.arange(ROWS) % 3 == 0, np.arange(ROWS) // 6 + 1000, draw.integers(0, levels, ROWS)
+    )
+    table = pd.DataFrame({"person": pd.Series(person).map("p{}".format)})
+    table["year"] = draw.integers(2000, 2040, ROWS)
+    table["wage"] = draw.integers(1, 400, ROWS)
+    table.loc[::3, "wage"] = 100
+    table = table.drop_duplicates()
+    table["part"] = np.where(np.arange(len(table)) % 3 < 2, "train", "validation")
+    copied = table[table.part == "train"].iloc[:copies].assign(part="validation")
+    recipe = (
+        named_recipe("plain").vary("data.target", ("wage",)).vary("split", Given(column="part"))
+    )
+    task, resolved = prepare(recipe, pd.concat([table, copied]))
+    known = profile_recipe_data(resolved, task).duplicates
+    levels = [c for c in task.encoder.to_plain()["columns"] if c["name"] == "person"][0]["levels"]
+    learned = copied.person.isin(levels)
+    assert known.overlap == learned.sum() and (copies == 0) == (known.overlap == 0)

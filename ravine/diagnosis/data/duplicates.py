@@ -19,7 +19,7 @@ from ravine.diagnosis.data.data_kinds import MAX_SAMPLE
 from ravine.diagnosis.data.profile import Duplicates
 
 MAX_COMPARED_BYTES = 200_000_000  # of inputs that are compared for copies
-MAX_PERMUTED_COLUMNS = 200  # of wider tables no two rows are equal by chance
+MAX_PERMUTED_COLUMNS = 200  # in wider tables no two rows are equal by chance
 PERMUTATION_COUNT = 5  # of each column
 
 
@@ -92,8 +92,8 @@ def _expect_by_permutation(rows: Array, count: Callable[[Array], int]) -> float:
     """What `count` would give if one column were paired with the rest at random: the least over
     the columns. It gets a number for each row [N], equal where rows are.
 
-    A column without which rows differ as much as with it says nothing; where that is every column,
-    rows are told apart several times over: none is equal by chance.
+    A column that is not needed to distinguish the rows says nothing; where no column is needed, no
+    two rows are equal by chance.
     """
     if rows.shape[1] > MAX_PERMUTED_COLUMNS:
         return 0.0

@@ -1,10 +1,13 @@
-"""How far each job of a run is, known to all of its processes."""
+"""How far a run is: what its jobs report, and the board that all of its processes know."""
 
 import os
 import struct
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from ravine.finding import Finding
 
 JOB_ROW = struct.Struct("dd")  # the share of a job's steps that is done, networks still training
 
@@ -59,3 +62,17 @@ class ProgressBoard:
         share = sum(w * row[0] for w, row in zip(self.weights, rows, strict=True))
         least = min(row[0] for row in rows)
         return RunProgress(share, least, int(sum(row[1] for row in rows)), sum(self.networks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a cohort stands after an evaluation: medians over the networks still training."""
+
+    step: int
+    steps: int
+    per_epoch: int
+    networks: int
+    training: int
+    values: dict[str, float]  # the newest value of each series
+    findings: tuple[Finding, ...] = ()  # what this evaluation showed for the first time
+    board: ProgressBoard | None = None  # where all jobs stand, if there are several
