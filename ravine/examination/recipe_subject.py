@@ -14,7 +14,7 @@ from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_re
 from ravine.diagnosis.trials.trial_results import TrialResults
 from ravine.errors import InputError, RavineError
 from ravine.examination.preflight import check_recipe
-from ravine.examination.recipe_changes import SetSetting, useful_changes
+from ravine.examination.recipe_changes import SetSetting, apply_changes, useful_changes
 from ravine.examination.recipe_settings import CHANGES_BY_CAUSE, RECIPE_FACTS
 from ravine.examination.recipe_trials import SCREENING_SEEDS, RecipeTrials, prepare_trials
 from ravine.examination.subject import (
@@ -26,7 +26,7 @@ from ravine.examination.subject import (
     SubjectProfile,
     TrialBudget,
 )
-from ravine.examination.trials import mean_outcome
+from ravine.examination.trials import median_outcome
 from ravine.files import run_state
 from ravine.finding import MANUAL_CHANGES, Change, Finding
 from ravine.recipe import Recipe
@@ -96,6 +96,19 @@ class RecipeSubject:
         useful = useful_changes(self.recipe, changes)
         return tuple(SetSetting(c) for c in useful if c.path not in MANUAL_CHANGES)
 
+    def join(self, strengths: Sequence[Strength]) -> Strength:
+        by_path = {made.change.path: made for strength in strengths for made in strength}
+        return tuple(by_path.values())
+
+    def with_treatments(self, strength: Strength, *, loss_in_doubt: bool) -> "RecipeSubject":
+        try:
+            recipe = apply_changes(self.recipe, [made.change for made in strength])
+            task = load_task(recipe, self.frame)
+            recipe = resolve(recipe, task)
+        except RavineError as error:
+            raise CannotTryError(str(error)) from error
+        return replace(self, recipe=recipe, task=task, own_run=None, trials=None)
+
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         """What the recipe's settings say for a cause; the number may be that of a finding."""
         find = RECIPE_FACTS.get(cause)
@@ -145,7 +158,7 @@ def _own_results(trials: RecipeTrials, runs: Sequence[SeedRun]) -> TrialResults:
     """The recipe's own run, to which trials are compared."""
     tried = trials.shorten_with((), trials.budget.steps)
     return TrialResults(
-        base=mean_outcome("healthy", runs[:SCREENING_SEEDS]),
+        base=median_outcome("healthy", runs[:SCREENING_SEEDS]),
         constant_loss=trials.constant_loss,
         start_loss=trials.constant_loss,
         steps=training_plan(tried, trials.task).steps,

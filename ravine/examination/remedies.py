@@ -146,15 +146,17 @@ def _scales(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:
 
 def _off_scale(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
     found = []
-    if spread.largest_offset > FAR_MEAN:
+    spreads, offset = spread.measured_spreads, spread.measured_offset
+    if offset > FAR_MEAN:
         name = f"mean of a column of the {what} over its spread"
-        found.append(Evidence(name, spread.largest_offset, limit=FAR_MEAN))
-    if spread.spreads.smallest > 0 and (ratio := spread.spreads.ratio) > SPREAD_RATIO:
-        columns = f"{spread.spreads.largest_name} and {spread.spreads.smallest_name}"
+        found.append(Evidence(name, offset, limit=FAR_MEAN))
+    if spreads.smallest > 0 and spreads.ratio > SPREAD_RATIO:
+        columns = f"{spreads.largest_name} and {spreads.smallest_name}"
         name = f"largest over smallest spread of the {what}"
-        found.append(Evidence(name, ratio, limit=SPREAD_RATIO, text=columns))
+        found.append(Evidence(name, spreads.ratio, limit=SPREAD_RATIO, text=columns))
     size = math.hypot(spread.mean, spread.std)
-    if size > LARGE_RMS or 0 < size < SMALL_RMS:
+    small = 0 < size < SMALL_RMS and spreads.largest > 0
+    if size > LARGE_RMS or small:
         limit = LARGE_RMS if size > LARGE_RMS else SMALL_RMS
         found.append(Evidence(f"root mean square of the {what}", size, limit=limit))
     return tuple(found)

@@ -117,6 +117,18 @@ class Subject(Protocol):
         """What a finding asks to be changed, as treatments; none where that is not possible."""
         ...
 
+    def join(self, strengths: Sequence[Strength]) -> Strength:
+        """Treatments of several strengths that are made together; of two for one setting the last,
+        and of two factors their product.
+        """
+        ...
+
+    def with_treatments(self, strength: Strength, *, loss_in_doubt: bool) -> "Subject":
+        """It as it is with treatments made, to be looked at again; evaluated by its old loss if
+        that is not in doubt. Raises `CannotTryError`.
+        """
+        ...
+
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         """What its settings say for a cause."""
         ...

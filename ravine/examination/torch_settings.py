@@ -49,8 +49,10 @@ ONE_CHANGE_BY_CAUSE = {  # whether it is suspected or certain
 
 # What can be tried for a cause that is suspected, from weak to strong
 STRENGTHS_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
-    "learning-rate-low": tuple((scale_learning_rate(k),) for k in (10, 100, 1000)),
-    "learning-rate-high": tuple((scale_learning_rate(k),) for k in (0.1, 0.01, 0.001)),
+    "learning-rate-low": tuple((scale_learning_rate(k),) for k in (10, 100, 1e3, 1e4, 1e5)),
+    "learning-rate-high": tuple(
+        (scale_learning_rate(k),) for k in (0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
+    ),
     "optimizer": ((use_adam(),), (use_adam(0.01),)),
     "optimizer-numerics": ((use_adam(),), (use_adam(0.01),)),
     "loss-reduction": ((model_changes.average_loss,),),

@@ -1,6 +1,7 @@
 """A torch program as a subject of the engine."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +21,6 @@ from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.errors import InputError, first_line, shorten, typed_message, wrap_errors
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
-from ravine.examination.scores import scaled_accuracy
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
@@ -30,11 +30,12 @@ from ravine.examination.subject import (
     SubjectProfile,
     TrialBudget,
 )
+from ravine.examination.torch_capacity import try_capacity
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_class_trial import try_classes
-from ravine.examination.torch_data import Pair, TensorData
+from ravine.examination.torch_data import Pair
 from ravine.examination.torch_model_changes import reinitialize
-from ravine.examination.torch_program import TorchProgram, evaluating, train_program
+from ravine.examination.torch_program import TorchProgram, train_program
 from ravine.examination.torch_results import own_results, seed_run
 from ravine.examination.torch_settings import (
     CURES_BY_CAUSE,
@@ -42,7 +43,7 @@ from ravine.examination.torch_settings import (
     TORCH_FACTS,
     USE_RELU,
 )
-from ravine.examination.torch_training_changes import scale_learning_rate, set_batch_size, set_steps
+from ravine.examination.torch_training_changes import join_changes, set_batch_size, set_steps
 from ravine.finding import Change, Checks, Finding
 from ravine.record import Score
 from ravine.rng import isolated_rng
@@ -50,8 +51,6 @@ from ravine.statistics import even_places
 
 EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MAX_PROGRAM_STEPS = 600  # of a trial
-MEMORIZED_EXAMPLES, MEMORIZING_STEPS = 32, 300
-MEMORIZED_SCORE = 0.95  # of the scaled accuracy
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
 BUDGET_FACTOR = 3  # where more steps are tried
@@ -149,6 +148,13 @@ class TorchSubject:
         """Nothing: what rules of programs ask for is meant for its author."""
         return ()
 
+    def join(self, strengths: Sequence[Strength]) -> Strength:
+        return join_changes(itertools.chain.from_iterable(strengths))
+
+    def with_treatments(self, strength: Strength, *, loss_in_doubt: bool) -> "TorchSubject":
+        program = self.program if loss_in_doubt else self.program.keeping_measure()
+        return replace(self, program=apply_treatments(program, strength), calls=[])
+
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         find = TORCH_FACTS.get(cause)
         return None if find is None else find(self.program, self.calls, profile)
@@ -184,30 +190,7 @@ class TorchSubject:
 
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         results = try_classes(self.program, results)
-        if not results.learner.lead >= results.learner.margin:
-            return results
-        memorizes = memorizes_examples(self.program)
-        return replace(results, learner=replace(results.learner, memorizes=memorizes))
-
-
-def memorizes_examples(program: TorchProgram) -> bool | None:
-    """Whether the network learns a few examples by heart at some rate: its own, ten times and a
-    tenth of it. One that does is large enough for what was asked. None where it has no score.
-    """
-    rows = program.train.first(MEMORIZED_EXAMPLES)
-    train = TensorData(*rows, batch=len(rows[0]))
-    few = replace(program, train=train, validation=None, epochs=MEMORIZING_STEPS, held_out=False)
-    best: float | None = None
-    for factor in (1.0, 10.0, 0.1):
-        changed = apply_treatments(few, (scale_learning_rate(factor),))
-        run = train_program(changed, seed=program.seed)
-        assert run.model is not None
-        with evaluating(run.model):
-            score = scaled_accuracy(run.model(rows[0]), rows[1])
-        best = score if best is None else max(best, score or 0.0)
-        if best is not None and best >= MEMORIZED_SCORE:
-            return True
-    return None if best is None else False
+        return try_capacity(self.program, results) if results.is_behind else results
 
 
 def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProfile:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from ravine.examination.subject import CannotTryError
+from ravine.examination.subject import CannotTryError, Treatment
 from ravine.examination.torch_change import TorchChange, change_of_program, change_of_settings
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_program import TorchProgram, held_parameters
@@ -27,6 +27,29 @@ def scale_learning_rate(factor: float) -> TorchChange:
                 group["initial_lr"] = group["lr"]
 
     return change
+
+
+def join_changes(changes: Iterable[Treatment]) -> tuple[Treatment, ...]:
+    """Changes that are made together: factors of the learning rate multiply, and of two values for
+    one setting the last counts.
+
+    >>> joined = join_changes([scale_learning_rate(0.1), set_batch_size(8), use_adam()])
+    >>> [(c.change.path, c.change.value) for c in (*joined, *join_changes(joined))][:3]
+    [('batch', 8), ('optimizer', 'adam'), ('lr', 'x0.1')]
+    """
+    factor = 1.0
+    by_setting: dict[object, Treatment] = {}
+    for made in changes:
+        change = made.change
+        if change.path == "lr":
+            factor *= float(change.value[1:])
+            continue
+        of_all = change.path == "optimizer" and made is train_all_parameters
+        key = change if of_all else change.path
+        by_setting.pop(key, None)
+        by_setting[key] = made
+    rate = () if math.isclose(factor, 1.0) else (scale_learning_rate(factor),)
+    return (*by_setting.values(), *rate)
 
 
 def set_weight_decay(value: float) -> TorchChange:

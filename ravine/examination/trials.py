@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -24,13 +25,24 @@ from ravine.examination.subject import (
     SubjectProfile,
 )
 from ravine.examination.verdict import weigh
-from ravine.finding import MANUAL_CHANGES, Change, Finding, Trial
+from ravine.finding import MANUAL_CHANGES, Change, Evidence, Finding, Trial
 
 HARMFUL_LOSS = 0.1  # of what there was to gain: after a strength that loses so much none is tried
 MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
 LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss measures nothing
 ONE_ANSWER_CODE = "RVN-T15"  # every row has one answer: what is asked for is judged by the answers
 FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
+
+
+@dataclass(frozen=True)
+class Cure:
+    """What helps against a cause; `is_certain`: it is advised whether a trial shows it or not."""
+
+    cause: str
+    strength: Strength
+    evidence: tuple[Evidence, ...] = ()
+    where: str = ""
+    is_certain: bool = False
 
 
 def screen_remedies(
@@ -95,8 +107,11 @@ def trace_best_remedy(
     return _replace(results, best, traced)
 
 
-def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Finding:
-    """A finding whose cause is certain, with a trial of its cures.
+def try_cures(
+    subject: Subject, profile: SubjectProfile, finding: Finding
+) -> tuple[Finding, Cure | None]:
+    """A finding whose cause is certain, with a trial of its cures; and the cure that helped, of an
+    exact finding also one that did something.
 
     What helped is recommended; where nothing did, an exact finding keeps its changes (it needs no
     trial to be right, and another fault may hide what they do), and so do changes made by hand.
@@ -105,7 +120,11 @@ def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Fi
     budget, steps = subject.budget, subject.budget.steps
     own: Sequence[SeedRun] = profile.runs
     in_doubt = finding.cause in LOSS_CAUSES
+    make_cure = partial(
+        Cure, finding.cause, evidence=finding.evidence, where=finding.where, is_certain=True
+    )
     failed: Trial | None = None
+    cure: Cure | None = None
     why = "this change is made by hand" if finding.changes else "nothing to change was found"
     for strength in subject.cures(finding):
         seeds, missing = range(budget.seeds), range(len(own), budget.seeds)
@@ -123,16 +142,18 @@ def try_cures(subject: Subject, profile: SubjectProfile, finding: Finding) -> Fi
             why = "there is no score to compare"
             continue
         screened = budget.screening_seeds
-        outcome = mean_outcome(finding.cause, changed[:screened])
+        outcome = median_outcome(finding.cause, changed[:screened])
         results = replace(profile.results, outcomes=(outcome,))
         new = confirm(results, outcome, own, changed, screened=screened, loss_in_doubt=in_doubt)
         if new.trial is not None and new.trial.verdict == "helped":
             changes = tuple(treatment.change for treatment in strength)
-            return replace(finding, changes=changes, trial=new.trial)
+            return replace(finding, changes=changes, trial=new.trial), make_cure(strength)
         failed = failed or new.trial
+        if finding.confidence == "exact":
+            cure = cure or make_cure(strength)
     if failed is not None:
-        return replace(finding, trial=failed, changes=lasting_changes(finding))
-    return replace(finding, trial=Trial(verdict="not tried", why=why))
+        return replace(finding, trial=failed, changes=lasting_changes(finding)), cure
+    return replace(finding, trial=Trial(verdict="not tried", why=why)), cure
 
 
 def try_other_answers(subject: Subject, profile: SubjectProfile, finding: Finding) -> Finding:
@@ -202,6 +223,11 @@ class Screening:
         outcomes = tuple(self.best.values())
         return replace(self.own, outcomes=outcomes, refused=tuple(self.refused))
 
+    def cure(self, outcome: Outcome) -> Cure:
+        """The change whose outcome that is."""
+        strength, _ = self.best_runs[outcome.cause]
+        return Cure(outcome.cause, strength, outcome.evidence, outcome.where)
+
     def next_round(self) -> list[Strength]:
         """The strengths to try next; none where the screening is over."""
         self.place += 1
@@ -219,7 +245,7 @@ class Screening:
                 self.refused.append((strength[0].change, str(runs)))
                 continue
             outcome = replace(
-                mean_outcome(remedy.cause, runs),
+                median_outcome(remedy.cause, runs),
                 changes=tuple(treatment.change for treatment in strength),
                 evidence=remedy.evidence,
                 where=remedy.where,
@@ -276,7 +302,7 @@ def confirm(
     """
     before = before[: len(after)]
     scored = all(run.score is not None for run in (*before, *after))
-    new = mean_outcome(outcome.cause, after[:screened])
+    new = median_outcome(outcome.cause, after[:screened])
     gained = (new.score or 0.0) - (results.base.score or 0.0)
     if scored and (results.has_score or loss_in_doubt) and gained >= SCORE_GAIN:
         errors = [[_error(run) for run in runs] for runs in (before, after)]
@@ -292,13 +318,19 @@ def confirm(
     return replace(outcome, losses=new.losses, scores=new.scores, trial=trial)
 
 
-def mean_outcome(cause: str, runs: Sequence[SeedRun]) -> Outcome:
-    """Loss and score averaged over seeds; the loss NaN where most of them diverged."""
+def median_outcome(cause: str, runs: Sequence[SeedRun]) -> Outcome:
+    """Medians of loss and score over seeds; the loss NaN where most of them diverged. Of two losses
+    it is the geometric mean: losses of runs that go wrong differ by orders of magnitude.
+    """
     finite = [run for run in runs if math.isfinite(run.loss)]
     counted = finite or list(runs)
     scores = [run.score for run in counted if run.score is not None]
-    loss = float(np.mean([run.loss for run in finite])) if 2 * len(finite) > len(runs) else math.nan
-    score = float(np.mean(scores)) if len(scores) == len(counted) else None
+    losses = np.sort([run.loss for run in finite])
+    loss = math.nan
+    if 2 * len(finite) > len(runs):
+        middle = losses[(len(losses) - 1) // 2 : len(losses) // 2 + 1]
+        loss = float(math.sqrt(middle[0] * middle[-1]) if middle[0] > 0 else np.mean(middle))
+    score = float(np.median(scores)) if len(scores) == len(counted) else None
     return Outcome(cause=cause, losses=(loss,), scores=(score,))
 
 

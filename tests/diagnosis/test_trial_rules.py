@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravine.diagnosis.registry import TRIAL_RULES
+from ravine.diagnosis.registry import SYMPTOM_CODES, TRIAL_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import (
     LearnerComparison,
@@ -355,23 +355,63 @@ def test_labels_are_not_blamed_on_less(more):
 
 
 def small(*outcomes, **more):
-    given = {"known": 0.9, "reached": 0.4, "fitted": 0.45, "score": 0.4} | more
+    given = {"known": 0.9, "reached": 0.4, "fitted": 0.45, "score": 0.4, "memorizes": False} | more
     learner = LearnerComparison(
         score=given["known"],
         validation_score=given["reached"],
         train_score=given["fitted"],
-        memorizes=given.get("memorizes"),
+        memorizes=given["memorizes"],
+        memorized=0.5,
     )
     remedies = outcomes or (outcome("dropout", 0.49, 0.41, fact=True),)
-    return results(0.5, *remedies, score=given["score"], learner=learner)
+    wider = outcome("architecture-too-small", 0.2, 0.85, trial=given.get("wider", HELPED))
+    return results(0.5, *remedies, score=given["score"], learner=learner, wider=wider)
 
 
-def test_a_network_is_too_small_if_a_quick_learner_does_better_and_only_if_nothing_else_helps():
-    assert causes(small()) == ["architecture-too-small"]
-    assert causes(small(memorizes=False)) == ["architecture-too-small"]
-    assert causes(small(outcome("dropout", 0.1, 0.9, fact=True))) == ["dropout"]
-    unconfirmed = small(outcome("dropout", 0.1, 0.9, fact=True, trial=IDLE))
-    assert causes(unconfirmed) == []  # it may be that, too: nobody is blamed
+def faults(seen):
+    """The causes that are named, not those of symptoms."""
+    found = run_rules(TRIAL_RULES, seen)[0]
+    return [f.cause for f in found if f.code not in SYMPTOM_CODES]
+
+
+def test_a_network_is_too_small_if_it_learns_nothing_by_heart_and_more_units_help():
+    (found, symptom) = run_rules(TRIAL_RULES, small())[0]
+    assert (found.code, found.cause) == ("RVN-X22", "architecture-too-small")
+    assert found.trial == HELPED and symptom.code == "RVN-T07"
+    assert faults(small(outcome("dropout", 0.1, 0.9, fact=True))) == ["dropout"]
+
+
+@pytest.mark.parametrize(
+    ("more", "cause"),
+    [
+        ({"memorizes": True}, "dropout"),  # there is a fact that speaks for it
+        ({"wider": IDLE}, "architecture-too-small"),
+    ],
+)
+def test_a_quick_learner_far_ahead_is_a_symptom(more, cause):
+    (symptom,) = run_rules(TRIAL_RULES, small(**more))[0]
+    assert (symptom.code, symptom.severity, symptom.cause) == ("RVN-T07", "warning", cause)
+
+
+@pytest.mark.parametrize(
+    ("last", "score", "train_loss", "found"),
+    [
+        (1.0, None, 1.0, True),
+        (9.6, 0.1, 9.0, True),
+        (0.98, None, 1.0, False),
+        (1.5, 0.4, 1.5, False),  # right, and too sure of what is wrong
+        (1.5, None, 0.9, False),  # it fits what it was trained on
+        (math.nan, None, 1.0, False),  # other checks say that it is not finite
+    ],
+)
+def test_a_run_that_ends_above_the_best_constant_learned_nothing(last, score, train_loss, found):
+    whole = WholeRun(evaluations=((0, 2.0, None), (9, last, score)), train_loss=train_loss)
+    fact = outcome("input-scale", 1.0, fact=True)
+    seen = results(last, fact, outcome("optimizer", 1.0), score=score, whole_run=whole)
+    codes = {f.code: f for f in run_rules(TRIAL_RULES, seen)[0]}
+    assert ("RVN-T02" in codes) is found
+    if found:
+        assert (codes["RVN-T02"].cause, codes["RVN-T02"].severity) == ("input-scale", "error")
 
 
 @pytest.mark.parametrize(
@@ -388,10 +428,6 @@ def test_a_network_is_too_small_if_a_quick_learner_does_better_and_only_if_nothi
             "reached": 0.0,
             "fitted": 0.0,
         },  # the quick learner does little better itself
-        {
-            "outcomes": (outcome("dropout", 0.49, 0.0, fact=True),),
-            "score": 0.0,
-        },  # the score means nothing
     ],
 )
 def test_a_network_is_not_too_small_on_less(more):
@@ -503,4 +539,4 @@ def test_thresholds_of_labels(beyond, short):
 )
 def test_thresholds_of_a_small_network(beyond, short):
     found = "architecture-too-small"
-    assert found in causes(small(**beyond)) and found not in causes(small(**short))
+    assert found in faults(small(**beyond)) and found not in faults(small(**short))

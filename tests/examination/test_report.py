@@ -1,6 +1,7 @@
 """The order of causes and symptoms, and what an examination tries: of findings made by hand."""
 
 import contextlib
+import copy
 import math
 from dataclasses import replace
 
@@ -19,7 +20,6 @@ from ravine.examination.report import (
     lead_findings,
     merge_certain_findings,
     stop_early,
-    weigh_facts,
 )
 from ravine.examination.subject import Facts, SeedRun, SubjectProfile, TrialBudget
 from ravine.finding import Change, Checks, Evidence, Finding, Trial
@@ -47,7 +47,7 @@ def results(*outcomes):
 
 
 def put_together(found, causes, seen):
-    return explain_symptoms(*weigh_facts(*join_trials(found, causes, seen)))
+    return explain_symptoms(*join_trials(found, causes, seen))
 
 
 @pytest.mark.parametrize(
@@ -180,22 +180,6 @@ def test_a_trial_that_a_finding_already_has_stays():
     assert told == [own]
 
 
-def test_measured_facts_go_before_what_helped_on_general_grounds():
-    fact = finding("RVN-L05", "frozen-parameters", confidence="exact")
-    general = finding("RVN-X02", "learning-rate-low", severity="error", since=3)
-    found, causes = weigh_facts([fact], [general])
-    assert (found[0].severity, found[0].suspects) == ("error", ("learning-rate-low",))
-    assert causes[0].severity == "note"
-    for facts, cause in (
-        ([fact], finding("RVN-X02", "learning-rate-low", severity="error")),  # facts speak for it
-        ([fact], finding("RVN-X13", "dropout", since=3)),  # no general remedy
-        ([finding("RVN-L05", "frozen-parameters", confidence="medium")], general),
-        ([finding("RVN-T02", "labels", confidence="exact")], general),  # a symptom
-        ([finding("RVN-L05", "labels", severity="note")], general),
-    ):
-        assert weigh_facts(facts, [cause]) == (facts, [cause])
-
-
 def test_without_a_cause_symptoms_stay_what_they_are():
     symptom, note = finding("RVN-T02", "labels"), finding("RVN-X02", "optimizer", severity="note")
     assert explain_symptoms([symptom], [note]) == [symptom, note]
@@ -243,7 +227,7 @@ class Recorder:
 
     def __init__(self, *findings, own_score=0.0, own_loss=1.0, whole=()):
         self.found, self.asked, self.limited = list(findings), [], False
-        self.own, self.whole = SeedRun(own_loss, own_score), whole
+        self.own, self.whole, self.made = SeedRun(own_loss, own_score), whole, ()
 
     @contextlib.contextmanager
     def limit_threads(self):
@@ -278,15 +262,26 @@ class Recorder:
     def treatments_for(self, changes):
         return ()
 
+    def join(self, strengths):
+        return tuple(made for strength in strengths for made in strength)
+
+    def with_treatments(self, strength, *, loss_in_doubt):
+        changed = copy.copy(self)
+        changed.own = SeedRun(self.loss_with(strength), None)
+        changed.made, changed.found = (*self.made, *strength), []
+        return changed
+
+    def loss_with(self, strength):
+        return 0.1 if (*self.made, *strength) else self.own.loss
+
     def facts(self, cause, profile):
         return Facts((Evidence("dropout rate", 0.9),), "hidden") if cause == "dropout" else None
 
     def run(self, strengths, *, seeds, steps, evaluate_at=(), loss_in_doubt=False):
         assert self.limited
         self.asked += [tuple(made.change.path for made in strength) for strength in strengths]
-        loss = {(): self.own.loss}
         return [
-            [SeedRun(loss.get(strength, 0.1) + s / 1000, None) for s in seeds]
+            [SeedRun(self.loss_with(strength) + s / 1000, None) for s in seeds]
             for strength in strengths
         ]
 

@@ -27,7 +27,7 @@ from ravine.examination.trials import (
     Screening,
     confirm,
     confirm_remedies,
-    mean_outcome,
+    median_outcome,
     screen_remedies,
     to_confirm,
     trace_best_remedy,
@@ -228,11 +228,11 @@ def test_runs_without_the_remedy_beyond_those_with_it_are_left_out():
     )
 
 
-def test_the_mean_over_the_screened_seeds_is_the_outcome_s_loss():
+def test_the_middle_of_the_screened_seeds_is_the_outcome_s_loss():
     first = outcome("dropout", 1.0)
     seen = results(outcomes=(first,))
     assert confirm(seen, first, BEFORE, AFTER, screened=1).loss == 1.0
-    assert confirm(seen, first, BEFORE, AFTER, screened=2).loss == pytest.approx(1.2)
+    assert confirm(seen, first, BEFORE, AFTER, screened=2).loss == pytest.approx(math.sqrt(1.4))
 
 
 def test_the_score_is_compared_where_it_tells_the_two_apart():
@@ -281,12 +281,14 @@ def test_a_run_that_diverged_fails_whatever_is_compared():
     assert found.trial.verdict == "helped" and found.trial.before == 2.0
 
 
-def test_a_mean_outcome_is_nan_only_where_most_seeds_diverged():
-    one = mean_outcome("dropout", [SeedRun(1.0, 0.5), SeedRun(2.0, 0.7), SeedRun(math.nan, -1.0)])
-    assert (one.loss, one.score) == (1.5, pytest.approx(0.6))
-    most = mean_outcome("dropout", [SeedRun(1.0, 0.5), SeedRun(math.nan, -1.0)])
+def test_a_median_outcome_is_nan_only_where_most_seeds_diverged():
+    one = median_outcome("dropout", [SeedRun(1.0, 0.5), SeedRun(2.0, 0.7), SeedRun(math.nan, -1.0)])
+    assert (one.loss, one.score) == pytest.approx((math.sqrt(2), 0.6))
+    heavy = [SeedRun(loss, 0.5) for loss in (24.0, 25.0, 64.0)]
+    assert median_outcome("dropout", heavy).loss == 25.0
+    most = median_outcome("dropout", [SeedRun(1.0, 0.5), SeedRun(math.nan, -1.0)])
     assert math.isnan(most.loss) and most.score == 0.5
-    assert mean_outcome("dropout", [SeedRun(1.0, None)]).score is None
+    assert median_outcome("dropout", [SeedRun(1.0, None)]).score is None
 
 
 # Everything together, on a subject that is made up
@@ -405,7 +407,7 @@ def finding(cause, *changes, confidence="high"):
 def test_of_cures_the_first_that_helps_is_recommended():
     subject = Recorder({"a": 2.001, "b": CannotTryError("it has none"), "c": 1.0})
     subject.known_cures = tuple((Made(name),) for name in "abc")
-    found = try_cures(subject, profile(), finding("dead-units", Change("init", "new")))
+    found, _ = try_cures(subject, profile(), finding("dead-units", Change("init", "new")))
     assert found.trial.verdict == "helped" and found.changes == (Change("c", 1),)
     own = [seeds for name, seeds, _, _ in subject.asked if name == "" and len(seeds)]
     assert own == [range(1, 5)]  # once for all
@@ -444,7 +446,7 @@ def test_what_does_not_help_is_not_recommended_and_what_was_not_tried_says_why(
 ):
     subject = Recorder({"a": 2.001, "same": 2.0, "b": CannotTryError("it has none")})
     subject.known_cures = tuple((Made(name),) for name in cures)
-    found = try_cures(subject, profile(), finding("causality", *changes))
+    found, _ = try_cures(subject, profile(), finding("causality", *changes))
     assert (found.trial.verdict, found.trial.why, found.changes) == (verdict, why, left)
 
 
@@ -452,7 +454,7 @@ def test_an_exact_finding_keeps_its_advice_whatever_a_trial_shows():
     subject = Recorder({"a": 9.0})
     subject.known_cures = ((Made("a"),),)
     advice = Change("loss", "outputs without a softmax")
-    found = try_cures(subject, profile(), finding("dead-units", advice, confidence="exact"))
+    found, _ = try_cures(subject, profile(), finding("dead-units", advice, confidence="exact"))
     assert found.trial.verdict == "worse" and found.changes == (advice,)
 
 
@@ -460,13 +462,13 @@ def test_a_subject_that_breaks_unchanged_is_no_cure_that_cannot_be_tried():
     subject = Recorder({"": CannotTryError("it breaks"), "a": 1.0})
     subject.known_cures = ((Made("a"),),)
     with pytest.raises(CannotTryError, match="it breaks"):
-        try_cures(subject, profile(), finding("dead-units"))
+        try_cures(subject, profile(), finding("dead-units"))[0]
 
 
 def test_a_loss_in_doubt_without_a_score_is_not_compared():
     subject = Recorder({"a": 0.1})
     subject.known_cures = ((Made("a"),),)
-    found = try_cures(subject, profile(), finding("loss"))
+    found, _ = try_cures(subject, profile(), finding("loss"))
     assert (found.trial.verdict, found.trial.why) == ("not tried", "there is no score to compare")
 
 
@@ -517,13 +519,13 @@ def test_a_remedy_is_confirmed_on_seeds_in_pairs():
 def test_a_certain_fault_s_cure_is_tried_and_what_does_not_help_is_not_recommended():
     subject = TorchSubject(program(nn.Softmax(1), lr=0.5, optimizer=torch.optim.SGD))
     seen = subject.profile(trials=True, say=stay_silent)
-    cured = try_cures(subject, seen, finding("output-activation", Change("output", "linear")))
+    cured, _ = try_cures(subject, seen, finding("output-activation", Change("output", "linear")))
     assert cured.trial.verdict == "helped" and cured.changes == (Change("output", "linear"),)
     by_hand = Change("model", "by hand")
-    idle = try_cures(
+    idle, _ = try_cures(
         subject, seen, finding("normalization", Change("normalization", "usual"), by_hand)
     )
     assert idle.trial.verdict == "not tried" and idle.changes == (by_hand,)
     assert "did not act" in idle.trial.why
-    mask = try_cures(subject, seen, finding("causality", Change("model", "a mask")))
+    mask, _ = try_cures(subject, seen, finding("causality", Change("model", "a mask")))
     assert mask.trial.verdict == "not tried"

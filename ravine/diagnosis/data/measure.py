@@ -6,7 +6,7 @@ generators.
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -41,6 +41,7 @@ NameColumn: TypeAlias = Callable[[int], str]  # by its place
 
 MAX_COLUMNS = 500  # for what is costly
 MAX_NAMED_COLUMNS = 1000  # of which figures are kept
+MAX_COUNT_SPREAD = 5.0  # of whole numbers that are flags or counts, of no unit
 
 
 def _all_rows(x: Array) -> Array:
@@ -212,10 +213,10 @@ def measure_numbers(
     stds = np.nan_to_num(stds)
     varied = stds > 1e-7 * np.maximum(np.abs(means), 1e-30)
     stds[~varied] = 0.0
-    spreads: dict[str, float] = {}  # by column, 0 for a constant one
-    for place, spread in zip(kept.tolist(), stds.tolist(), strict=True):
-        name = name_column(place)
-        spreads[name] = max(spread, spreads.get(name, 0.0))
+    counts = ((flat == np.round(flat)) | np.isnan(flat)).all(0) & (stds < MAX_COUNT_SPREAD)
+    measured = varied & ~counts & ((flat == 0).mean(0) < 0.5)
+    names = [name_column(place) for place in kept.tolist()]
+    spreads = _spreads_by_name(names, stds)
     constant = [] if by_channel else [name for name in spreads if spreads[name] == 0]
     found = NumberStats(
         columns=len(spreads),
@@ -231,20 +232,34 @@ def measure_numbers(
     places = np.nonzero(varied)[0]
     few = evenly_spaced_rows(len(places), MAX_COLUMNS)
     part = np.where(np.isnan(flat), means, flat)[:, places[few]]
-    means = means[varied]
-    stds = stds[varied]
+    means, all_stds, stds = means[varied], stds, stds[varied]
     offsets = np.abs(means) / stds
     standard = (part - means[few]) / stds[few]
-    varied_spreads = {name: spread for name, spread in spreads.items() if spread > 0}
-    largest = max(varied_spreads, key=varied_spreads.__getitem__)
-    smallest = min(varied_spreads, key=varied_spreads.__getitem__)
     return replace(
         found,
         largest_offset=float(offsets.max()),
         median_offset=float(np.median(offsets)),
-        spreads=SpreadRange(spreads[largest], spreads[smallest], largest, smallest),
+        spreads=_spread_range(spreads),
+        measured_offset=float(offsets[measured[varied]].max(initial=0.0)),
+        measured_spreads=_spread_range(_spreads_by_name(names, np.where(measured, all_stds, 0.0))),
         steepness=Steepness(_largest_eigenvalue(part), _largest_eigenvalue(standard)),
     )
+
+
+def _spreads_by_name(names: Sequence[str], stds: Array) -> dict[str, float]:
+    """The largest spread of the columns of each name, 0 for a constant one."""
+    spreads: dict[str, float] = {}
+    for name, spread in zip(names, stds.tolist(), strict=True):
+        spreads[name] = max(spread, spreads.get(name, 0.0))
+    return spreads
+
+
+def _spread_range(spreads: Mapping[str, float]) -> SpreadRange:
+    varied = {name: spread for name, spread in spreads.items() if spread > 0}
+    if not varied:
+        return SpreadRange()
+    largest, smallest = max(varied, key=varied.__getitem__), min(varied, key=varied.__getitem__)
+    return SpreadRange(varied[largest], varied[smallest], largest, smallest)
 
 
 def _confirm_constant(

@@ -73,6 +73,9 @@ class NumberStats:
     largest_offset: float = 0.0  # |mean| / standard deviation of a column
     median_offset: float = 0.0
     spreads: SpreadRange = field(default_factory=SpreadRange)
+    # the same of columns that are no flags, small counts or mostly 0
+    measured_offset: float = 0.0
+    measured_spreads: SpreadRange = field(default_factory=SpreadRange)
     steepness: Steepness = field(default_factory=Steepness)
     sentinels: tuple[Sentinel, ...] = ()
 

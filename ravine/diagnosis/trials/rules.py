@@ -4,10 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from ravine.diagnosis.rule import Observation, Rule, observe, rule
+from ravine.diagnosis.rule import Observation, Rule, observe, rule, symptom
 from ravine.diagnosis.trials.trial_results import (
     CLEAR_SCORE_GAIN,
-    LEARNER_MARGIN,
     MISSED_GAIN,
     NEGLIGIBLE_GAIN,
     SCORE_GAIN,
@@ -124,26 +123,76 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     "RVN-X22",
     "warning",
     "architecture-too-small",
-    confidence="medium",
+    confidence="high",
     needs="trials",
     also=("labels", "hidden-activation"),
+    explains=("RVN-T02", "RVN-T07"),
 )
 def small_network(results: TrialResults) -> Iterator[Observation]:
-    learner = results.learner
-    score, own, others = learner.score, learner.train_score, learner.validation_score
-    if not learner.lead >= learner.margin or not results.has_score or learner.memorizes:
+    learner, wider = results.learner, results.wider
+    if results.best_explanation is not None or learner.memorizes is not False or wider is None:
         return
-    if any(results.gain_of(outcome) >= MISSED_GAIN for outcome in results.outcomes):
-        return  # something else helps
-    assert score is not None and own is not None and others is not None
-    if score < 2 * LEARNER_MARGIN:
+    if wider.trial is None or wider.trial.verdict != "helped" or not results.is_behind:
         return
-    quick = "score of a quick learner on examples it did not see"
-    name, limit = "score of the network on examples it learned from", score - learner.margin
-    reached = Evidence(quick, score, text="1 is perfect")
-    scores = Evidence(name, own, limit=limit), Evidence("on others", others)
+    name = "of the score, learned of 32 examples by heart"
+    by_heart = Evidence(name, learner.memorized, text="at its rate, a tenth and ten times of it")
     change = Change("model", "more units, or layers that see more of the input")
-    yield observe(reached, *scores, change, suspects=("labels", "hidden-activation"))
+    quick = Evidence("score of a quick learner", learner.score, text="1 is perfect")
+    suspects = ("labels", "hidden-activation")
+    yield observe(by_heart, quick, change, trial=wider.trial, suspects=suspects)
+
+
+@symptom(
+    "RVN-T02",
+    "error",
+    "too-few-steps",
+    confidence="high",
+    needs="trials",
+    also=("labels", "learning-rate-low", "learning-rate-high"),
+)
+def nothing_learned(results: TrialResults) -> Iterator[Observation]:
+    losses = [loss for _, loss, _ in results.whole_run.evaluations]
+    if not results.ends_above_constant or not losses or not math.isfinite(losses[-1]):
+        return
+    name, constant = "loss on held-out examples", "that of the best constant answer"
+    held_out = Evidence(name, losses[-1], limit=results.constant_loss, text=constant)
+    train_loss = Evidence("loss on training examples", results.whole_run.train_loss)
+    yield observe(held_out, train_loss, **_likeliest(results))
+
+
+@symptom(
+    "RVN-T07",
+    "warning",
+    "architecture-too-small",
+    confidence="medium",
+    needs="trials",
+    also=("too-few-steps", "labels", "learning-rate-low", "learning-rate-high"),
+)
+def far_behind_quick_learner(results: TrialResults) -> Iterator[Observation]:
+    if results.ends_above_constant or not results.is_behind:
+        return
+    learner = results.learner
+    assert learner.score is not None
+    quick = "score of a quick learner on examples it did not see"
+    name = "score of the network on examples it learned from"
+    reached = Evidence(quick, learner.score, text="1 is perfect")
+    own = Evidence(name, learner.train_score, limit=learner.score - learner.margin)
+    others = Evidence("on others", learner.validation_score)
+    yield observe(reached, own, others, **_likeliest(results))
+
+
+def _likeliest(results: TrialResults) -> Any:
+    """The likeliest cause where no change helped: that for which there is most evidence, or what
+    the way of the loss says.
+    """
+    suspects = [outcome.cause for outcome in results.outcomes if outcome.evidence]
+    losses = [loss for _, loss, _ in results.whole_run.evaluations]
+    rising = bool(losses) and not losses[-1] < losses[0]
+    suspects += ["learning-rate-high" if rising else "too-few-steps"]
+    if results.learner.memorizes is False:
+        suspects.insert(0, "architecture-too-small")
+    cause, *others = dict.fromkeys(suspects)
+    return {"cause": cause, "suspects": tuple(others)[:3]}
 
 
 def remedy_rule(code: str, cause: str, **settings: Any) -> Rule:

@@ -17,6 +17,7 @@ UNSUPPORTED_GAIN = 0.45  # the same for remedies that no evidence speaks for
 SCORE_GAIN = 0.05  # and of the score, from 0 (best constant) to 1, where there is one
 CLEAR_SCORE_GAIN = 0.3  # of the score: enough by itself, whatever the loss says
 NEGLIGIBLE_GAIN = 0.03  # of the best constant's loss: less is no learning
+CONSTANT_MARGIN = 0.01  # of the best constant's loss, by which a run must end below it
 NEAR_BEST = 0.75  # of the best remedy's gain: as good, if evidence speaks for it besides
 MEANINGFUL_SCORE = 0.3  # of the highest score, where the loss is least: the score means something
 ORDERED_GENERAL_CAUSES = (
@@ -86,6 +87,7 @@ class LearnerComparison:
     validation_score: float | None = None  # of the network
     train_score: float | None = None  # of the network, on examples that it learned from
     memorizes: bool | None = None  # whether the network learns a few examples by heart
+    memorized: float | None = None  # the best score on them
 
     @property
     def lead(self) -> float:
@@ -115,6 +117,7 @@ class TrialResults:
     whole_run: WholeRun = field(default_factory=WholeRun)
     learner: LearnerComparison = field(default_factory=LearnerComparison)
     preferred: Outcome | None = None
+    wider: Outcome | None = None  # with more units beside the network's own
 
     def has(self, need: str) -> bool | None:
         """ "trials": some remedy was tried."""
@@ -125,6 +128,35 @@ class TrialResults:
         """The least loss of any run."""
         losses = (o.loss for o in (self.base, *self.outcomes))
         return min((loss for loss in losses if math.isfinite(loss)), default=math.nan)
+
+    @cached_property
+    def shortfall(self) -> str:
+        """In what the whole run falls short of the least that can be asked, as a clause: it learned
+        nothing, or stays far behind a quick learner; empty where it does not.
+        """
+        if self.ends_above_constant:
+            return "the run ends no better than the best constant answer"
+        if self.is_behind:
+            return "the network stays far behind a quick learner"
+        return ""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a quick learner is far ahead of the network."""
+        learner = self.learner
+        return learner.lead >= learner.margin and (learner.score or 0.0) >= 2 * LEARNER_MARGIN
+
+    @cached_property
+    def ends_above_constant(self) -> bool:
+        """Whether the run ends no better than the best constant answer, also on the examples that
+        it learned from, and has no good score either.
+        """
+        run, top, score = self.whole_run, self.constant_loss, self.base.score
+        last = run.evaluations[-1][1] if run.evaluations else self.base.loss
+        if not math.isfinite(top) or (score is not None and score >= CLEAR_SCORE_GAIN):
+            return False
+        above = not last < top - CONSTANT_MARGIN * abs(top)
+        return above and not run.train_loss < top - NEGLIGIBLE_GAIN * abs(top)
 
     @cached_property
     def has_score(self) -> bool:

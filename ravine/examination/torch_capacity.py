@@ -1,0 +1,120 @@
+"""Whether a network is too small: it cannot learn a few examples by heart, and more units help.
+
+Letters: N examples, K outputs.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ravine.diagnosis.output_kinds import OUTPUT_KINDS, find_class_axis, find_probabilities
+from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
+from ravine.examination.scores import scaled_accuracy
+from ravine.examination.subject import CannotTryError
+from ravine.examination.torch_change import apply_treatments, change_of_program
+from ravine.examination.torch_data import TensorData
+from ravine.examination.torch_program import TorchProgram, evaluating, train_program
+from ravine.examination.torch_results import seed_run
+from ravine.examination.torch_training_changes import scale_learning_rate
+from ravine.examination.trials import confirm, median_outcome
+from ravine.rng import isolated_rng
+
+MEMORIZED_EXAMPLES, MEMORIZING_STEPS = 32, 300
+MEMORIZED_SCORE = 0.95  # of the scaled accuracy
+MEMORIZING_FACTORS = (1.0, 10.0, 0.1)
+BRANCH_UNITS = 64
+MAX_BRANCH_INPUTS = 20_000  # numbers of an example that a branch takes
+
+
+def try_capacity(program: TorchProgram, results: TrialResults) -> TrialResults:
+    """The results with how well the network learns a few examples by heart; and, if it does not,
+    with what units beside its own gain.
+    """
+    best = memorized_score(program)
+    if best is None:
+        return results
+    memorizes = best >= MEMORIZED_SCORE
+    learner = replace(results.learner, memorized=best, memorizes=memorizes)
+    results = replace(results, learner=learner)
+    if memorizes:
+        return results
+    try:
+        wider = widen.apply(program.keeping_measure())
+        runs: list[list] = [[], []]
+        for seed in range(program.seed, program.seed + TRIAL_SEEDS):
+            for each, found in zip((program, wider), runs, strict=True):
+                steps = min(program.steps, results.steps)
+                found.append(seed_run(train_program(each, seed=seed, steps=steps)))
+    except Exception:  # it cannot be tried, or the model's own code raises
+        return results
+    outcome = median_outcome("architecture-too-small", runs[1][:1])
+    compared = replace(results, outcomes=(*results.outcomes, outcome))
+    return replace(results, wider=confirm(compared, outcome, *runs, screened=1))
+
+
+def memorized_score(program: TorchProgram) -> float | None:
+    """The best score on a few examples that the network learns by heart, at its own rate, ten times
+    and a tenth of it. One that does is large enough for what was asked. None where it has no score.
+    """
+    rows = program.train.first(MEMORIZED_EXAMPLES)
+    train = TensorData(*rows, batch=len(rows[0]))
+    few = replace(program, train=train, validation=None, epochs=MEMORIZING_STEPS, held_out=False)
+    best: float | None = None
+    for factor in MEMORIZING_FACTORS:
+        changed = apply_treatments(few, (scale_learning_rate(factor),))
+        run = train_program(changed, seed=program.seed)
+        assert run.model is not None
+        with evaluating(run.model):
+            score = scaled_accuracy(run.model(rows[0]), rows[1], program.loss)
+        best = score if best is None else max(best, score or 0.0)
+        if best is not None and best >= MEMORIZED_SCORE:
+            break
+    return best
+
+
+class WiderModel(nn.Module):
+    """A model with a branch beside it: hidden units that see all inputs, added to its outputs
+    before what makes probabilities of them. The branch starts at 0.
+    """
+
+    def __init__(
+        self, model: nn.Module, inputs: Tensor, shape: Sequence[int], kind: str, axis: int
+    ):
+        super().__init__()
+        self.model, self.shape, self.axis = model, shape, axis
+        self.bind, self.free = OUTPUT_KINDS[kind]
+        last = nn.Linear(BRANCH_UNITS, math.prod(shape))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        size = inputs[0].numel()
+        self.branch = nn.Sequential(
+            nn.Flatten(), nn.LayerNorm(size), nn.Linear(size, BRANCH_UNITS), nn.ReLU(), last
+        ).to(inputs.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        beside = self.branch(x).reshape(len(x), *self.shape)
+        return self.bind(self.free(self.model(x)) + beside, self.axis)
+
+
+@change_of_program("model", "more units beside it")
+def widen(program: TorchProgram) -> TorchProgram:
+    """The program with a branch of hidden units beside its network."""
+    inputs, targets = program.examples(MEMORIZED_EXAMPLES)
+    with isolated_rng(program.seed), torch.no_grad():
+        outputs = program.build()[0].eval()(inputs)
+    if not isinstance(outputs, Tensor) or not inputs.is_floating_point():
+        raise CannotTryError("inputs and outputs are not numbers in single tensors")
+    if inputs[0].numel() > MAX_BRANCH_INPUTS or isinstance(
+        program.optimizer, torch.optim.Optimizer
+    ):
+        raise CannotTryError("a branch cannot be trained beside the network")
+    axis = find_class_axis(outputs, targets, program.loss)
+    kind = find_probabilities(outputs, axis)
+    if not kind and bool(((outputs >= 0) & (outputs <= 1)).all()):
+        kind = "0 to 1"
+    with isolated_rng(program.seed):
+        model = WiderModel(program.model, inputs, outputs.shape[1:], kind, axis)
+    return replace(program, model=model)
