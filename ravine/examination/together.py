@@ -57,7 +57,7 @@ def try_together(
         beside += [(Cure(cause, strength),) for strength in subject.strengths(cause)[:count]]
     say(f"trying {len(facts)} changes together")
     sets = [(*facts, *more) for more in beside]
-    *gains, least = _gains(subject, results, [*sets, single])
+    results, (*gains, least) = _try_sets(subject, results, [*sets, single])
     top = max(range(len(sets)), key=gains.__getitem__)
     if gains[top] < max(MISSED_GAIN, KEPT_GAIN * least):
         return single
@@ -71,12 +71,12 @@ def fewest(subject: Subject, results: TrialResults, cures: Sequence[Cure]) -> tu
     certain stay.
     """
     kept = list(cures)
-    (whole,) = _gains(subject, results, [kept])
+    results, (whole,) = _try_sets(subject, results, [kept])
     for cure in sorted(cures, key=lambda c: c.cause not in ORDERED_GENERAL_CAUSES):
         fewer = [c for c in kept if c is not cure]
         if not fewer or cure.is_certain:
             continue
-        (gain,) = _gains(subject, results, [fewer])
+        _, (gain,) = _try_sets(subject, results, [fewer])
         if gain >= KEPT_GAIN * whole:
             kept = fewer
     return tuple(kept)
@@ -109,9 +109,11 @@ def join_strengths(subject: Subject, cures: Iterable[Cure]) -> Strength:
     return subject.join([cure.strength for cure in cures])
 
 
-def _gains(subject: Subject, results: TrialResults, sets: Sequence[Sequence[Cure]]) -> list[float]:
-    """What each set of changes gains of what there was to gain, at most 1; -1 where it cannot be
-    tried.
+def _try_sets(
+    subject: Subject, results: TrialResults, sets: Sequence[Sequence[Cure]]
+) -> tuple[TrialResults, list[float]]:
+    """The results with sets of changes, and what each gains of what there was to gain, at most 1;
+    -1 where it cannot be tried.
     """
     budget = subject.budget
     in_doubt = any(are_in_doubt(cures) for cures in sets)
@@ -128,7 +130,8 @@ def _gains(subject: Subject, results: TrialResults, sets: Sequence[Sequence[Cure
     known = tuple(outcome for outcome in outcomes if outcome is not None)
     results = replace(results, outcomes=(*results.outcomes, *known))
     gain_of = _gain_by_score if in_doubt else TrialResults.gain_of
-    return [-1.0 if outcome is None else gain_of(results, outcome) for outcome in outcomes]
+    gains = [-1.0 if outcome is None else gain_of(results, outcome) for outcome in outcomes]
+    return results, gains
 
 
 def _gain_by_score(results: TrialResults, outcome: Outcome) -> float:
