@@ -88,7 +88,7 @@ class Finding:
 
     `where` names a module, parameter, column or split; `since` is a step, None where none applies.
     `suspects` are other possible causes, likeliest first. `explains` are codes of symptoms that
-    have the same cause.
+    have the same cause. `advice` says what to do first where no change is recommended.
     """
 
     code: str
@@ -103,6 +103,7 @@ class Finding:
     changes: tuple[Change, ...] = ()
     trial: Trial | None = None
     explains: tuple[str, ...] = ()
+    advice: str = ""
 
     def __post_init__(self) -> None:
         _one_of("severity", self.severity, SEVERITY_LEVELS)

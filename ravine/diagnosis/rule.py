@@ -42,7 +42,7 @@ class Observation:
 
 FindFault: TypeAlias = Callable[[Any], Iterable[Observation]]
 # what a rule says of each of its findings
-FINDING_DEFAULTS = ("code", "title", "severity", "confidence", "cause", "explains")
+FINDING_DEFAULTS = ("code", "title", "severity", "confidence", "cause", "explains", "advice")
 
 
 class ObservationFields(TypedDict, total=False):
@@ -99,6 +99,11 @@ class Rule:
     def title(self) -> str:
         """The rule's title, a clause."""
         return self.explanation.title
+
+    @property
+    def advice(self) -> str:
+        """What to do first, a sentence."""
+        return self.explanation.remedy.split(". ")[0].rstrip(".") + "."
 
     def findings(self, measured: RuleInput) -> list[Finding]:
         """The findings of this rule: what an observation leaves out is as the rule says."""

@@ -176,6 +176,8 @@ def _parts(finding: Finding, titles: dict[str, str]) -> Iterator[tuple[str, str]
     yield "cause", finding.cause + others
     for i, change in enumerate(finding.changes):
         yield ("change" if i == 0 else ""), _change(change)
+    if not finding.changes and finding.severity != "note" and finding.advice:
+        yield "do", finding.advice
     if finding.trial is not None:
         yield "tried", _trial(finding.trial)
 
