@@ -1,7 +1,7 @@
 """Findings: what is wrong with a run, as plain data with evidence, cause and tried remedies; and
 the report of them all.
 
-The JSON of a report is a contract: its keys and their meaning change only with `REPORT_SCHEMA`.
+The JSON of a report is a contract: keys go, or change their meaning, only with `REPORT_SCHEMA`.
 Wording may change.
 """
 

@@ -96,6 +96,7 @@ def test_the_contract_has_these_names():
         "changes",
         "trial",
         "explains",
+        "advice",
     }
     assert set(data["findings"][0]["evidence"][0]) == {"name", "value", "unit", "limit", "text"}
     assert set(data["findings"][0]["trial"]) >= {
