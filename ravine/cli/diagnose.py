@@ -68,7 +68,7 @@ def doctor_command(
         Where --fix writes the recipe (.toml).
     """
     from ravine.examination.recipe_subject import subject_of
-    from ravine.examination.report import examine_subject
+    from ravine.examination.rounds import examine_subject
     from ravine.files import run_state, write_atomically
 
     if out is not None and not fix:

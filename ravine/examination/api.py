@@ -16,7 +16,7 @@ from ravine.data import TableLike, Task
 from ravine.examination.preflight import check_recipe
 from ravine.examination.preflight_checks import QUICK_RECIPE_CHECKS
 from ravine.examination.recipe_subject import subject_of
-from ravine.examination.report import examine_subject
+from ravine.examination.rounds import examine_subject
 from ravine.examination.subject import SubjectProfile
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_subject import TorchSubject

@@ -1,216 +1,17 @@
-"""The examination of a subject: findings, trials, and the order of causes and symptoms."""
+"""Findings of an examination put in order: causes, the symptoms that they explain, and trials."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.registry import SYMPTOM_CODES, TRIAL_RULES
-from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.trial_results import (
-    NEAR_PERFECT_SCORE,
-    ORDERED_GENERAL_CAUSES,
-    Outcome,
-    TrialResults,
-)
-from ravine.errors import InputError
-from ravine.examination.remedies import remedies_of
-from ravine.examination.subject import (
-    CannotTryError,
-    Say,
-    Subject,
-    SubjectProfile,
-    TrialBudget,
-    stay_silent,
-)
-from ravine.examination.together import (
-    are_in_doubt,
-    confirm_together,
-    fewest,
-    join_strengths,
-    try_together,
-)
-from ravine.examination.trials import (
-    Cure,
-    changes_by_hand,
-    confirm_remedies,
-    lasting_changes,
-    screen_remedies,
-    trace_best_remedy,
-    try_cures,
-    try_other_answers,
-    try_stopping_at,
-)
-from ravine.finding import SEVERITY_LEVELS, Checks, Finding, Report, Trial, arrange
+from ravine.diagnosis.registry import SYMPTOM_CODES
+from ravine.diagnosis.trials.trial_results import Outcome, TrialResults
+from ravine.examination.subject import TrialBudget
+from ravine.examination.trials import changes_by_hand, lasting_changes
+from ravine.finding import SEVERITY_LEVELS, Finding, Trial, arrange
 
 STOPS_EARLIER = ("learning-rate-high", "optimizer", "initialization", "batch-size")
-NOTHING_LEARNED_CODES = ("RVN-T02", "RVN-T15", "RVN-X23")
-MAX_ROUNDS = 4  # at a subject: one cure uncovers the next fault
-NO_TRIALS = Checks(not_measured=tuple(rule.code for rule in TRIAL_RULES))
-
-
-def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -> Report:
-    """The report of a subject; `say` gets a line before whatever takes a while.
-
-    Where a cause is certain, only what cures it is tried; else remedies are tried, and what helps
-    names the cause. With what helps it is looked at again, up to four times, as long as it falls
-    short: one cure uncovers the next fault.
-    """
-    with subject.limit_threads():
-        profile = subject.profile(trials=trials, say=say)
-        if profile.results is None:
-            found = profile.findings
-            if any(is_certain(f) for f in found):
-                found = merge_certain_findings(found, lead_findings(found))
-            result = Round(found, why="no trials were asked for")
-        else:
-            first = examine_once(subject, profile, say=say)
-            result = examine_again(subject, profile, first, say=say)
-    return Report(
-        run=subject.name,
-        score=subject.score,
-        checks=profile.checks.merge(result.checks),
-        findings=tuple(_with_trial(f, result.why) for f in arrange(result.found)),
-    )
-
-
-@dataclass(frozen=True)
-class Round:
-    """What one round found, and what cures it; `why` says why changes were not tried."""
-
-    found: list[Finding]
-    cures: tuple[Cure, ...] = ()
-    checks: Checks = NO_TRIALS
-    why: str = "another cause is certain, and its cure was tried first"
-
-
-def examine_once(subject: Subject, profile: SubjectProfile, *, say: Say) -> Round:
-    """Try what cures the causes that are certain; where none is, remedies. Nothing is tried where
-    nothing is left to gain.
-    """
-    found, own = profile.findings, profile.results
-    assert own is not None
-    if any(is_certain(f) for f in found):
-        tried = [try_cures(subject, profile, f) for f in lead_findings(found).values()]
-        leads = {finding.cause: finding for finding, _ in tried}
-        cures = tuple(cure for _, cure in tried if cure is not None)
-        found = merge_certain_findings(found, leads)
-        return Round([try_other_answers(subject, profile, f) for f in found], cures)
-    found = excuse_unlearnable(found, profile.data)
-    if own.base.score is not None and own.base.score >= NEAR_PERFECT_SCORE:
-        found = [try_other_answers(subject, profile, f) for f in found]
-        return Round(found, why="nothing is left to gain: the score is near its best")
-    causes = [f.cause for f in found if not is_symptom(f)]
-    remedies = remedies_of(subject, profile)
-    screening = screen_remedies(subject, profile, remedies, say=say)
-    results = confirm_remedies(subject, profile, screening, causes=causes, say=say)
-    best, cures = results.best_explanation, ()
-    if best is not None and best.cause not in ORDERED_GENERAL_CAUSES:
-        cures = (screening.cure(best),)
-    elif best is not None or results.shortfall:
-        cures = try_together(subject, results, remedies, screening, say=say)
-    results = trace_best_remedy(subject, screening, results)
-    new, checks = run_rules(TRIAL_RULES, results)
-    symptoms = [f for f in new if is_symptom(f)]
-    found = [*(f for f in found if f.code not in {s.code for s in symptoms}), *symptoms]
-    new = [f for f in new if not is_symptom(f)]
-    if cures and (best is None or [c.cause for c in cures] != [best.cause]):
-        outcome = confirm_together(subject, results, cures, profile.runs)
-        together = findings_of_cures(results, cures, outcome)
-        if together:
-            causes_alone = () if best is None else (best.cause,)
-            kept = [f for f in new if f.cause not in causes_alone]
-            new = [*together, *(f for f in kept if f.cause not in {t.cause for t in together})]
-        else:
-            cures = () if best is None else (screening.cure(best),)
-    step = stopping_step(new)
-    if step is not None:
-        new = stop_early(new, try_stopping_at(subject, step))
-    new = excuse_unlearnable(new, profile.data)
-    found = explain_symptoms(*join_trials(found, new, results))
-    found = [try_other_answers(subject, profile, f) for f in found]
-    return Round(
-        [_with_screening(f, results.outcomes, subject.budget) for f in found], cures, checks
-    )
-
-
-def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, say: Say) -> Round:
-    """The first round with what further ones found, each on the subject with the cures of all
-    before it; those that are needed are tried together.
-    """
-    assert profile.results is not None
-    rounds, cures, more = [first], first.cures, ""
-    while rounds[-1].cures and len(rounds) <= MAX_ROUNDS:
-        try:
-            changed = subject.with_treatments(
-                join_strengths(subject, cures), loss_in_doubt=are_in_doubt(cures)
-            )
-            again = changed.profile(trials=True, say=say)
-        except (CannotTryError, InputError):
-            break
-        assert again.results is not None
-        more = again.results.shortfall
-        if not more or len(rounds) == MAX_ROUNDS:
-            break
-        rounds.append(examine_once(changed, again, say=say))
-        known = {cure.cause: cure for cure in cures}
-        new = [
-            c
-            for c in rounds[-1].cures
-            if c.cause not in known or c.strength != known[c.cause].strength
-        ]
-        cures = (*cures, *new)
-    if len(rounds) > 1 or sum(cure.is_certain for cure in cures) > 1:
-        kept = fewest(subject, profile.results, cures)
-        outcome = confirm_together(subject, profile.results, kept, profile.runs)
-        if outcome is not None and outcome.trial is not None and outcome.trial.verdict == "helped":
-            return replace(first, found=_join_rounds(rounds, kept, outcome), cures=kept)
-    if more:
-        first = replace(first, found=[_with_more(f, more) for f in first.found])
-    return first
-
-
-def _join_rounds(rounds: Sequence[Round], kept: Sequence[Cure], outcome: Outcome) -> list[Finding]:
-    """The findings of the first round and those of later ones whose cures are needed, with the
-    trial of all cures together; causes whose cure is not needed become notes.
-    """
-    needed, tried = {cure.cause for cure in kept}, {c.cause for each in rounds for c in each.cures}
-    found: list[Finding] = []
-    for place, each in enumerate(rounds):
-        for finding in each.found:
-            alarm = finding.severity != "note" and not is_symptom(finding)
-            if alarm and finding.cause in needed:
-                by_hand = changes_by_hand(finding)
-                changes = (*outcome.changes, *by_hand)
-                finding = replace(finding, changes=changes, trial=outcome.trial)
-            elif place > 0 or any(finding.cause == f.cause for f in found):
-                continue
-            elif alarm and finding.cause in tried and not is_certain(finding):
-                finding = replace(finding, severity="note")
-            found.append(finding)
-    return explain_symptoms(found, [])
-
-
-def _with_more(finding: Finding, more: str) -> Finding:
-    """A finding whose cure helped, and left something wrong that nothing helps against."""
-    trial = finding.trial
-    if trial is None or trial.verdict != "helped":
-        return finding
-    why = "; ".join(filter(None, (trial.why, f"with it {more}: more is wrong")))
-    return replace(finding, trial=replace(trial, why=why))
-
-
-def findings_of_cures(
-    results: TrialResults, cures: Sequence[Cure], outcome: Outcome | None
-) -> list[Finding]:
-    """A finding for each of several causes whose cures help together, with what that showed."""
-    if outcome is None or outcome.trial is None or outcome.trial.verdict != "helped":
-        return []
-    found: list[Finding] = []
-    for cure in cures:
-        as_one = replace(outcome, cause=cure.cause, evidence=cure.evidence, where=cure.where)
-        new, _ = run_rules(TRIAL_RULES, replace(results, preferred=as_one))
-        found += [f for f in new if f.trial is outcome.trial]
-    return found
+NOTHING_LEARNED_CODES = ("RVN-T02", "RVN-T15")
 
 
 def is_symptom(finding: Finding) -> bool:
@@ -328,7 +129,7 @@ def _explaining(finding: Finding, codes: tuple[str, ...]) -> Finding:
     return replace(finding, explains=tuple(dict.fromkeys((*finding.explains, *codes))))
 
 
-def _with_screening(finding: Finding, outcomes: Sequence[Outcome], budget: TrialBudget) -> Finding:
+def add_screening(finding: Finding, outcomes: Sequence[Outcome], budget: TrialBudget) -> Finding:
     """A finding whose cause, or of a symptom any cause, was tried with a few seeds in vain: that is
     its trial, and what did not help is not recommended.
     """
@@ -346,7 +147,7 @@ def _with_screening(finding: Finding, outcomes: Sequence[Outcome], budget: Trial
     return replace(finding, trial=trial, changes=lasting_changes(finding))
 
 
-def _with_trial(finding: Finding, why: str) -> Finding:
+def say_why_not_tried(finding: Finding, why: str) -> Finding:
     """A finding that recommends something has a trial: here, why none was made."""
     if finding.trial is not None or not finding.changes:
         return finding
