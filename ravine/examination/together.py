@@ -38,9 +38,9 @@ def try_together(
     *,
     say: Say,
 ) -> tuple[Cure, ...]:
-    """The fewest of the changes for which there is evidence that help together, also beside another
-    learning rate or optimizer. Where one change helps alone, it is what is given back if the others
-    add nothing to it; nothing where none helps.
+    """The fewest of the changes for which there is evidence that help together, beside the one that
+    helps alone if one does, else also beside another learning rate or optimizer. Where one helps
+    alone it is what is given back if the others add nothing to it; nothing where none helps.
     """
     best = results.best_explanation
     alone = None if best is None else screening.cure(best)
@@ -52,8 +52,8 @@ def try_together(
     single = () if alone is None else (alone,)
     if not facts:
         return single
-    beside = [(), single] if single else [()]
-    for cause, count in COMPANION_CAUSES:
+    beside: list[tuple[Cure, ...]] = [(), single] if single else [()]
+    for cause, count in () if single else COMPANION_CAUSES:
         beside += [(Cure(cause, strength),) for strength in subject.strengths(cause)[:count]]
     say(f"trying {len(facts)} changes together")
     sets = [(*facts, *more) for more in beside]

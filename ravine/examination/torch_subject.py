@@ -53,7 +53,7 @@ EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budg
 MAX_PROGRAM_STEPS = 600  # of a trial
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
-BUDGET_FACTOR = 3  # where more steps are tried
+BUDGET_FACTOR, MAX_LONG_STEPS = 3, 3000  # where more steps are tried, and how many at most
 MIN_LARGE_BATCH, MIN_EPOCH_STEPS = 64, 3  # batches that may be too large
 
 
@@ -131,7 +131,8 @@ class TorchSubject:
     def strengths(self, cause: str) -> tuple[Strength, ...]:
         program = self.program
         if cause == "too-few-steps":
-            return ((set_steps(BUDGET_FACTOR * program.steps),),)
+            longer = BUDGET_FACTOR * program.steps
+            return ((set_steps(longer),),) if longer <= MAX_LONG_STEPS else ()
         if cause == "batch-size":
             large = program.train.batch >= MIN_LARGE_BATCH or len(program.train) < MIN_EPOCH_STEPS
             return ((set_batch_size(max(2, program.train.batch // 8)),),) if large else ()

@@ -28,6 +28,8 @@ from ravine.examination.verdict import weigh
 from ravine.finding import MANUAL_CHANGES, Change, Evidence, Finding, Trial
 
 HARMFUL_LOSS = 0.1  # of what there was to gain: after a strength that loses so much none is tried
+SURE_STRENGTHS = 3  # of a ladder; after these it goes on only where the last one said something
+MIN_STEP_GAIN = 0.02  # of what there was to gain, that a strength adds to those before it
 MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
 LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss measures nothing
 ONE_ANSWER_CODE = "RVN-T15"  # every row has one answer: what is asked for is judged by the answers
@@ -207,7 +209,8 @@ class Screening:
     """The screening of remedies, in rounds: in each, every remedy at its next strength.
 
     None is tried after one that is clearly worse than the best so far; of `ordered` strengths that
-    no evidence speaks for, none after one that does harm to a run that has learned something.
+    no evidence speaks for, none after one that does harm to a run that has learned something; nor,
+    after the first three, after one that neither gained nor diverged.
     """
 
     def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
@@ -259,7 +262,9 @@ class Screening:
                 self.best[remedy.cause] = outcome
                 self.best_runs[remedy.cause] = strength, runs
             does_harm = gain < -HARMFUL_LOSS and self._is_wrong_way(remedy, outcome)
-            if gain >= best_gain - HARMFUL_LOSS and not does_harm:
+            says_more = not math.isfinite(outcome.loss) or gain > best_gain + MIN_STEP_GAIN
+            in_vain = remedy.ordered and self.place + 1 >= SURE_STRENGTHS and not says_more
+            if gain >= best_gain - HARMFUL_LOSS and not does_harm and not in_vain:
                 self.open.append(remedy)
 
     def _is_wrong_way(self, remedy: Remedy, outcome: Outcome) -> bool:
