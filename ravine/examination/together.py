@@ -39,7 +39,7 @@ def try_together(
     say: Say,
 ) -> tuple[Cure, ...]:
     """The fewest of the changes for which there is evidence that help together, beside the one that
-    helps alone if one does, else also beside another learning rate or optimizer. Where one helps
+    helps alone if one does, and beside other learning rates or another optimizer. Where one helps
     alone it is what is given back if the others add nothing to it; nothing where none helps.
     """
     best = results.best_explanation
@@ -53,8 +53,9 @@ def try_together(
     if not facts:
         return single
     beside: list[tuple[Cure, ...]] = [(), single] if single else [()]
-    for cause, count in () if single else COMPANION_CAUSES:
-        beside += [(Cure(cause, strength),) for strength in subject.strengths(cause)[:count]]
+    for cause, count in COMPANION_CAUSES:
+        if best is None or best.cause == cause:
+            beside += [(Cure(cause, strength),) for strength in subject.strengths(cause)[:count]]
     say(f"trying {len(facts)} changes together")
     sets = [(*facts, *more) for more in beside]
     results, (*gains, least) = _try_sets(subject, results, [*sets, single])

@@ -28,8 +28,7 @@ from ravine.examination.verdict import weigh
 from ravine.finding import MANUAL_CHANGES, Change, Evidence, Finding, Trial
 
 HARMFUL_LOSS = 0.1  # of what there was to gain: after a strength that loses so much none is tried
-SURE_STRENGTHS = 3  # of a ladder; after these it goes on only where the last one said something
-MIN_STEP_GAIN = 0.02  # of what there was to gain, that a strength adds to those before it
+STILL_LOSS = 1e-3  # of the loss at the start: a run that changes it by less stands still
 MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
 LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss measures nothing
 ONE_ANSWER_CODE = "RVN-T15"  # every row has one answer: what is asked for is judged by the answers
@@ -209,8 +208,8 @@ class Screening:
     """The screening of remedies, in rounds: in each, every remedy at its next strength.
 
     None is tried after one that is clearly worse than the best so far; of `ordered` strengths that
-    no evidence speaks for, none after one that does harm to a run that has learned something; nor,
-    after the first three, after one that neither gained nor diverged.
+    no evidence speaks for, none after one that does harm to a run that has learned something; no
+    lower learning rate after one at which the loss stands still.
     """
 
     def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
@@ -262,10 +261,14 @@ class Screening:
                 self.best[remedy.cause] = outcome
                 self.best_runs[remedy.cause] = strength, runs
             does_harm = gain < -HARMFUL_LOSS and self._is_wrong_way(remedy, outcome)
-            says_more = not math.isfinite(outcome.loss) or gain > best_gain + MIN_STEP_GAIN
-            in_vain = remedy.ordered and self.place + 1 >= SURE_STRENGTHS and not says_more
-            if gain >= best_gain - HARMFUL_LOSS and not does_harm and not in_vain:
+            if gain >= best_gain - HARMFUL_LOSS and not does_harm and not self._is_still(outcome):
                 self.open.append(remedy)
+
+    def _is_still(self, outcome: Outcome) -> bool:
+        """Whether a lower learning rate moves nothing any more: the loss stays as it started."""
+        start = self.own.start_loss
+        still = abs(outcome.loss - start) <= STILL_LOSS * abs(start)  # False of what diverged
+        return outcome.cause == "learning-rate-high" and still
 
     def _is_wrong_way(self, remedy: Remedy, outcome: Outcome) -> bool:
         """Whether ordered strengths without evidence lead away from what the run has learned. Not
