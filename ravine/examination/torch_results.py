@@ -47,6 +47,8 @@ def own_results(
     train_loss, train_score, validation_score = _final_fit(program, run)
     diverged = ((len(run.losses), math.nan, None),) if run.has_diverged else ()
     learner = _quick_learner(program, data)
+    if not _answers_in_units(program, train_loss):
+        learner = replace(learner, score=None)
     return TrialResults(
         base=Outcome(
             cause="healthy", losses=(own.loss,), scores=(own.score,), evaluations=own.evaluations
@@ -73,6 +75,22 @@ def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerCo
     if known is None:
         return LearnerComparison(margin=margin)
     return LearnerComparison(score=known.scaled_score, margin=margin, informative=known.informative)
+
+
+def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
+    """Whether outputs are in the targets' units, so that R² compares them with a quick learner's:
+    targets as outputs have a lower loss than the network. Not so of the logarithm of a count.
+    """
+    inputs, targets = program.examples(EVALUATED_EXAMPLES)
+    with isolated_rng(program.seed), torch.no_grad():
+        outputs = copy.deepcopy(program.model).eval()(inputs[:2])
+    if not isinstance(outputs, Tensor) or not targets.is_floating_point():
+        return True
+    if outputs.numel() != targets[:2].numel() or bool(((targets == 0) | (targets == 1)).all()):
+        return True  # classes or labels, of which the order of the answers counts
+    as_outputs = targets.reshape(len(targets), *outputs.shape[1:]).to(outputs.dtype)
+    losses = losses_by_group(program.evaluation_loss or program.loss, as_outputs, targets)
+    return sum(losses) / len(losses) <= train_loss
 
 
 def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | None, float | None]:
