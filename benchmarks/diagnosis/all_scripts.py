@@ -4,6 +4,7 @@ from benchmarks.diagnosis import (
     healthy,
     images,
     loops,
+    posted_habits,
     posted_losses,
     posted_tables,
     posted_tables_odd,
@@ -22,5 +23,6 @@ ALL: tuple[TrainingScript, ...] = (
     *posted_tables.SCRIPTS,
     *posted_losses.SCRIPTS,
     *posted_units.SCRIPTS,
+    *posted_habits.SCRIPTS,
     *posted_tables_odd.SCRIPTS,
 )

@@ -363,7 +363,7 @@ FEW_LABELS = group(
     ),
     fault(
         "divided-by-class-numbers",
-        "loss loss-reduction data-degenerate",
+        "loss loss-reduction batch-size data-degenerate",
         loss=over_classes,
         answers={"remedy": ("loss", "divided by the number of labels")},
     ),
