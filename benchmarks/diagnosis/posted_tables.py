@@ -50,7 +50,7 @@ def number(
     )
 
 
-# Who survived: a support vector machine with a hidden layer
+# Who survived: ages that are missing, fares up to 512
 
 
 def survivors(

@@ -220,9 +220,10 @@ RETOLD = group(
     ),
     fault(
         "relu-at-a-hot-rate",
-        "learning-rate-high dead-units output-activation",
+        "learning-rate-high dead-units",
         last=nn.ReLU,
         lr=3.0,
+        answers={"remedy": ("lr", 5e-3)},
     ),
     family="table",
     task="generation",
