@@ -1,6 +1,17 @@
 """All scripts, in one list."""
 
-from benchmarks.diagnosis import healthy, images, loops, sequences, tables
+from benchmarks.diagnosis import (
+    healthy,
+    images,
+    loops,
+    posted_habits,
+    posted_losses,
+    posted_tables,
+    posted_tables_odd,
+    posted_units,
+    sequences,
+    tables,
+)
 from benchmarks.diagnosis.training_script import TrainingScript
 
 ALL: tuple[TrainingScript, ...] = (
@@ -9,4 +20,9 @@ ALL: tuple[TrainingScript, ...] = (
     *sequences.SCRIPTS,
     *loops.SCRIPTS,
     *healthy.SCRIPTS,
+    *posted_tables.SCRIPTS,
+    *posted_losses.SCRIPTS,
+    *posted_units.SCRIPTS,
+    *posted_habits.SCRIPTS,
+    *posted_tables_odd.SCRIPTS,
 )
