@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,8 +39,9 @@ REMEDY_PATHS = frozenset(
     "loop".split()
 )  # what a reference remedy may change; the last three only by hand
 
-Pair: TypeAlias = tuple[Tensor, Tensor]
-Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]  # one, several, or by name
+Pair: TypeAlias = tuple[Inputs, Tensor]
+Loss: TypeAlias = Callable[[Any, Any], Tensor]
 
 
 class WatchedLoop(Protocol):
@@ -52,6 +53,39 @@ class WatchedLoop(Protocol):
 Watch: TypeAlias = Callable[[nn.Module, torch.optim.Optimizer], AbstractContextManager[WatchedLoop]]
 
 
+def call_model(model: nn.Module, inputs: Inputs) -> Any:
+    """The outputs: several inputs are several arguments, named ones are keywords."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def split_batch(batch: Any) -> Pair:
+    """Inputs and targets of a batch: `(x, y)`, `(a, b, y)`, `((a, b), y)`, or a dict with
+    `labels`.
+    """
+    if isinstance(batch, Mapping):
+        return {name: x for name, x in batch.items() if name != "labels"}, batch["labels"]
+    *inputs, targets = batch
+    inputs = inputs[0] if len(inputs) == 1 else inputs
+    return (tuple(inputs) if isinstance(inputs, list) else inputs), targets
+
+
+def batch_loss(model: nn.Module, loss: Loss, batch: Any) -> Tensor:
+    """`loss(outputs, targets)`; where the outputs are no tensor, `loss(outputs, batch)`."""
+    inputs, targets = split_batch(batch)
+    outputs = call_model(model, inputs)
+    return loss(outputs, targets if isinstance(outputs, Tensor) else batch)
+
+
+def main_output(outputs: Any) -> Tensor:
+    """What is scored: the outputs, or their first part."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    parts = outputs if isinstance(outputs, tuple | dict) else vars(outputs)
+    return next(iter(parts.values())) if isinstance(parts, dict) else parts[0]
+
+
 @dataclass(frozen=True)
 class Scorer:
     """The score of a model on held-out examples, higher is better; `chance` is that of a constant.
@@ -60,7 +94,7 @@ class Scorer:
     outputs are NaN has `worst`.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     score: Callable[[Tensor, Tensor], float]
     chance: float
@@ -70,7 +104,7 @@ class Scorer:
         training = model.training
         model.eval()
         with torch.no_grad():
-            outputs = model(self.inputs).float()
+            outputs = main_output(call_model(model, self.inputs)).float()
         model.train(training)
         return self.score(outputs, self.targets) if bool(outputs.isfinite().all()) else self.worst
 
@@ -93,7 +127,7 @@ class TrainingSetup:
         """Updates in the whole budget."""
         if isinstance(self.train, DataLoader):
             return self.epochs * len(self.train)
-        return self.epochs * math.ceil(len(self.train[0]) / self.batch_size)
+        return self.epochs * math.ceil(len(self.train[1]) / self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +237,7 @@ def loader(
     )
 
 
-def accuracy(inputs: Tensor, targets: Tensor) -> Scorer:
+def accuracy(inputs: Inputs, targets: Tensor) -> Scorer:
     """Share of right classes; chance is the largest class. Outputs [N, K] or, of sequences, [N, T,
     K].
     """
@@ -213,7 +247,7 @@ def accuracy(inputs: Tensor, targets: Tensor) -> Scorer:
     )
 
 
-def mean_recall(inputs: Tensor, targets: Tensor) -> Scorer:
+def mean_recall(inputs: Inputs, targets: Tensor) -> Scorer:
     """Mean over the classes of the share that is found; chance 1/K."""
     classes = int(targets.max()) + 1
 
@@ -224,7 +258,7 @@ def mean_recall(inputs: Tensor, targets: Tensor) -> Scorer:
     return Scorer(inputs, targets, score, 1 / classes)
 
 
-def binary_accuracy(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Scorer:
+def binary_accuracy(inputs: Inputs, targets: Tensor, threshold: float = 0.0) -> Scorer:
     """Share of right answers of one output per example, cut at `threshold`."""
     share = float(targets.float().mean())
     return Scorer(
@@ -237,7 +271,7 @@ def binary_accuracy(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> 
     )
 
 
-def micro_f1(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Scorer:
+def micro_f1(inputs: Inputs, targets: Tensor, threshold: float = 0.0) -> Scorer:
     """F1 of many labels per example, over all labels together; chance is saying yes to
     everything.
     """
@@ -249,7 +283,7 @@ def micro_f1(inputs: Tensor, targets: Tensor, threshold: float = 0.0) -> Scorer:
     return Scorer(inputs, targets, score, score(torch.ones_like(targets) + threshold, targets))
 
 
-def r2(inputs: Tensor, targets: Tensor, scale: float = 1.0, shift: float = 0.0) -> Scorer:
+def r2(inputs: Inputs, targets: Tensor, scale: float = 1.0, shift: float = 0.0) -> Scorer:
     """R2 of the outputs after out * scale + shift; chance 0, never counted below -1."""
 
     def score(out: Tensor, y: Tensor) -> float:

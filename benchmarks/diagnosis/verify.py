@@ -24,7 +24,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.diagnosis.all_scripts import ALL
-from benchmarks.diagnosis.training_script import Scorer, TrainingScript, TrainingSetup
+from benchmarks.diagnosis.training_script import (
+    Inputs,
+    Scorer,
+    TrainingScript,
+    TrainingSetup,
+    batch_loss,
+    call_model,
+    main_output,
+)
 
 # at most this share of what the validation loss came down may a healthy script lose again
 MAX_LOSS_RISE = 0.15
@@ -72,14 +80,19 @@ class TrainingResult:
     proved: bool
 
 
-def batches(setup: TrainingSetup, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(setup: TrainingSetup, order: torch.Generator) -> Iterator[Any]:
     """One pass over the training examples."""
     if isinstance(setup.train, DataLoader):
         yield from setup.train
         return
     inputs, targets = setup.train
-    for rows in torch.randperm(len(inputs), generator=order).split(setup.batch_size):
-        yield inputs[rows], targets[rows]
+    for rows in torch.randperm(len(targets), generator=order).split(setup.batch_size):
+        if isinstance(inputs, tuple):
+            yield *(x[rows] for x in inputs), targets[rows]
+        elif isinstance(inputs, dict):
+            yield {name: x[rows] for name, x in inputs.items()} | {"labels": targets[rows]}
+        else:
+            yield inputs[rows], targets[rows]
 
 
 def validate(setup: TrainingSetup) -> float:
@@ -87,7 +100,8 @@ def validate(setup: TrainingSetup) -> float:
     assert setup.validation is not None
     setup.model.eval()
     with torch.no_grad(), torch.random.fork_rng():
-        loss = float(setup.loss(setup.model(setup.validation[0]), setup.validation[1]))
+        inputs, targets = setup.validation
+        loss = float(setup.loss(call_model(setup.model, inputs), targets))
     setup.model.train()
     return loss
 
@@ -103,9 +117,9 @@ def train(setup: TrainingSetup, seed: int, log: Log, steps: int | None = None) -
         log.validation.append(validate(setup))
     with log.watch(model, optimizer):
         for _ in range(setup.epochs):
-            for inputs, targets in batches(setup, order):
+            for batch in batches(setup, order):
                 optimizer.zero_grad()
-                loss = setup.loss(model(inputs), targets)
+                loss = batch_loss(model, setup.loss, batch)
                 loss.backward()
                 optimizer.step()
                 log.loss(loss)
@@ -119,6 +133,7 @@ def train(setup: TrainingSetup, seed: int, log: Log, steps: int | None = None) -
 def leaks_future(model: nn.Module, scorer: Scorer) -> bool:
     """Does an output change when only later inputs do?"""
     model.eval()
+    assert isinstance(scorer.inputs, Tensor)
     changed = scorer.inputs.clone()
     changed[:, -1] = (
         changed[:, -1].roll(1)
@@ -138,8 +153,20 @@ def loss_rise(losses: list[float]) -> float | None:
 def mixes_examples(model: nn.Module, scorer: Scorer) -> bool:
     """Does the answer to an example depend on the other examples of its batch?"""
     model.eval()
+
+    def outputs(count: int) -> Tensor:
+        return main_output(call_model(model, first_rows(scorer.inputs, count)))[:4]
+
     with torch.no_grad():
-        return bool((model(scorer.inputs[:8])[:4] - model(scorer.inputs[:4])).abs().max() > 1e-4)
+        return bool((outputs(8) - outputs(4)).abs().max() > 1e-4)
+
+
+def first_rows(inputs: Inputs, count: int) -> Inputs:
+    if isinstance(inputs, dict):
+        return {name: x[:count] for name, x in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(x[:count] for x in inputs)
+    return inputs[:count]
 
 
 def train_script(script: TrainingScript, seed: int) -> TrainingResult:
