@@ -238,6 +238,103 @@ def test_a_loss_with_bounds_of_the_wrong_sign_is_found(last, loss, targets):
     assert "RVN-I09" not in alarms(model, lambda o, t: 1 - loss(o, t), x, y)
 
 
+def by_score(loss):
+    """A loss of labels 0 and 1 as one of scores and labels -1 and 1."""
+    return lambda out, y: loss(out * (2 * y - 1))
+
+
+def by_pairs(loss):
+    """A loss of the scores of positive less those of negative examples."""
+    return lambda out, y: loss(out[y == 1][:, None] - out[y == 0][None])
+
+
+def by_order(loss):
+    """A loss of differences of neighbors, times the sign of their targets' difference."""
+    return lambda out, y: loss(out.diff(dim=0) * y.diff(dim=0).sign())
+
+
+# each is of the right sign; of scores that ought to be high where the answer is yes
+LOSSES_OF_SCORES = {
+    "hinge": by_score(lambda s: (1 - s).clamp(min=0).mean()),
+    "softplus": by_score(lambda s: F.softplus(-s).mean()),
+    "exponential": by_score(lambda s: (-s).exp().mean()),
+    "squared hinge": by_score(lambda s: (1 - s).clamp(min=0).square().mean()),
+    "binary cross entropy": F.binary_cross_entropy_with_logits,
+    "area under the curve": by_pairs(lambda d: (-d).sigmoid().mean()),
+    "area under the curve, hinge": by_pairs(lambda d: (1 - d).clamp(min=0).mean()),
+    "correlation with labels": lambda out, y: -correlation(out, y),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES_OF_SCORES)
+def test_a_loss_of_scores_is_found_where_its_sign_is_wrong(name):
+    x, loss = torch.randn(96, 6), LOSSES_OF_SCORES[name]
+    y = (x[:, 0] > 0.3).float()
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1), nn.Flatten(0))
+    assert "RVN-I09" not in alarms(model, loss, x, y)
+    found = alarms(model, lambda out, t: loss(-out, t), x, y)["RVN-I09"]
+    assert found.evidence[0].value > found.evidence[1].value
+    squares = nn.Sequential(model, Function(torch.square))  # may be distances
+    assert "RVN-I09" not in alarms(squares, lambda out, t: loss(-out, t), x, y)
+
+
+def of_outputs(loss):
+    return lambda out, y: loss(-out, y)
+
+
+def of_others(loss):
+    return lambda out, y: loss(out, 1 - y)
+
+
+def without_minus(loss):
+    return lambda out, y: -loss(out, y)
+
+
+def focal(p, y):
+    return -((1 - p) ** 2 * p.log()).gather(1, y[:, None]).mean()
+
+
+@pytest.mark.parametrize(
+    ("last", "loss", "wrong", "targets"),
+    [
+        (nn.Sigmoid(), F.binary_cross_entropy, of_others, "labels"),
+        (nn.Identity(), F.binary_cross_entropy_with_logits, of_others, "labels"),
+        (nn.Identity(), F.multi_margin_loss, of_outputs, "classes"),
+        (nn.Softmax(1), focal, without_minus, "classes"),
+        (nn.Identity(), by_order(lambda d: (0.1 - d).clamp(min=0).mean()), of_outputs, "numbers"),
+        (nn.Identity(), by_order(lambda d: F.softplus(-d).mean()), of_outputs, "numbers"),
+        (nn.Identity(), lambda o, y: F.mse_loss(o, y).log10(), without_minus, "numbers"),
+    ],
+)
+def test_losses_of_other_targets_are_found_where_their_sign_is_wrong(last, loss, wrong, targets):
+    x = torch.randn(96, 6)
+    labels, numbers, classes = (x[:, :3] > 0.5).float(), x[:, :3] + 3, x[:, :3].argmax(1)
+    y = {"labels": labels, "numbers": numbers, "classes": classes}[targets]
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3), last)
+    assert "RVN-I09" not in alarms(model, loss, x, y)
+    assert "RVN-I09" in alarms(model, wrong(loss), x, y)
+
+
+def risk(out, y):
+    """The partial likelihood of times to live (Cox 1972): a high risk is a short time."""
+    order = y.argsort(dim=0, descending=True)[:, 0]
+    return (out[order].logcumsumexp(0) - out[order]).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (risk, lambda x: x[:, :1].exp()),
+        (lambda o, y: (o * (y - 0.5)).mean(), lambda x: (x[:, :1] > 0).float()),  # a critic's
+        (lambda o, y: o.exp().mean() - (o * y).mean(), lambda x: torch.poisson(x[:, :1].exp())),
+    ],
+)
+def test_losses_whose_sign_cannot_be_told_are_left_alone(loss, targets):
+    x = torch.randn(96, 6)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+    assert "RVN-I09" not in alarms(model, loss, x, targets(x))
+
+
 @pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Identity(), nn.Softplus()])
 def test_distances_that_are_small_for_ones_are_left_alone(last):
     x = torch.randn(96, 6)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.initialization.forward_trace import ForwardTrace, trace_forward, unit_dim
-from ravine.diagnosis.initialization.loss_probe import ProbedLoss, prepare_loss
 from ravine.diagnosis.initialization.pairing_probe import jitter_outputs
+from ravine.diagnosis.initialization.probed_loss import ProbedLoss, prepare_loss
 from ravine.diagnosis.initialization.probed_program import ProbedProgram
 from ravine.diagnosis.initialization.profile import ClassLayout
 from ravine.diagnosis.op_names import LAYER_FUNCTIONS, SOFTMAX_FUNCTIONS, VIEW_FUNCTIONS

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.initialization.loss_probe import ProbedLoss, prepare_loss
+from ravine.diagnosis.initialization.probed_loss import ProbedLoss, prepare_loss
 from ravine.diagnosis.initialization.probed_program import ProbedProgram
 from ravine.diagnosis.initialization.profile import TargetPairing
 from ravine.diagnosis.output_kinds import OUTPUT_KINDS
