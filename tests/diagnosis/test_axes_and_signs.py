@@ -343,3 +343,46 @@ def test_distances_that_are_small_for_ones_are_left_alone(last):
     assert "RVN-I09" not in alarms(model, contrast, x, y)
     costs = x[:, :1] + 2
     assert "RVN-I09" not in alarms(model, lambda out, cost: (out * cost).mean(), x, costs)
+
+
+def multinomial(out, y):
+    return -(out.log_softmax(1) * y).sum(1).mean()
+
+
+def soft_focal(p, y):
+    ones, zeros = (1 - p) ** 2 * (p + 1e-7).log(), p**2 * (1 - p + 1e-7).log()
+    return -(y * ones + (1 - y) * zeros).mean()
+
+
+@pytest.mark.parametrize(
+    ("last", "loss", "found"),
+    [
+        (nn.Softmax(1), F.mse_loss, True),
+        (nn.Softmax(1), F.binary_cross_entropy, True),
+        (nn.Softmax(1), soft_focal, True),
+        (nn.Softmax(1), lambda p, y: 1 - dice(p, y), True),
+        (nn.LogSoftmax(1), lambda p, y: F.mse_loss(p.exp(), y), True),
+        (nn.Identity(), F.cross_entropy, True),
+        (nn.Identity(), lambda o, y: F.binary_cross_entropy(o.softmax(1), y), True),
+        (nn.Sigmoid(), F.mse_loss, False),
+        (nn.Identity(), F.binary_cross_entropy_with_logits, False),
+    ],
+)
+@pytest.mark.parametrize("places", [(), (5, 5)])
+def test_a_softmax_is_found_where_labels_do_not_sum_to_one(last, loss, found, places):
+    x = torch.randn(96, 6, *places)
+    layer = nn.Conv2d(6, 5, 1) if places else nn.Linear(6, 5)
+    y = (x[:, :5] > 0.2).float()
+    assert ("RVN-I10" in alarms(nn.Sequential(layer, last), loss, x, y)) == found
+    assert "RVN-I10" not in alarms(nn.Sequential(layer), multinomial, x, y.clamp(min=0.1))
+    one = F.one_hot(x[:, :5].argmax(1), 5).float().movedim(-1, 1)
+    assert "RVN-I10" not in alarms(nn.Sequential(layer, last), loss, x, one)
+
+
+def test_shares_of_several_items_are_left_alone():
+    x = torch.randn(96, 6)
+    some = (x[:, :5] > 0.2).float()
+    some[:, 0] = 1  # everyone has one item or more (Liang et al. 2018)
+    padded = F.one_hot(x[:, :5].argmax(1), 5) * (x[:, :1] > 0)  # no target where nothing counts
+    for y in (some, padded.float()):
+        assert "RVN-I10" not in alarms(nn.Linear(6, 5), multinomial, x, y)

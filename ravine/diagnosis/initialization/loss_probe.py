@@ -17,7 +17,11 @@ from ravine.diagnosis.initialization.preference_probe import (
     indicate_answers,
     probe_preference,
 )
-from ravine.diagnosis.initialization.probed_loss import ProbedLoss, prepare_loss
+from ravine.diagnosis.initialization.probed_loss import (
+    ProbedLoss,
+    find_normalized_axis,
+    prepare_loss,
+)
 from ravine.diagnosis.initialization.probed_program import ProbedProgram
 from ravine.diagnosis.initialization.profile import (
     BaselineLosses,
@@ -48,7 +52,10 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
         reduction=measure_reduction(probed),
     )
     shape = tuple(program.outputs.shape)
-    target = TargetProfile(kind=kind, output_shape=shape, class_numbers=numbers)
+    unlabeled = measure_unlabeled(probed) if kind == "labels" else 0.0
+    target = TargetProfile(
+        kind=kind, output_shape=shape, class_numbers=numbers, unlabeled=unlabeled
+    )
     found = LossProfile(form=form, targets=target)
     if not kind:
         return found
@@ -87,6 +94,17 @@ def measure_reduction(probed: ProbedLoss) -> float | None:
     out, y = probed.outputs, probed.targets
     once, twice = probed.value(out), probed.value(torch.cat([out, out]), torch.cat([y, y]))
     return twice / once if math.isfinite(once * twice) and abs(once) > 1e-12 else None
+
+
+def measure_unlabeled(probed: ProbedLoss) -> float:
+    """The share of examples without any label, where others have several and the loss applies a
+    softmax over the labels.
+    """
+    axis = None if probed.output_kind else find_normalized_axis(probed, probed.outputs)
+    if not axis:
+        return 0.0
+    sums = probed.targets.reshape(probed.outputs.shape).double().sum(axis)
+    return float((sums == 0).double().mean()) if bool((sums > 1).any()) else 0.0
 
 
 # What could outputs reach?
@@ -135,7 +153,7 @@ def measure_unreachable(
     what free outputs keep.
 
     None for outputs of any size, and where the best free outputs are not known: those are the
-    targets themselves (of numbers), or large logits.
+    targets themselves (of numbers, and of labels where the loss wants zeros low), or large logits.
     """
     if not probed.output_kind:
         return None
@@ -143,10 +161,13 @@ def measure_unreachable(
         free = [probed.targets.reshape(probed.outputs.shape).to(probed.outputs)]
     else:
         answers = indicate_answers(probed, kind)
-        if answers is None or takes not in ("logits", "probabilities"):
+        wanted = takes in ("logits", "probabilities") or _wants_zeros_low(probed, kind)
+        if answers is None or not wanted:
             return None
         right = answers[0]
         free = [right.clamp(1e-4, 1 - 1e-4)]
+        if probed.output_kind == "log-probabilities" and not takes:
+            free = [free[0].log()]
         if takes == "logits":
             sure = encode_answers(right, "logits", -1, labels=kind == "labels")
             free = [scale * sure for scale in (0.3, 1.0, 4.0)]
@@ -157,3 +178,16 @@ def measure_unreachable(
         class_axis=probed.class_axis,
         constant_loss=constant.loss,
     )
+
+
+def _wants_zeros_low(probed: ProbedLoss, kind: str) -> bool:
+    """Whether a loss of labels pushes each output down where the label is 0, whatever the others.
+
+    A multinomial likelihood does not: its softmax divides one sum of 1 among several ones.
+    """
+    if kind != "labels":
+        return False
+    even = torch.full_like(probed.outputs, even_output(probed, "classes"))
+    gradient = probed.gradient(even, probed.targets)
+    zeros = probed.targets.reshape(even.shape) == 0
+    return bool((gradient[zeros] > 0).all())

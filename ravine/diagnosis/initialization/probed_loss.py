@@ -18,6 +18,8 @@ FUNCTION_RANGES = {  # of the outputs of a last function
     **dict.fromkeys(("relu", "softplus", "exp", "abs", "square"), "from 0"),
 }
 
+SHIFT_CHANGE = 1e-5  # relative: more than rounding
+
 
 @dataclass(frozen=True)
 class ProbedLoss:
@@ -66,3 +68,20 @@ def _find_output_kind(program: ProbedProgram) -> tuple[str, int]:
         if kind:
             return kind, axis
     return FUNCTION_RANGES.get("" if last is None else last.name.rstrip("_"), ""), -1
+
+
+def find_normalized_axis(probed: ProbedLoss, outputs: Tensor) -> int | None:
+    """The dimension of the outputs along which a loss applies a softmax, if it is only one.
+
+    Then the loss does not change when numbers are added that are equal along this dimension.
+    """
+    generator = torch.Generator().manual_seed(0)
+    once = probed.value(outputs)
+
+    def is_normalized(axis: int) -> bool:
+        shape = [1 if d == axis else n for d, n in enumerate(outputs.shape)]
+        shift = torch.randn(shape, generator=generator).to(outputs)
+        return abs(probed.value(outputs + shift) - once) <= SHIFT_CHANGE * abs(once)
+
+    axes = [a for a in range(outputs.dim()) if outputs.shape[a] > 1 and is_normalized(a)]
+    return axes[0] if len(axes) == 1 else None

@@ -127,6 +127,7 @@ class TargetProfile:
 
     kind: str = ""
     output_shape: tuple[int, ...] = ()
+    unlabeled: float = 0.0  # share of examples without a label, of a loss with a softmax over these
     class_numbers: bool = False  # whole numbers, compared with one output as if they were sizes
 
 
