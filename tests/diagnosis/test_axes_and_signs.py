@@ -190,6 +190,32 @@ def test_losses_that_broadcast_on_purpose_are_left_alone(loss, outputs, targets)
     assert "RVN-I02" not in alarms(model, loss, x, x[:, :targets])
 
 
+def squared(out, y):
+    return ((out - y) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "y_of", "found"),
+    [
+        (squared, lambda y: y[:, None], True),  # [N, T, 1] and [N, 1, T]
+        (lambda o, y: squared(o, y[:, None]), lambda y: y, True),
+        (lambda o, y: (o - y[:, None]).abs().mean(), lambda y: y, True),
+        (squared, lambda y: y, True),  # [N, T, 1] and [N, T]: of batches with N = T alone
+        (squared, lambda y: y[..., None], False),
+        (lambda o, y: squared(o[..., 0], y), lambda y: y, False),
+        (lambda o, y: (o.sum((1, 2)) - y.sum(1)).abs().mean(), lambda y: y, False),  # of counts
+        (lambda o, y: (o - y[:, None]).abs().amin(1).mean(), lambda y: y, False),  # nearest points
+    ],
+)
+def test_places_that_are_compared_with_all_places_are_found(loss, y_of, found):
+    x = torch.randn(60, PLACES, 4)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    y = y_of(x.sum(2))
+    start = profile_start(model, loss, x, y)
+    codes = {f.code for f in run_rules(START_RULES, start)[0]}
+    assert ("RVN-I02" in codes) == found
+
+
 def dice(p, t):
     return (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
 
