@@ -92,6 +92,97 @@ def test_classes_in_another_dimension_than_the_loss_takes(mixing, function, plac
         assert result["RVN-I22"].cause == "shape-pairing" and result["RVN-I22"].where == "out"
 
 
+def picked(out, y):
+    """The scores of the right classes."""
+    return out.gather(-1, y[..., None])
+
+
+def triplets(out, y):
+    distance, same = torch.cdist(out, out), y[:, None] == y
+    return (distance[same].mean() - distance[~same].mean() + 1).clamp(min=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        (lambda o, y: -picked(o.log_softmax(0), y).mean(), True),
+        (lambda o, y: F.nll_loss(o.softmax(0).clamp(min=1e-9).log(), y), True),
+        (lambda o, y: -picked(o.log_softmax(1), y).mean(), False),
+        (lambda o, y: F.cross_entropy(o - o.mean(0), y), False),
+        (triplets, False),
+    ],
+)
+def test_a_softmax_over_the_examples_in_the_loss_is_found(loss, found):
+    x = torch.randn(90, 6)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))
+    assert ("RVN-I22" in alarms(model, loss, x, x[:, :3].argmax(1))) == found
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        (lambda o, y: -picked(o.log_softmax(1), y).mean(), True),
+        (lambda o, y: -picked(o.log_softmax(2), y).mean(), False),
+        (lambda o, y: F.cross_entropy(transposed(o).reshape(-1, CLASSES), y.flatten()), True),
+        (lambda o, y: F.cross_entropy(o[:, :-1].flatten(0, 1), y[:, 1:].flatten()), False),
+        (
+            lambda o, y: F.cross_entropy(o.flatten(0, 1) / 2, y.flatten(), label_smoothing=0.1),
+            False,
+        ),
+    ],
+)
+@pytest.mark.parametrize("places", [PLACES, CLASSES])
+def test_losses_that_take_scores_of_several_places_are_found(loss, found, places):
+    model = Tagger(lambda h: h, places=places)
+    assert ("RVN-I22" in alarms(model, loss, *tokens(places))) == found
+
+
+class Reshaping(nn.Module):
+    """Features [N, T, 8] made of inputs [N, 4, T] by two functions."""
+
+    def __init__(self, first, then):
+        super().__init__()
+        self.first, self.then = first, then
+        self.body, self.out = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(self.then(self.body(self.first(x)).relu()).mean(1))
+
+
+def heads(order):
+    def attend(h):
+        n, t, _ = h.shape
+        parts = h.view(n, 2, t, 4) if order == "view" else h.view(n, t, 2, 4).transpose(1, 2)
+        mixed = (parts @ parts.mT).softmax(-1) @ parts
+        return mixed.transpose(1, 2).reshape(n, t, 8)
+
+    return attend
+
+
+def same(h):
+    return h
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "found"),
+    [
+        (transposed, same, False),
+        (viewed, same, True),
+        (transposed, heads("transpose"), False),
+        (transposed, heads("view"), True),
+        (transposed, lambda h: h.reshape(len(h), 3, 24), False),  # three places are one
+        (transposed, lambda h: h.reshape(len(h), 3, 3, 8).mean(2), False),
+    ],
+)
+def test_a_reshape_in_place_of_a_transpose_is_found_inside_a_model(first, then, found):
+    x = torch.randn(60, 4, PLACES)
+    model = Reshaping(first, then)
+    model.out = nn.LazyLinear(3)
+    model(x)
+    result = alarms(model, F.cross_entropy, x, torch.randint(0, 3, (60,)))
+    assert ("RVN-I22" in result) == found
+
+
 @pytest.mark.parametrize(("function", "found"), [(transposed, False), (viewed, True)])
 def test_a_reshape_in_place_of_a_transpose_is_found_for_numbers_too(function, found):
     x = torch.randn(60, PLACES, 4)

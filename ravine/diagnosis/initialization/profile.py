@@ -48,6 +48,8 @@ class ClassLayout:
     loss_axis: int | None = None  # dimension of the outputs; None of a loss without classes
     unit_axis: int | None = None  # None: the units have no dimension of their own
     output_shape: tuple[int, ...] = ()
+    reshaped_from: tuple[int, ...] = ()  # of a reshape with the sizes of a transpose
+    reshaped_to: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
