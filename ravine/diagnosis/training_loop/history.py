@@ -166,6 +166,7 @@ class NonFiniteEvent:
     last_loss: float = 0.0  # the last finite one
     lr: float = 0.0
     origin: NonFiniteOrigin | None = None  # in the graph of the loss, if that shows it
+    input_growth: float | None = None  # spread of its batch over the median before
     weight_growth: float = 1.0  # norm of the weights when last inspected, over that at first
 
 
