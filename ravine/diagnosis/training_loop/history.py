@@ -140,6 +140,8 @@ class SchedulerState:
     length: int | None = None  # planned steps, where it has a length
     rises_past_end: bool = False  # past its length
     optimizer_steps: int = 0
+    rate_fraction: float = 1.0  # the highest rate over that which its optimizer was made with
+    is_rival: bool = False  # its optimizer has parameters as a watched one has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +206,7 @@ class LearningRates:
     last_rise: int = 0  # the step at which the rate was last seen to rise
     last_fall: int = 0
     schedulers: tuple[SchedulerState, ...] = ()
-    # stepped in this loop for optimizers that are not, though they have the same parameters
+    # stepped in this loop for optimizers that are not
     other_schedulers: tuple[SchedulerState, ...] = ()
 
 
