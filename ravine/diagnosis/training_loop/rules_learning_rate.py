@@ -29,7 +29,7 @@ def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
             yield observe(early, change, where=scheduler.kind, since=0)
 
 
-@rule("RVN-L15", "warning", "schedule", needs="schedule")
+@rule("RVN-L15", "warning", "schedule", needs=f"schedule, updates {IDLE_SCHEDULER_STEPS}")
 def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
     idle = Evidence("scheduler steps", 0, limit=1, text=f"in {history.steps} optimizer steps")
     change = Change("loop", "scheduler.step() once an epoch, or once a step")
@@ -103,7 +103,7 @@ def unfinished_schedule(history: LoopHistory) -> Iterator[Observation]:
             return
 
 
-@rule("RVN-L33", "warning", "schedule", needs="steps", also=("step-order",))
+@rule("RVN-L33", "warning", "schedule", needs=f"steps {IDLE_SCHEDULER_STEPS}", also=("step-order",))
 def scheduler_of_another_optimizer(history: LoopHistory) -> Iterator[Observation]:
     rates = history.rates
     own = any(scheduler.steps for scheduler in rates.schedulers)
@@ -124,7 +124,7 @@ def scheduler_of_another_optimizer(history: LoopHistory) -> Iterator[Observation
     "RVN-L18",
     "error",
     "learning-rate-low",
-    needs="steps",
+    needs=f"steps {ZERO_LR_STEPS}",
     also=("schedule",),
     explains=("RVN-N02",),
 )
@@ -141,7 +141,7 @@ def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "learning-rate-low",
     confidence="high",
-    needs="steps",
+    needs=f"steps {ZERO_GROUP_STEPS}",
     also=("frozen-parameters", "schedule"),
 )
 def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
