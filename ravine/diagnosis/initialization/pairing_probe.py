@@ -127,7 +127,8 @@ def _compares_all(probed: ProbedLoss, outputs: Tensor, base: Tensor, dim: int) -
     stretched = find_stretched_dims(probed)
     if dim > 0 and dim not in stretched:
         alike = outputs.shape[: dim + 1] == probed.targets.shape[: dim + 1]
-        if not alike or outputs.shape[dim] < MIN_PLACES or _is_equal_along(base, dim):
+        acts = float((base != 0).double().mean()) > 0.5  # a loss that cuts outputs off may not
+        if not alike or not acts or outputs.shape[dim] < MIN_PLACES or _is_equal_along(base, dim):
             return False
     powers = (1.0, 2.0)  # 2: of a root of a mean
     in_sum = bool(stretched) or any(_is_additive(probed, outputs, dim, power) for power in powers)

@@ -78,9 +78,10 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
             Change("loss", "nn.BCEWithLogitsLoss()"),
             where=form.last_at,
             title="the loss has a softmax over labels that do not sum to 1",
+            cause="loss",
             confidence="high",
             severity="warning",
-            suspects=("loss",),
+            suspects=("output-activation",),
         )
     elif left is not None and left > UNREACHABLE_LOSS:
         numbers = kind == "numbers"

@@ -9,6 +9,7 @@ from ravine.finding import Change, Evidence
 
 OPTIMIZER_CHECK_STEPS = 7  # after which every optimizer of the usual loops has stepped
 MIN_SNAPSHOTS = 2
+FROZEN_STEPS = 200  # after which layers that are frozen are not thawed soon
 UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
 
 
@@ -79,6 +80,8 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
         count = Evidence(name, len(frozen), text=f"of {len(own)}")
         as_initialized = Evidence("of these, matrices still as initialized", len(random), limit=0)
         where = join_names(p.name for p in random or frozen)
+        if random and not (history.ended or history.steps >= FROZEN_STEPS):
+            return  # they may be thawed yet
         if random:
             change = Change("model", "requires_grad_(True), or load the weights before freezing")
             title = "layers are frozen at their random start"
