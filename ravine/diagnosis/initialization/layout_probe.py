@@ -38,8 +38,8 @@ REORDERING_FUNCTIONS = VIEW_FUNCTIONS - {"__getitem__"} | SOFTMAX_FUNCTIONS
 
 
 def probe_layout(program: ProbedProgram) -> ClassLayout | None:
-    """See `find_layout`; and a reshape where dimensions are to be exchanged."""
-    found, reshaped = find_layout(program), find_misused_reshape(program.few_trace)
+    """See `probe_class_layout`; and a reshape where dimensions are to be exchanged."""
+    found, reshaped = probe_class_layout(program), find_misused_reshape(program.few_trace)
     if reshaped is None:
         return found
     before, after = (tuple(x.shape) for x in (reshaped.inputs[0], reshaped.output))
@@ -47,7 +47,7 @@ def probe_layout(program: ProbedProgram) -> ClassLayout | None:
     return replace(found, reshaped_from=before, reshaped_to=after)
 
 
-def find_layout(program: ProbedProgram) -> ClassLayout | None:
+def probe_class_layout(program: ProbedProgram) -> ClassLayout | None:
     """Move the outputs of one unit of the last layer: what moves in the outputs of the model? And
     change one class among the targets: at which outputs of the layer does the gradient change?
 

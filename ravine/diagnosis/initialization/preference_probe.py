@@ -22,7 +22,13 @@ FORMS_BY_KIND = {  # in which outputs of a kind give answers, if they can
 }
 SURE_LOGIT = 8.0  # of an answer that is sure
 SURE_PROBABILITY = 0.98  # of such an answer
-SURENESS = (1.0, 0.5, 0.0, -0.5, -1.0)  # of answers from right to wrong ones, as parts of a logit
+SURENESS_LEVELS = (
+    1.0,
+    0.5,
+    0.0,
+    -0.5,
+    -1.0,
+)  # of answers from right to wrong ones, as parts of a logit
 MIN_PATH_FALL = 0.01  # of the whole fall from right to wrong answers, at each of these
 LARGE_SCALES = (1e2, 1e4)  # of logits: there a loss without bound shows
 ANSWER_NOISE = (
@@ -127,7 +133,7 @@ def find_falling_path(
     def loss_of(logits: Tensor) -> float:
         return probed.value(_encode_logits(logits, form, probed.class_axis, labels=labels))
 
-    undecided = [loss_of(sureness * direction + noise) for sureness in SURENESS]
+    undecided = [loss_of(sureness * direction + noise) for sureness in SURENESS_LEVELS]
     right = SURE_LOGIT * direction
     sure = [loss_of(sureness * right) for sureness in (1.0, -1.0)]
     if not _falls_along(undecided) or not sure[0] > sure[1]:
@@ -226,7 +232,7 @@ def _find_falling_numbers(probed: ProbedLoss, y: Tensor) -> tuple[float, float] 
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(y.shape, generator=generator).to(y) * (float(y.double().std()) or 1.0)
     centered = ANSWER_NOISE * noise + mean
-    path = [probed.value(centered + sureness * (y - mean)) for sureness in SURENESS]
+    path = [probed.value(centered + sureness * (y - mean)) for sureness in SURENESS_LEVELS]
     if not _falls_along(path):
         return None
     ends = (y, 2 * mean - y)

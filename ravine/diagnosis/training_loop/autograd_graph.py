@@ -26,7 +26,7 @@ from ravine.diagnosis.output_range import unreachable_fraction
 
 MAX_NODES = 20_000  # of a larger graph, so many are read
 UNNAMED_PARAMETER = "?"
-SUM_TOLERANCE = 1e-3  # by which targets may miss a sum of 1
+UNIT_SUM_TOLERANCE = 1e-3  # by which targets may miss a sum of 1
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
     if name == "AccumulateGrad":
         parameter = names.get(id(made.variable), UNNAMED_PARAMETER)
     elif name in ("Softmax", "LogSoftmax"):
-        dim = _signed(made._saved_dim)
+        dim = _signed_dim(made._saved_dim)
     elif name == "Convolution":
         groups = int(made._saved_groups)
     low = float(made._saved_min_val) if name == "Hardtanh" else 0.0
@@ -211,7 +211,7 @@ def _misses_unit_sum(loss: Any, target: Tensor | None) -> bool:
     before = _before_views(loss)
     if target is None or node_name(before) != "Softmax" or _output_shape(before) != target.shape:
         return False
-    return bool(((target.sum(_signed(before._saved_dim)) - 1).abs() > SUM_TOLERANCE).any())
+    return bool(((target.sum(_signed_dim(before._saved_dim)) - 1).abs() > UNIT_SUM_TOLERANCE).any())
 
 
 def _before_views(loss: Any) -> Any:
@@ -222,7 +222,7 @@ def _before_views(loss: Any) -> Any:
     return source
 
 
-def _signed(dim: int) -> int:
+def _signed_dim(dim: int) -> int:
     """A dimension below 0, which torch shows as an unsigned number, as it was given."""
     return dim - (2**64 if dim >= 2**63 else 0)
 
