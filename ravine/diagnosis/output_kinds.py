@@ -86,12 +86,13 @@ def find_target_kind(outputs: Tensor, targets: Tensor, class_axis: int) -> str:
     if math.prod(targets.shape) != math.prod(outputs.shape):
         return ""
     if bool(((targets == 0) | (targets == 1)).all()):
-        return "labels" if not _rows_sum_to_one(targets) else "shares"
-    return "shares" if _rows_sum_to_one(targets) else "numbers"
+        return "labels" if not _rows_sum_to_one(targets, class_axis) else "shares"
+    return "shares" if _rows_sum_to_one(targets, class_axis) else "numbers"
 
 
-def _rows_sum_to_one(targets: Tensor) -> bool:
-    if targets.dim() < 2 or targets.shape[-1] < 2 or not targets.is_floating_point():
+def _rows_sum_to_one(targets: Tensor, axis: int) -> bool:
+    axis %= max(1, targets.dim())
+    if axis == 0 or targets.shape[axis] < 2 or not targets.is_floating_point():
         return False
-    sums = (targets.sum(-1) - 1).abs()
+    sums = (targets.sum(axis) - 1).abs()
     return bool((targets >= 0).all()) and bool((sums < SUM_TOLERANCE).all())

@@ -1,7 +1,6 @@
 """The learning rates of the watched optimizers, and the schedulers that set them."""
 
 import gc
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -78,7 +77,7 @@ class SchedulerMonitor:
         self.optimizers = optimizers
         self.schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
         self.stepped: list[LRScheduler] = []
-        self.other_steps: dict[int, float] = {}  # by id; -inf if not of a rival optimizer
+        self.other_steps: dict[int, int] = {}  # by id
         self._stepped_first: set[int] = set()  # their places in the list
 
     def find(self) -> None:
@@ -104,12 +103,11 @@ class SchedulerMonitor:
         return found
 
     def note_step(self, scheduler: LRScheduler) -> None:
-        """A scheduler is about to step: count it if it belongs to another optimizer."""
+        """A scheduler is about to step: count it."""
         key = id(scheduler)
         if key not in self.other_steps:
-            is_rival = self._is_rival(getattr(scheduler, "optimizer", None))
             self.stepped.append(scheduler)  # kept, so that no other gets its id
-            self.other_steps[key] = 0 if is_rival else -math.inf
+            self.other_steps[key] = 0
         self.other_steps[key] += 1
 
     def _is_rival(self, optimizer: Any) -> bool:
@@ -149,15 +147,28 @@ class SchedulerMonitor:
                     length=length,
                     rises_past_end=isinstance(s, CosineAnnealingLR),
                     optimizer_steps=count,
+                    rate_fraction=_rate_fraction(s.optimizer),
                 )
             )
         return tuple(found)
 
     def other_states(self, names: ParameterNames) -> tuple[SchedulerState, ...]:
         """The schedulers that were stepped though their optimizers were not."""
-        found = ((s, self.other_steps[id(s)]) for s in self.stepped)
+        groups = {id(group) for o in self.optimizers for group in o.param_groups}
         return tuple(
-            SchedulerState(kind=type(s).__name__, steps=int(steps), stepped_first=False)
-            for s, steps in found
-            if steps > 0 and not names.has_stepped(s.optimizer)
+            SchedulerState(
+                kind=type(s).__name__,
+                steps=self.other_steps[id(s)],
+                stepped_first=False,
+                is_rival=self._is_rival(s.optimizer),
+            )
+            for s in self.stepped
+            if isinstance(getattr(s, "optimizer", None), Optimizer)
+            and not any(id(group) in groups for group in s.optimizer.param_groups)
+            and not names.has_stepped(s.optimizer)
         )
+
+
+def _rate_fraction(optimizer: Optimizer) -> float:
+    groups = [g for g in optimizer.param_groups if float(g.get("initial_lr") or 0.0) > 0]
+    return max((float(g["lr"]) / float(g["initial_lr"]) for g in groups), default=1.0)

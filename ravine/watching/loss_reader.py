@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -207,6 +208,9 @@ class DivergenceMonitor:
         self, loss: float, *, what: str, step: int, where: str, nonfinite_inputs: bool
     ) -> NonFiniteEvent:
         first = loss if self.first is None else self.first
+        stds = self.history.inputs.stds
+        before = median([std for at, std in stds if at < step] or [0.0])
+        is_known = before > 0 and stds[-1][0] == step
         norms = [s.weight_norm for s in self.history.snapshots if math.isfinite(s.weight_norm)]
         return NonFiniteEvent(
             step=step,
@@ -217,6 +221,7 @@ class DivergenceMonitor:
             highest_loss=max(self.highest, first),
             last_loss=self.last,
             lr=self.history.rates.now,
+            input_growth=stds[-1][1] / before if is_known else None,
             weight_growth=norms[-1] / max(norms[0], 1e-30) if norms else 1.0,
         )
 

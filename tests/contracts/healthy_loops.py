@@ -184,10 +184,16 @@ def tied(watch):
     return teach(watch, model, torch.optim.Adam(model.parameters()), data=(at, (at + 1) % 12))
 
 
-def frozen_backbone(watch):
+def pretrained():
     model = mlp()
-    for p in model[:2].parameters():
-        p.requires_grad_(False)
+    for p in model.parameters():
+        p.data.mul_(2)  # as after training: not as initialized
+    return model
+
+
+def frozen_backbone(watch):
+    model = pretrained()
+    model[:2].requires_grad_(False)
     return teach(watch, model, torch.optim.Adam([p for p in model.parameters() if p.requires_grad]))
 
 
@@ -571,7 +577,7 @@ def own_labels(watch):
 
 
 def thawed(watch):
-    model = mlp()
+    model = pretrained()
     model[:2].requires_grad_(False)
 
     def thaw(i):
@@ -583,7 +589,7 @@ def thawed(watch):
 
 def low_rank_adapter(watch):
     model = nn.ModuleDict(
-        {"base": mlp(), "a": nn.Linear(8, 2, bias=False), "b": nn.Linear(2, 32, bias=False)}
+        {"base": pretrained(), "a": nn.Linear(8, 2, bias=False), "b": nn.Linear(2, 32, bias=False)}
     )
     model["base"].requires_grad_(False)
     nn.init.zeros_(model["b"].weight)
@@ -782,6 +788,23 @@ def gradual_rates(watch):
     return teach(watch, model, torch.optim.SGD(groups, lr=0.05))
 
 
+class Fourier(nn.Module):
+    """Random features that are fixed on purpose (Tancik et al. 2020), and places of columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.waves = nn.Parameter(torch.randn(8, 16), requires_grad=False)
+        self.register_buffer("places", torch.rand(8))
+
+    def forward(self, x):
+        return torch.sin((x + self.places) @ self.waves)
+
+
+def fixed_features(watch):
+    model = nn.Sequential(Fourier(), nn.Linear(16, 3))
+    return teach(watch, model, sgd(model[1]))
+
+
 def attack(watch):
     """The weights stand still; the inputs are learned so that the loss is large."""
     model = mlp().requires_grad_(False)
@@ -867,6 +890,7 @@ HEALTHY = [
     norm_logged,
     game_with_clipping,
     zero_last_layer,
+    fixed_features,
     bottleneck,
     sparse_units,
     told_after,

@@ -699,7 +699,28 @@ def scheduled_elsewhere(watch, again=False):
         teach(watch, model, sgd(model), after=lambda i: scheduler.step() if i % 6 == 5 else None)
 
 
+def scheduled_for_nobody(watch):
+    model = mlp()
+    scheduler = ExponentialLR(torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1), 0.5)
+    with pytest.warns(UserWarning, match="lr_scheduler.step"):
+        teach(watch, model, sgd(model), after=lambda i: scheduler.step() if i % 6 == 5 else None)
+
+
+def scheduled_too_long(watch, scheduler=lambda o: CosineAnnealingLR(o, 100_000)):
+    model = mlp()
+    optimizer = sgd(model)
+    made = scheduler(optimizer)
+    teach(watch, model, optimizer, steps=60, after=lambda i: made.step())
+
+
+def frozen_at_random(watch):
+    model = mlp()
+    model[:2].requires_grad_(False)
+    teach(watch, model, sgd(model[2:]))
+
+
 SICK = [
+    (frozen_at_random, "RVN-L08"),
     (no_zero_grad, "RVN-L01"),
     (no_zero_grad_with_clip, "RVN-L01"),
     (no_backward, "RVN-L02"),
@@ -780,7 +801,13 @@ SICK = [
     (lambda watch: scheduled_by_epoch(watch, linear_decay), "RVN-L32"),
     (planned_in_batches, "RVN-L32"),
     (warm_up_without_end, "RVN-L32"),
+    (scheduled_too_long, "RVN-L32"),
+    (
+        lambda watch: scheduled_too_long(watch, lambda o: LambdaLR(o, lambda i: (i + 1) / 10_000)),
+        "RVN-L32",
+    ),
     (scheduled_elsewhere, "RVN-L33"),
+    (scheduled_for_nobody, "RVN-L33"),
     (lambda watch: scheduled_elsewhere(watch, again=True), "RVN-L33"),
     (diverging, "RVN-T03"),
     (shuffled_labels, "RVN-T02"),

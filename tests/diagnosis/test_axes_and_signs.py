@@ -92,6 +92,97 @@ def test_classes_in_another_dimension_than_the_loss_takes(mixing, function, plac
         assert result["RVN-I22"].cause == "shape-pairing" and result["RVN-I22"].where == "out"
 
 
+def picked(out, y):
+    """The scores of the right classes."""
+    return out.gather(-1, y[..., None])
+
+
+def triplets(out, y):
+    distance, same = torch.cdist(out, out), y[:, None] == y
+    return (distance[same].mean() - distance[~same].mean() + 1).clamp(min=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        (lambda o, y: -picked(o.log_softmax(0), y).mean(), True),
+        (lambda o, y: F.nll_loss(o.softmax(0).clamp(min=1e-9).log(), y), True),
+        (lambda o, y: -picked(o.log_softmax(1), y).mean(), False),
+        (lambda o, y: F.cross_entropy(o - o.mean(0), y), False),
+        (triplets, False),
+    ],
+)
+def test_a_softmax_over_the_examples_in_the_loss_is_found(loss, found):
+    x = torch.randn(90, 6)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))
+    assert ("RVN-I22" in alarms(model, loss, x, x[:, :3].argmax(1))) == found
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        (lambda o, y: -picked(o.log_softmax(1), y).mean(), True),
+        (lambda o, y: -picked(o.log_softmax(2), y).mean(), False),
+        (lambda o, y: F.cross_entropy(transposed(o).reshape(-1, CLASSES), y.flatten()), True),
+        (lambda o, y: F.cross_entropy(o[:, :-1].flatten(0, 1), y[:, 1:].flatten()), False),
+        (
+            lambda o, y: F.cross_entropy(o.flatten(0, 1) / 2, y.flatten(), label_smoothing=0.1),
+            False,
+        ),
+    ],
+)
+@pytest.mark.parametrize("places", [PLACES, CLASSES])
+def test_losses_that_take_scores_of_several_places_are_found(loss, found, places):
+    model = Tagger(lambda h: h, places=places)
+    assert ("RVN-I22" in alarms(model, loss, *tokens(places))) == found
+
+
+class Reshaping(nn.Module):
+    """Features [N, T, 8] made of inputs [N, 4, T] by two functions."""
+
+    def __init__(self, first, then):
+        super().__init__()
+        self.first, self.then = first, then
+        self.body, self.out = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(self.then(self.body(self.first(x)).relu()).mean(1))
+
+
+def heads(order):
+    def attend(h):
+        n, t, _ = h.shape
+        parts = h.view(n, 2, t, 4) if order == "view" else h.view(n, t, 2, 4).transpose(1, 2)
+        mixed = (parts @ parts.mT).softmax(-1) @ parts
+        return mixed.transpose(1, 2).reshape(n, t, 8)
+
+    return attend
+
+
+def same(h):
+    return h
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "found"),
+    [
+        (transposed, same, False),
+        (viewed, same, True),
+        (transposed, heads("transpose"), False),
+        (transposed, heads("view"), True),
+        (transposed, lambda h: h.reshape(len(h), 3, 24), False),  # three places are one
+        (transposed, lambda h: h.reshape(len(h), 3, 3, 8).mean(2), False),
+    ],
+)
+def test_a_reshape_in_place_of_a_transpose_is_found_inside_a_model(first, then, found):
+    x = torch.randn(60, 4, PLACES)
+    model = Reshaping(first, then)
+    model.out = nn.LazyLinear(3)
+    model(x)
+    result = alarms(model, F.cross_entropy, x, torch.randint(0, 3, (60,)))
+    assert ("RVN-I22" in result) == found
+
+
 @pytest.mark.parametrize(("function", "found"), [(transposed, False), (viewed, True)])
 def test_a_reshape_in_place_of_a_transpose_is_found_for_numbers_too(function, found):
     x = torch.randn(60, PLACES, 4)
@@ -190,6 +281,32 @@ def test_losses_that_broadcast_on_purpose_are_left_alone(loss, outputs, targets)
     assert "RVN-I02" not in alarms(model, loss, x, x[:, :targets])
 
 
+def squared(out, y):
+    return ((out - y) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "y_of", "found"),
+    [
+        (squared, lambda y: y[:, None], True),  # [N, T, 1] and [N, 1, T]
+        (lambda o, y: squared(o, y[:, None]), lambda y: y, True),
+        (lambda o, y: (o - y[:, None]).abs().mean(), lambda y: y, True),
+        (squared, lambda y: y, True),  # [N, T, 1] and [N, T]: of batches with N = T alone
+        (squared, lambda y: y[..., None], False),
+        (lambda o, y: squared(o[..., 0], y), lambda y: y, False),
+        (lambda o, y: (o.sum((1, 2)) - y.sum(1)).abs().mean(), lambda y: y, False),  # of counts
+        (lambda o, y: (o - y[:, None]).abs().amin(1).mean(), lambda y: y, False),  # nearest points
+    ],
+)
+def test_places_that_are_compared_with_all_places_are_found(loss, y_of, found):
+    x = torch.randn(60, PLACES, 4)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    y = y_of(x.sum(2))
+    start = profile_start(model, loss, x, y)
+    codes = {f.code for f in run_rules(START_RULES, start)[0]}
+    assert ("RVN-I02" in codes) == found
+
+
 def dice(p, t):
     return (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
 
@@ -238,6 +355,103 @@ def test_a_loss_with_bounds_of_the_wrong_sign_is_found(last, loss, targets):
     assert "RVN-I09" not in alarms(model, lambda o, t: 1 - loss(o, t), x, y)
 
 
+def by_score(loss):
+    """A loss of labels 0 and 1 as one of scores and labels -1 and 1."""
+    return lambda out, y: loss(out * (2 * y - 1))
+
+
+def by_pairs(loss):
+    """A loss of the scores of positive less those of negative examples."""
+    return lambda out, y: loss(out[y == 1][:, None] - out[y == 0][None])
+
+
+def by_order(loss):
+    """A loss of differences of neighbors, times the sign of their targets' difference."""
+    return lambda out, y: loss(out.diff(dim=0) * y.diff(dim=0).sign())
+
+
+# each is of the right sign; of scores that ought to be high where the answer is yes
+LOSSES_OF_SCORES = {
+    "hinge": by_score(lambda s: (1 - s).clamp(min=0).mean()),
+    "softplus": by_score(lambda s: F.softplus(-s).mean()),
+    "exponential": by_score(lambda s: (-s).exp().mean()),
+    "squared hinge": by_score(lambda s: (1 - s).clamp(min=0).square().mean()),
+    "binary cross entropy": F.binary_cross_entropy_with_logits,
+    "area under the curve": by_pairs(lambda d: (-d).sigmoid().mean()),
+    "area under the curve, hinge": by_pairs(lambda d: (1 - d).clamp(min=0).mean()),
+    "correlation with labels": lambda out, y: -correlation(out, y),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES_OF_SCORES)
+def test_a_loss_of_scores_is_found_where_its_sign_is_wrong(name):
+    x, loss = torch.randn(96, 6), LOSSES_OF_SCORES[name]
+    y = (x[:, 0] > 0.3).float()
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1), nn.Flatten(0))
+    assert "RVN-I09" not in alarms(model, loss, x, y)
+    found = alarms(model, lambda out, t: loss(-out, t), x, y)["RVN-I09"]
+    assert found.evidence[0].value > found.evidence[1].value
+    squares = nn.Sequential(model, Function(torch.square))  # may be distances
+    assert "RVN-I09" not in alarms(squares, lambda out, t: loss(-out, t), x, y)
+
+
+def of_outputs(loss):
+    return lambda out, y: loss(-out, y)
+
+
+def of_others(loss):
+    return lambda out, y: loss(out, 1 - y)
+
+
+def without_minus(loss):
+    return lambda out, y: -loss(out, y)
+
+
+def focal(p, y):
+    return -((1 - p) ** 2 * p.log()).gather(1, y[:, None]).mean()
+
+
+@pytest.mark.parametrize(
+    ("last", "loss", "wrong", "targets"),
+    [
+        (nn.Sigmoid(), F.binary_cross_entropy, of_others, "labels"),
+        (nn.Identity(), F.binary_cross_entropy_with_logits, of_others, "labels"),
+        (nn.Identity(), F.multi_margin_loss, of_outputs, "classes"),
+        (nn.Softmax(1), focal, without_minus, "classes"),
+        (nn.Identity(), by_order(lambda d: (0.1 - d).clamp(min=0).mean()), of_outputs, "numbers"),
+        (nn.Identity(), by_order(lambda d: F.softplus(-d).mean()), of_outputs, "numbers"),
+        (nn.Identity(), lambda o, y: F.mse_loss(o, y).log10(), without_minus, "numbers"),
+    ],
+)
+def test_losses_of_other_targets_are_found_where_their_sign_is_wrong(last, loss, wrong, targets):
+    x = torch.randn(96, 6)
+    labels, numbers, classes = (x[:, :3] > 0.5).float(), x[:, :3] + 3, x[:, :3].argmax(1)
+    y = {"labels": labels, "numbers": numbers, "classes": classes}[targets]
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3), last)
+    assert "RVN-I09" not in alarms(model, loss, x, y)
+    assert "RVN-I09" in alarms(model, wrong(loss), x, y)
+
+
+def risk(out, y):
+    """The partial likelihood of times to live (Cox 1972): a high risk is a short time."""
+    order = y.argsort(dim=0, descending=True)[:, 0]
+    return (out[order].logcumsumexp(0) - out[order]).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (risk, lambda x: x[:, :1].exp()),
+        (lambda o, y: (o * (y - 0.5)).mean(), lambda x: (x[:, :1] > 0).float()),  # a critic's
+        (lambda o, y: o.exp().mean() - (o * y).mean(), lambda x: torch.poisson(x[:, :1].exp())),
+    ],
+)
+def test_losses_whose_sign_cannot_be_told_are_left_alone(loss, targets):
+    x = torch.randn(96, 6)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+    assert "RVN-I09" not in alarms(model, loss, x, targets(x))
+
+
 @pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Identity(), nn.Softplus()])
 def test_distances_that_are_small_for_ones_are_left_alone(last):
     x = torch.randn(96, 6)
@@ -246,3 +460,46 @@ def test_distances_that_are_small_for_ones_are_left_alone(last):
     assert "RVN-I09" not in alarms(model, contrast, x, y)
     costs = x[:, :1] + 2
     assert "RVN-I09" not in alarms(model, lambda out, cost: (out * cost).mean(), x, costs)
+
+
+def multinomial(out, y):
+    return -(out.log_softmax(1) * y).sum(1).mean()
+
+
+def soft_focal(p, y):
+    ones, zeros = (1 - p) ** 2 * (p + 1e-7).log(), p**2 * (1 - p + 1e-7).log()
+    return -(y * ones + (1 - y) * zeros).mean()
+
+
+@pytest.mark.parametrize(
+    ("last", "loss", "found"),
+    [
+        (nn.Softmax(1), F.mse_loss, True),
+        (nn.Softmax(1), F.binary_cross_entropy, True),
+        (nn.Softmax(1), soft_focal, True),
+        (nn.Softmax(1), lambda p, y: 1 - dice(p, y), True),
+        (nn.LogSoftmax(1), lambda p, y: F.mse_loss(p.exp(), y), True),
+        (nn.Identity(), F.cross_entropy, True),
+        (nn.Identity(), lambda o, y: F.binary_cross_entropy(o.softmax(1), y), True),
+        (nn.Sigmoid(), F.mse_loss, False),
+        (nn.Identity(), F.binary_cross_entropy_with_logits, False),
+    ],
+)
+@pytest.mark.parametrize("places", [(), (5, 5)])
+def test_a_softmax_is_found_where_labels_do_not_sum_to_one(last, loss, found, places):
+    x = torch.randn(96, 6, *places)
+    layer = nn.Conv2d(6, 5, 1) if places else nn.Linear(6, 5)
+    y = (x[:, :5] > 0.2).float()
+    assert ("RVN-I10" in alarms(nn.Sequential(layer, last), loss, x, y)) == found
+    assert "RVN-I10" not in alarms(nn.Sequential(layer), multinomial, x, y.clamp(min=0.1))
+    one = F.one_hot(x[:, :5].argmax(1), 5).float().movedim(-1, 1)
+    assert "RVN-I10" not in alarms(nn.Sequential(layer, last), loss, x, one)
+
+
+def test_shares_of_several_items_are_left_alone():
+    x = torch.randn(96, 6)
+    some = (x[:, :5] > 0.2).float()
+    some[:, 0] = 1  # everyone has one item or more (Liang et al. 2018)
+    padded = F.one_hot(x[:, :5].argmax(1), 5) * (x[:, :1] > 0)  # no target where nothing counts
+    for y in (some, padded.float()):
+        assert "RVN-I10" not in alarms(nn.Linear(6, 5), multinomial, x, y)

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ravine.diagnosis.initialization.loss_probe import ProbedLoss
 from ravine.diagnosis.initialization.pairing_probe import probe_pairing
 from ravine.diagnosis.initialization.probe import START_PROBES, profile_start
+from ravine.diagnosis.initialization.probed_loss import ProbedLoss
 from ravine.diagnosis.initialization.profile import (
     ActivationStats,
     BaselineLosses,
@@ -661,7 +661,7 @@ def test_targets_out_of_an_activations_reach(last, targets, found):
         (lambda out, y: out.log_softmax(1).gather(1, y[:, None]).mean(), "classes", True),
         (lambda out, y: -out.log_softmax(1).gather(1, y[:, None]).mean(), "classes", False),
         (F.nll_loss, "classes", True),
-        (lambda out, y: F.cross_entropy(-out, y), "classes", False),  # outputs are distances
+        (lambda out, y: F.cross_entropy(-out, y), "classes", True),
         (lambda out, y: -F.mse_loss(out, y), "numbers", True),
         (F.mse_loss, "numbers", False),
         (lambda out, y: F.cosine_similarity(out, y).mean(), "numbers", True),

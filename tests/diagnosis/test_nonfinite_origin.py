@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import ravine
 from ravine.diagnosis.training_loop.nonfinite_origin import find_nonfinite_origin
 
 ROWS, CLASSES = 10, 3
@@ -57,6 +58,7 @@ ORIGINS = {
     "quotient": lambda out: dice(0 * out.relu(), torch.zeros_like(out)),
     "quotient, of equal units": lambda out: standardized(out[:, :1].expand(-1, 3)).mean(),
     "logarithm": lambda out: -(out - out.max(1, keepdim=True).values).relu().log().mean(),
+    "huge": lambda out: F.mse_loss(out, torch.full_like(out, 1e25)),
     "operation": lambda out: (out.abs() + 2).acos().mean(),
 }
 
@@ -77,10 +79,11 @@ def test_the_origin_of_a_number_that_is_not_finite_is_told(case):
     [
         lambda out: (1e30 * out).square().mean(),
         lambda out: F.mse_loss(1e25 * out, torch.zeros_like(out)),
+        lambda out: (1e3 * out.abs()).exp().mean(),
     ],
 )
 def test_numbers_that_overflow_are_left_to_the_learning_rate(loss):
-    assert find_nonfinite_origin(loss(MODEL(INPUTS))) is None
+    assert find_nonfinite_origin(loss(MODEL(INPUTS))).kind == "overflow"
 
 
 def test_what_is_rightly_infinite_is_not_the_origin():
@@ -95,3 +98,35 @@ def test_nothing_is_told_after_backward():
     loss = ORIGINS["quotient"](MODEL(INPUTS))
     loss.backward()
     assert find_nonfinite_origin(loss) is None
+
+
+class Overflowing(nn.Module):
+    """An exponential of a score that one batch, or one long step, makes large."""
+
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Linear(4, 1)
+        nn.init.constant_(self.score.weight, 0.1)
+
+    def forward(self, x):
+        return self.score(x).exp()
+
+
+@pytest.mark.parametrize(
+    ("lr", "scale", "causes"),
+    [(500.0, 1.0, {"learning-rate-high"}), (1e-3, 1e4, {"data-degenerate", "loss"})],
+)
+def test_an_overflow_is_laid_to_the_rate_only_where_the_batch_is_a_usual_one(lr, scale, causes):
+    torch.manual_seed(0)
+    model, x = Overflowing(), torch.rand(64, 4)
+    x[40:] *= scale
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    with ravine.watch(model, optimizer, quiet=True) as watcher:
+        for rows in torch.arange(64).split(8):
+            optimizer.zero_grad()
+            out = model(x[rows])
+            watcher.loss((out - 4 * out.log()).mean()).backward()
+            optimizer.step()
+    found = {f.code: f for f in watcher.findings()}["RVN-N01"]
+    assert found.cause in causes
+    assert any(c.path == "lr" for c in found.changes) == (causes == {"learning-rate-high"})

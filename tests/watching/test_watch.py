@@ -97,8 +97,7 @@ def test_every_rule_fires_on_its_sick_loop(loop, code):
 
 
 def test_every_rule_has_a_sick_loop():
-    # RVN-L08 is a note about frozen parameters: `frozen_backbone` shows it
-    assert {code for _, code in SICK} | {"RVN-L08"} == {rule.code for rule in LOOP_RULES}
+    assert {code for _, code in SICK} == {rule.code for rule in LOOP_RULES}
 
 
 def assert_no_alarm(watch):

@@ -7,11 +7,10 @@ import itertools
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.initialization.loss_probe import ProbedLoss, prepare_loss
+from ravine.diagnosis.initialization.probed_loss import ProbedLoss, prepare_loss
 from ravine.diagnosis.initialization.probed_program import ProbedProgram
 from ravine.diagnosis.initialization.profile import TargetPairing
 from ravine.diagnosis.output_kinds import OUTPUT_KINDS
@@ -21,16 +20,27 @@ GRADIENT_CHANGE = 1e-4  # of the largest gradient: more than rounding
 LOSS_CHANGE = 1e-5  # relative: more than rounding
 CHANGED_TARGETS = 12  # that are changed, one at a time
 TARGET_ORDERS = 3  # other orders of the targets that are tried
+MIN_PLACES = 4  # of an example, for the question whether all are compared with all
 MISSED_FRACTION = 0.5  # of the changed targets
 
 
 def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
-    """See `probe_pairing`; the rows are those whose targets differ most."""
+    """See `probe_pairing`; the rows are those whose targets differ most.
+
+    A loss that raises for them and takes a batch of as many examples as there are places broadcasts
+    examples against places: it is asked with such a batch.
+    """
     if len(program.outputs) != len(program.inputs):
         return None
     means = program.targets.reshape(len(program.targets), -1).double().mean(1)
     order = means.argsort()
-    return probe_pairing(prepare_loss(program, order[even_places(len(order), len(program.few))]))
+    for size in (len(program.few), *program.targets.shape[1:]):
+        probed = prepare_loss(program, order[even_places(len(order), size)])
+        if math.isfinite(probed.value(probed.outputs)):
+            break
+    else:
+        probed = prepare_loss(program, order[even_places(len(order), len(program.few))])
+    return probe_pairing(probed)
 
 
 def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
@@ -59,9 +69,7 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
             missed += not bool(affected[row]) and int(affected.sum()) == 1
     if not compared:
         return None
-    powers = (1.0, 2.0)  # 2: of a root of a mean
-    in_sum = _broadcasts(probed) or any(_is_additive(probed, outputs, power) for power in powers)
-    compares_all = in_sum and _ignores_order(probed, outputs, base)
+    compares_all = any(_compares_all(probed, outputs, base, d) for d in range(targets.dim()))
     share = missed / compared if missed > MISSED_FRACTION * compared and not compares_all else 0.0
     return TargetPairing(
         compares_all=compares_all,
@@ -111,13 +119,36 @@ def _affected_examples(base: Tensor, gradient: Tensor, row: int) -> Tensor:
     return change > GRADIENT_CHANGE * max(float(lengths.max()), float(change.max()))
 
 
-def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor) -> bool:
-    """Whether loss and gradient are the same for targets in any other order."""
+def _compares_all(probed: ProbedLoss, outputs: Tensor, base: Tensor, dim: int) -> bool:
+    """Whether all outputs are compared with all targets along a dimension of these.
+
+    A loss of sums alone pulls all outputs of a place equally: it compares no two of them.
+    """
+    stretched = find_stretched_dims(probed)
+    if dim > 0 and dim not in stretched:
+        alike = outputs.shape[: dim + 1] == probed.targets.shape[: dim + 1]
+        acts = float((base != 0).double().mean()) > 0.5  # a loss that cuts outputs off may not
+        if not alike or not acts or outputs.shape[dim] < MIN_PLACES or _is_equal_along(base, dim):
+            return False
+    powers = (1.0, 2.0)  # 2: of a root of a mean
+    in_sum = bool(stretched) or any(_is_additive(probed, outputs, dim, power) for power in powers)
+    return in_sum and _ignores_order(probed, outputs, base, dim)
+
+
+def _is_equal_along(gradient: Tensor, dim: int) -> bool:
+    first = gradient.narrow(dim, 0, 1)
+    return bool(((gradient - first).abs() <= GRADIENT_CHANGE * gradient.abs().max()).all())
+
+
+def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor, dim: int) -> bool:
+    """Whether loss and gradient are the same for targets in any other order along a dimension."""
     targets = probed.targets
     loss = probed.value(outputs, targets)
     generator = torch.Generator().manual_seed(2)
-    orders = (torch.randperm(len(targets), generator=generator) for _ in range(10 * TARGET_ORDERS))
-    others = (targets[order] for order in orders if not bool((targets[order] == targets).all()))
+    size = targets.shape[dim]
+    orders = (torch.randperm(size, generator=generator) for _ in range(10 * TARGET_ORDERS))
+    moved = (targets.index_select(dim, order.to(targets.device)) for order in orders)
+    others = (other for other in moved if not bool((other == targets).all()))
     tried = 0
     for shuffled in itertools.islice(others, TARGET_ORDERS):
         if abs(probed.value(outputs, shuffled) - loss) > LOSS_CHANGE * max(abs(loss), 1e-12):
@@ -129,13 +160,18 @@ def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor) -> bool:
     return tried > 0
 
 
-def _broadcasts(probed: ProbedLoss) -> bool:
-    """Whether output and target broadcast to more numbers than either has."""
-    try:  # torch's own function of that name imports sympy: half a second
-        together = np.broadcast_shapes(probed.outputs.shape, probed.targets.shape)
-    except ValueError:
-        return False
-    return math.prod(together) > max(probed.outputs.numel(), probed.targets.numel())
+def find_stretched_dims(probed: ProbedLoss) -> tuple[int, ...]:
+    """The dimensions of the target that stretch the output, where each stretches the other: then
+    they broadcast to more numbers than either has.
+    """
+    output, target = probed.outputs.shape, probed.targets.shape
+    length = max(len(output), len(target))
+    wide = [(1,) * (length - len(shape)) + tuple(shape) for shape in (output, target)]
+    pairs = list(zip(*wide, strict=True))
+    if any(1 not in pair and pair[0] != pair[1] for pair in pairs):
+        return ()
+    dims = tuple(d - length + len(target) for d, (o, t) in enumerate(pairs) if o < t)
+    return dims if any(t < o for o, t in pairs) else ()
 
 
 def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
@@ -146,7 +182,11 @@ def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
     matter, and each adds to the loss (or to its square) by itself.
     """
     targets = probed.targets
-    if outputs.dim() != targets.dim() or outputs.shape == targets.shape or _broadcasts(probed):
+    if (
+        outputs.dim() != targets.dim()
+        or outputs.shape == targets.shape
+        or find_stretched_dims(probed)
+    ):
         return ""
     pairs = list(zip(outputs.shape, targets.shape, strict=True))
     if any(1 not in pair and pair[0] != pair[1] for pair in pairs):
@@ -181,16 +221,18 @@ def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
     return ""
 
 
-def _is_additive(probed: ProbedLoss, outputs: Tensor, power: float) -> bool:
-    """Whether two changed targets, or outputs, change a power of the loss by the sum of both."""
-    n, targets = len(outputs), probed.targets
+def _is_additive(probed: ProbedLoss, outputs: Tensor, dim: int, power: float) -> bool:
+    """Whether two changed targets, or outputs, of a dimension change a power of the loss by the sum
+    of both.
+    """
+    n, targets = outputs.shape[dim], probed.targets
 
     def loss_of(rows: tuple[int, ...], places: tuple[int, ...]) -> float:
         other_targets, other_outputs = targets.clone(), outputs.clone()
         for i in rows:
-            other_targets[i] = targets[(i + 2) % n]
+            other_targets.select(dim, i).copy_(targets.select(dim, (i + 2) % n))
         for i in places:
-            other_outputs[i] = outputs[(i + 2) % n]
+            other_outputs.select(dim, i).copy_(outputs.select(dim, (i + 2) % n))
         return probed.value(other_outputs, other_targets) ** power
 
     base = loss_of((), ())

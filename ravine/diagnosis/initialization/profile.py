@@ -48,6 +48,8 @@ class ClassLayout:
     loss_axis: int | None = None  # dimension of the outputs; None of a loss without classes
     unit_axis: int | None = None  # None: the units have no dimension of their own
     output_shape: tuple[int, ...] = ()
+    reshaped_from: tuple[int, ...] = ()  # of a reshape with the sizes of a transpose
+    reshaped_to: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ class TargetProfile:
 
     kind: str = ""
     output_shape: tuple[int, ...] = ()
+    unlabeled: float = 0.0  # share of examples without a label, of a loss with a softmax over these
     class_numbers: bool = False  # whole numbers, compared with one output as if they were sizes
 
 

@@ -70,6 +70,12 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
 def misplaced_classes(start: StartProfile) -> Iterator[Observation]:
     found = start.layout
     if not found.mixed:
+        if found.reshaped_to:
+            shapes = f"from {list(found.reshaped_from)} to {list(found.reshaped_to)}"
+            reshaped = Evidence("reshape with the sizes of a transpose", None, text=shapes)
+            change = Change("model", "transpose or permute to exchange dimensions")
+            title = "a reshape stands where dimensions are to be exchanged"
+            yield observe(reshaped, change, where=found.where, title=title, confidence="high")
         return
     shape = f"outputs {list(found.output_shape)}"
     if found.unit_axis is not None:

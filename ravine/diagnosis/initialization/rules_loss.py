@@ -70,6 +70,19 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
         )
         change = Change("output", "linear")
         yield observe(evidence, *kept, change, where=form.last_at, suspects=("loss",))
+    elif start.loss.targets.unlabeled > 0:
+        name = "of the examples have no label, and a gradient that says nothing of that"
+        unlabeled = Evidence(name, 100 * start.loss.targets.unlabeled, "%", limit=0)
+        yield observe(
+            unlabeled,
+            Change("loss", "nn.BCEWithLogitsLoss()"),
+            where=form.last_at,
+            title="the loss has a softmax over labels that do not sum to 1",
+            cause="loss",
+            confidence="high",
+            severity="warning",
+            suspects=("output-activation",),
+        )
     elif left is not None and left > UNREACHABLE_LOSS:
         numbers = kind == "numbers"
         output = "linear" if numbers else "torch.sigmoid, or none and nn.BCEWithLogitsLoss"

@@ -26,6 +26,7 @@ from ravine.diagnosis.output_range import unreachable_fraction
 
 MAX_NODES = 20_000  # of a larger graph, so many are read
 UNNAMED_PARAMETER = "?"
+UNIT_SUM_TOLERANCE = 1e-3  # by which targets may miss a sum of 1
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Node:
     low: float = 0.0  # of a loss: the least value of its target; of a hardtanh: its least output
     high: float = 0.0  # of a loss: the greatest value of its target
     module: str = ""  # whose forward pass ends with this operation
-    multi_label: bool = False  # of a binary cross entropy: rows of the target do not sum to 1
+    multi_label: bool = False  # of a loss after a softmax: targets do not sum to 1 along it
 
 
 @dataclass
@@ -181,7 +182,7 @@ def read_graph(
         name = "Dropout" if is_dropout else node_name(made)
         inputs = tuple(places.get(s, -1) for s in sources)
         if name in TARGET_LOSS_NODES:
-            node, lost = _read_loss_node(made, name, inputs, sources)
+            node, lost = _read_loss_node(made, name, inputs)
         else:
             node = _read_node(made, name, inputs, names)
             lost = _read_written_out_loss(made) if name in ("Abs", "Pow") else None
@@ -196,21 +197,34 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
     if name == "AccumulateGrad":
         parameter = names.get(id(made.variable), UNNAMED_PARAMETER)
     elif name in ("Softmax", "LogSoftmax"):
-        # torch shows a negative dim as an unsigned number
-        dim = made._saved_dim - (2**64 if made._saved_dim >= 2**63 else 0)
+        dim = _signed_dim(made._saved_dim)
     elif name == "Convolution":
         groups = int(made._saved_groups)
     low = float(made._saved_min_val) if name == "Hardtanh" else 0.0
-    multi_label = name == "BinaryCrossEntropy" and _has_multi_label_target(made)
+    multi_label = name == "BinaryCrossEntropy" and _misses_unit_sum(made, _saved_target(made))
     shape = _output_shape(made)
     return Node(name, inputs, shape, parameter, dim, groups, low, multi_label=multi_label)
 
 
-def _has_multi_label_target(made: Any) -> bool:
-    target = _saved_target(made)
-    if target is None or target.dim() < 2:
+def _misses_unit_sum(loss: Any, target: Tensor | None) -> bool:
+    """Whether the output is a softmax and the target does not sum to 1 along its dimension."""
+    before = _before_views(loss)
+    if target is None or node_name(before) != "Softmax" or _output_shape(before) != target.shape:
         return False
-    return bool((target.flatten(0, -2).sum(-1) != 1).any())
+    return bool(((target.sum(_signed_dim(before._saved_dim)) - 1).abs() > UNIT_SUM_TOLERANCE).any())
+
+
+def _before_views(loss: Any) -> Any:
+    """The operation that made the output that a loss takes."""
+    source = loss.next_functions[0][0] if loss.next_functions else None
+    while source is not None and node_name(source) in VIEW_NODES:
+        source = source.next_functions[0][0] if source.next_functions else None
+    return source
+
+
+def _signed_dim(dim: int) -> int:
+    """A dimension below 0, which torch shows as an unsigned number, as it was given."""
+    return dim - (2**64 if dim >= 2**63 else 0)
 
 
 def _saved_target(made: Any) -> Tensor | None:
@@ -228,20 +242,17 @@ def _output_shape(made: Any) -> tuple[int, ...] | None:
         return None
 
 
-def _read_loss_node(
-    made: Any, name: str, inputs: tuple[int, ...], sources: list[Any]
-) -> tuple[Node, float | None]:
+def _read_loss_node(made: Any, name: str, inputs: tuple[int, ...]) -> tuple[Node, float | None]:
     """A loss with a target, and the share of the target's variance beyond the output's range."""
     node = Node(name, inputs, _output_shape(made))
     target = _saved_target(made)
     if target is None or not target.numel() or not torch.isfinite(target).all():
         return node, None
     low, high = (float(x) for x in target.aminmax())
-    source = sources[0] if sources else None
-    while source is not None and node_name(source) in VIEW_NODES:
-        source = source.next_functions[0][0] if source.next_functions else None
+    source = _before_views(made)
     bounded = node_name(source) in NODE_OUTPUT_RANGES and name != "BinaryCrossEntropyWithLogits"
     lost = unreachable_fraction(target, node_name(source)) if bounded else None
+    node = replace(node, multi_label=_misses_unit_sum(made, target))
     return replace(node, low=low, high=high), lost
 
 

@@ -15,6 +15,7 @@ from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin
 
 MIN_LOSSES = 64  # for a statistical test of the losses
 MIN_SCALED_GRADIENTS = 20
+INACTIVE_EXAMPLES = 128  # with fewer, a unit may be inactive by chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,8 @@ class SchedulerState:
     length: int | None = None  # planned steps, where it has a length
     rises_past_end: bool = False  # past its length
     optimizer_steps: int = 0
+    rate_fraction: float = 1.0  # the highest rate over that which its optimizer was made with
+    is_rival: bool = False  # its optimizer has parameters as a watched one has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +169,7 @@ class NonFiniteEvent:
     last_loss: float = 0.0  # the last finite one
     lr: float = 0.0
     origin: NonFiniteOrigin | None = None  # in the graph of the loss, if that shows it
+    input_growth: float | None = None  # spread of its batch over the median before
     weight_growth: float = 1.0  # norm of the weights when last inspected, over that at first
 
 
@@ -203,7 +207,7 @@ class LearningRates:
     last_rise: int = 0  # the step at which the rate was last seen to rise
     last_fall: int = 0
     schedulers: tuple[SchedulerState, ...] = ()
-    # stepped in this loop for optimizers that are not, though they have the same parameters
+    # stepped in this loop for optimizers that are not
     other_schedulers: tuple[SchedulerState, ...] = ()
 
 
@@ -260,13 +264,29 @@ class LoopHistory:
         tensor, of a model that is not compiled. "forward": a call of the model. "inputs": one with
         a tensor. "schedule": None without a scheduler. "scaler": None without a gradient scaler.
         "losses": enough for a statistical test; None where several optimizers step. "baseline":
-        also the targets of a known loss.
+        also the targets of a known loss. "units": enough examples to call a unit of a ReLU dead;
+        None without one. "updates 20": so many steps of any kind. "steps 20", "losses 200": so
+        many; "snapshots 5": so many of each optimizer. Commas part several needs.
         """
-        enough = None if not self.single_optimizer else self.loss.summary.count >= MIN_LOSSES
+        found = [self._has_one(*part.split()) for part in need.split(", ")]
+        return False if False in found else None if None in found else True
+
+    def _has_one(self, need: str, count: str = "1") -> bool | None:
+        """One need, and how often."""
+        least = int(count)
+        if need == "snapshots":
+            fewest = min(len(self.snapshots_of(index)) for index in range(self.optimizers))
+            return len(self.snapshots) >= 1 and (least == 1 or fewest >= least)
+        if need == "steps":
+            is_torch = bool(self.snapshots) and bool(self.snapshots[-1].settings.kind)
+            return is_torch and (least == 1 or self.steps >= least)
+        if need == "updates":
+            return self.steps >= least
+        losses = self.loss.summary.count
+        enough = None if not self.single_optimizer else losses >= max(least, MIN_LOSSES)
         scaled = self.scaled_gradients.count
+        units = [u for s in self.snapshots for u in s.inactive.values()]
         return {
-            "snapshots": bool(self.snapshots),
-            "steps": bool(self.snapshots) and bool(self.snapshots[-1].settings.kind),
             "scaler": None if not scaled else scaled >= MIN_SCALED_GRADIENTS,
             "graph": self.graph is not None and not self.model.compiled,
             "forward": not FORWARD_EVENTS.isdisjoint(self.tape),
@@ -274,4 +294,5 @@ class LoopHistory:
             "schedule": True if self.rates.schedulers else None,
             "losses": enough,
             "baseline": enough and self.loss.baseline is not None,
+            "units": max(u.examples for u in units) >= INACTIVE_EXAMPLES if units else None,
         }[need]

@@ -28,6 +28,7 @@ PARTIAL_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Atanh": torch.atanh,
     "Acosh": torch.acosh,
 }
+EXPONENTIAL_NODES = frozenset({"Exp", "Exp2", "Expm1", "Cosh", "Sinh"})
 RESULT_PREFIXES = ("result", "output", "total_weight", "logsumexp")
 NORMALIZING_NODES = frozenset({"Softmax", "LogSoftmax"})
 ATTENTION_PREFIX = "ScaledDotProduct"
@@ -39,7 +40,8 @@ class NonFiniteOrigin:
 
     `kind` is "input" (it entered the graph as it is), "class weight", "target", "ignored" (no
     target counts), "empty" (a mean of nothing), "masked" (a softmax of nothing), "quotient" (by 0),
-    "logarithm" (of 0), or "operation" for any other.
+    "logarithm" (of 0), "huge" (a number of the data that overflows), "overflow" (others did, made
+    with weights), or "operation" for any other.
     """
 
     kind: str
@@ -60,13 +62,15 @@ def find_nonfinite_origin(loss: Tensor) -> NonFiniteOrigin | None:
     if not any(saved.values()):  # backward has freed what was kept
         return None
     made = {**_numbers_by_node(saved), loss.grad_fn: loss.detach()}
-    if any(map(_may_overflow, made.values())):
-        return None
-    for node in order:
+    overflows = any(map(_may_overflow, made.values()))
+    for node in () if overflows else order:
         origin = _blame(node, saved[node], made.get(node))
         if origin is not None:
             return origin
-    return None
+    huge = next((node for node in order if _has_huge_constant(saved[node])), None)
+    if huge is not None:
+        return NonFiniteOrigin("huge", node_name(huge), without_weights=True)
+    return NonFiniteOrigin("overflow", node_name(loss.grad_fn)) if overflows else None
 
 
 def _sources_first(root: Any) -> list[Any]:
@@ -124,6 +128,8 @@ def _blame(node: Any, saved: dict[str, Tensor], made: Tensor | None) -> NonFinit
         return NonFiniteOrigin(kind, name)
     if made is None or bool(made.isfinite().all()):
         return None
+    if name in EXPONENTIAL_NODES:
+        return NonFiniteOrigin("overflow", name)
     is_nan = bool(made.isnan().any())
     if name in NORMALIZING_NODES or name.startswith(ATTENTION_PREFIX):
         return NonFiniteOrigin("masked", name) if is_nan else None  # the log of what is masked
@@ -131,6 +137,18 @@ def _blame(node: Any, saved: dict[str, Tensor], made: Tensor | None) -> NonFinit
     if name in ("Add", "Sub") and len(sources) == 1 and is_nan:  # the other one is a constant
         return NonFiniteOrigin("input", name, without_weights=True)
     return NonFiniteOrigin("operation", name) if is_nan or name == "NllLoss" else None
+
+
+def _has_huge_constant(saved: dict[str, Tensor]) -> bool:
+    """Whether a number entered the graph as it is, so large that others made of it overflow."""
+    return any(
+        value.grad_fn is None
+        and not value.requires_grad
+        and not key.startswith(RESULT_PREFIXES)
+        and value.is_floating_point()
+        and _may_overflow(value)
+        for key, value in saved.items()
+    )
 
 
 def _averages_nothing(node: Any, saved: dict[str, Tensor]) -> bool:

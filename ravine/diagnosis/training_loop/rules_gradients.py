@@ -23,7 +23,7 @@ CLEARED_BEFORE_STEP = r"B[LSs]*S[s]*$"
 BACKWARD_AFTER_STEP = r"(?:F+L?Ss*B+L?){3}"
 
 
-@rule("RVN-L01", "error", "zero-grad", needs="snapshots", explains=("RVN-N01",))
+@rule("RVN-L01", "error", "zero-grad", needs=f"snapshots {AGREEING_STEPS}", explains=("RVN-N01",))
 def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
         # before the first step, there may be gradients of something else
@@ -41,7 +41,7 @@ def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
     "RVN-L02",
     "error",
     "step-order",
-    needs="snapshots",
+    needs=f"snapshots {AGREEING_STEPS}",
     also=("detached-graph", "parameters-not-in-optimizer"),
     explains=("RVN-N02",),
 )
@@ -60,7 +60,13 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         yield observe(evidence, change, since=step, suspects=suspects)
 
 
-@rule("RVN-L03", "error", "zero-grad", needs="snapshots", explains=("RVN-N02", "RVN-L02"))
+@rule(
+    "RVN-L03",
+    "error",
+    "zero-grad",
+    needs=f"snapshots {AGREEING_STEPS}",
+    explains=("RVN-N02", "RVN-L02"),
+)
 def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]:
     if not re.search(CLEARED_BEFORE_STEP, history.events):
         return
@@ -85,7 +91,11 @@ def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
 
 
 @rule(
-    "RVN-L17", "error", "gradient-clipping", needs="steps", also=("precision", "learning-rate-low")
+    "RVN-L17",
+    "error",
+    "gradient-clipping",
+    needs=f"steps, snapshots {CLIPPING_STEPS}",
+    also=("precision", "learning-rate-low"),
 )
 def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
     for snapshots in history.last_snapshots(CLIPPING_STEPS):
@@ -111,7 +121,13 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
             yield observe(clipped, norm, step_size, change, since=since, suspects=suspects)
 
 
-@rule("RVN-L31", "warning", "gradient-clipping", needs="steps", also=("step-order",))
+@rule(
+    "RVN-L31",
+    "warning",
+    "gradient-clipping",
+    needs=f"steps, snapshots {CLIPPING_STEPS}",
+    also=("step-order",),
+)
 def idle_clipping(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
         found = [s for s in history.snapshots_of(index) if s.gradient.norm_after_backward]
@@ -152,7 +168,13 @@ def _step_size(
     return Evidence("gradient of one number", size, limit=limit, text=eps), size < limit
 
 
-@rule("RVN-L21", "error", "zero-grad", needs="steps", also=("step-order",))
+@rule(
+    "RVN-L21",
+    "error",
+    "zero-grad",
+    needs=f"steps, snapshots {DISCARDING_STEPS}",
+    also=("step-order",),
+)
 def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer:
         # a backward pass for another optimizer leaves gradients that are rightly cleared
@@ -175,7 +197,13 @@ def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
     return 0 < gradient.discarded == gradient.passes - 1 and snapshot.losses >= gradient.passes
 
 
-@rule("RVN-L23", "note", "loss-reduction", needs="steps", also=("learning-rate-high",))
+@rule(
+    "RVN-L23",
+    "note",
+    "loss-reduction",
+    needs=f"steps, snapshots {DISCARDING_STEPS}",
+    also=("learning-rate-high",),
+)
 def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer or not history.loss.kind:
         return

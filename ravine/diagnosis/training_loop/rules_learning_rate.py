@@ -13,6 +13,9 @@ ZERO_GROUP_STEPS = 10
 EPOCH_STEPS = 4  # optimizer steps, or losses, to a scheduler step: it is stepped once an epoch
 MATCH_FRACTION = 0.1  # by which a plan may miss the number of steps that were made
 MIN_RISING_STEPS = 3
+LOW_WARM_UP = 0.5  # of the rate that it leads to
+MAX_UNREAD = 20  # optimizer steps: rates are read every ten
+SHORT_FRACTION = 0.02  # of its plan: a schedule that came no further did not act
 READING_TOLERANCE = 2.5  # scheduler steps within which the rate must have risen
 
 
@@ -26,7 +29,7 @@ def scheduler_before_optimizer(history: LoopHistory) -> Iterator[Observation]:
             yield observe(early, change, where=scheduler.kind, since=0)
 
 
-@rule("RVN-L15", "warning", "schedule", needs="schedule")
+@rule("RVN-L15", "warning", "schedule", needs=f"schedule, updates {IDLE_SCHEDULER_STEPS}")
 def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
     idle = Evidence("scheduler steps", 0, limit=1, text=f"in {history.steps} optimizer steps")
     change = Change("loop", "scheduler.step() once an epoch, or once a step")
@@ -66,13 +69,14 @@ def unfinished_schedule(history: LoopHistory) -> Iterator[Observation]:
         if not made or not steps:
             continue
         interval = steps / made
+        seen: list[Evidence | Change]
         seen = [Evidence("scheduler steps", made, limit=length), Evidence("optimizer steps", steps)]
         rises = (
             made >= MIN_RISING_STEPS
-            and interval >= EPOCH_STEPS
+            and (interval >= EPOCH_STEPS or scheduler.rate_fraction < LOW_WARM_UP)
             and (length is None or made < length - 1)
             and history.rates.last_fall == 0
-            and history.rates.last_rise > steps - READING_TOLERANCE * interval
+            and history.rates.last_rise > steps - max(READING_TOLERANCE * interval, MAX_UNREAD)
         )
         if length is not None and made < length / 2:
             plans = {"optimizer steps": steps, "losses": history.loss.summary.count}
@@ -91,16 +95,24 @@ def unfinished_schedule(history: LoopHistory) -> Iterator[Observation]:
             yield observe(*seen, change, where=scheduler.kind, title=title)
             return
         if length is not None and made < length / 2:
-            yield observe(*seen, where=scheduler.kind, severity="note")
+            far = made < SHORT_FRACTION * length
+            title = f"the schedule is {length / made:.0f} times as long as the loop" if far else ""
+            severity = "warning" if far else "note"
+            seen += [change] if far else []
+            yield observe(*seen, where=scheduler.kind, severity=severity, title=title)
             return
 
 
-@rule("RVN-L33", "warning", "schedule", needs="steps", also=("step-order",))
+@rule("RVN-L33", "warning", "schedule", needs=f"steps {IDLE_SCHEDULER_STEPS}", also=("step-order",))
 def scheduler_of_another_optimizer(history: LoopHistory) -> Iterator[Observation]:
-    own = any(scheduler.steps for scheduler in history.rates.schedulers)
-    for scheduler in history.rates.other_schedulers:
+    rates = history.rates
+    own = any(scheduler.steps for scheduler in rates.schedulers)
+    changed = bool(rates.last_rise or rates.last_fall)  # perhaps by what the scheduler says
+    for scheduler in rates.other_schedulers:
         if not history.ended or own or history.steps < IDLE_SCHEDULER_STEPS:
             return
+        if changed and not scheduler.is_rival:
+            continue
         made = Evidence("scheduler steps", scheduler.steps)
         steps = Evidence("steps of the scheduler's optimizer", 0, limit=1)
         change = Change("loop", "the scheduler after the optimizer that it is given")
@@ -112,7 +124,7 @@ def scheduler_of_another_optimizer(history: LoopHistory) -> Iterator[Observation
     "RVN-L18",
     "error",
     "learning-rate-low",
-    needs="steps",
+    needs=f"steps {ZERO_LR_STEPS}",
     also=("schedule",),
     explains=("RVN-N02",),
 )
@@ -129,7 +141,7 @@ def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "learning-rate-low",
     confidence="high",
-    needs="steps",
+    needs=f"steps {ZERO_GROUP_STEPS}",
     also=("frozen-parameters", "schedule"),
 )
 def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:

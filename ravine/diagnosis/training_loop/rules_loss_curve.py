@@ -82,8 +82,10 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     "warning",
     "labels",
     confidence="medium",
-    needs="baseline",
+    needs=f"baseline {NOTHING_LEARNED_LOSSES}",
     also=(
+        "detached-graph",
+        "frozen-parameters",
         "learning-rate-low",
         "shuffling",
         "learning-rate-high",
@@ -107,7 +109,9 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     limit = (1 - LEARNED_FRACTION) * (loss.baseline - errors * loss.baseline_error)
     if low > limit > 0 and low > 0.9 * loss.baseline:
         cause, suspects = "labels", ("shuffling", "learning-rate-high", "architecture-too-small")
-        if distance < MIN_DISTANCE:
+        if distance == 0:  # no step at all: no rate moves these weights
+            cause, suspects = "detached-graph", ("frozen-parameters", "learning-rate-low")
+        elif distance < MIN_DISTANCE:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
         elif level > WORSE_FACTOR * loss.baseline:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")

@@ -6,19 +6,24 @@ from collections.abc import Iterator
 from ravine.diagnosis.op_names import AFFINE_NODES, CONVOLUTION_NODES, LINEAR_NODES
 from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
 from ravine.diagnosis.training_loop.autograd_graph import Graph
-from ravine.diagnosis.training_loop.history import InactiveUnits, LoopHistory
+from ravine.diagnosis.training_loop.history import INACTIVE_EXAMPLES, InactiveUnits, LoopHistory
 from ravine.finding import Change, Evidence
 
 EQUAL_UNITS_FRACTION = 0.5  # of a layer's units
 EQUAL_UNITS_STEPS = 3  # before: with a last layer of zeros, units are equal for one step
 DEAD_UNITS_FRACTION = 0.9  # of a layer's units
 ALIVE_UNITS_FRACTION = DEAD_UNITS_FRACTION / 2  # dead at first: with fewer, training killed them
-INACTIVE_EXAMPLES = 128  # with fewer, a unit may be inactive by chance
 RECURRENT_MODULES = ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell")
 NONLINEAR_MODULES = (*RECURRENT_MODULES, "MultiheadAttention")
 
 
-@rule("RVN-S01", "error", "initialization", needs="snapshots", explains=("RVN-N02",))
+@rule(
+    "RVN-S01",
+    "error",
+    "initialization",
+    needs=f"snapshots, updates {EQUAL_UNITS_STEPS + 1}",
+    explains=("RVN-N02",),
+)
 def equal_units(history: LoopHistory) -> Iterator[Observation]:
     found: dict[str, tuple[int, int]] = {}
     for snapshot in history.snapshots:
@@ -64,7 +69,7 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     "RVN-S03",
     "warning",
     "dead-units",
-    needs="graph",
+    needs="graph, units",
     also=("learning-rate-high", "initialization", "input-scale"),
     explains=("RVN-N02",),
 )

@@ -9,20 +9,21 @@ from ravine.finding import Change, Evidence
 
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
 EQUAL_LOSSES = 8
+MIN_UNCHANGED_STEPS = 3
 
 
 @rule(
     "RVN-L19",
     "error",
     "learning-rate-low",
-    needs="steps",
+    needs=f"steps, snapshots {MIN_UNCHANGED_STEPS}",
     also=("precision",),
     explains=("RVN-N02",),
 )
 def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
         snapshots = history.snapshots_of(index)
-        if len(snapshots) < 3:
+        if len(snapshots) < MIN_UNCHANGED_STEPS:
             continue
         first_lr, last_lr = max(snapshots[0].settings.lrs), max(snapshots[-1].settings.lrs)
         if last_lr > first_lr or last_lr == 0:
@@ -49,7 +50,7 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
     "error",
     "detached-graph",
     confidence="medium",
-    needs="snapshots",
+    needs=f"snapshots, updates {EQUAL_LOSSES}",
     also=("dead-units", "learning-rate-low"),
 )
 def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:

@@ -10,6 +10,7 @@ from ravine.finding import Change, Evidence
 
 GROWN_LOSS_FACTOR = 10.0  # times the first loss
 GROWN_WEIGHTS_FACTOR = 10.0  # times their norm at first
+GROWN_INPUTS_FACTOR = 3.0  # times the median spread of the batches before
 MAX_SKIPPED_FRACTION = 0.5
 # by the kind of a `NonFiniteOrigin`: the cause, what it is, and what to do
 ORIGIN_TEXTS: Mapping[str, tuple[str, str, str]] = {
@@ -24,6 +25,11 @@ ORIGIN_TEXTS: Mapping[str, tuple[str, str, str]] = {
         "data-degenerate",
         "the mean over targets that are all ignored, or all weigh nothing",
         "leave out batches without a target, or divide a sum by max(1, count)",
+    ),
+    "huge": (
+        "data-degenerate",
+        "no weight had a part in it: a number so large that its products overflow",
+        "scaled or clipped numbers, without placeholders such as 1e30",
     ),
     "empty": ("data-degenerate", "the mean over no numbers", "leave out empty batches"),
     "masked": (
@@ -92,7 +98,8 @@ class NonFiniteReason:
 def _explain(event: NonFiniteEvent, history: LoopHistory) -> NonFiniteReason:
     """What explains an event: exact evidence first, then what the losses and weights suggest."""
     grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
-    if event.origin is not None and (event.origin.without_weights or not grew):
+    overflows = event.origin is not None and event.origin.kind == "overflow"
+    if event.origin is not None and not overflows and (event.origin.without_weights or not grew):
         return _explain_by_origin(event.origin)
     if event.nonfinite_inputs:
         change = Change("data", "without NaN and infinities")
@@ -111,7 +118,8 @@ def _explain(event: NonFiniteEvent, history: LoopHistory) -> NonFiniteReason:
     if event.step == 0:
         suspects = ("learning-rate-high", "input-scale")
         return NonFiniteReason(cause="exploding", suspects=suspects)
-    if not grew and event.weight_growth < GROWN_WEIGHTS_FACTOR:
+    usual_batch = event.input_growth is not None and event.input_growth < GROWN_INPUTS_FACTOR
+    if not grew and not (overflows and usual_batch) and event.weight_growth < GROWN_WEIGHTS_FACTOR:
         return _explain_without_growth(event)
     return _explain_by_divergence(event, history, grew=grew)
 

@@ -16,7 +16,7 @@ STALE_FACTOR = 100.0  # of the second moments over the largest gradient
     "warning",
     "optimizer",
     confidence="high",
-    needs="steps",
+    needs=f"steps, snapshots {STALE_STEPS}",
     also=("optimizer-numerics", "learning-rate-low"),
 )
 def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:

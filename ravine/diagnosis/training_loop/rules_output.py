@@ -7,6 +7,7 @@ from typing import Unpack
 
 from ravine.diagnosis.op_names import (
     BROADCASTING_NODES,
+    ELEMENTWISE_LOSS_NODES,
     LOGIT_NODES,
     NODE_OUTPUT_RANGES,
     PROBABILITY_NODES,
@@ -77,16 +78,18 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
 
 @rule("RVN-H10", "error", "output-activation", needs="graph", also=("loss",))
 def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
-    for graph, place in head_operations(history, "BinaryCrossEntropy"):
+    for graph, place in head_operations(history, "BinaryCrossEntropy", *ELEMENTWISE_LOSS_NODES):
         node = graph.nodes[place]
-        before = graph.source(node.inputs[0])
-        if before < 0 or graph.nodes[before].name != "Softmax" or not node.multi_label:
-            continue
-        shape = graph.nodes[before].shape or ()
-        if shape and shape[-1] > 1:
-            why = f"over {shape[-1]} labels; the labels of an example do not sum to 1"
+        before = graph.nodes[graph.source(node.inputs[0])]
+        units = before.shape[before.dim or 0] if before.shape else 0
+        if node.multi_label and units > 1:
+            labels = node.name == "BinaryCrossEntropy"
+            what = "labels" if labels else "targets"
+            why = f"over {units} {what}; those of an example do not sum to 1"
             total = Evidence("sum of the outputs of one example", 1.0, text=why)
-            yield _observe_at(graph, before, total, Change("output", "sigmoid"))
+            change = Change("output", "sigmoid" if labels else "linear, or sigmoid for labels")
+            title = "" if labels else "softmax for targets that do not sum to 1"
+            yield _observe_at(graph, graph.source(node.inputs[0]), total, change, title=title)
 
 
 @rule("RVN-H03", "note", "loss", needs="graph")
@@ -138,18 +141,38 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, *BROADCASTING_NODES):
         node = graph.nodes[place]
         outputs = [i for i in node.inputs if i >= 0]
-        if len(outputs) != 1 or node.shape is None or len(node.shape) != 2:
+        if len(outputs) != 1 or not node.shape or not _meets_a_constant(graph, place):
             continue
-        output, rows = graph.nodes[outputs[0]].shape, node.shape[0]
-        if rows > 1 and node.shape == (rows, rows) and output in ((rows, 1), (rows,)):
-            target = [rows] if len(output) == 2 else [rows, 1]
-            shapes = f"an output of shape {list(output)} and a target of shape {target}"
-            name = "pairs of output and target in the loss"
-            evidence = Evidence(name, rows * rows, limit=rows, text=shapes)
-            wider = "output" if len(output) == 2 else "target"
-            change = Change("loss", f"{wider}.squeeze(1)")
-            yield _observe_at(graph, place, evidence, change)
-            return
+        output = graph.nodes[outputs[0]].shape or ()
+        pairs = list(zip(_pad(output, len(node.shape)), node.shape, strict=True))
+        kept = {wide for narrow, wide in pairs if narrow == wide > 1}
+        stretched = [wide for narrow, wide in pairs if narrow < wide]
+        if not kept.intersection(stretched):
+            continue
+        shapes = f"an output of shape {list(output)} and a target broadcast to {list(node.shape)}"
+        name = "pairs of output and target in the loss"
+        count, limit = math.prod(node.shape), math.prod(output)
+        evidence = Evidence(name, count, limit=limit, text=shapes)
+        wider = "output" if len(output) == len(node.shape) else "target"
+        dim = next((d for d, (narrow, wide) in enumerate(pairs) if narrow < wide), 1)
+        change = Change("loss", f"{wider}.squeeze({max(1, dim)})")
+        yield _observe_at(graph, place, evidence, change)
+        return
+
+
+def _pad(shape: tuple[int, ...], length: int) -> tuple[int, ...]:
+    """A shape with ones before it, as broadcasting has it."""
+    return (1,) * (length - len(shape)) + shape
+
+
+def _meets_a_constant(graph: Graph, place: int) -> bool:
+    """Whether an output that was expanded is compared with a target, not with other outputs."""
+    if graph.nodes[place].name != "Expand":
+        return True
+    users = [node for node in graph.nodes if place in node.inputs]
+    return all(
+        user.name in BROADCASTING_NODES and sum(i >= 0 for i in user.inputs) == 1 for user in users
+    )
 
 
 @rule("RVN-H07", "error", "output-activation", needs="graph")

@@ -9,10 +9,11 @@ from ravine.finding import Change, Evidence
 
 OPTIMIZER_CHECK_STEPS = 7  # after which every optimizer of the usual loops has stepped
 MIN_SNAPSHOTS = 2
+FROZEN_STEPS = 200  # after which layers that are frozen are not thawed soon
 UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
 
 
-@rule("RVN-L05", "error", "parameters-not-in-optimizer", needs="steps")
+@rule("RVN-L05", "error", "parameters-not-in-optimizer", needs=f"steps {OPTIMIZER_CHECK_STEPS}")
 def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
     own = [p for p in parameters if p.in_model]
@@ -37,7 +38,7 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     "RVN-L06",
     "error",
     "parameters-not-in-optimizer",
-    needs="steps",
+    needs=f"snapshots {MIN_SNAPSHOTS}",
     explains=("RVN-L05", "RVN-L02", "RVN-L01"),
 )
 def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
@@ -68,19 +69,28 @@ def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
         yield observe(count, change, where=join_names(p.name for p in hidden), since=0)
 
 
-@rule("RVN-L08", "note", "frozen-parameters", needs="snapshots")
+@rule("RVN-L08", "error", "frozen-parameters", confidence="high", needs="snapshots")
 def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
     own = [p for p in history.model.parameters if p.in_model]
     frozen = [p for p in own if not p.trainable]
     if frozen and history.snapshots:
         name = "parameters with requires_grad=False"
-        untrained = sum(p.default_initialized for p in frozen)
+        trains = any(p.trainable and p.optimizer is not None for p in own)
+        random = [p for p in frozen if trains and p.default_initialized and p.module_ran]
         count = Evidence(name, len(frozen), text=f"of {len(own)}")
-        as_initialized = Evidence("of these, still as initialized", untrained)
-        yield observe(count, as_initialized, where=join_names(p.name for p in frozen))
+        as_initialized = Evidence("of these, matrices still as initialized", len(random), limit=0)
+        where = join_names(p.name for p in random or frozen)
+        if random and not (history.ended or history.steps >= FROZEN_STEPS):
+            return  # they may be thawed yet
+        if random:
+            change = Change("model", "requires_grad_(True), or load the weights before freezing")
+            title = "layers are frozen at their random start"
+            yield observe(count, as_initialized, change, where=where, title=title)
+        else:
+            yield observe(count, where=where, severity="note", confidence="exact")
 
 
-@rule("RVN-L09", "warning", "detached-graph", needs="snapshots")
+@rule("RVN-L09", "warning", "detached-graph", needs=f"snapshots, updates {UNUSED_STEPS}")
 def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
     if history.steps < UNUSED_STEPS or not any(p.received_gradient for p in parameters):
