@@ -12,7 +12,8 @@ from ravine.diagnosis.rule import Observation, observe, rule, symptom
 from ravine.finding import Change, Evidence
 
 PENALTY_DIFFERENCE = 1e-9  # of a penalty from its formula, relative, in float64
-GRADIENT_DIFFERENCE = 1e-3  # of a gradient from finite differences, relative, in float64
+GRADIENT_DIFFERENCE = 1e-4  # of a gradient from finite differences, relative, in float64
+ESTIMATED_ERROR = 1e-5  # of the finite differences with which it is compared, relative
 LEARNED_LOSS = 0.02  # of the loss of the best constant answer: about zero
 NEARLY_LEARNED_LOSS = 0.1  # of the same: enough where another network learned all
 HALF_LEARNED_LOSS = 0.5  # of the same: learned at least in part
@@ -53,9 +54,11 @@ class SmallBatchFit:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientError:
-    """How far the gradient that training uses is from finite differences, over its length."""
+    """How far the gradient that training uses is from finite differences, over its length; None
+    where no finite differences were exact enough.
+    """
 
-    difference: float
+    difference: float | None
     networks: int
     examples: int
 
@@ -70,7 +73,10 @@ class RecipeProfile:
 
     def has(self, need: str) -> bool | None:
         """Whether a field was measured, or broke; None where it does not apply."""
-        return None if getattr(self, need) is None else True
+        value = getattr(self, need)
+        if isinstance(value, GradientError):
+            return value.difference is not None
+        return None if value is None else True
 
 
 def require_measured(result: Measured | Exception | None) -> Measured:
@@ -153,12 +159,13 @@ def _is_far(attempt: OverfitAttempt) -> bool:
 @rule("RVN-C04", "error", "loss", needs="gradient", also=("precision",))
 def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
     error = require_measured(profile.gradient)
-    if error.difference > GRADIENT_DIFFERENCE:
+    if error.difference is not None and error.difference > GRADIENT_DIFFERENCE:
         evidence = Evidence(
             "gradient's difference from finite differences",
             error.difference,
             "of its length",
             limit=GRADIENT_DIFFERENCE,
-            text=f"in float64, {error.networks} networks, {error.examples} examples",
+            text=f"in float64, {error.networks} networks, {error.examples} examples; the estimated "
+            f"error of the differences is below {ESTIMATED_ERROR:g}",
         )
         yield observe(evidence, suspects=("precision",))

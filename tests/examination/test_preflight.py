@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ravine import catalog
+from ravine import catalog, losses
 from ravine.cli import run_command
 from ravine.data import Examples
 from ravine.data.examples import evenly_spaced
@@ -23,7 +23,7 @@ from ravine.diagnosis.recipe_rules import (
 )
 from ravine.diagnosis.registry import RECIPE_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.examination import preflight
+from ravine.examination import gradient_check, preflight
 from ravine.examination.api import check, quick_check
 from ravine.examination.preflight import module_inputs, profile_recipe_start, recipe_module
 from ravine.examination.preflight_checks import (
@@ -41,6 +41,7 @@ from ravine.losses import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
+from ravine.networks import activations
 from ravine.networks.activations import Identity, ReLU, Sigmoid, Tanh
 from ravine.networks.initializers import Constant, He, LeCun, Normal, Zero
 from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm
@@ -364,8 +365,80 @@ def test_a_gradient_that_is_off_is_found():
     assert error.difference > 0.1 and (found.code, found.severity) == ("RVN-C04", "error")
 
 
-def test_a_gradient_may_be_off_by_a_thousandth():
-    for difference, count in ((1.4e-3, 1), (0.8e-3, 0)):
+def _flip_one_entry(grads):
+    place = grads.abs().argmax(1, keepdim=True)
+    return grads.scatter(1, place, -grads.gather(1, place))
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [lambda g: 1.001 * g, _flip_one_entry, lambda g: -g, lambda g: g.abs()],
+    ids=["a thousandth too long", "one entry's sign", "its sign", "no signs"],
+)
+@pytest.mark.parametrize("activation", [ReLU(), Tanh(), Sigmoid()], ids=repr)
+def test_a_planted_fault_of_the_gradient_is_found(plant, activation, monkeypatch):
+    changes = {"network__activation": activation, "network__initializer": Normal(sd=2.0)}
+    task, recipe = prepare(plain("iris", **changes))
+    assert measure_gradient(recipe, task).difference < 1e-5
+    right = gradient_check.loss_and_gradient
+
+    def wrong(*args):
+        at = right(*args)
+        return lambda weights: (at(weights)[0], plant(at(weights)[1]))
+
+    monkeypatch.setattr(gradient_check, "loss_and_gradient", wrong)
+    assert len(recipe_findings(gradient=measure_gradient(recipe, task))) == 1
+
+
+STARTS = [None, Normal(sd=1e-3), Normal(sd=1.0), Normal(sd=20.0)]
+
+
+@pytest.mark.parametrize("activation", activations.ALL, ids=lambda kind: kind.__name__)
+def test_the_gradient_of_every_activation_is_right_at_any_size_of_the_weights(activation):
+    for start in STARTS:
+        changes = {} if start is None else {"network__initializer": start}
+        small = {"network__hidden": (8,), "network__activation": activation()}
+        task, recipe = prepare(plain("iris", **small, **changes))
+        assert measure_gradient(recipe, task).difference < 1e-5, start
+
+
+@pytest.mark.parametrize("loss", losses.ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("start", STARTS, ids=repr)
+def test_the_gradient_of_every_loss_is_right_at_any_size_of_the_weights(loss, start):
+    source = {"regression": "diabetes", "classes": "iris", "binary": "moons"}[loss.tasks[0]]
+    changes = {} if start is None else {"network__initializer": start}
+    task, recipe = prepare(plain(source, network__hidden=(8,), loss=loss(), **changes))
+    assert measure_gradient(recipe, task).difference < 1e-5
+
+
+def test_the_slope_at_a_kink_and_of_a_steep_wave_is_found_with_a_small_step():
+    """|w| beside its kink, and a sine of a hundred waves, both far from straight at a step of
+    1e-4.
+    """
+
+    def at(w):
+        return w.abs() + torch.sin(600 * w) / 600, w.sign() + torch.cos(600 * w)
+
+    w = torch.tensor([[1e-7], [0.3]], dtype=torch.float64)
+    assert bool((gradient_check.difference_errors(at, w, torch.ones_like(w)) < 1e-5).all())
+    off = gradient_check.difference_errors(
+        lambda w: (at(w)[0], 1.0003 * at(w)[1]), w, torch.ones_like(w)
+    )
+    torch.testing.assert_close(off, torch.full_like(w, 3e-4), rtol=0.05, atol=0)
+
+
+def test_where_rounding_hides_the_slope_nothing_is_said():
+    """A loss of 1e12 with a slope of 1e-6: no step shows it in float64."""
+    at = lambda w: (1e12 + 1e-6 * w, torch.full_like(w, 3e-6))  # noqa: E731
+    w = torch.ones(1, 1, dtype=torch.float64)
+    assert gradient_check.difference_errors(at, w, torch.ones_like(w)).isinf().all()
+    error = GradientError(difference=None, networks=2, examples=32)
+    assert RecipeProfile(gradient=error).has("gradient") is False
+    assert recipe_findings(gradient=error) == []
+
+
+def test_a_gradient_may_be_off_by_a_ten_thousandth():
+    for difference, count in ((1.4e-4, 1), (0.8e-4, 0)):
         error = GradientError(difference=difference, networks=2, examples=32)
         assert len(recipe_findings(gradient=error)) == count
 
