@@ -514,6 +514,19 @@ def test_large_weights_saturate_bounded_units(activation):
     assert start_findings("digits", network__activation=activation) == {}
 
 
+@pytest.mark.parametrize("activation", [Tanh(), Sigmoid()])
+@pytest.mark.parametrize("width", [8, 20, 64, 256, 1024])
+def test_saturation_is_found_at_any_width(activation, width):
+    """At 30 times the usual weights the slope is E 1 / cosh² x of x ~ N(0, 30²), 2.7 % of the
+    steepest, or 5.3 % of a sigmoid's: whatever the width.
+    """
+    network = {"network__hidden": (width, width), "network__activation": activation}
+    sd = 30 / math.sqrt(64)
+    found = start_findings("digits", **network, network__initializer=Normal(sd=sd))["RVN-I16"]
+    assert (found.severity, found.cause) == ("warning", "initialization")
+    assert start_findings("digits", **network, network__initializer=LeCun()) == {}
+
+
 def test_equal_weights_are_equal_units_and_zeros_do_not_move():
     equal = start_findings(network__initializer=Constant(value=0.3))["RVN-I07"]
     assert (equal.severity, equal.confidence, equal.cause) == ("error", "exact", "initialization")
