@@ -1,4 +1,4 @@
-"""What `ravine check` asks before training: the probes of any start, and `preflight_checks`."""
+"""What `ravine check` asks before training: the probes of any start, and the checks of a recipe."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -26,11 +26,10 @@ from ravine.diagnosis.training_loop.rules_network import missing_nonlinearity
 from ravine.errors import InputError
 from ravine.examination.preflight_checks import RECIPE_CHECKS, RecipeCheck
 from ravine.examination.recipe_changes import useful_changes
+from ravine.examination.recipe_module import module_inputs, recipe_module
 from ravine.examination.subject import SubjectProfile
 from ravine.finding import Change, Checks, Finding
 from ravine.networks.activations import Identity
-from ravine.networks.as_module import NetworkModule, as_module
-from ravine.networks.batched import BatchedNetwork
 from ravine.recipe import Recipe
 from ravine.rng import isolated_rng
 from ravine.sentinels import Sentinel
@@ -234,19 +233,3 @@ def _module_loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
     loss = recipe.loss
     assert loss is not None  # resolved
     return lambda outputs, targets: loss.per_example(outputs[None], targets[None]).mean()
-
-
-def recipe_module(recipe: Recipe, task: Task) -> NetworkModule:
-    """The network of a resolved recipe's first seed before its first step, as a torch module."""
-    network = BatchedNetwork(recipe.network, task.signature)
-    weights, buffers = network.start([recipe.seed])
-    return as_module(network, task.signature, weights, buffers)
-
-
-def module_inputs(examples: Examples) -> Tensor:
-    """Examples as `recipe_module` takes them: images from 0 to 1, or numbers and then codes."""
-    if not examples.numbers.is_floating_point():
-        return examples.numbers.float() / 255
-    if examples.codes is None:
-        return examples.numbers
-    return torch.cat([examples.numbers, examples.codes.float()], 1)

@@ -15,6 +15,8 @@ from ravine.cli import run_command
 from ravine.data import Examples
 from ravine.data.examples import evenly_spaced
 from ravine.diagnosis.recipe_rules import (
+    ChangedRun,
+    FirstSteps,
     GradientError,
     OverfitAttempt,
     PenaltyEffect,
@@ -23,9 +25,11 @@ from ravine.diagnosis.recipe_rules import (
 )
 from ravine.diagnosis.registry import RECIPE_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
+from ravine.examination import first_steps as first_steps_module
 from ravine.examination import gradient_check, preflight
 from ravine.examination.api import check, quick_check
-from ravine.examination.preflight import module_inputs, profile_recipe_start, recipe_module
+from ravine.examination.first_steps import measure_first_steps
+from ravine.examination.preflight import profile_recipe_start
 from ravine.examination.preflight_checks import (
     measure_gradient,
     measure_penalties,
@@ -33,6 +37,7 @@ from ravine.examination.preflight_checks import (
     penalty_by_formula,
 )
 from ravine.examination.recipe_changes import apply_changes
+from ravine.examination.recipe_module import module_inputs, recipe_module
 from ravine.finding import Change, Report
 from ravine.losses import (
     AbsoluteError,
@@ -47,12 +52,14 @@ from ravine.networks.initializers import Constant, He, LeCun, Normal, Zero
 from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm
 from ravine.networks.torch_module import TorchModule
 from ravine.old_names import RETIRED_CODES
-from ravine.optimizers import SGD, AdamW, Lookahead
+from ravine.optimizers import SGD, AdamW, Lookahead, Rprop
 from ravine.part import part
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.recipe import lr_path
+from ravine.schedules import Cosine, Exponential, OneCycle, StepDecay
 from ravine.training.defaults import prepare
 from ravine.training.evaluation import constant_loss, starting_losses
+from ravine.training.train import train_on
 
 
 def plain(source="iris", **changes):
@@ -324,6 +331,88 @@ def test_equal_inputs_count_once():
     task, recipe = prepare(plain("iris"))
     task.train_examples.numbers[:] = task.train_examples.numbers[:1]
     assert overfit_small_batch(recipe, task) is None
+
+
+# The first steps
+
+
+def first_steps(source="iris", **changes):
+    """What a recipe's first steps show, and the findings of it."""
+    task, recipe = prepare(plain(source, **changes))
+    found = measure_first_steps(recipe, task)
+    return found, recipe_findings(first_steps=found)
+
+
+EARLY_DECAY = {"schedule": Exponential(k=5.0), "optimizer": SGD(lr=0.05)}
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "cause", "path"),
+    [
+        ("friedman1", {"optimizer__lr": 2.0}, "learning-rate-high", "optimizer.lr"),
+        ("wine", {"optimizer__lr": 5.0}, "learning-rate-high", "optimizer.lr"),
+        ("iris", {"penalties": (L2(strength=3.0),)}, "over-regularized", "penalties"),
+        ("wine", {"optimizer": AdamW(lr=0.01, weight_decay=90.0)}, "over-regularized", None),
+        ("iris", {"epochs": 1, "optimizer": AdamW(lr=0.003)}, "too-few-steps", "epochs"),
+        ("breast_cancer", {"batch": "all", "epochs": 20, "optimizer__lr": 0.003}, None, "epochs"),
+        ("wine", EARLY_DECAY, "schedule", "schedule"),
+        ("wine", {"schedule": StepDecay(milestones=(1.0,), gamma=1e-4)}, "schedule", None),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else str(value),
+)
+def test_what_keeps_a_recipe_from_learning_is_named(source, changes, cause, path):
+    if cause == "schedule":
+        changes = {**changes, "optimizer": SGD(lr=0.01)}
+    _, (finding,) = first_steps(source, **changes)
+    assert (finding.code, finding.severity) == ("RVN-C07", "warning")
+    assert cause in (None, finding.cause) and path in (None, finding.where)
+    assert finding.changes and finding.changes[0].path == finding.where
+
+
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        ("iris", {}),
+        ("wine", {"penalties": (L2(strength=1e-3),)}),
+        ("penguins", {"optimizer": Rprop(), "batch": "all"}),  # 30 steps that are enough
+        ("iris", {"optimizer": SGD(lr=1e-4)}),  # so slow that nothing is known after its steps
+        ("wine", {"schedule": OneCycle(), "epochs": 100}),
+    ],
+)
+def test_a_recipe_that_learns_or_is_slow_is_not_blamed(source, changes):
+    found, findings = first_steps(source, **changes)
+    blamed = [f for f in findings if f.cause not in ("too-few-steps", "learning-rate-low")]
+    assert blamed == [] and (findings == [] or found.is_whole)
+
+
+def test_nothing_is_named_where_nothing_can_be_learned():
+    task, recipe = prepare(plain("iris", epochs=2))
+    generator = torch.Generator().manual_seed(0)
+    for part_ in (task.train_examples, task.validation):
+        part_.targets[:] = torch.randint(0, 3, part_.targets.shape, generator=generator)
+    found = measure_first_steps(recipe, task)
+    assert found.needs_changes and recipe_findings(first_steps=found) == []
+
+
+def test_a_change_must_gain_enough_with_every_network():
+    about = {"planned": 1000, "useful": 1000, "constant_loss": 1.0, "steps": 100}
+    for after, count in (((0.84, 0.8), 1), ((0.86, 0.5), 0), ((math.inf, 0.1), 0)):
+        run = ChangedRun(cause="dropout", changes=(Change("a", 1),), steps=100, losses=after)
+        first = FirstSteps(**about, losses=(1.0, math.inf), changed=(run,))
+        assert len(recipe_findings(first_steps=first)) == count
+    whole = dict(about, steps=1000)
+    for after, count in (((0.34, 0.3), 1), ((0.36, 0.3), 0)):
+        run = ChangedRun(cause="schedule", changes=(Change("a", 1),), steps=100, losses=after)
+        first = FirstSteps(**whole, losses=(0.5, 0.6), changed=(run,))
+        assert len(recipe_findings(first_steps=first)) == count
+
+
+def test_the_first_steps_are_those_of_the_whole_run():
+    """The beginning of a cosine over 300 steps, not a cosine over 8; to the last bit."""
+    task, recipe = prepare(plain("iris", schedule=Cosine(), epochs=100, seeds=2))
+    whole = train_on([task], [recipe])[0].record.series["validation/loss"]
+    ((own, _),) = first_steps_module.run_beginnings([(recipe, 8)], task)
+    assert own == tuple(whole.values[list(whole.steps).index(8)].tolist())
 
 
 # The gradient
