@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ravine.diagnosis.rule import Observation, observe, rule, symptom
+from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT
 from ravine.finding import Change, Evidence
 
 PENALTY_DIFFERENCE = 1e-9  # of a penalty from its formula, relative, in float64
@@ -260,10 +261,12 @@ def wasted_first_steps(profile: RecipeProfile) -> Iterator[Observation]:
     gains = [first.gain(max(run.losses)) for run in better]
     pairs = zip(gains, better, strict=True)
     best = next(run for gain, run in pairs if gain >= NEAR_BEST_GAIN * max(gains))
-    constant = "the limit is that of the best constant answer"
     name = "loss on validation examples after {:,} steps"
     without = Evidence(
-        name.format(first.steps), min(first.losses), limit=first.constant_loss, text=constant
+        name.format(first.steps),
+        min(first.losses),
+        limit=first.constant_loss,
+        text=CONSTANT_LIMIT_TEXT,
     )
     after = Evidence(f"{name.format(best.steps)}, with the change", max(best.losses))
     yield observe(

@@ -29,7 +29,7 @@ from ravine.examination import first_steps as first_steps_module
 from ravine.examination import gradient_check, preflight
 from ravine.examination.api import check, quick_check
 from ravine.examination.first_steps import measure_first_steps
-from ravine.examination.preflight import profile_recipe_start
+from ravine.examination.preflight import check_recipe, profile_recipe_start
 from ravine.examination.preflight_checks import (
     measure_gradient,
     measure_penalties,
@@ -413,6 +413,19 @@ def test_the_first_steps_are_those_of_the_whole_run():
     whole = train_on([task], [recipe])[0].record.series["validation/loss"]
     ((own, _),) = first_steps_module.run_beginnings([(recipe, 8)], task)
     assert own == tuple(whole.values[list(whole.steps).index(8)].tolist())
+
+
+@pytest.mark.parametrize("source", ["wine", "diabetes"])
+def test_targets_in_another_order_are_an_alarm_and_in_their_own_none(source):
+    recipe = plain(source, optimizer=AdamW(lr=0.003), epochs=5)
+    task, recipe = prepare(recipe)
+    cheap = {"first_steps": measure_first_steps}
+    assert "RVN-D14" in check_recipe(recipe, task, cheap).checks.passed
+    generator = torch.Generator().manual_seed(1)
+    for some in (task.train_examples, task.validation):
+        some.targets[:] = some.targets[torch.randperm(some.count, generator=generator)]
+    found = {f.code: f for f in check_recipe(recipe, task, cheap).findings}["RVN-D14"]
+    assert (found.severity, found.cause, found.changes[0].path) == ("warning", "labels", "data")
 
 
 # The gradient
