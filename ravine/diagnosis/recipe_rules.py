@@ -19,7 +19,7 @@ LEARNED_LOSS = 0.02  # of the loss of the best constant answer: about zero
 NEARLY_LEARNED_LOSS = 0.1  # of the same: enough where another network learned all
 HALF_LEARNED_LOSS = 0.5  # of the same: learned at least in part
 LEARNED_GAIN = 0.1  # of the constant's loss: a network that gains less has learned nothing
-CLEAR_GAIN = 0.15  # of the same: by so much a change must gain more then
+CLEAR_FIRST_GAIN = 0.15  # of the same: by so much a change must gain more then
 SOLVED_GAIN = 0.9  # of the same: a whole run that gains more has little left to gain
 LEFT_GAIN = 0.1  # of the same: by so much a change must gain more than a whole run
 LEFT_LOSS = 0.7  # of the loss of a whole run, at most, with the change
@@ -121,7 +121,7 @@ class FirstSteps:
         worst = max(run.losses)
         more = self.gain(worst) - max(0.0, self.best_gain)
         if self.is_stuck:
-            return more >= CLEAR_GAIN
+            return more >= CLEAR_FIRST_GAIN
         return more >= LEFT_GAIN and worst <= LEFT_LOSS * min(self.losses)
 
 

@@ -27,10 +27,10 @@ from ravine.training.evaluation import constant_loss
 from ravine.training.train import train_on
 
 MAX_STEPS, MIN_STEPS, SEARCH_STEPS = 100, 20, 10  # SEARCH: of optimizers that search in each step
-SECONDS = 2.0  # for the first steps of one network, on a core as fast as `recipe_module` has it
+FIRST_STEPS_SECONDS = 2.0  # for the first steps of one network, on a core as fast as `recipe_module` has it
 PENALTY_FACTOR = 3  # times as many steps with a penalty: it acts slowly
 LONGER_FACTOR = 4  # times as many steps for a run that is meant to be longer
-NETWORKS = 2
+PAIRED_NETWORKS = 2
 MAX_STRENGTHS = 2  # of the changes against one cause
 MAX_EXAMPLES = 1000  # of the validation split
 USEFUL_RATE = 0.01  # of the highest learning rate
@@ -111,7 +111,7 @@ def affordable_steps(recipe: Recipe, task: Task) -> int:
     if isinstance(recipe.optimizer, SearchOptimizer):
         return SEARCH_STEPS
     most = MAX_STEPS * (PENALTY_FACTOR if recipe.penalties else 1)
-    return int(max(MIN_STEPS, min(most, SECONDS / step_seconds(task, recipe))))
+    return int(max(MIN_STEPS, min(most, FIRST_STEPS_SECONDS / step_seconds(task, recipe))))
 
 
 def count_useful_steps(schedule: protocols.Schedule, plan: Plan) -> int:
@@ -159,7 +159,7 @@ def run_beginnings(
         rows = task.train
         if plan.per_epoch > steps:
             rows = evenly_spaced(rows, steps * batch)
-        short.append(dataclasses.replace(recipe, **bare, epochs=epochs, seeds=NETWORKS))
+        short.append(dataclasses.replace(recipe, **bare, epochs=epochs, seeds=PAIRED_NETWORKS))
         tasks.append(task if rows is task.train else dataclasses.replace(task, train=rows))
     runs = train_on(tasks, short, workers=1)
     return [

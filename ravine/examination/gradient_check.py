@@ -29,7 +29,7 @@ GRADIENT_NETWORKS = 2
 RANDOM_DIRECTIONS = 3  # beside the gradient's own
 START_DISTANCE = 1e-3  # from the start to where gradients are checked, over the weights' spread
 FIRST_STEP, STEP_RATIO, STEP_COUNT = 1e-4, 0.25, 11  # of differences, over the weights' length
-ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a difference of two losses, over the loss
+LOSS_ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a difference of two losses, over the loss
 
 GradientAt: TypeAlias = Callable[[Rows], tuple[Tensor, Rows]]
 
@@ -126,7 +126,7 @@ def difference_errors(at: GradientAt, weights: Rows, direction: Rows) -> Tensor:
         h = FIRST_STEP * STEP_RATIO**k * scale
         high, low = at(weights + h * direction)[0], at(weights - h * direction)[0]
         difference, bend = (high - low) / (2 * h), (high - 2 * losses + low) / h
-        rounding = ROUNDING * high.abs().maximum(low.abs()) / h
+        rounding = LOSS_ROUNDING * high.abs().maximum(low.abs()) / h
         changes = (difference - before).abs() + (bend - STEP_RATIO * bend_before).abs()
         known = (changes + rounding) / lengths < ESTIMATED_ERROR
         error = (slope - difference).abs() / lengths

@@ -13,7 +13,7 @@ RECIPES = [
 
 
 def report(command, source, setting, folder):
-    run = [sys.executable, "-m", "ravine.cli", command, source, "--recipe", "plain"]
+    run = [sys.executable, "-m", "ravine", command, source, "--recipe", "plain"]
     done = subprocess.run(
         [*run, "--set", setting, "--set", "epochs=2" if command == "doctor" else setting, "--json"],
         capture_output=True,
