@@ -27,7 +27,7 @@ from ravine.training.evaluation import constant_loss
 from ravine.training.train import train_on
 
 MAX_STEPS, MIN_STEPS, SEARCH_STEPS = 100, 20, 10  # SEARCH: of optimizers that search in each step
-FIRST_STEPS_SECONDS = 2.0  # for the first steps of one network, on a core as fast as `recipe_module` has it
+FIRST_STEPS_SECONDS = 2.0  # for those of one network, on a core as fast as `recipe_module` says
 PENALTY_FACTOR = 3  # times as many steps with a penalty: it acts slowly
 LONGER_FACTOR = 4  # times as many steps for a run that is meant to be longer
 PAIRED_NETWORKS = 2
