@@ -90,11 +90,12 @@ class FirstSteps:
     constant_loss: float  # of the best constant answer
     losses: tuple[float, ...]  # of each network
     train_loss: float = math.inf  # the least of any network
+    least_loss: float = 0.0  # of right answers: above 0 with label smoothing
     changed: tuple[ChangedRun, ...] = ()  # what is likeliest to be at fault first
 
     def gain(self, loss: float) -> float:
-        """What a loss gains over that of the best constant answer, as a share of it."""
-        return 1 - loss / self.constant_loss
+        """What a loss gains over that of the best constant answer, as a share of what there is."""
+        return (self.constant_loss - loss) / (self.constant_loss - self.least_loss)
 
     @property
     def is_whole(self) -> bool:

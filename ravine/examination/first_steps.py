@@ -79,7 +79,8 @@ def measure_first_steps(recipe: Recipe, task: Task) -> FirstSteps | None:
     task = dataclasses.replace(task, validation=held_out, test=None)
     assert recipe.loss is not None  # resolved
     constant = constant_loss(recipe.loss, held_out, task.outputs)
-    if not constant > 0:
+    least = constant_loss(recipe.loss, held_out.take(torch.tensor([0])), task.outputs)
+    if not constant > max(least, 0.0):
         return None
     plan = training_plan(recipe, task)
     useful = count_useful_steps(recipe.schedule, plan)
@@ -92,6 +93,7 @@ def measure_first_steps(recipe: Recipe, task: Task) -> FirstSteps | None:
         constant_loss=constant,
         losses=losses,
         train_loss=min(train_losses),
+        least_loss=max(least, 0.0),
     )
     if not found.needs_changes:
         return found
