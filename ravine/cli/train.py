@@ -267,13 +267,15 @@ def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
     """
     from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules
+    from ravine.diagnosis.training_curves.rate_advice import agree_on_rate
     from ravine.diagnosis.training_curves.series import curves_of_record
     from ravine.finding import Finding, arrange
     from ravine.reporting.run_summary import summary
 
     folder = "" if run.folder is None else str(run.folder)
     before = [Finding.from_json(f) for f in run.record.findings]
-    findings = arrange([*before, *run_rules(CURVE_RULES, curves_of_record(run.record))[0]])
+    found = run_rules(CURVE_RULES, curves_of_record(run.record))[0]
+    findings = arrange(agree_on_rate([*before, *found]))
     if as_json:
         fields = run.record.to_json()
         fields["findings"] = [finding.to_json() for finding in findings]

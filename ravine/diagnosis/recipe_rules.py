@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ravine.diagnosis.rule import Observation, observe, rule, symptom
+from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT
 from ravine.finding import Change, Evidence
 
 PENALTY_DIFFERENCE = 1e-9  # of a penalty from its formula, relative, in float64
-GRADIENT_DIFFERENCE = 1e-3  # of a gradient from finite differences, relative, in float64
+GRADIENT_DIFFERENCE = 1e-4  # of a gradient from finite differences, relative, in float64
+ESTIMATED_ERROR = 1e-5  # of the finite differences with which it is compared, relative
 LEARNED_LOSS = 0.02  # of the loss of the best constant answer: about zero
 NEARLY_LEARNED_LOSS = 0.1  # of the same: enough where another network learned all
 HALF_LEARNED_LOSS = 0.5  # of the same: learned at least in part
+LEARNED_GAIN = 0.1  # of the constant's loss: a network that gains less has learned nothing
+CLEAR_FIRST_GAIN = 0.15  # of the same: by so much a change must gain more then
+SOLVED_GAIN = 0.9  # of the same: a whole run that gains more has little left to gain
+LEFT_GAIN = 0.1  # of the same: by so much a change must gain more than a whole run
+LEFT_LOSS = 0.7  # of the loss of a whole run, at most, with the change
+NEAR_BEST_GAIN = 0.9  # of the largest gain of any change
 NEAR_RATE_FACTOR = 10.0  # times the learning rate, or a tenth: not far from it
 
 Measured = TypeVar("Measured")
@@ -53,11 +61,69 @@ class SmallBatchFit:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientError:
-    """How far the gradient that training uses is from finite differences, over its length."""
+    """How far the gradient that training uses is from finite differences, over its length; None
+    where no finite differences were exact enough.
+    """
 
-    difference: float
+    difference: float | None
     networks: int
     examples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedRun:
+    """The losses at the end of a short run of each network, with changes against one cause."""
+
+    cause: str
+    changes: tuple[Change, ...]
+    steps: int
+    losses: tuple[float, ...]  # ∞ where it diverged
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstSteps:
+    """The first steps of a recipe, and the same with changes; losses on validation examples."""
+
+    steps: int
+    planned: int  # steps of the recipe
+    useful: int  # of these, up to the last with 1 % of the highest learning rate
+    constant_loss: float  # of the best constant answer
+    losses: tuple[float, ...]  # of each network
+    train_loss: float = math.inf  # the least of any network
+    least_loss: float = 0.0  # of right answers: above 0 with label smoothing
+    changed: tuple[ChangedRun, ...] = ()  # what is likeliest to be at fault first
+
+    def gain(self, loss: float) -> float:
+        """What a loss gains over that of the best constant answer, as a share of what there is."""
+        return (self.constant_loss - loss) / (self.constant_loss - self.least_loss)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all steps that the recipe makes at a rate that does anything."""
+        return self.steps >= self.useful
+
+    @property
+    def needs_changes(self) -> bool:
+        """Whether so little was learned that changes are to be tried."""
+        return self.is_stuck or (self.is_whole and self.best_gain < SOLVED_GAIN)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether no network has learned anything, not even of the training examples."""
+        return max(self.best_gain, self.gain(self.train_loss)) < LEARNED_GAIN
+
+    @property
+    def best_gain(self) -> float:
+        """The gain of the better network."""
+        return self.gain(min(self.losses))
+
+    def is_clear(self, run: ChangedRun) -> bool:
+        """Whether every network gains clearly more with a change than any without it."""
+        worst = max(run.losses)
+        more = self.gain(worst) - max(0.0, self.best_gain)
+        if self.is_stuck:
+            return more >= CLEAR_FIRST_GAIN
+        return more >= LEFT_GAIN and worst <= LEFT_LOSS * min(self.losses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +133,14 @@ class RecipeProfile:
     penalty: PenaltyEffect | Exception | None = None
     gradient: GradientError | Exception | None = None
     small_batch: SmallBatchFit | Exception | None = None
+    first_steps: FirstSteps | Exception | None = None
 
     def has(self, need: str) -> bool | None:
         """Whether a field was measured, or broke; None where it does not apply."""
-        return None if getattr(self, need) is None else True
+        value = getattr(self, need)
+        if isinstance(value, GradientError):
+            return value.difference is not None
+        return None if value is None else True
 
 
 def require_measured(result: Measured | Exception | None) -> Measured:
@@ -153,12 +223,59 @@ def _is_far(attempt: OverfitAttempt) -> bool:
 @rule("RVN-C04", "error", "loss", needs="gradient", also=("precision",))
 def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
     error = require_measured(profile.gradient)
-    if error.difference > GRADIENT_DIFFERENCE:
+    if error.difference is not None and error.difference > GRADIENT_DIFFERENCE:
         evidence = Evidence(
             "gradient's difference from finite differences",
             error.difference,
             "of its length",
             limit=GRADIENT_DIFFERENCE,
-            text=f"in float64, {error.networks} networks, {error.examples} examples",
+            text=f"in float64, {error.networks} networks, {error.examples} examples; the estimated "
+            f"error of the differences is below {ESTIMATED_ERROR:g}",
         )
         yield observe(evidence, suspects=("precision",))
+
+
+FIRST_STEP_TITLES = {  # by the cause of which the change was tried
+    "learning-rate-high": "the first steps are too long: {steps} of them learn nothing",
+    "over-regularized": "regularization outweighs the loss: {steps} steps learn nothing",
+    "dropout": "dropout leaves too little: {steps} steps learn nothing",
+    "schedule": "the learning rate is down to 1 % after {steps} of {planned} steps",
+    "too-few-steps": "the recipe ends after {planned} steps, with most left to learn",
+    "learning-rate-low": "at this learning rate {steps} steps are too few",
+}
+
+
+@rule(
+    "RVN-C07",
+    "warning",
+    "too-few-steps",
+    confidence="high",
+    needs="first_steps",
+    also=tuple(cause for cause in FIRST_STEP_TITLES if cause != "too-few-steps"),
+    explains=("RVN-T02", "RVN-T03", "RVN-T06", "RVN-T09", "RVN-T14"),
+)
+def wasted_first_steps(profile: RecipeProfile) -> Iterator[Observation]:
+    first = require_measured(profile.first_steps)
+    better = [run for run in first.changed if first.is_clear(run)]
+    if not first.needs_changes or not better:
+        return
+    gains = [first.gain(max(run.losses)) for run in better]
+    pairs = zip(gains, better, strict=True)
+    best = next(run for gain, run in pairs if gain >= NEAR_BEST_GAIN * max(gains))
+    name = "loss on validation examples after {:,} steps"
+    without = Evidence(
+        name.format(first.steps),
+        min(first.losses),
+        limit=first.constant_loss,
+        text=CONSTANT_LIMIT_TEXT,
+    )
+    after = Evidence(f"{name.format(best.steps)}, with the change", max(best.losses))
+    yield observe(
+        without,
+        after,
+        *best.changes,
+        where=best.changes[0].path,
+        title=FIRST_STEP_TITLES[best.cause].format(steps=first.steps, planned=first.planned),
+        cause=best.cause,
+        suspects=tuple(dict.fromkeys(run.cause for run in better if run.cause != best.cause)),
+    )

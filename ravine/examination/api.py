@@ -90,7 +90,7 @@ def check(recipe: Recipe, frame: TableLike | None = None) -> Report:
 
 
 def quick_check(recipe: Recipe, task: Task) -> Report:
-    """The checks of a resolved recipe that take about a second: no gradient, no small batch."""
+    """The checks of a resolved recipe that take about a second: no gradient, no training."""
     return _report(check_recipe(recipe, task, QUICK_RECIPE_CHECKS))
 
 

@@ -4,6 +4,7 @@ Letters: P networks, W weights.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ravine.data import Examples, Task
 from ravine.data.examples import evenly_spaced
-from ravine.diagnosis.recipe_rules import GradientError
+from ravine.diagnosis.recipe_rules import ESTIMATED_ERROR, GradientError
 from ravine.layout import Rows
 from ravine.optimizers import SGD
 from ravine.protocols import Batch
@@ -27,7 +28,8 @@ GRADIENT_EXAMPLES = 32
 GRADIENT_NETWORKS = 2
 RANDOM_DIRECTIONS = 3  # beside the gradient's own
 START_DISTANCE = 1e-3  # from the start to where gradients are checked, over the weights' spread
-DIFFERENCE_STEPS = (1e-5, 1e-6, 1e-7)  # of finite differences, relative to the weights' length
+FIRST_STEP, STEP_RATIO, STEP_COUNT = 1e-4, 0.25, 11  # of differences, over the weights' length
+LOSS_ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a difference of two losses, over the loss
 
 GradientAt: TypeAlias = Callable[[Rows], tuple[Tensor, Rows]]
 
@@ -35,10 +37,11 @@ GradientAt: TypeAlias = Callable[[Rows], tuple[Tensor, Rows]]
 def measure_gradient(recipe: Recipe, task: Task) -> GradientError | None:
     """The gradient that training would use against central differences of its loss, in float64.
 
-    The error is |⟨g, d⟩ − (L(w + h d) − L(w − h d)) / 2h| / |g| for directions d of length 1: the
-    gradient's own, and random ones scaled by √W, so that ⟨g, d⟩ is about |g|; the best h counts.
-    The weights are those of the start, moved a little: biases of 0 can put rectifiers exactly at
-    their kink. None where the loss is not finite, or its gradient is not or is 0.
+    Compared is ⟨g, d⟩ with D(h) = (L(w + h d) − L(w − h d)) / 2h for directions d of length 1: the
+    gradient's own, and random ones scaled by √W, so that ⟨g, d⟩ is about |g|. D(h) counts where its
+    estimated error is small; where weights are large or a kink is near, that takes a small h. The
+    weights are those of the start, moved a little: biases of 0 can put rectifiers exactly at their
+    kink. None where the loss is not finite, or its gradient is not or is 0.
     """
     batch = evenly_spaced(task.train, GRADIENT_EXAMPLES)
     with exact_arithmetic():
@@ -46,15 +49,18 @@ def measure_gradient(recipe: Recipe, task: Task) -> GradientError | None:
         spread = cohort.weights.std(1, correction=0, keepdim=True)
         offset = _random_direction(cohort.weights, recipe.seed, 0)
         weights = cohort.weights + START_DISTANCE * spread * offset
-        at = _loss_and_gradient(cohort, batch)
+        at = loss_and_gradient(cohort, batch)
         losses, grads = at(weights)
         lengths = grads.norm(dim=1, keepdim=True)
         if not bool((losses.isfinite() & lengths.isfinite() & (lengths > 0)).all()):
             return None
         draws = range(1, RANDOM_DIRECTIONS + 1)
         others = (_random_direction(weights, recipe.seed, k) for k in draws)
-        errors = [_difference_error(at, weights, grads, d) for d in (grads / lengths, *others)]
-    return GradientError(difference=max(errors), networks=GRADIENT_NETWORKS, examples=batch.count)
+        errors = [difference_errors(at, weights, d) for d in (grads / lengths, *others)]
+    known = [error for each in errors for error in each.flatten().tolist() if error < math.inf]
+    return GradientError(
+        difference=max(known, default=None), networks=GRADIENT_NETWORKS, examples=batch.count
+    )
 
 
 def _float64_cohort(recipe: Recipe, task: Task, batch: int) -> Cohort:
@@ -73,7 +79,7 @@ def _float64_cohort(recipe: Recipe, task: Task, batch: int) -> Cohort:
     )
 
 
-def _loss_and_gradient(cohort: Cohort, examples: Examples) -> GradientAt:
+def loss_and_gradient(cohort: Cohort, examples: Examples) -> GradientAt:
     """Loss [P, 1] and gradient of all networks on a batch, with penalties, of their weights."""
     fields = examples.to("cpu", torch.float64).fields
     batch = Batch(*(None if t is None else t[None] for t in fields))  # type: ignore[arg-type]
@@ -100,18 +106,35 @@ def _loss_and_gradient(cohort: Cohort, examples: Examples) -> GradientAt:
     return at
 
 
-def _difference_error(at: GradientAt, weights: Rows, grads: Rows, direction: Rows) -> float:
-    """The largest difference, over networks, of the slope along a direction from finite
-    differences, over the gradient's length; at the best of several steps.
+def difference_errors(at: GradientAt, weights: Rows, direction: Rows) -> Tensor:
+    """The difference of each network's slope along a direction from finite differences, over the
+    gradient's length, [P, 1]; ∞ where no step gives these with a small estimated error.
+
+    The estimated error of D(h) is |D(4h) − D(h)|, as in Ridders (1982), and what the kinks between
+    w ± h d may add: the forward less the backward difference, S(h) / h, is a fourth of that at 4h
+    where the loss is smooth, and stays where there is a kink. The rounding of the losses comes on
+    top. Of several such h the one that comes nearest counts.
     """
+    losses, grads = at(weights)
+    lengths = grads.norm(dim=1, keepdim=True)
     slope = (grads * direction).sum(1, keepdim=True)
-    length = weights.norm(dim=1, keepdim=True).clamp_min(1.0)
-    errors = []
-    for step in DIFFERENCE_STEPS:
-        h = step * length / direction.norm(dim=1, keepdim=True)
-        difference = (at(weights + h * direction)[0] - at(weights - h * direction)[0]) / (2 * h)
-        errors.append(float(((slope - difference).abs() / grads.norm(dim=1, keepdim=True)).max()))
-    return min(errors)
+    length = weights.norm(dim=1, keepdim=True)
+    scale = torch.where(length > 0, length, 1.0) / direction.norm(dim=1, keepdim=True)
+    nearest = torch.full_like(slope, math.inf)
+    before = bend_before = nearest
+    for k in range(STEP_COUNT):
+        h = FIRST_STEP * STEP_RATIO**k * scale
+        high, low = at(weights + h * direction)[0], at(weights - h * direction)[0]
+        difference, bend = (high - low) / (2 * h), (high - 2 * losses + low) / h
+        rounding = LOSS_ROUNDING * high.abs().maximum(low.abs()) / h
+        changes = (difference - before).abs() + (bend - STEP_RATIO * bend_before).abs()
+        known = (changes + rounding) / lengths < ESTIMATED_ERROR
+        error = (slope - difference).abs() / lengths
+        nearest = torch.where(known & (error < nearest), error, nearest)
+        before, bend_before = difference, bend
+        if bool((nearest < ESTIMATED_ERROR).all()):
+            break
+    return nearest
 
 
 def _random_direction(like: Rows, seed: int, k: int) -> Rows:

@@ -1,4 +1,4 @@
-"""What `ravine check` asks before training: the probes of any start, and `preflight_checks`."""
+"""What `ravine check` asks before training: the probes of any start, and the checks of a recipe."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,22 +15,28 @@ from ravine.data.encoder import Encoder
 from ravine.data.examples import affordable_count, evenly_spaced
 from ravine.diagnosis.data.measure import profile_data
 from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.data.rules_targets import no_information
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.recipe_rules import RecipeProfile, small_batch_not_overfit
+from ravine.diagnosis.recipe_rules import (
+    LEARNED_GAIN,
+    FirstSteps,
+    RecipeProfile,
+    small_batch_not_overfit,
+)
 from ravine.diagnosis.registry import DATA_RULES, RECIPE_RULES, START_RULES, SYMPTOM_CODES
 from ravine.diagnosis.rule import run_rules
+from ravine.diagnosis.training_curves.failure_causes import CONSTANT_LIMIT_TEXT
 from ravine.diagnosis.training_loop.autograd_graph import read_graph
 from ravine.diagnosis.training_loop.history import LoopHistory, ModelHistory, WatchedParameter
 from ravine.diagnosis.training_loop.rules_network import missing_nonlinearity
 from ravine.errors import InputError
 from ravine.examination.preflight_checks import RECIPE_CHECKS, RecipeCheck
 from ravine.examination.recipe_changes import useful_changes
+from ravine.examination.recipe_module import module_inputs, recipe_module
 from ravine.examination.subject import SubjectProfile
-from ravine.finding import Change, Checks, Finding
+from ravine.finding import Change, Checks, Evidence, Finding
 from ravine.networks.activations import Identity
-from ravine.networks.as_module import NetworkModule, as_module
-from ravine.networks.batched import BatchedNetwork
 from ravine.recipe import Recipe
 from ravine.rng import isolated_rng
 from ravine.sentinels import Sentinel
@@ -58,7 +64,10 @@ def check_recipe(
         data = None
         in_data, data_checks = [], Checks(failed=tuple(rule.code for rule in DATA_RULES))
     in_layers, layer_checks = find_linear_layers(recipe, task)
-    in_settings, setting_checks = _check_settings(recipe, task, recipe_checks)
+    measured = _measure_settings(recipe, task, recipe_checks)
+    rules = [rule for rule in RECIPE_RULES if rule.needs in recipe_checks]
+    in_settings, setting_checks = run_rules(rules, measured)
+    in_data = blame_targets(in_data, measured)
     found = inherit_causes([*in_data, *in_start, *in_layers, *in_settings])
     return SubjectProfile(
         findings=[replace(f, changes=useful_changes(recipe, f.changes)) for f in found],
@@ -79,10 +88,30 @@ def inherit_causes(found: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def _check_settings(
+def blame_targets(found: Sequence[Finding], measured: RecipeProfile) -> list[Finding]:
+    """The findings; that no quick learner tells anything of the targets is a warning where the
+    network's first steps do not, either.
+
+    Targets in another order look like this, and so do examples in which there is nothing to learn:
+    what was measured does not tell these apart.
+    """
+    first = measured.first_steps
+    if not isinstance(first, FirstSteps) or first.best_gain >= LEARNED_GAIN:
+        return list(found)
+    name = f"loss of the network on validation examples after {first.steps} steps"
+    loss = Evidence(name, min(first.losses), limit=first.constant_loss, text=CONSTANT_LIMIT_TEXT)
+    return [
+        replace(f, severity="warning", evidence=(*f.evidence, loss))
+        if f.code == no_information.code
+        else f
+        for f in found
+    ]
+
+
+def _measure_settings(
     recipe: Recipe, task: Task, recipe_checks: Mapping[str, RecipeCheck]
-) -> tuple[list[Finding], Checks]:
-    """The checks that need a recipe. One that raises is a failed check; the others count."""
+) -> RecipeProfile:
+    """What checks that need a recipe measure. What one raises is kept; the others count."""
     measured: dict[str, Any] = {}
     for name, measure in recipe_checks.items():
         try:
@@ -91,8 +120,7 @@ def _check_settings(
             raise
         except Exception as error:
             measured[name] = error
-    rules = [rule for rule in RECIPE_RULES if rule.needs in recipe_checks]
-    return run_rules(rules, RecipeProfile(**measured))
+    return RecipeProfile(**measured)
 
 
 def find_linear_layers(recipe: Recipe, task: Task) -> tuple[list[Finding], Checks]:
@@ -234,19 +262,3 @@ def _module_loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
     loss = recipe.loss
     assert loss is not None  # resolved
     return lambda outputs, targets: loss.per_example(outputs[None], targets[None]).mean()
-
-
-def recipe_module(recipe: Recipe, task: Task) -> NetworkModule:
-    """The network of a resolved recipe's first seed before its first step, as a torch module."""
-    network = BatchedNetwork(recipe.network, task.signature)
-    weights, buffers = network.start([recipe.seed])
-    return as_module(network, task.signature, weights, buffers)
-
-
-def module_inputs(examples: Examples) -> Tensor:
-    """Examples as `recipe_module` takes them: images from 0 to 1, or numbers and then codes."""
-    if not examples.numbers.is_floating_point():
-        return examples.numbers.float() / 255
-    if examples.codes is None:
-        return examples.numbers
-    return torch.cat([examples.numbers, examples.codes.float()], 1)

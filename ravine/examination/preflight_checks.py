@@ -17,6 +17,7 @@ from torch import Tensor
 from ravine.data import Examples, Task
 from ravine.data.examples import evenly_spaced
 from ravine.diagnosis.recipe_rules import LEARNED_LOSS, OverfitAttempt, PenaltyEffect, SmallBatchFit
+from ravine.examination.first_steps import measure_first_steps
 from ravine.examination.gradient_check import measure_gradient
 from ravine.networks.batched import BatchedNetwork
 from ravine.part import stack
@@ -196,4 +197,5 @@ RECIPE_CHECKS: Mapping[str, RecipeCheck] = {
     **QUICK_RECIPE_CHECKS,
     "gradient": measure_gradient,
     "small_batch": overfit_small_batch,
+    "first_steps": measure_first_steps,
 }

@@ -10,6 +10,7 @@ from typing import Any
 from ravine.data import RowGroups, TableLike, Task
 from ravine.diagnosis.registry import CURVE_RULES
 from ravine.diagnosis.rule import run_rules
+from ravine.diagnosis.training_curves.rate_advice import agree_on_rate
 from ravine.diagnosis.training_curves.series import TrainingCurves, curves_of_record
 from ravine.diagnosis.trials.trial_results import TrialResults
 from ravine.errors import InputError, RavineError
@@ -77,9 +78,8 @@ class RecipeSubject:
             return profile
         found, checks = run_rules(CURVE_RULES, curves_with_constant(run.record, recipe, task))
         found = [replace(f, changes=useful_changes(recipe, f.changes)) for f in found]
-        return replace(
-            profile, findings=[*profile.findings, *found], checks=profile.checks.merge(checks)
-        )
+        found = agree_on_rate([*profile.findings, *found])
+        return replace(profile, findings=found, checks=profile.checks.merge(checks))
 
     def strengths(self, cause: str) -> tuple[Strength, ...]:
         find = CHANGES_BY_CAUSE.get(cause)

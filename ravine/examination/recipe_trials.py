@@ -6,17 +6,15 @@ Letters: M networks, N examples, C outputs.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ravine import metrics
 from ravine.data import Examples, RowGroups, TableLike, Task
 from ravine.data.examples import evenly_spaced
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS
-from ravine.examination.preflight import module_inputs, recipe_module
 from ravine.examination.recipe_changes import apply_changes
+from ravine.examination.recipe_module import step_seconds
 from ravine.examination.scores import scaled_score
 from ravine.examination.subject import Say, SeedRun, TrialBudget
 from ravine.finding import Change
@@ -29,8 +27,6 @@ SCREENING_SEEDS, SCREENING_STEPS, MIN_SCREENING_STEPS = 2, 300, 40
 MAX_RECIPE_STEPS = 1500  # of a trial that counts, and of the recipe where there is no run of it
 TRIAL_SECONDS = 60.0  # for all trials together, about, on a core that is as fast as is said below
 TRIAL_NETWORKS = 60  # trained for a trial's steps, about
-STEP_SECONDS = 3e-4  # of a network of few weights
-PRODUCTS_PER_SECOND = 2.5e9  # of a forward pass; the backward pass takes twice as many
 MAX_EVALUATED_EXAMPLES = 4000
 MAX_LOSS_RATIO = 2.0  # times the constant's loss: or a few bad runs would hide the rest
 
@@ -124,29 +120,6 @@ def cut_task(task: Task, recipe: Recipe) -> Task:
             return task
         train = evenly_spaced(task.train, most)
     return replace(task, train=train, test=None, fingerprint=f"{task.fingerprint} cut")
-
-
-def step_seconds(task: Task, recipe: Recipe) -> float:
-    """How long one network takes for one step, about: by its products of inputs and weights.
-
-    A clock would know better, and trials would be longer on one machine than on another.
-    """
-    few = evenly_spaced(task.train_examples, batch_size(recipe, task))
-    module = recipe_module(recipe, task).eval()
-    products = 0.0
-
-    def count(layer: nn.Module, _: Any, output: Any) -> None:
-        nonlocal products
-        weight = getattr(layer, "weight", None)
-        if isinstance(weight, Tensor) and isinstance(output, Tensor):
-            products += output.numel() * weight[0].numel()
-
-    handles = [layer.register_forward_hook(count) for layer in module.modules()]
-    with torch.no_grad():
-        module(module_inputs(few))
-    for handle in handles:
-        handle.remove()
-    return STEP_SECONDS + products / PRODUCTS_PER_SECOND
 
 
 def shorten_recipe(recipe: Recipe, task: Task, steps: int) -> Recipe:

@@ -58,6 +58,18 @@ class Nonlinearity:
         return numeric_gain(self)
 
 
+class Padded(Nonlinearity):
+    """The base of activations that rows are padded for, see `elementwise_padded`; `formula` is the
+    activation itself.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return elementwise_padded(self.formula, x)
+
+    def formula(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
 @part
 class Identity:
     """f(x) = x: layers without a nonlinearity between them are one linear layer."""
@@ -74,11 +86,11 @@ class Identity:
 
 
 @part
-class Sigmoid(Nonlinearity):
+class Sigmoid(Padded):
     """σ(x) = 1 / (1 + e^(−x)), in (0, 1). Its slope is at most ¼, below 0.007 outside [−5, 5]."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return elementwise_padded(torch.sigmoid, x)
+    def formula(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
 
 
 @part
@@ -122,56 +134,56 @@ class LeakyReLU(Nonlinearity):
 
 
 @part
-class ELU(Nonlinearity):
+class ELU(Padded):
     """x where x > 0, else alpha (e^x − 1) (Clevert et al. 2016)."""
 
     alpha: float = setting(default=1.0, gt=0)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return elementwise_padded(lambda rows: F.elu(rows, self.alpha), x)
+    def formula(self, x: Tensor) -> Tensor:
+        return F.elu(x, self.alpha)
 
 
 @part
-class SELU(Nonlinearity):
+class SELU(Padded):
     """1.0507 x, below 0 1.0507 · 1.6733 (e^x − 1) (Klambauer et al. 2017): keeps the variance 1."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return elementwise_padded(F.selu, x)
+    def formula(self, x: Tensor) -> Tensor:
+        return F.selu(x)
 
     def gain(self) -> float:
         return 1.0
 
 
 @part
-class GELU(Nonlinearity):
+class GELU(Padded):
     """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016); not its tanh form."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return elementwise_padded(F.gelu, x)
+    def formula(self, x: Tensor) -> Tensor:
+        return F.gelu(x)
 
 
 @part
-class SiLU(Nonlinearity):
+class SiLU(Padded):
     """x σ(x), also called swish (Elfwing et al. 2018; Ramachandran et al. 2017)."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return elementwise_padded(F.silu, x)
+    def formula(self, x: Tensor) -> Tensor:
+        return F.silu(x)
 
 
 @part
-class Mish(Nonlinearity):
+class Mish(Padded):
     """x tanh(log(1 + e^x)) (Misra 2019). Three times as slow as a GELU."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return elementwise_padded(F.mish, x)
+    def formula(self, x: Tensor) -> Tensor:
+        return F.mish(x)
 
 
 @part
-class Softplus(Nonlinearity):
+class Softplus(Padded):
     """log(1 + e^x): a smooth ReLU that is always positive."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return elementwise_padded(F.softplus, x)
+    def formula(self, x: Tensor) -> Tensor:
+        return F.softplus(x)
 
 
 @part

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.layout import Rows
+from ravine.networks.activations import Padded
 from ravine.networks.batched import BatchedNetwork
 from ravine.networks.conv_layers import ConvolutionLayer, ResidualLayer
 from ravine.networks.layers import (
@@ -76,7 +77,8 @@ class ResidualModule(nn.Module):
 
     def __init__(self, inner: list[nn.Module], shortcut: list[nn.Module], activation: Any):
         super().__init__()
-        self.inner, self.shortcut, self.activation = inner, shortcut, activation
+        self.inner, self.shortcut = inner, shortcut
+        self.activation = ActivationModule(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         made = carried = x
@@ -182,11 +184,11 @@ def _dropout(layer: DropoutLayer) -> nn.Module | None:
 
 
 class ActivationModule(nn.Module):
-    """An activation as a module."""
+    """An activation as a module, without the padding that cohorts need."""
 
     def __init__(self, activation: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.activation = activation
+        self.activation = activation.formula if isinstance(activation, Padded) else activation
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(x)

@@ -11,6 +11,7 @@ import scipy.stats
 
 from ravine.diagnosis.registry import CURVE_RULES
 from ravine.diagnosis.rule import run_rules
+from ravine.diagnosis.training_curves.rate_advice import agree_on_rate
 from ravine.diagnosis.training_curves.series import (
     Curve,
     LossCurves,
@@ -24,7 +25,7 @@ from ravine.diagnosis.training_curves.series import (
     curves_of_record,
     total_update,
 )
-from ravine.finding import SEVERITY_LEVELS
+from ravine.finding import SEVERITY_LEVELS, Change, Finding
 from ravine.record import EffectReport, Member, Record, Score, Series
 
 T, PER = 60, 20
@@ -377,6 +378,71 @@ def test_memorized_and_no_worse_than_a_constant_is_a_note():
     of = finished(np.exp(-9 * AT), 0.9 + 0.01 * AT)
     assert "RVN-T05" not in find(of) and "memorized" in find(of, least="note")["RVN-T05"].title
     assert "RVN-T05" not in find(finished(np.exp(-9 * AT), 0.5 + 0.01 * AT), least="note")
+
+
+@pytest.mark.parametrize(
+    ("last", "score", "found"),
+    [(1.2, 0.5, True), (1.2, 0.89, False), (0.8, 0.5, False)],
+    ids=["no better than a constant", "the score stays", "better than a constant"],
+)
+def test_few_validation_rows_cannot_be_sure_but_show_that_nothing_generalizes(last, score, found):
+    """A standard error of 0.5, as of 18 rows of which some are answered wrong and surely."""
+    of = finished(
+        np.exp(-9 * AT),
+        0.9 + (last - 0.9) * AT,
+        error=0.5,
+        curve=make_curve(0.9 + (score - 0.9) * AT, STEPS),
+        examples=18,
+    )
+    assert ("RVN-T05" in find(of)) == found
+
+
+def test_a_run_that_stops_early_has_no_plateau_to_report():
+    flat = np.where(AT < 0.2, 1 - 4 * AT, 0.2)
+    for outcome, found in (("finished", True), ("stopped", False)):
+        of = replace(finished(flat, flat, keeps_best=True), outcome=outcome)
+        assert ("RVN-T10" in find(of, least="note")) == found
+
+
+# Advice on the learning rate
+
+
+def rate_finding(code, cause, severity, *changes, suspects=()):
+    return Finding(
+        code=code,
+        title="",
+        severity=severity,
+        confidence="high",
+        cause=cause,
+        changes=changes,
+        suspects=suspects,
+    )
+
+
+LOWER, HIGHER = Change("optimizer.lr", "a third"), Change("optimizer.lr", "10 times")
+
+
+@pytest.mark.parametrize("first", ["learning-rate-low", "learning-rate-high"])
+def test_all_findings_of_a_run_agree_about_the_learning_rate(first):
+    second = ({"learning-rate-low", "learning-rate-high"} - {first}).pop()
+    own, other = (LOWER, HIGHER) if first == "learning-rate-high" else (HIGHER, LOWER)
+    found = [
+        rate_finding("A", second, "warning", other, suspects=("gradient-clipping", first)),
+        rate_finding("B", first, "error", own),
+        rate_finding("C", first, "warning", Change("optimizer.lr", 0.5), Change("stop", None)),
+        rate_finding("D", second, "note"),
+        rate_finding("E", "labels", "warning", Change("data", "look")),
+    ]
+    a, b, c, d, e = agree_on_rate(found)
+    assert {f.cause for f in (a, b, c, d)} & {"learning-rate-low", "learning-rate-high"} == {first}
+    assert (a.cause, a.changes) == ("gradient-clipping", (Change("clip", None),))
+    assert b.changes == (own,) and c.changes == (own, Change("stop", None)) and e == found[4]
+    assert d.changes and not any(change.path == "optimizer.lr" for change in d.changes)
+
+
+def test_what_is_advised_after_a_short_run_is_a_number_of_epochs():
+    of = finished(1 - 0.1 * AT, 1 - 0.1 * AT, steps_per_epoch=int(STEPS[-1]))
+    assert find(of, least="note")["RVN-T06"].changes == (Change("epochs", 3),)
 
 
 def test_overfitting_is_dated_by_the_look_from_which_it_was_certain():

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from ravine import catalog
+from ravine import catalog, losses
 from ravine.cli import run_command
 from ravine.data import Examples
 from ravine.data.examples import evenly_spaced
 from ravine.diagnosis.recipe_rules import (
+    ChangedRun,
+    FirstSteps,
     GradientError,
     OverfitAttempt,
     PenaltyEffect,
@@ -23,9 +25,11 @@ from ravine.diagnosis.recipe_rules import (
 )
 from ravine.diagnosis.registry import RECIPE_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.examination import preflight
+from ravine.examination import first_steps as first_steps_module
+from ravine.examination import gradient_check, preflight
 from ravine.examination.api import check, quick_check
-from ravine.examination.preflight import module_inputs, profile_recipe_start, recipe_module
+from ravine.examination.first_steps import measure_first_steps
+from ravine.examination.preflight import check_recipe, profile_recipe_start
 from ravine.examination.preflight_checks import (
     measure_gradient,
     measure_penalties,
@@ -33,6 +37,7 @@ from ravine.examination.preflight_checks import (
     penalty_by_formula,
 )
 from ravine.examination.recipe_changes import apply_changes
+from ravine.examination.recipe_module import module_inputs, recipe_module
 from ravine.finding import Change, Report
 from ravine.losses import (
     AbsoluteError,
@@ -41,17 +46,20 @@ from ravine.losses import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
+from ravine.networks import activations
 from ravine.networks.activations import Identity, ReLU, Sigmoid, Tanh
 from ravine.networks.initializers import Constant, He, LeCun, Normal, Zero
 from ravine.networks.layer_parts import BatchNorm, Dropout, LayerNorm
 from ravine.networks.torch_module import TorchModule
 from ravine.old_names import RETIRED_CODES
-from ravine.optimizers import SGD, AdamW, Lookahead
+from ravine.optimizers import SGD, AdamW, Lookahead, Rprop
 from ravine.part import part
 from ravine.penalties import L1, L2, ElasticNet
 from ravine.recipe import lr_path
+from ravine.schedules import Cosine, Exponential, OneCycle, StepDecay
 from ravine.training.defaults import prepare
 from ravine.training.evaluation import constant_loss, starting_losses
+from ravine.training.train import train_on
 
 
 def plain(source="iris", **changes):
@@ -325,6 +333,101 @@ def test_equal_inputs_count_once():
     assert overfit_small_batch(recipe, task) is None
 
 
+# The first steps
+
+
+def first_steps(source="iris", **changes):
+    """What a recipe's first steps show, and the findings of it."""
+    task, recipe = prepare(plain(source, **changes))
+    found = measure_first_steps(recipe, task)
+    return found, recipe_findings(first_steps=found)
+
+
+EARLY_DECAY = {"schedule": Exponential(k=5.0), "optimizer": SGD(lr=0.05)}
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "cause", "path"),
+    [
+        ("friedman1", {"optimizer__lr": 2.0}, "learning-rate-high", "optimizer.lr"),
+        ("wine", {"optimizer__lr": 5.0}, "learning-rate-high", "optimizer.lr"),
+        ("iris", {"penalties": (L2(strength=3.0),)}, "over-regularized", "penalties"),
+        ("wine", {"optimizer": AdamW(lr=0.01, weight_decay=90.0)}, "over-regularized", None),
+        ("iris", {"epochs": 1, "optimizer": AdamW(lr=0.003)}, "too-few-steps", "epochs"),
+        ("breast_cancer", {"batch": "all", "epochs": 20, "optimizer__lr": 0.003}, None, "epochs"),
+        ("wine", EARLY_DECAY, "schedule", "schedule"),
+        ("wine", {"schedule": StepDecay(milestones=(1.0,), gamma=1e-4)}, "schedule", None),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else str(value),
+)
+def test_what_keeps_a_recipe_from_learning_is_named(source, changes, cause, path):
+    if cause == "schedule":
+        changes = {**changes, "optimizer": SGD(lr=0.01)}
+    _, (finding,) = first_steps(source, **changes)
+    assert (finding.code, finding.severity) == ("RVN-C07", "warning")
+    assert cause in (None, finding.cause) and path in (None, finding.where)
+    assert finding.changes and finding.changes[0].path == finding.where
+
+
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        ("iris", {}),
+        ("wine", {"penalties": (L2(strength=1e-3),)}),
+        ("penguins", {"optimizer": Rprop(), "batch": "all"}),  # 30 steps that are enough
+        ("iris", {"optimizer": SGD(lr=1e-4)}),  # so slow that nothing is known after its steps
+        ("wine", {"schedule": OneCycle(), "epochs": 100}),
+    ],
+)
+def test_a_recipe_that_learns_or_is_slow_is_not_blamed(source, changes):
+    found, findings = first_steps(source, **changes)
+    blamed = [f for f in findings if f.cause not in ("too-few-steps", "learning-rate-low")]
+    assert blamed == [] and (findings == [] or found.is_whole)
+
+
+def test_nothing_is_named_where_nothing_can_be_learned():
+    task, recipe = prepare(plain("iris", epochs=2))
+    generator = torch.Generator().manual_seed(0)
+    for part_ in (task.train_examples, task.validation):
+        part_.targets[:] = torch.randint(0, 3, part_.targets.shape, generator=generator)
+    found = measure_first_steps(recipe, task)
+    assert found.needs_changes and recipe_findings(first_steps=found) == []
+
+
+def test_a_change_must_gain_enough_with_every_network():
+    about = {"planned": 1000, "useful": 1000, "constant_loss": 1.0, "steps": 100}
+    for after, count in (((0.84, 0.8), 1), ((0.86, 0.5), 0), ((math.inf, 0.1), 0)):
+        run = ChangedRun(cause="dropout", changes=(Change("a", 1),), steps=100, losses=after)
+        first = FirstSteps(**about, losses=(1.0, math.inf), changed=(run,))
+        assert len(recipe_findings(first_steps=first)) == count
+    whole = dict(about, steps=1000)
+    for after, count in (((0.34, 0.3), 1), ((0.36, 0.3), 0)):
+        run = ChangedRun(cause="schedule", changes=(Change("a", 1),), steps=100, losses=after)
+        first = FirstSteps(**whole, losses=(0.5, 0.6), changed=(run,))
+        assert len(recipe_findings(first_steps=first)) == count
+
+
+def test_the_first_steps_are_those_of_the_whole_run():
+    """The beginning of a cosine over 300 steps, not a cosine over 8; to the last bit."""
+    task, recipe = prepare(plain("iris", schedule=Cosine(), epochs=100, seeds=2))
+    whole = train_on([task], [recipe])[0].record.series["validation/loss"]
+    ((own, _),) = first_steps_module.run_beginnings([(recipe, 8)], task)
+    assert own == tuple(whole.values[list(whole.steps).index(8)].tolist())
+
+
+@pytest.mark.parametrize("source", ["wine", "diabetes"])
+def test_targets_in_another_order_are_an_alarm_and_in_their_own_none(source):
+    recipe = plain(source, optimizer=AdamW(lr=0.003), epochs=5)
+    task, recipe = prepare(recipe)
+    cheap = {"first_steps": measure_first_steps}
+    assert "RVN-D14" in check_recipe(recipe, task, cheap).checks.passed
+    generator = torch.Generator().manual_seed(1)
+    for some in (task.train_examples, task.validation):
+        some.targets[:] = some.targets[torch.randperm(some.count, generator=generator)]
+    found = {f.code: f for f in check_recipe(recipe, task, cheap).findings}["RVN-D14"]
+    assert (found.severity, found.cause, found.changes[0].path) == ("warning", "labels", "data")
+
+
 # The gradient
 
 
@@ -364,8 +467,80 @@ def test_a_gradient_that_is_off_is_found():
     assert error.difference > 0.1 and (found.code, found.severity) == ("RVN-C04", "error")
 
 
-def test_a_gradient_may_be_off_by_a_thousandth():
-    for difference, count in ((1.4e-3, 1), (0.8e-3, 0)):
+def _flip_one_entry(grads):
+    place = grads.abs().argmax(1, keepdim=True)
+    return grads.scatter(1, place, -grads.gather(1, place))
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [lambda g: 1.001 * g, _flip_one_entry, lambda g: -g, lambda g: g.abs()],
+    ids=["a thousandth too long", "one entry's sign", "its sign", "no signs"],
+)
+@pytest.mark.parametrize("activation", [ReLU(), Tanh(), Sigmoid()], ids=repr)
+def test_a_planted_fault_of_the_gradient_is_found(plant, activation, monkeypatch):
+    changes = {"network__activation": activation, "network__initializer": Normal(sd=2.0)}
+    task, recipe = prepare(plain("iris", **changes))
+    assert measure_gradient(recipe, task).difference < 1e-5
+    right = gradient_check.loss_and_gradient
+
+    def wrong(*args):
+        at = right(*args)
+        return lambda weights: (at(weights)[0], plant(at(weights)[1]))
+
+    monkeypatch.setattr(gradient_check, "loss_and_gradient", wrong)
+    assert len(recipe_findings(gradient=measure_gradient(recipe, task))) == 1
+
+
+STARTS = [None, Normal(sd=1e-3), Normal(sd=1.0), Normal(sd=20.0)]
+
+
+@pytest.mark.parametrize("activation", activations.ALL, ids=lambda kind: kind.__name__)
+def test_the_gradient_of_every_activation_is_right_at_any_size_of_the_weights(activation):
+    for start in STARTS:
+        changes = {} if start is None else {"network__initializer": start}
+        small = {"network__hidden": (8,), "network__activation": activation()}
+        task, recipe = prepare(plain("iris", **small, **changes))
+        assert measure_gradient(recipe, task).difference < 1e-5, start
+
+
+@pytest.mark.parametrize("loss", losses.ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("start", STARTS, ids=repr)
+def test_the_gradient_of_every_loss_is_right_at_any_size_of_the_weights(loss, start):
+    source = {"regression": "diabetes", "classes": "iris", "binary": "moons"}[loss.tasks[0]]
+    changes = {} if start is None else {"network__initializer": start}
+    task, recipe = prepare(plain(source, network__hidden=(8,), loss=loss(), **changes))
+    assert measure_gradient(recipe, task).difference < 1e-5
+
+
+def test_the_slope_at_a_kink_and_of_a_steep_wave_is_found_with_a_small_step():
+    """|w| beside its kink, and a sine of a hundred waves, both far from straight at a step of
+    1e-4.
+    """
+
+    def at(w):
+        return w.abs() + torch.sin(600 * w) / 600, w.sign() + torch.cos(600 * w)
+
+    w = torch.tensor([[1e-7], [0.3]], dtype=torch.float64)
+    assert bool((gradient_check.difference_errors(at, w, torch.ones_like(w)) < 1e-5).all())
+    off = gradient_check.difference_errors(
+        lambda w: (at(w)[0], 1.0003 * at(w)[1]), w, torch.ones_like(w)
+    )
+    torch.testing.assert_close(off, torch.full_like(w, 3e-4), rtol=0.05, atol=0)
+
+
+def test_where_rounding_hides_the_slope_nothing_is_said():
+    """A loss of 1e12 with a slope of 1e-6: no step shows it in float64."""
+    at = lambda w: (1e12 + 1e-6 * w, torch.full_like(w, 3e-6))  # noqa: E731
+    w = torch.ones(1, 1, dtype=torch.float64)
+    assert gradient_check.difference_errors(at, w, torch.ones_like(w)).isinf().all()
+    error = GradientError(difference=None, networks=2, examples=32)
+    assert RecipeProfile(gradient=error).has("gradient") is False
+    assert recipe_findings(gradient=error) == []
+
+
+def test_a_gradient_may_be_off_by_a_ten_thousandth():
+    for difference, count in ((1.4e-4, 1), (0.8e-4, 0)):
         error = GradientError(difference=difference, networks=2, examples=32)
         assert len(recipe_findings(gradient=error)) == count
 
@@ -439,6 +614,19 @@ def test_large_weights_saturate_bounded_units(activation):
     found = start_findings("digits", **large)["RVN-I16"]
     assert found.severity == "warning" and "saturation" in (found.cause, *found.suspects)
     assert start_findings("digits", network__activation=activation) == {}
+
+
+@pytest.mark.parametrize("activation", [Tanh(), Sigmoid()])
+@pytest.mark.parametrize("width", [8, 20, 64, 256, 1024])
+def test_saturation_is_found_at_any_width(activation, width):
+    """At 30 times the usual weights the slope is E 1 / cosh² x of x ~ N(0, 30²), 2.7 % of the
+    steepest, or 5.3 % of a sigmoid's: whatever the width.
+    """
+    network = {"network__hidden": (width, width), "network__activation": activation}
+    sd = 30 / math.sqrt(64)
+    found = start_findings("digits", **network, network__initializer=Normal(sd=sd))["RVN-I16"]
+    assert (found.severity, found.cause) == ("warning", "initialization")
+    assert start_findings("digits", **network, network__initializer=LeCun()) == {}
 
 
 def test_equal_weights_are_equal_units_and_zeros_do_not_move():

@@ -6,7 +6,8 @@ import pytest
 
 from ravine import catalog
 from ravine.examination import recipe_trials
-from ravine.examination.recipe_trials import STEP_SECONDS, prepare_trials, step_seconds
+from ravine.examination.recipe_module import STEP_SECONDS, step_seconds
+from ravine.examination.recipe_trials import prepare_trials
 from ravine.networks.mlp import Mlp
 from ravine.training.defaults import prepare
 

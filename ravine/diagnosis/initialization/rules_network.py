@@ -15,6 +15,7 @@ FADED_SIGNAL, LOST_SIGNAL = 1e-3, 1e-4  # of the signal of the first layer
 MIN_UNIT_VALUES, MIN_UNITS = 64, 4  # with fewer nothing is said
 SOME_DEAD_FRACTION, DEAD_FRACTION = 0.5, 0.9  # of a layer's units
 FLAT_UNITS_FRACTION = 0.5  # of a layer's units
+LOST_SLOPE = 0.15  # of the steepest, on average: of the gradient no more passes the layer
 GATE_MARGIN = 0.1  # a mean output nearer to 0 or 1 is that of a closed or open gate
 LARGE_INPUT_SPREAD = 5.0
 SHIFTED_MEAN, STRETCHED_STD = 1.0, 2.0  # standard deviations; times
@@ -154,8 +155,11 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
         for a in _hidden_activations(start)
         if a.function.startswith(symmetric) or GATE_MARGIN < a.mean_output < 1 - GATE_MARGIN
     ]
-    a = max(found, key=lambda a: a.flat_units / a.units, default=None)
-    if a is None or a.flat_units < FLAT_UNITS_FRACTION * a.units:
+    a = min(found, key=lambda a: a.mean_slope, default=None)
+    if a is None:
+        return
+    lost = a.mean_slope < LOST_SLOPE or a.flat_units >= DEAD_FRACTION * a.units
+    if not lost and a.flat_units < FLAT_UNITS_FRACTION * a.units:
         return
     layer = next((layer for layer in start.network.layers if layer.where == a.where), None)
     ratio = 1.0 if layer is None else layer.weight_ratio
@@ -168,11 +172,11 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
     name = "units at the flat ends of their activation"
     suspects = tuple(c for c in ("saturation", "input-scale", "initialization") if c != cause)
     evidence = (
+        Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", limit=100 * LOST_SLOPE),
         Evidence(name, a.flat_units, limit=limit, text=f"of {a.units} in {a.where}"),
-        Evidence("mean slope over the steepest", 100 * a.mean_slope, "%", limit=5.0),
         Evidence("weights over what is usual for so many inputs", ratio, "times"),
     )
-    severity = "warning" if a.flat_units >= limit else "note"
+    severity = "warning" if lost else "note"
     yield observe(
         *evidence, change, where=a.where, severity=severity, cause=cause, suspects=suspects
     )

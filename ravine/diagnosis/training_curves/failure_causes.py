@@ -69,14 +69,27 @@ def distance_evidence(curves: TrainingCurves) -> tuple[Evidence, ...]:
     return (Evidence("the weights moved by at most", 100 * curves.distance, "%", text=text),)
 
 
-def changes_against(cause: str) -> tuple[Change, ...]:
-    """What to change in a recipe against a cause."""
+def changes_against(cause: str, curves: TrainingCurves | None = None) -> tuple[Change, ...]:
+    """What to change in a recipe against a cause; epochs as a number where the run has them."""
+    start = Change("network.initializer", {"name": "He"})
     return {
         "learning-rate-high": (LOWER_LEARNING_RATE,),
         "learning-rate-low": (Change("optimizer.lr", "10 times the present one"),),
-        "too-few-steps": (Change("epochs", "3 times as many"),),
-        "gradient-clipping": (Change("clip", "none"),),
+        "too-few-steps": (Change("epochs", _more_epochs(curves)),),
+        "gradient-clipping": (Change("clip", None),),
         "over-regularized": (Change(SETTING_PATHS["weight decay"], 0.0),),
         "dropout": (Change(SETTING_PATHS["dropout"], 0.2),),
         "architecture-too-small": (Change("network.hidden", "wider"),),
+        "labels": (Change("data", "check that each row has its own target"),),
+        "schedule": (Change("schedule", "one that ends low"),),
+        "input-scale": (Change("encoding.scale", "standard"),),
+        "batch-size": (Change("batch", "larger"),),
+        **dict.fromkeys(("initialization", "dead-units", "vanishing", "saturation"), (start,)),
     }.get(cause, ())
+
+
+def _more_epochs(curves: TrainingCurves | None) -> int | str:
+    """Three times as many epochs as were planned."""
+    if curves is None or not curves.plan.steps_per_epoch:
+        return "3 times as many"
+    return 3 * max(1, round(curves.plan.budget / curves.plan.steps_per_epoch))

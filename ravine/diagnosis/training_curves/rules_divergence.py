@@ -102,7 +102,11 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
         cause, suspects = "over-regularized", ("learning-rate-high", *suspects)
     end = Evidence("training loss at the end", mean, limit=base, text=f"first {first:.3g}")
     yield observe(
-        end, *distance_evidence(curves), *changes_against(cause), cause=cause, suspects=suspects
+        end,
+        *distance_evidence(curves),
+        *changes_against(cause, curves),
+        cause=cause,
+        suspects=suspects,
     )
 
 

@@ -61,7 +61,7 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     whole = "of what was gained so far"
     name = "as many steps again would gain"
     further = Evidence(name, share, "%", limit=100 * FURTHER_GAIN, text=whole)
-    seen = (further, *distance_evidence(curves), *changes_against(cause))
+    seen = (further, *distance_evidence(curves), *changes_against(cause, curves))
     severity = "warning" if gain > LARGE_FURTHER_GAIN * gained else "note"
     yield observe(*seen, severity=severity, cause=cause, suspects=(other,))
 
@@ -87,7 +87,7 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         Evidence("steps", curves.steps, limit=SHORT_RUN, text=epochs),
         Evidence("loss at the end", now, limit=before, text=mean),
-        *changes_against("too-few-steps"),
+        *changes_against("too-few-steps", curves),
         title="the run ended when it had hardly begun",
         severity="warning" if now > HIGH_LOSS * abs(constant) else "note",
         cause="too-few-steps",
@@ -141,7 +141,8 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     curve, constant = curves.losses.monitored_curve, curves.monitored_constant_loss
-    if not curves.has_ended or curves.outcome == "diverged" or len(curve) < 12:
+    stopped = curves.plan.keeps_best and curves.outcome == "stopped"  # a plateau is what ends it
+    if not curves.has_ended or curves.outcome == "diverged" or stopped or len(curve) < 12:
         return
     half = len(curve) // 2
     lowest = float(curve.values.min())

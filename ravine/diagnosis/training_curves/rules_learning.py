@@ -88,7 +88,7 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     yield observe(
         *shown,
         *distance_evidence(curves),
-        *changes_against(cause),
+        *changes_against(cause, curves),
         title="not learned so far" if early else "",
         severity="note" if early else "error" if all(worse) else "warning",
         cause=cause,
@@ -123,7 +123,7 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     suspects = tuple(c for c in others if c != cause)
     end = Evidence("loss at the end", late, limit=reachable, text="the limit can be reached")
     own = Evidence("training loss", train, text="no lower")
-    yield observe(end, own, *changes_against(cause), cause=cause, suspects=suspects)
+    yield observe(end, own, *changes_against(cause, curves), cause=cause, suspects=suspects)
 
 
 @symptom(
@@ -172,7 +172,7 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
         cause, suspects = "learning-rate-low", ("too-few-steps", "gradient-clipping")
     yield observe(
         *evidence,
-        Change("optimizer.lr", "10 times the present one") if every else None,
+        *changes_against(cause, curves),
         where="" if every else join_names(stuck),
         severity="warning" if useless and curves.has_ended else "note",
         title="the weights hardly move" if every else "",
@@ -234,7 +234,7 @@ def one_answer_for_all(curves: TrainingCurves) -> Iterator[Observation]:
     cause, changes = "imbalance", (Change("class_weights", "balanced"),)
     if true <= COMMON_CLASS * rows:
         cause = likely_causes(curves)[0]
-        changes = changes_against(cause)
+        changes = changes_against(cause, curves)
     text = f"of {rows:,}, of which {others:,} have another class"
     evidence = Evidence("rows with another answer", other_answers, limit=limit, text=text)
     every = "every" if other_answers == 0 else "almost every"

@@ -14,6 +14,7 @@ from ravine.finding import Change, Evidence
 
 MEMORIZED_LOSS = 0.05  # of the constant's training loss: the examples are memorized
 MAX_CARRIED_GAIN = 0.3  # of the constant's validation loss: more is generalization
+MIN_VALUES = 6  # of the validation loss, of which the lowest is known
 RISEN_LOSS = 0.15  # of the fall: validation loss above its lowest
 TRAIN_RISE = 1.02  # times what it was at the lowest validation loss: training got worse, too
 EARLY_BEST_FRACTION = 0.1  # of the budget
@@ -43,7 +44,10 @@ def _memorization(curves: TrainingCurves) -> Iterator[Observation]:
     last = float(values.min() if curves.plan.keeps_best else np.median(values[-3:]))
     gained = (held_out_constant - last) / held_out_constant
     error = float(errors[-1]) if len(errors) else math.inf
-    worse = last - curves.critical_z * error > held_out_constant
+    sure = last - curves.critical_z * error > held_out_constant
+    place = int(values.argmin())
+    useless = gained <= 0 and not _score_stays(curves, int(losses.validation.steps[place]))
+    worse = sure or (curves.has_ended and useless and len(values) >= MIN_VALUES)
     if train > MEMORIZED_LOSS * constant or gained > MAX_CARRIED_GAIN:
         return
     rest = "others are answered no better than by a constant" if worse else "little generalizes"
