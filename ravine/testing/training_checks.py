@@ -59,8 +59,8 @@ def assert_learns_a_batch(
     (RVN-C03), under a loss that prefers right answers (RVN-I09).
 
     The loss must fall to 2 % of that of the best constant answer (where that is not known, of the
-    first loss), above that of right answers, within `steps` steps at the optimizer's learning rate,
-    ten times it, a tenth or a hundred times it. `optimizer` is one on the model's parameters, or a function from
+    first loss), above that of right answers, within `steps` steps, at the optimizer's learning rate
+    or 10, 0.1 or 100 times it. `optimizer` is one on the model's parameters, or a function from
     parameters to one; Adam with a rate of 0.001 if none is given. Dropout is left out.
 
     >>> net = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 1))
