@@ -1,7 +1,7 @@
 """The Hugging Face Trainer, watched: `Trainer(..., callbacks=[HuggingFaceCallback()])`.
 
-Run with transformers 5.24.0 and accelerate 1.15.0. Its classifier ends in a softmax before the cross
-entropy, which is found at the first step.
+Run with transformers 5.24.0 and accelerate 1.15.0. Its classifier ends in a softmax before the
+cross entropy, which is found at the first step.
 """
 
 import torch

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-WATCHERS: pytest.StashKey[list[Any]] = pytest.StashKey()  # of a test
+TEST_WATCHERS: pytest.StashKey[list[Any]] = pytest.StashKey()  # of a test
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def watch_training(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any
     """
     from ravine.watching.watcher import watch
 
-    watchers: list[Any] = request.node.stash.setdefault(WATCHERS, [])
+    watchers: list[Any] = request.node.stash.setdefault(TEST_WATCHERS, [])
 
     def start(model: Any, optimizer: Any = (), **settings: Any) -> Any:
         watchers.append(watch(model, optimizer, quiet=True, **settings).start())
@@ -43,7 +43,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     """End to watch once the test function has ended, and fail where errors were found."""
     result = yield
     texts = []
-    watchers = pyfuncitem.stash.get(WATCHERS, [])
+    watchers = pyfuncitem.stash.get(TEST_WATCHERS, [])
     while watchers:
         watcher = watchers.pop(0)
         watcher.stop()

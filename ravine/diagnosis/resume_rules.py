@@ -31,7 +31,7 @@ class ResumeComparison:
         return True
 
 
-@rule("RVN-C05", "error", "checkpoint", needs="", also=("randomness",))
+@rule("RVN-C15", "error", "checkpoint", needs="", also=("randomness",))
 def resumed_differently(resumed: ResumeComparison) -> Iterator[Observation]:
     if not resumed.different:
         return
