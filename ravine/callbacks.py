@@ -20,11 +20,12 @@ from ravine.finding import Report
 from ravine.watching.watcher import Watcher, watch
 
 
-class _Watching:
+class _WatchingCallback:
     """What the callbacks share: a watcher from the start of training to its end."""
 
     watcher: Watcher | None = None
     handles: tuple[Any, ...] = ()  # of hooks beside the watcher's
+    is_watching = False
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -33,18 +34,19 @@ class _Watching:
     def start(self, model: Any, *optimizers: Any) -> None:
         """Begin to watch; whatever was watched before no longer is."""
         self.stop()
-        self.watcher = watch(model, optimizers, **self.settings)
-        self.watcher.start()
+        self.watcher = watch(model, optimizers, **self.settings).start()
         self.is_watching = True
 
     def stop(self) -> None:
         """End to watch, and print what was found."""
         for handle in self.handles:
             handle.remove()
-        self.handles = ()
         if self.watcher is not None and self.is_watching:
-            self.is_watching = False
             self.watcher.stop()
+        self.handles, self.is_watching = (), False
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.stop()
 
     def report(self) -> Report:
         """What was found in the last training. Raises `InputError` before the first."""
@@ -54,7 +56,7 @@ class _Watching:
         return self.watcher.report()
 
 
-class _LightningHooks(_Watching):
+class _LightningHooks(_WatchingCallback):
     """For Lightning: `Trainer(callbacks=[LightningCallback()])`, of `lightning` as of
     `pytorch_lightning`.
 
@@ -68,29 +70,18 @@ class _LightningHooks(_Watching):
         if self.watcher is not None:
             self.watcher.loss(loss)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self.stop()
-
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, *_: Any) -> None:
         self.stop()
 
 
-class _HuggingFaceHooks(_Watching):
+class _HuggingFaceHooks(_WatchingCallback):
     """For the Hugging Face Trainer: `Trainer(..., callbacks=[HuggingFaceCallback()])`.
 
     The loss is the one that the model returns. Where the Trainer computes it, as with label
     smoothing or `compute_loss_func`, the checks that read losses are not measured.
     """
 
-    def on_train_begin(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        model: Any = None,
-        optimizer: Any = None,
-        **_: Any,
-    ) -> None:
+    def on_train_begin(self, *_: Any, model: Any, optimizer: Any = None, **__: Any) -> None:
         optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
         self.start(model, *([] if optimizer is None else [optimizer]))
         self.handles = (model.register_forward_hook(self.report_loss),)
@@ -102,11 +93,8 @@ class _HuggingFaceHooks(_Watching):
         if value is not None and module.training and self.watcher is not None:
             self.watcher.loss(value)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.stop()
 
-
-class _KerasHooks(_Watching):
+class _KerasHooks(_WatchingCallback):
     """For Keras on its torch backend: `model.fit(..., callbacks=[KerasCallback()])`.
 
     Keras has optimizers of its own, so each reported loss counts as a step, and it is a number, the
@@ -125,9 +113,6 @@ class _KerasHooks(_Watching):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self.watcher is not None and logs and "loss" in logs:
             self.watcher.loss(logs["loss"])
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self.stop()
 
 
 # hooks, the class that a callback of the library derives from, and modules that may have it

@@ -13,14 +13,15 @@ from typing import Any
 
 from torch import nn
 
-from ravine.diagnosis.initialization.dependence_probe import (
-    compare_later_inputs,
-    probe_dependence,
-    probe_mixing,
-    probe_repeat,
+from ravine.diagnosis.initialization import (
+    dependence_probe,
+    gradient_probe,
+    loss_probe,
+    rules_exact,
+    rules_loss,
+    rules_network,
+    signal_probe,
 )
-from ravine.diagnosis.initialization.gradient_probe import probe_gradients
-from ravine.diagnosis.initialization.loss_probe import probe_loss
 from ravine.diagnosis.initialization.probed_program import ProbedProgram
 from ravine.diagnosis.initialization.profile import (
     BaselineLosses,
@@ -31,16 +32,6 @@ from ravine.diagnosis.initialization.profile import (
     PassComparison,
     StartProfile,
 )
-from ravine.diagnosis.initialization.rules_exact import (
-    future_leak,
-    missing_gradient,
-    mixed_examples,
-    random_evaluation,
-    stuck_zero_weights,
-)
-from ravine.diagnosis.initialization.rules_loss import first_loss_not_finite
-from ravine.diagnosis.initialization.rules_network import compare_with_guessing, unlike_guessing
-from ravine.diagnosis.initialization.signal_probe import probe_first_loss, probe_network
 from ravine.diagnosis.registry import ALL_RULES
 from ravine.errors import InputError, nearest
 from ravine.finding import Change, Finding
@@ -66,10 +57,10 @@ def assert_gradients_reach_every_parameter(
         exempt = _find_exempt(model, except_for)
         program = read_batch(model, loss, batch).probe_loss(seed)
         trained = replace(program, model=program.training_model, trace=program.training_trace)
-        flow, stuck = probe_gradients(trained), ()
+        flow, stuck = gradient_probe.probe_gradients(trained), ()
         with contextlib.suppress(Exception):  # a loss of what the model returns in training only
-            flow = probe_gradients(program) if flow.missing else flow
-            dependence = probe_dependence(program) or InputDependence()
+            flow = gradient_probe.probe_gradients(program) if flow.missing else flow
+            dependence = dependence_probe.probe_dependence(program) or InputDependence()
             stuck = tuple(name for name in dependence.stuck_weights if name not in exempt)
         if not flow.missing:
             reached = exempt | _reached_parameters(trained) | _reached_parameters(program)
@@ -82,7 +73,13 @@ def assert_gradients_reach_every_parameter(
     start = StartProfile(examples=len(program.inputs), gradients=flow, dependence=dependence)
     names = (*flow.unreached, *flow.without)
     hint = f"If this is meant: except_for=({names[0]!r},), or its module" if names else ""
-    fail_on([*missing_gradient.findings(start), *stuck_zero_weights.findings(start)], hint)
+    fail_on(
+        [
+            *rules_exact.missing_gradient.findings(start),
+            *rules_exact.stuck_zero_weights.findings(start),
+        ],
+        hint,
+    )
 
 
 def assert_examples_independent(model: nn.Module, inputs: Any, *, seed: int = 0) -> None:
@@ -99,8 +96,10 @@ def assert_examples_independent(model: nn.Module, inputs: Any, *, seed: int = 0)
     """
     __tracebackhide__ = True
     with isolate_test(seed):
-        mixing = _require_measured(probe_mixing(read_inputs(model, inputs).probe_outputs(seed)))
-    fail_on(mixed_examples.findings(StartProfile(mixing=mixing)))
+        mixing = _require_measured(
+            dependence_probe.probe_mixing(read_inputs(model, inputs).probe_outputs(seed))
+        )
+    fail_on(rules_exact.mixed_examples.findings(StartProfile(mixing=mixing)))
 
 
 def assert_causal(model: nn.Module, inputs: Any, *, dim: int = 1, seed: int = 0) -> None:
@@ -112,8 +111,8 @@ def assert_causal(model: nn.Module, inputs: Any, *, dim: int = 1, seed: int = 0)
     __tracebackhide__ = True
     with isolate_test(seed):
         program = read_inputs(model, inputs).probe_outputs(seed, dim)
-        leak = _require_measured(compare_later_inputs(program))
-    fail_on(future_leak.findings(StartProfile(causality=leak)))
+        leak = _require_measured(dependence_probe.compare_later_inputs(program))
+    fail_on(rules_exact.future_leak.findings(StartProfile(causality=leak)))
 
 
 def assert_eval_deterministic(model: nn.Module, inputs: Any, *, seed: int = 0) -> None:
@@ -122,8 +121,10 @@ def assert_eval_deterministic(model: nn.Module, inputs: Any, *, seed: int = 0) -
     """
     __tracebackhide__ = True
     with isolate_test(seed):
-        repeat = _require_measured(probe_repeat(read_inputs(model, inputs).probe_outputs(seed)))
-    fail_on(random_evaluation.findings(StartProfile(repeat=repeat)))
+        repeat = _require_measured(
+            dependence_probe.probe_repeat(read_inputs(model, inputs).probe_outputs(seed))
+        )
+    fail_on(rules_exact.random_evaluation.findings(StartProfile(repeat=repeat)))
 
 
 def assert_loss_at_chance(
@@ -147,19 +148,22 @@ def assert_loss_at_chance(
     with isolate_test(seed):
         program = read_batch(model, loss, batch).probe_loss(seed)
         known = LossProfile(baselines=BaselineLosses(constant_loss=chance))
-        known = probe_loss(program) if chance is None else known
+        known = loss_probe.probe_loss(program) if chance is None else known
         if not known.baselines.constant_loss and not known.baselines.even_loss:
             what, why = "the loss of guessing is not known", "outputs and targets do not tell it"
             raise InputError(what, why=why, do="give it, such as chance=math.log(10)")
         start = StartProfile(
             examples=len(program.inputs),
             loss=known,
-            first_loss=probe_first_loss(program),
-            network=probe_network(program) or NetworkProfile(),
+            first_loss=signal_probe.probe_first_loss(program),
+            network=signal_probe.probe_network(program) or NetworkProfile(),
         )
-    compare = partial(compare_with_guessing, low=1 - rtol, high=1 + rtol)
-    rule = replace(unlike_guessing, find=update_wrapper(compare, compare_with_guessing))
-    fail_on([*first_loss_not_finite.findings(start), *rule.findings(start)])
+    compare = partial(rules_network.compare_with_guessing, low=1 - rtol, high=1 + rtol)
+    rule = replace(
+        rules_network.unlike_guessing,
+        find=update_wrapper(compare, rules_network.compare_with_guessing),
+    )
+    fail_on([*rules_loss.first_loss_not_finite.findings(start), *rule.findings(start)])
 
 
 def fail_on(findings: Iterable[Finding], hint: str = "") -> None:

@@ -237,8 +237,10 @@ def _random_states() -> dict[str, Any]:
 
 def _state_of(model: nn.Module, optimizer: Any, *scheduler: Any) -> dict[str, object]:
     """All that may change in training, by name: what state dicts hold, and what they leave out."""
-    plain = {name: _attributes(part) for name, part in model.named_modules()}
-    named = {"model": _tensors_of(model) | plain, "optimizer": vars(optimizer)}
+    tensors, skipped = _tensors_of(model), ("_parameters", "_buffers", "_modules")
+    for name, part in model.named_modules():
+        tensors[name] = {k: v for k, v in vars(part).items() if k not in skipped}
+    named: dict[str, Any] = {"model": tensors, "optimizer": vars(optimizer)}
     named |= dict(zip(("scheduler",), map(vars, scheduler), strict=False))
     return _named_values(named | {"random numbers": _random_states()})
 
@@ -246,10 +248,6 @@ def _state_of(model: nn.Module, optimizer: Any, *scheduler: Any) -> dict[str, ob
 def _tensors_of(model: nn.Module) -> dict[str, Any]:
     """Parameters and buffers by name, those among them that the state dict leaves out, too."""
     return dict(model.named_parameters()) | dict(model.named_buffers())
-
-
-def _attributes(part: nn.Module) -> dict[str, Any]:
-    return {k: v for k, v in vars(part).items() if k not in ("_parameters", "_buffers", "_modules")}
 
 
 def _named_values(value: Any, name: str = "") -> dict[str, object]:
