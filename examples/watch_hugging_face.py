@@ -1,26 +1,30 @@
-"""A callback for the Hugging Face Trainer: `Trainer(..., callbacks=[WatchCallback()])`.
+"""The Hugging Face Trainer, watched: `Trainer(..., callbacks=[HuggingFaceCallback()])`.
 
-Run with transformers 5.23.0.
+Run with transformers 5.24.0 and accelerate 1.15.0. Its classifier ends in a softmax before the
+cross entropy, which is found at the first step.
 """
 
+import torch
 import transformers
 
-import ravine
+from ravine.callbacks import HuggingFaceCallback
 
 
-class WatchCallback(transformers.TrainerCallback):
-    """Watch the optimizer of the Trainer; a model that is given labels returns its loss."""
+def main() -> None:
+    """Train a small BERT on a synthetic task."""
+    ids = torch.randint(5, 50, (128, 6))
+    examples = [{"input_ids": row, "labels": (row[0] > 25).long()} for row in ids]
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_labels=2
+    )
+    model = transformers.BertForSequenceClassification(config)
+    model.classifier = torch.nn.Sequential(model.classifier, torch.nn.Softmax(1))
+    settings = transformers.TrainingArguments("runs/bert", num_train_epochs=3, report_to=[])
+    callback = HuggingFaceCallback()
+    transformers.Trainer(
+        model=model, args=settings, train_dataset=examples, callbacks=[callback]
+    ).train()
 
-    def on_train_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
-        torch_optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
-        self.watcher = ravine.watch(model, torch_optimizer).start()
-        self.hook = model.register_forward_hook(self.report_loss)
 
-    def report_loss(self, module, inputs, output):
-        # with label smoothing the Trainer computes the loss itself, and the output has none
-        if module.training and output.loss is not None:
-            self.watcher.loss(output.loss)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.hook.remove()
-        self.watcher.stop()
+if __name__ == "__main__":
+    main()

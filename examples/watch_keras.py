@@ -1,25 +1,28 @@
-"""A callback for Keras with its torch backend: `model.fit(..., callbacks=[WatchCallback()])`.
+"""Keras with its torch backend, watched: `model.fit(..., callbacks=[KerasCallback()])`.
 
-Run with keras 3.15.1. Keras has optimizers of its own, so no torch optimizer is given: each
-reported loss counts as a step, and the checks that need the steps of an optimizer or the graph of
-the loss are not measured.
+Run with keras 3.15.1. The learning rate is far too high, and the loss becomes NaN.
 """
 
-import keras
+import os
 
-import ravine
+import numpy as np
+
+os.environ["KERAS_BACKEND"] = "torch"
 
 
-class WatchCallback(keras.callbacks.Callback):
-    """Watch the model, which is a torch module; the loss is a number, the mean of the epoch so
-    far.
-    """
+def main() -> None:
+    """Train a small network on a synthetic task."""
+    import keras  # once its backend is chosen
 
-    def on_train_begin(self, logs=None):
-        self.watcher = ravine.watch(self.model).start()
+    from ravine.callbacks import KerasCallback
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.watcher.loss(logs["loss"])
+    x = np.random.default_rng(0).normal(size=(256, 8))
+    layers = [keras.layers.Dense(32, activation="relu"), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.layers.Input((8,)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.SGD(1e30), loss=loss)
+    model.fit(x, x[:, 0] > x[:, 1], batch_size=32, epochs=3, callbacks=[KerasCallback()])
 
-    def on_train_end(self, logs=None):
-        self.watcher.stop()
+
+if __name__ == "__main__":
+    main()

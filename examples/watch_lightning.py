@@ -1,18 +1,36 @@
-"""A callback for Lightning: `Trainer(callbacks=[WatchCallback()])`. Run with lightning 2.6.6."""
+"""Lightning, watched: `Trainer(callbacks=[LightningCallback()])`. Run with pytorch-lightning 2.6.6.
 
-import lightning
+Its network ends in a softmax before the cross entropy, which is found at the first step.
+"""
 
-import ravine
+import pytorch_lightning as lightning  # or: import lightning
+import torch
+from torch import nn
+
+from ravine.callbacks import LightningCallback
 
 
-class WatchCallback(lightning.Callback):
-    """Watch the optimizers of a LightningModule; the loss is reported before each backward pass."""
+class Classifier(lightning.LightningModule):
+    """A network with a fault."""
 
-    def on_train_start(self, trainer, pl_module):
-        self.watcher = ravine.watch(pl_module, trainer.optimizers).start()
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2), nn.Softmax(1))
 
-    def on_before_backward(self, trainer, pl_module, loss):
-        self.watcher.loss(loss)
+    def training_step(self, batch, _):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
-    def on_train_end(self, trainer, pl_module):
-        self.watcher.stop()
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 1e-2)
+
+
+def main() -> None:
+    """Train for three epochs on a synthetic task."""
+    x = torch.randn(256, 8)
+    examples = torch.utils.data.TensorDataset(x, (x[:, 0] > x[:, 1]).long())
+    trainer = lightning.Trainer(max_epochs=3, callbacks=[LightningCallback()], logger=False)
+    trainer.fit(Classifier(), torch.utils.data.DataLoader(examples, batch_size=32))
+
+
+if __name__ == "__main__":
+    main()

@@ -44,6 +44,7 @@ CAUSES: Mapping[str, str] = {
     "gradient-clipping": "Gradients are clipped to almost nothing, or explode without clipping.",
     "precision": "The number format is too coarse or its range too small.",
     "metric": "The metric does not measure what is wanted.",
+    "checkpoint": "What is saved of training does not restore it as it was.",
     "randomness": "Random streams repeat, or differ where they should not.",
     "replicas": "Copies of a model that should be equal are not.",
     "causality": "An output depends on later inputs.",

@@ -57,6 +57,7 @@ class SmallBatchFit:
     max_steps: int
     lr_path: str
     attempts: tuple[OverfitAttempt, ...]
+    baseline: str = "the best constant answer"  # whose loss `constant_loss` is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +203,7 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     nearest = min(fit.attempts, key=lambda a: min(a.least_losses))
     least, worst = min(nearest.least_losses), max(nearest.least_losses)
     networks = f"the worst of {len(nearest.least_losses)} networks; the best has {least:.3g}"
-    constant = f"the best constant answer to the {fit.examples} examples {fit.constant_loss:.3g}"
+    constant = f"{fit.baseline} to the {fit.examples} examples {fit.constant_loss:.3g}"
     text = f"at a learning rate of {nearest.lr:g}, {networks}, {constant}"
     evidence = Evidence("least loss", worst, limit=LEARNED_LOSS * fit.constant_loss, text=text)
     half = HALF_LEARNED_LOSS * fit.constant_loss

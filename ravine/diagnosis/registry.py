@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import ModuleType
 
-from ravine.diagnosis import recipe_rules
+from ravine.diagnosis import recipe_rules, resume_rules
 from ravine.diagnosis.data import rules_inputs, rules_targets, rules_validation
 from ravine.diagnosis.initialization import rules_exact, rules_loss
 from ravine.diagnosis.initialization import rules_network as start_network_rules
@@ -67,6 +67,7 @@ CURVE_RULES = _sorted_rules(
     rules_divergence, rules_duration, rules_learning, rules_overfitting, rules_settings
 )
 TRIAL_RULES = _sorted_rules(trial_rules)
+RESUME_RULES = _sorted_rules(resume_rules)
 CHECKS_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
     "the training loop": _STEP_RULES,
     "output and loss": _OUTPUT_RULES,
@@ -76,6 +77,7 @@ CHECKS_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
     "a recipe before training": RECIPE_RULES,
     "training curves": (*CURVE_RULES, *LOSS_CURVE_RULES),
     "trials": TRIAL_RULES,
+    "a resumed run": RESUME_RULES,
 }
 ALL_CHECKS = tuple(check for checks in CHECKS_BY_FAMILY.values() for check in checks)
 

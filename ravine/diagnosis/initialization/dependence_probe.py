@@ -74,9 +74,17 @@ def probe_mixing(program: ProbedProgram) -> PassComparison | None:
 
 def probe_causality(program: ProbedProgram) -> PassComparison | None:
     """Where targets are the next inputs: do later inputs change an earlier output?"""
-    x, y = program.inputs, program.targets
-    if not _are_next_inputs(x, y) or x.shape[1] < 3:
+    x = program.inputs
+    if not _are_next_inputs(x, program.targets) or x.shape[1] < 3:
         return None
+    return compare_later_inputs(program)
+
+
+def compare_later_inputs(program: ProbedProgram) -> PassComparison | None:
+    """Do later inputs, of inputs [N, T, ...], change an earlier output? None if that cannot be
+    seen.
+    """
+    x = program.inputs
     places = x.shape[1]
     base, others = x[program.few], x[(program.few + len(x) // 2) % len(x)]
     for cut in (places // 2, places - 1, 1):

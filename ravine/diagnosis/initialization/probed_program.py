@@ -111,10 +111,17 @@ def _small_batch(inputs: Tensor, targets: Tensor, outputs: Tensor) -> Tensor:
 def copy_model(model: nn.Module, *, training: bool) -> nn.Module:
     """A copy of a model; in training mode with dropout left out."""
     model = copy.deepcopy(model).train(training)
+    leave_out_dropout_(model)
+    return model
+
+
+def leave_out_dropout_(model: nn.Module) -> None:
+    """Make a model in training mode drop nothing; what functions of its own drop stays."""
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.eval()
-    return model
+        elif isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+            module.dropout = 0.0
 
 
 def learning_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

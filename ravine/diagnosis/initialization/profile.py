@@ -64,6 +64,8 @@ class GradientFlow:
     missing: str = ""
     cut_at: str = ""  # first module whose output has no graph though its parameters require one
     unreached: tuple[str, ...] = ()  # parameters as initialized that act and get no gradient
+    # others without one, which may be meant; measured where all are to get one
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,6 +190,20 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
         yield observe(
             unreached, change, where=where, severity="warning", title=title, suspects=suspects
         )
+    if found.without:
+        name = "parameters without a gradient, on these examples"
+        without = Evidence(name, len(found.without), limit=0, text=join_names(found.without))
+        advice = "use them in what the loss is computed from, freeze them, or leave them out"
+        title, where = "parameters get no gradient", module_of(found.without[0])
+        suspects = ("frozen-parameters",)
+        yield observe(
+            without,
+            Change("model", advice),
+            where=where,
+            severity="warning",
+            title=title,
+            suspects=suspects,
+        )
 
 
 @rule(

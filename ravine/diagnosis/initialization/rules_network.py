@@ -33,20 +33,25 @@ HIGH_DROPOUT = 0.8
     explains=("RVN-I17",),
 )
 def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
+    yield from compare_with_guessing(start, low=LOW_LOSS_FRACTION, high=HIGH_LOSS_RATIO)
+
+
+def compare_with_guessing(start: StartProfile, *, low: float, high: float) -> Iterator[Observation]:
+    """A first loss below `low` times that of the best constant answer, or above `high` times it."""
     first, baselines = start.first_loss.value, start.loss.baselines
     constant_loss = baselines.constant_loss or 0.0
     base = max(constant_loss, baselines.even_loss or 0.0)
     if first is None or base <= 0:
         return
-    if first < LOW_LOSS_FRACTION * constant_loss:
-        low = Evidence("first loss", first, limit=LOW_LOSS_FRACTION * constant_loss)
+    if first < low * constant_loss:
+        value = Evidence("first loss", first, limit=low * constant_loss)
         constant = Evidence("loss of the best constant answer", constant_loss)
         title = "the first loss is far below that of guessing"
-        yield observe(low, constant, title=title, cause="leakage")
-    if not first > HIGH_LOSS_RATIO * base:
+        yield observe(value, constant, title=title, cause="leakage")
+    if not first > high * base:
         return
     evidence = (
-        Evidence("first loss", first, limit=HIGH_LOSS_RATIO * base),
+        Evidence("first loss", first, limit=high * base),
         Evidence("loss of the best constant answer", baselines.constant_loss),
         Evidence("spread of the outputs", start.first_loss.output_spread),
     )
