@@ -159,7 +159,7 @@ class Checks:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that was found about a run, most important first. `run` is its folder, None for a
-    program's own training loop.
+    program's own training loop; `left_out` says in words what was not measured.
     """
 
     run: str | None = None
@@ -167,6 +167,7 @@ class Report:
     checks: Checks = Checks()
     findings: tuple[Finding, ...] = ()
     schema: int = REPORT_SCHEMA
+    left_out: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """One line; `ravine.findings_text` has it all."""
@@ -174,13 +175,16 @@ class Report:
         return f"Report({found}; {len(self.checks.passed)} checks passed)"
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON-ready data: schema, run, score, checks, findings."""
+        """The report as JSON-ready data: schema, run, score, checks, findings; and left_out where
+        something was.
+        """
         return {
             "schema": self.schema,
             "run": self.run,
             "score": None if self.score is None else self.score.to_json(),
             "checks": finite_json(asdict(self.checks)),
             "findings": [f.to_json() for f in self.findings],
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
     @classmethod
@@ -193,6 +197,7 @@ class Report:
             score=None if score is None else read_score(score),
             checks=Checks(**{name: tuple(map(current_code, checks[name])) for name in checks}),
             findings=tuple(Finding.from_json(f) for f in data["findings"]),
+            left_out=tuple(data.get("left_out", ())),
         )
 
 

@@ -6,6 +6,7 @@ were.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from ravine.argument_checks import check_arguments
 from ravine.data import TableLike, Task
 from ravine.examination.preflight import check_recipe
 from ravine.examination.preflight_checks import QUICK_RECIPE_CHECKS
+from ravine.examination.program_forms import device_of
 from ravine.examination.recipe_subject import subject_of
 from ravine.examination.rounds import examine_subject
 from ravine.examination.subject import SubjectProfile
+from ravine.examination.time_limit import TimeLimit
 from ravine.examination.torch_arguments import read_program
+from ravine.examination.torch_program import repeatable
 from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import Report, arrange
 from ravine.recipe import Recipe
@@ -28,51 +32,76 @@ from ravine.training.run import Run
 
 def examine(
     model: nn.Module,
-    loss: Any,
-    train: Any,
+    loss: Any = None,
+    train: Any = None,
     *,
     optimizer: Any = None,
     validation: Any = None,
     batch_size: int | None = None,
     epochs: int | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
     seed: int = 0,
     trials: bool = True,
+    step: Any = None,
+    batches: Any = None,
 ) -> Report:
     """What is wrong with a program that trains, with evidence, cause, and what remedies did when
     they were tried.
 
-    `model` is any module, `loss(outputs, targets)` any function to one number, `train` a pair of
-    tensors or a DataLoader of such pairs, `optimizer` a torch optimizer on the model's parameters
-    or a function from parameters to one, `epochs` the budget. Inputs may be several tensors or
-    arrays: `((a, b), targets)`, `(a, b, targets)`, or a dict that has the targets under "labels" or
-    "targets"; the model gets them as one argument, as several, or as keywords. Without
-    `validation` a fifth of the training examples is held out (of a loader: nothing).
-
     The model is checked before it trains; then a copy is trained for the whole budget, watched;
-    then remedies are tried in copies that share its start and the order of its examples. Raises
-    `InputError` for what cannot be run.
+    then remedies are tried in copies that share its start and the order of its examples. Nothing
+    that is given changes.
+
+    - `model` is any module on any device, where batches follow it. One with `training_step` and
+      `configure_optimizers`, as a LightningModule, needs neither loss nor optimizer.
+    - `loss` gives one number, called as `loss(outputs, targets)` or `loss(outputs, batch)`,
+      whichever runs; None where outputs have `.loss` or ["loss"].
+    - `train` gives batches: a DataLoader or other iterable, a list, a generator (read once, up to
+      1 GiB), or a function that returns an iterator for each epoch; or it is a Dataset, or
+      examples in memory, N rows each, of which batches have `batch_size`. A batch is `(inputs,
+      targets)`, `(a, b, targets)`, a dict, a dataclass, or inputs alone; the model gets inputs as
+      one argument, several or keywords, or the whole batch.
+    - `optimizer` is a torch optimizer on the model's parameters, or a function from these to one.
+    - `validation`: what runs are compared on. Without any, a fifth of examples in memory and of
+      the batches of a list or generator is held out; of a loader nothing.
+    - `epochs` or `steps` (updates; for batches without an end) are the budget. With `minutes` no
+      trial begins that would not end in time; without, the report does not depend on the clock.
+    - `step` in place of `loss` is a function `step(model, batch)` to the loss of a batch, before
+      going back; `batches` is another name of `train`.
+
+    Where outputs and targets cannot be told apart (a step, a loss of the model's own, batches not
+    made of rows), losses of batches are compared; `left_out` of the report says what was not
+    measured. Raises `InputError` for what cannot be run.
 
     >>> import torch
     >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
     >>> y = (x[:, 0] > 0).long()
     >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), nn.Softmax(1))
+    >>> adam = lambda parameters: torch.optim.Adam(parameters, lr=0.01)
     >>> report = examine(network, nn.CrossEntropyLoss(), (x, y), batch_size=20, epochs=5,
-    ...                  optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.01))
+    ...                  optimizer=adam)
     >>> report.findings[0].cause
     'output-activation'
     """
     check_arguments(examine, locals())
+    limit = None if minutes is None else TimeLimit(minutes)
     program = read_program(
         model,
         loss,
-        train,
+        train if batches is None else batches,
         optimizer=optimizer,
         validation=validation,
         batch_size=batch_size,
         epochs=epochs,
+        steps=steps,
+        step=step,
         seed=seed,
     )
-    return examine_subject(TorchSubject(program), trials=trials)
+    subject = TorchSubject(program, limit=limit)
+    with repeatable(device_of(program.model)):
+        report = examine_subject(subject, trials=trials)
+    return replace(report, left_out=subject.left_out)
 
 
 def check(recipe: Recipe, frame: TableLike | None = None) -> Report:

@@ -1,12 +1,12 @@
-"""Inputs that are several tensors, packed into one: the engine handles rows of one tensor, and the
-model that it runs unpacks them.
+"""Several tensors packed into one: the engine handles rows of one tensor, and the model and the
+loss that it runs unpack them.
 
 Letters: N examples.
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,125 +15,110 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ravine.errors import InputError, typed_message
-from ravine.rng import isolated_rng
+from ravine.errors import InputError
+from ravine.examination.nested import Nested, iterate_leaves, map_leaves
 
-Nested: TypeAlias = Any  # a tensor, or tuples, lists and dicts of such
+TensorShape: TypeAlias = tuple[torch.Size, torch.dtype]  # of a row
+Run: TypeAlias = Callable[[Callable[..., Any], nn.Module, Tensor], Any]
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")  # of a batch that is a dict
-CALL_ADVICE = (
-    "give batches (inputs, targets), and a module whose forward takes the inputs as one argument, "
-    "their parts as several, or a dict as keywords"
-)
-
-
-@dataclass(frozen=True)
-class InputShapes:
-    """How a packed row is cut: a template of the nested inputs, with shape and dtype by leaf."""
-
-    template: Nested
-    parts: tuple[tuple[torch.Size, torch.dtype], ...]
+_PACKED_TENSOR = object()  # stands for a tensor in a template
 
 
 @dataclass
 class Packing:
-    """Packs inputs, and knows how the model is called: with one "argument", with several
-    "arguments", or with "keywords".
+    """Packs nested tensors, and unpacks them.
 
-    Numbers of one floating dtype stay numbers, in a row for each example; others become bytes.
+    Numbers of one floating dtype stay numbers, in a row for each example; others become bytes. What
+    is no tensor is the same for all rows.
     """
 
-    call: str = ""
-    shapes: dict[int, InputShapes] = field(default_factory=dict)  # by the width of a packed row
+    # by the width of a packed row: what was nested, and shape and dtype by tensor
+    shapes: dict[int, tuple[Nested, list[TensorShape]]] = field(default_factory=dict)
 
-    def pack(self, inputs: Nested) -> Tensor:
-        """The inputs of N examples as one tensor [N, width]. Raises `InputError` if there are none,
-        or if batches cannot be told apart by their width.
+    def pack(self, nested: Nested) -> Tensor:
+        """The tensors of N examples as one [N, width]. Raises `InputError` where their rows are not
+        the same examples.
         """
-        leaves = list(iterate_leaves(inputs))
+        leaves = [leaf for leaf in iterate_leaves(nested) if isinstance(leaf, Tensor)]
         rows = {len(leaf) if leaf.dim() else 0 for leaf in leaves}
         if len(rows) != 1 or 0 in rows:
             why, do = "all parts have a row for each example", "put the examples in dimension 0"
             raise InputError(f"inputs of {sorted(rows)} examples", why=why, do=do)
-        parts = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
+        parts = [(leaf.shape[1:], leaf.dtype) for leaf in leaves]
         as_numbers = len({dtype for _, dtype in parts}) == 1 and parts[0][1].is_floating_point
-        flat = [leaf.detach().contiguous().reshape(len(leaf), -1) for leaf in leaves]
+        flat = [leaf.contiguous().reshape(len(leaf), -1) for leaf in leaves]
         packed = torch.cat(flat if as_numbers else [x.view(torch.uint8) for x in flat], 1)
-        shapes = InputShapes(_map_leaves(inputs, lambda leaf: None), parts)
-        if self.shapes.setdefault(packed.shape[1], shapes).parts != parts:
-            why = "their inputs have other shapes, and together the same size"
-            do = "pad the parts of all batches to the same shapes"
-            raise InputError("two batches cannot be told apart", why=why, do=do)
+        template = map_leaves(nested, lambda x: _PACKED_TENSOR if isinstance(x, Tensor) else x)
+        while self.shapes.setdefault(packed.shape[1], (template, parts))[1] != parts:
+            packed = torch.nn.functional.pad(packed, (0, 1))  # batches are known by their width
         return packed
 
     def unpack(self, packed: Tensor) -> Nested:
-        """The inputs as they were, in their shapes and dtypes."""
-        shapes, start, leaves = self.shapes[packed.shape[1]], 0, []
-        for shape, dtype in shapes.parts:
+        """What was packed, in its shapes and dtypes."""
+        template, parts = self.shapes[packed.shape[1]]
+        start, leaves = 0, []
+        for shape, dtype in parts:
             is_packed = packed.dtype == torch.uint8
             size = math.prod(shape) * (dtype.itemsize if is_packed else 1)
             part = packed[:, start : start + size].contiguous()
             leaves.append((part.view(dtype) if is_packed else part).reshape(len(part), *shape))
             start += size
         remaining = iter(leaves)
-        return _map_leaves(shapes.template, lambda _: next(remaining))
+        return map_leaves(template, lambda x: next(remaining) if x is _PACKED_TENSOR else x)
 
     def columns(self, packed: Tensor) -> Tensor | None:
-        """The numbers among the inputs as a table [N, columns]; None if there are none."""
-        leaves = iterate_leaves(self.unpack(packed))
+        """The numbers among the tensors as a table [N, columns]; None if there are none."""
+        leaves = (x for x in iterate_leaves(self.unpack(packed)) if isinstance(x, Tensor))
         numbers = [x.reshape(len(x), -1).float() for x in leaves if x.is_floating_point()]
         return torch.cat(numbers, 1) if numbers else None
 
-    def run(self, forward: Callable[..., Any], packed: Tensor) -> Any:
-        """Call a model's forward with unpacked inputs."""
-        inputs = self.unpack(packed)
-        if self.call == "keywords":
-            return forward(**inputs)
-        return forward(*inputs) if self.call == "arguments" else forward(inputs)
 
+def adapt_model(model: nn.Module, run: Run) -> nn.Module:
+    """A model with the same modules and parameters, of which a call is `run(call, model, rows)`,
+    where `call` calls it as it was.
 
-def unpacking_model(model: nn.Module, packing: Packing) -> nn.Module:
-    """A model with the same modules and parameters that takes packed inputs.
-
-    It is of a class that derives from the model's, so that names in it are as they were.
+    It is of a class that derives from the model's, so that names in it are as they were, and its
+    hooks see what they always saw.
     """
     parent = type(model)
 
-    def forward(self: Any, packed: Tensor) -> Any:
-        return packing.run(partial(parent.forward, self), packed)
+    def call(self: Any, *inputs: Any, **named: Any) -> Any:
+        forward = partial(parent.__call__, self)
+        if vars(self).get("_is_running"):  # called from within `run`
+            return forward(*inputs, **named)
+        vars(self)["_is_running"] = True
+        try:
+            return run(forward, self, *inputs)
+        finally:
+            vars(self)["_is_running"] = False
 
-    unpacking = type(parent.__name__, (parent,), {"forward": forward})
     found = copy.copy(model)
     try:
-        found.__class__ = unpacking
+        found.__class__ = type(parent.__name__, (parent,), {"__call__": call})
     except TypeError as error:
         what = f"the model is a {parent.__name__}"
-        why = "it cannot be given inputs of several tensors here"
+        why = "its calls cannot be changed here, as inputs of several tensors need"
         raise InputError(what, why=why, do="give the module before it was compiled") from error
     return found
 
 
-def find_call(model: nn.Module, inputs: Nested, packing: Packing) -> Packing:
-    """The packing with the way in which the model takes inputs. Raises `InputError` if no way runs.
+def call_nested(forward: Callable[..., Any], inputs: Nested, way: str) -> Any:
+    """Call a model with inputs as one "argument", as several "arguments", or as "keywords"."""
+    if way == "keywords":
+        return forward(**{key: value for key, value in inputs.items() if value is not None})
+    return forward(*inputs) if way == "arguments" else forward(inputs)
 
-    Parts of a tuple are tried as one argument and as several, a dict as keywords and as one.
+
+def split_tuple(batch: Any) -> tuple[Nested, Nested]:
+    """Inputs and targets of (inputs, targets), of (one, another, ..., targets), and of (inputs,),
+    which are their own targets.
     """
-    ways = ["argument"]
-    ways += ["keywords"] if isinstance(inputs, Mapping) else []
-    ways += ["arguments"] if isinstance(inputs, list | tuple) else []
-    if isinstance(inputs, Mapping) or packing.call == "arguments":
-        ways.reverse()
-    packed, errors = packing.pack(inputs), []
-    for call in ways:
-        tried = Packing(call, packing.shapes)
-        copied = copy.deepcopy(model)
-        try:
-            with torch.no_grad(), isolated_rng(0):
-                tried.run(copied, packed)
-            return tried
-        except Exception as error:  # the model's own code may raise anything
-            errors.append(f"{call}: {typed_message(error)}")
-    what = "the model does not take the inputs of a batch"
-    raise InputError(what, why="; ".join(errors)[:300], do=CALL_ADVICE)
+    return batch[0] if len(batch) < 3 else tuple(batch[:-1]), batch[-1]
+
+
+def find_target_key(batch: Mapping[str, Any]) -> str | None:
+    """The key of a dict that has the targets, one of `TARGET_KEYS`."""
+    return next((key for key in TARGET_KEYS if key in batch), None)
 
 
 def split_batch(batch: Any) -> tuple[Nested, Tensor]:
@@ -146,58 +131,38 @@ def split_batch(batch: Any) -> tuple[Nested, Tensor]:
     """
     do = "give (inputs, targets), or a DataLoader whose batches are such pairs"
     if isinstance(batch, Mapping):
-        key = next((key for key in TARGET_KEYS if key in batch), None)
+        key = find_target_key(batch)
         if key is None or len(batch) < 2:
             names = ", ".join(map(str, batch))
-            what = f"a batch is a dict of {names}"
             why = f"targets are looked for under {', '.join(TARGET_KEYS)}"
-            raise InputError(what, why=why, do=do)
+            raise InputError(f"a batch is a dict of {names}", why=why, do=do)
         inputs, targets = {k: v for k, v in batch.items() if k != key}, batch[key]
     elif isinstance(batch, list | tuple) and len(batch) >= 2:
-        inputs, targets = batch[0] if len(batch) == 2 else tuple(batch[:-1]), batch[-1]
+        inputs, targets = split_tuple(batch)
     else:
         what = f"the examples are a {type(batch).__name__}"
-        if isinstance(batch, list | tuple):
-            what += f" of {len(batch)}"
-        why = "an example has inputs and a target"
-        raise InputError(what, why=why, do=do)
-    return _map_leaves(inputs, _as_tensor), _as_tensor(targets)
+        what += f" of {len(batch)}" if isinstance(batch, list | tuple) else ""
+        raise InputError(what, why="an example has inputs and a target", do=do)
+    return map_leaves(inputs, require_tensor), require_tensor(targets)
 
 
-def _as_tensor(value: Any) -> Tensor:
-    """A tensor without its history; arrays of float64 as torch's default, as models have it."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        made = torch.as_tensor(value)
-        return made.to(torch.get_default_dtype()) if made.dtype == torch.float64 else made
+def require_tensor(value: Any) -> Tensor:
+    """A tensor without its history, also of an array. Raises `InputError` for anything else."""
+    made = as_tensor(value)
+    if isinstance(made, Tensor):
+        return made
     what = f"a part of the examples is a {type(value).__name__}"
     why = "inputs and targets are tensors, arrays of numbers, or tuples and dicts of such"
     raise InputError(what, why=why, do="make a tensor of it, or leave it out of the batch")
 
 
-def iterate_leaves(nested: Nested) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and dicts, in order."""
-    if isinstance(nested, Mapping):
-        nested = list(nested.values())
-    if isinstance(nested, list | tuple):
-        for item in nested:
-            yield from iterate_leaves(item)
-    else:
-        yield nested
-
-
-def take_rows(nested: Nested, count: int) -> Nested:
-    """The first rows of all tensors."""
-    return _map_leaves(nested, lambda leaf: leaf[:count] if leaf.dim() else leaf)
-
-
-def _map_leaves(nested: Nested, function: Callable[[Any], Any]) -> Nested:
-    """The same tuples, lists and dicts with a function's results in place of what is in them."""
-    if isinstance(nested, Mapping):
-        return {key: _map_leaves(item, function) for key, item in nested.items()}
-    if isinstance(nested, list):
-        return [_map_leaves(item, function) for item in nested]
-    if isinstance(nested, tuple):
-        return tuple(_map_leaves(item, function) for item in nested)
-    return function(nested)
+def as_tensor(value: Any) -> Any:
+    """A tensor without its history; arrays of float64 as torch's default, as models have it; other
+    values as they are.
+    """
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        made = torch.as_tensor(value)
+        return made.to(torch.get_default_dtype()) if made.dtype == torch.float64 else made
+    return value

@@ -4,7 +4,7 @@ import copy
 import inspect
 import math
 import operator
-from dataclasses import replace
+import warnings
 from functools import partial
 from typing import Any
 
@@ -16,22 +16,24 @@ from torch.utils.data import DataLoader
 
 from ravine.errors import InputError, typed_message, wrap_errors
 from ravine.examination import torch_data
-from ravine.examination.packed_inputs import (
-    Packing,
-    find_call,
-    split_batch,
-    take_rows,
-    unpacking_model,
+from ravine.examination.batch_sources import (
+    BatchSource,
+    count_rows,
+    cut_into_batches,
+    hold_out_batches,
+    read_source,
 )
-from ravine.examination.torch_program import (
-    PROFILED_EXAMPLES,
-    TorchProgram,
-    held_parameters,
-    loss_or_nan,
+from ravine.examination.nested import take_rows
+from ravine.examination.program_forms import Form, find_form, whole_form
+from ravine.examination.torch_program import PROFILED_EXAMPLES, TorchProgram, held_parameters
+from ravine.examination.training_steps import (
+    configured_optimizer,
+    is_lightning_module,
+    training_step,
 )
+from ravine.examination.ways_to_run import loss_in, loss_or_nan
 from ravine.rng import isolated_rng
 
-TRIED_ROWS = 8
 # what a user's model, loss, optimizer or data raise
 explain_errors = partial(wrap_errors, InputError, why=typed_message)
 EXAMPLE_OPTIMIZER = "lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
@@ -46,50 +48,65 @@ def read_program(
     loss: Any,
     train: Any,
     *,
-    optimizer: Any,
+    optimizer: Any = None,
     validation: Any = None,
-    batch_size: int | None,
-    epochs: int | None,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    step: Any = None,
     seed: int = 0,
 ) -> TorchProgram:
     """The program behind the arguments of `examine`. Raises `InputError` for what cannot be run."""
     if not isinstance(model, nn.Module):
         why, do = "only a torch.nn.Module can be examined", "give the module that is trained"
         raise InputError(f"the model is a {type(model).__name__}", why=why, do=do)
-    if not callable(loss):
-        why = "it is called as loss(outputs, targets)"
+    if train is None and loss is not None and not callable(loss):
+        train, loss = loss, None  # of a model that computes its loss
+    if step is None and loss is None and is_lightning_module(model):
+        step = training_step
+        optimizer = configured_optimizer(model) if optimizer is None else optimizer
+    name, given = ("loss", loss) if step is None else ("step", step)
+    if not callable(given) and not (loss is None and train is not None and step is None):
+        why = "it is called as loss(outputs, targets), or step(model, batch)"
         do = "give a function, or a module such as torch.nn.CrossEntropyLoss()"
-        raise InputError(f"the loss is a {type(loss).__name__}", why=why, do=do)
+        raise InputError(f"the {name} is a {type(given).__name__}", why=why, do=do)
     if not isinstance(optimizer, Optimizer) and not callable(optimizer):
         why = "every trial needs a new optimizer"
         do = f"give a torch optimizer on the model's parameters, or a function: {EXAMPLE_OPTIMIZER}"
         raise InputError(f"the optimizer is a {type(optimizer).__name__}", why=why, do=do)
-    loss_of: Any = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss  # as it is now
     stepper: Any = optimizer
-    epochs = _integer("epochs", epochs, why="training needs at least one pass")
+    loss_of: Any = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss  # as it is now
+    if epochs is not None and steps is not None:
+        what, why = f"epochs is {epochs}, and steps is {steps}", "both are the whole budget"
+        raise InputError(what, why=why, do="give one of them")
+    budget, name = (epochs, "epochs") if steps is None else (steps, "steps")
+    budget = _integer(name, budget, why="training needs at least one of them")
     seed = _integer("seed", seed, least=-math.inf, why="random numbers are drawn from it") % 2**32
-    model, packing = _take_packed_inputs(model, train, seed)
-    if isinstance(train, DataLoader):
-        data = torch_data.read_loader(train, packing)
-    else:
-        inputs, targets = torch_data.require_rows(torch_data.as_pair(train, packing), "training")
-        batch = _integer("batch_size", batch_size, why="tensors are cut into batches")
-        data = torch_data.TensorData(inputs, targets, batch)
+    with isolated_rng(seed):
+        read = partial(read_source, batch_size=batch_size)
+        source, own = read(train, split="training", steps=steps), None
+        if validation is None:
+            source, own = hold_out_batches(source)
+        else:
+            own = read(validation, split="validation", steps=None)
+    form = _find_form(model, loss_of, step, source, batch_size, seed)
+    data, examples = _read_examples(form, source, batch_size, seed, hold_out=own is None)
+    model = form.model
     if any(is_lazy(p) for p in model.parameters()):
         model, stepper = _materialize(model, stepper, data, seed)
+    if own is not None:
+        examples = _validation_data(form, own, batch_size)
     program = TorchProgram(
         model=model,
-        loss=loss_of,
+        loss=form.loss,
         train=data,
+        form=form,
         optimizer=stepper,
-        epochs=epochs,
-        validation=None if validation is None else _validation_data(validation, packing),
+        epochs=budget if steps is None else budget / len(data),
+        validation=examples,
+        held_out=validation is None and examples is not None,
         seed=seed,
-        packing=packing,
     )
-    if validation is None and isinstance(data, torch_data.TensorData):
-        kept, held = torch_data.hold_out(data, seed)
-        program = replace(program, train=kept, held_out=held is not None, validation=held)
     _try_once(program)
     return program
 
@@ -105,31 +122,53 @@ def _integer(name: str, value: Any, *, least: float = 1, why: str) -> int:
     return int(number)
 
 
-def _take_packed_inputs(
-    model: nn.Module, train: Any, seed: int
-) -> tuple[nn.Module, Packing | None]:
-    """The model as it takes the inputs of examples; with a packing if they are no single tensor."""
-    batch = train
-    if isinstance(train, DataLoader):
-        torch_data.require_batches(train, "training")
+def _find_form(
+    model: nn.Module, loss: Any, step: Any, source: Any, batch_size: int | None, seed: int
+) -> Form:
+    """The form of the program, by its first batch."""
+    if step is not None:
+        return whole_form(model, lambda model, batch: loss_in(step(model, batch)))
+    if isinstance(source, DataLoader | BatchSource):
         with isolated_rng(seed), explain_errors("the loader gives no batch", "iterate it yourself"):
-            batch = next(torch_data.iterate_batches(train))
-    inputs, _ = split_batch(batch)
-    if isinstance(inputs, Tensor):
-        return model, None
-    several = isinstance(batch, list | tuple) and len(batch) > 2
-    if not isinstance(train, DataLoader):  # a few examples show how the model is called
-        inputs = take_rows(inputs, TRIED_ROWS)
-    packing = find_call(model, inputs, Packing("arguments" if several else "argument"))
-    return unpacking_model(model, packing), packing
+            batch = next(torch_data.iterate_batches(source))
+    else:
+        batch = take_rows(source, slice(batch_size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is tried may well be wrong
+        return find_form(model, loss, batch, seed=seed)
 
 
-def _validation_data(validation: Any, packing: Packing | None) -> torch_data.Pair:
-    if isinstance(validation, DataLoader):
-        torch_data.require_batches(validation, "validation")
+def _read_examples(
+    form: Form, source: Any, batch_size: int | None, seed: int, *, hold_out: bool
+) -> tuple[torch_data.TensorData | torch_data.LoaderData, torch_data.Pair | None]:
+    """The training examples, and those that were held out of them, if any."""
+    if isinstance(source, DataLoader | BatchSource):
+        data = torch_data.read_loader(source, form.pair, form.whole)
+    elif form.whole is not None:
+        count = count_rows(source) if hold_out and batch_size else None
+        places = torch_data.draw_held_out(count, batch_size or 1, seed)
+        kept, held_out = (
+            (source, None) if places is None else (take_rows(source, p) for p in places)
+        )
+        data = torch_data.LoaderData(cut_into_batches(kept, batch_size), form.pair, form.whole)
+        return data, None if held_out is None else _validation_data(form, held_out, batch_size)
+    else:
+        inputs, targets = torch_data.require_rows(form.pair(source), "training")
+        batch = _integer("batch_size", batch_size, why="tensors are cut into batches")
+        data = torch_data.TensorData(inputs, targets, batch)
+    if hold_out and isinstance(data, torch_data.TensorData):
+        return torch_data.hold_out(data, seed)
+    return data, None
+
+
+def _validation_data(form: Form, source: Any, batch_size: int | None) -> torch_data.Pair:
+    if form.whole is not None and not isinstance(source, DataLoader | BatchSource):
+        source = cut_into_batches(source, batch_size)
+    if isinstance(source, DataLoader | BatchSource):
         with isolated_rng(0):
-            return torch_data.LoaderData(validation, packing).first(PROFILED_EXAMPLES)
-    return torch_data.require_rows(torch_data.as_pair(validation, packing), "validation")
+            data = torch_data.LoaderData(source, form.pair, form.whole)
+            return data.first(PROFILED_EXAMPLES)
+    return torch_data.require_rows(form.pair(source), "validation")
 
 
 def _materialize(
@@ -205,4 +244,4 @@ def _evaluate_once(program: TorchProgram, model: nn.Module) -> None:
     what = "model and loss do not run on the validation examples"
     do = "give examples of the same kind as for training"
     with torch.no_grad(), explain_errors(what, do):
-        loss_or_nan(program.loss, model(inputs), targets)
+        loss_or_nan(program.loss, program.form.run(model, inputs), targets)

@@ -3,10 +3,11 @@
 Letters: N examples.
 """
 
+import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,14 +21,14 @@ from torch.utils.data import (
 )
 
 from ravine.errors import InputError
-from ravine.examination.packed_inputs import Packing, split_batch
+from ravine.examination.batch_sources import HELD_OUT_FRACTION, BatchSource
+from ravine.examination.packed_inputs import split_batch
+from ravine.examination.program_forms import BatchStore, Pair
 from ravine.rng import isolated_rng
 from ravine.statistics import even_places
 
-HELD_OUT_FRACTION = 0.2  # of the training examples, where no validation examples are given
 MIN_EXAMPLES_TO_SPLIT = 60
-
-Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
+MAX_KEPT_BATCHES, EXAMPLES_A_BATCH = 16, 64  # where batches stand for examples
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,19 @@ class TensorData:
 
 @dataclass(frozen=True)
 class LoaderData:
-    """Training examples from a DataLoader that cannot be taken apart: it is iterated as it is."""
+    """Training examples from a loader that cannot be taken apart: it is iterated as it is. `pair`
+    makes inputs and targets of a batch; of a program whose rows are batches, `store` has these.
+    """
 
-    loader: DataLoader[Any]
-    packing: Packing | None = None  # of inputs that are no single tensor
+    loader: DataLoader[Any] | BatchSource
+    pair: Callable[[Any], Pair] = split_batch
+    store: BatchStore | None = None
+    kept: list[int] = field(default_factory=list)  # batches of the store
 
     @property
     def batch(self) -> int:
-        if self.loader.batch_size is not None:
-            return self.loader.batch_size
+        if self.loader.batch_size is not None or self.store is not None:
+            return self.loader.batch_size or 1
         with isolated_rng(0):
             return len(next(iter(self.epoch()))[0])
 
@@ -88,10 +93,12 @@ class LoaderData:
     def epoch(self) -> Iterator[Pair]:
         """The batches of one pass; the loader's generators are seeded, then set back."""
         for batch in iterate_batches(self.loader):
-            yield as_pair(batch, self.packing)
+            yield self.pair(batch)
 
     def first(self, count: int) -> Pair:
         """The examples of the first batches, of those that are shaped like the first."""
+        if self.store is not None:
+            return self._first_batches(self.store, count)
         kept: list[Pair] = []
         for batch in self.epoch():
             shapes = [x.shape[1:] for x in batch]
@@ -102,8 +109,17 @@ class LoaderData:
         inputs, targets = (torch.cat(parts)[:count] for parts in zip(*kept, strict=True))
         return inputs, targets
 
+    def _first_batches(self, store: BatchStore, count: int) -> Pair:
+        """Rows that stand for the first batches, one for every 64 examples and at most 16."""
+        if not self.kept:
+            for rows, _ in itertools.islice(self.epoch(), MAX_KEPT_BATCHES):
+                self.kept.append(int(rows))
+                store.passing.remove(int(rows))
+        rows = torch.tensor(self.kept[: max(1, count // EXAMPLES_A_BATCH)])[:, None]
+        return rows, torch.zeros(len(rows), 0)
 
-def iterate_batches(loader: DataLoader[Any]) -> Iterator[Any]:
+
+def iterate_batches(loader: DataLoader[Any] | BatchSource) -> Iterator[Any]:
     """The batches of a loader; its generators are seeded from torch's, then set back."""
     batches = loader.batch_sampler
     owners = (loader, loader.sampler, batches, getattr(batches, "sampler", None))
@@ -121,25 +137,36 @@ def iterate_batches(loader: DataLoader[Any]) -> Iterator[Any]:
 
 def hold_out(data: TensorData, seed: int) -> tuple[TensorData, Pair | None]:
     """The training examples without some that are drawn at random, and those; of few none."""
-    count = len(data.inputs)
-    if count < MIN_EXAMPLES_TO_SPLIT:
+    places = draw_held_out(len(data.inputs), data.batch, seed)
+    if places is None:
         return data, None
-    with isolated_rng(seed):
-        order = torch.randperm(count)
-    out = round(HELD_OUT_FRACTION * count)
-    if (count - out) % data.batch == 1 and count % data.batch != 1:
-        out += 1  # or the last batch would have one example, which normalization refuses
-    held_out = order[:out]
-    kept = order[out:].sort().values
+    kept, held_out = places
     train = replace(data, inputs=data.inputs[kept], targets=data.targets[kept])
     return train, (data.inputs[held_out], data.targets[held_out])
 
 
-def read_loader(loader: DataLoader[Any], packing: Packing | None = None) -> TensorData | LoaderData:
+def draw_held_out(count: int | None, batch: int, seed: int) -> tuple[Tensor, Tensor] | None:
+    """The places of examples that stay, in order, and of those that are held out; None for few."""
+    if count is None or count < MIN_EXAMPLES_TO_SPLIT:
+        return None
+    with isolated_rng(seed):
+        order = torch.randperm(count)
+    out = round(HELD_OUT_FRACTION * count)
+    if (count - out) % batch == 1 and count % batch != 1:
+        out += 1  # or the last batch would have one example, which normalization refuses
+    return order[out:].sort().values, order[:out]
+
+
+def read_loader(
+    loader: DataLoader[Any] | BatchSource,
+    pair: Callable[[Any], Pair] = split_batch,
+    store: BatchStore | None = None,
+) -> TensorData | LoaderData:
     """The examples of a loader: as tensors where it does nothing but batch and shuffle them."""
     plain = (
-        type(loader.dataset) is TensorDataset
-        and len(loader.dataset.tensors) >= 2
+        isinstance(loader, DataLoader)
+        and store is None
+        and type(loader.dataset) is TensorDataset
         and type(loader.batch_sampler) is BatchSampler
         and type(loader.sampler) in (RandomSampler, SequentialSampler)
         and loader.collate_fn is default_collate
@@ -147,8 +174,8 @@ def read_loader(loader: DataLoader[Any], packing: Packing | None = None) -> Tens
         and getattr(loader.sampler, "num_samples", len(loader.dataset)) == len(loader.dataset)
     )
     if not plain or loader.batch_size is None:
-        return LoaderData(loader, packing)
-    inputs, targets = as_pair(loader.dataset.tensors, packing)  # type: ignore[union-attr]
+        return LoaderData(loader, pair, store)
+    inputs, targets = pair([*loader.dataset.tensors])  # type: ignore[union-attr]
     return TensorData(
         inputs,
         targets,
@@ -156,28 +183,6 @@ def read_loader(loader: DataLoader[Any], packing: Packing | None = None) -> Tens
         is_shuffled=type(loader.sampler) is RandomSampler,
         drop_last=loader.drop_last,
     )
-
-
-def require_batches(loader: DataLoader[Any], split: str) -> None:
-    """Raise `InputError` for a loader that gives no batch, or has no length."""
-    try:
-        count = len(loader)
-    except TypeError as error:
-        why, do = "the budget is a number of epochs", "give a dataset with a length, or tensors"
-        raise InputError(f"the {split} loader has no length", why=why, do=do) from error
-    if count == 0:
-        why, do = "the loader gives no batch", "give more examples, or smaller batches"
-        raise InputError(f"no {split} examples", why=why, do=do)
-
-
-def as_pair(batch: Any, packing: Packing | None = None) -> Pair:
-    """Inputs and targets of a batch as two tensors, detached: inputs of several tensors, or in a
-    dict, are packed. Raises `InputError` if they are none.
-    """
-    inputs, targets = split_batch(batch)
-    if packing is not None:
-        inputs = packing.pack(inputs)
-    return inputs, targets
 
 
 def require_rows(examples: Pair, split: str) -> Pair:

@@ -9,24 +9,26 @@ import contextlib
 import copy
 import itertools
 import math
+import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ravine.examination.packed_inputs import Packing
+from ravine.examination.program_forms import Form, Pair
 from ravine.examination.scores import scaled_score
-from ravine.examination.torch_data import LoaderData, Pair, TensorData
+from ravine.examination.torch_data import LoaderData, TensorData
+from ravine.examination.ways_to_run import Loss, loss_or_nan
 from ravine.finding import Report
 from ravine.rng import isolated_rng, seed_generators
 from ravine.watching.watcher import watch
 
-Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 PROFILED_EXAMPLES = 4096  # of the training examples that are measured
 EVALUATED_EXAMPLES = 1024
+LARGE_MODEL_BYTES = 2**30  # of parameters
 LOSS_GROUPS = 16  # parts of the examples whose losses are compared in pairs
 MAX_BAD_LOSSES = 3  # that are not finite, after which a run ends
 
@@ -63,13 +65,13 @@ class TorchRun:
     def has_diverged(self) -> bool:
         return not all(map(math.isfinite, self.losses)) or not math.isfinite(self.last.loss)
 
-    def evaluate(self, model: nn.Module, loss: Loss, examples: Pair) -> None:
+    def evaluate(self, model: nn.Module, loss: Loss, examples: Pair, form: Form) -> None:
         """Add an evaluation of the model as it is after the last step."""
         inputs, targets = examples
-        with evaluating(model):
-            outputs = model(inputs)
+        with evaluating(model, seed=None if form.rows is None else 0):
+            outputs = model(inputs) if form.rows is None else form.run(model, inputs)
             losses = losses_by_group(loss, outputs, targets)
-            score = scaled_score(outputs, targets, loss)
+            score = scaled_score(form.answer_of(outputs), targets, loss)
         self.evaluations.append(Evaluation(len(self.losses), losses, score))
 
     def until(self, step: int) -> TorchRun:
@@ -86,14 +88,14 @@ class TorchProgram:
     model: nn.Module
     loss: Loss
     train: TensorData | LoaderData
+    form: Form
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | Optimizer
-    epochs: int
+    epochs: float
     validation: Pair | None = None
     held_out: bool = False  # the validation examples were taken out of the training examples
     seed: int = 0
     clip: float | None = None
     evaluation_loss: Loss | None = None  # where a change has given training another loss
-    packing: Packing | None = None  # of inputs that are no single tensor
     # applied to each copy of model and optimizer before training
     prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()
     initialize: Callable[[nn.Module], None] | None = None  # sets the weights by a forward pass
@@ -101,7 +103,13 @@ class TorchProgram:
     @property
     def steps(self) -> int:
         """Updates in the whole budget."""
-        return self.epochs * len(self.train)
+        return max(1, round(self.epochs * len(self.train)))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether copies of the model are so large that few are made."""
+        parameters = self.model.parameters()
+        return sum(p.numel() * p.element_size() for p in parameters) > LARGE_MODEL_BYTES
 
     def build(self) -> tuple[nn.Module, Optimizer]:
         """A copy of the model, and an optimizer of the copy's parameters."""
@@ -138,12 +146,14 @@ def train_program(
     steps: int | None = None,
     evaluate_at: Iterable[int] = (),
     watched: bool = False,
+    end: float | None = None,
 ) -> TorchRun:
     """Train a copy of the program's model for `steps` (its whole budget) with the order drawn from
     `seed`.
 
     It is evaluated at the steps `evaluate_at` (0 is before the first) and at the end. If `watched`,
-    a watcher reports its faults. The third loss that is not finite ends the run.
+    a watcher reports its faults. The third loss that is not finite ends the run, and so does the
+    first step after `end`, by the monotonic clock.
     """
     losses = program.loss, program.evaluation_loss or program.loss
     train_loss, evaluation_loss = (  # one may remember its calls
@@ -159,7 +169,7 @@ def train_program(
             program.initialize(model)
         model.train()
         if 0 in due:
-            run.evaluate(model, evaluation_loss, examples)
+            run.evaluate(model, evaluation_loss, examples, program.form)
         seed_generators(seed + 1)  # the order is the same whatever was drawn while building
         bad = 0
         passes = (program.train.epoch() for _ in itertools.count())
@@ -179,9 +189,10 @@ def train_program(
                 run.losses.append(float(loss.detach()))
                 broken = not math.isfinite(run.losses[-1])
                 bad += broken
-                if len(run.losses) in due or (broken and bad == 1):
-                    run.evaluate(model, evaluation_loss, examples)
-                if bad >= MAX_BAD_LOSSES:  # the last two show a watch where it began
+                late = end is not None and time.monotonic() > end
+                if len(run.losses) in due or (broken and bad == 1) or late:
+                    run.evaluate(model, evaluation_loss, examples, program.form)
+                if late or bad >= MAX_BAD_LOSSES:  # the last two show a watch where it began
                     break
     run.model = model
     run.report = watcher and watcher.report()
@@ -189,15 +200,37 @@ def train_program(
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, without gradients; training goes on as if it had not been interrupted."""
+def evaluating(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
+    """Evaluation mode, without gradients; training goes on as if it had not been interrupted. With
+    a `seed` random numbers are the same every time.
+    """
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), isolated_rng(seed):
             yield
     finally:
         model.train(training)
+
+
+@contextlib.contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """On a GPU, the algorithms that give the same numbers every time, where there are any."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*deterministic.*")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def held_parameters(optimizer: Optimizer) -> set[int]:
@@ -212,17 +245,3 @@ def losses_by_group(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float
     groups = min(LOSS_GROUPS, max(1, len(targets) // 4))
     places = torch.arange(len(targets)).tensor_split(groups)
     return tuple(float(loss_or_nan(loss, outputs[p], targets[p])) for p in places)
-
-
-def loss_or_nan(loss: Loss, outputs: object, targets: Tensor) -> Tensor:
-    """The loss; NaN where it refuses outputs that are not finite, as binary cross entropy does.
-
-    >>> loss_or_nan(nn.BCELoss(), torch.tensor([math.nan]), torch.tensor([1.0]))
-    tensor(nan)
-    """
-    try:
-        return loss(outputs, targets)  # type: ignore[arg-type]
-    except Exception:  # whatever a loss raises
-        if not isinstance(outputs, Tensor) or bool(torch.isfinite(outputs).all()):
-            raise
-        return outputs.float().sum() * math.nan

@@ -100,14 +100,15 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
     assert run.model is not None
     inputs, targets = program.examples(EVALUATED_EXAMPLES)
     with evaluating(run.model):
-        outputs = run.model(inputs)
+        outputs = program.form.run(run.model, inputs)
         losses = losses_by_group(program.evaluation_loss or program.loss, outputs, targets)
         loss = sum(losses) / len(losses)
         if program.validation is None or run.has_diverged:
             return loss, None, None
         others = program.evaluation_examples()
-        reached = scaled_accuracy(run.model(others[0]), others[1], program.loss)
-        return loss, scaled_accuracy(outputs, targets, program.loss), reached
+        both = (outputs, targets), (program.form.run(run.model, others[0]), others[1])
+        scores = [scaled_accuracy(program.form.answer_of(o), y, program.loss) for o, y in both]
+        return loss, scores[0], scores[1]
 
 
 def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | None:
@@ -126,6 +127,8 @@ def constant_loss_of_program(program: TorchProgram) -> float:
     and evaluated on the others; NaN where there is none.
     """
     inputs, targets = program.examples(EVALUATED_EXAMPLES)
+    if not (program.form.plain_outputs and program.form.targets == "one"):
+        return math.nan  # no answer can be made up
     with isolated_rng(program.seed), torch.no_grad():
         try:  # on a copy: normalization keeps statistics of its inputs
             outputs = copy.deepcopy(program.model)(inputs)

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,10 +14,10 @@ from torch.optim import Adam, AdamW
 from ravine.diagnosis.baseline_learners import to_array
 from ravine.diagnosis.data.data_kinds import count_classes
 from ravine.diagnosis.data.measure import profile_data
-from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.data.profile import ClassCounts, DataProfile
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.registry import DATA_RULES, START_RULES
+from ravine.diagnosis.registry import DATA_RULES, INPUT_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.errors import InputError, first_line, shorten, typed_message, wrap_errors
@@ -30,12 +31,13 @@ from ravine.examination.subject import (
     SubjectProfile,
     TrialBudget,
 )
+from ravine.examination.time_limit import TimeLimit
 from ravine.examination.torch_capacity import try_capacity
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_class_trial import try_classes
 from ravine.examination.torch_data import Pair
 from ravine.examination.torch_model_changes import reinitialize
-from ravine.examination.torch_program import TorchProgram, train_program
+from ravine.examination.torch_program import TorchProgram, TorchRun, train_program
 from ravine.examination.torch_results import own_results, seed_run
 from ravine.examination.torch_settings import (
     CURES_BY_CAUSE,
@@ -56,6 +58,14 @@ MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
 BUDGET_FACTOR, MAX_LONG_STEPS = 3, 3000  # where more steps are tried, and how many at most
 MIN_LARGE_BATCH, MIN_EPOCH_STEPS = 64, 3  # batches that may be too large
 
+UNKNOWN_BY_FORM = {
+    "whole": "checks of outputs and data: only the loss of a whole batch is known",
+    "none": "checks of targets: the loss uses none",
+    "several": "checks of targets: the loss takes several tensors",
+    "one": "checks of answers: no output has the shape of one",
+}
+ACTIVATION_CAUSES = ("output-activation", "hidden-activation")
+
 
 class CannotProfileError(Exception):
     """Why examples cannot be profiled."""
@@ -69,6 +79,7 @@ class TorchSubject:
     name: str | None = None
     score: Score | None = None
     calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was profiled
+    limit: TimeLimit | None = None
 
     @property
     def budget(self) -> TrialBudget:
@@ -94,19 +105,28 @@ class TorchSubject:
         """Probe the start, profile the data, and train a copy under the watch."""
         program = self.program
         data: DataProfile | None = None
-        inputs, targets = program.examples()
-        rows = even_places(len(inputs), PROBED_EXAMPLES)
-        start = profile_start(
-            program.model, program.loss, inputs[rows], targets[rows], seed=program.seed
-        )
+        start = StartProfile(measured={"outputs": False})
+        if not program.is_large:  # the probes copy it several times
+            inputs, targets = program.examples()
+            rows = even_places(len(inputs), 1 if program.form.whole else PROBED_EXAMPLES)
+            start = profile_start(
+                program.model,
+                program.loss,
+                inputs[rows],
+                targets[rows],
+                seed=program.seed,
+                without=program.form.unmeasured_probes,
+            )
         with isolated_rng(program.seed), contextlib.suppress(Exception):  # what the model raises
             self.calls = record_calls(program.build()[0], program.examples(8)[0])
         in_start, start_checks = run_rules(START_RULES, start)
-        codes = tuple(rule.code for rule in DATA_RULES)
+        rules = DATA_RULES if program.form.targets == "one" else INPUT_RULES
+        codes = tuple(rule.code for rule in rules)
+        others = Checks(not_measured=tuple(r.code for r in DATA_RULES if r.code not in codes))
         try:
             with np.errstate(all="ignore"):  # squares of very large numbers
                 data = profile_program_data(program, start)
-            in_data, data_checks = run_rules(DATA_RULES, data)
+            in_data, data_checks = run_rules(rules, data)
         except CannotProfileError:
             in_data, data_checks = [], Checks(not_measured=codes)
         except Exception:  # unusual data: the examination goes on without them
@@ -116,20 +136,38 @@ class TorchSubject:
         evaluate_at = {max(1, round(program.steps * part)) for part in EVALUATED_FRACTIONS}
         evaluate_at |= {0, steps}
         do = "see that every batch passes model and loss, the last one too"
+        begin = time.monotonic()
         with wrap_errors(InputError, "training breaks off", do, why=typed_message):
-            run = train_program(program, seed=program.seed, evaluate_at=evaluate_at, watched=True)
+            run = train_program(
+                program,
+                seed=program.seed,
+                evaluate_at=evaluate_at,
+                watched=True,
+                end=None if self.limit is None else self.limit.end,
+            )
         assert run.report is not None
+        if self.limit is not None:
+            self._measure_trial(self.limit, run, begin)
         return SubjectProfile(
             findings=[*run.report.findings, *in_start, *in_data],
-            checks=run.report.checks.merge(start_checks, data_checks),
+            checks=run.report.checks.merge(start_checks, data_checks, others),
             start=start,
             data=data,
             runs=(seed_run(run.until(steps)),),
             results=own_results(program, run, data, steps=steps) if trials else None,
         )
 
+    def _measure_trial(self, limit: TimeLimit, run: TorchRun, begin: float) -> None:
+        """Take the time of a trial from that of the own run, and whether this came to its end."""
+        steps = max(1, len(run.losses))
+        limit.trial_seconds = (time.monotonic() - begin) / steps * self.budget.steps
+        if steps < self.program.steps and time.monotonic() > limit.end:
+            limit.left_out.append(f"training after step {steps} of {self.program.steps}")
+
     def strengths(self, cause: str) -> tuple[Strength, ...]:
         program = self.program
+        if program.form.whole and cause in ACTIVATION_CAUSES:
+            return ()  # those of the loss cannot be told apart
         if cause == "too-few-steps":
             longer = BUDGET_FACTOR * program.steps
             return ((set_steps(longer),),) if longer <= MAX_LONG_STEPS else ()
@@ -171,7 +209,13 @@ class TorchSubject:
     ) -> list[list[SeedRun] | CannotTryError]:
         program = self.program if loss_in_doubt else self.program.keeping_measure()
         found: list[list[SeedRun] | CannotTryError] = []
+        can_wait = seeds.start == 0 and not evaluate_at  # what is begun is ended
         for strength in strengths:
+            if strength and can_wait and self.limit and not self.limit.allows_trial:
+                name = ", ".join(f"{t.change.path} = {t.change.value}" for t in strength)
+                self.limit.left_out.append(f"the trial of {name}")
+                found.append(CannotTryError(f"no time was left of {self.limit.minutes:g} minutes"))
+                continue
             try:
                 changed = apply_treatments(program, strength)
                 longer = steps is None or any(t.change.path == "steps" for t in strength)
@@ -189,6 +233,17 @@ class TorchSubject:
                 found.append(CannotTryError(why))
         return found
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was not measured, and why."""
+        form, found = self.program.form, list(self.limit.left_out if self.limit else ())
+        if self.program.is_large:
+            found.insert(0, "checks before training: the model is too large for many copies")
+        if form.answer is None:
+            kind = "whole" if form.whole else form.targets
+            found.insert(0, f"scores, and {UNKNOWN_BY_FORM[kind]}")
+        return tuple(dict.fromkeys(found))
+
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         results = try_classes(self.program, results)
         return try_capacity(self.program, results) if results.is_behind else results
@@ -199,6 +254,8 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
     not compared with them.
     """
     validation = None if program.held_out else program.validation
+    if program.form.targets != "one":
+        return _profile_inputs(program)
     data = profile_data(
         *_as_columns(program, program.examples()),
         validation=None if validation is None else _as_columns(program, validation),
@@ -213,11 +270,21 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
     return data
 
 
+def _profile_inputs(program: TorchProgram) -> DataProfile:
+    """What is to be known of inputs whose targets are none, or several."""
+    if program.form.whole is not None:
+        raise CannotProfileError("batches are not made of rows")
+    inputs, _ = _as_columns(program, program.examples())
+    found = profile_data(inputs, torch.zeros(len(inputs), dtype=torch.long), seed=program.seed)
+    return replace(found, kind="numbers", classes=ClassCounts(), targets=None, baseline=None)
+
+
 def _as_columns(program: TorchProgram, examples: Pair) -> Pair:
     """Examples as they are profiled: of packed inputs the numbers."""
-    if program.packing is None:
+    packing = program.form.packing
+    if packing is None:
         return examples
-    columns = program.packing.columns(examples[0])
+    columns = packing.columns(examples[0])
     if columns is None:
         raise CannotProfileError("no part of the inputs are numbers")
     return columns, examples[1]

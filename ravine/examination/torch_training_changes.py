@@ -100,11 +100,13 @@ def train_all_parameters(model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def set_steps(steps: int) -> TorchChange:
-    """Another budget: so many steps, in whole epochs."""
+    """Another budget: so many steps, in whole epochs where the budget has whole ones."""
 
     @change_of_program("steps", steps)
     def change(program: TorchProgram) -> TorchProgram:
-        return replace(program, epochs=max(1, math.ceil(float(steps) / len(program.train))))
+        epochs = float(steps) / len(program.train)
+        whole = float(program.epochs).is_integer()
+        return replace(program, epochs=max(1, math.ceil(epochs)) if whole else epochs)
 
     return change
 

@@ -58,7 +58,8 @@ def findings_text(
     explained = {code for f in report.findings for code in f.explains}
     whole = [f for f in report.findings if f.code not in explained or f.severity != "note"]
     blocks = [finding_text(f, report, width=width, color=color, plain=plain) for f in whole]
-    return "\n\n".join([*blocks, "\n".join([_checks(report, plain), closing(report)])])
+    last = [*(f"left out: {part}" for part in report.left_out), _checks(report, plain)]
+    return "\n\n".join([*blocks, "\n".join([*map(printable, last), closing(report)])])
 
 
 def finding_text(

@@ -94,15 +94,17 @@ def test_it_is_fitted_on_training_examples_and_evaluated_on_the_others():
     assert constant_loss_of_program(given) == pytest.approx(9.0, rel=2e-3)
 
 
-def test_no_constant_where_the_loss_has_no_gradient_or_the_answer_is_no_tensor():
+def test_no_constant_where_the_loss_has_no_gradient_or_takes_several_outputs():
     assert math.isnan(constant_loss_of(NUMBERS, lambda o, t: F.mse_loss(o.detach(), t), 1))
 
     class Two(nn.Linear):
         def forward(self, x):
             return super().forward(x), x
 
-    given = program(Two(4, 2), loss=lambda o, t: F.cross_entropy(o[0], t))
-    assert math.isnan(constant_loss_of_program(given))
+    one = program(Two(4, 2), loss=lambda o, t: F.cross_entropy(o[0], t))
+    assert constant_loss_of_program(one) == constant_loss_of_program(program(nn.Linear(4, 2)))
+    both = program(Two(4, 2), loss=lambda o, t: F.cross_entropy(o[0], t) + o[1].square().mean())
+    assert math.isnan(constant_loss_of_program(both))
 
 
 def test_looking_for_a_constant_leaves_model_and_random_numbers_as_they_are():

@@ -108,7 +108,7 @@ def test_a_loader_and_tensors_are_the_same_program():
     [
         ({"loss": 3}, "loss"),
         ({"train": (torch.ones(3, 2), torch.ones(4).long())}, "3 inputs and 4 targets"),
-        ({"train": torch.ones(3, 2)}, "inputs and a target"),
+        ({"train": (torch.ones(3, 2), "abc")}, "part of the examples is a str"),
         ({"batch_size": 0}, "batch_size"),
         ({"epochs": 0}, "epochs"),
         ({"optimizer": None}, "optimizer"),

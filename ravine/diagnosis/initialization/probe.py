@@ -6,7 +6,7 @@ behind. A probe that breaks leaves its part of the profile empty.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -50,9 +50,16 @@ START_PROBES: Mapping[str, Callable[[ProbedProgram], object | None]] = {
 
 
 def profile_start(
-    model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, *, seed: int = 0
+    model: nn.Module,
+    loss: Loss,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    without: Collection[str] = (),
 ) -> StartProfile:
-    """Probe a model and a loss on some training examples, of which at most 256 are used.
+    """Probe a model and a loss on some training examples, of which at most 256 are used; `without`
+    are probes that have no meaning for them, and are not made.
 
     It never raises: `StartProfile.broke` says what did not work.
 
@@ -72,6 +79,8 @@ def profile_start(
         results: dict[str, Any] = {}
         broke = {}
         for name, probe in START_PROBES.items():
+            if name in without:
+                continue
             try:
                 results[name] = probe(program)
             except Exception as error:

@@ -59,12 +59,13 @@ def probe_first_loss(program: ProbedProgram) -> FirstLoss:
         received = (t for call in program.trace.modules if call.where for t in call.inputs)
         broken = broken if all(map(is_finite, received)) else "inputs"
     finite_rows = torch.isfinite(rows).reshape(len(rows), -1).all(1).double().mean()
+    has_numbers = y.is_floating_point() and y.numel() > 0
     return replace(
         found,
         not_finite=broken,
         not_finite_at=where,
         finite_rows=float(finite_rows),
-        target_size=float(y.double().abs().max()) if y.is_floating_point() else 0.0,
+        target_size=float(y.double().abs().max()) if has_numbers else 0.0,
     )
 
 

@@ -1,0 +1,178 @@
+"""The ways in which a model and a loss may run on a batch, the usual ones first, and a copy of the
+model on which they are tried.
+"""
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from ravine.errors import InputError
+from ravine.examination.nested import Nested, map_leaves, split_nested
+from ravine.examination.packed_inputs import as_tensor, call_nested, find_target_key, split_tuple
+from ravine.rng import isolated_rng
+
+Loss: TypeAlias = Callable[..., Tensor]
+Split: TypeAlias = Callable[[Any], tuple[Nested, Nested]]  # a batch into inputs and targets
+CALL_STARS = {"argument": "", "arguments": "*", "keywords": "**"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run: how a batch is split, how the model takes the inputs ("argument",
+    "arguments", "keywords"), and whether the loss takes "targets", the "batch" or "none".
+    """
+
+    name: str
+    split: Split
+    call: str
+    loss: Loss  # of outputs and targets
+    targets: str
+
+    def with_batch(self) -> "Way":
+        """The way with the whole batch in place of targets."""
+        return replace(self, split=lambda b: (self.split(b)[0], b), targets="batch")
+
+
+def list_ways(model: nn.Module, loss: Loss | None, batch: Any) -> Iterator[Way]:
+    """All ways that a batch allows; last, inputs that are their own targets."""
+    copying: list[Way] = []
+    for name, split in _list_splits(model, batch):
+        inputs, targets = split(batch)
+        calls = ["argument"]
+        calls += ["keywords"] if isinstance(inputs, Mapping) else []
+        calls += ["arguments"] if isinstance(inputs, list | tuple) else []
+        several = isinstance(batch, list | tuple) and inputs is not batch[0]
+        for call in reversed(calls) if several or isinstance(inputs, Mapping) else calls:
+            run = f"model({CALL_STARS[call]}{name})"
+            if loss is None:
+                yield Way(run, split, call, lambda outputs, targets: loss_in(outputs), "none")
+                continue
+            way = Way(f"loss({run}, targets)", split, call, loss, "targets")
+            if targets is not batch:
+                yield way
+            yield replace(way, name=f"loss({run}, batch)").with_batch()
+            if _may_copy(inputs, targets, loss):
+                copying.append(replace(way, split=lambda b, split=split: (split(b)[0],) * 2))
+    yield from copying
+
+
+def _may_copy(inputs: Nested, targets: Nested, loss: Loss) -> bool:
+    """Whether an autoencoder may stand beside class numbers that it does not use."""
+    of_classes = loss is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
+    both = isinstance(inputs, Tensor) and isinstance(targets, Tensor) and not of_classes
+    return both and targets.shape == inputs.shape[:1]
+
+
+def _list_splits(model: nn.Module, batch: Any) -> Iterator[tuple[str, Split]]:
+    """Ways to tell inputs from targets, and what the inputs are called in messages."""
+    if isinstance(batch, list | tuple) and len(batch):
+        yield "inputs", split_tuple
+        if len(batch) > 2:
+            yield "batch[0]", lambda b: (b[0], tuple(b[1:]))
+    elif items := split_nested(batch):
+        key = find_target_key(items)
+        if key is not None and len(items) > 1 and isinstance(batch, Mapping):
+            yield "inputs", lambda b: ({k: b[k] for k in b if k != key}, b[key])
+        names = [name for name in inspect.signature(model.forward).parameters if name in items]
+        if names:
+            yield "batch", partial(_split_by_name, names)
+    yield "batch", lambda b: (b, b)
+
+
+def _split_by_name(names: list[str], batch: Any) -> tuple[Nested, Nested]:
+    items = split_nested(batch) or {}
+    return {name: items[name] for name in names if name in items}, batch
+
+
+def loss_in(outputs: Any) -> Tensor:
+    """The loss that outputs have: `.loss`, ["loss"], the first of a tuple, or a single number.
+    Raises `InputError` where there is none.
+    """
+    found = getattr(outputs, "loss", outputs)
+    found = outputs.get("loss") if isinstance(outputs, Mapping) else found
+    found = found[0] if isinstance(found, tuple | list) and found else found
+    if not isinstance(found, Tensor) or found.numel() != 1:
+        why = f"a {type(outputs).__name__} without a loss came from the model"
+        raise InputError("there is no loss", why=why, do="give loss(outputs, targets)")
+    return found
+
+
+def loss_or_nan(loss: Loss, outputs: object, targets: Tensor) -> Tensor:
+    """The loss; NaN where it refuses outputs that are not finite, as binary cross entropy does.
+
+    >>> loss_or_nan(nn.BCELoss(), torch.tensor([math.nan]), torch.tensor([1.0]))
+    tensor(nan)
+    """
+    try:
+        return loss(outputs, targets)
+    except Exception:  # whatever a loss raises
+        if not isinstance(outputs, Tensor) or bool(torch.isfinite(outputs).all()):
+            raise
+        return outputs.float().sum() * math.nan
+
+
+def is_same_loss(one: Tensor, other: Tensor) -> bool:
+    """Whether two losses are the same number, or both none."""
+    return repr(float(one.detach())) == repr(float(other.detach()))
+
+
+class ProgramTrial:
+    """A copy of a model in training mode: it runs with the same random numbers every time."""
+
+    def __init__(self, model: nn.Module, device: torch.device, seed: int):
+        self.original, self.device, self.seed = model, device, seed
+        self.model = copy.deepcopy(model).train()
+        lazy = any(map(is_lazy, model.parameters()))
+        self.buffers = [] if lazy else [(b, b.clone()) for b in self.model.buffers()]
+
+    def outputs(self, way: Way, inputs: Nested) -> Any:
+        """The outputs for inputs, with buffers as they were before."""
+        with isolated_rng(self.seed):
+            try:
+                return call_nested(self.model, map_leaves(inputs, as_tensor), way.call)
+            finally:
+                with torch.no_grad():
+                    for buffer, state in self.buffers:
+                        buffer.copy_(state)
+
+    def value(self, way: Way, outputs: Any, targets: Nested) -> Any:
+        """The loss of outputs and targets."""
+        with isolated_rng(self.seed):
+            loss = copy.deepcopy(way.loss) if isinstance(way.loss, nn.Module) else way.loss
+            return loss_or_nan(loss, outputs, map_leaves(targets, as_tensor))
+
+    def prefer_batch(self, way: Way, batch: Any, value: Tensor) -> Way:
+        """The way; that with the batch in place of one tensor of targets, where the loss takes it
+        and gives another number: `loss = lambda out, batch: mse(out, batch[1])` runs on both.
+        """
+        is_own = inspect.isfunction(way.loss) and not way.loss.__module__.startswith("torch")
+        if way.targets != "targets" or not is_own or not isinstance(way.split(batch)[1], Tensor):
+            return way
+        other = way.with_batch()
+        try:
+            outputs = self.outputs(other, other.split(batch)[0])
+            return way if is_same_loss(self.value(other, outputs, batch), value) else other
+        except Exception:  # it does not take a batch, as most losses do not
+            return way
+
+    def uses_targets(self, way: Way, outputs: Tensor, targets: Tensor) -> bool:
+        """Whether the loss is another one with other targets, or refuses them.
+
+        Tried on the CPU: a class number that is none breaks a GPU for the whole process.
+        """
+        outputs, targets = outputs.detach().cpu(), targets.cpu()
+        other = ~targets if targets.dtype == torch.bool else targets + 1
+        try:
+            losses = [float(self.value(way, outputs, y)) for y in (targets, other, targets.flip(0))]
+        except Exception:
+            return True
+        return len(set(losses)) > 1 or not math.isfinite(losses[0])
