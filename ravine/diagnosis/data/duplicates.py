@@ -38,6 +38,7 @@ def find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) 
         most_frequent=max(counts.values()),
         natural=natural,
         contradicted=sum(first[row] != answer for row, answer in zip(rows, answers, strict=True)),
+        repeated=_repeated(counts),
         expected_copies=_expect_copies(x[kept]) if len(counts) < len(rows) else 0.0,
     )
     if validation is None:
@@ -66,15 +67,19 @@ def _expect_copies(x: Array) -> float:
     return _expect_by_permutation(flat, lambda sums: len(sums) - len(np.unique(sums)))
 
 
+def _repeated(counts: Counter[bytes]) -> float:
+    """The share of the rows that occur more than once."""
+    return sum(count for count in counts.values() if count > 1) / counts.total()
+
+
 def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float:
     """How many of the new rows would be among the others by chance: any row is as likely to be
     there as a new one is.
     """
     rows, new_rows = counts.total(), new_counts.total()
-    repeated = sum(count for count in counts.values() if count > 1) / rows
     pairs = sum(count * (count - 1) for count in new_counts.values())
     alike = pairs / max(1, new_rows * (new_rows - 1))
-    return float(new_rows * max(repeated, 1 - (1 - alike) ** rows))
+    return float(new_rows * max(_repeated(counts), 1 - (1 - alike) ** rows))
 
 
 def _expect_overlap_by_permutation(

@@ -91,6 +91,7 @@ class Duplicates:
     most_frequent: int  # how often the commonest input occurs
     natural: bool
     contradicted: int  # copies of an input with another target than the first
+    repeated: float = 0.0  # share of the examples whose inputs occur more than once
     expected_copies: float = 0.0  # by chance, if one column belonged to other rows
     validation_compared: int = 0
     overlap: int = 0  # validation examples that are training examples, inputs and targets

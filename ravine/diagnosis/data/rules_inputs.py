@@ -96,7 +96,10 @@ def sentinels(data: DataProfile) -> Iterator[Observation]:
         change = Change("data", f"leave {value} empty in {sentinel.where}: it stands for a gap")
         title = f"{value} stands for a gap in {sentinel.where}"
         evidence = Evidence(f"examples with the value {value}", sentinel.rows, text=share)
-        yield observe(evidence, nearest, change, where=sentinel.where, title=title)
+        # those who write a number for a gap write a whole one; others may be where a scale ends
+        severity = "" if float(sentinel.value).is_integer() else "note"
+        place = sentinel.where
+        yield observe(evidence, nearest, change, where=place, title=title, severity=severity)
 
 
 @rule("RVN-D08", "warning", "leakage", confidence="medium", needs="columns")

@@ -144,7 +144,11 @@ class TrialResults:
     def is_behind(self) -> bool:
         """Whether a quick learner is far ahead of the network."""
         learner = self.learner
-        return learner.lead >= learner.margin and (learner.score or 0.0) >= 2 * LEARNER_MARGIN
+        return (
+            self.has_score
+            and learner.lead >= learner.margin
+            and (learner.score or 0.0) >= 2 * LEARNER_MARGIN
+        )
 
     @cached_property
     def ends_above_constant(self) -> bool:
@@ -160,8 +164,14 @@ class TrialResults:
 
     @cached_property
     def has_score(self) -> bool:
-        """Whether the score means something here: the run with the least loss has one above 0."""
+        """Whether the score means something here: the run with the least loss has one above 0, or
+        the run as it is has learned something by its loss and by its score.
+        """
         runs = (self.base, *self.outcomes)
+        own = self.base.score or 0.0
+        learned = self.constant_loss - self.base.loss > MISSED_GAIN * abs(self.constant_loss)
+        if own >= CLEAR_SCORE_GAIN and learned:
+            return True
         finite = (o for o in runs if math.isfinite(o.loss))
         best = min(finite, key=lambda o: o.loss, default=None)
         top = max((o.score for o in runs if o.score is not None), default=-1.0)
