@@ -22,7 +22,7 @@ from benchmarks.diagnosis.all_scripts import ALL
 from benchmarks.diagnosis.run_ravine import examine_setup
 from benchmarks.diagnosis.score import Proportion, reaches_gain
 from benchmarks.diagnosis.training_script import TrainingScript, TrainingSetup
-from ravine.examination import torch_class_trial, torch_subject
+from ravine.examination import torch_loss_trials, torch_subject
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_change import TorchChange, apply_treatments
@@ -153,11 +153,11 @@ def retrain(
         counted[0] += 1
         return original(*args, **kwargs)
 
-    torch_subject.train_program = torch_class_trial.train_program = counting
+    torch_subject.train_program = torch_loss_trials.train_program = counting
     try:
         report = examine_setup(setup, seeds[0])
     finally:
-        torch_subject.train_program = torch_class_trial.train_program = original
+        torch_subject.train_program = torch_loss_trials.train_program = original
     helped = next(
         (f for f in report.findings if f.trial is not None and f.trial.verdict == "helped"), None
     )

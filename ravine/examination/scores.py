@@ -18,8 +18,8 @@ def scaled_score(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> 
     """How well outputs answer, rare classes counting as much as frequent ones; None if unclear.
 
     Classes, also as one-hot targets: (mean recall − 1/K) / (1 − 1/K) over the K classes there are.
-    Targets 0 and 1: 2 AUC − 1, averaged over labels. Numbers: R², not below −1. Outputs that are
-    not finite: −1.
+    Targets 0 and 1, or −1 and 1: 2 AUC − 1, averaged over labels. Numbers: R², not below −1.
+    Outputs that are not finite: −1.
 
     >>> scaled_score(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 0]))
     1.0
@@ -44,7 +44,8 @@ def scaled_score(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> 
         return None
     out = outputs.reshape(len(targets), -1).double()
     y = targets.reshape(len(targets), -1).double()
-    if bool(((y == 0) | (y == 1)).all()):
+    if bool(((y == 0) | (y == 1)).all()) or bool((y.abs() == 1).all()):
+        y = (y > 0).to(y.dtype)
         area = float(roc_auc(out[None], y, y.new_ones(len(y)))[0])
         return None if math.isnan(area) else 2 * area - 1
     rest = float(((out - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum().clamp_min(1e-30))

@@ -7,6 +7,7 @@ from functools import partial
 from ravine.diagnosis.trials.trial_results import (
     MISSED_GAIN,
     ORDERED_GENERAL_CAUSES,
+    OUTPUT_CAUSES,
     SCORE_GAIN,
     Outcome,
     TrialResults,
@@ -125,14 +126,19 @@ def _try_sets(
         loss_in_doubt=in_doubt,
     )
     outcomes = [
-        None if isinstance(tried, CannotTryError) else median_outcome("healthy", tried)
-        for tried in runs
+        None if isinstance(tried, CannotTryError) else median_outcome(_measured_as(cures), tried)
+        for cures, tried in zip(sets, runs, strict=True)
     ]
     known = tuple(outcome for outcome in outcomes if outcome is not None)
     results = replace(results, outcomes=(*results.outcomes, *known))
     gain_of = _gain_by_score if in_doubt else TrialResults.gain_of
     gains = [-1.0 if outcome is None else gain_of(results, outcome) for outcome in outcomes]
     return results, gains
+
+
+def _measured_as(cures: Sequence[Cure]) -> str:
+    """The cause by which a gain of all cures is measured: another output needs a better score."""
+    return next((cure.cause for cure in cures if cure.cause in OUTPUT_CAUSES), "healthy")
 
 
 def _gain_by_score(results: TrialResults, outcome: Outcome) -> float:

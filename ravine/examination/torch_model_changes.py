@@ -257,8 +257,19 @@ def use_cross_entropy(loss: Loss) -> Loss:
 
 @change_of_loss("binary cross entropy")
 def use_binary_cross_entropy(loss: Loss) -> Loss:
-    """Binary cross entropy on the outputs as logits."""
-    return lambda out, y: F.binary_cross_entropy_with_logits(out.reshape(y.shape), y.float())
+    """Binary cross entropy on the outputs as logits, of targets 0 and 1 or −1 and 1."""
+
+    def binary_cross_entropy(out: Tensor, y: Tensor) -> Tensor:
+        labels = y.float() if bool((y >= 0).all()) else (y > 0).float()
+        return F.binary_cross_entropy_with_logits(out.reshape(y.shape), labels)
+
+    return binary_cross_entropy
+
+
+@change_of_loss("squared error")
+def use_squared_error(loss: Loss) -> Loss:
+    """The mean squared error of outputs in the targets' shape."""
+    return lambda out, y: F.mse_loss(out.reshape(y.shape), y.to(out.dtype))
 
 
 class LikeliestClass(nn.Module):

@@ -81,6 +81,8 @@ def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
     """Whether outputs are in the targets' units, so that R² compares them with a quick learner's:
     targets as outputs have a lower loss than the network. Not so of the logarithm of a count.
     """
+    if program.form.answer is None:
+        return True
     inputs, targets = program.examples(EVALUATED_EXAMPLES)
     with isolated_rng(program.seed), torch.no_grad():
         outputs = copy.deepcopy(program.model).eval()(inputs[:2])

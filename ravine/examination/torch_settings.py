@@ -33,6 +33,7 @@ MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
 LARGE_WEIGHT_DECAY = 0.01  # that is evidence by itself
 NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
 RISING_LOSS_RATIO = 1.2  # times the first loss
+LATE_FRACTION, FALLING_FRACTION = 0.8, 0.08  # of the steps, from which on so much of the fall comes
 
 Calls: TypeAlias = Sequence[ModelCall]
 
@@ -101,19 +102,36 @@ def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
 def _frozen_parameters(
     program: TorchProgram, calls: Calls, profile: SubjectProfile
 ) -> Facts | None:
-    """Parameters that are not trained though they are still as drawn at random."""
+    """Parameters that are not trained; it is evidence that they are still as drawn at random."""
     model, optimizer = program.build()
     trained = held_parameters(optimizer)
-    frozen = [
-        name
-        for name, p in model.named_parameters()
-        if not (p.requires_grad and id(p) in trained)
-        and has_default_initialization(p, model.get_submodule(name.rpartition(".")[0]))
-    ]
+    named = model.named_parameters()
+    frozen = {name: p for name, p in named if not (p.requires_grad and id(p) in trained)}
     if not frozen:
         return None
+    at_random = [
+        name
+        for name, p in frozen.items()
+        if has_default_initialization(p, model.get_submodule(name.rpartition(".")[0]))
+    ]
     name = "parameters that are not trained, as drawn at random"
-    return Facts((Evidence(name, len(frozen), limit=0),), join_names(frozen))
+    evidence = (Evidence(name, len(at_random), limit=0),) if at_random else ()
+    return Facts(evidence, join_names(at_random or frozen))
+
+
+def _falling_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+    """A held-out loss that still falls at the end is evidence for too little training."""
+    if profile.results is None:
+        return None
+    whole = profile.results.whole_run.evaluations
+    losses = [loss for step, loss, _ in whole if step >= LATE_FRACTION * whole[-1][0]]
+    fall = whole[0][1] - whole[-1][1]
+    if not math.isfinite(fall) or fall <= 0 or losses[0] - losses[-1] <= FALLING_FRACTION * fall:
+        return None
+    share = 100 * (losses[0] - losses[-1]) / fall
+    name = "of the fall of the held-out loss came at the end"
+    limit = 100 * FALLING_FRACTION
+    return Facts((Evidence(name, share, "%", limit=limit, text="the last fifth of the steps"),))
 
 
 def _dropout(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
@@ -195,6 +213,8 @@ def _fixed_order(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
 # Evidence for a cause; the calls are those of a forward pass of the model
 TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts | None]] = {
     "learning-rate-high": _rising_loss,
+    "learning-rate-low": _falling_loss,
+    "too-few-steps": _falling_loss,
     "frozen-parameters": _frozen_parameters,
     "dropout": _dropout,
     "over-regularized": _weight_decay,

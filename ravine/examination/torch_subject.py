@@ -34,8 +34,8 @@ from ravine.examination.subject import (
 from ravine.examination.time_limit import TimeLimit
 from ravine.examination.torch_capacity import try_capacity
 from ravine.examination.torch_change import apply_treatments
-from ravine.examination.torch_class_trial import try_classes
 from ravine.examination.torch_data import Pair
+from ravine.examination.torch_loss_trials import try_classes, try_losses
 from ravine.examination.torch_model_changes import reinitialize
 from ravine.examination.torch_program import TorchProgram, TorchRun, train_program
 from ravine.examination.torch_results import own_results, seed_run
@@ -245,8 +245,10 @@ class TorchSubject:
         return tuple(dict.fromkeys(found))
 
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
-        results = try_classes(self.program, results)
-        return try_capacity(self.program, results) if results.is_behind else results
+        if self.program.form.answer is None:
+            return results
+        results = try_losses(self.program, try_classes(self.program, results))
+        return try_capacity(self.program, results) if results.preferred is None else results
 
 
 def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProfile:

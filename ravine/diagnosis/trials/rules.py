@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ravine.diagnosis.rule import Observation, Rule, observe, rule, symptom
@@ -132,14 +133,15 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     learner, wider = results.learner, results.wider
     if results.best_explanation is not None or learner.memorizes is not False or wider is None:
         return
-    if wider.trial is None or wider.trial.verdict != "helped" or not results.is_behind:
+    gain = replace(results, outcomes=(wider,)).gain_of(wider)
+    if wider.trial is None or wider.trial.verdict != "helped" or gain < MISSED_GAIN:
         return
     name = "of the score, learned of 32 examples by heart"
     by_heart = Evidence(name, learner.memorized, text="at its rate, a tenth and ten times of it")
     change = Change("model", "more units, or layers that see more of the input")
-    quick = Evidence("score of a quick learner", learner.score, text="1 is perfect")
+    gained = Evidence("part of the possible gain, with more units", 100 * gain, "%")
     suspects = ("labels", "hidden-activation")
-    yield observe(by_heart, quick, change, trial=wider.trial, suspects=suspects)
+    yield observe(by_heart, gained, change, trial=wider.trial, suspects=suspects)
 
 
 @symptom(

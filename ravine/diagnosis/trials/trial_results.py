@@ -28,6 +28,7 @@ ORDERED_GENERAL_CAUSES = (
     "initialization",
     "optimizer",
 )
+OUTPUT_CAUSES = ("output-activation",)  # another output may lower the loss and answer nothing
 LEARNER_MARGIN = 0.15  # of the score, by which a network may stay behind a quick learner
 NEAR_PERFECT_SCORE = 0.97  # nothing is left to gain
 TRIAL_SEEDS = 5  # on which a remedy must have helped
@@ -191,6 +192,9 @@ class TrialResults:
         if not math.isfinite(before):
             before = top
         by_loss = (min(before, top) - min(after, top)) / whole
+        if outcome.cause in OUTPUT_CAUSES and outcome.score is not None:
+            gained = outcome.score - (self.base.score or 0.0)
+            by_loss = by_loss if gained >= SCORE_GAIN else min(gained, 0.0)
         if not self.has_score or self.base.score is None or outcome.score is None:
             return max(-1.0, min(1.0, by_loss))
         by_score = outcome.score - max(self.base.score, 0.0)

@@ -1,4 +1,6 @@
-"""The trial of classes in place of numbers, which loss and score do not measure."""
+"""Trials of another loss: classes in place of numbers, and the usual loss of the targets in place of
+the program's own.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +9,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, Outcome, TrialResults
+from ravine.diagnosis.trials.trial_results import (
+    CLEAR_SCORE_GAIN,
+    TRIAL_SEEDS,
+    Outcome,
+    TrialResults,
+)
 from ravine.examination.torch_change import TorchChange, apply_treatments
-from ravine.examination.torch_model_changes import use_class_outputs
+from ravine.examination.torch_model_changes import (
+    use_binary_cross_entropy,
+    use_class_outputs,
+    use_cross_entropy,
+    use_squared_error,
+)
 from ravine.examination.torch_program import TorchProgram, evaluating, train_program
 from ravine.examination.torch_training_changes import scale_learning_rate
 from ravine.examination.verdict import weigh
@@ -17,6 +29,7 @@ from ravine.finding import Evidence
 
 MAX_CLASS_VALUES = 20  # of a target that may be classes
 CLASS_HITS = 0.25  # of the held-out targets that classes must hit beyond what a number does
+USUAL_LOSSES = (use_cross_entropy, use_binary_cross_entropy, use_squared_error)
 CLASS_LOSS_RATIO = 1.2  # times the loss of a number that classes may have
 
 
@@ -44,6 +57,42 @@ def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
         if pairs:
             outcome = _class_outcome(changes, pairs, len(values), results.steps)
             return replace(results, outcomes=(*results.outcomes, outcome), preferred=outcome)
+    return results
+
+
+def try_losses(program: TorchProgram, results: TrialResults) -> TrialResults:
+    """The usual loss of the targets in place of the program's own, where the run learned nothing or
+    stays far behind a quick learner. It helps if the score says so, by far.
+    """
+    learner, own = results.learner, results.base.score
+    if results.preferred or own is None or not results.shortfall:
+        return results
+    if (learner.score or 0.0) - own < CLEAR_SCORE_GAIN:
+        return results
+    steps = min(program.steps, results.steps)
+    seeds = range(program.seed, program.seed + TRIAL_SEEDS)
+    for change in USUAL_LOSSES:
+        try:
+            changed = apply_treatments(program, (change,))
+            first = train_program(changed, seed=program.seed, steps=steps).last.score
+            if first is None or first - max(own, 0.0) < CLEAR_SCORE_GAIN:
+                continue
+            runs = [
+                [train_program(each, seed=seed, steps=steps).last.score for seed in seeds]
+                for each in (program, changed)
+            ]
+        except Exception:  # it does not fit the outputs, or the model's own code raises
+            continue
+        before, after = ([1 - (score or 0.0) for score in scores] for scores in runs)
+        outcome = Outcome(
+            cause="loss",
+            changes=(change.change,),
+            losses=tuple(after),
+            scores=tuple(runs[1]),
+            trial=weigh(before, after, steps=steps, least=CLEAR_SCORE_GAIN, what="1 - score"),
+            evidence=(Evidence("score of a quick learner", learner.score, text="1 is perfect"),),
+        )
+        return replace(results, outcomes=(*results.outcomes, outcome), preferred=outcome)
     return results
 
 
