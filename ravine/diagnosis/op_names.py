@@ -43,7 +43,8 @@ TARGET_LOSS_NODES = frozenset(  # losses that keep their target in the graph
     {"MseLoss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropyWithLogits"}
 )
 ELEMENTWISE_LOSS_NODES = frozenset({"MseLoss", "SmoothL1Loss", "HuberLoss"})
-BROADCASTING_NODES = ELEMENTWISE_LOSS_NODES | {"Sub", "Expand"}
+BROADCASTING_NODES = ELEMENTWISE_LOSS_NODES | {"Sub", "Expand", "Mul"}
+SCALING_NODES = frozenset({"Mul", "Div", "Neg"})
 
 # Functions of torch, as they are called
 

@@ -17,7 +17,7 @@ from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, find_tabl
 from ravine.watching import module_hooks
 from ravine.watching.failures import FailureLog
 from ravine.watching.inactive_units import InactiveUnitMonitor
-from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, Inspection
+from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, Inspection
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_STDS = 64
@@ -114,6 +114,8 @@ class ForwardHooks:
         self.history.tape.append(EVENTS_BY_MODE[recording, training])
         if not (recording and training):
             self.modes.trained_without_graph |= training
+            if training and self.inspection.active and self.history.steps < FIRST_STEPS:
+                self.modules.register(fast_path=False)  # what it does to statistics
             return
         if not self.inspection.active:
             return

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    LambdaLR,
+    LRScheduler,
+    OneCycleLR,
+)
 
 from ravine.diagnosis.training_loop.history import LoopHistory, SchedulerState
 from ravine.diagnosis.training_loop.optimizer_monitor import group_learning_rates
@@ -15,6 +22,7 @@ from ravine.watching.inspection_schedule import FIRST_STEPS
 from ravine.watching.schedule_plans import planned_length
 
 READING_INTERVAL = 10  # steps
+SETTING_SCHEDULERS = (LambdaLR, OneCycleLR, CyclicLR, CosineAnnealingWarmRestarts)
 
 
 @dataclass(eq=False)
@@ -79,6 +87,8 @@ class SchedulerMonitor:
         self.stepped: list[LRScheduler] = []
         self.other_steps: dict[int, int] = {}  # by id
         self._stepped_first: set[int] = set()  # their places in the list
+        self._last: dict[int, LRScheduler] = {}  # since the optimizer's last step, by its id
+        self._overwritten: dict[int, int] = {}  # by id
 
     def find(self) -> None:
         """Find the schedulers that refer to a watched optimizer, unless one was given."""
@@ -109,6 +119,16 @@ class SchedulerMonitor:
             self.stepped.append(scheduler)  # kept, so that no other gets its id
             self.other_steps[key] = 0
         self.other_steps[key] += 1
+        if any(s is scheduler for s, _ in self.schedulers):
+            last = self._last.get(id(scheduler.optimizer), scheduler)
+            if last is not scheduler and isinstance(scheduler, SETTING_SCHEDULERS):
+                self._overwritten[id(last)] = self._overwritten.get(id(last), 0) + 1
+            self._last[id(scheduler.optimizer)] = scheduler
+
+    def note_optimizer_step(self, optimizer: Optimizer) -> None:
+        """An optimizer is about to step, at the rate that was set last."""
+        if self._last:
+            self._last.pop(id(optimizer), None)
 
     def _is_rival(self, optimizer: Any) -> bool:
         """Whether an optimizer is not watched and has the parameters of one that is, or copies."""
@@ -148,6 +168,7 @@ class SchedulerMonitor:
                     rises_past_end=isinstance(s, CosineAnnealingLR),
                     optimizer_steps=count,
                     rate_fraction=_rate_fraction(s.optimizer),
+                    overwritten=self._overwritten.get(id(s), 0),
                 )
             )
         return tuple(found)

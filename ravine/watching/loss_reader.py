@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.op_names import node_name
-from ravine.diagnosis.training_loop.autograd_graph import read_graph
+from ravine.diagnosis.training_loop.autograd_graph import Graph, read_graph
 from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent, ScaledGradients
 from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin, find_nonfinite_origin
+from ravine.diagnosis.training_loop.rules_output import has_single_class
 from ravine.watching.forward_hooks import ForwardHooks
 
 FIRST_LOSSES = 8  # kept one by one
@@ -104,9 +105,26 @@ class LossReader:
         if graph is None:
             return
         history.loss.parameters |= graph.parameters
+        self._note_single_class(graph)
         history.model.detached_states = modules.states.detached_states(graph)
         # in a game, the loss of a player that is not trained here is rightly negated
         history.loss.negated = is_negated(value) and names.are_optimized(graph.parameters)
+
+    def _note_single_class(self, graph: Graph) -> None:
+        """Note whether the targets of this loss are of the one class that earlier ones were of."""
+        loss = self.history.loss
+        if loss.single_class_reads < 0:
+            return
+        classes = (
+            {n.low for n in graph.nodes if n.name == "NllLoss"}
+            if has_single_class(graph)
+            else set()
+        )
+        if len(classes) == 1 and (not loss.single_class_reads or loss.single_class in classes):
+            loss.single_class_reads += 1
+            loss.single_class = classes.pop()
+        else:
+            loss.single_class_reads = -1
 
     def _add(self, value: float, loss: Tensor | None = None) -> bool:
         """Add a loss to the history. True if the place of a number that is not finite is known."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.training_loop.autograd_graph import Graph, ModuleNodes
-from ravine.diagnosis.training_loop.history import DetachedState, LoopHistory
+from ravine.diagnosis.training_loop.history import DetachedState, LoopHistory, StatisticsShift
 from ravine.watching.failures import FailureLog
 
 DROPOUT_MODULES = (nn.modules.dropout._DropoutNd,)
@@ -20,6 +20,7 @@ FAST_PATH_MODULES = (  # in evaluation; a hook would turn it off
     nn.MultiheadAttention,
 )
 MIN_DETACHED_CALLS = 2
+MIN_SHIFTED_PASSES = 3
 
 
 @dataclass(eq=False)
@@ -38,6 +39,7 @@ class ModuleHooks:
         self.first_calls: list[nn.Module] = []  # in the first step, with a graph
         self.nodes = ModuleNodes()
         self.states = RecurrentStateMonitor()
+        self.statistics = StatisticsMonitor()
 
     def register(self, *, fast_path: bool) -> None:
         """Hook all modules, for one step; those with a fast path only if asked, in training."""
@@ -67,6 +69,8 @@ class ModuleHooks:
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
     ) -> None:
         self.ran.add(id(module))
+        if isinstance(module, BATCH_NORM_MODULES) and module.training:
+            self.statistics.add_call(name, module, inputs[0])
         if not torch.is_grad_enabled():
             return
         if self.history.steps == 0:
@@ -84,6 +88,37 @@ class ModuleHooks:
             is_leaf = next(module.children(), None) is None
             if is_leaf and not bool(torch.isfinite(output).all()):
                 self.nonfinite_module = name
+
+
+class StatisticsMonitor:
+    """The batches that move the running statistics of the first batch norm: of passes with a graph,
+    and of those without one.
+    """
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.with_graph: list[tuple[Tensor, Tensor]] = []  # means and deviations of the channels
+        self.without_graph: list[Tensor] = []  # means
+
+    def add_call(self, name: str, module: nn.Module, x: Tensor) -> None:
+        if self.name not in ("", name) or not getattr(module, "track_running_stats", False):
+            return
+        self.name = name
+        others = [d for d in range(x.dim()) if d != 1]
+        std, mean = torch.std_mean(x.detach().float(), others, correction=0)
+        if torch.is_grad_enabled():
+            self.with_graph.append((mean, std))
+        else:
+            self.without_graph.append(mean)
+
+    def shift(self) -> StatisticsShift:
+        """How far the means of the passes without a graph are from those of the others."""
+        passes = len(self.without_graph)
+        if min(passes, len(self.with_graph)) < MIN_SHIFTED_PASSES:
+            return StatisticsShift()
+        means, stds = (torch.stack(x).mean(0) for x in zip(*self.with_graph, strict=True))
+        apart = (torch.stack(self.without_graph).mean(0) - means).abs() / stds.clamp_min(1e-30)
+        return StatisticsShift(where=self.name, passes=passes, distance=float(apart.median()))
 
 
 class RecurrentStateMonitor:

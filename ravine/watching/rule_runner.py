@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TextIO
 
-from ravine.diagnosis.registry import LOOP_RULES, LOSS_CURVE_RULES
+from ravine.diagnosis.registry import LOOP_RULES, LOSS_CURVE_RULES, SYMPTOM_CODES
 from ravine.diagnosis.training_loop.history import MIN_LOSSES, LoopHistory
 from ravine.finding import Checks, Finding, Report, arrange
 from ravine.reporting.findings_text import closing, finding_line, findings_text
@@ -47,8 +47,8 @@ class RuleRunner:
     def findings(self) -> tuple[Finding, ...]:
         """The findings, most important first.
 
-        What a certain finding explains becomes a note; so do tests of the losses beside any certain
-        finding.
+        What a certain finding explains becomes a note, unless it shows its own cause as certainly;
+        so do tests of the losses beside any certain finding.
         """
         certain = [f for f in self.found if f.confidence in ("exact", "high")]
         certain = [f for f in certain if f.severity != "note"]
@@ -56,7 +56,8 @@ class RuleRunner:
         if any(f.code not in LOSS_CURVE_CODES for f in certain):
             explained |= LOSS_CURVE_CODES
         return arrange(
-            replace(f, severity="note") if f.code in explained else f for f in self.found
+            replace(f, severity="note") if f.code in explained and not _has_own_proof(f) else f
+            for f in self.found
         )
 
     def report(self, history: LoopHistory) -> Report:
@@ -84,3 +85,8 @@ class RuleRunner:
         else:
             text = f"ravine: {closing(report)}"
         print(text, file=self.out)
+
+
+def _has_own_proof(finding: Finding) -> bool:
+    """Whether a symptom shows its cause without doubt, as a NaN among the inputs does."""
+    return finding.code in SYMPTOM_CODES and finding.confidence == "exact"

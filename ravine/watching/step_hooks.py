@@ -55,6 +55,9 @@ class StepHooks:
 
     def stop(self) -> None:
         remove_listener(self._listener)
+        self.history.idle_optimizers = {
+            m.index: m.gradients.passes for m in self.monitors if self._is_idle(m)
+        }
         for monitor in self.monitors:
             monitor.gradients.remove_hooks()
             monitor.gradients.parameter = None
@@ -75,6 +78,7 @@ class StepHooks:
         if self.history.steps == 0:
             self.schedulers.find()
             self.schedulers.note_first_step()
+        self.schedulers.note_optimizer_step(optimizer)
         if monitor.overwrites.must_compare():
             model = self.history.model
             model.overwrites = monitor.overwrites.compare(
@@ -137,6 +141,7 @@ class StepHooks:
         history = self.history
         zero_lr = {i for monitor in self.monitors for i in monitor.zero_lr}
         history.model.parameters = self.names.describe(self.forward.modules.ran, zero_lr)
+        history.model.statistics_shift = self.forward.modules.statistics.shift()
         history.single_optimizer = self.names.single_optimizer
         steps = {id(m.optimizer): m.steps for m in self.monitors}
         losses = history.loss.summary.count if history.ended else None
@@ -146,6 +151,15 @@ class StepHooks:
         if history.ended:
             distances = (monitor.overwrites.relative_distance() for monitor in self.monitors)
             history.model.relative_distance = max(distances)
+
+    def _is_idle(self, monitor: OptimizerMonitor) -> bool:
+        """Whether an optimizer made no step, and nothing else moved or may move its weights."""
+        if monitor.optimizer is None or monitor.steps:
+            return False
+        parameters = optimizer_parameters(monitor.optimizer)
+        return not self.names.are_stepped_elsewhere(parameters) and (
+            monitor.overwrites.relative_distance() == 0
+        )
 
     def _begin_step(self, monitor: OptimizerMonitor) -> None:
         """Forget the last step, and hook what the next one needs."""

@@ -860,7 +860,99 @@ def in_parts(watch):
     return [*weights, *model.buffers(), *seen]
 
 
+def contrast(watch, temperature=0.1):
+    """Both halves of an example find each other; the temperature may learn."""
+    left, right = nn.Linear(4, 8), nn.Linear(4, 8)
+    scale = nn.Parameter(torch.tensor(1 / temperature))
+    model = nn.ParameterList([*left.parameters(), *right.parameters(), scale])
+
+    def scores(x):
+        return F.normalize(left(x[:, :4])) @ F.normalize(right(x[:, 4:])).T * scale
+
+    own = torch.arange(32)
+    return teach(
+        watch, model, sgd(model), forward=scores, loss=lambda o, y: F.cross_entropy(o, own)
+    )
+
+
+def right_answer_first(watch, per_answer=False):
+    """Scores of a right answer before those of wrong ones: all targets are 0."""
+    model = mlp(1 if per_answer else 8)
+    wrong = torch.randn(20, 8)
+
+    def scores(x):
+        if per_answer:
+            return model(torch.stack([x, x.roll(1, 0), x.roll(2, 0)], 1)).squeeze(2)
+        query = model(x)
+        return torch.cat([(query * x).sum(1, keepdim=True), query @ wrong.T], 1)
+
+    first = torch.zeros(32, dtype=torch.long)
+    return teach(
+        watch, model, sgd(model), forward=scores, loss=lambda o, y: F.cross_entropy(o, first)
+    )
+
+
+def chained_schedules(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    first = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, (i + 1) / 10))
+    second = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
+
+    def step(i):
+        (first if i < 10 else second).step()
+
+    return teach(watch, model, optimizer, steps=60, after=step)
+
+
+def weights_by_pair(watch):
+    """An output for each example, weighed for each pair: all with all is meant."""
+    model = mlp(1)
+    x, y = numbers()
+    near = (-torch.cdist(x[:32], x[:32])).exp()
+
+    def loss(output, target):
+        smooth = (near * output[:, 0]).sum(1) / near.sum(1)
+        return (smooth - target).square().mean()
+
+    return teach(watch, model, sgd(model, 0.01), data=(x[:32], y[:32]), loss=loss)
+
+
+def mean_of_four_losses(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    x, y = classes()
+    with watch(model, optimizer) as watched:
+        for i in range(4 * STEPS):
+            parts = [F.cross_entropy(model(a), b) for a, b in batches(x, y, 4, 16)]
+            (watched.loss(sum(parts) / 4) / 4).backward()
+            if i % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+    return list(model.parameters())
+
+
+def own_labels_in_training_mode(watch):
+    """Passes without a graph on examples like those of training, as for labels by the model."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    x, y = classes()
+    x = x + 4
+
+    def look(_):
+        with torch.no_grad():
+            model(x[torch.randperm(64)[:16]])
+
+    return teach(watch, model, sgd(model), data=(x, y), after=look)
+
+
 HEALTHY = [
+    contrast,
+    lambda watch: contrast(watch, temperature=0.5),
+    right_answer_first,
+    lambda watch: right_answer_first(watch, per_answer=True),
+    chained_schedules,
+    weights_by_pair,
+    mean_of_four_losses,
+    own_labels_in_training_mode,
     plain,
     plain_functional,
     accumulation,

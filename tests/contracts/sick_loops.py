@@ -719,7 +719,113 @@ def frozen_at_random(watch):
     teach(watch, model, sgd(model[2:]))
 
 
+def scheduled_twice(watch, last=lambda o: LambdaLR(o, lambda i: 0.99**i)):
+    model = mlp()
+    optimizer = sgd(model)
+    first = StepLR(optimizer, 10)
+    second = last(optimizer)
+
+    def step(_):
+        first.step()
+        second.step()
+
+    teach(watch, model, optimizer, steps=60, after=step)
+
+
+def head_stepped_twice(watch):
+    model = mlp()
+    body, head = sgd(model[:2]), sgd(model[2:])
+    x, y = classes()
+    with watch(model[:2], body):
+        for a, b in batches(x, y, STEPS):
+            head.zero_grad()
+            body.zero_grad()
+            F.cross_entropy(model(a), b).backward()
+            head.step()
+            head.step()
+
+
+def one_of_two_never_steps(watch):
+    model = mlp()
+    body, head = sgd(model[:2]), sgd(model[2:])
+    with watch(model, (body, head)) as watched:
+        for a, b in batches(*classes(), STEPS):
+            body.zero_grad()
+            head.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            head.step()
+
+
+def weighted_by_a_column(watch, column=True):
+    """Losses [N] times weights [N, 1], or the other way round."""
+
+    def loss(output, target):
+        losses = F.cross_entropy(output, target, reduction="none")
+        weights = 1 + target.float()
+        pair = (losses, weights[:, None]) if column else (losses[:, None], weights)
+        return (pair[0] * pair[1]).mean()
+
+    model = mlp()
+    teach(watch, model, sgd(model), loss=loss)
+
+
+def divided_twice(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), 4 * STEPS)):
+            (watched.loss(F.cross_entropy(model(a), b) / 4) / 4).backward()
+            if i % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+class Cosines(nn.Module):
+    """The cosine of each example with each of the others' second halves, times a scale."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.left, self.right, self.scale = nn.Linear(4, 8), nn.Linear(4, 8), scale
+
+    def forward(self, x):
+        left, right = F.normalize(self.left(x[:, :4])), F.normalize(self.right(x[:, 4:]))
+        return left @ right.T * self.scale
+
+
+def lukewarm(watch, scale=0.1):
+    model = Cosines(scale)
+    teach(watch, model, sgd(model), loss=lambda o, y: F.cross_entropy(o, torch.arange(len(o))))
+
+
+def all_want_the_first(watch, model=None):
+    model = model or Cosines(10.0)
+    teach(watch, model, sgd(model), loss=lambda o, y: F.cross_entropy(o, torch.zeros_like(y)))
+
+
+def blank_pass_in_training_mode(watch):
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    x, y = classes()
+
+    def look(_):
+        with torch.no_grad():
+            model(torch.zeros(4, 8))
+
+    teach(watch, model, sgd(model), data=(x + 4, y), after=look)
+
+
 SICK = [
+    (scheduled_twice, "RVN-L33"),
+    (lambda watch: scheduled_twice(watch, lambda o: OneCycleLR(o, 0.1, 100)), "RVN-L33"),
+    (head_stepped_twice, "RVN-L34"),
+    (one_of_two_never_steps, "RVN-L34"),
+    (weighted_by_a_column, "RVN-H06"),
+    (lambda watch: weighted_by_a_column(watch, column=False), "RVN-H06"),
+    (divided_twice, "RVN-L23"),
+    (lukewarm, "RVN-H11"),
+    (lambda watch: lukewarm(watch, scale=-0.03), "RVN-H11"),
+    (all_want_the_first, "RVN-H09"),
+    (lambda watch: all_want_the_first(watch, mlp()), "RVN-H09"),
+    (blank_pass_in_training_mode, "RVN-L13"),
     (frozen_at_random, "RVN-L08"),
     (no_zero_grad, "RVN-L01"),
     (no_zero_grad_with_clip, "RVN-L01"),

@@ -4,6 +4,7 @@ Only names and shapes are kept, and a few facts about the targets of the loss. N
 A *place* is the index of an operation in its graph; the loss is at place 0.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from ravine.diagnosis.op_names import (
     BATCH_NORM_NODES,
     MIXING_NODES,
     NODE_OUTPUT_RANGES,
+    SCALING_NODES,
     TARGET_LOSS_NODES,
     VIEW_NODES,
     node_name,
@@ -26,6 +28,7 @@ from ravine.diagnosis.output_range import unreachable_fraction
 
 MAX_NODES = 20_000  # of a larger graph, so many are read
 UNNAMED_PARAMETER = "?"
+COSINES, COSINE_TOLERANCE = 16, 1e-3  # vectors whose length is worked out, and its rounding
 UNIT_SUM_TOLERANCE = 1e-3  # by which targets may miss a sum of 1
 
 
@@ -43,6 +46,9 @@ class Node:
     high: float = 0.0  # of a loss: the greatest value of its target
     module: str = ""  # whose forward pass ends with this operation
     multi_label: bool = False  # of a loss after a softmax: targets do not sum to 1 along it
+    factor: float = 1.0  # of a product with a number, or a quotient by one
+    constant: tuple[int, ...] = ()  # of a product or a quotient: the shape of what has no gradient
+    cosines: bool = False  # of a matrix product: rows and columns have a length of 1
 
 
 @dataclass
@@ -120,6 +126,28 @@ class Graph:
         at = AFFINE_NODES.get(node.name, (0, 1))[1]
         leaf = self.source(node.inputs[at]) if at < len(node.inputs) else -1
         return self.nodes[leaf].parameter if leaf >= 0 else ""
+
+    def scores_of(self, place: int) -> tuple[int, float]:
+        """The place before views and products with numbers, and the product of these."""
+        factor = 1.0
+        while (place := self.source(place)) >= 0 and self.nodes[place].name in SCALING_NODES:
+            node = self.nodes[place]
+            if node.constant or sum(i >= 0 for i in node.inputs) != 1:
+                break
+            factor *= -1.0 if node.name == "Neg" else node.factor
+            place = max(node.inputs)
+        return place, factor
+
+    def is_averaged(self, place: int) -> bool:
+        """Whether all numbers of an output go into one mean or sum, and nowhere else."""
+        while True:
+            users = [i for i, node in enumerate(self.nodes) if place in node.inputs]
+            if len(users) != 1:
+                return False
+            place = users[0]
+            node = self.nodes[place]
+            if node.name not in SCALING_NODES or node.constant:
+                return node.name in ("Mean", "Sum") and node.shape == ()
 
     def last_weight(self, place: int) -> str:
         """The weight of the last affine layer before a place, "" if there are several or none."""
@@ -200,10 +228,54 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
         dim = _signed_dim(made._saved_dim)
     elif name == "Convolution":
         groups = int(made._saved_groups)
-    low = float(made._saved_min_val) if name == "Hardtanh" else 0.0
+    low, high = float(made._saved_min_val) if name == "Hardtanh" else 0.0, 0.0
+    if name == "NllLoss":
+        low, high = _class_range(made)
     multi_label = name == "BinaryCrossEntropy" and _misses_unit_sum(made, _saved_target(made))
     shape = _output_shape(made)
-    return Node(name, inputs, shape, parameter, dim, groups, low, multi_label=multi_label)
+    node = Node(name, inputs, shape, parameter, dim, groups, low, high, multi_label=multi_label)
+    if name in ("Mul", "Div"):
+        return replace(node, **_read_constant(made, name))
+    return replace(node, cosines=True) if name == "Mm" and _has_cosines(made) else node
+
+
+def _class_range(made: Any) -> tuple[float, float]:
+    """The least and the greatest class among the targets of a loss; NaN where it has none."""
+    target = _saved_target(made)
+    if target is None:
+        return math.nan, math.nan
+    known = target[target != made._saved_ignore_index]
+    low, high = known.aminmax() if known.numel() else (math.nan, math.nan)
+    return float(low), float(high)
+
+
+def _read_constant(made: Any, name: str) -> dict[str, Any]:
+    """What a product or a quotient has beside its one input with a gradient."""
+    if sum(source is None for source, _ in made.next_functions) != 1:
+        return {}
+    try:
+        first = made.next_functions[0][0] is None
+        other = made._saved_self if first else made._saved_other
+    except RuntimeError:  # the graph was freed
+        return {}
+    if other is None or (first and name == "Div"):
+        return {}
+    if other.dim() or not other.is_cpu:
+        return {"constant": tuple(other.shape)}
+    number = float(other)
+    return {"factor": number if name == "Mul" else 1 / number if number else math.inf}
+
+
+def _has_cosines(made: Any) -> bool:
+    """Whether a matrix product is one of vectors of length 1."""
+    try:
+        rows, columns = made._saved_self, made._saved_mat2
+    except RuntimeError:
+        return False
+    if rows is None or columns is None:
+        return False
+    lengths = rows.detach()[:COSINES].norm(dim=1), columns.detach()[:, :COSINES].norm(dim=0)
+    return all(bool(((length - 1).abs() < COSINE_TOLERANCE).all()) for length in lengths)
 
 
 def _misses_unit_sum(loss: Any, target: Tensor | None) -> bool:

@@ -143,6 +143,7 @@ class SchedulerState:
     optimizer_steps: int = 0
     rate_fraction: float = 1.0  # the highest rate over that which its optimizer was made with
     is_rival: bool = False  # its optimizer has parameters as a watched one has
+    overwritten: int = 0  # steps whose rate another scheduler replaced before it was used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,15 @@ class ModuleModes:
     names: tuple[str, ...] = ()
     was_training: bool = False  # the model was in training mode at an earlier step
     evaluation_steps: int = 0  # consecutive steps in evaluation mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsShift:
+    """Forward passes without a graph that move the running statistics of a batch norm."""
+
+    where: str = ""
+    passes: int = 0
+    distance: float = 0.0  # of their means from those of the training batches, in deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +201,9 @@ class LossHistory:
     negated: bool = False  # a loss that cannot be negative was reported with a minus
     missing_graph: str = ""  # why there is none: "leaf", a new tensor; "none", only a number
     parameters: frozenset[str] = frozenset()  # those that any loss depended on
+    # graphs whose targets all are of one class, the same in all; -1: in some they are not
+    single_class_reads: int = 0
+    single_class: float = -1.0
     baseline: float | None = None  # the loss of the best constant answer, from the targets so far
     baseline_error: float = 0.0  # its standard error
 
@@ -220,6 +233,7 @@ class ModelHistory:
     compiled: str = ""  # a part that torch.compile has compiled: its inside cannot be read
     overwrites: WeightOverwrites = WeightOverwrites()
     detached_states: tuple[DetachedState, ...] = ()
+    statistics_shift: StatisticsShift = StatisticsShift()
     relative_distance: float = 0.0  # of the weights from their start, over their length there
 
 
@@ -231,6 +245,7 @@ class LoopHistory:
     ended: bool = False
     tape: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))  # see `LoopEvent`
     optimizers: int = 1
+    idle_optimizers: Mapping[int, int] = field(default_factory=dict)  # see `RVN-L34`
     single_optimizer: bool = True  # no optimizer steps beside the one that is watched
     snapshots: list[StepSnapshot] = field(default_factory=list)
     model: ModelHistory = field(default_factory=ModelHistory)

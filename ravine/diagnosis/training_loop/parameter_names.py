@@ -63,6 +63,11 @@ class ParameterNames:
         """Whether an optimizer that is not watched has made a step."""
         return id(optimizer) in self._other_optimizers
 
+    def are_stepped_elsewhere(self, parameters: Sequence[Any]) -> bool:
+        """Whether an optimizer that is not watched has stepped any of these parameters."""
+        stepped = {i for ids in self._other_optimizers.values() for i in ids}
+        return any(id(p) in stepped for p in parameters)
+
     @property
     def single_optimizer(self) -> bool:
         """Whether one optimizer steps at most, watched or not."""

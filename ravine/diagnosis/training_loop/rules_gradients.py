@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 
+from ravine.diagnosis.op_names import ELEMENTWISE_LOSS_NODES
 from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, WatchedParameter
 from ravine.finding import Change, Evidence
@@ -15,6 +16,13 @@ SCALER_FACTOR = 256.0  # a loss that is multiplied by more is scaled by a gradie
 # of the weights' norm in one step: with less, a thousand steps move them by a tenth at most
 MIN_RELATIVE_STEP = 1e-4
 DISCARDING_STEPS = 3  # inspected steps in which gradients were discarded or summed
+RATE_BY_GRADIENT = ("SGD", "ASGD")  # a gradient of half the size makes half the step
+DIVIDED_LOSSES = ELEMENTWISE_LOSS_NODES | {
+    "NllLoss",
+    "BinaryCrossEntropy",
+    "BinaryCrossEntropyWithLogits",
+}
+IDLE_PASSES = 20  # backward passes without a step
 UNDIVIDED_PASSES = 3  # backward passes to a step, where no division shows that they belong together
 
 # In the letters of `LoopEvent`
@@ -127,6 +135,7 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
     "gradient-clipping",
     needs=f"steps, snapshots {CLIPPING_STEPS}",
     also=("step-order",),
+    explains=("RVN-N01", "RVN-T02", "RVN-T03", "RVN-T04"),
 )
 def idle_clipping(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
@@ -183,8 +192,7 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if len(found) < DISCARDING_STEPS:
         return
     last, passes, scale = found[-1].gradient, found[-1].gradient.passes, found[-1].loss_scale
-    divided = scale is not None and abs(scale * passes - 1) < 1e-3
-    if passes >= UNDIVIDED_PASSES or divided:
+    if passes >= UNDIVIDED_PASSES or _are_inverse(scale, passes):
         advice = "zero_grad once for each step, and a step for each backward pass or for all"
         effect = "only the gradient of the last one is used"
         backward = Evidence("backward passes to a step", passes, text=effect)
@@ -202,18 +210,61 @@ def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
     "note",
     "loss-reduction",
     needs=f"steps, snapshots {DISCARDING_STEPS}",
-    also=("learning-rate-high",),
+    also=("learning-rate-high", "learning-rate-low"),
 )
 def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
-    if not history.single_optimizer or not history.loss.kind:
+    graph = history.graph
+    if not history.single_optimizer or graph is None:
         return
-    found = [s for s in history.snapshots if s.losses == s.gradient.passes > 1]
-    found = [s for s in found if not s.gradient.discarded and s.loss_scale == 1.0]
-    if len(found) >= DISCARDING_STEPS:
+    known = [s for s in history.snapshots if s.losses == s.gradient.passes > 1]
+    known = [s for s in known if not s.gradient.discarded and s.loss_scale is not None]
+    found = [s for s in known if s.loss_scale == 1.0]
+    if len(found) >= DISCARDING_STEPS and history.loss.kind:
         name, why = "gradients that are added for a step", "each of the mean loss of a batch"
         yield observe(
             Evidence(name, found[-1].gradient.passes, limit=1, text=why), since=found[0].step
         )
+    # as reported the loss is a mean loss over the passes, and backward divides once more
+    first = graph.nodes[0]
+    is_mean_loss = first.inputs and graph.nodes[first.inputs[0]].name in DIVIDED_LOSSES
+    twice = [s for s in known if _are_inverse(s.loss_scale, s.gradient.passes)]
+    twice = [s for s in twice if is_mean_loss and _are_inverse(first.factor, s.gradient.passes)]
+    if len(twice) >= DISCARDING_STEPS and twice[-1].settings.kind in RATE_BY_GRADIENT:
+        passes = twice[-1].gradient.passes
+        why = f"by {passes} before it is reported, and by {passes} after"
+        yield observe(
+            Evidence("divisions of the loss by the number of batches", 2, limit=1, text=why),
+            Evidence("gradients that are added for a step", passes),
+            Change("loop", "the loss divided once by the number of batches"),
+            since=twice[0].step,
+            severity="warning",
+            title="the loss is divided twice by the number of batches of a step",
+            suspects=("learning-rate-low",),
+        )
+
+
+def _are_inverse(scale: float | None, passes: int) -> bool:
+    return scale is not None and abs(scale * passes - 1) < 1e-3
+
+
+@rule(
+    "RVN-L34",
+    "error",
+    "step-order",
+    needs="updates 0",
+    also=("parameters-not-in-optimizer",),
+    explains=("RVN-T02", "RVN-N02"),
+)
+def idle_optimizer(history: LoopHistory) -> Iterator[Observation]:
+    for index, passes in history.idle_optimizers.items():
+        if passes >= IDLE_PASSES:
+            made = Evidence("steps of the optimizer", 0, limit=1)
+            arrived = Evidence("backward passes that reached its parameters", passes)
+            change = Change("loop", "step() of this optimizer after loss.backward()")
+            where = f"optimizer {index}" if history.optimizers > 1 else ""
+            suspects = ("parameters-not-in-optimizer",)
+            yield observe(made, arrived, change, where=where, since=0, suspects=suspects)
+            return
 
 
 def first_step_without_gradient(history: LoopHistory) -> int | None:

@@ -59,7 +59,7 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
         yield observe(Evidence(name, low, limit=most), rate, change, since=history.steps - low)
 
 
-@rule("RVN-L32", "warning", "schedule", confidence="high", needs="schedule")
+@rule("RVN-L32", "warning", "schedule", confidence="high", needs="schedule", explains=("RVN-T02",))
 def unfinished_schedule(history: LoopHistory) -> Iterator[Observation]:
     if not history.ended:
         return
@@ -103,9 +103,24 @@ def unfinished_schedule(history: LoopHistory) -> Iterator[Observation]:
             return
 
 
-@rule("RVN-L33", "warning", "schedule", needs=f"steps {IDLE_SCHEDULER_STEPS}", also=("step-order",))
+@rule(
+    "RVN-L33",
+    "warning",
+    "schedule",
+    needs=f"steps {IDLE_SCHEDULER_STEPS}",
+    also=("step-order",),
+    explains=("RVN-T02",),
+)
 def scheduler_of_another_optimizer(history: LoopHistory) -> Iterator[Observation]:
     rates = history.rates
+    for scheduler in rates.schedulers:
+        if scheduler.overwritten >= IDLE_SCHEDULER_STEPS:
+            name = "times that another scheduler replaced its rate before a step used it"
+            replaced = Evidence(name, scheduler.overwritten, limit=0)
+            change = Change("loop", "one scheduler for each optimizer")
+            title = "two schedulers set the rates of one optimizer, and the last one counts"
+            yield observe(replaced, change, where=scheduler.kind, title=title)
+            return
     own = any(scheduler.steps for scheduler in rates.schedulers)
     changed = bool(rates.last_rise or rates.last_fall)  # perhaps by what the scheduler says
     for scheduler in rates.other_schedulers:

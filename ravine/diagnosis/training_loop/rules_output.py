@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from ravine.diagnosis.op_names import (
+    AFFINE_NODES,
     BROADCASTING_NODES,
     ELEMENTWISE_LOSS_NODES,
     LOGIT_NODES,
@@ -18,6 +19,8 @@ from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
 UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
+MIN_CLASSES, FLAT_LOSS_FRACTION = 4, 0.9  # of the loss of equal scores: no class can be told
+SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
 MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
 
 
@@ -143,17 +146,22 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
         outputs = [i for i in node.inputs if i >= 0]
         if len(outputs) != 1 or not node.shape or not _meets_a_constant(graph, place):
             continue
+        if node.name == "Mul" and not (
+            0 < math.prod(node.constant) < math.prod(node.shape) and graph.is_averaged(place)
+        ):
+            continue  # a product of all with all may be meant, unless one mean takes all of it
         output = graph.nodes[outputs[0]].shape or ()
         pairs = list(zip(_pad(output, len(node.shape)), node.shape, strict=True))
         kept = {wide for narrow, wide in pairs if narrow == wide > 1}
         stretched = [wide for narrow, wide in pairs if narrow < wide]
         if not kept.intersection(stretched):
             continue
-        shapes = f"an output of shape {list(output)} and a target broadcast to {list(node.shape)}"
+        other = "a factor" if node.name == "Mul" else "a target"
+        shapes = f"an output of shape {list(output)} and {other} broadcast to {list(node.shape)}"
         name = "pairs of output and target in the loss"
         count, limit = math.prod(node.shape), math.prod(output)
         evidence = Evidence(name, count, limit=limit, text=shapes)
-        wider = "output" if len(output) == len(node.shape) else "target"
+        wider = "output" if len(output) == len(node.shape) else other.split()[1]
         dim = next((d for d, (narrow, wide) in enumerate(pairs) if narrow < wide), 1)
         change = Change("loss", f"{wider}.squeeze({max(1, dim)})")
         yield _observe_at(graph, place, evidence, change)
@@ -224,6 +232,26 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     )
 
 
+@rule("RVN-H11", "error", "output-activation", needs="graph", also=("loss",))
+def flat_softmax(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "LogSoftmax"):
+        node = graph.nodes[place]
+        scores, factor = graph.scores_of(node.inputs[0])
+        classes = node.shape[node.dim or 0] if node.shape else 0
+        if scores < 0 or not graph.nodes[scores].cosines or classes < MIN_CLASSES:
+            continue
+        lowest = math.log1p((classes - 1) * math.exp(-2 * abs(factor)))
+        guess = math.log(classes)
+        if lowest > FLAT_LOSS_FRACTION * guess:
+            bound = f"{abs(factor):.3g}"
+            why = f"for {classes} classes, as scores are between -{bound} and {bound}"
+            reached = Evidence("lowest loss that can be reached", lowest, text=why)
+            equal = Evidence("loss of equal scores", guess)
+            change = Change("loss", "cosines divided by 0.07 to 0.2, or times a scale that learns")
+            yield _observe_at(graph, place, reached, equal, change, suspects=("loss",))
+            return
+
+
 @rule("RVN-H09", "error", "labels", needs="graph")
 def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
@@ -232,6 +260,40 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
             top = Evidence("highest target", high, limit=1.0, text="the loss has no lower bound")
             change = Change("data", "targets from 0 to 1")
             yield observe(Evidence("lowest target", low, limit=0.0), top, change, since=0)
+            return
+    reads = history.loss.single_class_reads
+    if reads < SINGLE_CLASS_READS or not (history.ended or history.steps >= SINGLE_CLASS_STEPS):
+        return
+    seen = Evidence("inspected losses whose targets all are the same class", reads, limit=0)
+    title = "all targets are the same class"
+    yield observe(seen, Change("data", "the class of each example"), since=0, title=title)
+
+
+def has_single_class(graph: Graph) -> bool:
+    """Whether cross entropies take scores of classes, one for each example and class, and all
+    targets are of one class.
+
+    Scores that are joined, as of a right answer before wrong ones, may all want the first.
+    """
+    entropies = [n for n in graph.nodes if n.name == "NllLoss" and n.inputs]
+    for entropy in entropies:
+        softmax = graph.source(entropy.inputs[0])
+        node = graph.nodes[softmax] if softmax >= 0 else None
+        if (
+            node is None
+            or node.name != "LogSoftmax"
+            or not node.shape
+            or entropy.low != entropy.high
+        ):
+            return False
+        scores, _ = graph.scores_of(node.inputs[0])
+        if scores < 0 or graph.nodes[scores].name not in AFFINE_NODES:
+            return False
+        if len(node.shape) != 2 or min(node.shape) < 2:
+            return False
+        if sorted(graph.nodes[scores].shape or ()) != sorted(node.shape):
+            return False
+    return bool(entropies)
 
 
 def _observe_at(

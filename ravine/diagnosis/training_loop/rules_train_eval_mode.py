@@ -8,6 +8,7 @@ from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
 EVALUATION_STEPS = 2  # in a row
+SHIFTED_MEAN = 1.0  # standard deviations
 
 # In the letters of `LoopEvent`
 VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
@@ -29,10 +30,29 @@ def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
         yield observe(in_row, count, change, where=where, since=since, severity=severity)
 
 
-@rule("RVN-L13", "warning", "train-eval-mode", confidence="high", needs="forward")
+@rule(
+    "RVN-L13",
+    "warning",
+    "train-eval-mode",
+    confidence="high",
+    needs="forward",
+    also=("normalization",),
+)
 def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes
     if not modes.mode_dependent:
+        return
+    shift = history.model.statistics_shift
+    if shift.distance > SHIFTED_MEAN:
+        name = "distance of their means from those of training batches"
+        yield observe(
+            Evidence(name, shift.distance, "standard deviations", limit=SHIFTED_MEAN),
+            Evidence("inspected passes without a graph, in training mode", shift.passes, limit=0),
+            Change("loop", "model.eval() before this pass, model.train() after"),
+            where=shift.where,
+            title="a pass in training mode moves batch norm's statistics away from the data's",
+            suspects=("normalization",),
+        )
         return
     bursts = re.findall(VALIDATION_PASSES, history.events)
     single = re.findall(SINGLE_VALIDATION_PASS, history.events)
