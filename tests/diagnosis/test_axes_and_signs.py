@@ -503,3 +503,129 @@ def test_shares_of_several_items_are_left_alone():
     padded = F.one_hot(x[:, :5].argmax(1), 5) * (x[:, :1] > 0)  # no target where nothing counts
     for y in (some, padded.float()):
         assert "RVN-I10" not in alarms(nn.Linear(6, 5), multinomial, x, y)
+
+
+def flags(share=0.4):
+    x = torch.randn(256, 6)
+    return x, (x[:, 0] > x[:, 0].quantile(1 - share)).float()
+
+
+def rounded(out, y):
+    return (out[:, 0].sigmoid().round() + 0 * out[:, 0] - y).abs().mean()
+
+
+def cut(out, y):
+    return 1 - ((out[:, 0] > 0).float() * y + 0 * out[:, 0]).sum() / y.sum()
+
+
+def sign(out, y):
+    return -(out[:, 0].sign() * (2 * y - 1)).mean()
+
+
+@pytest.mark.parametrize("loss", [rounded, cut, sign])
+def test_a_loss_without_a_slope_is_found(loss):
+    model = nn.Linear(6, 1)
+    found = alarms(model, loss, *flags())["RVN-I05"]
+    assert found.severity == "error" and "loss" in found.suspects
+    assert (
+        torch.autograd.grad(loss(model(flags()[0]), flags()[1]), model.weight)[0].abs().sum() == 0
+    )
+
+
+def test_a_margin_that_is_met_has_a_slope_elsewhere():
+    model = nn.Linear(6, 1)
+    nn.init.constant_(model.bias, 100.0)
+    x, _ = flags()
+    assert "RVN-I05" not in alarms(
+        model, lambda o, y: (1 - o[:, 0]).relu().mean() + 0 * y.sum(), x, x[:, 0]
+    )
+
+
+def hinge(out, y):
+    return (1 - out[:, 0] * y).relu().mean()
+
+
+def squared_hinge(out, y):
+    return (1 - out[:, 0] * y).relu().square().mean()
+
+
+def only_ones(out, y):
+    return -(y * F.logsigmoid(out[:, 0])).mean()
+
+
+@pytest.mark.parametrize("loss", [hinge, squared_hinge, only_ones])
+def test_losses_that_ignore_zeros_are_found(loss):
+    x, y = flags()
+    found = alarms(nn.Linear(6, 1), loss, x, y)["RVN-I09"]
+    assert "0" in found.title and found.evidence[0].value == pytest.approx(60, abs=1)
+    if loss is not only_ones:
+        assert "RVN-I09" not in alarms(nn.Linear(6, 1), loss, x, 2 * y - 1)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, y: F.poisson_nll_loss(o[:, 0], y),
+        lambda o, y: F.binary_cross_entropy_with_logits(o[:, 0], y, pos_weight=torch.tensor(50.0)),
+        lambda o, y: (y * o[:, 0] ** 2 + (1 - y) * (1 - o[:, 0]).relu() ** 2).mean(),
+    ],
+)
+def test_losses_that_use_zeros_are_left_alone(loss):
+    assert "RVN-I09" not in alarms(nn.Linear(6, 1), loss, *flags())
+
+
+def entropy_of_shares(out, y):
+    return -(y * out).sum(1).mean()
+
+
+def divergence_of_shares(out, y):
+    return F.kl_div(out, y, reduction="batchmean")
+
+
+def by_rows(out, y):
+    return torch.stack(
+        [F.kl_div(o, t, reduction="sum") for o, t in zip(out, y, strict=True)]
+    ).mean()
+
+
+@pytest.mark.parametrize("loss", [entropy_of_shares, divergence_of_shares, by_rows])
+def test_shares_against_outputs_that_are_no_logarithms(loss):
+    x = torch.randn(64, 6)
+    y = x[:, :3].softmax(1)
+    assert alarms(nn.Linear(6, 3), loss, x, y)["RVN-I09"].confidence == "exact"
+    healthy = nn.Sequential(nn.Linear(6, 3), nn.LogSoftmax(1))
+    assert "RVN-I09" not in alarms(healthy, loss, x, y)
+    assert "RVN-I09" not in alarms(nn.Linear(6, 3), lambda o, t: loss(o.log_softmax(1), t), x, y)
+
+
+def test_a_linear_loss_of_other_targets_is_left_alone():
+    """A critic's or a policy's."""
+    x = torch.randn(64, 6)
+    assert "RVN-I09" not in alarms(nn.Linear(6, 3), lambda o, t: -(o * t).mean(), x, x[:, :3])
+
+
+def focal(alpha, power=2.0):
+    def loss(out, y):
+        each = F.binary_cross_entropy_with_logits(out[:, 0], y, reduction="none")
+        return (torch.where(y > 0, alpha, 1 - alpha) * (1 - (-each).exp()) ** power * each).mean()
+
+    return loss
+
+
+def lighter_squares(out, y):
+    return (torch.where(y > 0, 0.02, 1.0) * (out[:, 0].sigmoid() - y) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        (focal(0.05), True),
+        (focal(0.03, 4.0), True),
+        (lighter_squares, True),
+        (focal(0.25), False),  # as RetinaNet has it
+        (focal(0.95), False),
+        (focal(0.5, 5.0), False),
+    ],
+)
+def test_a_number_that_makes_rare_ones_light_is_found_in_any_loss(loss, found):
+    assert ("RVN-I11" in alarms(nn.Linear(6, 1), loss, *flags(0.05))) == found

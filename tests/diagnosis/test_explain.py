@@ -130,7 +130,7 @@ def test_retired_codes_lead_to_rules_and_are_no_rules_themselves():
 
 def test_a_code_with_two_checks_names_the_causes_of_both():
     checks = [check for check in ALL_CHECKS if check.code == "RVN-T02"]
-    assert [check.needs for check in checks] == ["constant_loss", "baseline", "trials"]
+    assert [check.needs for check in checks] == ["constant_loss", "baseline 200", "trials"]
     merged = next(rule for rule in ALL_RULES if rule.code == "RVN-T02")
     assert {"dropout", "shuffling"} <= set(merged.also) and merged.severity == "warning"
     shared = {c.code for c in ALL_CHECKS if sum(o.code == c.code for o in ALL_CHECKS) > 1}

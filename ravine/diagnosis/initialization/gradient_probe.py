@@ -8,6 +8,8 @@ from ravine.diagnosis.initialization.forward_trace import (
     trace_forward,
     unequal_elements,
 )
+from ravine.diagnosis.initialization.pairing_probe import jitter_outputs
+from ravine.diagnosis.initialization.probed_loss import ProbedLoss, prepare_loss
 from ravine.diagnosis.initialization.probed_program import (
     ProbedProgram,
     copy_model,
@@ -16,6 +18,8 @@ from ravine.diagnosis.initialization.probed_program import (
 )
 from ravine.diagnosis.initialization.profile import GradientFlow
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
+
+FAR_OUTPUTS = 10.0  # times as far apart as they are
 
 
 def probe_gradients(program: ProbedProgram) -> GradientFlow:
@@ -30,6 +34,9 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
     without = [name for name, gradient in grads.items() if gradient is None]
     if len(without) == len(grads):
         return GradientFlow(missing="parameters")
+    if not any(g is not None and bool((g != 0).any()) for g in grads.values()):
+        if is_flat(prepare_loss(program)):
+            return GradientFlow(missing="flat")
     few, unreached = program.inputs[program.few], []
     for name in without:
         model = _with_changed_parameter(program.model, name)
@@ -39,6 +46,24 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
         if bool(unequal_elements(program.few_trace.output, outputs).any()):
             unreached.append(name)
     return GradientFlow(unreached=tuple(unreached))
+
+
+def is_flat(probed: ProbedLoss) -> bool:
+    """Whether a loss changes with the outputs, and its gradient is exactly 0 wherever it is asked.
+
+    That of a margin is 0 only where the margin is met.
+
+    >>> outputs, targets = torch.randn(8, 1), torch.ones(8, 1)
+    >>> share = ProbedLoss(lambda o, y: (o < 0).float().mean() + 0 * o.sum(), outputs, targets)
+    >>> margin = ProbedLoss(lambda o, y: (1 - o * y).relu().mean(), outputs + 9, targets)
+    >>> is_flat(share), is_flat(margin)
+    (True, False)
+    """
+    out = jitter_outputs(probed)
+    tried = [out, *((out - out.mean()) * scale for scale in (FAR_OUTPUTS, -FAR_OUTPUTS))]
+    values = [probed.value(x) for x in tried]
+    gradients = (probed.gradient(x, probed.targets) for x in tried)
+    return len(set(values)) > 1 and not any(bool((g != 0).any()) for g in gradients)
 
 
 def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:

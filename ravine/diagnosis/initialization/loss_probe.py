@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ravine.diagnosis.constant_baseline import ConstantAnswer, find_best_constant
 from ravine.diagnosis.initialization.preference_probe import (
+    FORMS_BY_KIND,
     encode_answers,
     indicate_answers,
     probe_preference,
@@ -34,6 +35,8 @@ from ravine.diagnosis.output_kinds import find_class_axis, find_target_kind
 from ravine.diagnosis.output_range import unreachable_loss
 
 MAX_CLASSES = 100
+MIRRORED_ANSWERS = (0.3, 0.0, -0.3)  # right, undecided and wrong ones, as parts of a sure one
+MIRROR_TOLERANCE = 1e-3  # relative
 
 
 def probe_loss(program: ProbedProgram) -> LossProfile:
@@ -72,6 +75,9 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
     if kind in ("classes", "tokens", "labels"):
         shares, weights = measure_class_weights(probed, kind) or ((), ())
         classes = replace(classes, shares=shares, weights=weights)
+    if kind == "labels":
+        ignored, fixed = measure_ignored(probed), has_fixed_weights(probed)
+        classes = replace(classes, ignored=ignored, fixed=fixed)
     return replace(found, baselines=baselines, classes=classes)
 
 
@@ -144,6 +150,45 @@ def measure_class_weights(
     weights = sums / counts.clamp(min=1)
     weights = weights / weights[int(counts.argmax())].clamp(min=1e-30)
     return tuple((counts / counts.sum()).tolist()), tuple(weights.tolist())
+
+
+def measure_ignored(probed: ProbedLoss) -> float:
+    """The share of examples, all with targets of 0, whose outputs have no gradient whatever they
+    are, where those of other examples have one.
+    """
+    zeros = (probed.targets.reshape(len(probed.outputs), -1) == 0).all(1)
+    if not bool(zeros.any()) or bool(zeros.all()):
+        return 0.0
+    answers = torch.linspace(0, 1, probed.outputs.numel()).reshape(probed.outputs.shape)
+    moved = torch.zeros_like(zeros)
+    for yes in (answers, answers.flip(0)):
+        made = encode_answers(yes, _given_form(probed), probed.class_axis, labels=True)
+        gradient = probed.gradient(made.to(probed.outputs), probed.targets)
+        moved |= (gradient != 0).reshape(len(zeros), -1).any(1)
+    none = not bool(moved[zeros].any()) and bool(moved[~zeros].any())
+    return float(zeros.double().mean()) if none else 0.0
+
+
+def has_fixed_weights(probed: ProbedLoss) -> bool:
+    """Whether a 1 weighs in proportion to a 0 that is answered as wrongly, however wrong that is.
+
+    A number in the loss does that, and no other form of it.
+    """
+    yes = probed.targets.reshape(probed.outputs.shape).to(probed.outputs)
+    if not 0 < float(yes.mean()) < 1:
+        return False
+    ratios = []
+    for sureness in MIRRORED_ANSWERS:
+        made = encode_answers(
+            0.5 + sureness * (yes - 0.5), _given_form(probed), probed.class_axis, labels=True
+        )
+        pull = probed.gradient(made, probed.targets).abs()
+        ratios.append(float(pull[yes > 0.5].mean() / pull[yes <= 0.5].mean().clamp(min=1e-30)))
+    return max(ratios) - min(ratios) <= MIRROR_TOLERANCE * max(ratios)
+
+
+def _given_form(probed: ProbedLoss) -> str:
+    return FORMS_BY_KIND.get(probed.output_kind, "logits")
 
 
 def measure_unreachable(

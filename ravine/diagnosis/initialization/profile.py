@@ -58,7 +58,8 @@ class GradientFlow:
 
     `missing` says what keeps it from all of them: "frozen" (no parameter requires a gradient),
     "outputs" (the outputs have no graph), "loss" (the loss has none), "parameters" (no parameter is
-    in the graph), or "" where some parameter gets a gradient.
+    in the graph), "flat" (that of the loss is exactly 0 at any outputs), or "" where some parameter
+    gets a gradient.
     """
 
     missing: str = ""
@@ -112,6 +113,8 @@ class ClassWeights:
     # pull of one example at outputs of 0, the most frequent class's 1; of a label's one over a zero
     weights: tuple[float, ...] = ()
     answer: tuple[float, ...] = ()  # shares according to the best constant answer
+    fixed: bool = False  # a label's weights are the same however wrong an answer is
+    ignored: float = 0.0  # share of examples, all with targets of 0, that have no gradient
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,8 +173,9 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
             "outputs": "the outputs have no graph: detach, no_grad, numpy or argmax in the model",
             "loss": "the loss has no graph: detach, item, argmax or a comparison in the loss",
             "parameters": "no parameter is in the graph of the loss",
+            "flat": "the loss has a slope of exactly 0: a comparison, a rounding or argmax in it",
         }[found.missing]
-        in_loss = found.missing == "loss"
+        in_loss = found.missing in ("loss", "flat")
         evidence = Evidence("parameters with a gradient", 0, limit=1, text=reason)
         advice = "no detach(), item(), numpy() or no_grad() before the loss"
         change = Change("loss" if in_loss else "model", advice)

@@ -15,7 +15,14 @@ RARE_ODDS, COMMON_ODDS = 0.5, 1.5  # for each example of the most frequent class
 LIGHT_WEIGHT, VERY_LIGHT_WEIGHT = 0.5, 0.1  # of a rare class, and of one that is about as frequent
 
 
-@rule("RVN-I09", "error", "loss", needs="loss", also=("output-activation",), explains=("RVN-H05",))
+@rule(
+    "RVN-I09",
+    "error",
+    "loss",
+    needs="loss",
+    also=("output-activation", "labels"),
+    explains=("RVN-H05",),
+)
 def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     form = start.loss.form
     if form.reversed and form.right_loss is not None and form.wrong_loss is not None:
@@ -24,13 +31,25 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         evidence = Evidence("loss of wrong answers", form.wrong_loss)
         yield observe(right, evidence, Change("loss", "-loss"))
         return
-    if form.takes != "log-probabilities" or start.loss.targets.kind not in ("classes", "tokens"):
+    if start.loss.classes.ignored:
+        name = "of the examples, all of target 0, that have no gradient at any outputs"
+        yield observe(
+            Evidence(name, 100 * start.loss.classes.ignored, "%", limit=0.0),
+            Change("loss", "targets of -1 and 1 for a margin, or nn.BCEWithLogitsLoss"),
+            title="examples with a target of 0 have no part in the loss",
+            suspects=("labels",),
+        )
+        return
+    kind = start.loss.targets.kind
+    # of shares, a divergence is linear but for what does not depend on the outputs
+    takes_logarithms = form.takes == "log-probabilities" or (kind == "shares" and not form.takes)
+    if not takes_logarithms or kind not in ("classes", "tokens", "shares"):
         return
     if form.unbounded and not form.gives:
         name, text = "lowest loss of logits that grow", "it falls in proportion to them"
         gets, severity, confidence = "any numbers", "error", "exact"
         evidence = Evidence(name, -math.inf, limit=0.0, text=text)
-    elif form.gives == "probabilities":
+    elif form.gives == "probabilities" and kind != "shares":
         name, text = "slope of the loss in the right probability", "the same however wrong it is"
         evidence = Evidence(name, -1.0, text=text)
         gets, severity, confidence = "probabilities", "warning", "high"
@@ -110,12 +129,17 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     answer_rest = [1 - a if labels else answer[top] for a in answer]
     odds = [p / q for p, q in zip(shares, rest, strict=True)]
     limits = [light_weight_limit(ratio) for ratio in odds]
+
+    def is_far(i: int) -> bool:
+        """Whether a number in the loss says so; a focal loss lifts rare ones in other ways, too."""
+        return classes.fixed and odds[i] <= RARE_ODDS and weights[i] <= VERY_LIGHT_WEIGHT
+
     low = [
         i
         for i, ratio in enumerate(odds)
         if (labels or 0 < ratio and 0 < weights[i])
         and weights[i] <= limits[i]
-        and answer[i] <= limits[i] * ratio * answer_rest[i]
+        and (is_far(i) or answer[i] <= limits[i] * ratio * answer_rest[i])
     ]
     if labels and low and 2 * len(low) >= len(weights):
         i, text = low[0], f"label {low[0]}; {len(low)} of {len(weights)} labels"
@@ -130,7 +154,8 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
         return
     frequency = Evidence(name, 100 * shares[i], "%")
     constant = Evidence(f"{name} in the best constant answer", 100 * answer[i], "%")
-    yield observe(weight, frequency, constant, Change("loss", advice))
+    severity = "error" if is_far(i) else ""
+    yield observe(weight, frequency, constant, Change("loss", advice), severity=severity)
 
 
 def light_weight_limit(odds: float) -> float:
