@@ -604,7 +604,7 @@ def test_a_linear_loss_of_other_targets_is_left_alone():
     assert "RVN-I09" not in alarms(nn.Linear(6, 3), lambda o, t: -(o * t).mean(), x, x[:, :3])
 
 
-def focal(alpha, power=2.0):
+def light_focal(alpha, power=2.0):
     def loss(out, y):
         each = F.binary_cross_entropy_with_logits(out[:, 0], y, reduction="none")
         return (torch.where(y > 0, alpha, 1 - alpha) * (1 - (-each).exp()) ** power * each).mean()
@@ -619,12 +619,12 @@ def lighter_squares(out, y):
 @pytest.mark.parametrize(
     ("loss", "found"),
     [
-        (focal(0.05), True),
-        (focal(0.03, 4.0), True),
+        (light_focal(0.05), True),
+        (light_focal(0.03, 4.0), True),
         (lighter_squares, True),
-        (focal(0.25), False),  # as RetinaNet has it
-        (focal(0.95), False),
-        (focal(0.5, 5.0), False),
+        (light_focal(0.25), False),  # as RetinaNet has it
+        (light_focal(0.95), False),
+        (light_focal(0.5, 5.0), False),
     ],
 )
 def test_a_number_that_makes_rare_ones_light_is_found_in_any_loss(loss, found):
