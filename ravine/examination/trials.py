@@ -111,8 +111,8 @@ def trace_best_remedy(
 def try_cures(
     subject: Subject, profile: SubjectProfile, finding: Finding
 ) -> tuple[Finding, Cure | None]:
-    """A finding whose cause is certain, with a trial of its cures; and the cure that helped, of an
-    exact finding also one that did something.
+    """A finding whose cause is certain, with a trial of its cures; and the cure that helped, or the
+    first that did something: another fault may hide what it does.
 
     What helped is recommended; where nothing did, an exact finding keeps its changes (it needs no
     trial to be right, and another fault may hide what they do), and so do changes made by hand.
@@ -121,8 +121,9 @@ def try_cures(
     budget, steps = subject.budget, subject.budget.steps
     own: Sequence[SeedRun] = profile.runs
     in_doubt = finding.cause in LOSS_CAUSES
+    exact, where = finding.confidence == "exact", finding.where
     make_cure = partial(
-        Cure, finding.cause, evidence=finding.evidence, where=finding.where, is_certain=True
+        Cure, finding.cause, evidence=finding.evidence, where=where, is_certain=exact
     )
     failed: Trial | None = None
     cure: Cure | None = None
@@ -150,8 +151,7 @@ def try_cures(
             changes = tuple(treatment.change for treatment in strength)
             return replace(finding, changes=changes, trial=new.trial), make_cure(strength)
         failed = failed or new.trial
-        if finding.confidence == "exact":
-            cure = cure or make_cure(strength)
+        cure = cure or make_cure(strength)
     if failed is not None:
         return replace(finding, trial=failed, changes=lasting_changes(finding)), cure
     return replace(finding, trial=Trial(verdict="not tried", why=why)), cure
