@@ -209,7 +209,7 @@ class Screening:
 
     None is tried after one that is clearly worse than the best so far; of `ordered` strengths that
     no evidence speaks for, none after one that does harm to a run that has learned something; no
-    lower learning rate after one at which the loss stands still.
+    lower learning rate after two at which the loss stands still.
     """
 
     def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
@@ -261,7 +261,8 @@ class Screening:
                 self.best[remedy.cause] = outcome
                 self.best_runs[remedy.cause] = strength, runs
             does_harm = gain < -HARMFUL_LOSS and self._is_wrong_way(remedy, outcome)
-            if gain >= best_gain - HARMFUL_LOSS and not does_harm and not self._is_still(outcome):
+            still = best is not None and self._is_still(best) and self._is_still(outcome)
+            if gain >= best_gain - HARMFUL_LOSS and not does_harm and not still:
                 self.open.append(remedy)
 
     def _is_still(self, outcome: Outcome) -> bool:
