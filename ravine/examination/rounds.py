@@ -151,6 +151,7 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
     assert profile.results is not None
     rounds, cures, more = [first], first.cures, ""
     while cures:
+        say("examining it with what helped")
         try:
             joined = join_strengths(subject, cures)
             changed = subject.with_treatments(joined, loss_in_doubt=are_in_doubt(cures))
@@ -159,7 +160,7 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
             break
         assert again.results is not None
         more = again.results.shortfall
-        if not more or len(rounds) == MAX_ROUNDS:
+        if not more or len(rounds) == MAX_ROUNDS or not subject.has_budget:
             break
         following = examine_once(changed, again, say=say)
         known = {(cure.cause, cure.strength) for cure in cures}
