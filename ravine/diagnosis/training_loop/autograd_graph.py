@@ -28,7 +28,7 @@ from ravine.diagnosis.output_range import unreachable_fraction
 
 MAX_NODES = 20_000  # of a larger graph, so many are read
 UNNAMED_PARAMETER = "?"
-COSINES, COSINE_TOLERANCE = 16, 1e-3  # vectors whose length is worked out, and its rounding
+COSINE_ROWS, COSINE_TOLERANCE = 16, 1e-3  # vectors whose length is worked out, and its rounding
 UNIT_SUM_TOLERANCE = 1e-3  # by which targets may miss a sum of 1
 
 
@@ -274,7 +274,7 @@ def _has_cosines(made: Any) -> bool:
         return False
     if rows is None or columns is None:
         return False
-    lengths = rows.detach()[:COSINES].norm(dim=1), columns.detach()[:, :COSINES].norm(dim=0)
+    lengths = rows.detach()[:COSINE_ROWS].norm(dim=1), columns.detach()[:, :COSINE_ROWS].norm(dim=0)
     return all(bool(((length - 1).abs() < COSINE_TOLERANCE).all()) for length in lengths)
 
 
