@@ -213,8 +213,7 @@ def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
     also=("learning-rate-high", "learning-rate-low"),
 )
 def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
-    graph = history.graph
-    if not history.single_optimizer or graph is None:
+    if not history.single_optimizer:
         return
     known = [s for s in history.snapshots if s.losses == s.gradient.passes > 1]
     known = [s for s in known if not s.gradient.discarded and s.loss_scale is not None]
@@ -224,6 +223,9 @@ def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
         yield observe(
             Evidence(name, found[-1].gradient.passes, limit=1, text=why), since=found[0].step
         )
+    graph = history.graph
+    if graph is None:
+        return
     # as reported the loss is a mean loss over the passes, and backward divides once more
     first = graph.nodes[0]
     is_mean_loss = first.inputs and graph.nodes[first.inputs[0]].name in DIVIDED_LOSSES
