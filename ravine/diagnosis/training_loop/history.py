@@ -281,7 +281,7 @@ class LoopHistory:
         "losses": enough for a statistical test; None where several optimizers step. "baseline":
         also the targets of a known loss. "units": enough examples to call a unit of a ReLU dead;
         None without one. "updates 20": so many steps of any kind. "steps 20", "losses 200": so
-        many; "snapshots 5": so many of each optimizer. Commas part several needs.
+        many; "optimizer": a step, or none until the end; "snapshots 5": so many of each optimizer. Commas part several needs.
         """
         found = [self._has_one(*part.split()) for part in need.split(", ")]
         return False if False in found else None if None in found else True
@@ -302,6 +302,7 @@ class LoopHistory:
         scaled = self.scaled_gradients.count
         units = [u for s in self.snapshots for u in s.inactive.values()]
         return {
+            "optimizer": self.steps > 0 or bool(self.idle_optimizers),
             "scaler": None if not scaled else scaled >= MIN_SCALED_GRADIENTS,
             "graph": self.graph is not None and not self.model.compiled,
             "forward": not FORWARD_EVENTS.isdisjoint(self.tape),

@@ -253,7 +253,7 @@ def _are_inverse(scale: float | None, passes: int) -> bool:
     "RVN-L34",
     "error",
     "step-order",
-    needs="updates 0",
+    needs="optimizer",
     also=("parameters-not-in-optimizer",),
     explains=("RVN-T02", "RVN-N02"),
 )
