@@ -281,7 +281,8 @@ class LoopHistory:
         "losses": enough for a statistical test; None where several optimizers step. "baseline":
         also the targets of a known loss. "units": enough examples to call a unit of a ReLU dead;
         None without one. "updates 20": so many steps of any kind. "steps 20", "losses 200": so
-        many; "optimizer": a step, or none until the end; "snapshots 5": so many of each optimizer. Commas part several needs.
+        many; "optimizer": a step, or none until the end; "snapshots 5": so many of each
+        optimizer. Commas part several needs.
         """
         found = [self._has_one(*part.split()) for part in need.split(", ")]
         return False if False in found else None if None in found else True
