@@ -14,6 +14,7 @@ from torch import nn
 
 from ravine.argument_checks import check_arguments
 from ravine.data import TableLike, Task
+from ravine.errors import InputError, RavineError, typed_message, wrap_errors
 from ravine.examination.preflight import check_recipe
 from ravine.examination.preflight_checks import QUICK_RECIPE_CHECKS
 from ravine.examination.program_forms import device_of
@@ -86,22 +87,37 @@ def examine(
     """
     check_arguments(examine, locals())
     limit = None if minutes is None else TimeLimit(minutes)
-    program = read_program(
-        model,
-        loss,
-        train if batches is None else batches,
-        optimizer=optimizer,
-        validation=validation,
-        batch_size=batch_size,
-        epochs=epochs,
-        steps=steps,
-        step=step,
-        seed=seed,
-    )
+    do = "train it for one epoch in a loop of your own: what this raises is in the program"
+    with wrap_errors(InputError, "the program cannot be read", do, why=typed_message):
+        program = read_program(
+            model,
+            loss,
+            train if batches is None else batches,
+            optimizer=optimizer,
+            validation=validation,
+            batch_size=batch_size,
+            epochs=epochs,
+            steps=steps,
+            step=step,
+            seed=seed,
+        )
     subject = TorchSubject(program, limit=limit)
     with repeatable(device_of(program.model)):
-        report = examine_subject(subject, trials=trials)
+        report = _examine_program(subject, trials=trials)
     return replace(report, left_out=subject.left_out)
+
+
+def _examine_program(subject: TorchSubject, *, trials: bool) -> Report:
+    """The report of a program. What breaks in trials leaves these out, and what breaks in checks
+    all of them.
+    """
+    try:
+        return examine_subject(subject, trials=trials)
+    except (RavineError, MemoryError):
+        raise
+    except Exception as error:  # of Ravine's own: a report that lacks a part is better than none
+        subject.leave_out_broken("trials" if trials else "all checks", error)
+    return _examine_program(subject, trials=False) if trials else Report()
 
 
 def check(recipe: Recipe, frame: TableLike | None = None) -> Report:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ravine.errors import InputError, shorten, typed_message
+from ravine.errors import InputError, shorten, typed_message, wrap_errors
 from ravine.examination.known_losses import find_known_loss
 from ravine.examination.nested import (
     Nested,
@@ -36,6 +36,7 @@ from ravine.examination.packed_inputs import (
     adapt_model,
     as_tensor,
     call_nested,
+    lay_out_as,
     require_tensor,
     split_batch,
 )
@@ -63,6 +64,7 @@ class Form:
     plain_outputs: bool = False  # a tensor that is not packed
     targets: str = "none"  # "one" tensor, "several" packed, or "none" that the loss uses
     whole: BatchStore | None = None  # the batches, where these are the rows
+    like: Any = ()  # a batch
     rows: int | None = None  # that run at once in evaluation, with the same random numbers; or all
 
     def run(self, model: nn.Module, inputs: Tensor) -> Any:
@@ -70,6 +72,15 @@ class Form:
         if self.rows is None or len(inputs) <= self.rows:
             return model(inputs)
         return torch.cat([model(part) for part in inputs.split(self.rows)])
+
+    def pair_as_trained(self, batch: Any) -> Pair:
+        """Inputs and targets of a batch that may be laid out in another way than those of training.
+        Raises `InputError` where it cannot be read as one of these.
+        """
+        what = "the validation examples are not laid out as the training batches"
+        do = "give them as the loader gives its batches, or as (inputs, targets)"
+        with wrap_errors(InputError, what, do, why=typed_message):
+            return self.pair(lay_out_as(self.like, batch))
 
     @property
     def unmeasured_probes(self) -> frozenset[str]:
