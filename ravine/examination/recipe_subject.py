@@ -60,6 +60,10 @@ class RecipeSubject:
         assert self.trials is not None
         return self.trials.budget
 
+    @property
+    def has_budget(self) -> bool:
+        return True
+
     def limit_threads(self) -> AbstractContextManager[None]:
         """Training sets its own."""
         return contextlib.nullcontext()

@@ -159,7 +159,7 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
             break
         assert again.results is not None
         more = again.results.shortfall
-        if not more or len(rounds) == MAX_ROUNDS:
+        if not more or len(rounds) == MAX_ROUNDS or not subject.has_budget:
             break
         following = examine_once(changed, again, say=say)
         known = {(cure.cause, cure.strength) for cure in cures}

@@ -97,6 +97,11 @@ class Subject(Protocol):
     @property
     def budget(self) -> TrialBudget: ...
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether another round of trials is affordable."""
+        ...
+
     def limit_threads(self) -> AbstractContextManager[None]:
         """For the time of an examination, as many threads as serve it best."""
         ...

@@ -1,6 +1,4 @@
-"""Trials of another loss: classes in place of numbers, and the usual loss of the targets in place of
-the program's own.
-"""
+"""Trials of another loss: classes in place of numbers, and the usual loss in place of one's own."""
 
 import math
 from collections.abc import Sequence

@@ -1,6 +1,8 @@
 """A torch program as a subject of the engine."""
 
 import contextlib
+import copy
+import functools
 import itertools
 import time
 import traceback
@@ -24,6 +26,7 @@ from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.errors import InputError, first_line, shorten, typed_message, wrap_errors
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
+from ravine.examination.step_seconds import step_seconds
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
@@ -59,7 +62,8 @@ from ravine.rng import isolated_rng
 from ravine.statistics import even_places
 
 EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
-MAX_PROGRAM_STEPS = 600  # of a trial
+MIN_TRIAL_STEPS, MAX_PROGRAM_STEPS = 100, 600  # of a trial
+TRIAL_SECONDS, TRIAL_RUNS = 14.0, 40  # of all trials, about, on one core; and how many there are
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
 BUDGET_FACTOR, MAX_LONG_STEPS = 3, 3000  # where more steps are tried, and how many at most
@@ -92,6 +96,7 @@ class TorchSubject:
     score: Score | None = None
     calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was profiled
     limit: TimeLimit | None = None
+    spent: list[float] = field(default_factory=list)  # seconds of each run, about
     broken: list[str] = field(default_factory=list)  # what broke, and why
 
     def leave_out_broken(self, what: str, error: Exception) -> None:
@@ -101,9 +106,22 @@ class TorchSubject:
         self.broken.append(f"{what}: {typed_message(error)} ({where})")
 
     @property
+    def has_budget(self) -> bool:
+        return sum(self.spent) < TRIAL_SECONDS
+
+    @property
     def budget(self) -> TrialBudget:
-        steps = min(self.program.steps, MAX_PROGRAM_STEPS)
+        affordable = int(TRIAL_SECONDS / TRIAL_RUNS / self.step_seconds)
+        steps = min(self.program.steps, max(MIN_TRIAL_STEPS, min(MAX_PROGRAM_STEPS, affordable)))
         return TrialBudget(screening_seeds=1, screening_steps=steps, seeds=TRIAL_SEEDS, steps=steps)
+
+    @functools.cached_property
+    def step_seconds(self) -> float:
+        """How long a step of the program takes, about."""
+        inputs, targets = next(iter(self.program.train.epoch()))
+        with isolated_rng(self.program.seed):
+            model = copy.deepcopy(self.program.model)
+            return step_seconds(lambda: self.program.loss(model(inputs), targets))
 
     @contextlib.contextmanager
     def limit_threads(self) -> Iterator[None]:
@@ -243,6 +261,7 @@ class TorchSubject:
                 runs = []
                 for seed in range(program.seed + seeds.start, program.seed + seeds.stop):
                     run = train_program(changed, seed=seed, steps=count, evaluate_at=evaluate_at)
+                    self.spent.append(len(run.losses) * self.step_seconds)
                     runs.append(seed_run(run))
                 found.append(runs)
             except CannotTryError as error:

@@ -415,23 +415,21 @@ def test_a_run_that_ends_above_the_best_constant_learned_nothing(last, score, tr
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("more", "wider"),
     [
-        {"memorizes": True},  # it is large enough to learn examples by heart
-        {"known": None},
-        {"reached": None},
-        {"fitted": None},
-        {"fitted": 0.76},  # it does well on its own examples
-        {"reached": 0.76},
-        {
-            "known": 0.29,
-            "reached": 0.0,
-            "fitted": 0.0,
-        },  # the quick learner does little better itself
+        ({"memorizes": True}, (0.2, 0.85)),  # it is large enough to learn examples by heart
+        ({"memorizes": None}, (0.2, 0.85)),
+        ({"wider": IDLE}, (0.2, 0.85)),
+        ({}, (0.41, 0.55)),  # 0.15 of what there was to gain
+        ({}, (0.2, 0.44)),  # under 0.05 of the score
     ],
 )
-def test_a_network_is_not_too_small_on_less(more):
-    assert "architecture-too-small" not in causes(small(*more.pop("outcomes", ()), **more))
+def test_a_network_is_not_too_small_on_less(more, wider):
+    seen = small(**more)
+    loss, score = wider
+    known = outcome("architecture-too-small", loss, score, trial=seen.wider.trial)
+    codes = [f.code for f in run_rules(TRIAL_RULES, replace(seen, wider=known))[0]]
+    assert "RVN-X22" not in codes
 
 
 def test_the_explanation_of_a_trial_has_its_thresholds():
@@ -537,6 +535,6 @@ def test_thresholds_of_labels(beyond, short):
         ),
     ],
 )
-def test_thresholds_of_a_small_network(beyond, short):
-    found = "architecture-too-small"
-    assert found in faults(small(**beyond)) and found not in faults(small(**short))
+def test_thresholds_of_what_is_far_behind_a_quick_learner(beyond, short):
+    codes = [[f.code for f in run_rules(TRIAL_RULES, small(**m))[0]] for m in (beyond, short)]
+    assert "RVN-T07" in codes[0] and "RVN-T07" not in codes[1]

@@ -25,7 +25,7 @@ def finding(code, cause, **fields):
 class Recorder:
     """A subject with one remedy that helps; it notes what it runs, and how many threads it has."""
 
-    name, score = "runs/one", None
+    name, score, has_budget = "runs/one", None, True
     budget = TrialBudget(screening_seeds=1, screening_steps=10, seeds=5, steps=10)
 
     def __init__(self, *findings, own_score=0.0, own_loss=1.0, whole=()):
@@ -271,3 +271,11 @@ def test_there_are_four_rounds_at_most():
             found[tuple(names[:count])] = [certain(f"RVN-I0{count}", causes[count], place)]
     told = examine_subject(Layered(losses, found), trials=True).findings
     assert [f.cause for f in told] == causes[:4]
+
+
+def test_rounds_end_with_the_budget():
+    losses = {(): 9.6, ("output",): 2.0, ("init", "output"): 0.1}
+    subject = Layered(losses, {(): [OUTPUT], ("output",): [START]})
+    subject.has_budget = False
+    (told,) = examine_subject(subject, trials=True).findings
+    assert told.cause == "output-activation" and told.trial.why.endswith("more is wrong")

@@ -92,7 +92,7 @@ def test_a_loss_that_went_up_speaks_for_a_lower_rate():
     assert plain.facts("learning-rate-high", profile(plain, trials=True)) is None
 
 
-def test_trained_layers_that_are_frozen_are_nobody_s_fault():
+def test_frozen_layers_are_evidence_if_they_are_still_random():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for _ in range(60):
@@ -101,11 +101,12 @@ def test_trained_layers_that_are_frozen_are_nobody_s_fault():
         optimizer.step()
     model[0].requires_grad_(False)
     trained = subject(model)
-    assert trained.facts("frozen-parameters", profile(trained)) is None
+    assert trained.facts("frozen-parameters", profile(trained)).evidence == ()
     drawn = network()
     drawn[0].requires_grad_(False)
     fresh = subject(drawn)
-    assert "0.weight" in fresh.facts("frozen-parameters", profile(fresh)).where
+    facts = fresh.facts("frozen-parameters", profile(fresh))
+    assert "0.weight" in facts.where and facts.evidence[0].value == 1
 
 
 def test_what_facts_alone_do_not_decide_speaks_below_its_limit_without_evidence():
@@ -339,3 +340,13 @@ def test_a_network_that_learns_examples_by_heart_is_large_enough(width, lr, memo
     )
     score = memorized_score(known)
     assert score is not None and (score >= 0.95) is memorizes
+
+
+def test_trials_of_a_costly_program_are_shorter_and_say_nothing_of_the_machine():
+    def of_width(width):
+        model = nn.Sequential(nn.Linear(4, width), nn.Linear(width, width), nn.Linear(width, 2))
+        return subject(model, batch_size=14, epochs=1000)
+
+    small, large = of_width(8), of_width(2000)
+    assert small.budget.steps == 600 and 100 <= large.budget.steps < 300
+    assert large.step_seconds == pytest.approx(14 * 2 * (2000**2 + 6 * 2000) / 8e9, rel=0.05)
