@@ -40,7 +40,14 @@ from ravine.examination.packed_inputs import (
     require_tensor,
     split_batch,
 )
-from ravine.examination.ways_to_run import Loss, ProgramTrial, Way, is_same_loss, list_ways
+from ravine.examination.ways_to_run import (
+    Loss,
+    ProgramTrial,
+    Way,
+    find_way,
+    is_same_loss,
+    list_ways,
+)
 
 Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
 MAX_LEAVES = 48  # of which each is left out once
@@ -154,21 +161,12 @@ def find_form(model: nn.Module, loss: Loss | None, batch: Any, *, seed: int) -> 
     """
     trial = ProgramTrial(model, device_of(model), seed)
     batch = move_batch(batch, trial.device)
-    errors: dict[str, str] = {}  # with the first way that raised each
-    what = NO_CALL
-    usual: Way | None = None
-    for way in list_ways(model, loss, batch):
-        try:
-            outputs = trial.outputs(way, way.split(batch)[0])
-            what = "model and loss do not run on a batch"
-            value = trial.value(way, outputs, way.split(batch)[1])
-        except Exception as error:  # whatever the user's code raises
-            errors.setdefault(typed_message(error), way.name)
-            continue
-        if isinstance(value, Tensor) and value.numel() == 1:
-            return _Reduction(trial, trial.prefer_batch(way, batch, value), batch, outputs).form()
-        usual = usual or way  # what the loss gives is refused when it is tried once more
-    if usual is None and loss is not None and (what == NO_CALL or isinstance(batch, list | tuple)):
+    found = find_way(trial, loss, batch)
+    usual = found.way
+    if found.runs and usual is not None:
+        return _Reduction(trial, usual, batch, found.outputs).form()
+    may_pair = not found.called or isinstance(batch, list | tuple)
+    if usual is None and loss is not None and may_pair:
         inputs, _ = split_batch(batch)
         if isinstance(inputs, Tensor):
             usual = next(iter(list_ways(model, loss, batch)))
@@ -176,7 +174,8 @@ def find_form(model: nn.Module, loss: Loss | None, batch: Any, *, seed: int) -> 
             Packing().pack(inputs)
     if usual is not None and usual.targets == "targets":
         return _Reduction(trial, usual, batch, None).usual_form()
-    why = "; ".join(f"{name}: {error}" for error, name in errors.items())
+    what = "model and loss do not run on a batch" if found.called else NO_CALL
+    why = "; ".join(f"{name}: {error}" for error, name in found.errors.items())
     do = "give batches (inputs, targets) and loss(outputs, targets), or loss(outputs, batch), or "
     do += "step=, a function of model and batch to the loss"
     raise InputError(what, why=shorten(why, 300), do=do)

@@ -21,12 +21,7 @@ from ravine.diagnosis.trials.trial_results import (
 )
 from ravine.examination.scores import scaled_accuracy
 from ravine.examination.subject import SeedRun
-from ravine.examination.torch_program import (
-    TorchProgram,
-    TorchRun,
-    evaluating,
-    losses_by_group,
-)
+from ravine.examination.torch_program import TorchProgram, TorchRun, evaluating, losses_by_group
 from ravine.rng import isolated_rng
 
 MIN_RISE_GROUPS = 4
