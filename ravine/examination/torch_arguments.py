@@ -261,6 +261,9 @@ def _evaluate_once(program: TorchProgram, model: nn.Module) -> TorchProgram:
         except Exception:  # what model or loss raise
             if batch == len(program.evaluation_examples()[0]):
                 raise
-            program = replace(program, evaluated=batch)
+            train = program.train
+            if isinstance(train, torch_data.TensorData):
+                train = replace(train, drop_last=True)  # fewer are left where some are held out
+            program = replace(program, evaluated=batch, train=train)
             TorchRun().evaluate(model, program.loss, program.evaluation_examples(), program.form)
     return program

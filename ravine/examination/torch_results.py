@@ -79,10 +79,10 @@ def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
         return True
     inputs, targets = program.evaluated_examples()
     with isolated_rng(program.seed), torch.no_grad():
-        outputs = copy.deepcopy(program.model).eval()(inputs[:2])
+        outputs = program.form.run(copy.deepcopy(program.model).eval(), inputs)
     if not isinstance(outputs, Tensor) or not targets.is_floating_point():
         return True
-    if outputs.numel() != targets[:2].numel() or bool(((targets == 0) | (targets == 1)).all()):
+    if outputs.numel() != targets.numel() or bool(((targets == 0) | (targets == 1)).all()):
         return True  # classes or labels, of which the order of the answers counts
     as_outputs = targets.reshape(len(targets), *outputs.shape[1:]).to(outputs.dtype)
     losses = losses_by_group(program.evaluation_loss or program.loss, as_outputs, targets)
