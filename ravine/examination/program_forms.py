@@ -40,6 +40,7 @@ from ravine.examination.packed_inputs import (
     require_tensor,
     split_batch,
 )
+from ravine.examination.scores import are_classes
 from ravine.examination.ways_to_run import (
     Loss,
     ProgramTrial,
@@ -369,8 +370,7 @@ def _find_answer(
         return lambda rows: rows
     packing = part.packing
     for place, leaf in enumerate(leaves_at(outputs, part.paths)):
-        classes = leaf.dim() == targets.dim() + 1 and not targets.is_floating_point()
-        if leaf.shape == targets.shape or (classes and leaf.numel() > targets.numel()):
+        if leaf.shape == targets.shape or are_classes(leaf, targets):
             return lambda rows, place=place: packing.unpack(rows)[place]
     return None
 

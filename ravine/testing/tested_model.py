@@ -122,49 +122,37 @@ def read_batch(model: Any, loss: Any, batch: Any, optimizer: Any = None) -> Test
     """The program behind the arguments of an assertion, in the first way that runs. Raises
     `InputError` where none does.
     """
-    model, optimizer = _copy_model(model, optimizer)
-    found = find_way(ProgramTrial(model, device_of(model), seed=0), loss, batch)
+    if not isinstance(model, nn.Module):
+        why, do = "only a torch.nn.Module can be tested", "give the module itself"
+        raise InputError(f"the model is a {type(model).__name__}", why=why, do=do)
+    # what was compiled is taken as it was before
+    model, optimizer = copy.deepcopy((getattr(model, "_orig_mod", model), optimizer))
+    trial = ProgramTrial(model, device_of(model), seed=0)
+    if loss is run_only:
+        trial.model.eval()
+    found = find_way(trial, loss, batch)
     way = found.way
     if way is None:
         raise InputError("the model does not run", why="; ".join(found.errors), do=RUN_ADVICE)
     inputs, targets = (map_leaves(part, as_tensor) for part in way.split(batch))
+    if any(map(is_lazy, model.parameters())):
+        with torch.no_grad():
+            call_nested(model, inputs, way.call)  # gives it its shapes
     value = copy.deepcopy(way.loss) if isinstance(way.loss, nn.Module) else way.loss
-    _give_shapes(model, inputs, way.call)
     return TestedModel(model, inputs, way.call, value, targets, optimizer)
 
 
 def read_inputs(model: Any, inputs: Any) -> TestedModel:
-    """A copy of a model, with inputs: a tensor, a tuple of arguments, a dict of keywords, or one of
-    these as one argument.
+    """A copy of a model, with inputs: a tensor, a tuple of arguments, a dict or a dataclass of
+    keywords, or one of these as one argument.
     """
-    model, _ = _copy_model(model)
-    inputs = map_leaves(inputs, as_tensor)
-    items = split_nested(inputs) or {}
-    ways = [] if not items else ["arguments" if isinstance(inputs, tuple | list) else "keywords"]
-    errors: list[str] = []
-    for call in [*ways, "argument"]:
-        given = TestedModel(model, items if call == "keywords" else inputs, call)
-        try:
-            _give_shapes(model, given.inputs, call)
-            return given
-        except Exception as error:  # the model's own code may raise anything
-            errors.append(typed_message(error))
-    raise InputError("the model does not run", why="; ".join(errors), do=RUN_ADVICE)
+    items = None if isinstance(inputs, tuple | list) else split_nested(inputs)
+    return read_batch(model, run_only, (inputs if items is None else items,))
 
 
-def _copy_model(model: Any, optimizer: Any = None) -> tuple[nn.Module, Any]:
-    """Copies of a model, as it was before it was compiled, and of what is built on it."""
-    if not isinstance(model, nn.Module):
-        why, do = "only a torch.nn.Module can be tested", "give the module itself"
-        raise InputError(f"the model is a {type(model).__name__}", why=why, do=do)
-    return copy.deepcopy((getattr(model, "_orig_mod", model), optimizer))
-
-
-def _give_shapes(model: nn.Module, inputs: Any, call: str) -> None:
-    """A forward pass, which gives lazy layers their shapes; of others a copy runs."""
-    lazy = any(map(is_lazy, model.parameters()))
-    with torch.no_grad():
-        call_nested(model if lazy else copy.deepcopy(model), inputs, call)
+def run_only(outputs: Any, _: Any) -> Tensor:
+    """In place of a loss where there is none."""
+    return torch.zeros(())
 
 
 @contextlib.contextmanager

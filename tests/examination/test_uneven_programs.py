@@ -55,7 +55,7 @@ def rows_of(names, *parts):
     if not names:
         return DataLoader(TensorDataset(*parts), batch_size=16)
     rows = [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
-    return DataLoader(rows, batch_size=16)  # type: ignore[arg-type]
+    return DataLoader(rows, batch_size=16)
 
 
 L, R, V = X[:, :2], X[:, 2:], slice(0, 48)
