@@ -74,9 +74,12 @@ def with_paths_from(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def with_lasting_paths(recipe: Recipe, folder: str | Path | None = None) -> Recipe:
-    """A recipe with absolute paths, or from `folder` where that is near (see `lasting_path`)."""
+    """A recipe with absolute paths, or from `folder` where that is near (see `lasting_path`). What
+    is called as `folder` is a bundled set: a run's folder is no table.
+    """
     for place, file in file_settings(recipe):
-        if os.path.exists(file):
+        own = folder is not None and os.path.realpath(file) == os.path.realpath(folder)
+        if os.path.exists(file) and not own:
             recipe = recipe.vary(place, lasting_path(file, folder))
     return recipe
 

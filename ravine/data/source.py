@@ -18,6 +18,7 @@ from ravine.data.frames import TableLike, table_from
 from ravine.data.parsing import are_whole, column_number_style, numbers_of, weights_of
 from ravine.data.tables import missing_file, open_table_file, read_table
 from ravine.errors import DataError, RecipeError, join_first, nearest, shorten, value_text
+from ravine.files import run_state
 from ravine.part import part, setting
 
 UNIT_BYTES = {"": 1}
@@ -111,7 +112,7 @@ def open_table(
     """The table, what is asked with what the table says of its targets and its decimal sign, and
     how its file is written.
 
-    A file wins over a bundled set of the same name.
+    A file wins over a bundled set of the same name, a run's folder does not.
     """
     table, targets, dialect = _read_source(data, frame, notes)
     decimal = "," if dialect.decimal == "," else data.decimal  # in columns of text, too
@@ -128,13 +129,15 @@ def _read_source(
     if not data.source:
         what = "no table is given"
         raise DataError(what, why="data.source is empty", do="name a file or a bundled set")
-    if Path(data.source).exists():
+    path = Path(data.source)
+    is_run = data.source in BUNDLED_SETS and run_state(path) != "no run"
+    if path.exists() and not is_run:
         file = open_table_file(data.source, notes, decimal=data.decimal)
         table = file.frame()
         return table, (), _dialect_of_texts(table, file.dialect, data)
-    of_file = "/" in data.source or "." in data.source or Path(data.source).parent != Path(".")
+    of_file = "/" in data.source or "." in data.source or path.parent != Path(".")
     if data.source not in BUNDLED_SETS and of_file:
-        raise missing_file(Path(data.source))
+        raise missing_file(path)
     table, target = load_bundled(data.source)
     return table, (target,), Dialect()
 

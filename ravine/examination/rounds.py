@@ -151,6 +151,7 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
     assert profile.results is not None
     rounds, cures, more = [first], first.cures, ""
     while cures:
+        say("examining it with what helped")
         try:
             joined = join_strengths(subject, cures)
             changed = subject.with_treatments(joined, loss_in_doubt=are_in_doubt(cures))

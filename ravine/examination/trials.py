@@ -111,8 +111,8 @@ def trace_best_remedy(
 def try_cures(
     subject: Subject, profile: SubjectProfile, finding: Finding
 ) -> tuple[Finding, Cure | None]:
-    """A finding whose cause is certain, with a trial of its cures; and the cure that helped, of an
-    exact finding also one that did something.
+    """A finding whose cause is certain, with a trial of its cures; and the cure that helped, or the
+    first that did something: another fault may hide what it does.
 
     What helped is recommended; where nothing did, an exact finding keeps its changes (it needs no
     trial to be right, and another fault may hide what they do), and so do changes made by hand.
@@ -121,8 +121,9 @@ def try_cures(
     budget, steps = subject.budget, subject.budget.steps
     own: Sequence[SeedRun] = profile.runs
     in_doubt = finding.cause in LOSS_CAUSES
+    exact, where = finding.confidence == "exact", finding.where
     make_cure = partial(
-        Cure, finding.cause, evidence=finding.evidence, where=finding.where, is_certain=True
+        Cure, finding.cause, evidence=finding.evidence, where=where, is_certain=exact
     )
     failed: Trial | None = None
     cure: Cure | None = None
@@ -150,8 +151,7 @@ def try_cures(
             changes = tuple(treatment.change for treatment in strength)
             return replace(finding, changes=changes, trial=new.trial), make_cure(strength)
         failed = failed or new.trial
-        if finding.confidence == "exact":
-            cure = cure or make_cure(strength)
+        cure = cure or make_cure(strength)
     if failed is not None:
         return replace(finding, trial=failed, changes=lasting_changes(finding)), cure
     return replace(finding, trial=Trial(verdict="not tried", why=why)), cure
@@ -209,7 +209,7 @@ class Screening:
 
     None is tried after one that is clearly worse than the best so far; of `ordered` strengths that
     no evidence speaks for, none after one that does harm to a run that has learned something; no
-    lower learning rate after one at which the loss stands still.
+    lower learning rate after two at which the loss stands still.
     """
 
     def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
@@ -261,7 +261,8 @@ class Screening:
                 self.best[remedy.cause] = outcome
                 self.best_runs[remedy.cause] = strength, runs
             does_harm = gain < -HARMFUL_LOSS and self._is_wrong_way(remedy, outcome)
-            if gain >= best_gain - HARMFUL_LOSS and not does_harm and not self._is_still(outcome):
+            still = best is not None and self._is_still(best) and self._is_still(outcome)
+            if gain >= best_gain - HARMFUL_LOSS and not does_harm and not still:
                 self.open.append(remedy)
 
     def _is_still(self, outcome: Outcome) -> bool:

@@ -107,7 +107,11 @@ def test_remedies_are_tried_and_what_helps_names_the_cause():
     assert (symptom.code, symptom.severity) == ("RVN-T02", "note")
     assert report.run == "runs/one" and not subject.limited
     assert "RVN-D01" in report.checks.passed and "RVN-X01" in report.checks.passed
-    assert said == ["trying 1 changes: 10 steps, 1 seeds", "confirming dropout: 5 seeds"]
+    assert said == [
+        "trying 1 changes: 10 steps, 1 seeds",
+        "confirming dropout: 5 seeds",
+        "examining it with what helped",
+    ]
 
 
 def test_where_a_cause_is_certain_only_what_cures_it_is_tried():

@@ -142,6 +142,15 @@ def test_ordered_strengths_that_evidence_speaks_for_go_on_after_harm():
     assert paths(screening.next_round()) == ["x0.01"]
 
 
+def test_lower_rates_end_where_two_of_them_moved_nothing():
+    rates = remedy("learning-rate-high", "x0.1", "x0.01", "x0.001", ordered=True, evidence=FACT)
+    screening = Screening(results(0.9, 1.0), [rates])
+    for loss in (1.0, 0.9999):
+        assert len(screening.next_round()) == 1
+        screening.record([run(loss)])
+    assert screening.next_round() == []
+
+
 def test_little_harm_does_not_stop_ordered_strengths():
     rates = remedy("learning-rate-low", "x10", "x100", ordered=True)
     screening = Screening(results(1.0), [remedy("dropout", "good"), rates])

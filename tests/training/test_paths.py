@@ -4,14 +4,18 @@ anywhere.
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ravine import recipe_files
+from ravine.catalog import named_recipe
 from ravine.cli import run_command
+from ravine.examination.recipe_subject import subject_of
 from ravine.networks.pretrained import Continued, Pretrained
+from ravine.training.train import open_run, train
 
 RECIPE = 'base = "plain"\nepochs = 2\n[data]\nsource = "houses.csv"\ntarget = ["y"]\n'
 
@@ -97,3 +101,12 @@ def test_a_recipe_written_to_another_folder_names_the_same_file(table, capsys):
     assert os.path.samefile(found, table / "a" / "houses.csv")
     assert run_command([*command.split(), "-o", "best.toml"]) == 0
     assert 'source = "houses.csv"' in (table / "a" / "best.toml").read_text()
+
+
+def test_a_run_s_folder_that_is_called_as_a_bundled_set_is_not_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = named_recipe("plain").vary("data.source", "iris").vary("epochs", 1)
+    first = train(recipe, out="iris")
+    assert open_run("iris").score.value == first.score.value
+    assert subject_of(Path("iris")).recipe.data.source == "iris"
+    assert train(recipe, out="again").score.value == first.score.value

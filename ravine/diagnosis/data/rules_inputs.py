@@ -11,6 +11,7 @@ MIN_EXAMPLES = 10  # with fewer, equal ones mean nothing
 STEEPNESS_RATIO = 30.0  # times as steep, or as flat, as with standardized inputs
 COLUMN_SPREAD_RATIO = 30.0  # times the spread of another column
 FAR_OFFSET = 5.0  # spreads from 0
+FAR_SENTINEL = 30.0  # spreads of the others
 IDENTICAL_FRACTION = 0.5  # of the examples: one and the same
 MIN_CONTRADICTED = 3  # copies of an input with other targets
 COPIES_MULTIPLE = 2.0  # times what chance gives
@@ -96,8 +97,10 @@ def sentinels(data: DataProfile) -> Iterator[Observation]:
         change = Change("data", f"leave {value} empty in {sentinel.where}: it stands for a gap")
         title = f"{value} stands for a gap in {sentinel.where}"
         evidence = Evidence(f"examples with the value {value}", sentinel.rows, text=share)
-        # those who write a number for a gap write a whole one; others may be where a scale ends
-        severity = "" if float(sentinel.value).is_integer() else "note"
+        # those who write a number for a gap write a whole one; others may be where a scale ends,
+        # unless they were scaled together with the rest, which is then far away
+        written = float(sentinel.value).is_integer() or sentinel.distance > FAR_SENTINEL
+        severity = "" if written else "note"
         place = sentinel.where
         yield observe(evidence, nearest, change, where=place, title=title, severity=severity)
 

@@ -134,6 +134,8 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     if results.best_explanation is not None or learner.memorizes is not False or wider is None:
         return
     gain = replace(results, outcomes=(wider,)).gain_of(wider)
+    if (results.base.score or 0.0) < SCORE_GAIN:
+        return  # a small network learns a little, too: this one learns something else
     if wider.trial is None or wider.trial.verdict != "helped" or gain < MISSED_GAIN:
         return
     name = "of the score, learned of 32 examples by heart"
@@ -150,7 +152,7 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     "too-few-steps",
     confidence="high",
     needs="trials",
-    also=("labels", "learning-rate-low", "learning-rate-high"),
+    also=("labels", "loss", "learning-rate-low", "learning-rate-high"),
 )
 def nothing_learned(results: TrialResults) -> Iterator[Observation]:
     losses = [loss for _, loss, _ in results.whole_run.evaluations]
@@ -168,7 +170,7 @@ def nothing_learned(results: TrialResults) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="medium",
     needs="trials",
-    also=("too-few-steps", "labels", "learning-rate-low", "learning-rate-high"),
+    also=("loss", "labels", "too-few-steps", "learning-rate-low", "learning-rate-high"),
 )
 def far_behind_quick_learner(results: TrialResults) -> Iterator[Observation]:
     if results.ends_above_constant or not results.is_behind:
@@ -191,8 +193,8 @@ def _likeliest(results: TrialResults) -> Any:
     losses = [loss for _, loss, _ in results.whole_run.evaluations]
     rising = bool(losses) and not losses[-1] < losses[0]
     suspects += ["learning-rate-high" if rising else "too-few-steps"]
-    if results.learner.memorizes is False:
-        suspects.insert(0, "architecture-too-small")
+    if results.learner.memorizes is False:  # and more units do not help
+        suspects[:0] = ["loss", "labels"] if results.wider else ["architecture-too-small"]
     cause, *others = dict.fromkeys(suspects)
     return {"cause": cause, "suspects": tuple(others)[:3]}
 
