@@ -64,16 +64,18 @@ def examine(
       targets)`, `(a, b, targets)`, a dict, a dataclass, or inputs alone; the model gets inputs as
       one argument, several or keywords, or the whole batch.
     - `optimizer` is a torch optimizer on the model's parameters, or a function from these to one.
-    - `validation`: what runs are compared on. Without any, a fifth of examples in memory and of
-      the batches of a list or generator is held out; of a loader nothing.
+    - `validation`: what runs are compared on, laid out as `train` or as (inputs, targets). Without
+      any, a fifth of examples in memory and of the batches of a list or generator is held out; of a
+      loader nothing.
     - `epochs` or `steps` (updates; for batches without an end) are the budget. With `minutes` no
       trial begins that would not end in time; without, the report does not depend on the clock.
     - `step` in place of `loss` is a function `step(model, batch)` to the loss of a batch, before
       going back; `batches` is another name of `train`.
 
     Where outputs and targets cannot be told apart (a step, a loss of the model's own, batches not
-    made of rows), losses of batches are compared; `left_out` of the report says what was not
-    measured. Raises `InputError` for what cannot be run.
+    made of rows), losses of batches are compared; where only as many examples as a batch has can be
+    run at once, so many are evaluated. `left_out` of the report says what was not measured, and
+    what an error kept from being measured. Raises `InputError` for what cannot be run.
 
     >>> import torch
     >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -39,7 +39,7 @@ from ravine.examination.training_steps import (
     is_lightning_module,
     training_step,
 )
-from ravine.examination.ways_to_run import loss_in, loss_or_nan
+from ravine.examination.ways_to_run import loss_in, loss_or_nan, require_number
 from ravine.rng import isolated_rng
 
 # what a user's model, loss, optimizer or data raise
@@ -183,13 +183,11 @@ def _materialize(
     model: nn.Module, optimizer: Any, data: torch_data.TensorData | torch_data.LoaderData, seed: int
 ) -> tuple[nn.Module, Any]:
     """Copies of model and optimizer, if it is one, in which lazy layers have their shapes."""
-    if isinstance(optimizer, Optimizer):
-        model, optimizer = copy.deepcopy((model, optimizer))
-    else:
-        model = copy.deepcopy(model)
+    held = optimizer if isinstance(optimizer, Optimizer) else None
+    model, held = copy.deepcopy((model, held))
     with isolated_rng(seed), torch.no_grad(), explain_errors(*ON_A_BATCH):
         model(next(iter(data.epoch()))[0])
-    return model, optimizer
+    return model, held or optimizer
 
 
 def _try_once(program: TorchProgram) -> TorchProgram:
@@ -238,11 +236,7 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
 def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) -> None:
     with explain_errors(*ON_A_BATCH):
         inputs, targets = next(iter(program.train.epoch()))
-        loss: Any = loss_or_nan(program.loss, model(inputs), targets)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        why, do = "a step goes down the gradient of one number", "return the mean of the losses"
-        raise InputError(f"the loss gives {shape}", why=why, do=do)
+        loss = require_number(loss_or_nan(program.loss, model(inputs), targets))
     do = "call loss.backward() and optimizer.step() on one batch yourself"
     with explain_errors("a step cannot be made", do):
         if loss.requires_grad:
@@ -253,7 +247,8 @@ def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) ->
 def _evaluate_once(program: TorchProgram, model: nn.Module) -> TorchProgram:
     """The program, with as many examples to evaluate as it runs on."""
     batch = 1 if program.form.whole else min(program.train.batch, EVALUATED_EXAMPLES)
-    what = "model and loss do not run on the validation examples"
+    kind = "training" if program.validation is None else "validation"
+    what = f"model and loss do not run on the {kind} examples"
     do = "give examples of the same kind as for training"
     with torch.no_grad(), explain_errors(what, do):
         try:

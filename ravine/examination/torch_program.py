@@ -135,9 +135,7 @@ class TorchProgram:
 
     def evaluation_examples(self) -> Pair:
         """The examples on which runs are compared."""
-        if self.validation is None:
-            return self.evaluated_examples()
-        inputs, targets = self.validation
+        inputs, targets = self.validation or self.evaluated_examples()
         return inputs[: self.evaluated], targets[: self.evaluated]
 
     def keeping_measure(self) -> TorchProgram:

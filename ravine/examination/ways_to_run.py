@@ -106,6 +106,15 @@ def loss_in(outputs: Any) -> Tensor:
     return found
 
 
+def require_number(loss: Any) -> Tensor:
+    """What a loss gives, a tensor of one number. Raises `InputError` if it is none."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss
+    shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+    why, do = "a step goes down the gradient of one number", "return the mean of the losses"
+    raise InputError(f"the loss gives {shape}", why=why, do=do)
+
+
 def loss_or_nan(loss: Loss, outputs: object, targets: Tensor) -> Tensor:
     """The loss; NaN where it refuses outputs that are not finite, as binary cross entropy does.
 

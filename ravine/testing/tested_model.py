@@ -22,7 +22,7 @@ from ravine.errors import InputError, typed_message, wrap_errors
 from ravine.examination.nested import iterate_leaves, map_leaves, split_nested, take_rows
 from ravine.examination.packed_inputs import adapt_model, as_tensor, call_nested
 from ravine.examination.program_forms import device_of
-from ravine.examination.ways_to_run import ProgramTrial, find_way
+from ravine.examination.ways_to_run import ProgramTrial, find_way, require_number
 from ravine.rng import isolated_rng
 from ravine.statistics import even_places
 
@@ -45,8 +45,8 @@ class TestedModel:
     model: nn.Module
     inputs: Any
     call: str
-    loss: Callable[[Any, Any], Any] | None = None
-    targets: Any = None
+    loss: Callable[[Any, Any], Any]
+    targets: Any
     optimizer: Any = None
 
     def __post_init__(self) -> None:
@@ -87,13 +87,7 @@ class TestedModel:
 
     def evaluate_loss(self, outputs: Any, targets: Any) -> Tensor:
         """The loss as a tensor of one number. Raises `InputError` if it is none."""
-        assert self.loss is not None
-        value = self.loss(getattr(outputs, "nested", outputs), targets)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            do = "return one number, or give None as the loss if the outputs have it"
-            raise InputError(f"the loss gives {shape}", why="a step follows one number", do=do)
-        return value
+        return require_number(self.loss(getattr(outputs, "nested", outputs), targets))
 
     def probe_loss(self, seed: int, rows: Tensor | None = None) -> ProbedProgram:
         """The program with its loss, on some rows of the batch."""
