@@ -105,21 +105,28 @@ def examine(
         )
     subject = TorchSubject(program, limit=limit)
     with repeatable(device_of(program.model)):
-        report = _examine_program(subject, trials=trials)
+        try:
+            report = examine_subject(subject, trials=trials)
+        except (RavineError, MemoryError):
+            raise
+        except Exception as error:  # of Ravine's own
+            report = _examine_less(subject, error, trials=trials)
     return replace(report, left_out=subject.left_out)
 
 
-def _examine_program(subject: TorchSubject, *, trials: bool) -> Report:
-    """The report of a program. What breaks in trials leaves these out, and what breaks in checks
-    all of them.
+def _examine_less(subject: TorchSubject, error: Exception, *, trials: bool) -> Report:
+    """The report without what an error of Ravine's own broke, trials or all checks: one that lacks
+    a part is better than none.
     """
+    subject.leave_out_broken("trials" if trials else "all checks", error)
+    if not trials:
+        return Report()
     try:
-        return examine_subject(subject, trials=trials)
+        return examine_subject(subject, trials=False)
     except (RavineError, MemoryError):
         raise
-    except Exception as error:  # of Ravine's own: a report that lacks a part is better than none
-        subject.leave_out_broken("trials" if trials else "all checks", error)
-    return _examine_program(subject, trials=False) if trials else Report()
+    except Exception as again:
+        return _examine_less(subject, again, trials=False)
 
 
 def check(recipe: Recipe, frame: TableLike | None = None) -> Report:

@@ -118,8 +118,8 @@ class TorchSubject:
     @functools.cached_property
     def step_seconds(self) -> float:
         """How long a step of the program takes, about."""
-        inputs, targets = next(iter(self.program.train.epoch()))
         with isolated_rng(self.program.seed):
+            inputs, targets = next(iter(self.program.train.epoch()))
             model = copy.deepcopy(self.program.model)
             return step_seconds(lambda: self.program.loss(model(inputs), targets))
 
