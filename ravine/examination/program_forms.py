@@ -42,10 +42,10 @@ from ravine.examination.packed_inputs import (
 )
 from ravine.examination.scores import are_classes
 from ravine.examination.ways_to_run import (
+    FoundWay,
     Loss,
     ProgramTrial,
     Way,
-    find_way,
     is_same_loss,
     list_ways,
 )
@@ -156,13 +156,12 @@ def whole_form(model: nn.Module, value: Callable[[Any, Any], Tensor]) -> Form:
     return Form(model=adapt_model(model, run), loss=mean, pair=store.add, whole=store, rows=1)
 
 
-def find_form(model: nn.Module, loss: Loss | None, batch: Any, *, seed: int) -> Form:
-    """The simplest form in which model and loss run on a batch. Raises `InputError` if none does;
-    inputs and targets that do not run have the usual form, and say what is wrong once they are run.
+def find_form(trial: ProgramTrial, found: FoundWay, loss: Loss | None, batch: Any) -> Form:
+    """The simplest form in which model and loss run on a batch, by the way that was found.
+
+    Raises `InputError` if there is none; inputs and targets that do not run have the usual form,
+    and say what is wrong once they are run.
     """
-    trial = ProgramTrial(model, device_of(model), seed)
-    batch = move_batch(batch, trial.device)
-    found = find_way(trial, loss, batch)
     usual = found.way
     if found.runs and usual is not None:
         return _Reduction(trial, usual, batch, found.outputs).form()
@@ -170,7 +169,7 @@ def find_form(model: nn.Module, loss: Loss | None, batch: Any, *, seed: int) -> 
     if usual is None and loss is not None and may_pair:
         inputs, _ = split_batch(batch)
         if isinstance(inputs, Tensor):
-            usual = next(iter(list_ways(model, loss, batch)))
+            usual = next(iter(list_ways(trial.original, loss, batch)))
         else:
             Packing().pack(inputs)
     if usual is not None and usual.targets == "targets":

@@ -26,7 +26,7 @@ from ravine.examination.batch_sources import (
 )
 from ravine.examination.nested import take_rows
 from ravine.examination.packed_inputs import lay_out_as
-from ravine.examination.program_forms import Form, find_form, whole_form
+from ravine.examination.program_forms import Form, device_of, find_form, move_batch, whole_form
 from ravine.examination.torch_program import (
     EVALUATED_EXAMPLES,
     PROFILED_EXAMPLES,
@@ -39,7 +39,13 @@ from ravine.examination.training_steps import (
     is_lightning_module,
     training_step,
 )
-from ravine.examination.ways_to_run import loss_in, loss_or_nan, require_number
+from ravine.examination.ways_to_run import (
+    ProgramTrial,
+    find_way,
+    loss_in,
+    loss_or_nan,
+    require_number,
+)
 from ravine.rng import isolated_rng
 
 # what a user's model, loss, optimizer or data raise
@@ -143,7 +149,10 @@ def _find_form(
         return replace(form, like=batch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is tried may well be wrong
-        return replace(find_form(model, loss, batch, seed=seed), like=batch)
+        trial = ProgramTrial(model, device_of(model), seed)
+        batch = move_batch(batch, trial.device)
+        found = find_way(trial, loss, batch)
+        return replace(find_form(trial, found, loss, batch), like=batch)
 
 
 def _read_examples(
