@@ -14,6 +14,7 @@ from torch import nn
 
 from ravine.argument_checks import check_arguments
 from ravine.data import TableLike, Task
+from ravine.errors import InputError, RavineError, typed_message, wrap_errors
 from ravine.examination.preflight import check_recipe
 from ravine.examination.preflight_checks import QUICK_RECIPE_CHECKS
 from ravine.examination.program_forms import device_of
@@ -63,16 +64,18 @@ def examine(
       targets)`, `(a, b, targets)`, a dict, a dataclass, or inputs alone; the model gets inputs as
       one argument, several or keywords, or the whole batch.
     - `optimizer` is a torch optimizer on the model's parameters, or a function from these to one.
-    - `validation`: what runs are compared on. Without any, a fifth of examples in memory and of
-      the batches of a list or generator is held out; of a loader nothing.
+    - `validation`: what runs are compared on, laid out as `train` or as (inputs, targets). Without
+      any, a fifth of examples in memory and of the batches of a list or generator is held out; of a
+      loader nothing.
     - `epochs` or `steps` (updates; for batches without an end) are the budget. With `minutes` no
       trial begins that would not end in time; without, the report does not depend on the clock.
     - `step` in place of `loss` is a function `step(model, batch)` to the loss of a batch, before
       going back; `batches` is another name of `train`.
 
     Where outputs and targets cannot be told apart (a step, a loss of the model's own, batches not
-    made of rows), losses of batches are compared; `left_out` of the report says what was not
-    measured. Raises `InputError` for what cannot be run.
+    made of rows), losses of batches are compared; where only as many examples as a batch has can be
+    run at once, so many are evaluated. `left_out` of the report says what was not measured, and
+    what an error kept from being measured. Raises `InputError` for what cannot be run.
 
     >>> import torch
     >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
@@ -86,22 +89,44 @@ def examine(
     """
     check_arguments(examine, locals())
     limit = None if minutes is None else TimeLimit(minutes)
-    program = read_program(
-        model,
-        loss,
-        train if batches is None else batches,
-        optimizer=optimizer,
-        validation=validation,
-        batch_size=batch_size,
-        epochs=epochs,
-        steps=steps,
-        step=step,
-        seed=seed,
-    )
+    do = "train it for one epoch in a loop of your own: what this raises is in the program"
+    with wrap_errors(InputError, "the program cannot be read", do, why=typed_message):
+        program = read_program(
+            model,
+            loss,
+            train if batches is None else batches,
+            optimizer=optimizer,
+            validation=validation,
+            batch_size=batch_size,
+            epochs=epochs,
+            steps=steps,
+            step=step,
+            seed=seed,
+        )
     subject = TorchSubject(program, limit=limit)
     with repeatable(device_of(program.model)):
-        report = examine_subject(subject, trials=trials)
+        try:
+            report = examine_subject(subject, trials=trials)
+        except (RavineError, MemoryError):
+            raise
+        except Exception as error:  # of Ravine's own
+            report = _examine_less(subject, error, trials=trials)
     return replace(report, left_out=subject.left_out)
+
+
+def _examine_less(subject: TorchSubject, error: Exception, *, trials: bool) -> Report:
+    """The report without what an error of Ravine's own broke, trials or all checks: one that lacks
+    a part is better than none.
+    """
+    subject.leave_out_broken("trials" if trials else "all checks", error)
+    if not trials:
+        return Report()
+    try:
+        return examine_subject(subject, trials=False)
+    except (RavineError, MemoryError):
+        raise
+    except Exception as again:
+        return _examine_less(subject, again, trials=False)
 
 
 def check(recipe: Recipe, frame: TableLike | None = None) -> Report:

@@ -146,6 +146,30 @@ def split_batch(batch: Any) -> tuple[Nested, Tensor]:
     return map_leaves(inputs, require_tensor), require_tensor(targets)
 
 
+def lay_out_as(like: Nested, batch: Any) -> Any:
+    """A batch laid out as another one, where the same can be found in it: (inputs, targets) as the
+    dict that has both, a dict as such a tuple. As it is where that is not clear.
+
+    >>> lay_out_as({"x": 1, "mask": 2, "y": 3}, ({"mask": 5, "x": 4}, 6))
+    {'x': 4, 'mask': 5, 'y': 6}
+    """
+    key = find_target_key(like) if isinstance(like, Mapping) else None
+    if isinstance(batch, list | tuple) and len(batch) > 1 and key is not None:
+        inputs, targets = split_tuple(batch)
+        names = [name for name in like if name != key]
+        if not isinstance(inputs, Mapping):
+            parts = inputs if isinstance(inputs, list | tuple) else [inputs]
+            inputs = dict(zip(names, parts, strict=True)) if len(parts) == len(names) else {}
+        made = {**inputs, key: targets}
+        return {name: made[name] for name in like} if {*like} <= {*made} else batch
+    if isinstance(batch, Mapping) and isinstance(like, list | tuple):
+        key = find_target_key(batch)
+        parts = [value for name, value in batch.items() if name != key]
+        if key is not None and len(parts) + 1 == len(like):
+            return (*parts, batch[key])
+    return batch
+
+
 def require_tensor(value: Any) -> Tensor:
     """A tensor without its history, also of an array. Raises `InputError` for anything else."""
     made = as_tensor(value)

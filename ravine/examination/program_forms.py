@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ravine.errors import InputError, shorten, typed_message
+from ravine.errors import InputError, shorten, typed_message, wrap_errors
 from ravine.examination.known_losses import find_known_loss
 from ravine.examination.nested import (
     Nested,
@@ -36,10 +36,19 @@ from ravine.examination.packed_inputs import (
     adapt_model,
     as_tensor,
     call_nested,
+    lay_out_as,
     require_tensor,
     split_batch,
 )
-from ravine.examination.ways_to_run import Loss, ProgramTrial, Way, is_same_loss, list_ways
+from ravine.examination.scores import are_classes
+from ravine.examination.ways_to_run import (
+    FoundWay,
+    Loss,
+    ProgramTrial,
+    Way,
+    is_same_loss,
+    list_ways,
+)
 
 Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
 MAX_LEAVES = 48  # of which each is left out once
@@ -63,6 +72,7 @@ class Form:
     plain_outputs: bool = False  # a tensor that is not packed
     targets: str = "none"  # "one" tensor, "several" packed, or "none" that the loss uses
     whole: BatchStore | None = None  # the batches, where these are the rows
+    like: Any = ()  # a batch
     rows: int | None = None  # that run at once in evaluation, with the same random numbers; or all
 
     def run(self, model: nn.Module, inputs: Tensor) -> Any:
@@ -70,6 +80,15 @@ class Form:
         if self.rows is None or len(inputs) <= self.rows:
             return model(inputs)
         return torch.cat([model(part) for part in inputs.split(self.rows)])
+
+    def pair_as_trained(self, batch: Any) -> Pair:
+        """Inputs and targets of a batch that may be laid out in another way than those of training.
+        Raises `InputError` where it cannot be read as one of these.
+        """
+        what = "the validation examples are not laid out as the training batches"
+        do = "give them as the loader gives its batches, or as (inputs, targets)"
+        with wrap_errors(InputError, what, do, why=typed_message):
+            return self.pair(lay_out_as(self.like, batch))
 
     @property
     def unmeasured_probes(self) -> frozenset[str]:
@@ -137,35 +156,26 @@ def whole_form(model: nn.Module, value: Callable[[Any, Any], Tensor]) -> Form:
     return Form(model=adapt_model(model, run), loss=mean, pair=store.add, whole=store, rows=1)
 
 
-def find_form(model: nn.Module, loss: Loss | None, batch: Any, *, seed: int) -> Form:
-    """The simplest form in which model and loss run on a batch. Raises `InputError` if none does;
-    inputs and targets that do not run have the usual form, and say what is wrong once they are run.
+def find_form(trial: ProgramTrial, found: FoundWay, loss: Loss | None, batch: Any) -> Form:
+    """The simplest form in which model and loss run on a batch, by the way that was found.
+
+    Raises `InputError` if there is none; inputs and targets that do not run have the usual form,
+    and say what is wrong once they are run.
     """
-    trial = ProgramTrial(model, device_of(model), seed)
-    batch = move_batch(batch, trial.device)
-    errors: dict[str, str] = {}  # with the first way that raised each
-    what = NO_CALL
-    usual: Way | None = None
-    for way in list_ways(model, loss, batch):
-        try:
-            outputs = trial.outputs(way, way.split(batch)[0])
-            what = "model and loss do not run on a batch"
-            value = trial.value(way, outputs, way.split(batch)[1])
-        except Exception as error:  # whatever the user's code raises
-            errors.setdefault(typed_message(error), way.name)
-            continue
-        if isinstance(value, Tensor) and value.numel() == 1:
-            return _Reduction(trial, trial.prefer_batch(way, batch, value), batch, outputs).form()
-        usual = usual or way  # what the loss gives is refused when it is tried once more
-    if usual is None and loss is not None and (what == NO_CALL or isinstance(batch, list | tuple)):
+    usual = found.way
+    if found.runs and usual is not None:
+        return _Reduction(trial, usual, batch, found.outputs).form()
+    may_pair = not found.called or isinstance(batch, list | tuple)
+    if usual is None and loss is not None and may_pair:
         inputs, _ = split_batch(batch)
         if isinstance(inputs, Tensor):
-            usual = next(iter(list_ways(model, loss, batch)))
+            usual = next(iter(list_ways(trial.original, loss, batch)))
         else:
             Packing().pack(inputs)
     if usual is not None and usual.targets == "targets":
         return _Reduction(trial, usual, batch, None).usual_form()
-    why = "; ".join(f"{name}: {error}" for error, name in errors.items())
+    what = "model and loss do not run on a batch" if found.called else NO_CALL
+    why = "; ".join(f"{name}: {error}" for error, name in found.errors.items())
     do = "give batches (inputs, targets) and loss(outputs, targets), or loss(outputs, batch), or "
     do += "step=, a function of model and batch to the loss"
     raise InputError(what, why=shorten(why, 300), do=do)
@@ -359,8 +369,7 @@ def _find_answer(
         return lambda rows: rows
     packing = part.packing
     for place, leaf in enumerate(leaves_at(outputs, part.paths)):
-        classes = leaf.dim() == targets.dim() + 1 and not targets.is_floating_point()
-        if leaf.shape == targets.shape or (classes and leaf.numel() > targets.numel()):
+        if leaf.shape == targets.shape or are_classes(leaf, targets):
             return lambda rows, place=place: packing.unpack(rows)[place]
     return None
 

@@ -86,9 +86,12 @@ def scaled_accuracy(outputs: Tensor, targets: Tensor, loss: Loss | None = None) 
 
 
 def are_classes(outputs: Tensor, targets: Tensor) -> bool:
-    """Whether the targets are class numbers and the outputs have a number for each class."""
-    whole = not targets.is_floating_point()
-    return whole and outputs.dim() == targets.dim() + 1 and outputs.numel() > targets.numel()
+    """Whether the targets are class numbers and the outputs have a number for each class: [N, ...,
+    K] or [N, K, ...] for [N, ...].
+    """
+    if targets.is_floating_point() or outputs.numel() <= targets.numel():
+        return False
+    return targets.shape in (outputs.shape[:-1], outputs.shape[:1] + outputs.shape[2:])
 
 
 def classes_second(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> Tensor:

@@ -5,11 +5,12 @@ import inspect
 import math
 import operator
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -24,14 +25,27 @@ from ravine.examination.batch_sources import (
     read_source,
 )
 from ravine.examination.nested import take_rows
-from ravine.examination.program_forms import Form, find_form, whole_form
-from ravine.examination.torch_program import PROFILED_EXAMPLES, TorchProgram, held_parameters
+from ravine.examination.packed_inputs import lay_out_as
+from ravine.examination.program_forms import Form, device_of, find_form, move_batch, whole_form
+from ravine.examination.torch_program import (
+    EVALUATED_EXAMPLES,
+    PROFILED_EXAMPLES,
+    TorchProgram,
+    TorchRun,
+    held_parameters,
+)
 from ravine.examination.training_steps import (
     configured_optimizer,
     is_lightning_module,
     training_step,
 )
-from ravine.examination.ways_to_run import loss_in, loss_or_nan
+from ravine.examination.ways_to_run import (
+    ProgramTrial,
+    find_way,
+    loss_in,
+    loss_or_nan,
+    require_number,
+)
 from ravine.rng import isolated_rng
 
 # what a user's model, loss, optimizer or data raise
@@ -107,8 +121,7 @@ def read_program(
         held_out=validation is None and examples is not None,
         seed=seed,
     )
-    _try_once(program)
-    return program
+    return _try_once(program)
 
 
 def _integer(name: str, value: Any, *, least: float = 1, why: str) -> int:
@@ -126,16 +139,20 @@ def _find_form(
     model: nn.Module, loss: Any, step: Any, source: Any, batch_size: int | None, seed: int
 ) -> Form:
     """The form of the program, by its first batch."""
-    if step is not None:
-        return whole_form(model, lambda model, batch: loss_in(step(model, batch)))
     if isinstance(source, DataLoader | BatchSource):
         with isolated_rng(seed), explain_errors("the loader gives no batch", "iterate it yourself"):
             batch = next(torch_data.iterate_batches(source))
     else:
         batch = take_rows(source, slice(batch_size))
+    if step is not None:
+        form = whole_form(model, lambda model, batch: loss_in(step(model, batch)))
+        return replace(form, like=batch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is tried may well be wrong
-        return find_form(model, loss, batch, seed=seed)
+        trial = ProgramTrial(model, device_of(model), seed)
+        batch = move_batch(batch, trial.device)
+        found = find_way(trial, loss, batch)
+        return replace(find_form(trial, found, loss, batch), like=batch)
 
 
 def _read_examples(
@@ -163,29 +180,30 @@ def _read_examples(
 
 def _validation_data(form: Form, source: Any, batch_size: int | None) -> torch_data.Pair:
     if form.whole is not None and not isinstance(source, DataLoader | BatchSource):
-        source = cut_into_batches(source, batch_size)
+        source = cut_into_batches(lay_out_as(form.like, source), batch_size)
     if isinstance(source, DataLoader | BatchSource):
         with isolated_rng(0):
-            data = torch_data.LoaderData(source, form.pair, form.whole)
+            data = torch_data.LoaderData(source, form.pair_as_trained, form.whole)
             return data.first(PROFILED_EXAMPLES)
-    return torch_data.require_rows(form.pair(source), "validation")
+    return torch_data.require_rows(form.pair_as_trained(source), "validation")
 
 
 def _materialize(
     model: nn.Module, optimizer: Any, data: torch_data.TensorData | torch_data.LoaderData, seed: int
 ) -> tuple[nn.Module, Any]:
     """Copies of model and optimizer, if it is one, in which lazy layers have their shapes."""
-    if isinstance(optimizer, Optimizer):
-        model, optimizer = copy.deepcopy((model, optimizer))
-    else:
-        model = copy.deepcopy(model)
+    held = optimizer if isinstance(optimizer, Optimizer) else None
+    model, held = copy.deepcopy((model, held))
     with isolated_rng(seed), torch.no_grad(), explain_errors(*ON_A_BATCH):
         model(next(iter(data.epoch()))[0])
-    return model, optimizer
+    return model, held or optimizer
 
 
-def _try_once(program: TorchProgram) -> None:
-    """One forward and backward pass and one step: what cannot run says so before all else."""
+def _try_once(program: TorchProgram) -> TorchProgram:
+    """One forward and backward pass, one step and one evaluation: what cannot run says so before
+    all else. Of a program that runs on as many examples as a batch has, and not on more, these
+    alone are evaluated.
+    """
     with isolated_rng(program.seed):
         do = "give an optimizer on the model's parameters, or a function from parameters to one"
         with explain_errors("model and optimizer cannot be built again", do):
@@ -196,8 +214,7 @@ def _try_once(program: TorchProgram) -> None:
             for p in program.model.parameters():
                 p.grad = None
             _step_once(program, model.train(), optimizer)
-            if program.validation is not None:
-                _evaluate_once(program, model.eval())
+            program = _evaluate_once(program, model.eval())
             if any(p.grad is not None for p in program.model.parameters()):
                 what = "loss or forward pass use the parameters of the very model that was given"
                 why = "copies of it are trained, whose parameters that does not reach"
@@ -206,6 +223,7 @@ def _try_once(program: TorchProgram) -> None:
         finally:
             for p, gradient in zip(program.model.parameters(), gradients, strict=True):
                 p.grad = gradient
+    return program
 
 
 def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
@@ -227,11 +245,7 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
 def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) -> None:
     with explain_errors(*ON_A_BATCH):
         inputs, targets = next(iter(program.train.epoch()))
-        loss: Any = loss_or_nan(program.loss, model(inputs), targets)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        why, do = "a step goes down the gradient of one number", "return the mean of the losses"
-        raise InputError(f"the loss gives {shape}", why=why, do=do)
+        loss = require_number(loss_or_nan(program.loss, model(inputs), targets))
     do = "call loss.backward() and optimizer.step() on one batch yourself"
     with explain_errors("a step cannot be made", do):
         if loss.requires_grad:
@@ -239,9 +253,21 @@ def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) ->
         optimizer.step()
 
 
-def _evaluate_once(program: TorchProgram, model: nn.Module) -> None:
-    inputs, targets = program.evaluation_examples()
-    what = "model and loss do not run on the validation examples"
+def _evaluate_once(program: TorchProgram, model: nn.Module) -> TorchProgram:
+    """The program, with as many examples to evaluate as it runs on."""
+    batch = 1 if program.form.whole else min(program.train.batch, EVALUATED_EXAMPLES)
+    kind = "training" if program.validation is None else "validation"
+    what = f"model and loss do not run on the {kind} examples"
     do = "give examples of the same kind as for training"
     with torch.no_grad(), explain_errors(what, do):
-        loss_or_nan(program.loss, program.form.run(model, inputs), targets)
+        try:
+            TorchRun().evaluate(model, program.loss, program.evaluation_examples(), program.form)
+        except Exception:  # what model or loss raise
+            if batch == len(program.evaluation_examples()[0]):
+                raise
+            train = program.train
+            if isinstance(train, torch_data.TensorData):
+                train = replace(train, drop_last=True)  # fewer are left where some are held out
+            program = replace(program, evaluated=batch, train=train)
+            TorchRun().evaluate(model, program.loss, program.evaluation_examples(), program.form)
+    return program

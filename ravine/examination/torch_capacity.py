@@ -63,7 +63,7 @@ def memorized_score(program: TorchProgram) -> float | None:
     """The best score on a few examples that the network learns by heart, at its own rate, ten times
     and a tenth of it. One that does is large enough for what was asked. None where it has no score.
     """
-    rows = program.train.first(MEMORIZED_EXAMPLES)
+    rows = program.train.first(min(MEMORIZED_EXAMPLES, program.evaluated))
     train = TensorData(*rows, batch=len(rows[0]))
     few = replace(program, train=train, validation=None, epochs=MEMORIZING_STEPS, held_out=False)
     best: float | None = None

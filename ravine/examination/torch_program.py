@@ -93,6 +93,7 @@ class TorchProgram:
     epochs: float
     validation: Pair | None = None
     held_out: bool = False  # the validation examples were taken out of the training examples
+    evaluated: int = EVALUATED_EXAMPLES  # at once, and no more
     seed: int = 0
     clip: float | None = None
     evaluation_loss: Loss | None = None  # where a change has given training another loss
@@ -127,12 +128,15 @@ class TorchProgram:
         with isolated_rng(self.seed):
             return self.train.first(count)
 
+    def evaluated_examples(self) -> Pair:
+        """The training examples on which a model is evaluated."""
+        inputs, targets = self.examples(EVALUATED_EXAMPLES)
+        return inputs[: self.evaluated], targets[: self.evaluated]
+
     def evaluation_examples(self) -> Pair:
         """The examples on which runs are compared."""
-        if self.validation is None:
-            return self.examples(EVALUATED_EXAMPLES)
-        inputs, targets = self.validation
-        return inputs[:EVALUATED_EXAMPLES], targets[:EVALUATED_EXAMPLES]
+        inputs, targets = self.validation or self.evaluated_examples()
+        return inputs[: self.evaluated], targets[: self.evaluated]
 
     def keeping_measure(self) -> TorchProgram:
         """The program evaluated by its present loss, also where a change gives training another."""
@@ -244,4 +248,7 @@ def losses_by_group(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float
         return (float(loss_or_nan(loss, outputs, targets)),)
     groups = min(LOSS_GROUPS, max(1, len(targets) // 4))
     places = torch.arange(len(targets)).tensor_split(groups)
-    return tuple(float(loss_or_nan(loss, outputs[p], targets[p])) for p in places)
+    try:
+        return tuple(float(loss_or_nan(loss, outputs[p], targets[p])) for p in places)
+    except Exception:  # of a loss of so many examples as there are, or one that is wrong
+        return (float(loss_or_nan(loss, outputs, targets)),)

@@ -21,13 +21,7 @@ from ravine.diagnosis.trials.trial_results import (
 )
 from ravine.examination.scores import scaled_accuracy
 from ravine.examination.subject import SeedRun
-from ravine.examination.torch_program import (
-    EVALUATED_EXAMPLES,
-    TorchProgram,
-    TorchRun,
-    evaluating,
-    losses_by_group,
-)
+from ravine.examination.torch_program import TorchProgram, TorchRun, evaluating, losses_by_group
 from ravine.rng import isolated_rng
 
 MIN_RISE_GROUPS = 4
@@ -83,12 +77,12 @@ def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
     """
     if program.form.answer is None:
         return True
-    inputs, targets = program.examples(EVALUATED_EXAMPLES)
+    inputs, targets = program.evaluated_examples()
     with isolated_rng(program.seed), torch.no_grad():
-        outputs = copy.deepcopy(program.model).eval()(inputs[:2])
+        outputs = program.form.run(copy.deepcopy(program.model).eval(), inputs)
     if not isinstance(outputs, Tensor) or not targets.is_floating_point():
         return True
-    if outputs.numel() != targets[:2].numel() or bool(((targets == 0) | (targets == 1)).all()):
+    if outputs.numel() != targets.numel() or bool(((targets == 0) | (targets == 1)).all()):
         return True  # classes or labels, of which the order of the answers counts
     as_outputs = targets.reshape(len(targets), *outputs.shape[1:]).to(outputs.dtype)
     losses = losses_by_group(program.evaluation_loss or program.loss, as_outputs, targets)
@@ -100,7 +94,7 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
     validation examples, None where nothing is held out or the run diverged.
     """
     assert run.model is not None
-    inputs, targets = program.examples(EVALUATED_EXAMPLES)
+    inputs, targets = program.evaluated_examples()
     with evaluating(run.model):
         outputs = program.form.run(run.model, inputs)
         losses = losses_by_group(program.evaluation_loss or program.loss, outputs, targets)
@@ -128,7 +122,7 @@ def constant_loss_of_program(program: TorchProgram) -> float:
     """The loss of the best answer that is the same for every example, found on training examples
     and evaluated on the others; NaN where there is none.
     """
-    inputs, targets = program.examples(EVALUATED_EXAMPLES)
+    inputs, targets = program.evaluated_examples()
     if not (program.form.plain_outputs and program.form.targets == "one"):
         return math.nan  # no answer can be made up
     with isolated_rng(program.seed), torch.no_grad():
@@ -146,7 +140,7 @@ def constant_loss_of_program(program: TorchProgram) -> float:
     best = find_best_constant(program.loss, outputs, targets, output_kind=kind, class_axis=axis)
     if best is None:
         return math.nan
-    others = targets if program.validation is None else program.validation[1][:EVALUATED_EXAMPLES]
+    others = program.evaluation_examples()[1]
     try:
         answers = best.output.expand(len(others), *outputs.shape[1:])
         losses = losses_by_group(program.evaluation_loss or program.loss, answers, others)

@@ -5,8 +5,10 @@ import copy
 import functools
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,7 +42,12 @@ from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_data import Pair
 from ravine.examination.torch_loss_trials import try_classes, try_losses
 from ravine.examination.torch_model_changes import reinitialize
-from ravine.examination.torch_program import TorchProgram, TorchRun, train_program
+from ravine.examination.torch_program import (
+    EVALUATED_EXAMPLES,
+    TorchProgram,
+    TorchRun,
+    train_program,
+)
 from ravine.examination.torch_results import own_results, seed_run
 from ravine.examination.torch_settings import (
     CURES_BY_CAUSE,
@@ -68,6 +75,11 @@ UNKNOWN_BY_FORM = {
     "several": "checks of targets: the loss takes several tensors",
     "one": "checks of answers: no output has the shape of one",
 }
+UNMEASURED_REMEDIES: dict[str, Callable[[TorchProgram, TrialResults], TrialResults]] = {
+    "other classes": try_classes,
+    "other losses": try_losses,
+    "a larger network": try_capacity,
+}
 ACTIVATION_CAUSES = ("output-activation", "hidden-activation")
 
 
@@ -85,6 +97,13 @@ class TorchSubject:
     calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was profiled
     limit: TimeLimit | None = None
     spent: list[float] = field(default_factory=list)  # seconds of each run, about
+    broken: list[str] = field(default_factory=list)  # what broke, and why
+
+    def leave_out_broken(self, what: str, error: Exception) -> None:
+        """Note what is left out because it raised an error."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        self.broken.append(f"{what}: {typed_message(error)} ({where})")
 
     @property
     def has_budget(self) -> bool:
@@ -99,8 +118,8 @@ class TorchSubject:
     @functools.cached_property
     def step_seconds(self) -> float:
         """How long a step of the program takes, about."""
-        inputs, targets = next(iter(self.program.train.epoch()))
         with isolated_rng(self.program.seed):
+            inputs, targets = next(iter(self.program.train.epoch()))
             model = copy.deepcopy(self.program.model)
             return step_seconds(lambda: self.program.loss(model(inputs), targets))
 
@@ -126,7 +145,8 @@ class TorchSubject:
         start = StartProfile(measured={"outputs": False})
         if not program.is_large:  # the probes copy it several times
             inputs, targets = program.examples()
-            rows = even_places(len(inputs), 1 if program.form.whole else PROBED_EXAMPLES)
+            probed = min(PROBED_EXAMPLES, program.evaluated)
+            rows = even_places(len(inputs), 1 if program.form.whole else probed)
             start = profile_start(
                 program.model,
                 program.loss,
@@ -255,7 +275,11 @@ class TorchSubject:
     @property
     def left_out(self) -> tuple[str, ...]:
         """What was not measured, and why."""
-        form, found = self.program.form, list(self.limit.left_out if self.limit else ())
+        form = self.program.form
+        found = [*self.broken, *(self.limit.left_out if self.limit else ())]
+        if self.program.evaluated < EVALUATED_EXAMPLES:
+            what = f"evaluation of more than {self.program.evaluated} examples: model and loss "
+            found.insert(0, f"{what}do not run on more at once than a batch has")
         if self.program.is_large:
             found.insert(0, "checks before training: the model is too large for many copies")
         if form.answer is None:
@@ -266,8 +290,14 @@ class TorchSubject:
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         if self.program.form.answer is None:
             return results
-        results = try_losses(self.program, try_classes(self.program, results))
-        return try_capacity(self.program, results) if results.preferred is None else results
+        for name, attempt in UNMEASURED_REMEDIES.items():
+            if attempt is try_capacity and results.preferred is not None:
+                continue
+            try:
+                results = attempt(self.program, results)
+            except Exception as error:  # the model's own code may raise anything
+                self.leave_out_broken(f"trials of {name}", error)
+        return results
 
 
 def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProfile:

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ravine.errors import InputError
+from ravine.errors import InputError, typed_message
 from ravine.examination.nested import Nested, map_leaves, split_nested
 from ravine.examination.packed_inputs import as_tensor, call_nested, find_target_key, split_tuple
 from ravine.rng import isolated_rng
@@ -106,6 +106,15 @@ def loss_in(outputs: Any) -> Tensor:
     return found
 
 
+def require_number(loss: Any) -> Tensor:
+    """What a loss gives, a tensor of one number. Raises `InputError` if it is none."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss
+    shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+    why, do = "a step goes down the gradient of one number", "return the mean of the losses"
+    raise InputError(f"the loss gives {shape}", why=why, do=do)
+
+
 def loss_or_nan(loss: Loss, outputs: object, targets: Tensor) -> Tensor:
     """The loss; NaN where it refuses outputs that are not finite, as binary cross entropy does.
 
@@ -176,3 +185,35 @@ class ProgramTrial:
         except Exception:
             return True
         return len(set(losses)) > 1 or not math.isfinite(losses[0])
+
+
+@dataclass
+class FoundWay:
+    """The first way that runs to a loss of one number, with the outputs of the model. If there is
+    none, the first that runs to anything else, without outputs, or None.
+    """
+
+    way: Way | None = None
+    outputs: Any = None
+    runs: bool = False  # to a loss of one number
+    called: bool = False  # the model has taken inputs
+    errors: dict[str, str] = field(default_factory=dict)  # with the first way that raised each
+
+
+def find_way(trial: ProgramTrial, loss: Loss | None, batch: Any) -> FoundWay:
+    """Try the ways to run model and loss on a batch, until one does."""
+    found = FoundWay()
+    for way in list_ways(trial.original, loss, batch):
+        try:
+            outputs = trial.outputs(way, way.split(batch)[0])
+            found.called = True
+            value = trial.value(way, outputs, way.split(batch)[1])
+        except Exception as error:  # whatever the user's code raises
+            found.errors.setdefault(typed_message(error), way.name)
+            continue
+        if isinstance(value, Tensor) and value.numel() == 1:
+            found.outputs, found.runs = outputs, True
+            found.way = trial.prefer_batch(way, batch, value)
+            break
+        found.way = found.way or way  # what the loss gives is refused when it is tried once more
+    return found

@@ -7,21 +7,22 @@ a batch holds. Letters: N examples, T places.
 
 import contextlib
 import copy
-import dataclasses
-import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.nn.parameter import is_lazy
 
 from ravine.diagnosis.initialization.probed_program import ProbedProgram, prepare_program
 from ravine.errors import InputError, typed_message, wrap_errors
-from ravine.examination.packed_inputs import split_batch
+from ravine.examination.nested import iterate_leaves, map_leaves, split_nested, take_rows
+from ravine.examination.packed_inputs import adapt_model, as_tensor, call_nested
+from ravine.examination.program_forms import device_of
+from ravine.examination.ways_to_run import ProgramTrial, find_way, require_number
 from ravine.rng import isolated_rng
 from ravine.statistics import even_places
 
@@ -38,24 +39,29 @@ explain_errors = partial(
 class TestedModel:
     """Copies of a model and of what is built on it, the inputs of a batch and the call that takes
     them ("argument", "arguments", "keywords"), and the loss of outputs and `targets`, a tensor or
-    the batch. Without a loss the outputs have it.
+    the batch.
     """
 
     model: nn.Module
     inputs: Any
     call: str
-    loss: Callable[[Any, Any], Any] | None = None
-    targets: Any = None
+    loss: Callable[[Any, Any], Any]
+    targets: Any
     optimizer: Any = None
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(x, Tensor) and x.dim() for x in iterate_leaves(self.inputs)):
+            why, do = "each has a row for every example", "give tensors, in tuples or dicts"
+            raise InputError("the inputs are no tensors", why=why, do=do)
 
     @property
     def rows(self) -> Tensor:
         """The numbers of all examples, [N]."""
-        return torch.arange(len(tree_leaves(self.inputs)[0]))
+        return torch.arange(len(next(iterate_leaves(self.inputs))))
 
     def distinct_rows(self) -> Tensor:
         """The numbers of examples with different inputs. Raises `InputError` for fewer than two."""
-        flat = [x.reshape(len(x), -1).double() for x in tree_leaves(self.inputs)]
+        flat = [x.reshape(len(x), -1).double() for x in iterate_leaves(self.inputs)]
         groups = torch.unique(torch.cat(flat, 1), dim=0, return_inverse=True)[1].tolist()
         first = {group: row for row, group in reversed([*enumerate(groups)])}
         if len(first) < 2:
@@ -65,18 +71,12 @@ class TestedModel:
 
     def model_of_places(self, join: Join, time_dim: int = 1) -> nn.Module:
         """The model as it takes places, its outputs joined; weights and names are its own."""
-        parent = type(self.model)
 
-        def forward(model: Any, places: Tensor) -> Tensor:
+        def run(call: Callable[..., Any], model: nn.Module, places: Tensor) -> Any:
             inputs = take_places(self.inputs, places, time_dim)
-            if self.call == "keywords":
-                return join(parent.forward(model, **inputs), places)
-            arguments = inputs if self.call == "arguments" else [inputs]
-            return join(parent.forward(model, *arguments), places)
+            return join(call_nested(call, inputs, self.call), places)
 
-        found = copy.copy(self.model)
-        found.__class__ = type(parent.__name__, (parent,), {"forward": forward})
-        return found
+        return adapt_model(self.model, run)
 
     def with_loss(self, rows: Tensor) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Tensor]:
         """The model of places, its loss, and the targets of some rows."""
@@ -87,13 +87,7 @@ class TestedModel:
 
     def evaluate_loss(self, outputs: Any, targets: Any) -> Tensor:
         """The loss as a tensor of one number. Raises `InputError` if it is none."""
-        outputs = getattr(outputs, "nested", outputs)
-        value = _find_loss(outputs) if self.loss is None else self.loss(outputs, targets)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            do = "return one number, or give None as the loss if the outputs have it"
-            raise InputError(f"the loss gives {shape}", why="a step follows one number", do=do)
-        return value
+        return require_number(self.loss(getattr(outputs, "nested", outputs), targets))
 
     def probe_loss(self, seed: int, rows: Tensor | None = None) -> ProbedProgram:
         """The program with its loss, on some rows of the batch."""
@@ -108,7 +102,7 @@ class TestedModel:
         half = next(h for h in range(MIN_TESTED_ROWS // 2, MIN_TESTED_ROWS) if h % len(distinct))
         rows = distinct[torch.arange(2 * half) % len(distinct)]
         if time_dim is not None:
-            leaves = tree_leaves(self.inputs)
+            leaves = [*iterate_leaves(self.inputs)]
             places = max((x.shape[time_dim] for x in leaves if x.dim() > time_dim), default=0)
             if places < 2:
                 why = f"dimension {time_dim} has no two places"
@@ -119,49 +113,40 @@ class TestedModel:
 
 
 def read_batch(model: Any, loss: Any, batch: Any, optimizer: Any = None) -> TestedModel:
-    """The program behind the arguments of an assertion. Raises `InputError` for what cannot run.
-
-    A loss whose second parameter is named `batch` gets the whole batch in place of the targets.
-    """
-    inputs, targets, whole = batch, batch, loss is None or _second_parameter(loss) == "batch"
-    if loss is not None:
-        try:
-            inputs, targets = split_batch(batch)
-        except InputError:
-            if not whole:
-                raise
-    given = read_inputs(model, inputs, optimizer)
-    loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
-    return dataclasses.replace(given, loss=loss, targets=_as_dict(batch) if whole else targets)
-
-
-def read_inputs(model: Any, inputs: Any, optimizer: Any = None) -> TestedModel:
-    """Copies of a model and of what is built on it, with inputs: a tensor, a tuple of arguments, a
-    dict of keywords, or one of these as one argument.
+    """The program behind the arguments of an assertion, in the first way that runs. Raises
+    `InputError` where none does.
     """
     if not isinstance(model, nn.Module):
         why, do = "only a torch.nn.Module can be tested", "give the module itself"
         raise InputError(f"the model is a {type(model).__name__}", why=why, do=do)
     # what was compiled is taken as it was before
     model, optimizer = copy.deepcopy((getattr(model, "_orig_mod", model), optimizer))
-    inputs = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, _as_dict(inputs))
-    if not all(isinstance(x, Tensor) and x.dim() for x in tree_leaves(inputs)):
-        why, do = "each has a row for every example", "give tensors, in tuples or dicts"
-        raise InputError("the inputs are no tensors", why=why, do=do)
-    ways = ["keywords"] if isinstance(inputs, dict) else []
-    ways += ["arguments"] if isinstance(inputs, tuple | list) else []
-    is_lazy = any(map(nn.parameter.is_lazy, model.parameters()))  # then this gives it its shapes
-    errors: list[str] = []
-    for call in [*ways, "argument"]:
-        given = TestedModel(model, inputs, call, optimizer=optimizer)
-        tried = given if is_lazy else dataclasses.replace(given, model=copy.deepcopy(model))
-        try:
-            with torch.no_grad():
-                tried.model_of_places(lambda out, _: out)(given.rows)
-            return given
-        except Exception as error:  # the model's own code may raise anything
-            errors.append(typed_message(error))
-    raise InputError("the model does not run", why="; ".join(errors), do=RUN_ADVICE)
+    trial = ProgramTrial(model, device_of(model), seed=0)
+    if loss is run_only:
+        trial.model.eval()
+    found = find_way(trial, loss, batch)
+    way = found.way
+    if way is None:
+        raise InputError("the model does not run", why="; ".join(found.errors), do=RUN_ADVICE)
+    inputs, targets = (map_leaves(part, as_tensor) for part in way.split(batch))
+    if any(map(is_lazy, model.parameters())):
+        with torch.no_grad():
+            call_nested(model, inputs, way.call)  # gives it its shapes
+    value = copy.deepcopy(way.loss) if isinstance(way.loss, nn.Module) else way.loss
+    return TestedModel(model, inputs, way.call, value, targets, optimizer)
+
+
+def read_inputs(model: Any, inputs: Any) -> TestedModel:
+    """A copy of a model, with inputs: a tensor, a tuple of arguments, a dict or a dataclass of
+    keywords, or one of these as one argument.
+    """
+    items = None if isinstance(inputs, tuple | list) else split_nested(inputs)
+    return read_batch(model, run_only, (inputs if items is None else items,))
+
+
+def run_only(outputs: Any, _: Any) -> Tensor:
+    """In place of a loss where there is none."""
+    return torch.zeros(())
 
 
 @contextlib.contextmanager
@@ -182,22 +167,23 @@ def take_places(nested: Any, places: Tensor, time_dim: int = 1) -> Any:
     tensor([[1, 4]])
     """
 
-    def take_from_leaf(leaf: Any) -> Any:
-        if places.dim() == 1:
-            return leaf[places] if isinstance(leaf, Tensor) and leaf.dim() else leaf
+    if places.dim() == 1:
+        return take_rows(nested, places)
+
+    def take_from_leaf(leaf: Tensor) -> Tensor:
         if leaf.dim() <= time_dim or leaf.shape[time_dim] != places.shape[1]:
             return leaf[places[:, 0]]
         found = leaf.movedim(time_dim, 1)[places, torch.arange(places.shape[1])]
         return found.movedim(1, time_dim)
 
-    return tree_map(take_from_leaf, nested)
+    return map_leaves(nested, take_from_leaf)
 
 
 def join_outputs(outputs: Any, places: Tensor, *, time_dim: int | None) -> Tensor:
     """A tensor as it is; of several, all numbers of each example, or of each place in time, in a
     row. Raises `InputError` where none has such rows.
     """
-    tensors = [x for x in tree_leaves(_as_dict(outputs)) if isinstance(x, Tensor)]
+    tensors = [x for x in iterate_leaves(outputs) if isinstance(x, Tensor)]
     tensors = [torch.view_as_real(x) if x.is_complex() else x for x in tensors]
     if isinstance(outputs, Tensor):
         return tensors[0]
@@ -217,28 +203,7 @@ def join_numbers(outputs: Any, places: Tensor) -> Tensor:
     """A tensor as it is; of several, all numbers, with the outputs as attribute `nested`."""
     if isinstance(outputs, Tensor):
         return outputs
-    tensors = [x for x in tree_leaves(_as_dict(outputs)) if isinstance(x, Tensor)]
+    tensors = [x for x in iterate_leaves(outputs) if isinstance(x, Tensor)]
     joined: Any = torch.cat([x.reshape(-1).double() for x in tensors if x.is_floating_point()])
     joined.nested = outputs
     return joined
-
-
-def _as_dict(nested: Any) -> Any:
-    """A mapping or a dataclass as a dict."""
-    if isinstance(nested, Mapping):
-        return dict(nested)
-    return vars(nested) if dataclasses.is_dataclass(nested) else nested
-
-
-def _find_loss(outputs: Any) -> Any:
-    """The loss that outputs have: by key or attribute, the first of several, or they are it."""
-    if isinstance(outputs, Mapping):
-        return outputs.get("loss")
-    return getattr(outputs, "loss", outputs[0] if isinstance(outputs, tuple) else outputs)
-
-
-def _second_parameter(loss: Any) -> str:
-    try:
-        return [*inspect.signature(loss).parameters, "", ""][1]
-    except (TypeError, ValueError):  # built in
-        return ""

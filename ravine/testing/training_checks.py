@@ -37,12 +37,7 @@ from ravine.testing.start_checks import fail_on
 from ravine.testing.tested_model import TestedModel, isolate_test, read_batch
 
 SMALL_BATCH = 16  # examples of a batch that are to be learned
-LEARNING_RATE_FACTORS = (
-    1.0,
-    10.0,
-    0.1,
-    100.0,
-)  # of the learning rate, each where none before learns
+LEARNING_RATE_FACTORS = (1.0, 10.0, 0.1, 100.0)  # each where none before learns
 DEFAULT_RATE = 1e-3  # of Adam, where no optimizer is given
 
 

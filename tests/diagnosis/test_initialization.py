@@ -111,6 +111,17 @@ def test_what_mixes_examples_between_modules_is_found(function, name):
     assert first.function == name
 
 
+def test_outputs_of_one_shape_for_any_number_of_examples_are_mixed():
+    """The mean of 96 features over 96 examples, in place of one over the features."""
+    x, _ = table()
+    model = Then(nn.Linear(6, 96), lambda out: out.square().mean(0))
+    first = profile_start(model, F.mse_loss, x, torch.randn(96)).mixing.difference
+    assert first is not None and (first.module_class, first.function) == ("Then", "mean")
+    # features of a whole batch, which a loss takes of any number of examples
+    found = profile_start(model, lambda out, _: out.mean(), x, torch.randn(96))
+    assert found.mixing.difference is None
+
+
 def test_batch_norm_is_no_mixing_in_evaluation_and_one_without_statistics_is_a_note():
     x, y = table()
     steady = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))

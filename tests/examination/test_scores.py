@@ -135,3 +135,9 @@ def test_where_no_loss_says_it_the_classes_are_second():
     right = F.one_hot(y, 4).float().movedim(-1, 1)
     assert scaled_score(right, y) == 1.0
     assert scaled_score(right, y, lambda out, targets: out.sum()) == 1.0
+
+
+def test_sequences_that_are_no_answers_place_by_place_have_no_score():
+    """Of CTC: 16 places, eleven answers each, for two targets."""
+    out, y = torch.randn(8, 16, 11, generator=RNG), torch.randint(0, 10, (8, 2), generator=RNG)
+    assert scaled_score(out, y) is None and scaled_accuracy(out, y) is None

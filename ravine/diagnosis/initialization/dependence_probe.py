@@ -52,6 +52,8 @@ def probe_mixing(program: ProbedProgram) -> PassComparison | None:
     """
     rows, n = program.few, len(program.few)
     base, output = program.inputs[rows], program.few_trace.output
+    if _has_lost_rows(program):
+        return _compare_passes(program, program.trace, _equal_or_longer)
     others = program.inputs[(rows + len(program.inputs) // 2) % len(program.inputs)]
     generator = torch.Generator().manual_seed(program.seed)
     half = torch.randperm(n, generator=generator)[: n // 2].tolist()
@@ -70,6 +72,29 @@ def probe_mixing(program: ProbedProgram) -> PassComparison | None:
         if found is None or found.difference is not None:
             return found
     return PassComparison()
+
+
+def _has_lost_rows(program: ProbedProgram) -> bool:
+    """Whether outputs are of one shape for any number of examples, and are other numbers, so that
+    the loss runs for one number of examples alone.
+    """
+    few, every = program.few_trace.output, program.trace.output
+    if few.shape != every.shape or len(program.few) == len(program.inputs):
+        return False
+    if _differ(few, program.repeated_trace.output) or not _differ(few, every):
+        return False
+    try:
+        program.loss(few, program.targets[program.few])
+    except Exception:  # whatever a loss raises
+        return True
+    return False
+
+
+def _equal_or_longer(one: Tensor, other: Tensor) -> bool | None:
+    """Whether two tensors differ in shape, as for other numbers of examples; False for two of one
+    shape with other numbers, and None for the same.
+    """
+    return one.shape != other.shape or (False if _differ(one, other) else None)
 
 
 def probe_causality(program: ProbedProgram) -> PassComparison | None:
