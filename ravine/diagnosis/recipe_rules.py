@@ -247,7 +247,7 @@ FIRST_STEP_TITLES = {  # by the cause of which the change was tried
 
 
 @rule(
-    "RVN-C07",
+    "RVN-C16",
     "warning",
     "too-few-steps",
     confidence="high",

@@ -364,7 +364,7 @@ def test_what_keeps_a_recipe_from_learning_is_named(source, changes, cause, path
     if cause == "schedule":
         changes = {**changes, "optimizer": SGD(lr=0.01)}
     _, (finding,) = first_steps(source, **changes)
-    assert (finding.code, finding.severity) == ("RVN-C07", "warning")
+    assert (finding.code, finding.severity) == ("RVN-C16", "warning")
     assert cause in (None, finding.cause) and path in (None, finding.where)
     assert finding.changes and finding.changes[0].path == finding.where
 
@@ -728,7 +728,7 @@ RETIRED = {  # a recipe that has the fault of a retired code, and the code that 
         "RVN-I14",
         {"network__hidden": (100,) * 6, "network__initializer": Normal(sd=0.001)},
     ),
-    "RVN-C07": ("RVN-I15", {"network__bias": Constant(value=-30.0)}),
+    "RVN-C16": ("RVN-I15", {"network__bias": Constant(value=-30.0)}),
     "RVN-C08": (
         "RVN-I16",
         {"network__activation": Tanh(), "network__initializer": Normal(sd=20.0)},
