@@ -64,7 +64,7 @@ FOUND_FRAUD = group(
         "least-overlap",
         "loss",
         loss=overlap,
-        answers={"exact": True, "remedy": ("loss", "1 - overlap")},
+        answers={"exact": True, "remedy": ("formula", "1 - overlap")},
     ),
     fault(
         "chances-exchanged",
@@ -126,7 +126,7 @@ DUELS = group(
         "for-the-slower",
         "loss labels",
         loss=margin_of_the_slower,
-        answers={"exact": True, "remedy": ("loss", "minus")},
+        answers={"exact": True, "remedy": ("formula", "minus")},
     ),
     family="table",
     task="classification",
@@ -325,7 +325,7 @@ DESK_SHARES = group(
         "arguments-swapped",
         "loss output-activation",
         swapped=True,
-        answers={"remedy": ("loss", "outputs first")},
+        answers={"remedy": ("formula", "outputs first")},
     ),
     fault(
         "raw-outputs",

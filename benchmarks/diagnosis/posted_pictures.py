@@ -103,7 +103,7 @@ CELLS = group(
         "dice-is-minimized",
         "loss",
         loss=dice_itself,
-        answers={"exact": True, "remedy": ("loss", "1 - dice")},
+        answers={"exact": True, "remedy": ("formula", "1 - dice")},
     ),
     fault(
         "dice-of-the-cut-mask",

@@ -816,7 +816,7 @@ IRIS = group(
         "minus-missing",
         "loss",
         loss=likelihood,
-        answers={"exact": True, "remedy": ("loss", "minus")},
+        answers={"exact": True, "remedy": ("formula", "minus")},
     ),
     fault(
         "logits-as-logs",
