@@ -399,7 +399,7 @@ def negative() -> TrainingSetup:
         validation=(d.vx, d.vy),
         optimizer=partial(Adam, lr=5e-3),
         batch_size=32,
-        epochs=20,
+        epochs=60,
         scorer=Scorer(
             scorer.inputs, scorer.targets, lambda out, y: scorer.score(out[:, 0], y), 0.0, -1.0
         ),

@@ -80,8 +80,8 @@ def mean_over_pairs(outputs: Tensor, targets: Tensor) -> Tensor:
 def glass(loss: Loss = wrong_pairs, batch: int = 16) -> TrainingSetup:
     d = posted_data.glass().standardized()
     model = nn.Sequential(mlp(9, 20, 1, act=nn.Tanh), nn.Flatten(0))
-    optimizer = partial(AdamW, lr=0.01, weight_decay=0.05)
-    return setup(d, model, loss, optimizer, batch, 30, auc(d.tx, d.ty))
+    optimizer = partial(AdamW, lr=0.05, weight_decay=0.05)
+    return setup(d, model, loss, optimizer, batch, 40, auc(d.tx, d.ty))
 
 
 GLASS = group(

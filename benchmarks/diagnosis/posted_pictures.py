@@ -472,7 +472,7 @@ def patches(
         validation=(d.vx, d.vy),
         optimizer=partial(AdamW, lr=lr),
         batch_size=40,
-        epochs=14,
+        epochs=40,
         scorer=accuracy(d.tx, d.ty),
     )
 

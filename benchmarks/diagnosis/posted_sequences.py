@@ -368,7 +368,7 @@ def speller(
         validation=(d.vx, d.vy),
         optimizer=lambda parameters: Adam([p for p in parameters if p.requires_grad], lr=lr),
         batch_size=21,
-        epochs=12,
+        epochs=48,
         scorer=accuracy(d.tx, d.ty),
     )
 

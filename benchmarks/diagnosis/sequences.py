@@ -355,7 +355,7 @@ WRITER = group(
 
 PAST = group(
     "writer-masked",
-    partial(writer, lr=3e-3, std=0.02),
+    partial(writer, lr=6e-3, std=0.02),
     fault(
         "mask-transposed",
         "causality",
