@@ -494,7 +494,7 @@ def full_batch() -> TrainingSetup:
         loss=nn.BCEWithLogitsLoss(),
         train=(d.x, d.y),
         validation=(d.vx, d.vy),
-        optimizer=partial(SGD, lr=0.5, momentum=0.9),
+        optimizer=partial(SGD, lr=0.2, momentum=0.9),
         batch_size=len(d.x),
         epochs=200,
         scorer=binary_accuracy(d.tx, d.ty),

@@ -446,7 +446,7 @@ def digit_facts(
         loss = nn.BCEWithLogitsLoss(pos_weight=(len(d.y) - held) / held)
     model = mlp(64, 40, labels, last=last() if last else None)
     cut = 0.5 if last else 0.0
-    return setup(d, model, loss, partial(Adam, lr=3e-3), 32, 8, micro_f1(d.tx, d.ty, cut))
+    return setup(d, model, loss, partial(Adam, lr=6e-3), 32, 24, micro_f1(d.tx, d.ty, cut))
 
 
 FACTS = group(

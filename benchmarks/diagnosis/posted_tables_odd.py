@@ -116,7 +116,7 @@ def decay_of_one() -> TrainingSetup:
     optimizer = partial(AdamW, lr=2e-3, weight_decay=1.0)
     model = nn.Sequential(mlp(9, 32, 1), nn.Flatten(0))
     scorer = binary_accuracy(d.tx, d.ty)
-    return setup(d, model, nn.BCEWithLogitsLoss(), optimizer, 16, 50, scorer)
+    return setup(d, model, nn.BCEWithLogitsLoss(), optimizer, 16, 150, scorer)
 
 
 def four_fifths_dropped() -> TrainingSetup:
