@@ -170,8 +170,8 @@ class Experts(nn.Module):
 def land_by_experts() -> TrainingSetup:
     d = posted_data.coast().targets(Tensor.float)
     scorer = binary_accuracy(d.tx, d.ty)
-    optimizer = partial(RMSprop, lr=5e-3)
-    return setup(d, Experts(), nn.BCEWithLogitsLoss(), optimizer, 24, 30, scorer)
+    optimizer = partial(RMSprop, lr=1.5e-2)
+    return setup(d, Experts(), nn.BCEWithLogitsLoss(), optimizer, 24, 40, scorer)
 
 
 class Fourier(nn.Module):
@@ -267,7 +267,7 @@ def overlap_of_fraud() -> TrainingSetup:
     """Three in a hundred, unweighted, raw columns that the network itself takes apart."""
     d = posted_data.payments()
     optimizer = partial(Adam, lr=5e-3)
-    return setup(d, Clock(), overlap, optimizer, 300, 20, recall(d.tx, d.ty))
+    return setup(d, Clock(), overlap, optimizer, 300, 60, recall(d.tx, d.ty))
 
 
 # Losses
