@@ -399,7 +399,7 @@ def negative() -> TrainingSetup:
         validation=(d.vx, d.vy),
         optimizer=partial(Adam, lr=5e-3),
         batch_size=32,
-        epochs=20,
+        epochs=60,
         scorer=Scorer(
             scorer.inputs, scorer.targets, lambda out, y: scorer.score(out[:, 0], y), 0.0, -1.0
         ),
@@ -494,7 +494,7 @@ def full_batch() -> TrainingSetup:
         loss=nn.BCEWithLogitsLoss(),
         train=(d.x, d.y),
         validation=(d.vx, d.vy),
-        optimizer=partial(SGD, lr=0.5, momentum=0.9),
+        optimizer=partial(SGD, lr=0.2, momentum=0.9),
         batch_size=len(d.x),
         epochs=200,
         scorer=binary_accuracy(d.tx, d.ty),

@@ -528,9 +528,9 @@ def bright_quarters(
         loss=criterion,
         train=loader(d.x, d.y, 40, drop_last=True),
         validation=(d.vx, d.vy),
-        optimizer=partial(Adam, lr=3e-3),
+        optimizer=partial(Adam, lr=1e-2),
         batch_size=40,
-        epochs=8,
+        epochs=24,
         scorer=micro_f1(d.tx, d.ty, threshold),
     )
 
@@ -639,7 +639,7 @@ def eights(weighted: bool = True, lr: float = 5e-3) -> TrainingSetup:
         validation=(d.vx, d.vy),
         optimizer=partial(Adam, lr=lr),
         batch_size=50,
-        epochs=15,
+        epochs=40,
         scorer=mean_recall(d.tx, d.ty),
     )
 

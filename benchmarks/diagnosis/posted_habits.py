@@ -64,7 +64,7 @@ FOUND_FRAUD = group(
         "least-overlap",
         "loss",
         loss=overlap,
-        answers={"exact": True, "remedy": ("loss", "1 - overlap")},
+        answers={"exact": True, "remedy": ("formula", "1 - overlap")},
     ),
     fault(
         "chances-exchanged",
@@ -126,7 +126,7 @@ DUELS = group(
         "for-the-slower",
         "loss labels",
         loss=margin_of_the_slower,
-        answers={"exact": True, "remedy": ("loss", "minus")},
+        answers={"exact": True, "remedy": ("formula", "minus")},
     ),
     family="table",
     task="classification",
@@ -228,7 +228,7 @@ def coded_areas(
     d = posted_data.tumor_areas()
     if code is not None:
         x = d.x.clone()
-        x[::40, 21] = code
+        x[::40] = code  # nothing of these was measured
         d = d._replace(x=x)
     d = d.standardized().targets_standardized()
     optimizer = partial(SGD, lr=lr, momentum=momentum)
@@ -242,7 +242,7 @@ CODED_AREAS = group(
         "code-of-a-billion",
         "data-degenerate input-scale",
         code=1e9,
-        answers={"where": "21", "remedy": ("data", "drop the code")},
+        answers={"remedy": ("data", "drop the code")},
     ),
     fault(
         "momentum-of-one",
@@ -325,7 +325,7 @@ DESK_SHARES = group(
         "arguments-swapped",
         "loss output-activation",
         swapped=True,
-        answers={"remedy": ("loss", "outputs first")},
+        answers={"remedy": ("formula", "outputs first")},
     ),
     fault(
         "raw-outputs",

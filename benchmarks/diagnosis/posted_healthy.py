@@ -653,7 +653,7 @@ def density() -> TrainingSetup:
         validation=(d.vx, torch.zeros(len(d.vx))),
         optimizer=partial(Adam, lr=1e-2),
         batch_size=40,
-        epochs=20,
+        epochs=100,
         scorer=Scorer(d.tx, torch.zeros(len(d.tx)), gained, 0.0, -5.0),
     )
 

@@ -103,7 +103,7 @@ CELLS = group(
         "dice-is-minimized",
         "loss",
         loss=dice_itself,
-        answers={"exact": True, "remedy": ("loss", "1 - dice")},
+        answers={"exact": True, "remedy": ("formula", "1 - dice")},
     ),
     fault(
         "dice-of-the-cut-mask",
@@ -472,7 +472,7 @@ def patches(
         validation=(d.vx, d.vy),
         optimizer=partial(AdamW, lr=lr),
         batch_size=40,
-        epochs=14,
+        epochs=40,
         scorer=accuracy(d.tx, d.ty),
     )
 

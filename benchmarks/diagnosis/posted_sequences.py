@@ -301,13 +301,13 @@ LETTERS = group(
         "classes-by-view",
         "shape-pairing loss",
         loss=reshaped_loss,
-        answers={"exact": True, "remedy": ("loss", "transpose(1, 2)")},
+        answers={"exact": True, "remedy": ("formula", "transpose(1, 2)")},
     ),
     fault(
         "softmax-over-time",
         "output-activation shape-pairing loss causality",
         loss=over_time_loss,
-        answers={"exact": True, "remedy": ("loss", "dim=-1")},
+        answers={"exact": True, "remedy": ("formula", "dim=-1")},
     ),
     fault(
         "learns-the-letter-it-sees",
@@ -368,7 +368,7 @@ def speller(
         validation=(d.vx, d.vy),
         optimizer=lambda parameters: Adam([p for p in parameters if p.requires_grad], lr=lr),
         batch_size=21,
-        epochs=12,
+        epochs=48,
         scorer=accuracy(d.tx, d.ty),
     )
 

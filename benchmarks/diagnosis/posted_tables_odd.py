@@ -79,10 +79,10 @@ def pounds_behind_a_norm() -> TrainingSetup:
 
 
 def slow_and_long() -> TrainingSetup:
-    """A rate of 6e-5 and momentum .98, in two thousand steps."""
+    """A rate of 2e-4 and momentum .98, in two thousand steps."""
     d = posted_data.penguins()
     d = d.inputs(lambda x: x[:, :4]).standardized()
-    optimizer = partial(SGD, lr=6e-5, momentum=0.98, nesterov=True)
+    optimizer = partial(SGD, lr=2e-4, momentum=0.98, nesterov=True)
     scorer = accuracy(d.tx, d.ty)
     return setup(d, mlp(4, 12, 3), nn.CrossEntropyLoss(), optimizer, 20, 200, scorer)
 
@@ -116,7 +116,7 @@ def decay_of_one() -> TrainingSetup:
     optimizer = partial(AdamW, lr=2e-3, weight_decay=1.0)
     model = nn.Sequential(mlp(9, 32, 1), nn.Flatten(0))
     scorer = binary_accuracy(d.tx, d.ty)
-    return setup(d, model, nn.BCEWithLogitsLoss(), optimizer, 16, 50, scorer)
+    return setup(d, model, nn.BCEWithLogitsLoss(), optimizer, 16, 150, scorer)
 
 
 def four_fifths_dropped() -> TrainingSetup:
@@ -170,8 +170,8 @@ class Experts(nn.Module):
 def land_by_experts() -> TrainingSetup:
     d = posted_data.coast().targets(Tensor.float)
     scorer = binary_accuracy(d.tx, d.ty)
-    optimizer = partial(RMSprop, lr=5e-3)
-    return setup(d, Experts(), nn.BCEWithLogitsLoss(), optimizer, 24, 30, scorer)
+    optimizer = partial(RMSprop, lr=1.5e-2)
+    return setup(d, Experts(), nn.BCEWithLogitsLoss(), optimizer, 24, 40, scorer)
 
 
 class Fourier(nn.Module):
@@ -267,7 +267,7 @@ def overlap_of_fraud() -> TrainingSetup:
     """Three in a hundred, unweighted, raw columns that the network itself takes apart."""
     d = posted_data.payments()
     optimizer = partial(Adam, lr=5e-3)
-    return setup(d, Clock(), overlap, optimizer, 300, 20, recall(d.tx, d.ty))
+    return setup(d, Clock(), overlap, optimizer, 300, 60, recall(d.tx, d.ty))
 
 
 # Losses

@@ -129,7 +129,7 @@ CHURN = group(
         "sign-of-the-hazard",
         "loss labels",
         loss=hazard_of_those_who_stay,
-        answers={"remedy": ("loss", "minus")},
+        answers={"remedy": ("formula", "minus")},
     ),
     family="table",
     task="regression",
@@ -347,7 +347,7 @@ def growers(tiny: float = 1e-6, loss: Loss = contrast) -> TrainingSetup:
     d = pairs(posted_data.tasted_wines(classes=True).standardized())
     inner = binary_accuracy(d.tx, d.ty)
     scorer = Scorer(d.tx, d.ty, lambda out, y: inner.score(0.5 - out, y), inner.chance)
-    return setup(d, Twins(tiny), loss, partial(AdamW, lr=5e-3), 16, 12, scorer)
+    return setup(d, Twins(tiny), loss, partial(AdamW, lr=5e-3), 16, 60, scorer)
 
 
 GROWERS = group(
@@ -363,7 +363,7 @@ GROWERS = group(
         "near-for-far",
         "loss labels",
         loss=contrast_of_others,
-        answers={"remedy": ("loss", "swap the terms")},
+        answers={"remedy": ("formula", "swap the terms")},
     ),
     family="table",
     task="classification",

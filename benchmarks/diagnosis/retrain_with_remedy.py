@@ -2,27 +2,44 @@
 examples.
 
     python -m benchmarks.diagnosis.retrain_with_remedy [--half report] [--seeds 5] [--only NAME]
+                                                       [--part 1/2] [--json FILE]
 
-A sick setup is examined once; the changes of the first finding whose trial helped are made; the
-setup is then trained for its whole budget with every seed, as it is, with the remedy, and in its
-healthy form. Random search draws as many combinations of changes as the examination trained
-networks beside the setup as it is, and keeps the one that does best on validation.
+A sick setup is examined once; all changes of the first finding whose trial helped are made
+together; the setup is then trained for its whole budget with every seed, as it is, with the remedy,
+and in its healthy form. Random search draws as many combinations of changes as the examination
+trained networks beside the setup as it is, and keeps the one that does best on validation.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+import math
 import random
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from benchmarks.diagnosis.all_scripts import ALL
 from benchmarks.diagnosis.run_ravine import examine_setup
 from benchmarks.diagnosis.score import Proportion, reaches_gain
-from benchmarks.diagnosis.training_script import TrainingScript, TrainingSetup
-from ravine.examination import torch_loss_trials, torch_subject
+from benchmarks.diagnosis.training_script import (
+    BY_HAND_CAUSES,
+    BY_HAND_PATHS,
+    Inputs,
+    TrainingScript,
+    TrainingSetup,
+    main_output,
+)
+from ravine.examination import torch_model_changes, torch_training_changes
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_change import TorchChange, apply_treatments
@@ -35,14 +52,14 @@ from ravine.examination.torch_model_changes import (
     scale_start,
     standardize_inputs,
     standardize_targets,
-    use_class_outputs,
     use_linear_output,
 )
-from ravine.examination.torch_program import TorchProgram, train_program
+from ravine.examination.torch_program import TorchProgram, TorchRun, train_program
 from ravine.examination.torch_settings import CURES_BY_CAUSE, STRENGTHS_BY_CAUSE
 from ravine.examination.torch_training_changes import (
     clip_gradient,
     draw_classes_equally,
+    join_changes,
     scale_learning_rate,
     set_batch_size,
     set_steps,
@@ -50,7 +67,7 @@ from ravine.examination.torch_training_changes import (
     shuffle_examples,
     use_adam,
 )
-from ravine.finding import Change
+from ravine.finding import MANUAL_CHANGES, Change
 
 RANDOM_CHANGES: Mapping[str, tuple[TorchChange, ...]] = {  # steps are drawn beside these
     "lr": tuple(scale_learning_rate(k) for k in (1e-3, 1e-2, 0.1, 0.3, 3, 10, 100, 1000)),
@@ -69,12 +86,22 @@ RANDOM_CHANGES: Mapping[str, tuple[TorchChange, ...]] = {  # steps are drawn bes
     "normalization": (reset_normalization,),
 }
 LONGER_TIMES = 3  # the budget
-TABLE_CHANGES = {
-    (made.change.path, made.change.value): made
+MODULE_CHANGES = (
+    value
+    for module in (torch_model_changes, torch_training_changes)
+    for value in vars(module).values()
+    if isinstance(value, TorchChange)
+)
+TABLE_CHANGES = (
+    made
     for table in (STRENGTHS_BY_CAUSE, CURES_BY_CAUSE)
     for strengths in table.values()
     for strength in strengths
     for made in strength
+)
+CHANGES = {
+    (made.change.path, made.change.value): made
+    for made in itertools.chain(MODULE_CHANGES, TABLE_CHANGES)
 }
 
 
@@ -94,6 +121,12 @@ class RetrainingResult:
     def reaches(self, score: float) -> bool:
         return reaches_gain(self.before, score, self.healthy)
 
+    def to_json(self) -> dict[str, Any]:
+        """The name, the scores, and changes as pairs of path and value."""
+        changes = {"changes": self.changes, "found": self.found}
+        pairs = {key: [(c.path, c.value) for c in made] for key, made in changes.items()}
+        return {**vars(self), **pairs, "script": self.script.name}
+
 
 def torch_program(setup: TrainingSetup, seed: int) -> TorchProgram:
     return read_program(
@@ -111,18 +144,68 @@ def torch_program(setup: TrainingSetup, seed: int) -> TorchProgram:
 def recommended_change(change: Change) -> TorchChange:
     """The change of a script behind what a finding recommends.
 
-    >>> recommended_change(Change("lr", "x10"))
-    TorchChange(change=Change(path='lr', value='x10'))
+    >>> recommended_change(Change("lr", "x20"))
+    TorchChange(change=Change(path='lr', value='x20'))
     >>> recommended_change(Change("steps", 300))
     TorchChange(change=Change(path='steps', value=300))
     """
+    if change.path == "lr":
+        return scale_learning_rate(float(change.value.removeprefix("x")))
     if change.path == "steps":
         return set_steps(change.value)
     if change.path == "batch":
         return set_batch_size(change.value)
-    if change == use_class_outputs.change:
-        return use_class_outputs
-    return TABLE_CHANGES[change.path, change.value]
+    return CHANGES[change.path, change.value]
+
+
+def recommended_changes(changes: Iterable[Change]) -> tuple[TorchChange, ...]:
+    """All that a finding recommends, without what is to be done by hand.
+
+    >>> two = recommended_changes([Change("lr", "x0.1"), Change("data", "?"), Change("lr", "x20")])
+    >>> [made.change.value for made in two]
+    ['x2']
+    """
+    made = [recommended_change(c) for c in changes if c.path not in MANUAL_CHANGES]
+    return tuple(change for change in join_changes(made) if isinstance(change, TorchChange))
+
+
+class ScoredModel(nn.Module):
+    """A trained model of a program behind the inputs of its setup; its outputs are the answer."""
+
+    def __init__(self, model: nn.Module, program: TorchProgram, setup: TrainingSetup):
+        super().__init__()
+        self.model, self.original, self.program = model, setup.model, program
+        self.is_loader = False
+        if isinstance(setup.train, DataLoader):
+            self.is_loader = True
+            batch: Any = next(iter(setup.train))
+            self.target = (batch["labels"] if isinstance(batch, Mapping) else batch[-1])[:1]
+        else:
+            self.target = setup.train[1][:1]
+
+    def forward(self, *several: Tensor, **named: Tensor) -> Tensor:
+        first, *others = (*several, *named.values())
+        inputs: Inputs = named or (several if others else first)
+        targets = self.target.expand(len(first), *self.target.shape[1:])  # the kind counts alone
+        batch: Any = (inputs, targets)
+        if self.is_loader:
+            batch = {**named, "labels": targets} if named else (*several, targets)
+        form = self.program.form
+        outputs = form.run(self.model, form.pair(batch)[0])
+        if form.answer is not None:
+            return form.answer(outputs)
+        like = main_output(self.original.eval()(*several, **named))  # the first that are packed
+        return outputs[:, : like[0].numel()].reshape(like.shape)
+
+
+def score_model(setup: TrainingSetup, program: TorchProgram, model: nn.Module) -> float:
+    """The score of what training gave, whatever the engine made of the model's inputs."""
+    if type(program.model) is type(setup.model):
+        return setup.scorer(model)
+    if type(model) is type(program.model):
+        model.__class__ = type(setup.model)  # called as it was written
+        return setup.scorer(model)
+    return setup.scorer(ScoredModel(model, program, setup))
 
 
 def mean_score(
@@ -132,53 +215,63 @@ def mean_score(
     scores = []
     for seed in seeds:
         setup = script.build(seed)
+        program = torch_program(setup, seed)
         try:
-            run = train_program(apply_treatments(torch_program(setup, seed), changes), seed=seed)
+            run = train_program(apply_treatments(program, changes), seed=seed)
         except (CannotTryError, RuntimeError, ValueError, IndexError):
+            if not changes:
+                raise
             scores.append(setup.scorer.worst)
             continue
         assert run.model is not None
-        scores.append(setup.scorer(run.model))
+        score = score_model(setup, program, run.model)
+        scores.append(score if math.isfinite(score) else setup.scorer.worst)
     return sum(scores) / len(scores)
+
+
+@contextmanager
+def count_runs() -> Iterator[list[None]]:
+    """A list that grows by one with every network that is trained."""
+    counted: list[None] = []
+
+    def counting(*args: Any, **kwargs: Any) -> TorchRun:
+        counted.append(None)
+        return train_program(*args, **kwargs)
+
+    names = [name for name in sys.modules if name.startswith("ravine.examination.")]
+    found = [m for m in map(sys.modules.get, names) if hasattr(m, "train_program")]
+    for module in found:
+        module.train_program = counting  # type: ignore[union-attr]
+    try:
+        yield counted
+    finally:
+        for module in found:
+            module.train_program = train_program  # type: ignore[union-attr]
 
 
 def retrain(
     script: TrainingScript, partner: TrainingScript, seeds: Sequence[int]
 ) -> RetrainingResult:
     """The recommended remedy, and a random search that trains as many networks as `examine` did."""
-    setup, counted = script.build(seeds[0]), [0]
-    original = torch_subject.train_program
-
-    def counting(*args, **kwargs):
-        counted[0] += 1
-        return original(*args, **kwargs)
-
-    torch_subject.train_program = torch_loss_trials.train_program = counting
-    try:
-        report = examine_setup(setup, seeds[0])
-    finally:
-        torch_subject.train_program = torch_loss_trials.train_program = original
-    helped = next(
-        (f for f in report.findings if f.trial is not None and f.trial.verdict == "helped"), None
-    )
-    changes = [] if helped is None else [recommended_change(c) for c in helped.changes]
-    runs = counted[0] - 1  # the setup as it is, which the search trains as well
-    best, found = search_at_random(script, runs, seeds[0])
+    with count_runs() as counted:
+        report = examine_setup(script.build(seeds[0]), seeds[0])
+    helped = (f for f in report.findings if f.trial is not None and f.trial.verdict == "helped")
+    changes = next(filter(None, (recommended_changes(f.changes) for f in helped)), ())
+    runs = len(counted) - 1  # the setup as it is, which the search trains as well
+    found = search_at_random(script, runs, seeds[0])
     return RetrainingResult(
         script=script,
         before=mean_score(script, seeds),
         healthy=mean_score(partner, seeds),
         remedied=mean_score(script, seeds, changes) if changes else None,
-        search=best if not found else mean_score(script, seeds, found),
+        search=mean_score(script, seeds, found),
         runs=runs,
         changes=tuple(made.change for made in changes),
         found=tuple(made.change for made in found),
     )
 
 
-def search_at_random(
-    script: TrainingScript, runs: int, seed: int
-) -> tuple[float, tuple[TorchChange, ...]]:
+def search_at_random(script: TrainingScript, runs: int, seed: int) -> tuple[TorchChange, ...]:
     """The best by validation loss of so many random combinations of one or two changes."""
     draw = random.Random(seed)
     # a change of the loss must not change the measure
@@ -194,22 +287,30 @@ def search_at_random(
             continue
         if not run.has_diverged and (run.last.loss < best or best != best):
             best, found = run.last.loss, changes
-    return mean_score(script, [seed]), found
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--half", choices=("tune", "report"), default="report")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="parts of names, separated by commas")
+    parser.add_argument("--part", default="1/1", help="which of how many parts of the scripts")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     by_name = {p.name: p for p in ALL}
+    part, parts = map(int, options.part.split("/"))
+    wanted = [
+        p
+        for p in ALL
+        if p.half == options.half
+        and curable(p)
+        and any(n in p.name for n in options.only.split(","))
+    ]
     rows = []
-    for script in ALL:
-        if script.half != options.half or options.only not in script.name or not curable(script):
-            continue
+    for script in wanted[part - 1 :: parts]:
         r = retrain(script, by_name[script.partner], range(options.seeds))
         rows.append(r)
         remedied = "none" if r.remedied is None else f"{r.remedied:.3f}"
@@ -219,6 +320,12 @@ def main() -> None:
             f"{[(c.path, c.value) for c in r.changes]} {[(c.path, c.value) for c in r.found]}",
             flush=True,
         )
+        if options.json:
+            options.json.write_text(json.dumps([row.to_json() for row in rows], indent=1), "utf-8")
+    print_shares(rows)
+
+
+def print_shares(rows: Sequence[RetrainingResult]) -> None:
     offered = [r.reaches(r.remedied) for r in rows if r.remedied is not None]
     missing = [False] * (len(rows) - len(offered))
     searched = [r.reaches(r.search) for r in rows]
@@ -233,9 +340,14 @@ def main() -> None:
 
 
 def curable(script: TrainingScript) -> bool:
-    """Whether a change of the setup can cure it, and its score shows that."""
-    by_change = script.remedy is not None and script.remedy[0] not in ("data", "model", "loop")
-    return script.kind == "setup" and script.proof == "score" and by_change
+    """Whether settings can cure a setup, and its score shows that: by its remedy; where none is
+    stated, as several are needed, by its causes.
+    """
+    if script.kind != "setup" or script.proof != "score" or not script.sick:
+        return False
+    if script.remedy is None:
+        return not script.causes & BY_HAND_CAUSES
+    return script.remedy[0] not in BY_HAND_PATHS
 
 
 def proportion(reached: Sequence[bool]) -> Proportion:

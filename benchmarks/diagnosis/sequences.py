@@ -339,7 +339,7 @@ WRITER = group(
         "targets-turned",
         "shape-pairing labels",
         loss=turned_loss,
-        answers={"exact": True, "remedy": ("loss", "reshape, not transpose")},
+        answers={"exact": True, "remedy": ("formula", "reshape, not transpose")},
     ),
     fault("too-hot", "learning-rate-high", lr=0.3, answers={"remedy": ("lr", 5e-3)}),
     fault(
@@ -355,7 +355,7 @@ WRITER = group(
 
 PAST = group(
     "writer-masked",
-    partial(writer, lr=3e-3, std=0.02),
+    partial(writer, lr=6e-3, std=0.02),
     fault(
         "mask-transposed",
         "causality",
@@ -522,7 +522,7 @@ TOKEN_TAGS = group(
         "tags-turned",
         "shape-pairing labels",
         loss=turned_loss,
-        answers={"exact": True, "remedy": ("loss", "reshape, not transpose")},
+        answers={"exact": True, "remedy": ("formula", "reshape, not transpose")},
     ),
     family="sequence",
     task="classification",

@@ -35,9 +35,15 @@ CAUSES = frozenset(
 )
 REMEDY_PATHS = frozenset(
     "lr batch clip input.scale target.scale output init activation loss dropout decay steps "
-    "optimizer model data "
+    "optimizer formula model data "
     "loop".split()
-)  # what a reference remedy may change; the last three only by hand
+)  # what a reference remedy may change
+BY_HAND_PATHS = frozenset(("formula", "model", "data", "loop"))  # `formula`: terms of a loss
+BY_HAND_CAUSES = frozenset(
+    "data-degenerate labels leakage split augmentation architecture-too-small "
+    "architecture-too-deep shape-pairing detached-graph metric randomness replicas "
+    "causality".split()
+)  # that no setting mends
 
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]  # one, several, or by name
 Pair: TypeAlias = tuple[Inputs, Tensor]

@@ -2,6 +2,9 @@
 counts.
 """
 
+import hashlib
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -25,7 +28,15 @@ from benchmarks.diagnosis.training_script import (
     micro_f1,
     r2,
 )
-from benchmarks.diagnosis.verify import Log, TrainingResult, train, verdict
+from benchmarks.diagnosis.verify import (
+    Log,
+    TrainingResult,
+    further_gain,
+    train,
+    train_script,
+    training_verdict,
+    verdict,
+)
 
 NAMES = {p.name for p in ALL}
 
@@ -75,7 +86,17 @@ def test_the_halves_are_about_equal_and_keep_relatives_together():
         assert len({p.half for p in ALL if p.group == name.split("/")[0]}) == 1
 
 
-@pytest.mark.parametrize("script", ALL, ids=lambda p: p.name)
+def sampled(script):
+    """One script in eight, always the same ones; the others are started by `-m slow`."""
+    return hashlib.sha256(script.name.encode()).digest()[0] % 8 == 0
+
+
+SAMPLED_OR_SLOW = [
+    pytest.param(p, id=p.name, marks=() if sampled(p) else pytest.mark.slow) for p in ALL
+]
+
+
+@pytest.mark.parametrize("script", SAMPLED_OR_SLOW)
 def test_a_program_starts(script):
     if script.kind == "loop":
         with pytest.raises(Enough):
@@ -272,3 +293,39 @@ def test_the_verdict_on_programs_asks_for_every_seed():
     assert verdict(WELL, [result(0.31), result(0.3)], None).startswith("does not learn")
     assert verdict(WELL, well, None) == "ok"
     assert Diagnosis(SICK, 0, None, False, False).causes == ()
+
+
+def test_the_gain_of_other_training_is_the_larger_of_score_and_loss():
+    def result(score, fall):
+        return TrainingResult(score, 0.5, None, 0.0, 1.0, 0.5, 10, 0.1, False, fall)
+
+    assert further_gain(result(0.7, 0.4), result(0.8, 0.4)) == pytest.approx(0.2)
+    assert further_gain(result(0.7, 0.4), result(0.7, 0.5)) == pytest.approx(0.25)
+    assert further_gain(result(0.7, None), result(0.6, 0.5)) == pytest.approx(-0.2)
+    assert further_gain(result(0.7, 0.4), result(0.7, float("nan"))) == 0.0
+
+
+def test_a_setup_that_gains_by_ten_times_its_rate_is_no_healthy_one():
+    """A line with slope 3, a tenth of the way there in its budget; at ten times the rate it is."""
+    x = torch.linspace(-1, 1, 64)[:, None]
+
+    def code(lr):
+        model = torch.nn.Linear(1, 1)
+        torch.nn.init.zeros_(model.weight)
+        return TrainingSetup(
+            model=model,
+            loss=torch.nn.MSELoss(),
+            train=(x, 3 * x),
+            validation=(x, 3 * x),
+            optimizer=torch.optim.SGD(model.parameters(), lr=lr),
+            batch_size=16,
+            epochs=5,
+            scorer=r2(x, 3 * x),
+        )
+
+    def found(lr):
+        healthy = replace(WELL, code=lambda: code(lr))
+        return training_verdict(healthy, [train_script(healthy, seed) for seed in range(2)])
+
+    assert found(0.01).startswith("learning-rate-low")
+    assert found(0.3) == "ok"
