@@ -118,8 +118,9 @@ class Finding:
         return helped or self.confidence == "exact"
 
     def to_json(self) -> dict[str, Any]:
-        """The finding as JSON-ready data."""
-        return finite_json(asdict(self))
+        """The finding as JSON-ready data; `advice` only where there is one."""
+        data = finite_json(asdict(self))
+        return data if self.advice else {k: v for k, v in data.items() if k != "advice"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Finding:

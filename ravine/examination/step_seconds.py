@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 OPERATION_SECONDS = 14e-6  # of one operation of a forward pass, forwards and backwards
-STEP_SECONDS = 2e-4  # of the optimizer, of few weights
-FLOPS_PER_SECOND = 8e9  # of a forward pass; the backward pass takes twice as many
+UPDATE_SECONDS = 2e-4  # of the optimizer, of few weights
+FORWARD_FLOPS = 8e9  # of a forward pass; the backward pass takes twice as many
 
 
 class _OperationCounter(TorchDispatchMode):
@@ -24,15 +24,15 @@ class _OperationCounter(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-def step_seconds(forward: Callable[[], object]) -> float:
+def measure_step(forward: Callable[[], object]) -> float:
     """The time of a step, from the operations of its forward pass, which is made once.
 
     >>> layer, x = torch.nn.Linear(4, 3), torch.ones(8, 4)
-    >>> step_seconds(lambda: layer(x)) < 0.001
+    >>> measure_step(lambda: layer(x)) < 0.001
     True
     """
     operations, flops = _OperationCounter(), FlopCounterMode(display=False)
     with torch.no_grad(), flops, operations:
         forward()
     by_operations = operations.count * OPERATION_SECONDS
-    return STEP_SECONDS + by_operations + flops.get_total_flops() / FLOPS_PER_SECOND
+    return UPDATE_SECONDS + by_operations + flops.get_total_flops() / FORWARD_FLOPS

@@ -24,7 +24,6 @@ from ravine.rng import isolated_rng
 
 MEMORIZED_EXAMPLES, MEMORIZING_STEPS = 32, 300
 MEMORIZED_SCORE = 0.95  # of the scaled accuracy
-FITTED_SCORE = 0.9  # of the scaled accuracy on training examples: large enough
 MEMORIZING_FACTORS = (1.0, 10.0, 0.1)
 BRANCH_UNITS = 64
 MAX_BRANCH_INPUTS = 20_000  # numbers of an example that a branch takes
@@ -32,10 +31,9 @@ MAX_BRANCH_INPUTS = 20_000  # numbers of an example that a branch takes
 
 def try_capacity(program: TorchProgram, results: TrialResults) -> TrialResults:
     """The results with how well the network learns a few examples by heart; and, if it does not,
-    with what units beside its own gain. As they are where it fits its training examples.
+    with what units beside its own gain.
     """
-    fitted = results.learner.train_score
-    if fitted is None or fitted >= FITTED_SCORE or not math.isfinite(results.constant_loss):
+    if not math.isfinite(results.constant_loss):
         return results
     best = memorized_score(program)
     if best is None:

@@ -33,7 +33,6 @@ MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
 LARGE_WEIGHT_DECAY = 0.01  # that is evidence by itself
 NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
 RISING_LOSS_RATIO = 1.2  # times the first loss
-LATE_FRACTION, FALLING_FRACTION = 0.8, 0.08  # of the steps, from which on so much of the fall comes
 
 Calls: TypeAlias = Sequence[ModelCall]
 
@@ -119,21 +118,6 @@ def _frozen_parameters(
     return Facts(evidence, join_names(at_random or frozen))
 
 
-def _falling_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
-    """A held-out loss that still falls at the end is evidence for too little training."""
-    if profile.results is None:
-        return None
-    whole = profile.results.whole_run.evaluations
-    losses = [loss for step, loss, _ in whole if step >= LATE_FRACTION * whole[-1][0]]
-    fall = whole[0][1] - whole[-1][1]
-    if not math.isfinite(fall) or fall <= 0 or losses[0] - losses[-1] <= FALLING_FRACTION * fall:
-        return None
-    share = 100 * (losses[0] - losses[-1]) / fall
-    name = "of the fall of the held-out loss came at the end"
-    limit = 100 * FALLING_FRACTION
-    return Facts((Evidence(name, share, "%", limit=limit, text="the last fifth of the steps"),))
-
-
 def _dropout(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     rates = dict(profile.start.network.dropouts)
     for name, module in program.model.named_modules():
@@ -213,8 +197,6 @@ def _fixed_order(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
 # Evidence for a cause; the calls are those of a forward pass of the model
 TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts | None]] = {
     "learning-rate-high": _rising_loss,
-    "learning-rate-low": _falling_loss,
-    "too-few-steps": _falling_loss,
     "frozen-parameters": _frozen_parameters,
     "dropout": _dropout,
     "over-regularized": _weight_decay,

@@ -26,7 +26,7 @@ from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.errors import InputError, first_line, shorten, typed_message, wrap_errors
 from ravine.examination.model_surgery import ModelCall, layers_without_activation, record_calls
-from ravine.examination.step_seconds import step_seconds
+from ravine.examination.step_seconds import measure_step
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
@@ -63,7 +63,8 @@ from ravine.statistics import even_places
 
 EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MIN_TRIAL_STEPS, MAX_PROGRAM_STEPS = 100, 600  # of a trial
-TRIAL_SECONDS, TRIAL_RUNS = 14.0, 40  # of all trials, about, on one core; and how many there are
+EXAMINATION_SECONDS = 14.0  # of all trials, about, on one core
+TRIAL_RUNS = 40  # in an examination, about
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
 BUDGET_FACTOR, MAX_LONG_STEPS = 3, 3000  # where more steps are tried, and how many at most
@@ -107,11 +108,11 @@ class TorchSubject:
 
     @property
     def has_budget(self) -> bool:
-        return sum(self.spent) < TRIAL_SECONDS
+        return sum(self.spent) < EXAMINATION_SECONDS
 
     @property
     def budget(self) -> TrialBudget:
-        affordable = int(TRIAL_SECONDS / TRIAL_RUNS / self.step_seconds)
+        affordable = int(EXAMINATION_SECONDS / TRIAL_RUNS / self.step_seconds)
         steps = min(self.program.steps, max(MIN_TRIAL_STEPS, min(MAX_PROGRAM_STEPS, affordable)))
         return TrialBudget(screening_seeds=1, screening_steps=steps, seeds=TRIAL_SEEDS, steps=steps)
 
@@ -121,7 +122,7 @@ class TorchSubject:
         with isolated_rng(self.program.seed):
             inputs, targets = next(iter(self.program.train.epoch()))
             model = copy.deepcopy(self.program.model)
-            return step_seconds(lambda: self.program.loss(model(inputs), targets))
+            return measure_step(lambda: self.program.loss(model(inputs), targets))
 
     @contextlib.contextmanager
     def limit_threads(self) -> Iterator[None]:
@@ -291,7 +292,7 @@ class TorchSubject:
         if self.program.form.answer is None:
             return results
         for name, attempt in UNMEASURED_REMEDIES.items():
-            if attempt is try_capacity and results.preferred is not None:
+            if attempt is try_capacity and (results.preferred or not results.shortfall):
                 continue
             try:
                 results = attempt(self.program, results)

@@ -728,7 +728,7 @@ RETIRED = {  # a recipe that has the fault of a retired code, and the code that 
         "RVN-I14",
         {"network__hidden": (100,) * 6, "network__initializer": Normal(sd=0.001)},
     ),
-    "RVN-C16": ("RVN-I15", {"network__bias": Constant(value=-30.0)}),
+    "RVN-C07": ("RVN-I15", {"network__bias": Constant(value=-30.0)}),
     "RVN-C08": (
         "RVN-I16",
         {"network__activation": Tanh(), "network__initializer": Normal(sd=20.0)},

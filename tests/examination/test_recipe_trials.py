@@ -5,8 +5,7 @@ import time
 import pytest
 
 from ravine import catalog
-from ravine.examination import recipe_trials
-from ravine.examination.recipe_module import STEP_SECONDS, step_seconds
+from ravine.examination.recipe_module import PRODUCTS_PER_SECOND, STEP_SECONDS, step_seconds
 from ravine.examination.recipe_trials import prepare_trials
 from ravine.networks.mlp import Mlp
 from ravine.training.defaults import prepare
@@ -22,7 +21,7 @@ def plain(**changes):
 def test_a_step_costs_its_products():
     task, recipe = prepare(plain(batch=50, network=Mlp(hidden=(30, 20))))
     products = 50 * (task.signature.numbers * 30 + 30 * 20 + 20 * 10)
-    expected = STEP_SECONDS + products / recipe_trials.PRODUCTS_PER_SECOND
+    expected = STEP_SECONDS + products / PRODUCTS_PER_SECOND
     assert step_seconds(task, recipe) == pytest.approx(expected)
 
 

@@ -38,7 +38,7 @@ def find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) 
         most_frequent=max(counts.values()),
         natural=natural,
         contradicted=sum(first[row] != answer for row, answer in zip(rows, answers, strict=True)),
-        repeated=_repeated(counts),
+        repeated=_repeated_share(counts),
         expected_copies=_expect_copies(x[kept]) if len(counts) < len(rows) else 0.0,
     )
     if validation is None:
@@ -67,7 +67,7 @@ def _expect_copies(x: Array) -> float:
     return _expect_by_permutation(flat, lambda sums: len(sums) - len(np.unique(sums)))
 
 
-def _repeated(counts: Counter[bytes]) -> float:
+def _repeated_share(counts: Counter[bytes]) -> float:
     """The share of the rows that occur more than once."""
     return sum(count for count in counts.values() if count > 1) / counts.total()
 
@@ -79,7 +79,7 @@ def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float
     rows, new_rows = counts.total(), new_counts.total()
     pairs = sum(count * (count - 1) for count in new_counts.values())
     alike = pairs / max(1, new_rows * (new_rows - 1))
-    return float(new_rows * max(_repeated(counts), 1 - (1 - alike) ** rows))
+    return float(new_rows * max(_repeated_share(counts), 1 - (1 - alike) ** rows))
 
 
 def _expect_overlap_by_permutation(

@@ -8,7 +8,7 @@ from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
 EVALUATION_STEPS = 2  # in a row
-SHIFTED_MEAN = 1.0  # standard deviations
+MOVED_MEAN = 1.0  # standard deviations
 
 # In the letters of `LoopEvent`
 VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
@@ -43,10 +43,10 @@ def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     if not modes.mode_dependent:
         return
     shift = history.model.statistics_shift
-    if shift.distance > SHIFTED_MEAN:
+    if shift.distance > MOVED_MEAN:
         name = "distance of their means from those of training batches"
         yield observe(
-            Evidence(name, shift.distance, "standard deviations", limit=SHIFTED_MEAN),
+            Evidence(name, shift.distance, "standard deviations", limit=MOVED_MEAN),
             Evidence("inspected passes without a graph, in training mode", shift.passes, limit=0),
             Change("loop", "model.eval() before this pass, model.train() after"),
             where=shift.where,

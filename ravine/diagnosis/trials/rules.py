@@ -152,7 +152,7 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     "too-few-steps",
     confidence="high",
     needs="trials",
-    also=("labels", "loss", "learning-rate-low", "learning-rate-high"),
+    also=("labels", "loss", "architecture-too-small", "learning-rate-low", "learning-rate-high"),
 )
 def nothing_learned(results: TrialResults) -> Iterator[Observation]:
     losses = [loss for _, loss, _ in results.whole_run.evaluations]
