@@ -33,7 +33,8 @@ def try_capacity(program: TorchProgram, results: TrialResults) -> TrialResults:
     """The results with how well the network learns a few examples by heart; and, if it does not,
     with what units beside its own gain.
     """
-    if not math.isfinite(results.constant_loss):
+    last = results.whole_run.evaluations[-1][1]
+    if not (math.isfinite(results.constant_loss) and math.isfinite(last)):
         return results
     best = memorized_score(program)
     if best is None:

@@ -15,7 +15,7 @@ def test_signed_ranks_are_scipys(pairs):
     rng = np.random.default_rng(pairs)
     for shift in (-1.0, 0.0, 0.3):
         x = rng.normal(shift, 1.0, pairs)
-        expected = stats.wilcoxon(x, alternative="less", method="exact").pvalue
+        _, expected = stats.wilcoxon(x, alternative="less", method="exact")
         assert signed_rank_tail(x) == pytest.approx(expected)
 
 
