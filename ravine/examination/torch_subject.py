@@ -67,7 +67,7 @@ EXAMINATION_SECONDS = 14.0  # of all trials, about, on one core
 TRIAL_RUNS = 40  # in an examination, about
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
-BUDGET_FACTOR, MAX_LONG_STEPS = 3, 3000  # where more steps are tried, and how many at most
+BUDGET_FACTOR = 3  # where more steps are tried
 MIN_LARGE_BATCH, MIN_EPOCH_STEPS = 64, 3  # batches that may be too large
 
 UNKNOWN_BY_FORM = {
@@ -208,8 +208,8 @@ class TorchSubject:
         if program.form.whole and cause in ACTIVATION_CAUSES:
             return ()  # those of the loss cannot be told apart
         if cause == "too-few-steps":
-            longer = BUDGET_FACTOR * program.steps
-            return ((set_steps(longer),),) if longer <= MAX_LONG_STEPS else ()
+            whole = self.budget.steps == program.steps  # else trials are shorter than it is
+            return ((set_steps(BUDGET_FACTOR * program.steps),),) if whole else ()
         if cause == "batch-size":
             large = program.train.batch >= MIN_LARGE_BATCH or len(program.train) < MIN_EPOCH_STEPS
             return ((set_batch_size(max(2, program.train.batch // 8)),),) if large else ()

@@ -86,6 +86,15 @@ def test_gains_at_the_edges(base, loss, null, gain):
     assert seen.gain_of(seen.outcomes[0]) == pytest.approx(gain)
 
 
+def test_what_more_steps_of_the_run_itself_reach_is_no_gain():
+    """Trials of a long program are shorter than it is."""
+    faster = outcome("learning-rate-low", 0.3, 0.8)
+    whole = WholeRun(evaluations=((50, 0.9, 0.1), (400, 0.2, 0.85)))
+    seen = results(0.9, faster, score=0.1, whole_run=whole)
+    assert seen.gain_of(faster) <= 0
+    assert results(0.9, faster, score=0.1).gain_of(faster) == pytest.approx(6 / 7)
+
+
 def test_where_a_score_means_something_it_must_gain_too():
     better = outcome("optimizer", 0.2, 0.60)
     assert results(0.8, better, score=0.58).gain_of(better) == 0.0  # under 0.05 of the score

@@ -348,5 +348,7 @@ def test_trials_of_a_costly_program_are_shorter_and_say_nothing_of_the_machine()
         return subject(model, batch_size=14, epochs=1000)
 
     small, large = of_width(8), of_width(2000)
+    assert small.strengths("too-few-steps") == ()  # its 2,000 steps are more than a trial has
+    assert subject().strengths("too-few-steps")[0][0].change.value == 24
     assert small.budget.steps == 600 and 100 <= large.budget.steps < 300
     assert large.step_seconds == pytest.approx(14 * 2 * (2000**2 + 6 * 2000) / 8e9, rel=0.05)

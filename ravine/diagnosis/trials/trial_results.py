@@ -180,9 +180,20 @@ class TrialResults:
             return False
         return top > 0 and best.score > MEANINGFUL_SCORE * top
 
+    @cached_property
+    def own(self) -> tuple[float, float]:
+        """The loss and the score that the run as it is reaches: where trials end or, if it goes on
+        and is better there, at its own end; no remedy is needed for what more steps of it reach.
+        """
+        ends = [(self.base.loss, self.base.score)]
+        ends += [(loss, score) for _, loss, score in self.whole_run.evaluations[-1:]]
+        losses = [loss for loss, _ in ends if math.isfinite(loss)]
+        scores = [score for _, score in ends if score is not None]
+        return min(losses, default=math.nan), max(scores, default=0.0)
+
     def gain_of(self, outcome: Outcome) -> float:
         """A remedy's share of what there was to gain: at most 1, below 0 if it does harm."""
-        before, after = self.base.loss, outcome.loss
+        (before, own_score), after = self.own, outcome.loss
         if not math.isfinite(after):
             return -1.0
         top = self.constant_loss if math.isfinite(self.constant_loss) else self.start_loss
@@ -193,11 +204,11 @@ class TrialResults:
             before = top
         by_loss = (min(before, top) - min(after, top)) / whole
         if outcome.cause in OUTPUT_CAUSES and outcome.score is not None:
-            gained = outcome.score - (self.base.score or 0.0)
+            gained = outcome.score - own_score
             by_loss = by_loss if gained >= SCORE_GAIN else min(gained, 0.0)
         if not self.has_score or self.base.score is None or outcome.score is None:
             return max(-1.0, min(1.0, by_loss))
-        by_score = outcome.score - max(self.base.score, 0.0)
+        by_score = outcome.score - max(own_score, 0.0)
         if by_score >= CLEAR_SCORE_GAIN:
             return min(1.0, max(by_score, by_loss))
         if by_score < SCORE_GAIN:
