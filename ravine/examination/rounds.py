@@ -186,12 +186,14 @@ def _join_rounds(rounds: Sequence[Round], kept: Sequence[Cure], outcome: Outcome
     found: list[Finding] = []
     for place, each in enumerate(rounds):
         for finding in each.found:
+            if any((finding.code, finding.where) == (f.code, f.where) for f in found):
+                continue  # told by an earlier round
             alarm = finding.severity != "note" and not is_symptom(finding)
             if alarm and finding.cause in needed:
                 by_hand = changes_by_hand(finding)
                 changes = (*outcome.changes, *by_hand)
                 finding = replace(finding, changes=changes, trial=outcome.trial)
-            elif place > 0 or any(finding.cause == f.cause for f in found):
+            elif place > 0:
                 continue
             elif alarm and finding.cause in tried and not is_certain(finding):
                 finding = replace(finding, severity="note")

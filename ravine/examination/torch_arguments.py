@@ -94,7 +94,10 @@ def read_program(
         what, why = f"epochs is {epochs}, and steps is {steps}", "both are the whole budget"
         raise InputError(what, why=why, do="give one of them")
     budget, name = (epochs, "epochs") if steps is None else (steps, "steps")
-    budget = _integer(name, budget, why="training needs at least one of them")
+    if budget is None:
+        why = "how long to train is not known"
+        raise InputError("neither epochs nor steps is given", why=why, do="give one of them")
+    budget = _integer(name, budget, why="training needs at least 1")
     seed = _integer("seed", seed, least=-math.inf, why="random numbers are drawn from it") % 2**32
     with isolated_rng(seed):
         read = partial(read_source, batch_size=batch_size)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from ravine import catalog
-from ravine.examination.recipe_module import PRODUCTS_PER_SECOND, STEP_SECONDS, step_seconds
+from ravine.examination.recipe_module import step_seconds
 from ravine.examination.recipe_trials import prepare_trials
 from ravine.networks.mlp import Mlp
 from ravine.training.defaults import prepare
@@ -19,10 +19,13 @@ def plain(**changes):
 
 
 def test_a_step_costs_its_products():
-    task, recipe = prepare(plain(batch=50, network=Mlp(hidden=(30, 20))))
-    products = 50 * (task.signature.numbers * 30 + 30 * 20 + 20 * 10)
-    expected = STEP_SECONDS + products / PRODUCTS_PER_SECOND
-    assert step_seconds(task, recipe) == pytest.approx(expected)
+    """The same operations on twice the examples: what is added are the products of half of them."""
+    seconds = {}
+    for batch in (50, 100):
+        task, recipe = prepare(plain(batch=batch, network=Mlp(hidden=(300, 200))))
+        seconds[batch] = step_seconds(task, recipe)
+    products = 50 * (task.signature.numbers * 300 + 300 * 200 + 200 * 10)
+    assert seconds[100] - seconds[50] == pytest.approx(2 * products / 8e9)
 
 
 def test_trials_are_as_long_whatever_the_clock_says(monkeypatch):

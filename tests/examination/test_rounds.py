@@ -283,3 +283,11 @@ def test_rounds_end_with_the_budget():
     subject.has_budget = False
     (told,) = examine_subject(subject, trials=True).findings
     assert told.cause == "output-activation" and told.trial.why.endswith("more is wrong")
+
+
+def test_facts_of_the_first_round_stay_beside_what_several_cures_show():
+    scale = finding("RVN-D05", "initialization", severity="note", confidence="low")
+    losses = {(): 9.6, ("output",): 2.0, ("init", "output"): 0.1}
+    subject = Layered(losses, {(): [OUTPUT, scale], ("output",): [START, OUTPUT]})
+    told = examine_subject(subject, trials=True).findings
+    assert sorted(f.code for f in told) == ["RVN-D05", "RVN-I07", "RVN-I10"]

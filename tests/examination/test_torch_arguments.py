@@ -255,7 +255,7 @@ REFUSED = {
     "90 inputs and 61 targets": {"train": ((X, X), Y[:61]), "model": Paired()},
     "a Tensor without a loss": {"loss": None},
     "the optimizer is a NoneType": {"optimizer": None},
-    "epochs is None": {"epochs": None},
+    "neither epochs nor steps": {"epochs": None},
     "single numbers": {"train": (torch.tensor(1.0), torch.tensor(1.0))},
     "no training examples": {"train": (X[:0], Y[:0])},
     "the loss gives float": {"loss": lambda o, t: F.cross_entropy(o, t).item()},
