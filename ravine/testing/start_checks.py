@@ -32,9 +32,8 @@ from ravine.diagnosis.initialization.profile import (
     PassComparison,
     StartProfile,
 )
-from ravine.diagnosis.registry import ALL_RULES
 from ravine.errors import InputError, nearest
-from ravine.finding import Change, Finding
+from ravine.finding import Finding
 from ravine.reporting.findings_text import finding_text
 from ravine.testing.tested_model import isolate_test, read_batch, read_inputs
 
@@ -167,18 +166,12 @@ def assert_loss_at_chance(
 
 
 def fail_on(findings: Iterable[Finding], hint: str = "") -> None:
-    """Raise `AssertionError` with the text of findings, if there are any. One that names no change
-    says what the page of its code says.
-    """
+    """Raise `AssertionError` with the text of findings, if there are any: errors, all of them."""
     __tracebackhide__ = True
-    texts = []
-    for found in findings:
-        rule = next(rule for rule in ALL_RULES if rule.code == found.code)
-        changes = found.changes or (Change("model", rule.explanation.remedy),)
-        texts.append(finding_text(replace(found, changes=changes)))
-        hint = hint or f"more: ravine explain {found.code}"
-    if texts:
-        raise AssertionError("\n\n".join(["", *texts, hint]))
+    found = [replace(finding, severity="error") for finding in findings]
+    if found:
+        hint = hint or f"more: ravine explain {found[0].code}"
+        raise AssertionError("\n\n".join(["", *map(finding_text, found), hint]))
 
 
 def _reached_parameters(program: ProbedProgram) -> set[str]:
