@@ -47,6 +47,7 @@ def run(tmp_path, monkeypatch, capsys):
         path, outcomes = tmp_path / f"{tmp_path.name}.py", Outcomes()  # a name of its own
         path.write_text(TRAINING + text, "utf-8")
         options = ["-p", "ravine.pytest_plugin", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
+        options.append("-rN")  # no summary: where CI is set it repeats the messages in full
         pytest.main([*options, "--import-mode=importlib", str(path)], plugins=[outcomes])
         assert {when for _, when in outcomes.passed} == {"call"}
         return {name: passed for (name, _), passed in outcomes.passed.items()}, capsys.readouterr()
