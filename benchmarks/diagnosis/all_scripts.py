@@ -3,6 +3,11 @@
 from benchmarks.diagnosis import (
     healthy,
     images,
+    later_loops,
+    later_losses,
+    later_networks,
+    later_tables,
+    later_tables_odd,
     loops,
     posted_habits,
     posted_healthy,
@@ -37,4 +42,9 @@ ALL: tuple[TrainingScript, ...] = (
     *posted_loops.SCRIPTS,
     *posted_steps.SCRIPTS,
     *posted_healthy.SCRIPTS,
+    *later_networks.SCRIPTS,
+    *later_loops.SCRIPTS,
+    *later_tables.SCRIPTS,
+    *later_losses.SCRIPTS,
+    *later_tables_odd.SCRIPTS,
 )
