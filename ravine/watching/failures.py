@@ -17,8 +17,7 @@ class FailureLog:
     def guard(self, function: Callable[..., None]) -> Callable[..., None]:
         """A hook that calls a function, and keeps an error that it raises.
 
-        While torch.compile traces, the hook does nothing: it would become a part of what is
-        compiled.
+        While torch.compile traces, it does nothing: it would become a part of what is compiled.
         """
 
         def hook(*arguments: Any) -> None:

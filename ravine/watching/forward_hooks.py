@@ -9,14 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.diagnosis.training_loop.events import FORWARD_EVENTS, LoopEvent
-from ravine.diagnosis.training_loop.history import InputHistory, LoopHistory, ModuleModes
+from ravine.diagnosis.training_loop.history import (
+    FORWARD_EVENTS,
+    InputHistory,
+    LoopEvent,
+    LoopHistory,
+    ModuleModes,
+)
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames
 from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, find_tables, first_tensor
 from ravine.watching import module_hooks
 from ravine.watching.failures import FailureLog
-from ravine.watching.inactive_units import InactiveUnitMonitor
 from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, Inspection
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
@@ -44,7 +48,7 @@ class ForwardHooks:
         self.modes = ModeMonitor(self.names.model, self.history)
         self.inputs = InputMonitor(self.history)
         self.modules = module_hooks.ModuleHooks(self.model, self.history, self.failures)
-        self.units = InactiveUnitMonitor(self.failures)
+        self.units = module_hooks.InactiveUnitMonitor(self.failures)
         self._can_be_hooked = False
         self._handle: Any = None
         self._entrance_handle: Any = None
@@ -82,14 +86,10 @@ class ForwardHooks:
             self._handle.remove()
             self._handle = None
 
-    def begin_step(self) -> None:
-        """Forget the last step."""
-        self.units.is_hooked = False
-        self.modules.states.forget_step()
-
     def search_nonfinite(self, wanted: bool) -> None:
         """From the next forward pass on, search the module whose output is not finite."""
         self.modules.searches = self.inspection.active = wanted
+        self.inspection.quiet_until = 0
         if wanted:
             self.update_model_hook()
 

@@ -11,6 +11,7 @@ class Inspection:
     def __init__(self, every: int):
         self.every = every
         self.active = True  # the current step is inspected
+        self.quiet_until = 0  # of steps before this one only losses and versions are read
 
     def includes(self, step: int) -> bool:
         """Whether a step is inspected.

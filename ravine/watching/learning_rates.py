@@ -1,28 +1,27 @@
-"""The learning rates of the watched optimizers, and the schedulers that set them."""
+"""The learning rates of the watched optimizers, the schedulers that set them, and their plans."""
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import (
-    CosineAnnealingLR,
-    CosineAnnealingWarmRestarts,
-    CyclicLR,
-    LambdaLR,
-    LRScheduler,
-    OneCycleLR,
-)
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 from ravine.diagnosis.training_loop.history import LoopHistory, SchedulerState
 from ravine.diagnosis.training_loop.optimizer_monitor import group_learning_rates
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.watching.inspection_schedule import FIRST_STEPS
-from ravine.watching.schedule_plans import planned_length
 
 READING_INTERVAL = 10  # steps
-SETTING_SCHEDULERS = (LambdaLR, OneCycleLR, CyclicLR, CosineAnnealingWarmRestarts)
+SETTING_SCHEDULERS = (
+    lr_scheduler.LambdaLR,
+    lr_scheduler.OneCycleLR,
+    lr_scheduler.CyclicLR,
+    lr_scheduler.CosineAnnealingWarmRestarts,
+)
+END_FRACTION = 0.01  # of the highest factor: there a schedule has ended
+MIDDLE_FRACTION = 0.1  # of the highest factor: there it has not
 
 
 @dataclass(eq=False)
@@ -32,39 +31,34 @@ class LearningRateMonitor:
     history: LoopHistory
     last_reading: int = 0  # steps of the loop
 
-    def read(self, optimizer: Optimizer) -> None:
-        """Note the highest rate; earlier steps count as made at it if the last was as low."""
+    def read(self, optimizer: Optimizer) -> bool:
+        """Note the highest rate; earlier steps count as made at it if the last was as low.
+
+        True if it has been so low for so long that the rules should run.
+        """
         lrs = group_learning_rates(optimizer)
         if not lrs:
-            return
-        rates = self.history.rates
-        passed = self.history.steps - self.last_reading
-        self.last_reading = self.history.steps
-        before = rates.now
-        rates.now = max(lrs)
-        if passed < self.history.steps:  # not the first reading
-            rates.last_rise = self.history.steps if rates.now > before else rates.last_rise
-            rates.last_fall = self.history.steps if rates.now < before else rates.last_fall
-        rates.highest = max(rates.highest, rates.now)
+            return False
+        rates, steps = self.history.rates, self.history.steps
+        passed, self.last_reading = steps - self.last_reading, steps
+        before, now = rates.now, max(lrs)
+        if now == before == rates.highest > 0:
+            return False
+        rates.now = now
+        if passed < steps:  # not the first reading
+            rates.last_rise = steps if now > before else rates.last_rise
+            rates.last_fall = steps if now < before else rates.last_fall
+        rates.highest = max(rates.highest, now)
 
         def count(so_far: int, is_low: Callable[[float], bool]) -> int:
-            return so_far + (passed if is_low(before) else 1) if is_low(rates.now) else 0
+            return so_far + (passed if is_low(before) else 1) if is_low(now) else 0
 
-        thousandth = 1e-3 * rates.highest
-        hundredth = 1e-2 * rates.highest
+        tiny, low = 1e-3 * rates.highest, 1e-2 * rates.highest
         rates.steps_at_zero = count(rates.steps_at_zero, lambda lr: lr == 0)
-        rates.steps_below_thousandth = count(
-            rates.steps_below_thousandth, lambda lr: lr < thousandth
-        )
-        rates.steps_below_hundredth = count(rates.steps_below_hundredth, lambda lr: lr < hundredth)
-
-    def is_negligible(self) -> bool:
-        """Whether the rate, just read, has been so low for so long that the rules should run."""
-        rates, steps = self.history.rates, self.history.steps
-        return self.last_reading == steps and (
-            rates.steps_at_zero >= READING_INTERVAL
-            or rates.steps_below_thousandth >= steps / 2 > FIRST_STEPS
-        )
+        rates.steps_below_thousandth = count(rates.steps_below_thousandth, lambda lr: lr < tiny)
+        rates.steps_below_hundredth = count(rates.steps_below_hundredth, lambda lr: lr < low)
+        is_zero = rates.steps_at_zero >= READING_INTERVAL
+        return is_zero or rates.steps_below_thousandth >= steps / 2 > FIRST_STEPS
 
 
 class Scheduler(Protocol):
@@ -76,8 +70,7 @@ class Scheduler(Protocol):
 class SchedulerMonitor:
     """The schedulers of the watched optimizers, and how often they were stepped.
 
-    Of a scheduler that is none of torch's nothing is known but the rates that it sets, and torch's
-    that it may hold.
+    Of one that is none of torch's, only the rates that it sets are known, and torch's in it.
     """
 
     def __init__(self, scheduler: Scheduler | None, optimizers: Sequence[Optimizer]):
@@ -87,7 +80,7 @@ class SchedulerMonitor:
         self.stepped: list[LRScheduler] = []
         self.other_steps: dict[int, int] = {}  # by id
         self._stepped_first: set[int] = set()  # their places in the list
-        self._last: dict[int, LRScheduler] = {}  # since the optimizer's last step, by its id
+        self.last: dict[int, LRScheduler] = {}  # since the optimizer's last step, by its id
         self._overwritten: dict[int, int] = {}  # by id
 
     def find(self) -> None:
@@ -120,15 +113,10 @@ class SchedulerMonitor:
             self.other_steps[key] = 0
         self.other_steps[key] += 1
         if any(s is scheduler for s, _ in self.schedulers):
-            last = self._last.get(id(scheduler.optimizer), scheduler)
+            last = self.last.get(id(scheduler.optimizer), scheduler)
             if last is not scheduler and isinstance(scheduler, SETTING_SCHEDULERS):
                 self._overwritten[id(last)] = self._overwritten.get(id(last), 0) + 1
-            self._last[id(scheduler.optimizer)] = scheduler
-
-    def note_optimizer_step(self, optimizer: Optimizer) -> None:
-        """An optimizer is about to step, at the rate that was set last."""
-        if self._last:
-            self._last.pop(id(optimizer), None)
+            self.last[id(scheduler.optimizer)] = scheduler
 
     def _is_rival(self, optimizer: Any) -> bool:
         """Whether an optimizer is not watched and has the parameters of one that is, or copies."""
@@ -151,21 +139,18 @@ class SchedulerMonitor:
         self._stepped_first |= {i for i, (s, start) in found if s.last_epoch > start}
 
     def states(self, steps: Mapping[int, int], losses: int | None) -> tuple[SchedulerState, ...]:
-        """The schedulers now. `steps` are those of their optimizers, by `id`; `losses`, where the
-        loop has ended, those that were reported.
-        """
+        """The schedulers now; by `id` the `steps` of optimizers; `losses` where the loop ended."""
         found = []
         for i, (s, start) in enumerate(self.schedulers):
             count = steps.get(id(s.optimizer), 0)
             ends = () if losses is None else (count, losses)
-            length = planned_length(s, ends) if start <= 0 else None
             found.append(
                 SchedulerState(
                     kind=type(s).__name__,
                     steps=s.last_epoch - start,
                     stepped_first=i in self._stepped_first,
-                    length=length,
-                    rises_past_end=isinstance(s, CosineAnnealingLR),
+                    length=planned_length(s, ends) if start <= 0 else None,
+                    rises_past_end=isinstance(s, lr_scheduler.CosineAnnealingLR),
                     optimizer_steps=count,
                     rate_fraction=_rate_fraction(s.optimizer),
                     overwritten=self._overwritten.get(id(s), 0),
@@ -193,3 +178,40 @@ class SchedulerMonitor:
 def _rate_fraction(optimizer: Optimizer) -> float:
     groups = [g for g in optimizer.param_groups if float(g.get("initial_lr") or 0.0) > 0]
     return max((float(g["lr"]) / float(g["initial_lr"]) for g in groups), default=1.0)
+
+
+def planned_length(scheduler: LRScheduler, candidates: Sequence[int]) -> int | None:
+    """The steps of a scheduler's plan, None where it has no end.
+
+    Of a `LambdaLR` only one of the `candidates` can be told: the first at which the factor has
+    fallen to next to nothing, though at half of it it had not.
+
+    >>> import torch
+    >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    >>> falls = lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 300))
+    >>> planned_length(falls, (300, 600)), planned_length(falls, (900,))
+    (300, None)
+    >>> planned_length(lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=50), ())
+    50
+    """
+    if isinstance(scheduler, lr_scheduler.LambdaLR):
+        factor: Callable[[int], float] = scheduler.lr_lambdas[0]
+        return next((n for n in candidates if n > 1 and _ends_at(factor, n)), None)
+    if isinstance(scheduler, lr_scheduler.SequentialLR):
+        start, last = scheduler._milestones[-1], scheduler._schedulers[-1]
+        rest = planned_length(last, [n - start for n in candidates])
+        return None if rest is None else start + rest
+    if isinstance(scheduler, lr_scheduler.ChainedScheduler):
+        lengths = [planned_length(s, candidates) or 0 for s in scheduler._schedulers]
+        return max(lengths, default=0) or None
+    if isinstance(scheduler, lr_scheduler.MultiStepLR):
+        return max(scheduler.milestones, default=None)
+    names = ("total_steps", "T_max", "total_iters", "T_0", "total_size", "step_size")
+    length = next((getattr(scheduler, n) for n in names if hasattr(scheduler, n)), None)
+    return int(length) if isinstance(length, int | float) and length > 1 else None
+
+
+def _ends_at(factor: Callable[[int], float], end: int) -> bool:
+    factors = [float(factor(end * i // 10)) for i in range(11)]
+    highest = max(factors)
+    return (abs(factors[-1]) <= END_FRACTION * highest) and factors[5] >= MIDDLE_FRACTION * highest

@@ -9,28 +9,31 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.op_names import node_name
 from ravine.diagnosis.training_loop.autograd_graph import Graph, read_graph
-from ravine.diagnosis.training_loop.events import LoopEvent
-from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent, ScaledGradients
+from ravine.diagnosis.training_loop.history import (
+    LoopEvent,
+    LoopHistory,
+    NonFiniteEvent,
+    ScaledGradients,
+)
 from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin, find_nonfinite_origin
 from ravine.diagnosis.training_loop.rules_output import has_single_class
-from ravine.watching.forward_hooks import ForwardHooks
+from ravine.watching.forward_hooks import ForwardHooks, InputMonitor
 
 FIRST_LOSSES = 8  # kept one by one
+MAX_UNSUMMARIZED = 64  # losses that wait to be added to the history
 PENDING_LOSSES = 10  # on an accelerator, that are read together
 GRAPH_STEPS = 4  # the first, whose graph is read
 MIN_LOSS_SCALE = 2.0  # a loss that is multiplied by more has a gradient scaler
 SCALED_PASSES = 40  # backward passes that are remembered
 NONFINITE_INTERVAL = 20  # gradients of scaled losses that are not finite, after which rules run
 NONNEGATIVE_LOSSES = (
-    "NllLoss",
-    "MseLoss",
-    "BinaryCrossEntropy",
-    "BinaryCrossEntropyWithLogits",
-    "SmoothL1Loss",
+    *("NllLoss", "MseLoss", "SmoothL1Loss"),
+    *("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"),
 )
 
 
@@ -39,30 +42,52 @@ class LossReader:
 
     def __init__(self, forward: ForwardHooks):
         self.forward = forward
-        self.history = forward.history
+        self.history, self.inspection = forward.history, forward.inspection
+        self.tape = self.history.tape
         self.count = 0  # in this step, if it is inspected
         self.scaler = ScalerMonitor()
-        self.divergence = DivergenceMonitor(self.history)
+        self.divergence = DivergenceMonitor(self.history, forward.inputs)
         self.baseline = SavedTargetBaseline()
+        self.total = 0  # finite losses
+        self.next_test = math.inf  # finite losses after which the rules should run
+        self._unsummarized: list[float] = []
         self._pending: list[Tensor] = []  # on an accelerator
         self._graph_step = -1
 
-    def read(self, value: Any, *, step: int) -> bool:
-        """Read a loss at a step of the first optimizer. True if the rules should run."""
-        self.history.tape.append(LoopEvent.LOSS)
-        if self.forward.inspection.active:
+    def read_quietly(self, value: Any) -> bool:
+        """Read a finite loss on the CPU in a quiet step. False: nothing was read, call `read`."""
+        if is_compiling() or not self.inspection.quiet_until or not isinstance(value, Tensor):
+            return False
+        try:
+            number = value.item() if value.is_cpu else math.nan
+            if (
+                self.total + 1 >= self.next_test
+                or len(self._unsummarized) >= MAX_UNSUMMARIZED
+                or not math.isfinite(number)
+            ):
+                return False
+        except Exception:  # not one number
+            return False
+        self.tape.append(LoopEvent.LOSS)
+        self._unsummarized.append(number)
+        self.total += 1
+        return True
+
+    def read(self, value: Any) -> bool:
+        """Read a loss. True if the rules should run."""
+        self.tape.append(LoopEvent.LOSS)
+        if self.inspection.active:
             self.count += 1
             if isinstance(value, Tensor) and value.numel() == 1:
-                self._read_tensor(value, step)
+                self._read_tensor(value, self.forward.monitor.steps)
         if not isinstance(value, Tensor):
             return self._add(float(value))
         if value.is_cpu:
-            one = value.numel() == 1
-            number = value.item() if one else float(value.detach().double().mean())
+            number = value.item() if value.numel() == 1 else float(value.detach().double().mean())
             return self._add(number, loss=value)
         # one at a time, the loop would wait for the device
         self._pending.append(value.detach())
-        if len(self._pending) >= PENDING_LOSSES or self.forward.inspection.active:
+        if len(self._pending) >= PENDING_LOSSES or self.inspection.active:
             return self.read_pending()
         return False
 
@@ -72,6 +97,16 @@ class LossReader:
         means = [v.double().mean() for v in values if v.numel()]
         found = [self._add(value) for value in torch.stack(means).tolist()] if means else []
         return any(found)
+
+    def summarize(self) -> None:
+        """Add the losses that were read to the history."""
+        values, self._unsummarized = self._unsummarized, []
+        for value in values:
+            if len(self.history.loss.first) < FIRST_LOSSES:
+                self.history.loss.first.append(value)
+            if math.isfinite(value):
+                self.history.loss.summary.add(value)
+                self.divergence.add(value)
 
     def finish(self) -> None:
         """At the end: a search for a number that is not finite has found what it could."""
@@ -88,11 +123,11 @@ class LossReader:
         self.scaler.scale = None
         value.register_hook(self.forward.failures.guard(self.scaler.read_scale))
         kind = self.baseline.add(value)
-        loss.kind = kind if loss.summary.count == 0 or loss.kind == kind else ""
+        loss.kind = kind if self.total == 0 or loss.kind == kind else ""
         if kind:
             loss.baseline = self.baseline.loss
             loss.baseline_error = self.baseline.standard_error
-        is_due = step < GRAPH_STEPS or step % self.forward.inspection.every == 0
+        is_due = step < GRAPH_STEPS or step % self.inspection.every == 0
         if is_due and self._graph_step != self.history.steps:
             self._graph_step = self.history.steps
             self._read_graph(value)
@@ -115,12 +150,9 @@ class LossReader:
         loss = self.history.loss
         if loss.single_class_reads < 0:
             return
-        classes = (
-            {n.low for n in graph.nodes if n.name == "NllLoss"}
-            if has_single_class(graph)
-            else set()
-        )
-        if len(classes) == 1 and (not loss.single_class_reads or loss.single_class in classes):
+        classes = {n.low for n in graph.nodes if n.name == "NllLoss"}
+        is_single = len(classes) == 1 and has_single_class(graph)
+        if is_single and (not loss.single_class_reads or loss.single_class in classes):
             loss.single_class_reads += 1
             loss.single_class = classes.pop()
         else:
@@ -129,27 +161,28 @@ class LossReader:
     def _add(self, value: float, loss: Tensor | None = None) -> bool:
         """Add a loss to the history. True if the place of a number that is not finite is known."""
         history, divergence = self.history, self.divergence
-        if len(history.loss.first) < FIRST_LOSSES:
-            history.loss.first.append(value)
+        self._unsummarized.append(value)
+        self.summarize()
         if math.isfinite(value):
-            history.loss.summary.add(value)
-            divergence.add(value)
+            self.total += 1
+            if self.total >= self.next_test:
+                self.inspection.quiet_until = 0
             if divergence.pending is None:
                 return False
         if history.nonfinite is not None:
             return False
-        inputs, modules = self.forward.inputs, self.forward.modules
+        modules = self.forward.modules
         if divergence.pending is None:
             parameters = self.forward.names.parameters.items()
             broken = (n for n, p in parameters if not bool(torch.isfinite(p.detach()).all()))
             weight = next(broken, "")
             origin = None if weight else _origin_of(loss)
-            divergence.begin(value, where=weight, nonfinite_inputs=inputs.nonfinite, origin=origin)
+            divergence.begin(value, where=weight, origin=origin)
             searches = not weight and origin is None
             self.forward.search_nonfinite(searches)
             if searches:
                 return False  # the next forward pass shows in which module
-        divergence.complete(modules.nonfinite_module or "loss", nonfinite_inputs=inputs.nonfinite)
+        divergence.complete(modules.nonfinite_module or "loss")
         modules.searches = False
         return True
 
@@ -200,6 +233,7 @@ class DivergenceMonitor:
     """The losses up to the first number that is not finite, and where that number is."""
 
     history: LoopHistory
+    inputs: InputMonitor
     first: float | None = None
     highest: float = -math.inf  # of the finite losses
     last: float = math.nan
@@ -212,19 +246,12 @@ class DivergenceMonitor:
         self.highest = max(self.highest, value)
         self.last = value
 
-    def begin(
-        self, value: float, *, where: str, nonfinite_inputs: bool, origin: NonFiniteOrigin | None
-    ) -> None:
+    def begin(self, value: float, *, where: str, origin: NonFiniteOrigin | None) -> None:
         """A loss is not finite; `origin` is what its graph shows of that."""
-        step = self.history.steps
-        event = self._event(
-            value, what="loss", step=step, where=where, nonfinite_inputs=nonfinite_inputs
-        )
+        event = self._event(value, what="loss", step=self.history.steps, where=where)
         self.pending = replace(event, origin=origin)
 
-    def _event(
-        self, loss: float, *, what: str, step: int, where: str, nonfinite_inputs: bool
-    ) -> NonFiniteEvent:
+    def _event(self, loss: float, *, what: str, step: int, where: str) -> NonFiniteEvent:
         first = loss if self.first is None else self.first
         stds = self.history.inputs.stds
         before = median([std for at, std in stds if at < step] or [0.0])
@@ -234,7 +261,7 @@ class DivergenceMonitor:
             step=step,
             what=what,
             where=where,
-            nonfinite_inputs=nonfinite_inputs,
+            nonfinite_inputs=self.inputs.nonfinite,
             first_loss=first,
             highest_loss=max(self.highest, first),
             last_loss=self.last,
@@ -243,28 +270,20 @@ class DivergenceMonitor:
             weight_growth=norms[-1] / max(norms[0], 1e-30) if norms else 1.0,
         )
 
-    def complete(self, where: str, *, nonfinite_inputs: bool) -> None:
+    def complete(self, where: str) -> None:
         """The place is known, or cannot be known better."""
         event, self.pending = self.pending, None
         assert event is not None
-        inputs = event.nonfinite_inputs or nonfinite_inputs
-        self.history.nonfinite = replace(event, where=event.where or where, nonfinite_inputs=inputs)
+        inputs, where = self.inputs.nonfinite, event.where or where
+        self.history.nonfinite = replace(event, where=where, nonfinite_inputs=inputs)
 
-    def add_gradient_norms(
-        self, norms: Mapping[str, float], *, step: int, nonfinite_inputs: bool
-    ) -> None:
+    def add_gradient_norms(self, norms: Mapping[str, float], *, step: int) -> None:
         """Check the gradients of an inspected step while the loss is still finite."""
         if self.history.nonfinite is not None or self.pending is not None:
             return
         where = next((name for name, norm in norms.items() if not math.isfinite(norm)), None)
         if where is not None and math.isfinite(self.last):
-            self.history.nonfinite = self._event(
-                self.last,
-                what="gradient",
-                step=step,
-                where=where,
-                nonfinite_inputs=nonfinite_inputs,
-            )
+            self.history.nonfinite = self._event(self.last, what="gradient", step=step, where=where)
 
 
 def is_negated(loss: Tensor) -> bool:

@@ -1,6 +1,10 @@
-"""Hooks on single modules, for one step: which of them run, and what they do to the graph."""
+"""Hooks on single modules, for one step: which of them run, and what they do to graph and units.
 
-from collections.abc import Iterable
+Letters: N examples, U units.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.training_loop.autograd_graph import Graph, ModuleNodes
-from ravine.diagnosis.training_loop.history import DetachedState, LoopHistory, StatisticsShift
+from ravine.diagnosis.training_loop.history import (
+    DetachedState,
+    InactiveUnits,
+    LoopHistory,
+    StatisticsShift,
+)
 from ravine.watching.failures import FailureLog
 
 DROPOUT_MODULES = (nn.modules.dropout._DropoutNd,)
@@ -21,6 +30,8 @@ FAST_PATH_MODULES = (  # in evaluation; a hook would turn it off
 )
 MIN_DETACHED_CALLS = 2
 MIN_SHIFTED_PASSES = 3
+RECENT_BATCHES = 16  # whose inactive units are kept
+MIN_BATCHES, MIN_ROWS = 4, 128  # that must leave a unit at 0
 
 
 @dataclass(eq=False)
@@ -91,9 +102,7 @@ class ModuleHooks:
 
 
 class StatisticsMonitor:
-    """The batches that move the running statistics of the first batch norm: of passes with a graph,
-    and of those without one.
-    """
+    """Batches that move the first batch norm's running statistics, with a graph and without."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -160,3 +169,63 @@ def _flat_tensors(values: Iterable[Any]) -> Iterable[Tensor]:
             yield x
         elif isinstance(x, tuple | list):
             yield from (y for y in x if isinstance(y, Tensor))
+
+
+class InactiveUnitMonitor:
+    """Which units of ReLU layers are 0 for every example of the last inspected batches."""
+
+    def __init__(self, failures: FailureLog):
+        self.failures = failures
+        self.is_hooked = False  # in this step
+        self.recent: dict[str, deque[tuple[int, Tensor]]] = {}  # rows and inactive units
+        self.at_first: dict[str, int] = {}
+
+    def register(self, graph: Graph | None, owners: Mapping[str, nn.Module]) -> list[Any]:
+        """Hook the modules whose output goes into a ReLU, for one step. Returns the handles."""
+        self.is_hooked = True
+        handles = []
+        for name, module_weight in (graph.rectified_weights if graph else {}).items():
+            module = owners.get(module_weight)
+            if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, *BATCH_NORM_MODULES)):
+                hook = self.failures.guard(partial(self._after_module, name))
+                handles.append(module.register_forward_hook(hook))
+        return handles
+
+    def _after_module(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if torch.is_grad_enabled():  # no validation between steps
+            units, rows = inactive_units(output, last=isinstance(module, nn.Linear))
+            self.recent.setdefault(name, deque(maxlen=RECENT_BATCHES)).append((rows, units))
+            self.at_first.setdefault(name, int(units.sum()))
+
+    def summary(self) -> dict[str, InactiveUnits]:
+        """By layer: units inactive in all of the last batches, once these are enough."""
+        found = {}
+        for name, recent in self.recent.items():
+            rows = 0
+            inactive = recent[-1][1]
+            for i, (batch_rows, units) in enumerate(reversed(recent)):
+                rows += batch_rows
+                inactive = inactive & units
+                if i + 1 >= MIN_BATCHES and rows >= MIN_ROWS:
+                    found[name] = InactiveUnits(
+                        count=int(inactive.sum()),
+                        units=len(inactive),
+                        examples=rows,
+                        at_first=self.at_first[name],
+                    )
+                    break
+        return found
+
+
+@torch.no_grad()
+def inactive_units(output: Tensor, *, last: bool) -> tuple[Tensor, int]:
+    """Which units [U] a ReLU would set to 0 for every example, and how many rows each unit has.
+
+    Units are the `last` dimension (linear layers), or the second (convolutions, normalizations).
+
+    >>> units, rows = inactive_units(torch.tensor([[-1.0, 0.5], [-2.0, -1.0]]), last=True)
+    >>> units.tolist(), rows
+    ([True, False], 2)
+    """
+    by_unit = output.detach().movedim(-1 if last else 1, 0).flatten(1)
+    return (by_unit <= 0).all(dim=1), output.shape[0] if not last else by_unit.shape[1]

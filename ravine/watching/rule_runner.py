@@ -55,9 +55,11 @@ class RuleRunner:
         explained = {code for f in certain for code in f.explains}
         if any(f.code not in LOSS_CURVE_CODES for f in certain):
             explained |= LOSS_CURVE_CODES
+        # a symptom may show its cause without doubt, as a NaN among the inputs does
+        proven = {f.code for f in self.found if f.confidence == "exact"} & SYMPTOM_CODES
+        explained -= proven
         return arrange(
-            replace(f, severity="note") if f.code in explained and not _has_own_proof(f) else f
-            for f in self.found
+            replace(f, severity="note") if f.code in explained else f for f in self.found
         )
 
     def report(self, history: LoopHistory) -> Report:
@@ -85,8 +87,3 @@ class RuleRunner:
         else:
             text = f"ravine: {closing(report)}"
         print(text, file=self.out)
-
-
-def _has_own_proof(finding: Finding) -> bool:
-    """Whether a symptom shows its cause without doubt, as a NaN among the inputs does."""
-    return finding.code in SYMPTOM_CODES and finding.confidence == "exact"

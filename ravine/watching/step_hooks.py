@@ -1,16 +1,17 @@
 """Hooks on gradients and optimizer steps: snapshots of inspected steps, overwritten weights."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.optim import Optimizer
 
-from ravine.diagnosis.training_loop.events import LoopEvent
-from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
+from ravine.diagnosis.training_loop.history import LoopEvent
+from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor, read_versions
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
 from ravine.watching.forward_hooks import ForwardHooks
@@ -19,6 +20,7 @@ from ravine.watching.learning_rates import READING_INTERVAL, LearningRateMonitor
 from ravine.watching.loss_reader import LossReader
 from ravine.watching.torch_calls import CallListener, add_listener, remove_listener
 
+StepHook: TypeAlias = Callable[..., None]
 MAX_SNAPSHOTS = 64  # beside the first
 FIRST_SNAPSHOTS = 16  # kept: they show whether something was so from the start
 DUPLICATE_STEPS = 16  # the first, in which rows are compared
@@ -64,10 +66,6 @@ class StepHooks:
             monitor.overwrites.left = []
             monitor.forget_step()
 
-    def monitor_of(self, optimizer: Optimizer) -> OptimizerMonitor | None:
-        """The monitor of a watched optimizer; None for any other."""
-        return self._by_optimizer.get(id(optimizer))
-
     def before_step(self, optimizer: Optimizer, *_: Any) -> None:
         """An optimizer is about to step."""
         monitor = self._by_optimizer.get(id(optimizer))
@@ -75,24 +73,74 @@ class StepHooks:
             self.history.tape.append(LoopEvent.OTHER_STEP)
             self.names.note_other_optimizer(optimizer)
             return
-        if self.history.steps == 0:
-            self.schedulers.find()
-            self.schedulers.note_first_step()
-        self.schedulers.note_optimizer_step(optimizer)
-        if monitor.overwrites.must_compare():
+        self.inspection.quiet_until = 0
+        self.schedulers.last.pop(id(optimizer), None)  # it steps at the rate that was set last
+        if monitor.overwrites.left or monitor.overwrites.was_written():
             model = self.history.model
             model.overwrites = monitor.overwrites.compare(
                 model.overwrites, self.names.by_id, monitor.steps
             )
+        if self.history.steps == 0:
+            self.schedulers.find()
+            self.schedulers.note_first_step()
         if self.inspection.active and self.inspection.includes(monitor.steps):
             is_skipped, scale = fused_scaling(optimizer)
             if not is_skipped:
                 monitor.before_step(optimizer_parameters(optimizer), self.names.by_id, scale)
 
+    def after_step(self, optimizer: Optimizer) -> bool:
+        """An optimizer made a step. True if the rules should run."""
+        monitor, is_due = self._by_optimizer.get(id(optimizer)), False
+        if monitor is not None:
+            self.history.tape.append(LoopEvent.STEP)
+            is_due = self.end_step(monitor)
+        others = (m.overwrites for m in self.monitors if m.optimizer is not optimizer)
+        for overwrites in others:  # weights that others share with this optimizer
+            if overwrites.versions and overwrites.shares_weights(optimizer):
+                overwrites.remember(sampled=bool(overwrites.left))
+        return is_due
+
+    def quiet_hooks(self, before: StepHook, after: StepHook) -> tuple[StepHook, StepHook]:
+        """Hooks before and after each optimizer's step, which in quiet steps only compare and keep
+        the versions of the weights; in all others they call `before` and `after`.
+
+        They touch few objects: between torch's own calls, each is a cache miss.
+        """
+        history, inspection, monitor = self.history, self.inspection, self.monitors[0]
+        last, weights, tape = self.schedulers.last, monitor.overwrites, history.tape
+
+        def before_step(optimizer: Optimizer, *_: Any) -> None:
+            if is_compiling():
+                return
+            if optimizer is monitor.optimizer and monitor.steps < inspection.quiet_until:
+                try:
+                    if not last and weights.versions == read_versions(weights.parameters):
+                        return
+                except Exception:  # `before` meets it again, and its guard records it
+                    inspection.quiet_until = 0
+            before(optimizer)
+
+        def after_step(optimizer: Optimizer, *_: Any) -> None:
+            if is_compiling():
+                return
+            if optimizer is monitor.optimizer and monitor.steps < inspection.quiet_until:
+                try:
+                    weights.versions = read_versions(weights.parameters)
+                    tape.append(LoopEvent.STEP)
+                    monitor.steps += 1
+                    history.steps += 1
+                    return
+                except Exception:
+                    inspection.quiet_until = 0
+            after(optimizer)
+
+        return before_step, after_step
+
     def end_step(self, monitor: OptimizerMonitor) -> bool:
         """A step was made. True if the rules should run."""
         history, inspection, forward = self.history, self.inspection, self.forward
         inspected = inspection.active and inspection.includes(monitor.steps)
+        self.losses.summarize()
         if inspected:
             self._record(monitor)
         if forward.modules.handles:
@@ -102,23 +150,26 @@ class StepHooks:
         monitor.steps += 1
         history.steps += 1
         optimizer = monitor.optimizer
+        is_due = monitor.steps <= FIRST_STEPS or self.losses.total >= self.losses.next_test
         if optimizer is not None and (inspected or monitor.steps % READING_INTERVAL == 0):
-            self.rates.read(optimizer)
-        modes = forward.modes
-        mode_changed = bool(modes.modules) and modes.update(inspected=inspection.active)
-        without_graph, modes.trained_without_graph = modes.trained_without_graph, False
+            is_due |= self.rates.read(optimizer)
+        if forward.modes.modules:
+            is_due |= forward.modes.update(inspected=inspection.active)
+        if forward.modes.trained_without_graph:
+            is_due, forward.modes.trained_without_graph = True, False
         next_inspected = inspection.includes(monitor.steps)
         if inspection.active or next_inspected:
             self._begin_step(monitor)
         if optimizer is not None:
             monitor.overwrites.remember(sampled=next_inspected)
-        return (
-            (inspected and not next_inspected)  # of consecutive inspected steps, after the last
-            or monitor.steps <= FIRST_STEPS
-            or mode_changed
-            or without_graph
-            or self.rates.is_negligible()
-        )
+        is_busy = inspection.active or forward.modes.modules or monitor.overwrites.left
+        is_single = len(self.monitors) == 1 and optimizer is not None
+        if is_single and not is_busy and self.losses.scaler.remaining > 0:
+            reading = monitor.steps - monitor.steps % READING_INTERVAL + READING_INTERVAL
+            due = (s for s in range(monitor.steps + 1, reading) if inspection.includes(s))
+            inspection.quiet_until = next(due, reading) - 1
+        # of consecutive inspected steps, after the last
+        return is_due or (inspected and not next_inspected)
 
     def _record_clipping(self, parameters: Sequence[Tensor]) -> None:
         """In inspected steps: note a call of torch's gradient clipping."""
@@ -128,13 +179,6 @@ class StepHooks:
             if monitor.optimizer is not None and self.inspection.includes(monitor.steps):
                 own = {id(p) for p in optimizer_parameters(monitor.optimizer)}
                 monitor.gradients.record_clipping(parameters, own)
-
-    def remember_shared(self, optimizer: Optimizer) -> None:
-        """After the step of one optimizer: note the weights that others share with it."""
-        others = (m.overwrites for m in self.monitors if m.optimizer is not optimizer)
-        for overwrites in others:
-            if overwrites.versions and overwrites.shares_weights(optimizer):
-                overwrites.remember(sampled=bool(overwrites.left))
 
     def update_history(self) -> None:
         """Bring the history up to date for the rules."""
@@ -163,7 +207,8 @@ class StepHooks:
 
     def _begin_step(self, monitor: OptimizerMonitor) -> None:
         """Forget the last step, and hook what the next one needs."""
-        self.forward.begin_step()
+        self.forward.units.is_hooked = False
+        self.forward.modules.states.forget_step()
         self.losses.count = 0
         monitor.forget_step()
         self._observe_gradients(monitor)
@@ -183,9 +228,8 @@ class StepHooks:
         if is_skipped:
             return
         parameters = self._parameters(monitor)
-        snapshot = monitor.after_step(
-            parameters,
-            self.names.by_id,
+        snapshot = replace(
+            monitor.after_step(parameters, self.names.by_id),
             inactive=self.forward.units.summary(),
             duplicate_rows=self.duplicates.find(monitor.steps, self.history.steps),
             loss_scale=self.losses.scaler.scale,
@@ -195,9 +239,7 @@ class StepHooks:
         snapshots.append(snapshot)
         del snapshots[FIRST_SNAPSHOTS : max(FIRST_SNAPSHOTS, len(snapshots) - MAX_SNAPSHOTS)]
         norms = snapshot.gradient_norms
-        nonfinite = self.forward.inputs.nonfinite
-        divergence = self.losses.divergence
-        divergence.add_gradient_norms(norms, step=monitor.steps, nonfinite_inputs=nonfinite)
+        self.losses.divergence.add_gradient_norms(norms, step=monitor.steps)
         if norms and not monitor.gradients.passes:
             if monitor.steps < FIRST_STEPS:  # other parameters do get gradients: observe one
                 monitor.gradients.choose_parameter(p for p in parameters if p.grad is not None)
@@ -209,6 +251,8 @@ class StepHooks:
         parameter = gradients.parameter
         if parameter is None or not self.inspection.includes(monitor.steps):
             return
+        if not parameter.requires_grad:
+            return  # frozen for now
         guard = self.forward.failures.guard
         record_arrival = guard(partial(self._record_arrival, monitor))
         gradients.handles = [

@@ -50,9 +50,7 @@ def remove_listener(listener: CallListener) -> None:
 
 
 def _exchange_clipping() -> None:
-    """Replace what torch's clipping functions wrap (they turn gradients off), so that it does not
-    matter how they were imported.
-    """
+    """Replace what torch's clipping functions wrap: it does not matter how they were imported."""
     for function in (clip_grad.clip_grad_norm_, clip_grad.clip_grad_value_):
         for cell in getattr(function, "__closure__", None) or ():
             if cell.cell_contents is getattr(function, "__wrapped__", None):

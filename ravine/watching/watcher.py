@@ -7,8 +7,7 @@
             loss.backward()
             optimizer.step()
 
-Hooks only read: a watched run ends with the same weights as an unwatched one, bit for bit, and with
-the same state of all random generators.
+Hooks only read: a watched run ends with an unwatched one's weights and random states, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from torch.optim.optimizer import (
 )
 
 from ravine.argument_checks import check_arguments
-from ravine.diagnosis.training_loop.events import LoopEvent
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames
@@ -55,9 +53,8 @@ def watch(
     Without an optimizer, each reported loss counts as a step. A `scheduler` that was made before is
     found without being given; one that is none of torch's is judged by the rates that it sets.
     After the first 200 steps, two in `every` are inspected closely. Findings are printed to stderr
-    when they are found, and all of them at the end, unless `quiet`. Raises `InputError` for
-    anything that is no module or no torch optimizer, for a scheduler without a `step`, and if
-    `every` is less than 10.
+    when they are found, and all of them at the end, unless `quiet`. Raises `InputError` for what is
+    no module or no torch optimizer, for a scheduler without `step`, and for `every` below 10.
 
     >>> import torch
     >>> model = nn.Linear(2, 1)
@@ -94,7 +91,7 @@ def watch(
 class Watcher:
     """A loop that is being watched. Call `loss` in every step, `findings` and `report` at any time.
 
-    `history` is what the rules read.
+    `history` is what the rules read; the last losses are added to it when they do.
     """
 
     def __init__(
@@ -135,9 +132,12 @@ class Watcher:
         """Begin to watch, as `with` does."""
         if self._steps.names.optimizers:
             guard = self._failures.guard
+            before, after = self._steps.quiet_hooks(
+                guard(self._steps.before_step), guard(self._after_step)
+            )
             self._handles = [
-                register_optimizer_step_pre_hook(guard(self._steps.before_step)),
-                register_optimizer_step_post_hook(guard(self._after_step)),
+                register_optimizer_step_pre_hook(before),
+                register_optimizer_step_post_hook(after),
             ]
         self._forward.start()
         self._steps.start()
@@ -145,7 +145,8 @@ class Watcher:
 
     def loss(self, value: Any) -> Any:
         """Report the loss of a step, best as a tensor before `backward`. Returns it unchanged."""
-        self._guarded_read(value)
+        if not self._losses.read_quietly(value):
+            self._guarded_read(value)
         return value
 
     def stop(self) -> None:
@@ -170,28 +171,22 @@ class Watcher:
 
     def report(self) -> Report:
         """The findings so far, and how each check went: `report().to_json()` is plain data."""
+        self._losses.summarize()
         return self._rules.report(self.history)
 
     def _read_loss(self, value: Any) -> None:
         monitor = self._steps.monitors[0]
-        if self._losses.read(value, step=monitor.steps):
+        if self._losses.read(value):
             self._run_rules()
         if monitor.optimizer is None:
-            self._end_step(monitor)
+            if self._steps.end_step(monitor):
+                self._run_rules()
         elif self._losses.scaler.remaining <= 0:
             self._losses.scaler.remaining = NONFINITE_INTERVAL
             self._run_rules()
 
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
-        monitor = self._steps.monitor_of(optimizer)
-        if monitor is not None:
-            self.history.tape.append(LoopEvent.STEP)
-            self._end_step(monitor)
-        self._steps.remember_shared(optimizer)
-
-    def _end_step(self, monitor: OptimizerMonitor) -> None:
-        due = self._steps.end_step(monitor)
-        if due or self.history.loss.summary.count >= self._rules.next_losses:
+        if self._steps.after_step(optimizer):
             self._run_rules()
 
     def _read_pending_losses(self) -> None:
@@ -199,5 +194,7 @@ class Watcher:
             self._run_rules()
 
     def _run_rules(self) -> None:
+        self._losses.summarize()
         self._steps.update_history()
         self._rules.run(self.history)
+        self._losses.next_test = self._rules.next_losses

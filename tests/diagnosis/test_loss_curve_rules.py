@@ -11,9 +11,9 @@ from ravine.diagnosis.training_loop.history import (
     LearningRates,
     LoopHistory,
     LossHistory,
+    LossSummary,
     ModelHistory,
 )
-from ravine.diagnosis.training_loop.loss_summary import LossSummary
 
 LENGTHS = (200, 500, 1500)
 CONSTANT = 1.1  # the loss of the best constant answer

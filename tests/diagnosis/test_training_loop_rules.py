@@ -64,6 +64,17 @@ def test_the_order_of_things_on_the_tape(tape, found):
     assert [c for c in codes(history) if c in ("RVN-L04", "RVN-L11", "RVN-L13")] == found
 
 
+@pytest.mark.parametrize(("norms", "found"), [((1.0, 2.0), False), ((1.0, 1.0), True)])
+def test_gradients_that_are_set_by_hand_need_no_graph(norms, found):
+    """As SPSA estimates them from two losses; a gradient that stays the same is a stale one."""
+    snapshots = [
+        replace(SNAPSHOT, step=step, gradient_norms={"0.weight": norm})
+        for step, norm in enumerate(norms)
+    ]
+    history = LoopHistory(tape=deque("NLSNLSNLS"), snapshots=snapshots)
+    assert ("RVN-L11" in codes(history)) is found
+
+
 def test_validation_in_training_mode_is_no_matter_without_dropout_or_batch_norm():
     assert codes(LoopHistory(tape=deque("FLBSNNNFLBS"), snapshots=[SNAPSHOT])) == []
 

@@ -4,7 +4,9 @@ number.
 
 import contextlib
 import io
+import itertools
 import json
+import math
 import tracemalloc
 
 import pytest
@@ -307,6 +309,69 @@ def test_a_loss_at_its_minimum_is_not_reported_as_rounding():
         watched.history.snapshots[-1].unchanged_fraction == 1.0
     )  # the weights stand still, their gradient is not quite 0
     assert [f.code for f in watched.findings() if f.severity != "note"] == []
+
+
+def watched_steps(steps, at=(), *, fault=lambda model, loss: loss, reports=1):
+    """A watcher after each of some steps, with a fault in some of them."""
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = sgd(model)
+    with ravine.watch(model, optimizer, quiet=True) as watched:
+        for i, (a, b) in enumerate(batches(*classes(), steps)):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(a), b)
+            for _ in range(reports):
+                watched.loss(fault(model, loss) if i in at else loss)
+            loss.backward()
+            optimizer.step()
+            yield watched
+
+
+@pytest.mark.parametrize("at", [143, 149, 150, 155])
+def test_a_loss_that_is_nan_between_inspected_steps_is_found_at_once(at):
+    watch = watched_steps(at + 1, (at,), fault=lambda model, loss: loss * math.nan)
+    *_, watched = itertools.islice(watch, at + 1)
+    assert [f.code for f in watched.findings()] == ["RVN-N01"]
+    assert watched.history.nonfinite.step == at
+
+
+def test_weights_that_are_written_between_inspected_steps_are_found():
+    def draw(model, loss):
+        nn.init.normal_(model[0].weight)
+        return loss
+
+    *_, watched = watched_steps(170, (141, 149, 150), fault=draw)
+    overwrites = watched.history.model.overwrites
+    # the first one only shows that something writes them
+    assert (overwrites.unrelated, overwrites.first_step, overwrites.interval) == (2, 149, 1)
+    assert "RVN-L20" in [f.code for f in watched.findings()]
+
+
+def test_every_step_and_loss_between_inspected_steps_is_counted():
+    for steps, watched in enumerate(watched_steps(190, reports=3), 1):
+        assert watched.history.steps == watched._steps.monitors[0].steps == steps
+        assert watched.report() and watched.history.loss.summary.count == 3 * steps
+        # the losses are tested as soon as there are 64, 128, ... of them
+        assert watched._rules.next_losses > 3 * steps
+        assert watched.history.events.replace("B", "")[-4:] == "LLLS"
+
+
+def test_a_rate_that_is_set_to_0_between_inspected_steps_is_read_within_ten():
+    for step, watched in enumerate(watched_steps(170)):
+        if step == 140:
+            watched._steps.monitors[0].optimizer.param_groups[0]["lr"] = 0.0
+    assert watched.history.rates.last_fall == 150
+    assert watched.history.rates.steps_at_zero == 21
+
+
+def test_an_error_between_inspected_steps_ends_the_watch_with_all_that_was_seen():
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        for watched in watched_steps(170, (143,), fault=lambda model, loss: 1 / 0):
+            seen.append(watched)
+    history = seen[-1].history
+    assert history.ended and history.steps == 143 and history.loss.summary.count == 143
+    assert seen[-1].report().checks.failed == ()
 
 
 def test_watching_takes_constant_memory():

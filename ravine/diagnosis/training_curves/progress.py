@@ -14,11 +14,9 @@ MIN_FIT_POINTS = 10  # with fewer there is no interval at this level
 
 
 def measure_fall(curves: TrainingCurves, lowest: float) -> float:
-    """From the best constant's loss, or where that is unknown or never beaten from the first loss,
-    to the lowest.
+    """From the best constant's loss, or if unknown or never beaten the first loss, to the lowest.
 
-    Not less than a twentieth of the constant's loss: where hardly anything was learned, little can
-    be lost.
+    At least a twentieth of the constant's loss: where little was learned, little can be lost.
 
     >>> from ravine.diagnosis.training_curves.series import LossCurves, ReferenceLosses, RunPlan
     >>> losses = LossCurves(validation=Curve(np.arange(1, 4), np.array([9.0, 2.0, 1.0])))
@@ -65,9 +63,8 @@ def falls_evenly(curves: TrainingCurves) -> bool:
 def further_gain(curves: TrainingCurves, curve: Curve) -> tuple[float, float]:
     """What as many steps again would gain at least, and what was gained from the first value on.
 
-    Time is `elapsed_time`. Of the last third, the slope of log loss (of the loss, where it is not
-    positive) over log time: a straight line there is a power law, which slows down. The slope taken
-    is the upper end of its interval.
+    Time is `elapsed_time`. Of the last third, the upper end of the slope of log loss (of the loss,
+    if not positive) over log time: a straight line there is a power law, which slows down.
     """
     time = elapsed_time(curves, curve.steps)
     late = (time >= time[-1] * 2 / 3) & (time > 0)

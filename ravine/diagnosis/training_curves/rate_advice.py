@@ -49,5 +49,4 @@ def _is_rate(change: Change) -> bool:
 
 
 def _importance(finding: Finding) -> tuple[int, int]:
-    severity = SEVERITY_LEVELS.index(finding.severity)
-    return severity, CONFIDENCE_LEVELS.index(finding.confidence)
+    return SEVERITY_LEVELS.index(finding.severity), CONFIDENCE_LEVELS.index(finding.confidence)

@@ -6,12 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
-from ravine.diagnosis.training_curves.failure_causes import (
-    LOWER_LEARNING_RATE,
-    changes_against,
-    distance_evidence,
-    weights_shrank,
-)
+from ravine.diagnosis.training_curves import failure_causes
 from ravine.diagnosis.training_curves.onset import with_onset
 from ravine.diagnosis.training_curves.progress import MIN_FALL, measure_fall
 from ravine.diagnosis.training_curves.series import TrainingCurves
@@ -60,7 +55,7 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     end = curves.steps if curves.outcome == "diverged" else None
     yield observe(
         *evidence,
-        LOWER_LEARNING_RATE,
+        failure_causes.LOWER_LEARNING_RATE,
         since=end if broken_at is None else broken_at,
         title=title,
         severity="warning" if minor else "",
@@ -98,13 +93,12 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
         if len(validation) < 3 or not (validation.values[-2:] > limit).all():
             return
     cause, suspects = "learning-rate-high", ("loss", "exploding")
-    if weights_shrank(curves):
+    if failure_causes.weights_shrank(curves):
         cause, suspects = "over-regularized", ("learning-rate-high", *suspects)
-    end = Evidence("training loss at the end", mean, limit=base, text=f"first {first:.3g}")
     yield observe(
-        end,
-        *distance_evidence(curves),
-        *changes_against(cause, curves),
+        Evidence("training loss at the end", mean, limit=base, text=f"first {first:.3g}"),
+        *failure_causes.distance_evidence(curves),
+        *failure_causes.changes_against(cause, curves),
         cause=cause,
         suspects=suspects,
     )
@@ -148,10 +142,9 @@ def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:
     share = 100 * count / len(rises)
     size = f"by over {jump:.0%} of all that was gained, in the second half"
     mean = lowest + above_lowest
-    jumps = Evidence(
-        "rises from one evaluation to the next", share, "%", limit=100 * JUMP_FRACTION, text=size
-    )
+    name, limit = "rises from one evaluation to the next", 100 * JUMP_FRACTION
+    jumps = Evidence(name, share, "%", limit=limit, text=size)
     level = Evidence("validation loss, mean", mean, limit=lowest, text="the limit is the lowest")
-    changes = LOWER_LEARNING_RATE, Change("schedule", "one that ends low")
+    changes = failure_causes.LOWER_LEARNING_RATE, Change("schedule", "one that ends low")
     severity = "note" if harmless else ""
     yield observe(jumps, level, *changes, severity=severity, suspects=("batch-size", "schedule"))

@@ -6,18 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from ravine.diagnosis.rule import Observation, observe, symptom
+from ravine.diagnosis.training_curves import progress
 from ravine.diagnosis.training_curves.failure_causes import (
     SHORT_DISTANCE,
     SHORT_RUN,
     changes_against,
     distance_evidence,
-)
-from ravine.diagnosis.training_curves.progress import (
-    CLEAR_GAIN,
-    MIN_FALL,
-    falls_evenly,
-    further_gain,
-    measure_fall,
 )
 from ravine.diagnosis.training_curves.series import TrainingCurves
 from ravine.finding import Change, Evidence
@@ -48,14 +42,14 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if len(curve) < 12:
         yield from _barely_begun(curves)
         return
-    gain, gained = further_gain(curves, curve)
+    gain, gained = progress.further_gain(curves, curve)
     if gained <= 0 or gain < FURTHER_GAIN * gained:
         return
     per_epoch = curves.plan.steps_per_epoch
     epochs = curves.steps / per_epoch if per_epoch else math.inf
     short = epochs < MIN_EPOCHS or curves.steps < SHORT_RUN
     cause, other = "too-few-steps", "learning-rate-low"
-    if not short and (curves.distance < SHORT_DISTANCE or falls_evenly(curves)):
+    if not short and (curves.distance < SHORT_DISTANCE or progress.falls_evenly(curves)):
         cause, other = other, cause
     share = 100 * gain / gained
     whole = "of what was gained so far"
@@ -67,8 +61,7 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
 
 
 def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
-    """A run of under 100 steps and 3 epochs, of which an evaluation or two show that it was on its
-    way down.
+    """A run under 100 steps and 3 epochs whose evaluation or two show that it was on its way down.
 
     The training loss is a mean over the steps before an evaluation, the validation loss is that of
     the moment: where the second lies well below the first, the loss fell in between.
@@ -79,8 +72,8 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
         return
     short = curves.steps < SHORT_RUN and 0 < curves.steps < BARELY_EPOCHS * per_epoch
     now, before = float(losses.validation.values[-1]), float(losses.train.values[-1])
-    least = max(CLEAR_GAIN * abs(constant), curves.critical_z * float(error.values[-1]))
-    if not short or before - now < least or now < MIN_FALL * abs(constant):
+    least = max(progress.CLEAR_GAIN * abs(constant), curves.critical_z * float(error.values[-1]))
+    if not short or before - now < least or now < progress.MIN_FALL * abs(constant):
         return
     epochs = f"{curves.steps / per_epoch:.1f} epochs"
     mean = "the limit is the mean on the way there"
@@ -119,7 +112,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     curve = losses.monitored_curve if len(losses.monitored_curve) >= 6 else losses.train_blocks
     if len(curve) < 4:
         return
-    gain, gained = further_gain(before, curve)
+    gain, gained = progress.further_gain(before, curve)
     falling = gained > 0 and gain > FURTHER_GAIN * gained
     name, limit = "of the steps had under 1 % of the highest learning rate", 100 * WASTED_FRACTION
     seen: list[Evidence | Change] = [Evidence(name, 100 * rest, "%", limit=limit)]
@@ -146,10 +139,12 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
         return
     half = len(curve) // 2
     lowest = float(curve.values.min())
-    fall = measure_fall(curves, lowest)
+    fall = progress.measure_fall(curves, lowest)
     in_the_middle = float(np.median(curve.values[half - half // 4 : half]))
     gained = in_the_middle - float(np.median(curve.values[-max(3, half // 4) :]))
-    unlearned = fall <= 0 or (constant is not None and lowest > constant - MIN_FALL * abs(constant))
+    unlearned = fall <= 0 or (
+        constant is not None and lowest > constant - progress.MIN_FALL * abs(constant)
+    )
     solved = constant is not None and lowest < SOLVED_LOSS * abs(constant)
     if unlearned or solved or abs(gained) > FLAT_GAIN * fall:
         return

@@ -37,19 +37,9 @@ COMMON_CLASS = 0.8  # of the rows: beyond it, the class's frequency explains the
     "labels",
     confidence="high",
     needs="constant_loss",
-    also=(
-        "learning-rate-low",
-        "learning-rate-high",
-        "too-few-steps",
-        "gradient-clipping",
-        "over-regularized",
-        "dropout",
-        "dead-units",
-        "vanishing",
-        "saturation",
-        "initialization",
-        "input-scale",
-    ),
+    also=("learning-rate-low", "learning-rate-high", "too-few-steps", "gradient-clipping")
+    + ("over-regularized", "dropout", "dead-units", "vanishing", "saturation")
+    + ("initialization", "input-scale"),
 )
 @with_onset
 def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
@@ -132,13 +122,8 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     "vanishing",
     confidence="high",
     needs="layers",
-    also=(
-        "learning-rate-low",
-        "too-few-steps",
-        "gradient-clipping",
-        "frozen-parameters",
-        "saturation",
-    ),
+    also=("learning-rate-low", "too-few-steps", "gradient-clipping")
+    + ("frozen-parameters", "saturation"),
     explains=("RVN-T02",),
 )
 @with_onset
@@ -237,6 +222,5 @@ def one_answer_for_all(curves: TrainingCurves) -> Iterator[Observation]:
         changes = changes_against(cause, curves)
     text = f"of {rows:,}, of which {others:,} have another class"
     evidence = Evidence("rows with another answer", other_answers, limit=limit, text=text)
-    every = "every" if other_answers == 0 else "almost every"
-    title = f"{every} row is answered {common!r}"
+    title = f"{'every' if other_answers == 0 else 'almost every'} row is answered {common!r}"
     yield observe(evidence, *changes, title=title, cause=cause)

@@ -26,8 +26,7 @@ EARLY_BEST_CHECK_FRACTION = 0.3  # of the budget: before, nothing is said of an 
 )
 @with_onset
 def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
-    risen = list(_rising_again(curves))
-    yield from risen or _memorization(curves)
+    yield from list(_rising_again(curves)) or _memorization(curves)
 
 
 def _memorization(curves: TrainingCurves) -> Iterator[Observation]:

@@ -116,9 +116,8 @@ def _strong_decay(curves: TrainingCurves, useless: bool) -> Iterator[Observation
     norms, effects = curves.updates.weight_norm.values, curves.effects.values
     path = SETTING_PATHS[next((name for name in DECAY_NAMES if effects.get(name)), DECAY_NAMES[0])]
     name = "norm of the weights at the end over that at the start"
-    shrunk = 100 * float(norms[-1] / norms[0])
     yield observe(
-        Evidence(name, shrunk, "%", limit=100 * SHRUNK_WEIGHTS),
+        Evidence(name, 100 * float(norms[-1] / norms[0]), "%", limit=100 * SHRUNK_WEIGHTS),
         Evidence("loss", float(curve.values[-1]), limit=constant, text=CONSTANT_LIMIT_TEXT),
         Change(path, "much weaker"),
         where=path,

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ravine.record import EffectReport, Record, Series
+from ravine.record import Record, Series
 from ravine.statistics import t_quantile
 
 # of the budget: when a run is checked. Each check takes its part of the budget of false alarms.
@@ -28,17 +28,12 @@ SETTING_PATHS = {  # by the name of an effect
     "dropout": "network.dropout",
     "weight decay": "optimizer.weight_decay",
     "early stopping": "stop",
-    "schedule": "schedule",
-    "warm-up": "schedule",
-    "ema": "average",
-    "swa": "average",
+    **dict.fromkeys(("schedule", "warm-up"), "schedule"),
+    **dict.fromkeys(("ema", "swa"), "average"),
     "class weights": "class_weights",
     "label smoothing": "loss.label_smoothing",
-    "batch norm": "network.norm",
-    "layer norm": "network.norm",
-    "L1": "penalties",
-    "L2": "penalties",
-    "elastic net": "penalties",
+    **dict.fromkeys(("batch norm", "layer norm"), "network.norm"),
+    **dict.fromkeys(("L1", "L2", "elastic net"), "penalties"),
     "activation": "network.activation",
     "initializer": "network.initializer",
     "snapshots": "snapshots",
@@ -124,9 +119,7 @@ class ReferenceLosses:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoreCurve:
-    """The score on the validation examples, and for each class on those that the run is scored on:
-    how often it is answered, and how often it is true.
-    """
+    """The validation score; and of the scored rows, how often each class is answered, and true."""
 
     curve: Curve = NO_CURVE
     examples: int = 0
@@ -178,8 +171,7 @@ class TechniqueEffects:
 class TrainingCurves:
     """The curves of one network, or of a typical one of several, and what else is known of the run.
 
-    Curves keep their finite values only; `broken_at` is the first step at which a loss was not
-    finite.
+    Curves keep finite values only; `broken_at` is the first step at which a loss was not finite.
     """
 
     steps: int  # made
@@ -222,8 +214,7 @@ class TrainingCurves:
 
     @property
     def critical_z(self) -> float:
-        """The critical value of one test at one check: alpha / (tests · checks), one-sided, of a
-        normal distribution.
+        """The critical value of one test at one check: alpha / (tests · checks), one-sided, normal.
 
         Of a healthy run any of the tests gives a warning with a chance of at most alpha, however
         they depend on each other (Bonferroni).
@@ -343,7 +334,9 @@ def curves_of_record(record: Record) -> TrainingCurves:
             answers={} if score is None else score.answers,
         ),
         effects=TechniqueEffects(
-            values={e.name: _median_effect(e) for e in record.effects},
+            values={
+                e.name: float(np.median(e.values)) if e.has_acted else 0.0 for e in record.effects
+            },
             meanings={e.name: e.meaning for e in record.effects},
         ),
     )
@@ -409,10 +402,6 @@ def _median_curve(series: Series, members: Sequence[int]) -> Curve:
     known = np.isfinite(values).any(1)
     median = np.nanmedian if np.isnan(values[known]).any() else np.median  # the faster
     return Curve(series.steps[known], median(values[known], axis=1))
-
-
-def _median_effect(effect: EffectReport) -> float:
-    return float(np.median(effect.values)) if effect.has_acted else 0.0
 
 
 def total_update(ratios: Curve, steps: int) -> float:

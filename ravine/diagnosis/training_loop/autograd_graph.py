@@ -159,8 +159,7 @@ class Graph:
     def rectified_weights(self) -> Mapping[str, str]:
         """The weights of layers whose output goes through a ReLU (or ReLU6) and nowhere else.
 
-        Each with a weight of the module whose output the ReLU takes: the layer's own weight, or
-        that of a batch norm in between.
+        Each with a weight of the module whose output the ReLU takes: its own, or a batch norm's.
         """
         found = {}
         for node in self.nodes:

@@ -5,17 +5,84 @@ leaves a `StepSnapshot`. The history has a bounded size, however long the loop r
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ravine.diagnosis.training_loop.autograd_graph import Graph
-from ravine.diagnosis.training_loop.events import FORWARD_EVENTS, MAX_EVENTS
-from ravine.diagnosis.training_loop.loss_summary import LossSummary
 from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin
 
 MIN_LOSSES = 64  # for a statistical test of the losses
 MIN_SCALED_GRADIENTS = 20
 INACTIVE_EXAMPLES = 128  # with fewer, a unit may be inactive by chance
+MAX_MEANS = 256  # at which neighbors are merged, each mean then of twice as many losses
+RECENT_LOSSES = 256
+MAX_EVENTS = 400  # letters that are kept
+
+
+class LoopEvent:
+    """The letters of events. A forward pass has one of four, by mode and by whether it has a graph.
+
+    A healthy step reads `FLBS`. Rules search the letters of a loop with regular expressions.
+    """
+
+    FORWARD = "F"  # in training mode, with a graph
+    EVAL_FORWARD = "E"  # in evaluation mode, with a graph
+    NO_GRAD_FORWARD = "N"  # in training mode, without a graph
+    NO_GRAD_EVAL_FORWARD = "n"  # in evaluation mode, without a graph
+    LOSS = "L"  # a loss was reported
+    BACKWARD = "B"  # a gradient arrived at the observed parameter; noted in inspected steps only
+    STEP = "S"  # a watched optimizer stepped
+    OTHER_STEP = "s"  # an optimizer stepped that is not watched
+
+
+FORWARD_EVENTS = frozenset("FENn")  # in either mode, with a graph or without
+
+
+@dataclass
+class LossSummary:
+    """Means of successive stretches of equal length, and the last losses themselves.
+
+    Neighboring means are merged at 256 of them: a long series always has 128 to 256 means.
+
+    >>> summary = LossSummary()
+    >>> for i in range(1000):
+    ...     summary.add(float(i))
+    >>> summary.count, summary.width, len(summary.means), summary.stretch_means(4)
+    (1000, 4, 250, (123.5, 373.5, 623.5, 873.5))
+    """
+
+    count: int = 0
+    width: int = 1  # losses in a mean
+    means: list[float] = field(default_factory=list)
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_LOSSES))
+    _sum: float = 0.0
+    _pending: int = 0
+
+    def add(self, value: float) -> None:
+        """Add the next loss, which must be finite."""
+        self.count += 1
+        self.recent.append(value)
+        self._sum += value
+        self._pending += 1
+        if self._pending == self.width:
+            self.means.append(self._sum / self._pending)
+            self._sum, self._pending = 0.0, 0
+            if len(self.means) == MAX_MEANS:
+                self.means = [
+                    (a + b) / 2 for a, b in zip(self.means[::2], self.means[1::2], strict=True)
+                ]
+                self.width *= 2
+
+    def stretch_means(self, count: int, *, since: int = 0) -> tuple[float, ...]:
+        """The means of `count` stretches of nearly equal length, from loss number `since` on.
+
+        Empty if there are too few losses.
+        """
+        means: Sequence[float] = self.means[-(-since // self.width) :]
+        if len(means) < count:
+            return ()
+        ends = [len(means) * i // count for i in range(count + 1)]
+        return tuple(sum(means[a:b]) / (b - a) for a, b in zip(ends[:-1], ends[1:], strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

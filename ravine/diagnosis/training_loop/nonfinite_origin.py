@@ -40,8 +40,7 @@ class NonFiniteOrigin:
 
     `kind` is "input" (it entered the graph as it is), "class weight", "target", "ignored" (no
     target counts), "empty" (a mean of nothing), "masked" (a softmax of nothing), "quotient" (by 0),
-    "logarithm" (of 0), "huge" (a number of the data that overflows), "overflow" (others did, made
-    with weights), or "operation" for any other.
+    "logarithm" (of 0), "huge" (data that overflow), "overflow" (made with weights), or "operation".
     """
 
     kind: str
@@ -185,8 +184,7 @@ def _undefined_value(name: str, node: Any, saved: dict[str, Tensor]) -> str:
 def _may_overflow(numbers: Tensor) -> bool:
     """Whether numbers are so large that others made of them are infinite; masks are negative."""
     finite = numbers[numbers.isfinite()]
-    limit = torch.finfo(numbers.dtype).max ** (1 / OVERFLOW_ROOT)
-    return bool((finite > limit).any())
+    return bool((finite > torch.finfo(numbers.dtype).max ** (1 / OVERFLOW_ROOT)).any())
 
 
 def _has_nan_or_inf(value: Tensor) -> bool:

@@ -83,8 +83,7 @@ class ParameterNames:
     def describe(self, ran: set[int], zero_lr: set[int]) -> tuple[WatchedParameter, ...]:
         """All parameters as plain data.
 
-        `ran` are the ids of modules that ran (empty: unknown), `zero_lr` those of parameters in
-        groups whose learning rate has been 0.
+        `ran` are ids of modules that ran (empty: unknown), `zero_lr` of parameters at a rate of 0.
         """
         seen = self._received_gradient
         seen.update(n for n, p in self.parameters.items() if n not in seen and p.grad is not None)

@@ -1,4 +1,4 @@
-"""Faults of the gradients of a step: left over, cleared, missing, discarded, summed or clipped."""
+"""Faults of gradients and graphs: left over, cleared, missing, summed or clipped, and cut off."""
 
 import math
 import re
@@ -29,6 +29,7 @@ UNDIVIDED_PASSES = 3  # backward passes to a step, where no division shows that 
 NO_GRAPH_STEP = r"N+LS"
 CLEARED_BEFORE_STEP = r"B[LSs]*S[s]*$"
 BACKWARD_AFTER_STEP = r"(?:F+L?Ss*B+L?){3}"
+NO_GRAPH_STEPS = r"(?:N+LSs*){2}"
 
 
 @rule("RVN-L01", "error", "zero-grad", needs=f"snapshots {AGREEING_STEPS}", explains=("RVN-N01",))
@@ -60,9 +61,8 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         return
     step = first_step_without_gradient(history)
     if step is not None:
-        evidence = Evidence(
-            "inspected steps in a row without any gradient", AGREEING_STEPS, limit=0
-        )
+        name = "inspected steps in a row without any gradient"
+        evidence = Evidence(name, AGREEING_STEPS, limit=0)
         change = Change("loop", "loss.backward() before optimizer.step()")
         suspects = ("detached-graph", "parameters-not-in-optimizer")
         yield observe(evidence, change, since=step, suspects=suspects)
@@ -188,7 +188,8 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer:
         # a backward pass for another optimizer leaves gradients that are rightly cleared
         return
-    found = [s for s in history.snapshots if _discards_all_but_one(s)]
+    found = [s for s in history.snapshots if 0 < s.gradient.discarded == s.gradient.passes - 1]
+    found = [s for s in found if s.losses >= s.gradient.passes]
     if len(found) < DISCARDING_STEPS:
         return
     last, passes, scale = found[-1].gradient, found[-1].gradient.passes, found[-1].loss_scale
@@ -198,11 +199,6 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
         backward = Evidence("backward passes to a step", passes, text=effect)
         cleared = Evidence("gradients that are cleared unused", last.discarded, limit=0)
         yield observe(backward, cleared, Change("loop", advice), since=found[0].step)
-
-
-def _discards_all_but_one(snapshot: StepSnapshot) -> bool:
-    gradient = snapshot.gradient
-    return 0 < gradient.discarded == gradient.passes - 1 and snapshot.losses >= gradient.passes
 
 
 @rule(
@@ -217,6 +213,7 @@ def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
         return
     known = [s for s in history.snapshots if s.losses == s.gradient.passes > 1]
     known = [s for s in known if not s.gradient.discarded and s.loss_scale is not None]
+    known = [s for s in known if s.settings.kind != "LBFGS"]  # its closure is called many times
     found = [s for s in known if s.loss_scale == 1.0]
     if len(found) >= DISCARDING_STEPS and history.loss.kind:
         name, why = "gradients that are added for a step", "each of the mean loss of a batch"
@@ -278,3 +275,51 @@ def first_step_without_gradient(history: LoopHistory) -> int | None:
         if snapshot.has_gradient or snapshot.gradient.norm_after_backward is not None:
             return None
     return found[0][0].step if found else None
+
+
+@rule(
+    "RVN-L10",
+    "error",
+    "detached-graph",
+    needs="snapshots",
+    explains=("RVN-L02", "RVN-N02", "RVN-L09"),
+)
+def detached_loss(history: LoopHistory) -> Iterator[Observation]:
+    missing, graph = history.loss.missing_graph, history.graph
+    if missing == "leaf":
+        evidence = Evidence("operations that led to the loss", 0, text="it is a new tensor")
+    elif not missing and (graph is None or not graph.lacks_parameters):
+        return
+    elif first_step_without_gradient(history) is None or re.search(NO_GRAPH_STEP, history.events):
+        return  # RVN-L11 reports the second
+    else:
+        evidence = Evidence("parameters that the loss depends on", 0, limit=1)
+    advice = "loss.backward() on the loss as computed: no item(), data, detach(), new tensor"
+    yield observe(evidence, Change("loop", advice), since=0)
+
+
+@rule(
+    "RVN-L11",
+    "error",
+    "detached-graph",
+    needs="forward",
+    explains=("RVN-L02", "RVN-L10", "RVN-N02", "RVN-L13"),
+)
+def training_without_graph(history: LoopHistory) -> Iterator[Observation]:
+    norms = [s.gradient_norms for s in list(history.snapshots)[-2:] if s.has_gradient]
+    by_hand = len(norms) == 2 and norms[0] != norms[1]  # gradients that are estimated, as by SPSA
+    if re.search(NO_GRAPH_STEPS, history.events) and not by_hand:
+        name = "steps in a row after a forward pass without a graph"
+        change = Change("loop", "no torch.no_grad() around the forward pass")
+        yield observe(Evidence(name, 2, limit=0, text="no_grad or inference_mode"), change, since=0)
+
+
+@rule("RVN-L25", "warning", "detached-graph", confidence="high", needs="graph")
+def detached_recurrent_state(history: LoopHistory) -> Iterator[Observation]:
+    change = Change("model", "no detach() on the state within a sequence")
+    for state in history.model.detached_states:
+        only_last, calls = state.loss_calls == 1, state.detached_calls
+        detached = Evidence("calls on its own output", calls, limit=0, text="all of them detached")
+        in_loss = Evidence("calls that the loss depends on", state.loss_calls, limit=calls + 1)
+        severity, advice = ("", change) if only_last else ("note", None)
+        yield observe(detached, in_loss, advice, where=state.where, since=0, severity=severity)

@@ -40,7 +40,8 @@ def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
 
 @rule("RVN-L16", "warning", "schedule", needs="steps", explains=("RVN-L18", "RVN-L19"))
 def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
-    change = Change("loop", "scheduler.step() once an epoch, or the scheduler's length in steps")
+    advice = "scheduler.step() once an epoch, or the scheduler's length in steps"
+    change = Change("loop", f"{advice}; for ReduceLROnPlateau its mode and patience")
     rates = history.rates
     for scheduler in rates.schedulers:
         length = scheduler.length if scheduler.rises_past_end else None
@@ -160,8 +161,6 @@ def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
     also=("frozen-parameters", "schedule"),
 )
 def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
-    if not history.snapshots or history.steps < ZERO_GROUP_STEPS:
-        return
     if history.rates.highest == 0 or history.rates.now == 0:
         return  # RVN-L18 reports a rate of 0 in all groups
     own = [p for p in history.model.parameters if p.in_model and p.trainable]

@@ -83,16 +83,8 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     "labels",
     confidence="medium",
     needs=f"baseline {NOTHING_LEARNED_LOSSES}",
-    also=(
-        "detached-graph",
-        "frozen-parameters",
-        "learning-rate-low",
-        "shuffling",
-        "learning-rate-high",
-        "architecture-too-small",
-        "schedule",
-        "too-few-steps",
-    ),
+    also=("detached-graph", "frozen-parameters", "learning-rate-low", "shuffling")
+    + ("learning-rate-high", "architecture-too-small", "schedule", "too-few-steps"),
 )
 def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     loss, distance = history.loss, history.model.relative_distance
@@ -157,8 +149,6 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
 )
 def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     values = list(history.loss.summary.recent)
-    if len(values) < MIN_LOSSES:
-        return
     middle = median(values)
     spread = 1.4826 * median(abs(v - middle) for v in values)
     limit = max(middle + SPIKE_SPREADS * spread, SPIKE_FACTOR * middle)

@@ -57,16 +57,8 @@ ORIGIN_TEXTS: Mapping[str, tuple[str, str, str]] = {
     "learning-rate-high",
     confidence="medium",
     needs="snapshots",
-    also=(
-        "exploding",
-        "data-degenerate",
-        "loss",
-        "input-scale",
-        "optimizer-numerics",
-        "output-activation",
-        "loss-reduction",
-        "target-scale",
-    ),
+    also=("exploding", "data-degenerate", "loss", "input-scale")
+    + ("optimizer-numerics", "output-activation", "loss-reduction", "target-scale"),
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite
@@ -116,8 +108,7 @@ def _explain(event: NonFiniteEvent, history: LoopHistory) -> NonFiniteReason:
         suspects = ("exploding", "learning-rate-high")
         return NonFiniteReason(cause="loss", suspects=suspects, shown=shown)
     if event.step == 0:
-        suspects = ("learning-rate-high", "input-scale")
-        return NonFiniteReason(cause="exploding", suspects=suspects)
+        return NonFiniteReason(cause="exploding", suspects=("learning-rate-high", "input-scale"))
     usual_batch = event.input_growth is not None and event.input_growth < GROWN_INPUTS_FACTOR
     if not grew and not (overflows and usual_batch) and event.weight_growth < GROWN_WEIGHTS_FACTOR:
         return _explain_without_growth(event)

@@ -1,14 +1,20 @@
-"""Faults of the optimizer: a state of other weights, a loss that is maximized."""
+"""Faults of steps: a stale state, a maximized loss, weights overwritten or not changed."""
 
+import math
 from collections.abc import Iterator
 
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, observe, rule, symptom
 from ravine.diagnosis.training_loop.autograd_graph import UNNAMED_PARAMETER
-from ravine.diagnosis.training_loop.history import LoopHistory
+from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot
 from ravine.finding import Change, Evidence
 
 STALE_STEPS = 3  # inspected steps in a row
 STALE_FACTOR = 100.0  # of the second moments over the largest gradient
+MIN_OVERWRITES = 2
+MIN_RELOADS = 10  # in a row: a patient loop goes back to its best weights less often
+UNCHANGED_FRACTION = 0.99  # of the sampled numbers
+EQUAL_LOSSES = 8
+MIN_UNCHANGED_STEPS = 3
 
 
 @rule(
@@ -68,3 +74,106 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     yield observe(
         setting, first, last, change, since=0, title=title, cause=cause, suspects=(suspect,)
     )
+
+
+@rule(
+    "RVN-L20",
+    "error",
+    "initialization",
+    confidence="high",
+    needs="steps",
+    also=("step-order", "optimizer"),
+)
+def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
+    overwrites = history.model.overwrites
+    others = overwrites.other + overwrites.repeated + overwrites.clamped
+    title, severity, confidence = "", "", ""
+    changes = (Change("loop", "no load_state_dict and no initialization within the loop"),)
+    if overwrites.to_start >= MIN_OVERWRITES:
+        name = "times that the weights were reset to their start, bit for bit"
+        times = Evidence(name, overwrites.to_start, limit=0)
+    elif overwrites.unrelated >= MIN_OVERWRITES:
+        name = "times that the weights were replaced by unrelated numbers"
+        times = Evidence(name, overwrites.unrelated, limit=0)
+        title, severity = "the weights are initialized again between steps", "warning"
+    elif overwrites.repeated >= MIN_RELOADS:
+        name = "times in a row that the same weights were loaded, bit for bit"
+        times = Evidence(name, overwrites.repeated, limit=MIN_RELOADS)
+        title, severity = "the same weights are loaded again and again", "warning"
+        confidence, changes = "medium", ()
+    elif others >= MIN_OVERWRITES:
+        times = Evidence("times that the weights were not as the optimizer left them", others)
+        title, severity = "something else than the optimizer writes the weights", "note"
+        if overwrites.clamped > overwrites.other + overwrites.repeated:
+            title = "the weights are clamped to a range between steps"
+        changes = ()
+    else:
+        return
+    yield observe(
+        times,
+        Evidence("steps from the first time to the last", overwrites.interval),
+        *changes,
+        where=overwrites.where,
+        since=overwrites.first_step,
+        title=title,
+        severity=severity,
+        confidence=confidence,
+    )
+
+
+@rule(
+    "RVN-L19",
+    "error",
+    "learning-rate-low",
+    needs=f"steps, snapshots {MIN_UNCHANGED_STEPS}",
+    also=("precision",),
+    explains=("RVN-N02",),
+)
+def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
+    for index in range(history.optimizers):
+        snapshots = history.snapshots_of(index)
+        first_lr, last_lr = max(snapshots[0].settings.lrs), max(snapshots[-1].settings.lrs)
+        if last_lr > first_lr or last_lr == 0:
+            continue  # a warm-up goes on, or RVN-L18 reports the rate of 0
+        if all(_is_unchanged(s) for s in snapshots):
+            name = "share of the weights that a step does not change"
+            share, limit = 100 * (snapshots[-1].unchanged_fraction or 0), 100 * UNCHANGED_FRACTION
+            though = "though their gradient is not 0"
+            unchanged = Evidence(name, share, "%", limit=limit, text=though)
+            rate = Evidence("learning rate", last_lr)
+            change = Change("lr", "10 times higher, or more")
+            yield observe(unchanged, rate, change, since=snapshots[0].step, suspects=("precision",))
+
+
+def _is_unchanged(snapshot: StepSnapshot) -> bool:
+    """Whether a step changed next to none of the sampled weights that have a gradient."""
+    fraction = snapshot.unchanged_fraction
+    return fraction is not None and fraction > UNCHANGED_FRACTION
+
+
+@symptom(
+    "RVN-N02",
+    "error",
+    "detached-graph",
+    confidence="medium",
+    needs=f"snapshots, updates {EQUAL_LOSSES}",
+    also=("dead-units", "learning-rate-low"),
+)
+def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
+    losses = history.loss.first[:EQUAL_LOSSES]
+    if len(losses) < EQUAL_LOSSES or history.steps < EQUAL_LOSSES:
+        return
+    if len(set(losses)) > 1 or not math.isfinite(losses[0]):
+        return
+    last = [snapshots[-1] for snapshots in history.last_snapshots(1)]
+    cause = "detached-graph"
+    if not any(s.has_gradient for s in last):
+        if any(s.gradient.norm_after_backward is not None for s in last):
+            cause = "dead-units"
+    elif all(_is_unchanged(s) or max(s.settings.lrs) == 0 for s in last):
+        cause = "learning-rate-low"
+    if losses[0] == 0 and cause == "dead-units":
+        return  # a loss of 0 with a gradient of 0: the task is done
+    name = "losses in a row that are equal, bit for bit"
+    equal = Evidence(name, len(losses), limit=1, text=f"all {losses[0]:.6g}")
+    yield observe(equal, since=0, cause=cause)

@@ -5,14 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Unpack
 
-from ravine.diagnosis.op_names import (
-    AFFINE_NODES,
-    BROADCASTING_NODES,
-    ELEMENTWISE_LOSS_NODES,
-    LOGIT_NODES,
-    NODE_OUTPUT_RANGES,
-    PROBABILITY_NODES,
-)
+from ravine.diagnosis import op_names
 from ravine.diagnosis.rule import Observation, ObservationFields, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import LoopHistory
@@ -37,7 +30,7 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
         node = graph.nodes[place]
         before = graph.source_name(node.inputs[0])
         classes = node.shape[node.dim or 0] if node.shape else 0
-        is_probability = before in PROBABILITY_NODES
+        is_probability = before in op_names.PROBABILITY_NODES
         if classes <= 1 or not (is_probability or before in ("Tanh", "Relu")):
             continue
         name = before.lower()
@@ -50,7 +43,7 @@ def activation_before_cross_entropy(history: LoopHistory) -> Iterator[Observatio
             change = Change("output", f"{advice}; nn.CrossEntropyLoss applies log_softmax itself")
             yield _observe_at(graph, place, limit, change, title=title)
         else:
-            lowest, why = NODE_OUTPUT_RANGES[before][0], "logits should not be bounded"
+            lowest, why = op_names.NODE_OUTPUT_RANGES[before][0], "logits should not be bounded"
             limit = Evidence("lowest possible logit", lowest, text=why)
             change = Change("output", advice)
             yield _observe_at(graph, place, limit, change, title=title, severity="warning")
@@ -61,17 +54,17 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
     lowest = "lowest possible probability of one class"
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         before = graph.source_name(graph.nodes[place].inputs[0])
-        if before in NODE_OUTPUT_RANGES:
+        if before in op_names.NODE_OUTPUT_RANGES:
             name = before.lower()
             evidence = Evidence(lowest, 0.27 if before == "Tanh" else 0.5)
             change = Change("loss", f"BCELoss on probabilities, or logits without {name}")
             title = f"{name} before a loss that takes logits"
-            severity = "error" if before in PROBABILITY_NODES else "warning"
+            severity = "error" if before in op_names.PROBABILITY_NODES else "warning"
             yield _observe_at(graph, place, evidence, change, title=title, severity=severity)
 
     for graph, place in head_operations(history, "LogSigmoid"):
         before = graph.source(graph.nodes[place].inputs[0], frozenset({"Neg"}))
-        if before >= 0 and graph.nodes[before].name in PROBABILITY_NODES:
+        if before >= 0 and graph.nodes[before].name in op_names.PROBABILITY_NODES:
             name = graph.nodes[before].name.lower()
             change = Change("output", f"no {name} before the loss, which applies sigmoid itself")
             title = f"{name} before a loss that takes logits"
@@ -81,7 +74,9 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
 
 @rule("RVN-H10", "error", "output-activation", needs="graph", also=("loss",))
 def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
-    for graph, place in head_operations(history, "BinaryCrossEntropy", *ELEMENTWISE_LOSS_NODES):
+    for graph, place in head_operations(
+        history, "BinaryCrossEntropy", *op_names.ELEMENTWISE_LOSS_NODES
+    ):
         node = graph.nodes[place]
         before = graph.nodes[graph.source(node.inputs[0])]
         units = before.shape[before.dim or 0] if before.shape else 0
@@ -117,9 +112,8 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
         if not node.shape or node.dim is None or len(node.shape) <= 1:
             continue
         if node.shape[node.dim] == 1:
-            units = Evidence(
-                "units of the softmax", 1, limit=2, text="its output is 1 for any input"
-            )
+            effect = "its output is 1 for any input"
+            units = Evidence("units of the softmax", 1, limit=2, text=effect)
             change = Change("output", "torch.sigmoid for one output, or one output for each class")
             yield _observe_at(graph, place, units, change)
 
@@ -128,12 +122,12 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
 def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss", "BinaryCrossEntropy"):
         before = graph.source_name(graph.nodes[place].inputs[0])
-        inputs = "probabilities" if before in PROBABILITY_NODES else "logits"
+        inputs = "probabilities" if before in op_names.PROBABILITY_NODES else "logits"
         title, change = f"nll_loss gets {inputs}, not log-probabilities", "cross_entropy on logits"
-        wrong = LOGIT_NODES | PROBABILITY_NODES
+        wrong = op_names.LOGIT_NODES | op_names.PROBABILITY_NODES
         if graph.nodes[place].name == "BinaryCrossEntropy":
             title = "binary cross entropy gets logits, not probabilities"
-            change, wrong = "binary_cross_entropy_with_logits", LOGIT_NODES
+            change, wrong = "binary_cross_entropy_with_logits", op_names.LOGIT_NODES
         if before in wrong:
             evidence = Evidence("operation before the loss", None, text=before.lower())
             yield _observe_at(graph, place, evidence, Change("loss", change), title=title)
@@ -141,7 +135,7 @@ def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
 
 @rule("RVN-H06", "error", "shape-pairing", needs="graph")
 def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
-    for graph, place in head_operations(history, *BROADCASTING_NODES):
+    for graph, place in head_operations(history, *op_names.BROADCASTING_NODES):
         node = graph.nodes[place]
         outputs = [i for i in node.inputs if i >= 0]
         if len(outputs) != 1 or not node.shape or not _meets_a_constant(graph, place):
@@ -151,10 +145,10 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
         ):
             continue  # a product of all with all may be meant, unless one mean takes all of it
         output = graph.nodes[outputs[0]].shape or ()
-        pairs = list(zip(_pad(output, len(node.shape)), node.shape, strict=True))
+        padded = (1,) * (len(node.shape) - len(output)) + output  # as broadcasting has it
+        pairs = list(zip(padded, node.shape, strict=True))
         kept = {wide for narrow, wide in pairs if narrow == wide > 1}
-        stretched = [wide for narrow, wide in pairs if narrow < wide]
-        if not kept.intersection(stretched):
+        if not kept.intersection(wide for narrow, wide in pairs if narrow < wide):
             continue
         other = "a factor" if node.name == "Mul" else "a target"
         shapes = f"an output of shape {list(output)} and {other} broadcast to {list(node.shape)}"
@@ -163,14 +157,8 @@ def broadcast_loss(history: LoopHistory) -> Iterator[Observation]:
         evidence = Evidence(name, count, limit=limit, text=shapes)
         wider = "output" if len(output) == len(node.shape) else other.split()[1]
         dim = next((d for d, (narrow, wide) in enumerate(pairs) if narrow < wide), 1)
-        change = Change("loss", f"{wider}.squeeze({max(1, dim)})")
-        yield _observe_at(graph, place, evidence, change)
+        yield _observe_at(graph, place, evidence, Change("loss", f"{wider}.squeeze({max(1, dim)})"))
         return
-
-
-def _pad(shape: tuple[int, ...], length: int) -> tuple[int, ...]:
-    """A shape with ones before it, as broadcasting has it."""
-    return (1,) * (length - len(shape)) + shape
 
 
 def _meets_a_constant(graph: Graph, place: int) -> bool:
@@ -179,7 +167,8 @@ def _meets_a_constant(graph: Graph, place: int) -> bool:
         return True
     users = [node for node in graph.nodes if place in node.inputs]
     return all(
-        user.name in BROADCASTING_NODES and sum(i >= 0 for i in user.inputs) == 1 for user in users
+        user.name in op_names.BROADCASTING_NODES and sum(i >= 0 for i in user.inputs) == 1
+        for user in users
     )
 
 
@@ -216,8 +205,7 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     node = graph.nodes[place]
     before = graph.source_name(node.inputs[0])
     if before == "Sub":
-        inputs = graph.nodes[node.inputs[0]].inputs
-        before = next(graph.source_name(i) for i in inputs if i >= 0)
+        before = next(graph.source_name(i) for i in graph.nodes[node.inputs[0]].inputs if i >= 0)
     name, limit = "share of the target's variance out of range", 100 * UNREACHABLE_TARGET_FRACTION
     bounds = (Evidence("lowest target", node.low), Evidence("highest target", node.high))
     if node.high <= node.low:  # not known
@@ -270,8 +258,7 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
 
 
 def has_single_class(graph: Graph) -> bool:
-    """Whether cross entropies take scores of classes, one for each example and class, and all
-    targets are of one class.
+    """Whether cross entropies take a score for each example and class, and all want one class.
 
     Scores that are joined, as of a right answer before wrong ones, may all want the first.
     """
@@ -279,17 +266,12 @@ def has_single_class(graph: Graph) -> bool:
     for entropy in entropies:
         softmax = graph.source(entropy.inputs[0])
         node = graph.nodes[softmax] if softmax >= 0 else None
-        if (
-            node is None
-            or node.name != "LogSoftmax"
-            or not node.shape
-            or entropy.low != entropy.high
-        ):
+        if node is None or node.name != "LogSoftmax" or entropy.low != entropy.high:
             return False
         scores, _ = graph.scores_of(node.inputs[0])
-        if scores < 0 or graph.nodes[scores].name not in AFFINE_NODES:
+        if scores < 0 or graph.nodes[scores].name not in op_names.AFFINE_NODES:
             return False
-        if len(node.shape) != 2 or min(node.shape) < 2:
+        if not node.shape or len(node.shape) != 2 or min(node.shape) < 2:
             return False
         if sorted(graph.nodes[scores].shape or ()) != sorted(node.shape):
             return False
@@ -304,9 +286,8 @@ def _observe_at(
     It is where its module is; without a module, at the last weight before it.
     """
     node = graph.nodes[place]
-    if node.name not in NODE_OUTPUT_RANGES:
-        arithmetic = frozenset({"Neg", "Sub"})
-        sources = (graph.source(i, arithmetic) for i in node.inputs)
+    if node.name not in op_names.NODE_OUTPUT_RANGES:
+        sources = (graph.source(i, frozenset({"Neg", "Sub"})) for i in node.inputs)
         place = next((source for source in sources if source >= 0), place)
     where = graph.nodes[place].module or graph.last_weight(place)
     return replace(observe(*seen, **about), where=where, since=0)

@@ -15,8 +15,7 @@ UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
 
 @rule("RVN-L05", "error", "parameters-not-in-optimizer", needs=f"steps {OPTIMIZER_CHECK_STEPS}")
 def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
-    parameters = history.model.parameters
-    own = [p for p in parameters if p.in_model]
+    own = [p for p in history.model.parameters if p.in_model]
     missing = [p for p in own if p.trainable and p.registered and p.optimizer is None]
     missing = [p for p in missing if p.received_gradient]
     optimized = [p for p in own if p.optimizer is not None]
@@ -42,8 +41,6 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     explains=("RVN-L05", "RVN-L02", "RVN-L01"),
 )
 def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
-    if len(history.snapshots) < MIN_SNAPSHOTS:
-        return
     parameters = history.model.parameters
     foreign = [p for p in parameters if not p.in_model and p.optimizer not in (None, -1)]
     unused = [p for p in foreign if not p.received_gradient]

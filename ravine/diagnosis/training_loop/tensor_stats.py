@@ -28,8 +28,7 @@ def count_duplicate_rows(rows: Tensor) -> int:
     flat = rows.flatten(1)
     if len(flat) < 2 or len(torch.unique(flat[:, 0])) == len(flat):
         return 0
-    prefix = flat[:, : min(PREFIX_COLUMNS, flat.shape[1])]
-    if len(torch.unique(prefix, dim=0)) == len(flat):
+    if len(torch.unique(flat[:, :PREFIX_COLUMNS], dim=0)) == len(flat):
         return 0
     _, counts = torch.unique(flat, dim=0, return_counts=True)
     return int(counts[counts > 1].sum())
@@ -39,8 +38,7 @@ def sample(p: Tensor) -> Tensor:
     """The first numbers of a tensor: a view, where its layout allows."""
     if p.numel() <= SAMPLE_SIZE or p.dim() < 2:
         return p.detach().flatten()[:SAMPLE_SIZE]
-    rows = max(1, SAMPLE_SIZE * len(p) // p.numel())
-    return p.detach()[:rows].flatten()
+    return p.detach()[: max(1, SAMPLE_SIZE * len(p) // p.numel())].flatten()
 
 
 @torch.no_grad()
