@@ -40,6 +40,7 @@ NEIGHBOR_SHIFTS = {  # by the dimensions of signals and images
     3: ((1,), (2,), (3,)),
     4: ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0)),
 }
+BOOTSTRAP_DRAWS = 50  # of validation examples, for a standard error
 MIN_PROBABILITY = 1e-3  # of a class, so that one error does not count for all
 SHRINKAGE_FACTORS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of predictions towards the constant answer
 
@@ -97,19 +98,78 @@ def fit_baseline(
     return _cross_validate(features, answers, groups, kind=kind, seed=seed, learners=learners)
 
 
+def score_on_validation(
+    train: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor],
+    baseline: BaselineResult,
+    *,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """The scaled score on validation examples of the learner that was best, fitted to training
+    examples (at most 1,000 of each), and its bootstrap standard error (Efron 1979).
+
+    It is 0 for the best constant answer on the validation examples and 1 for perfect predictions;
+    below -1 it is -1. None for tokens, fewer than 30 validation examples, validation targets that
+    are constant, or more than 64 classes.
+    """
+    kind = baseline.kind
+    new = evenly_spaced_rows(len(validation[0]), MAX_LEARNED_EXAMPLES // 2)
+    if len(new) < MIN_LEARNED_EXAMPLES or kind == "tokens":
+        return None
+    old = evenly_spaced_rows(len(train[0]), MAX_LEARNED_EXAMPLES // 2)
+    parts = ((to_array(a[old]), to_array(b[new])) for a, b in zip(train, validation, strict=True))
+    x, y = (np.concatenate(pair) for pair in parts)
+    features, answers = make_features(x), target_columns(y, kind)
+    known = np.isfinite(answers).all(1)
+    is_old = np.arange(len(x)) < len(old)
+    learned, asked = known & is_old, known & ~is_old
+    target = answers[asked]
+    if answers.shape[1] > MAX_OUTPUTS or not (target.std(0) > 0).any():
+        return None
+    if baseline.learner != "trees":
+        features = _main_directions(features)
+    learner = _learner(baseline.learner, kind)
+    out = np.nan_to_num(learner(features[learned], answers[learned], features[asked], seed))
+    draw = np.random.default_rng(seed)
+    draws = [draw.integers(len(target), size=len(target)) for _ in range(BOOTSTRAP_DRAWS)]
+    scores = [_scale_score(out[rows], target[rows], kind) for rows in draws]
+    return _scale_score(out, target, kind), float(np.std(scores))
+
+
+def _learner(name: str, kind: str) -> Learner:
+    return _logistic if name == "linear" and kind in CLASS_KINDS else LEARNER_FUNCTIONS[name]
+
+
+def _main_directions(features: Array) -> Array:
+    """The directions in which features vary most."""
+    if features.shape[1] <= MAX_DIRECTIONS:
+        return features
+    return features @ np.linalg.eigh(features.T @ features)[1][:, -MAX_DIRECTIONS:]
+
+
+def _scale_score(predicted: Array, y: Array, kind: str) -> float:
+    """The score from 0, that of the best constant answer, to 1; at least -1, and 0 of targets that
+    are constant.
+    """
+    if not (y.std(0) > 0).any():
+        return 0.0
+    score, least = score_predictions(predicted, y, kind), 0.0
+    if kind not in ("number", "numbers"):
+        least = score_predictions(np.broadcast_to(y.mean(0), y.shape), y, kind)
+    return max(-1.0, (score - least) / (1 - least)) if least < 1 else 0.0
+
+
 def _cross_validate(
     x: Array, y: Array, groups: Array, *, kind: str, seed: int, learners: Sequence[str]
 ) -> BaselineResult:
     folds = assign_folds(groups, seed)
-    few = x
-    if x.shape[1] > MAX_DIRECTIONS:  # those in which inputs vary most
-        few = x @ np.linalg.eigh(x.T @ x)[1][:, -MAX_DIRECTIONS:]
+    few = _main_directions(x)
     constant = np.empty_like(y)
     for fold in range(FOLD_COUNT):
         constant[folds == fold] = y[folds != fold].mean(0)
     losses, predictions, signals = {}, {}, {}
     for name in learners:
-        learner = _logistic if name == "linear" and kind in CLASS_KINDS else LEARNER_FUNCTIONS[name]
+        learner = _learner(name, kind)
         given = x if name == "trees" else few
         out = np.empty_like(y)
         for fold in range(FOLD_COUNT):

@@ -21,19 +21,15 @@ from ravine.diagnosis.training_curves import (
     rules_settings,
 )
 from ravine.diagnosis.training_loop import (
-    rules_batches,
-    rules_detached_graph,
     rules_gradients,
     rules_learning_rate,
     rules_loss_curve,
     rules_network,
-    rules_no_change,
     rules_nonfinite,
     rules_optimizer,
     rules_output,
     rules_parameters,
-    rules_train_eval_mode,
-    rules_weight_overwrites,
+    rules_passes,
 )
 from ravine.diagnosis.trials import rules as trial_rules
 
@@ -46,14 +42,10 @@ def _sorted_rules(*modules: ModuleType) -> tuple[Rule, ...]:
 
 _STEP_RULES = _sorted_rules(
     rules_gradients,
-    rules_detached_graph,
-    rules_train_eval_mode,
     rules_parameters,
-    rules_batches,
+    rules_passes,
     rules_learning_rate,
     rules_optimizer,
-    rules_weight_overwrites,
-    rules_no_change,
     rules_nonfinite,
 )
 _OUTPUT_RULES = _sorted_rules(rules_output)

@@ -37,6 +37,7 @@ class Observation:
     severity: str = ""
     confidence: str = ""
     cause: str = ""
+    advice: str = ""
     trial: Trial | None = None  # of the rules that read trials
 
 
@@ -55,6 +56,7 @@ class ObservationFields(TypedDict, total=False):
     severity: str
     confidence: str
     cause: str
+    advice: str
     trial: Trial | None
 
 

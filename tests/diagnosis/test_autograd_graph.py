@@ -11,7 +11,7 @@ from ravine.diagnosis.training_loop.tensor_stats import (
     count_duplicate_rows,
     has_default_initialization,
 )
-from ravine.watching.inactive_units import inactive_units
+from ravine.watching.module_hooks import inactive_units
 
 
 def read(model, loss):

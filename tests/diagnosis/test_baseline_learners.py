@@ -10,12 +10,14 @@ import torch
 from scipy import stats
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
 
 from ravine.diagnosis.baseline_learners import (
     association_z,
     fit_baseline,
     has_measured_numbers,
     make_features,
+    score_on_validation,
 )
 
 
@@ -152,3 +154,46 @@ def test_the_same_seed_gives_the_same():
     assert fit_baseline(x, x[:, :1] ** 2, "number", seed=5) == fit_baseline(
         x, x[:, :1] ** 2, "number", seed=5
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "low", "high"),
+    [
+        (lambda x: x, 0.9, 1.0),
+        (lambda x: x.flip(1), -1.0, 0.1),  # the columns in another order
+        (lambda x: x / 255, -1.0, 0.3),  # another unit
+    ],
+)
+def test_a_learner_keeps_its_score_on_examples_prepared_alike(change, low, high):
+    def of(rows, seed):
+        x = numbers(rows, 4, seed)
+        return x, x @ torch.tensor([[1.0], [-2], [0], [0.5]]) + 0.2 * numbers(rows, 1, seed + 1)
+
+    examples, (x, y) = of(300, 3), of(100, 5)
+    known = fit_baseline(*examples, "number")
+    scored = score_on_validation(examples, (change(x), y), known)
+    assert scored is not None and low <= scored[0] <= high and scored[1] < 0.2
+
+
+def test_a_score_on_validation_is_that_of_scikit_learn():
+    x, new = numbers(200, 3), numbers(80, 3, 9)
+    y, asked = (x[:, 0] > 0).long(), (new[:, 0] > 0).long()
+    known = fit_baseline(x, y, "classes", learners=("neighbors",))
+    both = torch.cat([x, new]).numpy()
+    scaled = (both - both.mean(0)) / both.std(0)
+    right = KNeighborsClassifier(7, weights="distance", algorithm="brute").fit(scaled[:200], y)
+    accuracy, least = right.score(scaled[200:], asked), float(asked.bincount().max()) / 80
+    scored = score_on_validation((x, y), (new, asked), known)
+    assert scored is not None
+    found, error = scored
+    assert found == pytest.approx((accuracy - least) / (1 - least), abs=0.03)
+    # binomial standard error, scaled as the accuracy; the bootstrap also draws the constant's
+    usual = math.sqrt(accuracy * (1 - accuracy) / 80) / (1 - least)
+    assert 0.7 * usual < error < 1.6 * usual
+
+
+def test_few_validation_examples_or_constant_targets_have_no_score():
+    x = numbers(100, 3)
+    known = fit_baseline(x, x[:, :1], "number")
+    assert score_on_validation((x, x[:, :1]), (x[:29], x[:29, :1]), known) is None
+    assert score_on_validation((x, x[:, :1]), (x, torch.ones(100, 1)), known) is None

@@ -10,7 +10,7 @@ from torch import nn
 
 from ravine.diagnosis.constant_baseline import find_best_constant
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_results import constant_loss_of_program
+from ravine.examination.torch_results import constant_losses
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(90, 4, generator=RNG)
@@ -31,7 +31,7 @@ def constant_loss_of(targets, loss, outputs, *head):
     """Examples are evaluated in groups of one size, so that their mean is the loss."""
     examples = torch.randn(len(targets), 4, generator=RNG), targets
     given = program(network(outputs, *head), loss=loss, train=examples, validation=examples)
-    return constant_loss_of_program(given)
+    return constant_losses(given)[1]
 
 
 def entropy(shares):
@@ -91,7 +91,7 @@ def test_it_is_fitted_on_training_examples_and_evaluated_on_the_others():
     train = torch.randn(640, 4, generator=RNG), torch.full((640, 1), 2.0)
     others = torch.randn(64, 4, generator=RNG), torch.full((64, 1), 5.0)
     given = program(network(1), loss=F.mse_loss, train=train, validation=others)
-    assert constant_loss_of_program(given) == pytest.approx(9.0, rel=2e-3)
+    assert constant_losses(given)[1] == pytest.approx(9.0, rel=2e-3)
 
 
 def test_no_constant_where_the_loss_has_no_gradient_or_takes_several_outputs():
@@ -102,16 +102,16 @@ def test_no_constant_where_the_loss_has_no_gradient_or_takes_several_outputs():
             return super().forward(x), x
 
     one = program(Two(4, 2), loss=lambda o, t: F.cross_entropy(o[0], t))
-    assert constant_loss_of_program(one) == constant_loss_of_program(program(nn.Linear(4, 2)))
+    assert constant_losses(one) == constant_losses(program(nn.Linear(4, 2)))
     both = program(Two(4, 2), loss=lambda o, t: F.cross_entropy(o[0], t) + o[1].square().mean())
-    assert math.isnan(constant_loss_of_program(both))
+    assert all(map(math.isnan, constant_losses(both)))
 
 
 def test_looking_for_a_constant_leaves_model_and_random_numbers_as_they_are():
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
     given = program(model)
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    constant_loss_of_program(given)
+    constant_losses(given)
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -141,3 +141,21 @@ def test_of_tokens_one_answer_holds_for_all_places():
 def test_there_is_no_best_constant_of_a_loss_that_falls_without_end():
     assert find_best_constant(lambda out, y: -F.mse_loss(out, y), NUMBERS, NUMBERS) is None
     assert find_best_constant(lambda out, y: out.mean(), torch.zeros(640, 2), THREE) is None
+
+
+def test_training_examples_have_a_constant_answer_s_loss_of_their_own():
+    """One positive of four in training, one of two elsewhere."""
+    x = torch.zeros(40, 1)
+    y, other = (torch.arange(40) % 4 == 0).float(), (torch.arange(40) % 2).float()
+    given = read_program(
+        nn.Sequential(nn.Linear(1, 1), nn.Flatten(0)),
+        nn.BCEWithLogitsLoss(),
+        (x, y),
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
+        validation=(x, other),
+        batch_size=8,
+        epochs=1,
+    )
+    train = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    elsewhere = -(0.5 * math.log(0.25) + 0.5 * math.log(0.75))
+    assert constant_losses(given) == pytest.approx((train, elsewhere), rel=1e-3)

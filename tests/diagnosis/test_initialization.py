@@ -736,6 +736,9 @@ def focal(out, y):
         (focal, 0.05, False),
         (focal, 0.3, False),
         (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.02])), 0.5, True),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([120.0])), 0.4, True),  # a count of zeros
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([19.0])), 0.05, False),  # zeros over ones
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([120.0])), 0.8, False),  # zeros are rare
         (
             nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.25])),
             0.8,
@@ -755,6 +758,8 @@ def test_weights_of_a_label(loss, share, found):
         ((1.0, 1.0, 1.0), False),
         ((1.0, 4.0, 20.0), False),
         ((20.0, 4.0, 1.0), True),
+        ((1.0, 4.0, 400.0), True),  # inverse shares, squared
+        ((1.0, 4.0, 200.0), False),  # 13 times the balance
         ((0.1, 1.0, 1.0), False),
         ((0.0, 1.0, 1.0), False),
         ((1.0, 1.0, 0.0), False),
@@ -1137,6 +1142,19 @@ def with_dropout(share):
             with_classes((0.5, 0.5), (1.0, 0.09), (0.95, 0.05)),
             with_classes((0.5, 0.5), (1.0, 0.11), (0.95, 0.05)),
         ),
+        # one example for two of the other class, with a weight that gives it odds of 20 or more
+        (
+            "RVN-I11",
+            "warning",
+            with_classes((0.667, 0.333), (1.0, 41.0), (0.046, 0.954)),
+            with_classes((0.667, 0.333), (1.0, 39.0), (0.049, 0.951)),
+        ),
+        (
+            "RVN-I11",
+            "warning",
+            with_classes((0.667, 0.333), (1.0, 41.0), (0.047, 0.953)),
+            with_classes((0.667, 0.333), (1.0, 41.0), (0.048, 0.952)),  # as of a focal loss
+        ),
         ("RVN-I13", "note", with_first_loss(30.5), with_first_loss(29.5)),
         ("RVN-I13", "note", with_first_loss(0.4), with_first_loss(0.6)),
         ("RVN-I17", "note", with_layers(3.05), with_layers(2.95)),
@@ -1229,3 +1247,80 @@ def test_thresholds_between_causes(code, cause, beyond, short):
         {f.code: f.cause for f in run_rules(START_RULES, start)[0]} for start in (beyond, short)
     )
     assert found[code] == cause != short_of[code]
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape", "where"),
+    [
+        (nn.LayerNorm(1), (32, 5, 1), "0"),
+        (nn.GroupNorm(6, 6), (32, 6), "0"),
+        (nn.GroupNorm(6, 6), (32, 6, 1), "0"),
+        (nn.GroupNorm(3, 6), (32, 6), None),
+        (nn.GroupNorm(6, 6), (32, 6, 4), None),
+        (nn.LayerNorm(6), (32, 6), None),
+        (nn.BatchNorm1d(6), (32, 6), None),
+    ],
+)
+def test_normalization_over_a_single_value_gives_zeros(norm, shape, where):
+    """Whatever the input, the layer's output is its bias."""
+    x = torch.randn(shape)
+    model = nn.Sequential(norm, nn.Flatten(), nn.LazyLinear(3))
+    model(x)
+    found = examined(model, F.cross_entropy, x, torch.arange(len(x)) % 3).get("RVN-I23")
+    assert (found.where if found else None) == where
+    spread = float(norm(x).detach().std(0).max())
+    assert (spread < 1e-5) == (where is not None)
+
+
+class StraightThrough(nn.Module):
+    def forward(self, x):
+        return x + (x.sign() - x).detach()
+
+
+@pytest.mark.parametrize(
+    ("step", "found"),
+    [
+        (torch.sign, True),
+        (torch.round, True),
+        (lambda x: torch.heaviside(x, torch.zeros_like(x)), False),  # it has no graph at all
+        (lambda x: torch.floor(4 * x) / 4, True),
+        (torch.tanh, False),
+        (StraightThrough(), False),
+        (lambda x: x + 0.1 * x.round(), False),  # the gradient goes by another way
+    ],
+)
+def test_a_step_function_stops_the_gradient(step, found):
+    x, y = table()
+    first = nn.Linear(6, 16)
+    model = nn.Sequential(Then(first, step), nn.Linear(16, 3))
+    report = examined(model, nn.CrossEntropyLoss(), x, y)
+    stopped = "RVN-I05" in report and report["RVN-I05"].title.startswith("a step function")
+    assert stopped is found
+    if found:
+        assert report["RVN-I05"].where == "0.body"
+        model(x).sum().backward()
+        assert first.weight.grad is not None and not first.weight.grad.any()
+
+
+def test_steps_before_weights_that_start_at_zero_are_not_accused():
+    """Until these have moved no gradient passes them, whatever is before."""
+    x, y = table()
+    model = nn.Sequential(Then(nn.Linear(6, 16), lambda h: h.sign() * h.abs().log1p()))
+    model.append(nn.Linear(16, 3))
+    nn.init.zeros_(model[1].weight)
+    assert "RVN-I05" not in examined(model, nn.CrossEntropyLoss(), x, y)
+
+
+def test_a_normalization_of_single_values_on_a_side_branch_is_a_warning():
+    class Branch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out, self.norm = nn.Linear(6, 3), nn.LayerNorm(1)
+
+        def forward(self, x):
+            return self.out(x) + self.norm(x.mean(1, keepdim=True))
+
+    x, y = table()
+    assert examined(Branch(), nn.CrossEntropyLoss(), x, y)["RVN-I23"].severity == "warning"
+    alone = nn.Sequential(nn.Linear(6, 6), nn.GroupNorm(6, 6), nn.Linear(6, 3))
+    assert examined(alone, nn.CrossEntropyLoss(), x, y)["RVN-I23"].severity == "error"

@@ -2,13 +2,25 @@
 do not are left alone.
 """
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy import stats
 
 from ravine.catalog import named_recipe
 from ravine.data import BUNDLED_SETS
-from ravine.diagnosis.data.leaking_columns import find_leaking_columns
+from ravine.diagnosis.data.leaking_columns import (
+    correlations,
+    find_correlation_drop,
+    find_leaking_columns,
+    slope_errors,
+)
+from ravine.diagnosis.data.measure import profile_data
+from ravine.diagnosis.registry import DATA_RULES
+from ravine.diagnosis.rule import run_rules
 from ravine.examination.preflight import profile_recipe_data
 from ravine.training.defaults import prepare
 
@@ -134,3 +146,86 @@ def test_numbers_that_tell_the_target_where_they_are_known_are_found(name):
 def test_classes_that_lie_apart_are_no_leak():
     apart = np.where(LIVES, 3.0, 0.0) + 0.4 * DRAW.normal(size=ROWS)
     assert leaks(np.where(LIVES, "lives", "dies"), petal=apart) == {}
+
+
+def streets(rows, codes, kind, seed):
+    """A category, three columns of numbers, and a target that depends on the category and two of
+    the columns; the effects of categories are the same for every seed.
+    """
+    draw = np.random.default_rng(seed)
+    effect = 0.5 * np.random.default_rng(0).normal(size=codes)
+    code, x = draw.integers(codes, size=rows), draw.normal(size=(rows, 3))
+    y = x[:, 0] - 0.6 * x[:, 1] + effect[code] + draw.normal(size=rows)
+    return code, x, (y > 0).astype(float) if kind == "binary" else y
+
+
+@pytest.mark.parametrize("kind", ["number", "binary"])
+@pytest.mark.parametrize("own", [True, False])
+def test_target_encoding_is_found_if_a_row_s_own_target_is_in_it(kind, own):
+    (code, x, y), (new_code, new, new_y) = (streets(n, 200, kind, n) for n in (500, 250))
+    total, count = np.bincount(code, y, 200), np.bincount(code, minlength=200)
+    sums, counts = (total[code], count[code]) if own else (total[code] - y, count[code] - 1)
+    made = np.where(counts > 0, sums / np.maximum(counts, 1), y.mean())
+    new_made = np.where(count > 0, total / np.maximum(count, 1), y.mean())[new_code]
+    x, new = np.c_[x, made], np.c_[new, new_made]
+    data = profile_data(
+        torch.tensor(x), torch.tensor(y), validation=(torch.tensor(new), torch.tensor(new_y))
+    )
+    assert data.kind == kind
+    found = {f.code: f for f in run_rules(DATA_RULES, data)[0]}
+    assert ("RVN-D20" in found) is own
+    if own:
+        assert (found["RVN-D20"].where, found["RVN-D20"].cause) == ("column 3", "leakage")
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        lambda x, y: (x, y),
+        lambda x, y: (x, y[::-1].copy()),  # no column correlates with them
+        lambda x, y: (3 * x + 100, y),
+        lambda x, y: (x[:40], y[:40]),
+    ],
+)
+def test_no_column_is_reported_where_all_or_none_drop(new):
+    (_, x, y), (_, others, other_y) = (streets(n, 200, "number", n) for n in (500, 250))
+    held_out = tuple(torch.tensor(each) for each in new(others, other_y))
+    data = profile_data(torch.tensor(x), torch.tensor(y), validation=held_out)
+    assert "RVN-D20" not in {f.code for f in run_rules(DATA_RULES, data)[0]}
+
+
+def test_correlations_and_their_drop_equal_those_of_scipy():
+    draw = np.random.default_rng(3)
+    x, new = draw.normal(size=(120, 3)), draw.normal(size=(80, 3))
+    y, new_y = x[:, 1] + draw.normal(size=120), new[:, 1] * 0.1 + draw.normal(size=80)
+    expected = [stats.pearsonr(x[:, k], y)[0] for k in range(3)]
+    assert correlations(x, y) == pytest.approx(expected, abs=1e-12)
+    found = find_correlation_drop((x, y), (new, new_y), name_column=str)
+    r, other = expected[1], stats.pearsonr(new[:, 1], new_y)[0]
+    z = (math.atanh(abs(r)) - math.atanh(max(other * np.sign(r), 0))) / math.sqrt(1 / 117 + 1 / 77)
+    assert found.where == "1" and found.z == pytest.approx(z, abs=1e-9)
+
+
+@pytest.mark.parametrize("narrow", [lambda t: t > 0.9, lambda t: abs(t - 0.5) < 0.05])
+def test_a_column_of_narrower_range_in_validation_keeps_its_slope(narrow):
+    draw = np.random.default_rng(2)
+    time = np.linspace(0, 1, 1000)
+    x = np.c_[12 * time, draw.normal(size=(1000, 2))]
+    y, held = 5 * time + draw.normal(size=1000), narrow(time)
+    found = find_correlation_drop((x[~held], y[~held]), (x[held], y[held]), name_column=str)
+    assert found is None or found.z < 3 or found.where != "0"
+    fisher = np.arctanh(correlations(x[~held], y[~held])) - np.arctanh(
+        correlations(x[held], y[held])
+    )
+    assert fisher[0] > 5 * math.sqrt(1 / 900 + 1 / 100)  # what correlations alone would say
+
+
+def test_errors_of_slopes_are_the_textbook_s():
+    draw = np.random.default_rng(3)
+    x, new = draw.normal(size=(120, 1)), draw.normal(size=(80, 1))
+    y, new_y = 2 * x[:, 0] + draw.normal(size=120), new[:, 0] + draw.normal(size=80)
+    fits = [tuple(stats.linregress(a[:, 0], b)) for a, b in ((x, y), (new, new_y))]
+    (slope, *_, error), (new_slope, *_, new_error) = fits
+    expected = (slope - new_slope) / math.hypot(error, new_error)
+    given = [(a, b, correlations(a, b)) for a, b in ((x, y), (new, new_y))]
+    assert float(slope_errors(*given)[0]) == pytest.approx(expected, rel=1e-6)

@@ -1,4 +1,7 @@
-"""Columns of a table that alone are the target. Shapes: N examples, F columns, K outputs."""
+"""Columns of a table that alone are the target, in all examples or in training only.
+
+Shapes: N examples, F columns, K outputs.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +19,7 @@ from ravine.diagnosis.baseline_learners import (
     target_columns,
 )
 from ravine.diagnosis.data.data_kinds import single_answers
-from ravine.diagnosis.data.profile import LeakingColumn
+from ravine.diagnosis.data.profile import CorrelationDrop, LeakingColumn
 
 # largest spread within classes, over the distance between them, of a column that names the class
 CLASS_SPREAD = 0.05
@@ -27,6 +30,8 @@ MIN_LEVEL_ROWS = 5  # examples of each value of a category, on average
 GAP_RATIO = 5.0  # times the usual distance of neighboring values: a gap between classes
 MIN_LEAK_ROWS = 50
 MIN_LEAK_COLUMNS = 3
+MIN_COMPARED_ROWS = 50  # of training and of validation
+MIN_CORRELATION_ERRORS = 4.0  # standard errors of a column's correlation with the target
 MAX_TARGETS_CHECKED = 5  # of several numbers or labels
 
 
@@ -218,3 +223,76 @@ def _score_levels(at: Array, y: Array, kind: str, folds: Array) -> float:
             found, float(_correlate(rank_columns(predicted), rank_columns(y)[:, 0])[0]) ** 2
         )
     return found
+
+
+def find_correlation_drop(
+    train: tuple[Array, Array],
+    validation: tuple[Array, Array],
+    *,
+    name_column: Callable[[int], str],
+) -> CorrelationDrop | None:
+    """The column [N, F] whose correlation r with the target [N] drops most from training to
+    validation, in standard errors: z = (atanh |r| - atanh |r'|) / sqrt(1/(n - 3) + 1/(n' - 3)).
+
+    The Fisher transform atanh r over n examples has the standard error 1/sqrt(n - 3), whatever r is
+    (Fisher 1915); z is at most that of the slopes, which stay where a column only has a narrower
+    range in validation. A correlation of the other sign in validation counts as r' = 0. The mean
+    target of a category, its own rows' targets among them, drops so (target encoding).
+
+    None for several targets, columns that are not numbers, fewer than 3 columns or 50 rows, and
+    where all columns are constant.
+    """
+    (x, y), (new, new_y) = train, validation
+    y, new_y = y.reshape(len(y), -1), new_y.reshape(len(new_y), -1)
+    few = min(len(y), len(new_y)) < MIN_COMPARED_ROWS
+    if few or y.shape[1] != 1 or new_y.shape[1] != 1 or x.ndim != 2 or x.shape[1:] != new.shape[1:]:
+        return None
+    if x.shape[1] < MIN_LEAK_COLUMNS or x.dtype.kind not in "fiub":
+        return None
+    before, after = correlations(x, y[:, 0]), correlations(new, new_y[:, 0])
+    error = np.sqrt(1 / (len(y) - 3) + 1 / (len(new_y) - 3))
+    z = (np.arctanh(np.abs(before)) - np.arctanh(np.clip(after * np.sign(before), 0, None))) / error
+    z = np.minimum(z, slope_errors((x, y[:, 0], before), (new, new_y[:, 0], after)))
+    known = np.isfinite(z)
+    if not known.any():
+        return None
+    place = int(np.where(known, z, -np.inf).argmax())
+    others = known & (np.abs(before) * np.sqrt(len(y)) > MIN_CORRELATION_ERRORS)
+    others[place] = False
+    return CorrelationDrop(
+        where=name_column(place),
+        correlation=float(before[place]),
+        validation_correlation=float(after[place]),
+        z=float(z[place]),
+        median_z=float(np.median(z[others])) if others.any() else 0.0,
+    )
+
+
+def slope_errors(
+    train: tuple[Array, Array, Array], validation: tuple[Array, Array, Array]
+) -> Array:
+    """How far the slopes r sd(y)/sd(x) of columns fall from training to validation, in standard
+    errors sqrt((1 - r^2)/(n - 2)) sd(y)/sd(x); of inputs [N, F], a target [N] and correlations [F].
+    """
+    slopes, variances = [], []
+    for x, y, r in (train, validation):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = y.std() / x.astype(float).std(0)
+        slopes.append(r * ratio)
+        variances.append((1 - r**2) / (len(y) - 2) * ratio**2)
+    fallen = (slopes[0] - slopes[1]) * np.sign(slopes[0])
+    return fallen / np.sqrt(variances[0] + variances[1])
+
+
+def correlations(x: Array, y: Array) -> Array:
+    """Pearson's correlation of each column [N, F] with y [N], at most 0.9999 in size, so that its
+    atanh is finite; NaN for a constant column.
+
+    >>> correlations(np.array([[1.0, 1.0], [2.0, 1.0], [3.0, 1.0]]), np.array([2.0, 4.0, 6.0]))
+    array([0.9999,    nan])
+    """
+    x, y = x.astype(float), y.astype(float)
+    x, y = x - x.mean(0), y - y.mean()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (x * y[:, None]).sum(0) / np.sqrt((x**2).sum(0) * (y**2).sum())
+    return np.clip(found, -0.9999, 0.9999)

@@ -13,7 +13,13 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor
 
-from ravine.diagnosis.baseline_learners import Array, evenly_spaced_rows, fit_baseline, to_array
+from ravine.diagnosis.baseline_learners import (
+    Array,
+    evenly_spaced_rows,
+    fit_baseline,
+    score_on_validation,
+    to_array,
+)
 from ravine.diagnosis.data.data_kinds import (
     MAX_SAMPLE,
     count_classes,
@@ -23,7 +29,7 @@ from ravine.diagnosis.data.data_kinds import (
     single_answers,
 )
 from ravine.diagnosis.data.duplicates import find_duplicates
-from ravine.diagnosis.data.leaking_columns import find_leaking_columns
+from ravine.diagnosis.data.leaking_columns import find_correlation_drop, find_leaking_columns
 from ravine.diagnosis.data.profile import (
     DataProfile,
     ExampleOrder,
@@ -141,6 +147,9 @@ def profile_data(
         if layout != "tokens":
             shift = measure_shift(x[sample], held_out[0], name_column=name_column)
             beside = replace(beside, shift=shift)
+        if layout == "table" and kind in ("number", "binary"):
+            drop = find_correlation_drop((x, y), held_out, name_column=name_column)
+            beside = replace(beside, correlation_drop=drop)
         found = replace(found, classes=classes, validation=beside)
     return _add_baseline(found, inputs, targets, validation=validation, seed=seed)
 
@@ -153,9 +162,14 @@ def _add_baseline(
     validation: tuple[Tensor, Tensor] | None,
     seed: int,
 ) -> DataProfile:
-    """Add what quick learners reach: if nothing, also with shifted targets, or in validation."""
+    """Add what quick learners reach, on validation examples too; where that is nothing, also what
+    they reach with shifted targets, or fitted to validation examples.
+    """
     kind = "tokens" if found.kind == "next" else found.kind
     best = fit_baseline(inputs, targets, kind, seed=seed)
+    if best is not None and best.informative and validation is not None:
+        score = score_on_validation((inputs, targets), validation, best, seed=seed)
+        best = replace(best, validation_score=score)
     found = replace(found, baseline=best)
     if best is None or best.informative is not False:
         return found

@@ -112,6 +112,17 @@ class LeakingColumn:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CorrelationDrop:
+    """The column whose correlation with the target drops most from training to validation."""
+
+    where: str
+    correlation: float  # Pearson's, in training
+    validation_correlation: float
+    z: float  # standard errors between their Fisher transforms
+    median_z: float  # of the other columns that correlate with the target
+
+
+@dataclass(frozen=True, kw_only=True)
 class ValidationShift:
     """Validation inputs beside training inputs, in units of the training columns' spread."""
 
@@ -148,6 +159,8 @@ class BaselineResult:
     signal: float  # largest `association_z` of a learner
     lowest_signal: float = 0.0
     losses: Mapping[str, float] = field(default_factory=dict)  # by learner
+    # of the best learner, from 0 (best constant) to 1, and its standard error
+    validation_score: tuple[float, float] | None = None
 
     @property
     def informative(self) -> bool | None:
@@ -227,6 +240,7 @@ class ValidationProfile:
     targets: NumberStats | None = None
     outside_fraction: float = 0.0  # of the targets: outside the range of training targets
     shift: ValidationShift | None = None
+    correlation_drop: CorrelationDrop | None = None
     # learned from validation examples, where training examples are not informative
     baseline: BaselineResult | None = None
 

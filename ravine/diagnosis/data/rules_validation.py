@@ -27,6 +27,8 @@ MIN_GAIN = 0.1  # of the constant loss: what a learner gains from validation exa
 MIN_GAIN_ERRORS = 4.0  # the same in its standard errors
 MIN_UNSEEN = 5  # validation targets of classes that training lacks
 UNSEEN_FRACTION = 0.05  # of the validation targets
+MIN_DROP_ERRORS = 6.0  # standard errors by which one column drops more than the others
+MIN_LOST_VARIANCE = 0.15  # of the target's variance, explained in training only
 OUTSIDE_FRACTION = 0.5  # of validation targets: outside the range of training targets
 OUTSIDE_NOTE_FRACTION = 0.1
 
@@ -159,3 +161,28 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
         own_score = Evidence(name, other.score, text=f"{sure}; {constant}")
         change = Change("data", "check whether training inputs and targets are paired")
         yield observe(own_score, Evidence(own, known.signal, unit, limit=SURE_SIGNAL), change)
+
+
+@rule(
+    "RVN-D20",
+    "warning",
+    "leakage",
+    confidence="high",
+    needs="validation",
+    also=("split", "overfitting"),
+    explains=("RVN-X20", "RVN-X24"),
+)
+def training_only_correlation(data: DataProfile) -> Iterator[Observation]:
+    found = data.validation.correlation_drop if data.validation else None
+    if found is None or found.z - max(found.median_z, 0.0) < MIN_DROP_ERRORS:
+        return
+    lost = found.correlation**2 - found.validation_correlation**2
+    if lost < MIN_LOST_VARIANCE:
+        return
+    name = "variance of the target that the column explains in training"
+    before = Evidence(name, 100 * found.correlation**2, "%")
+    after = Evidence("in validation", 100 * found.validation_correlation**2, "%")
+    name, others = "drop of its correlation", f"median of other columns {found.median_z:.1f}"
+    drop = Evidence(name, found.z, "standard errors", limit=MIN_DROP_ERRORS, text=others)
+    change = Change("data", "compute the column without the target of its own row")
+    yield observe(before, after, drop, change, where=found.where, suspects=("overfitting", "split"))

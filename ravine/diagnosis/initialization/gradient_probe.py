@@ -1,7 +1,7 @@
 """Probe whether the gradient of the loss arrives at the parameters."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ravine.diagnosis.initialization.forward_trace import (
     ForwardTrace,
@@ -19,6 +19,7 @@ from ravine.diagnosis.initialization.probed_program import (
 from ravine.diagnosis.initialization.profile import GradientFlow
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 
+STEP_FUNCTIONS = frozenset("sign sgn round floor ceil trunc heaviside".split())  # derivative 0
 FAR_OUTPUTS = 10.0  # times as far apart as they are
 
 
@@ -37,6 +38,11 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
     if not any(g is not None and bool((g != 0).any()) for g in grads.values()):
         if is_flat(prepare_loss(program)):
             return GradientFlow(missing="flat")
+    zero = [name for name, g in grads.items() if g is not None and not bool((g != 0).any())]
+    if _has_zero_weights(program.model):
+        zero = []  # these stop a gradient, too, until they have moved
+    steps = _find_steps(program.training_trace.output) if zero else ()
+    flattened = tuple(zero) if steps else ()
     few, unreached = program.inputs[program.few], []
     for name in without:
         model = _with_changed_parameter(program.model, name)
@@ -45,7 +51,29 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
         outputs = trace_forward(model, few, seed=program.seed).output
         if bool(unequal_elements(program.few_trace.output, outputs).any()):
             unreached.append(name)
-    return GradientFlow(unreached=tuple(unreached))
+    return GradientFlow(unreached=tuple(unreached), flattened=flattened, steps=steps)
+
+
+def _has_zero_weights(model: nn.Module) -> bool:
+    """Whether a parameter that is no bias starts at 0, as a last layer or a gate may."""
+    learning = learning_parameters(model).items()
+    return any(not n.endswith("bias") and not bool((p != 0).any()) for n, p in learning)
+
+
+def _find_steps(outputs: Tensor) -> tuple[str, ...]:
+    """The step functions in the graph of outputs."""
+    found: dict[str, None] = {}
+    seen, open_nodes = set(), [outputs.grad_fn]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        name = node.name().partition("Backward")[0].lower()
+        if name in STEP_FUNCTIONS:
+            found[name] = None
+        open_nodes += [following for following, _ in node.next_functions]
+    return tuple(found)
 
 
 def is_flat(probed: ProbedLoss) -> bool:

@@ -37,6 +37,7 @@ from ravine.diagnosis.output_range import unreachable_loss
 MAX_CLASSES = 100
 MIRRORED_ANSWERS = (0.3, 0.0, -0.3)  # right, undecided and wrong ones, as parts of a sure one
 MIRROR_TOLERANCE = 1e-3  # relative
+LABEL_SUM_ERROR = 1e-3  # by which labels of one example sum to something else than 1
 
 
 def probe_loss(program: ProbedProgram) -> LossProfile:
@@ -55,9 +56,13 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
         reduction=measure_reduction(probed),
     )
     shape = tuple(program.outputs.shape)
-    unlabeled = measure_unlabeled(probed) if kind == "labels" else 0.0
+    unlike, unlabeled = measure_label_sums(probed) if kind == "labels" else (0.0, 0.0)
     target = TargetProfile(
-        kind=kind, output_shape=shape, class_numbers=numbers, unlabeled=unlabeled
+        kind=kind,
+        output_shape=shape,
+        class_numbers=numbers,
+        unlike_shares=unlike,
+        unlabeled=unlabeled,
     )
     found = LossProfile(form=form, targets=target)
     if not kind:
@@ -102,15 +107,18 @@ def measure_reduction(probed: ProbedLoss) -> float | None:
     return twice / once if math.isfinite(once * twice) and abs(once) > 1e-12 else None
 
 
-def measure_unlabeled(probed: ProbedLoss) -> float:
-    """The share of examples without any label, where others have several and the loss applies a
-    softmax over the labels.
+def measure_label_sums(probed: ProbedLoss) -> tuple[float, float]:
+    """Where some examples have several labels and the loss applies a softmax over these: the share
+    of examples whose labels do not sum to 1, and the share without any.
     """
     axis = None if probed.output_kind else find_normalized_axis(probed, probed.outputs)
     if not axis:
-        return 0.0
+        return 0.0, 0.0
     sums = probed.targets.reshape(probed.outputs.shape).double().sum(axis)
-    return float((sums == 0).double().mean()) if bool((sums > 1).any()) else 0.0
+    if not bool((sums > 1 + LABEL_SUM_ERROR).any()):
+        return 0.0, 0.0
+    unlike = ((sums - 1).abs() > LABEL_SUM_ERROR).double().mean()
+    return float(unlike), float((sums == 0).double().mean())
 
 
 # What could outputs reach?

@@ -65,6 +65,8 @@ class GradientFlow:
     missing: str = ""
     cut_at: str = ""  # first module whose output has no graph though its parameters require one
     unreached: tuple[str, ...] = ()  # parameters as initialized that act and get no gradient
+    flattened: tuple[str, ...] = ()  # parameters with a gradient of exactly 0, if there are `steps`
+    steps: tuple[str, ...] = ()  # step functions in the graph
     # others without one, which may be meant; measured where all are to get one
     without: tuple[str, ...] = ()
 
@@ -134,7 +136,9 @@ class TargetProfile:
 
     kind: str = ""
     output_shape: tuple[int, ...] = ()
-    unlabeled: float = 0.0  # share of examples without a label, of a loss with a softmax over these
+    # share of examples whose labels do not sum to 1, of a loss with a softmax over these
+    unlike_shares: float = 0.0
+    unlabeled: float = 0.0  # share of examples without any label, of such a loss
     class_numbers: bool = False  # whole numbers, compared with one output as if they were sizes
 
 
@@ -217,7 +221,8 @@ class NetworkProfile:
 
     layers: tuple[LayerStats, ...] = ()
     activations: tuple[ActivationStats, ...] = ()
-    norm_first: bool = False  # a normalization comes before the first layer with weights
+    single_value_norms: tuple[str, ...] = ()  # layers that normalize over one value: it becomes 0
+    batch_norm_first: bool = False  # before the first layer with weights
     dropouts: Mapping[str, float] = field(default_factory=dict)  # probability, by module
     flow: SignalFlow | None = None
 

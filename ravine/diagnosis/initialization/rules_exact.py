@@ -160,7 +160,13 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
     return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))
 
 
-@rule("RVN-I05", "error", "detached-graph", needs="gradients", also=("frozen-parameters", "loss"))
+@rule(
+    "RVN-I05",
+    "error",
+    "detached-graph",
+    needs="gradients",
+    also=("frozen-parameters", "loss", "hidden-activation", "vanishing"),
+)
 def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     found = start.gradients
     if found.missing == "frozen":
@@ -180,6 +186,14 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
         advice = "no detach(), item(), numpy() or no_grad() before the loss"
         change = Change("loss" if in_loss else "model", advice)
         yield observe(evidence, change, where=found.cut_at, suspects=("loss",) if in_loss else ())
+    elif found.flattened:
+        text = f"{', '.join(found.steps)} in the graph, whose derivative is 0"
+        name = "parameters whose gradient is exactly 0"
+        zero = Evidence(name, len(found.flattened), limit=0, text=text)
+        advice = "a smooth function such as tanh, or a straight-through estimator"
+        title, where = "a step function stops the gradient", module_of(found.flattened[-1])
+        suspects = ("hidden-activation", "vanishing")
+        yield observe(zero, Change("model", advice), where=where, title=title, suspects=suspects)
     elif found.unreached:
         name = "parameters that the outputs depend on, as initialized, without a gradient"
         unreached = Evidence(name, len(found.unreached), limit=0, text=join_names(found.unreached))

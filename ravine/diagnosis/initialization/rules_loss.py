@@ -1,7 +1,7 @@
 """Losses that want something else than what the model gives, or that are not finite."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
@@ -12,6 +12,8 @@ HUGE_NUMBER = 1e15  # whose square may be beyond the number format
 UNREACHABLE_LOSS = 0.1  # of the constant loss
 UNREACHABLE_ERROR = 0.5  # of the constant loss: no longer a warning
 RARE_ODDS, COMMON_ODDS = 0.5, 1.5  # for each example of the most frequent class, or each zero
+LEFT_OUT_WEIGHT = 1e9  # over another class's: that class is ignored on purpose
+HEAVY_ODDS = 20.0  # in the best constant answer, of a class that is hardly more frequent
 LIGHT_WEIGHT, VERY_LIGHT_WEIGHT = 0.5, 0.1  # of a rare class, and of one that is about as frequent
 
 
@@ -89,17 +91,22 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
         )
         change = Change("output", "linear")
         yield observe(evidence, *kept, change, where=form.last_at, suspects=("loss",))
-    elif start.loss.targets.unlabeled > 0:
-        name = "of the examples have no label, and a gradient that says nothing of that"
-        unlabeled = Evidence(name, 100 * start.loss.targets.unlabeled, "%", limit=0)
+    elif start.loss.targets.unlike_shares > 0:
+        name = "of the examples have another number of labels than one"
+        several = Evidence(name, 100 * start.loss.targets.unlike_shares, "%", limit=0)
+        unlabeled = Evidence(
+            "have none, which no softmax can say", 100 * start.loss.targets.unlabeled, "%"
+        )
         yield observe(
+            several,
             unlabeled,
             Change("loss", "nn.BCEWithLogitsLoss()"),
             where=form.last_at,
             title="the loss has a softmax over labels that do not sum to 1",
             cause="loss",
             confidence="high",
-            severity="warning",
+            # the items of a basket may well share one softmax: then only their order counts
+            severity="warning" if start.loss.targets.unlabeled > 0 else "note",
             suspects=("output-activation",),
         )
     elif left is not None and left > UNREACHABLE_LOSS:
@@ -151,11 +158,40 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
         weight = Evidence(name, weights[i], limit=limits[i])
         name, advice = f"share of class {i}", "weights of 1, or one over the classes' shares"
     else:
+        yield from _heavy_class_weights(start, odds, answer_rest)
         return
     frequency = Evidence(name, 100 * shares[i], "%")
     constant = Evidence(f"{name} in the best constant answer", 100 * answer[i], "%")
     severity = "error" if is_far(i) else ""
     yield observe(weight, frequency, constant, Change("loss", advice), severity=severity)
+
+
+def _heavy_class_weights(
+    start: StartProfile, odds: Sequence[float], answer_rest: Sequence[float]
+) -> Iterator[Observation]:
+    """Weights that reverse the imbalance: the best constant answer is the rare class."""
+    classes, labels = start.loss.classes, start.loss.targets.kind == "labels"
+    weights, answer = classes.weights, classes.answer
+    heavy = [
+        i
+        for i, ratio in enumerate(odds)
+        if 0 < ratio <= COMMON_ODDS
+        and weights[i] < LEFT_OUT_WEIGHT
+        and weights[i] * ratio >= HEAVY_ODDS
+        and answer[i] >= HEAVY_ODDS * answer_rest[i]
+    ]
+    if not heavy or (labels and 2 * len(heavy) < len(weights)):
+        return
+    i = max(heavy, key=lambda c: weights[c] * odds[c])
+    what, rest = (f"label {i}", "a 0") if labels else (f"class {i}", "the most frequent class")
+    example = f"a 1 of {what}" if labels else f"an example of {what}"
+    limit, balanced = HEAVY_ODDS / odds[i], f"{1 / odds[i]:.3g} balances the two"
+    weight = Evidence(f"weight of {example} over {rest}", weights[i], limit=limit, text=balanced)
+    name = f"odds of {what} to {rest} in the best constant answer"
+    constant = Evidence(name, weights[i] * odds[i])
+    advice = "pos_weight of zeros over ones" if labels else "weights of one over the shares"
+    title = "the loss gives a rare class far too much weight"
+    yield observe(weight, constant, Change("loss", advice), title=title, suspects=("loss",))
 
 
 def light_weight_limit(odds: float) -> float:

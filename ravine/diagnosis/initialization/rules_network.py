@@ -20,6 +20,7 @@ GATE_MARGIN = 0.1  # a mean output nearer to 0 or 1 is that of a closed or open 
 LARGE_INPUT_SPREAD = 5.0
 SHIFTED_MEAN, STRETCHED_STD = 1.0, 2.0  # standard deviations; times
 SLOW_MOMENTUM, FAST_MOMENTUM = 1e-3, 0.99
+ROUNDING_SPREAD = 1e-5  # spread of outputs over examples, by rounding alone
 HIGH_DROPOUT = 0.8
 
 
@@ -253,3 +254,20 @@ def high_dropout(start: StartProfile) -> Iterator[Observation]:
             "of the units are dropped", dropped, "%", limit=limit, text=join_names(found)
         )
         yield observe(evidence, Change("dropout", 0.2), where=where)
+
+
+@rule(
+    "RVN-I23",
+    "error",
+    "normalization",
+    needs="network",
+    explains=("RVN-I04", "RVN-I14", "RVN-I17", "RVN-X22", "RVN-T02", "RVN-T07"),
+)
+def single_value_normalization(start: StartProfile) -> Iterator[Observation]:
+    found = tuple(dict.fromkeys(start.network.single_value_norms))
+    if found:
+        alone = start.first_loss.output_spread < ROUNDING_SPREAD  # no other way goes past it
+        text = f"in {join_names(found)}: a value minus its own mean is 0"
+        one = Evidence("values that are normalized together", 1, limit=2, text=text)
+        change = Change("model", "normalize over several values: features, channels, or the batch")
+        yield observe(one, change, where=found[0], severity="" if alone else "warning")

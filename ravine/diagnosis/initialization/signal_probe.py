@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ravine.diagnosis.initialization.forward_trace import (
     ForwardTrace,
     FunctionCall,
+    ModuleCall,
     SourceLayer,
     count_units,
     root_mean_square,
@@ -106,10 +107,24 @@ def probe_network(program: ProbedProgram) -> NetworkProfile | None:
     return NetworkProfile(
         layers=layers,
         activations=tuple(found for found in stats if found is not None),
-        norm_first=first is not None and "norm" in first.name,
+        single_value_norms=tuple(
+            call.where
+            for call in trace.modules
+            if _normalizes_single_values(model.get_submodule(call.where), call)
+        ),
+        batch_norm_first=first is not None and "batch_norm" in first.name,
         dropouts=dropouts,
         flow=_measure_flow(layers),
     )
+
+
+def _normalizes_single_values(module: nn.Module, call: ModuleCall) -> bool:
+    """Whether a layer normalizes over groups of one value: each, minus its own mean, is 0."""
+    if isinstance(module, nn.LayerNorm):
+        return math.prod(module.normalized_shape) == 1
+    if isinstance(module, nn.GroupNorm) and call.inputs:
+        return call.inputs[0][0].numel() == module.num_groups
+    return False
 
 
 def _measure_layer(
