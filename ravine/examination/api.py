@@ -5,6 +5,7 @@ Everything happens on copies: the model, the optimizer and torch's random number
 were.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from ravine.examination.rounds import examine_subject
 from ravine.examination.subject import SubjectProfile
 from ravine.examination.time_limit import TimeLimit
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_program import repeatable
+from ravine.examination.torch_program import keeping_buffers, repeatable
 from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import Report, arrange
 from ravine.recipe import Recipe
@@ -90,21 +91,23 @@ def examine(
     check_arguments(examine, locals())
     limit = None if minutes is None else TimeLimit(minutes)
     do = "train it for one epoch in a loop of your own: what this raises is in the program"
-    with wrap_errors(InputError, "the program cannot be read", do, why=typed_message):
-        program = read_program(
-            model,
-            loss,
-            train if batches is None else batches,
-            optimizer=optimizer,
-            validation=validation,
-            batch_size=batch_size,
-            epochs=epochs,
-            steps=steps,
-            step=step,
-            seed=seed,
-        )
-    subject = TorchSubject(program, limit=limit)
-    with repeatable(device_of(program.model)):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(keeping_buffers(model))
+        with wrap_errors(InputError, "the program cannot be read", do, why=typed_message):
+            program = read_program(
+                model,
+                loss,
+                train if batches is None else batches,
+                optimizer=optimizer,
+                validation=validation,
+                batch_size=batch_size,
+                epochs=epochs,
+                steps=steps,
+                step=step,
+                seed=seed,
+            )
+        subject = TorchSubject(program, limit=limit)
+        stack.enter_context(repeatable(device_of(program.model)))
         try:
             report = examine_subject(subject, trials=trials)
         except (RavineError, MemoryError):

@@ -130,7 +130,7 @@ def _scales(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:
     data = profile.data
     if data is None:
         return
-    normed = data.inputs is None or profile.start.network.norm_first
+    normed = data.inputs is None or profile.start.network.batch_norm_first
     inputs = () if normed or data.inputs is None else _off_scale(data.inputs, "inputs")
     numeric = data.targets is not None and data.kind != "labels"
     targets = _off_scale(data.targets, "targets") if numeric and data.targets is not None else ()

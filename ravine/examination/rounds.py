@@ -5,12 +5,7 @@ from dataclasses import dataclass, replace
 
 from ravine.diagnosis.registry import TRIAL_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.trial_results import (
-    NEAR_PERFECT_SCORE,
-    ORDERED_GENERAL_CAUSES,
-    Outcome,
-    TrialResults,
-)
+from ravine.diagnosis.trials.trial_results import NEAR_PERFECT_SCORE, Outcome, TrialResults
 from ravine.errors import InputError
 from ravine.examination.remedies import remedies_of
 from ravine.examination.report import (
@@ -120,7 +115,7 @@ def try_remedies(subject: Subject, profile: SubjectProfile, *, say: Say) -> Roun
     best = results.best_explanation
     cures = () if best is None else (screening.cure(best),)
     together: list[Finding] = []
-    if results.shortfall if best is None else best.cause in ORDERED_GENERAL_CAUSES:
+    if results.shortfall if best is None else best.is_general:
         joint = try_together(subject, results, remedies, screening, say=say)
         if joint != cures:
             outcome = confirm_together(subject, results, joint, profile.runs)
@@ -128,6 +123,8 @@ def try_remedies(subject: Subject, profile: SubjectProfile, *, say: Say) -> Roun
             cures = joint if together else cures
     if not together:
         results = trace_best_remedy(subject, screening, results)
+        if results.best_explanation is results.preferred:
+            cures = ()  # another loss: its author examines what is left with it
     new, checks = run_rules(TRIAL_RULES, results)
     new = excuse_unlearnable(new, profile.data)
     if together:

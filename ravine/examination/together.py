@@ -98,12 +98,10 @@ def confirm_together(
     (more,) = run([()], seeds=range(len(own), budget.seeds))
     assert not isinstance(more, CannotTryError)
     changes = tuple(treatment.change for treatment in strength)
-    outcome = Outcome(cause=cures[0].cause, changes=changes)
-    screened = budget.screening_seeds
-    outcome = replace(median_outcome(outcome.cause, changed[:screened]), changes=changes)
+    outcome = replace(median_outcome(cures[0].cause, changed), changes=changes)
     compared = replace(results, outcomes=(*results.outcomes, outcome))
     before = [*own, *more]
-    return confirm(compared, outcome, before, changed, screened=screened, loss_in_doubt=in_doubt)
+    return confirm(compared, outcome, before, changed, loss_in_doubt=in_doubt)
 
 
 def join_strengths(subject: Subject, cures: Iterable[Cure]) -> Strength:

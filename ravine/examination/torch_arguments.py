@@ -32,6 +32,7 @@ from ravine.examination.torch_program import (
     PROFILED_EXAMPLES,
     TorchProgram,
     TorchRun,
+    copy_loss,
     held_parameters,
 )
 from ravine.examination.training_steps import (
@@ -89,7 +90,7 @@ def read_program(
         do = f"give a torch optimizer on the model's parameters, or a function: {EXAMPLE_OPTIMIZER}"
         raise InputError(f"the optimizer is a {type(optimizer).__name__}", why=why, do=do)
     stepper: Any = optimizer
-    loss_of: Any = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss  # as it is now
+    loss_of: Any = copy_loss(loss, model)  # as it is now
     if epochs is not None and steps is not None:
         what, why = f"epochs is {epochs}, and steps is {steps}", "both are the whole budget"
         raise InputError(what, why=why, do="give one of them")
@@ -214,14 +215,12 @@ def _try_once(program: TorchProgram) -> TorchProgram:
         _check_optimizer(program, optimizer)
         gradients = [p.grad for p in program.model.parameters()]
         try:
-            for p in program.model.parameters():
-                p.grad = None
-            _step_once(program, model.train(), optimizer)
+            program = _step_once(program, model.train(), optimizer)
             program = _evaluate_once(program, model.eval())
             if any(p.grad is not None for p in program.model.parameters()):
-                what = "loss or forward pass use the parameters of the very model that was given"
-                why = "copies of it are trained, whose parameters that does not reach"
-                do = "give a loss of outputs and targets alone, and decay to the optimizer"
+                what = "loss or forward pass hold parameters of the very model that was given"
+                why = "copies of the model are trained, and their parameters are others"
+                do = "read parameters from the model in each call, as model.parameters() does"
                 raise InputError(what, why=why, do=do)
         finally:
             for p, gradient in zip(program.model.parameters(), gradients, strict=True):
@@ -245,15 +244,29 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
         raise InputError(f"the optimizer is {type(optimizer).__name__}", why=why, do=do)
 
 
-def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) -> None:
+def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) -> TorchProgram:
+    """The program, after one step on `model`: it now says whether its loss reads the parameters of
+    the model that was given, as these have a gradient if so.
+    """
     with explain_errors(*ON_A_BATCH):
         inputs, targets = next(iter(program.train.epoch()))
-        loss = require_number(loss_or_nan(program.loss, model(inputs), targets))
     do = "call loss.backward() and optimizer.step() on one batch yourself"
+    for reads in (False, True):
+        program = replace(program, loss_reads_parameters=reads)
+        for p in program.model.parameters():
+            p.grad = None
+        with explain_errors(*ON_A_BATCH):
+            outputs = model(inputs)
+            with program.substitute_parameters(model):
+                loss = require_number(loss_or_nan(program.loss, outputs, targets))
+        with explain_errors("a step cannot be made", do):
+            if loss.requires_grad:
+                loss.backward()
+        if all(p.grad is None for p in program.model.parameters()):
+            break
     with explain_errors("a step cannot be made", do):
-        if loss.requires_grad:
-            loss.backward()
         optimizer.step()
+    return program
 
 
 def _evaluate_once(program: TorchProgram, model: nn.Module) -> TorchProgram:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ravine.diagnosis.output_kinds import OUTPUT_KINDS, find_class_axis, find_probabilities
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
@@ -26,6 +27,8 @@ MEMORIZED_EXAMPLES, MEMORIZING_STEPS = 32, 300
 MEMORIZED_SCORE = 0.95  # of the scaled accuracy
 MEMORIZING_FACTORS = (1.0, 10.0, 0.1)
 BRANCH_UNITS = 64
+MAX_NARROW_UNITS = 3  # of a layer that may be a bottleneck
+WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 MAX_BRANCH_INPUTS = 20_000  # numbers of an example that a branch takes
 
 
@@ -53,9 +56,21 @@ def try_capacity(program: TorchProgram, results: TrialResults) -> TrialResults:
                 found.append(seed_run(train_program(each, seed=seed, steps=steps)))
     except Exception:  # it cannot be tried, or the model's own code raises
         return results
-    outcome = median_outcome("architecture-too-small", runs[1][:1])
+    outcome = median_outcome("architecture-too-small", runs[1])
     compared = replace(results, outcomes=(*results.outcomes, outcome))
-    return replace(results, wider=confirm(compared, outcome, *runs, screened=1))
+    return replace(results, wider=confirm(compared, outcome, *runs))
+
+
+def is_narrow(program: TorchProgram) -> bool:
+    """Whether a hidden layer has so few units, fewer than inputs, that it may be a bottleneck. In
+    an autoencoder, whose targets have the shape of its inputs, it is meant to be one.
+    """
+    layers = [m for m in program.model.modules() if isinstance(m, WEIGHT_LAYERS)]
+    inputs, targets = program.train.first(1)
+    if len(layers) < 2 or not isinstance(inputs, Tensor) or inputs.shape == targets.shape:
+        return False
+    least = min(layer.weight.shape[0] for layer in layers[:-1])
+    return least <= MAX_NARROW_UNITS and least < layers[0].weight.shape[1]
 
 
 def memorized_score(program: TorchProgram) -> float | None:
@@ -110,14 +125,19 @@ def widen(program: TorchProgram) -> TorchProgram:
         outputs = program.build()[0].eval()(inputs)
     if not isinstance(outputs, Tensor) or not inputs.is_floating_point():
         raise CannotTryError("inputs and outputs are not numbers in single tensors")
-    if inputs[0].numel() > MAX_BRANCH_INPUTS or isinstance(
-        program.optimizer, torch.optim.Optimizer
-    ):
-        raise CannotTryError("a branch cannot be trained beside the network")
+    if inputs[0].numel() > MAX_BRANCH_INPUTS:
+        raise CannotTryError("an example has too many numbers for a branch beside the network")
     axis = find_class_axis(outputs, targets, program.loss)
     kind = find_probabilities(outputs, axis)
     if not kind and bool(((outputs >= 0) & (outputs <= 1)).all()):
         kind = "0 to 1"
     with isolated_rng(program.seed):
         model = WiderModel(program.model, inputs, outputs.shape[1:], kind, axis)
-    return replace(program, model=model)
+    if not isinstance(program.optimizer, Optimizer):
+        return replace(program, model=model)
+
+    def train_branch(model: nn.Module, optimizer: Optimizer) -> None:
+        assert isinstance(model, WiderModel)
+        optimizer.add_param_group({"params": list(model.branch.parameters())})
+
+    return replace(program, model=model, prepare=(train_branch, *program.prepare))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ravine.diagnosis.trials.trial_results import (
     CLEAR_SCORE_GAIN,
+    SCORE_GAIN,
     TRIAL_SEEDS,
     Outcome,
     TrialResults,
@@ -60,7 +61,8 @@ def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
 
 def try_losses(program: TorchProgram, results: TrialResults) -> TrialResults:
     """The usual loss of the targets in place of the program's own, where the run learned nothing or
-    stays far behind a quick learner. It helps if the score says so, by far.
+    stays far behind a quick learner. It helps if the score says so, by far, and more than the
+    remedy that explains the run best.
     """
     learner, own = results.learner, results.base.score
     if results.preferred or own is None or not results.shortfall:
@@ -69,11 +71,15 @@ def try_losses(program: TorchProgram, results: TrialResults) -> TrialResults:
         return results
     steps = min(program.steps, results.steps)
     seeds = range(program.seed, program.seed + TRIAL_SEEDS)
+    best = results.best_explanation
+    least = max(own, 0.0) + CLEAR_SCORE_GAIN
+    if best is not None:
+        least = max(least, (best.score or 0.0) + 2 * SCORE_GAIN)
     for change in USUAL_LOSSES:
         try:
             changed = apply_treatments(program, (change,))
             first = train_program(changed, seed=program.seed, steps=steps).last.score
-            if first is None or first - max(own, 0.0) < CLEAR_SCORE_GAIN:
+            if first is None or first < least:
                 continue
             runs = [
                 [train_program(each, seed=seed, steps=steps).last.score for seed in seeds]

@@ -251,8 +251,16 @@ def pair_loss(loss: Loss) -> Loss:
 
 @change_of_loss("cross entropy")
 def use_cross_entropy(loss: Loss) -> Loss:
-    """Cross entropy on the outputs as logits."""
-    return lambda out, y: F.cross_entropy(classes_second(out, y, loss), y)
+    """Cross entropy on the outputs as logits, of class numbers or of a share for each class."""
+
+    def cross_entropy(out: Tensor, y: Tensor) -> Tensor:
+        shares = not y.is_floating_point() or bool(((y >= 0) & (y <= 1)).all())
+        scores = classes_second(out, y, loss) if out.dim() > 1 else out[:, None]
+        if scores.shape[1] < 2 or not shares:
+            raise CannotTryError("the targets are no classes")
+        return F.cross_entropy(scores, y)
+
+    return cross_entropy
 
 
 @change_of_loss("binary cross entropy")
@@ -260,6 +268,8 @@ def use_binary_cross_entropy(loss: Loss) -> Loss:
     """Binary cross entropy on the outputs as logits, of targets 0 and 1 or −1 and 1."""
 
     def binary_cross_entropy(out: Tensor, y: Tensor) -> Tensor:
+        if bool((y.abs() > 1).any()):
+            raise CannotTryError("the targets are no labels")
         labels = y.float() if bool((y >= 0).all()) else (y > 0).float()
         return F.binary_cross_entropy_with_logits(out.reshape(y.shape), labels)
 

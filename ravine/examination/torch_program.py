@@ -13,9 +13,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from ravine.examination.program_forms import Form, Pair
@@ -100,6 +102,7 @@ class TorchProgram:
     # applied to each copy of model and optimizer before training
     prepare: tuple[Callable[[nn.Module, Optimizer], None], ...] = ()
     initialize: Callable[[nn.Module], None] | None = None  # sets the weights by a forward pass
+    loss_reads_parameters: bool = False  # of `model`, as a penalty does
 
     @property
     def steps(self) -> int:
@@ -122,6 +125,22 @@ class TorchProgram:
         for change in self.prepare:
             change(model, optimizer)
         return model, optimizer
+
+    @contextlib.contextmanager
+    def substitute_parameters(self, model: nn.Module) -> Iterator[None]:
+        """While this lasts, `self.model` has the parameters of its copy `model`, if the loss reads
+        any: a penalty on the weights is then one on those that are trained. So are the buffers.
+        """
+        modules = zip(self.model.modules(), model.modules(), strict=True)
+        pairs = [*modules] if self.loss_reads_parameters else []
+        own = [(original._parameters, original._buffers) for original, _ in pairs]
+        try:
+            for original, copied in pairs:
+                original._parameters, original._buffers = copied._parameters, copied._buffers
+            yield
+        finally:
+            for (original, _), (parameters, buffers) in zip(pairs, own, strict=True):
+                original._parameters, original._buffers = parameters, buffers
 
     def examples(self, count: int = PROFILED_EXAMPLES) -> Pair:
         """Some training examples."""
@@ -161,7 +180,7 @@ def train_program(
     """
     losses = program.loss, program.evaluation_loss or program.loss
     train_loss, evaluation_loss = (  # one may remember its calls
-        copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss for loss in losses
+        copy_loss(loss, program.model) for loss in losses
     )
     steps = program.steps if steps is None else steps
     due = {*evaluate_at, steps}
@@ -182,7 +201,9 @@ def train_program(
         with watcher or contextlib.nullcontext():
             for inputs, targets in batches:
                 optimizer.zero_grad()
-                loss = loss_or_nan(train_loss, model(inputs), targets)
+                outputs = model(inputs)
+                with program.substitute_parameters(model):
+                    loss = loss_or_nan(train_loss, outputs, targets)
                 if watcher is not None:
                     watcher.loss(loss)
                 if loss.requires_grad:
@@ -201,6 +222,29 @@ def train_program(
     run.model = model
     run.report = watcher and watcher.report()
     return run
+
+
+def copy_loss(loss: Any, model: nn.Module) -> Any:
+    """A copy of a loss that is a module, which may remember its calls; other losses as they are.
+    What it holds of the model stays the model's own.
+    """
+    if not isinstance(loss, nn.Module):
+        return loss
+    parts = (*model.modules(), *model.parameters(), *model.buffers())
+    return copy.deepcopy(loss, {id(part): part for part in parts})
+
+
+@contextlib.contextmanager
+def keeping_buffers(model: Any) -> Iterator[None]:
+    """Whatever is done to a module's buffers is undone, also where an error ends it."""
+    buffers = model.buffers() if isinstance(model, nn.Module) else ()
+    before = [(buffer, buffer.clone()) for buffer in buffers if not is_lazy(buffer)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 @contextlib.contextmanager
@@ -243,12 +287,17 @@ def held_parameters(optimizer: Optimizer) -> set[int]:
 
 
 def losses_by_group(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float, ...]:
-    """The loss of each of up to G groups of neighboring examples, from outputs."""
+    """The loss of each of up to G groups of neighboring examples, from outputs; the loss of all
+    together where that of a group raises or is not finite, as where all its targets are ignored.
+    """
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
         return (float(loss_or_nan(loss, outputs, targets)),)
     groups = min(LOSS_GROUPS, max(1, len(targets) // 4))
     places = torch.arange(len(targets)).tensor_split(groups)
     try:
-        return tuple(float(loss_or_nan(loss, outputs[p], targets[p])) for p in places)
+        found = tuple(float(loss_or_nan(loss, outputs[p], targets[p])) for p in places)
     except Exception:  # of a loss of so many examples as there are, or one that is wrong
-        return (float(loss_or_nan(loss, outputs, targets)),)
+        found = ()
+    if found and all(map(math.isfinite, found)):
+        return found
+    return (float(loss_or_nan(loss, outputs, targets)),)

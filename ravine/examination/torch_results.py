@@ -39,15 +39,18 @@ def own_results(
     """The program's own run: up to a step, where trials end, and the whole of it."""
     own, whole = seed_run(run.until(steps)), seed_run(run)
     train_loss, train_score, validation_score = _final_fit(program, run)
+    constant_train_loss, constant_loss = constant_losses(program)
+    if constant_loss < 0 < min(e.loss for e in run.evaluations):
+        constant_train_loss = constant_loss = math.nan  # of outputs that the network cannot give
     diverged = ((len(run.losses), math.nan, None),) if run.has_diverged else ()
     learner = _quick_learner(program, data)
     if not _answers_in_units(program, train_loss):
-        learner = replace(learner, score=None)
+        learner = replace(learner, score=None, score_on_validation=None)
     return TrialResults(
         base=Outcome(
             cause="healthy", losses=(own.loss,), scores=(own.score,), evaluations=own.evaluations
         ),
-        constant_loss=constant_loss_of_program(program),
+        constant_loss=constant_loss,
         start_loss=run.evaluations[0].loss,
         steps=steps,
         learner=replace(learner, validation_score=validation_score, train_score=train_score),
@@ -55,6 +58,7 @@ def own_results(
             evaluations=(*whole.evaluations, *diverged),
             rise=loss_rise(program, run),
             train_loss=train_loss,
+            constant_train_loss=constant_train_loss,
         ),
     )
 
@@ -68,7 +72,12 @@ def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerCo
         margin = 2 * LEARNER_MARGIN
     if known is None:
         return LearnerComparison(margin=margin)
-    return LearnerComparison(score=known.scaled_score, margin=margin, informative=known.informative)
+    return LearnerComparison(
+        score=known.scaled_score,
+        score_on_validation=known.validation_score,
+        margin=margin,
+        informative=known.informative,
+    )
 
 
 def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
@@ -118,20 +127,21 @@ def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | Non
     return float(rises.mean()), float(rises.std(ddof=1) / math.sqrt(len(rises)))
 
 
-def constant_loss_of_program(program: TorchProgram) -> float:
-    """The loss of the best answer that is the same for every example, found on training examples
-    and evaluated on the others; NaN where there is none.
+def constant_losses(program: TorchProgram) -> tuple[float, float]:
+    """The loss of the best constant answer, fitted to training examples: on these, and on those
+    that the program is evaluated on; NaN where there is none.
     """
+    nothing = math.nan, math.nan
     inputs, targets = program.evaluated_examples()
     if not (program.form.plain_outputs and program.form.targets == "one"):
-        return math.nan  # no answer can be made up
+        return nothing  # no answer can be made up
     with isolated_rng(program.seed), torch.no_grad():
         try:  # on a copy: normalization keeps statistics of its inputs
             outputs = copy.deepcopy(program.model)(inputs)
         except Exception:
-            return math.nan
+            return nothing
     if not isinstance(outputs, Tensor) or len(outputs) != len(targets):
-        return math.nan
+        return nothing
     outputs = outputs.float()
     axis = find_class_axis(outputs, targets, program.loss)
     kind = find_probabilities(outputs, axis)
@@ -139,14 +149,16 @@ def constant_loss_of_program(program: TorchProgram) -> float:
         kind = ""  # the loss takes logits
     best = find_best_constant(program.loss, outputs, targets, output_kind=kind, class_axis=axis)
     if best is None:
-        return math.nan
-    others = program.evaluation_examples()[1]
-    try:
-        answers = best.output.expand(len(others), *outputs.shape[1:])
-        losses = losses_by_group(program.evaluation_loss or program.loss, answers, others)
-    except Exception:
-        return best.loss
-    return sum(losses) / len(losses)
+        return nothing
+    found: list[float] = []
+    for y in (targets, program.evaluation_examples()[1]):
+        try:
+            answers = best.output.expand(len(y), *outputs.shape[1:])
+            losses = losses_by_group(program.evaluation_loss or program.loss, answers, y)
+        except Exception:
+            return best.loss, best.loss
+        found.append(sum(losses) / len(losses))
+    return found[0], found[1]
 
 
 def _ignores_shift(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:

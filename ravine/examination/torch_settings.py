@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from torch import nn
+
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
@@ -32,6 +34,7 @@ from ravine.finding import Evidence
 MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
 LARGE_WEIGHT_DECAY = 0.01  # that is evidence by itself
 NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
+MIN_NORMALIZED_BATCH = 8  # examples; of fewer, the mean and variance are mostly noise
 RISING_LOSS_RATIO = 1.2  # times the first loss
 
 Calls: TypeAlias = Sequence[ModelCall]
@@ -78,7 +81,11 @@ CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
     "exploding": ((model_changes.reinitialize,), (model_changes.scale_start,)),
     "saturation": ((model_changes.reinitialize,), (model_changes.standardize_inputs,)),
     "parameters-not-in-optimizer": ((train_all_parameters,),),
-    "loss": ((model_changes.use_cross_entropy,), (model_changes.use_binary_cross_entropy,)),
+    "loss": (
+        (model_changes.use_cross_entropy,),
+        (model_changes.use_binary_cross_entropy,),
+        (model_changes.use_squared_error,),
+    ),
     **ONE_CHANGE_BY_CAUSE,
 }
 
@@ -159,6 +166,18 @@ def _norm_momentum(program: TorchProgram, calls: Calls, profile: SubjectProfile)
     return None
 
 
+def small_normalized_batch(
+    program: TorchProgram, calls: Calls, profile: SubjectProfile | None = None
+) -> Facts | None:
+    """Batch normalization with batches that are too small for it."""
+    batch, norm = program.train.batch, nn.modules.batchnorm._BatchNorm
+    where = next((name for name, m in program.model.named_modules() if isinstance(m, norm)), None)
+    if where is None or batch >= MIN_NORMALIZED_BATCH:
+        return None
+    evidence = Evidence("examples in a batch, with batch norm", batch, limit=MIN_NORMALIZED_BATCH)
+    return Facts((evidence,), where, ("normalization",))
+
+
 def _output_activation(
     program: TorchProgram, calls: Calls, profile: SubjectProfile
 ) -> Facts | None:
@@ -202,6 +221,7 @@ TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts 
     "over-regularized": _weight_decay,
     "optimizer-numerics": _epsilon,
     "normalization": _norm_momentum,
+    "batch-size": small_normalized_batch,
     "output-activation": _output_activation,
     "hidden-activation": _hidden_activation,
     "shuffling": _fixed_order,

@@ -37,7 +37,7 @@ from ravine.examination.subject import (
     TrialBudget,
 )
 from ravine.examination.time_limit import TimeLimit
-from ravine.examination.torch_capacity import try_capacity
+from ravine.examination.torch_capacity import is_narrow, try_capacity
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_data import Pair
 from ravine.examination.torch_loss_trials import try_classes, try_losses
@@ -54,6 +54,7 @@ from ravine.examination.torch_settings import (
     STRENGTHS_BY_CAUSE,
     TORCH_FACTS,
     USE_RELU,
+    small_normalized_batch,
 )
 from ravine.examination.torch_training_changes import join_changes, set_batch_size, set_steps
 from ravine.finding import Change, Checks, Finding
@@ -63,11 +64,12 @@ from ravine.statistics import even_places
 
 EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MIN_TRIAL_STEPS, MAX_PROGRAM_STEPS = 100, 600  # of a trial
-EXAMINATION_SECONDS = 14.0  # of all trials, about, on one core
+EXAMINATION_SECONDS = 12.0  # of all trials, about, on one core
 TRIAL_RUNS = 40  # in an examination, about
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
 BUDGET_FACTOR = 3  # where more steps are tried
+NORMALIZED_BATCH = 32  # tried where the program's is too small for batch normalization
 MIN_LARGE_BATCH, MIN_EPOCH_STEPS = 64, 3  # batches that may be too large
 
 UNKNOWN_BY_FORM = {
@@ -122,7 +124,8 @@ class TorchSubject:
         with isolated_rng(self.program.seed):
             inputs, targets = next(iter(self.program.train.epoch()))
             model = copy.deepcopy(self.program.model)
-            return measure_step(lambda: self.program.loss(model(inputs), targets))
+            tensors = sum(p.requires_grad for p in model.parameters())
+            return measure_step(lambda: self.program.loss(model(inputs), targets), tensors=tensors)
 
     @contextlib.contextmanager
     def limit_threads(self) -> Iterator[None]:
@@ -211,8 +214,11 @@ class TorchSubject:
             whole = self.budget.steps == program.steps  # else trials are shorter than it is
             return ((set_steps(BUDGET_FACTOR * program.steps),),) if whole else ()
         if cause == "batch-size":
-            large = program.train.batch >= MIN_LARGE_BATCH or len(program.train) < MIN_EPOCH_STEPS
-            return ((set_batch_size(max(2, program.train.batch // 8)),),) if large else ()
+            batch = program.train.batch
+            if small_normalized_batch(program, self.calls):
+                return ((set_batch_size(NORMALIZED_BATCH),),)
+            large = batch >= MIN_LARGE_BATCH or len(program.train) < MIN_EPOCH_STEPS
+            return ((set_batch_size(max(2, batch // 8)),),) if large else ()
         if cause == "optimizer" and isinstance(program.build()[1], Adam | AdamW):
             return ()  # another one of these is another rate
         if cause == "hidden-activation" and not layers_without_activation(self.calls):
@@ -292,7 +298,9 @@ class TorchSubject:
         if self.program.form.answer is None:
             return results
         for name, attempt in UNMEASURED_REMEDIES.items():
-            if attempt is try_capacity and (results.preferred or not results.shortfall):
+            suspected = results.shortfall or is_narrow(self.program)
+            explained = results.best_explanation is not None
+            if attempt is try_capacity and (explained or not suspected):
                 continue
             try:
                 results = attempt(self.program, results)

@@ -83,7 +83,7 @@ def confirm_remedies(
         changed = [*known, *_require_runs(more)]
         (more,) = subject.run([()], seeds=range(len(own), budget.seeds), steps=budget.steps)
         own = [*own, *_require_runs(more)]
-        new = confirm(results, outcome, own, changed, screened=budget.screening_seeds)
+        new = confirm(results, outcome, own, changed)
         results = _replace(results, outcome, new)
     return results
 
@@ -91,12 +91,15 @@ def confirm_remedies(
 def trace_best_remedy(
     subject: Subject, screening: Screening, results: TrialResults
 ) -> TrialResults:
-    """The results with the losses on the way of the remedy to blame, which show since when the
-    subject lags behind; where no remedy is, with what else the subject can try.
+    """The results with the losses of the best remedy along its run, which show since when the
+    subject lags behind. Where no remedy explains the run, or one without evidence explains a part
+    of it, the subject first tries what else it can.
     """
+    if results.best_explanation is None or results.is_partly_explained:
+        results = subject.try_unmeasured_remedies(results)
     best = results.best_explanation
-    if best is None:
-        return subject.try_unmeasured_remedies(results)
+    if best is None or best is results.preferred:
+        return results
     evaluate_at = [step for step, _, _ in results.base.evaluations if step < results.steps]
     known_since = bool(best.evidence) and best.cause != "learning-rate-high"
     if not evaluate_at or known_since:  # what there is evidence for was so from the beginning
@@ -121,9 +124,8 @@ def try_cures(
     budget, steps = subject.budget, subject.budget.steps
     own: Sequence[SeedRun] = profile.runs
     in_doubt = finding.cause in LOSS_CAUSES
-    exact, where = finding.confidence == "exact", finding.where
     make_cure = partial(
-        Cure, finding.cause, evidence=finding.evidence, where=where, is_certain=exact
+        Cure, finding.cause, evidence=finding.evidence, where=finding.where, is_certain=True
     )
     failed: Trial | None = None
     cure: Cure | None = None
@@ -143,10 +145,9 @@ def try_cures(
         if in_doubt and any(run.score is None for run in (*own, *changed)):
             why = "there is no score to compare"
             continue
-        screened = budget.screening_seeds
-        outcome = median_outcome(finding.cause, changed[:screened])
+        outcome = median_outcome(finding.cause, changed)
         results = replace(profile.results, outcomes=(outcome,))
-        new = confirm(results, outcome, own, changed, screened=screened, loss_in_doubt=in_doubt)
+        new = confirm(results, outcome, own, changed, loss_in_doubt=in_doubt)
         if new.trial is not None and new.trial.verdict == "helped":
             changes = tuple(treatment.change for treatment in strength)
             return replace(finding, changes=changes, trial=new.trial), make_cure(strength)
@@ -300,10 +301,10 @@ def confirm(
     before: Sequence[SeedRun],
     after: Sequence[SeedRun],
     *,
-    screened: int,
     loss_in_doubt: bool = False,
 ) -> Outcome:
-    """The outcome with the verdict on runs of the same seeds without it and with it.
+    """The outcome with the medians of its runs and the verdict on them, beside runs of the same
+    seeds without it.
 
     Compared is 1 − score where the score tells the two apart, else the loss: losses of runs that go
     wrong differ by orders of magnitude, and say less with a few seeds. Where the loss is in doubt
@@ -311,10 +312,10 @@ def confirm(
     """
     before = before[: len(after)]
     scored = all(run.score is not None for run in (*before, *after))
-    new = median_outcome(outcome.cause, after[:screened])
-    gained = (new.score or 0.0) - (results.base.score or 0.0)
+    new = median_outcome(outcome.cause, after)
+    errors = [[_error(run) for run in runs] for runs in (before, after)]
+    gained = float(np.median(errors[0]) - np.median(errors[1]))
     if scored and (results.has_score or loss_in_doubt) and gained >= SCORE_GAIN:
-        errors = [[_error(run) for run in runs] for runs in (before, after)]
         diverged = [sum(not math.isfinite(run.loss) for run in runs) for runs in (before, after)]
         what = "1 - score"
         if any(diverged):

@@ -3,6 +3,7 @@ model on which they are tried.
 """
 
 import copy
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,14 @@ class Way:
     def with_batch(self) -> "Way":
         """The way with the whole batch in place of targets."""
         return replace(self, split=lambda b: (self.split(b)[0], b), targets="batch")
+
+
+def _is_own(loss: Any) -> bool:
+    """Whether a loss is a function or a method that is written by hand, and not torch's."""
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    is_function = inspect.isfunction(loss) or inspect.ismethod(loss)
+    return is_function and not loss.__module__.startswith("torch")
 
 
 def list_ways(model: nn.Module, loss: Loss | None, batch: Any) -> Iterator[Way]:
@@ -163,8 +172,9 @@ class ProgramTrial:
         """The way; that with the batch in place of one tensor of targets, where the loss takes it
         and gives another number: `loss = lambda out, batch: mse(out, batch[1])` runs on both.
         """
-        is_own = inspect.isfunction(way.loss) and not way.loss.__module__.startswith("torch")
-        if way.targets != "targets" or not is_own or not isinstance(way.split(batch)[1], Tensor):
+        if way.targets != "targets" or not isinstance(way.split(batch)[1], Tensor):
+            return way
+        if not _is_own(way.loss):
             return way
         other = way.with_batch()
         try:
@@ -176,15 +186,23 @@ class ProgramTrial:
     def uses_targets(self, way: Way, outputs: Tensor, targets: Tensor) -> bool:
         """Whether the loss is another one with other targets, or refuses them.
 
-        Tried on the CPU: a class number that is none breaks a GPU for the whole process.
+        Very large outputs round targets away or are where a loss is flat, so it is also computed
+        of outputs between 0 and 1. It is computed on the CPU: a class number out of range breaks
+        a GPU for the whole process.
         """
         outputs, targets = outputs.detach().cpu(), targets.cpu()
         other = ~targets if targets.dtype == torch.bool else targets + 1
-        try:
-            losses = [float(self.value(way, outputs, y)) for y in (targets, other, targets.flip(0))]
-        except Exception:
-            return True
-        return len(set(losses)) > 1 or not math.isfinite(losses[0])
+        generator = torch.Generator().manual_seed(self.seed)
+        ordinary = torch.rand(outputs.shape, generator=generator).to(outputs.dtype)
+        for given in (outputs, ordinary):
+            several = (targets, other, targets.flip(0))
+            try:
+                losses = [float(self.value(way, given, y)) for y in several]
+            except Exception:
+                return True
+            if len(set(losses)) > 1 or not math.isfinite(losses[0]):
+                return True
+        return False
 
 
 @dataclass

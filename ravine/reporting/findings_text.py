@@ -26,6 +26,7 @@ PROGRAM_CHANGES = {
     "input.scale: standardize": "inputs (x - mean) / std, by feature or channel, mean and std of "
     "the training examples",
     "loss: balanced": "draw classes equally often: torch.utils.data.WeightedRandomSampler",
+    "loss: squared error": "nn.MSELoss(), with outputs in the targets' shape",
     "loss: binary cross entropy": "nn.BCEWithLogitsLoss() on logits, no sigmoid before it",
     "loss: cross entropy": "nn.CrossEntropyLoss() on logits, no softmax before it",
     "loss: cross entropy, one output for each class": "nn.CrossEntropyLoss(), and a last layer "

@@ -4,6 +4,7 @@ Each program is also written in the usual form, a model from one tensor to one a
 and targets: both must train to the same losses.
 """
 
+import functools
 import itertools
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass, fields
@@ -233,6 +234,39 @@ def test_targets_that_are_all_the_same_are_found_where_the_loss_uses_them():
     train = DataLoader(TensorDataset(X, torch.zeros(64, 1)), batch_size=16)
     report = ravine.examine(network(1), F.mse_loss, train, optimizer=adam, epochs=2, trials=False)
     assert "RVN-D04" in [f.code for f in report.findings]
+
+
+@pytest.mark.parametrize(
+    "loss", [F.mse_loss, F.l1_loss, lambda out, y: (out - y).clamp(-9, 9).square().mean()]
+)
+def test_targets_are_used_though_they_make_no_difference_beside_very_large_outputs(loss):
+    model = nn.Sequential(nn.Linear(X.shape[1], 1))
+    nn.init.constant_(model[0].bias, -3e9)
+    given = program(model, loss, (X, X[:, :1]), batch_size=16)
+    assert given.form.targets == "one" and given.form.answer is not None
+
+
+class SecondOfBatch:
+    def method(self, out, batch):
+        return (out - batch[1]).square().mean()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda out, batch: (out - batch[1]).square().mean(),
+        functools.partial(lambda power, out, batch: (out - batch[1]).pow(power).mean(), 2),
+        SecondOfBatch().method,
+    ],
+)
+def test_a_loss_of_outputs_and_batch_is_not_given_the_targets_alone(loss):
+    """The second row of the targets would do as well, by broadcasting."""
+    train = DataLoader(TensorDataset(X, X), batch_size=16)
+    given = program(network(X.shape[1]), loss, train)
+    inputs, targets = given.examples(8)
+    outputs = given.form.run(given.model, inputs)
+    expected = (outputs - targets).square().mean()
+    torch.testing.assert_close(given.loss(outputs, targets), expected)
 
 
 @pytest.mark.parametrize("train", [X, DataLoader(TensorDataset(X), batch_size=16), (X, Y)])

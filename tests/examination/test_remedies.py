@@ -111,7 +111,8 @@ SICK = {
     "dropout": {"model": network(tail=(nn.Dropout(0.9),))},
     "over-regularized": {"optimizer": lambda p: torch.optim.SGD(p, lr=0.01, weight_decay=0.5)},
     "optimizer-numerics": {"optimizer": lambda p: torch.optim.Adam(p, lr=0.01, eps=0.1)},
-    "normalization": {"model": normalized(momentum=1e-4)},
+    "normalization": {"model": normalized(momentum=1e-4), "batch_size": 14},
+    "batch-size": {"model": normalized()},
     "output-activation": {
         "model": network(outputs=1, tail=(nn.Sigmoid(),)),
         "loss": F.mse_loss,

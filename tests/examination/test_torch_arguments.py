@@ -219,6 +219,7 @@ def test_batches_of_other_lengths_are_told_apart_by_their_width():
 # Refusals
 
 MINE = network()
+OWN_WEIGHT = MINE[0].weight
 REFUSED = {
     "needs a closure": {"optimizer": lambda p: torch.optim.LBFGS(p)},
     "does not use the parameters": {
@@ -227,7 +228,7 @@ REFUSED = {
     },
     "very model that was given": {
         "model": MINE,
-        "loss": lambda o, t: F.cross_entropy(o, t) + MINE[0].weight.norm(),
+        "loss": lambda o, t: F.cross_entropy(o, t) + OWN_WEIGHT.norm(),
     },
     "does not support sparse gradients": {"model": SparseWords(), "train": (TOKENS, Y)},
     "no parameters|empty parameter list": {"model": nn.BatchNorm1d(4, affine=False)},

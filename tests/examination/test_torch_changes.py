@@ -564,8 +564,11 @@ def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers
     )
     if name == "use_class_outputs":  # which an optimizer that holds the old last layer refuses
         given = replace(given, optimizer=sgd, train=replace(given.train, targets=y.round()))
-    run = train_program(CHANGES[name].apply(given), seed=0, steps=12)
-    assert not run.has_diverged
+    if name in ("use_cross_entropy", "use_binary_cross_entropy"):  # which refuse numbers
+        with pytest.raises(CannotTryError):
+            train_program(CHANGES[name].apply(given), seed=0, steps=12)
+    else:
+        assert not train_program(CHANGES[name].apply(given), seed=0, steps=12).has_diverged
     after = (model.state_dict(), optimizer.state_dict(), x, y, torch.get_rng_state())
     assert all(torch.equal(v, after[0][k]) for k, v in before[0].items()) and before[1] == after[1]
     assert all(torch.equal(a, b) for a, b in zip(before[2:], after[2:], strict=True))
@@ -574,3 +577,25 @@ def test_no_change_touches_the_user_s_model_optimizer_examples_or_random_numbers
         and [p.requires_grad for p in model.parameters()] == [True, False] + [True] * 4
     )
     assert all(p.grad is None for p in model.parameters()) and isinstance(given.train, TensorData)
+
+
+@pytest.mark.parametrize(
+    ("change", "outputs", "targets"),
+    [
+        (use_cross_entropy, torch.randn(8, 1), torch.rand(8, 1)),  # of one class it is always 0
+        (use_cross_entropy, torch.randn(8, 3), 5 * torch.randn(8, 3)),
+        (use_cross_entropy, torch.randn(8), torch.zeros(8).long()),
+        (use_binary_cross_entropy, torch.randn(8, 1), torch.tensor([[0.0], [7.0]] * 4)),
+    ],
+)
+def test_a_loss_of_classes_refuses_targets_that_are_none(change, outputs, targets):
+    loss = change.apply(program()).loss
+    with pytest.raises(CannotTryError):
+        loss(outputs, targets)
+
+
+def test_a_share_for_each_class_is_as_good_as_its_number():
+    loss = use_cross_entropy.apply(program()).loss
+    outputs = torch.randn(len(Y), 2, generator=RNG)
+    shares = F.one_hot(Y, 2).float()
+    torch.testing.assert_close(loss(outputs, shares), F.cross_entropy(outputs, Y))

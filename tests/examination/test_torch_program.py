@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+import ravine
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_data import TensorData
@@ -192,8 +193,8 @@ def test_a_loss_that_refuses_what_is_not_finite_is_a_run_that_diverges():
     with torch.no_grad():
         model[2].bias.fill_(5.0)
 
-    def loss(out, y):
-        return nn.BCELoss()(out.squeeze(1), y.float())
+    def loss(out, y):  # so large that the first step makes the weights infinite
+        return 1e9 * nn.BCELoss()(out.squeeze(1), y.float())
 
     run = train_program(program(model, loss=loss, lr=1e38), seed=0, steps=20)
     assert run.has_diverged and len(run.losses) < 20 and math.isnan(run.losses[-1])
@@ -249,3 +250,95 @@ def test_a_loss_with_a_memory_starts_every_run_anew(evaluated_by):
     first, second = (train_program(read, seed=0, evaluate_at=(0, 9)) for _ in range(2))
     assert first.losses == second.losses and first.evaluations == second.evaluations
     assert int(loss.calls) == 0
+
+
+GIVEN: dict[str, nn.Module] = {}
+
+
+@pytest.mark.parametrize("kind", ["closure", "global", "method"])
+def test_a_penalty_on_the_weights_of_the_given_model_is_weight_decay(kind, monkeypatch):
+    """The gradient of c/2 |w|^2 is c w: what weight decay adds."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    x = torch.randn(24, 3)
+    y = x[:, :1] - x[:, 1:2]
+
+    def penalty(of):
+        return 0.05 / 2 * sum(p.square().sum() for p in of.parameters())
+
+    class Penalized(nn.MSELoss):
+        def __init__(self):
+            super().__init__()
+            self.net = [model]
+
+        def forward(self, out, y):
+            return super().forward(out, y) + penalty(self.net[0])
+
+    monkeypatch.setitem(GIVEN, "model", model)
+    loss = {
+        "closure": lambda out, y: F.mse_loss(out, y) + penalty(model),
+        "global": lambda out, y: F.mse_loss(out, y) + penalty(GIVEN["model"]),
+        "method": Penalized().forward,
+    }[kind]
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def trained(loss, decay):
+        given = read_program(
+            model,
+            loss,
+            (x, y),
+            optimizer=lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=decay),
+            batch_size=8,
+            epochs=4,
+        )
+        return [*train_program(given, seed=0).model.parameters()]
+
+    pairs = zip(trained(loss, 0.0), trained(F.mse_loss, 0.05), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+    assert all(p.grad is None for p in model.parameters())
+    assert all(map(torch.equal, before, model.parameters()))
+    report = ravine.examine(
+        model, loss, (x, y), optimizer=lambda p: torch.optim.SGD(p, lr=0.1), batch_size=8, epochs=2
+    )
+    assert report.checks.failed == () and all(p.grad is None for p in model.parameters())
+
+
+class PenalizedLoss(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, out, y):
+        penalty = sum(p.square().sum() for p in self.model.parameters())
+        return F.mse_loss(out, y) + 0.05 / 2 * penalty
+
+
+def test_a_loss_that_is_a_module_and_holds_the_model_penalizes_what_is_trained():
+    torch.manual_seed(0)
+    model, x = nn.Linear(3, 1), torch.randn(24, 3)
+
+    def trained(loss, decay):
+        optimizer = lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=decay)  # noqa: E731
+        given = read_program(
+            model, loss, (x, x[:, :1]), optimizer=optimizer, batch_size=8, epochs=4
+        )
+        return train_program(given, seed=0).model.weight
+
+    assert torch.allclose(trained(PenalizedLoss(model), 0.0), trained(F.mse_loss, 0.05), atol=1e-6)
+    assert not torch.allclose(trained(F.mse_loss, 0.0), trained(F.mse_loss, 0.05), atol=1e-3)
+
+
+def test_buffers_of_a_model_that_the_loss_calls_are_as_before_and_reports_repeat():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    before = [b.clone() for b in model.buffers()]
+
+    def loss(out, y):
+        return F.cross_entropy(out, y) + 0.1 * model(X[:20]).square().mean()
+
+    def report():
+        optimizer = lambda p: torch.optim.SGD(p, lr=0.1)  # noqa: E731
+        return ravine.examine(model, loss, (X, Y), optimizer=optimizer, batch_size=10, epochs=2)
+
+    assert report().to_json() == report().to_json()
+    assert all(map(torch.equal, before, model.buffers()))

@@ -10,7 +10,7 @@ from torch import nn
 from ravine.diagnosis.trials.trial_results import Outcome, TrialResults, WholeRun
 from ravine.examination.subject import CannotTryError, SeedRun, stay_silent
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_capacity import memorized_score
+from ravine.examination.torch_capacity import is_narrow, memorized_score, widen
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_model_changes import (
     average_loss,
@@ -340,6 +340,52 @@ def test_a_network_that_learns_examples_by_heart_is_large_enough(width, lr, memo
     )
     score = memorized_score(known)
     assert score is not None and (score >= 0.95) is memorizes
+
+
+@pytest.mark.parametrize(
+    ("widths", "narrow"), [((6, 3, 4), True), ((6, 4, 4), False), ((6, 32, 3), False)]
+)
+def test_a_layer_within_is_narrow(widths, narrow):
+    first, hidden, last = widths
+    model = nn.Sequential(nn.Linear(first, hidden), nn.ReLU(), nn.Linear(hidden, last))
+    x, y = torch.randn(40, first), torch.arange(40) % last
+    assert is_narrow(subject(model, train=(x, y)).program) is narrow
+
+
+def test_a_code_between_inputs_and_targets_alike_is_meant_to_be_narrow():
+    model, x = nn.Sequential(nn.Linear(6, 2), nn.Linear(2, 6)), torch.randn(40, 6)
+    assert not is_narrow(subject(model, loss=F.mse_loss, train=(x, x)).program)
+
+
+def test_units_beside_a_network_are_trained_by_its_own_optimizer():
+    """An optimizer that was made of the model's parameters gets those of the branch, too."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 1), nn.Tanh(), nn.Linear(1, 4))
+    x, y = torch.randn(120, 6), torch.arange(120) % 4
+    program = read_program(
+        model,
+        F.cross_entropy,
+        (x, y),
+        optimizer=torch.optim.SGD(model.parameters(), 0.1),
+        batch_size=30,
+        epochs=2,
+    )
+    wider = widen.apply(program)
+    start, run = wider.build()[0], train_program(wider, seed=0, steps=8)
+    torch.testing.assert_close(start.eval()(x), model.eval()(x))  # the branch starts at 0
+    pairs = zip(start.parameters(), run.model.parameters(), strict=True)
+    moved = [not torch.equal(a, b) for a, b in pairs]
+    assert all(moved[:4]) and moved[-1]
+    assert model[0].weight.grad is None and len(program.optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(("batch", "strengths"), [(2, [32]), (7, [32]), (8, []), (64, [8])])
+def test_batches_too_small_to_be_normalized_are_made_larger(batch, strengths):
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    given = subject(model, batch_size=batch)
+    assert [s[0].change.value for s in given.strengths("batch-size")] == strengths
+    facts = given.facts("batch-size", None)
+    assert (facts is not None and facts.where == "1") is (batch < 8)
 
 
 def test_trials_of_a_costly_program_are_shorter_and_say_nothing_of_the_machine():

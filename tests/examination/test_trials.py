@@ -217,14 +217,14 @@ AFTER = [SeedRun(loss, None) for loss in (1.0, 1.4, 0.8, 1.1, 1.3)]
 
 def test_runs_are_compared_in_pairs_of_the_same_seed():
     first = outcome("dropout", 1.0)
-    found = confirm(results(outcomes=(first,)), first, BEFORE, AFTER, screened=1)
+    found = confirm(results(outcomes=(first,)), first, BEFORE, AFTER)
     differences = [a.loss - b.loss for a, b in zip(AFTER, BEFORE, strict=True)]
     known = signed_rank_interval(differences)
     assert found.trial.verdict == "helped" and found.trial.seeds == 5 and found.trial.steps == 10
     assert found.trial.difference == pytest.approx(known.value)
     assert found.trial.interval == pytest.approx((known.low, known.high))
     # in another order the pairs differ, and the interval is wider
-    other = confirm(results(outcomes=(first,)), first, BEFORE, AFTER[::-1], screened=1)
+    other = confirm(results(outcomes=(first,)), first, BEFORE, AFTER[::-1])
     assert other.trial.interval[0] < known.low and other.trial.interval[1] > known.high
 
 
@@ -232,26 +232,25 @@ def test_runs_without_the_remedy_beyond_those_with_it_are_left_out():
     first = outcome("dropout", 1.0)
     more = [*BEFORE, SeedRun(1000.0, None)]
     seen = results(outcomes=(first,))
-    assert confirm(seen, first, more, AFTER, screened=1) == confirm(
-        seen, first, BEFORE, AFTER, screened=1
-    )
+    assert confirm(seen, first, more, AFTER) == confirm(seen, first, BEFORE, AFTER)
 
 
-def test_the_middle_of_the_screened_seeds_is_the_outcome_s_loss():
+def test_the_middle_of_all_seeds_is_the_outcome_s_loss():
     first = outcome("dropout", 1.0)
     seen = results(outcomes=(first,))
-    assert confirm(seen, first, BEFORE, AFTER, screened=1).loss == 1.0
-    assert confirm(seen, first, BEFORE, AFTER, screened=2).loss == pytest.approx(math.sqrt(1.4))
+    assert confirm(seen, first, BEFORE, AFTER).loss == 1.1
+    two = confirm(seen, first, BEFORE[:2], AFTER[:2])
+    assert two.loss == pytest.approx(math.sqrt(1.4))  # the geometric mean
 
 
 def test_the_score_is_compared_where_it_tells_the_two_apart():
     before = [SeedRun(2.0, s) for s in (0.1, 0.12, 0.08, 0.1, 0.11)]
     after = [SeedRun(1.5, s) for s in (0.8, 0.83, 0.79, 0.8, 0.81)]
     first = outcome("dropout", 1.5, scores=(0.8,))
-    found = confirm(results(score=0.1, outcomes=(first,)), first, before, after, screened=1)
+    found = confirm(results(score=0.1, outcomes=(first,)), first, before, after)
     assert (found.trial.before, found.trial.after) == pytest.approx((0.9, 0.2))
     close = [SeedRun(loss, 0.12) for loss in (1.5, 1.6, 1.4, 1.5, 1.55)]
-    found = confirm(results(score=0.1, outcomes=(first,)), first, before, close, screened=1)
+    found = confirm(results(score=0.1, outcomes=(first,)), first, before, close)
     assert (found.trial.before, found.trial.after) == (2.0, pytest.approx(1.5))
 
 
@@ -259,7 +258,7 @@ def test_runs_that_diverged_are_told_where_scores_are_compared():
     before = [SeedRun(math.nan, -1.0), SeedRun(1.5, 0.1), SeedRun(1.5, 0.1)]
     after = [SeedRun(0.4, s) for s in (0.8, 0.83, 0.79)]
     first = outcome("dropout", 0.4, scores=(0.8,))
-    found = confirm(results(score=0.1, outcomes=(first,)), first, before, after, screened=1)
+    found = confirm(results(score=0.1, outcomes=(first,)), first, before, after)
     assert found.trial.why == (
         "medians of 1 - score, 2 for a run that diverged (1 of 3 without the change, 0 with it)"
     )
@@ -270,15 +269,15 @@ def test_where_the_loss_is_in_doubt_the_score_alone_is_compared():
     after = [SeedRun(9.0, s) for s in (0.8, 0.83, 0.79, 0.8, 0.81)]
     first = outcome("loss", 9.0, scores=(0.8,))
     seen = results(0.1, score=0.1, outcomes=(first,))
-    trusted = confirm(seen, first, before, after, screened=1)
-    doubted = confirm(seen, first, before, after, screened=1, loss_in_doubt=True)
+    trusted = confirm(seen, first, before, after)
+    doubted = confirm(seen, first, before, after, loss_in_doubt=True)
     assert trusted.trial.verdict == "worse" and doubted.trial.verdict == "helped"
 
 
 def test_a_run_that_diverged_fails_whatever_is_compared():
     first = outcome("dropout", 1.0)
     broken = [SeedRun(math.nan, None)] * 3
-    found = confirm(results(math.nan, outcomes=(first,)), first, broken, AFTER[:3], screened=1)
+    found = confirm(results(math.nan, outcomes=(first,)), first, broken, AFTER[:3])
     assert (
         found.trial.verdict == "helped"
         and "3 of 3 runs failed without the change" in found.trial.why
@@ -286,7 +285,7 @@ def test_a_run_that_diverged_fails_whatever_is_compared():
     scored = [SeedRun(math.nan, 0.9)] * 5
     after = [SeedRun(1.0, s) for s in (0.5, 0.52, 0.49, 0.5, 0.51)]
     best = outcome("dropout", 1.0, scores=(0.5,))
-    found = confirm(results(score=0.0, outcomes=(best,)), best, scored, after, screened=1)
+    found = confirm(results(score=0.0, outcomes=(best,)), best, scored, after)
     assert found.trial.verdict == "helped" and found.trial.before == 2.0
 
 

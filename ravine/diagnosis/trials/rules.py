@@ -8,6 +8,8 @@ from typing import Any
 from ravine.diagnosis.rule import Observation, Rule, observe, rule, symptom
 from ravine.diagnosis.trials.trial_results import (
     CLEAR_SCORE_GAIN,
+    ENDLESS_FALL,
+    LARGE_SCORE_GAIN,
     MISSED_GAIN,
     NEGLIGIBLE_GAIN,
     SCORE_GAIN,
@@ -21,18 +23,36 @@ from ravine.finding import Change, Evidence
 ERROR_GAIN = 0.6  # of what there was to gain: an error
 SURE_GAIN = 0.5  # of what there was to gain: as sure as evidence
 PREFERRED_GAIN = 0.5  # of a preferred remedy, whose loss says nothing
+STILL_FALLING = 0.05  # of the loss's whole fall, over the last two evaluations
+SUSPECTED_GAIN = 0.1  # of what there was to gain: a cause whose change gains less is no suspect
 RISEN_FRACTION = 0.3  # of the fall of the loss on other examples, that is lost again
 SURE_RISE = 2.5  # standard errors
 FITTED_LOSS = 0.9  # of the best constant's loss: the training examples are fitted
+TRANSFER_FRACTION = 0.5  # of a score on training examples: less of it on validation is a loss
+MIN_SCORE_GAP = 0.3  # between two scores, from 0 (best constant) to 1
+MIN_GAP_ERRORS = 3.0  # standard errors of the score on validation examples
 WORSE_LOSS = 1.1  # of the best constant's loss: other examples are answered worse
+FIRST_ADVICE = {  # what to look at first where no change helped; of other causes the page says it
+    "loss": "Check the loss: its sign, the order of its arguments, and what outputs it expects.",
+    "learning-rate-high": "Lower the learning rate ten times, then once more.",
+    "too-few-steps": "Train longer, and plot the loss: does it still fall at the end?",
+    "input-scale": "Standardize the inputs, with the mean and spread of the training examples.",
+    "target-scale": "Standardize the targets, and scale the outputs back where they are used.",
+    "initialization": "Use the initialization that torch gives the layers.",
+    "over-regularized": "Train without weight decay until it fits the training examples.",
+    "dropout": "Train without dropout until it fits the training examples.",
+    "output-activation": "Take the activation off the output, with a loss that takes logits.",
+    "hidden-activation": "Use ReLU between the layers.",
+}
 TRIAL_METHOD = (
     "The same program is run again with this change, from the same seed, and evaluated on examples "
     f"that it was not trained on. It must gain {MISSED_GAIN:.0%} ({UNSUPPORTED_GAIN:.0%} without "
     "other evidence) of the possible gain, which is the loss of the best constant answer less "
     f"the least loss of any run, and, where there is a score, {SCORE_GAIN:g} of it on a scale from "
-    f"0, a constant answer, to 1; or {CLEAR_SCORE_GAIN:g} of the score alone. Then both are run "
-    f"with {TRIAL_SEEDS} seeds in pairs, and the change must help. Of changes that gain nearly as "
-    "much, one with evidence comes first."
+    f"0, a constant answer, to 1; or {CLEAR_SCORE_GAIN:g} of the score alone, or "
+    f"{LARGE_SCORE_GAIN:g} if that is half of what it lacks. Then both are run with {TRIAL_SEEDS} "
+    "seeds, in pairs, and the change must help. Of changes that gain nearly as much, one with "
+    "evidence comes first."
 )
 
 
@@ -43,8 +63,10 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
         return
     gain = PREFERRED_GAIN if found is results.preferred else results.gain_of(found)
     others = [outcome.cause for outcome in results.ranking if outcome.cause != cause]
-    name, limit = "part of the possible gain that was missed", 100 * MISSED_GAIN
-    evidence = [*found.evidence, Evidence(name, 100 * gain, "%", limit=limit)]
+    evidence = [*found.evidence]
+    if found is not results.preferred:
+        name, limit = "part of the possible gain that was missed", 100 * MISSED_GAIN
+        evidence.append(Evidence(name, 100 * gain, "%", limit=limit))
     if found.score is not None and results.base.score is not None and results.has_score:
         name = "score without the change, in the first runs"
         score = (
@@ -146,6 +168,81 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     yield observe(by_heart, gained, change, trial=wider.trial, suspects=suspects)
 
 
+@rule(
+    "RVN-X23",
+    "warning",
+    "split",
+    confidence="high",
+    needs="trials",
+    also=("augmentation", "input-scale", "labels"),
+    explains=("RVN-D10",),
+)
+def validation_differs_from_training(results: TrialResults) -> Iterator[Observation]:
+    learner = results.learner
+    if learner.score is None or learner.score_on_validation is None or not _is_memorized(results):
+        return
+    score, error = learner.score_on_validation
+    gap = learner.score - score
+    if score > TRANSFER_FRACTION * learner.score or gap < MIN_GAP_ERRORS * error:
+        return
+    name = "score of a quick learner on training examples it did not see"
+    reached, spread = Evidence(name, learner.score), f"standard error {error:.2g}"
+    kept = Evidence("its score on the validation examples", score, text=spread)
+    change = Change("data", "the same preprocessing for both parts, and a random split")
+    suspects = ("augmentation", "input-scale")
+    yield observe(reached, kept, *_own_scores(results), change, suspects=suspects)
+
+
+@rule(
+    "RVN-X24",
+    "warning",
+    "overfitting",
+    confidence="medium",
+    needs="trials",
+    also=("loss", "labels"),
+)
+def memorized_training_examples(results: TrialResults) -> Iterator[Observation]:
+    learner = results.learner
+    if learner.score_on_validation is None or not _is_memorized(results):
+        return
+    score, error = learner.score_on_validation
+    gap = score - (learner.validation_score or 0.0)
+    if min(gap, score) < MIN_SCORE_GAP or gap < MIN_GAP_ERRORS * error:
+        return
+    spread = f"standard error {error:.2g}"
+    reached = Evidence("score of a quick learner on the validation examples", score, text=spread)
+    yield observe(reached, *_own_scores(results), suspects=("loss", "labels"))
+
+
+def _is_memorized(results: TrialResults) -> bool:
+    """Whether the network scores well on its training examples and far lower on validation
+    examples, and no change helps.
+    """
+    own, others = results.learner.train_score, results.learner.validation_score
+    if own is None or others is None or results.best_explanation:
+        return False
+    others = max(others, results.base.score or 0.0)
+    lost = others < TRANSFER_FRACTION * own and own - others >= MIN_SCORE_GAP
+    return own >= MIN_SCORE_GAP and lost
+
+
+def _own_scores(results: TrialResults) -> tuple[Evidence, Evidence]:
+    name = "score of the network on examples it learned from"
+    own = Evidence(name, results.learner.train_score, text="1 is perfect, 0 the best constant")
+    return own, Evidence("on the validation examples", results.learner.validation_score)
+
+
+@rule("RVN-X25", "error", "loss", confidence="high", needs="trials", also=("exploding",))
+def endless_loss(results: TrialResults) -> Iterator[Observation]:
+    if results.falls_without_end:
+        losses = [loss for _, loss, _ in results.whole_run.evaluations if math.isfinite(loss)]
+        limit = -ENDLESS_FALL * max(1.0, abs(losses[0]))
+        last = Evidence("loss on held-out examples", losses[-1], limit=limit)
+        first = Evidence("before the first step", losses[0])
+        change = Change("loss", "the right sign of each term, and a bound where one is rewarded")
+        yield observe(last, first, change, suspects=("exploding",))
+
+
 @symptom(
     "RVN-T02",
     "error",
@@ -182,21 +279,29 @@ def far_behind_quick_learner(results: TrialResults) -> Iterator[Observation]:
     reached = Evidence(quick, learner.score, text="1 is perfect")
     own = Evidence(name, learner.train_score, limit=learner.score - learner.margin)
     others = Evidence("on others", learner.validation_score)
-    yield observe(reached, own, others, **_likeliest(results))
+    yield observe(reached, own, others, **_likeliest(results, "architecture-too-small"))
 
 
-def _likeliest(results: TrialResults) -> Any:
+def _likeliest(results: TrialResults, otherwise: str = "") -> Any:
     """The likeliest cause where no change helped: that for which there is most evidence, or what
-    the way of the loss says.
+    the course of the loss suggests. With `otherwise`, a cause whose change was tried and gained
+    nothing is no suspect, nor are too few steps where the loss has stopped falling; it is named
+    where none is left.
     """
     suspects = [outcome.cause for outcome in results.outcomes if outcome.evidence]
     losses = [loss for _, loss, _ in results.whole_run.evaluations]
     rising = bool(losses) and not losses[-1] < losses[0]
     suspects += ["learning-rate-high" if rising else "too-few-steps"]
+    if otherwise:
+        cleared = {o.cause for o in results.outcomes if results.gain_of(o) < SUSPECTED_GAIN}
+        if len(losses) > 2 and losses[-3] - losses[-1] < STILL_FALLING * (losses[0] - losses[-1]):
+            cleared.add("too-few-steps")
+        suspects = [cause for cause in suspects if cause not in cleared] or [otherwise]
     if results.learner.memorizes is False:  # and more units do not help
         suspects[:0] = ["loss", "labels"] if results.wider else ["architecture-too-small"]
     cause, *others = dict.fromkeys(suspects)
-    return {"cause": cause, "suspects": tuple(others)[:3]}
+    advice = FIRST_ADVICE.get(cause, "")
+    return {"cause": cause, "suspects": tuple(others)[:3], "advice": advice}
 
 
 def remedy_rule(code: str, cause: str, **settings: Any) -> Rule:

@@ -16,9 +16,12 @@ MISSED_GAIN = 0.2  # of what there was to gain in loss: a run that missed as muc
 UNSUPPORTED_GAIN = 0.45  # the same for remedies that no evidence speaks for
 SCORE_GAIN = 0.05  # and of the score, from 0 (best constant) to 1, where there is one
 CLEAR_SCORE_GAIN = 0.3  # of the score: enough by itself, whatever the loss says
+HALVED_ERROR = 0.5  # of 1 - score: a gain of this part is as clear,
+LARGE_SCORE_GAIN = 0.15  # if it is at least this much of the score
 NEGLIGIBLE_GAIN = 0.03  # of the best constant's loss: less is no learning
 CONSTANT_MARGIN = 0.01  # of the best constant's loss, by which a run must end below it
 NEAR_BEST = 0.75  # of the best remedy's gain: as good, if evidence speaks for it besides
+ENDLESS_FALL = 100.0  # times the first loss, or 1 if that is less, below 0
 MEANINGFUL_SCORE = 0.3  # of the highest score, where the loss is least: the score means something
 ORDERED_GENERAL_CAUSES = (
     "learning-rate-high",
@@ -63,6 +66,14 @@ class Outcome:
         return self.scores[0]
 
     @property
+    def is_general(self) -> bool:
+        """Whether its remedy makes up for many faults, as a lower learning rate does. Another
+        initialization counts as specific where the probes of the start found fault with this one.
+        """
+        measured = self.cause == "initialization" and bool(self.evidence)
+        return self.cause in ORDERED_GENERAL_CAUSES and not measured
+
+    @property
     def required_gain(self) -> float:
         """What it must gain to explain anything."""
         return MISSED_GAIN if self.evidence else UNSUPPORTED_GAIN
@@ -76,13 +87,16 @@ class WholeRun:
     # mean and standard error, over groups of examples, of the rise of the loss above its lowest
     rise: tuple[float, float] | None = None
     train_loss: float = math.nan  # at the end, on examples that it learned from
+    constant_train_loss: float = math.nan  # of the best constant answer, on training examples
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerComparison:
     """The network beside a quick learner: accuracy or R2, 0 for the best constant."""
 
-    score: float | None = None  # of the quick learner
+    score: float | None = None  # of the quick learner, on training examples it did not see
+    # of the quick learner, and its standard error
+    score_on_validation: tuple[float, float] | None = None
     margin: float = LEARNER_MARGIN  # by which the network must stay behind to be too small
     informative: bool | None = None  # whether the inputs tell anything about the targets
     validation_score: float | None = None  # of the network
@@ -125,9 +139,22 @@ class TrialResults:
         return bool(self.outcomes)
 
     @cached_property
+    def _comparable(self) -> tuple[Outcome, ...]:
+        """The runs whose losses can be compared: all but those with another output activation and
+        no better score, as a loss may have no lower bound on outputs that it was not made for.
+        """
+        own = self.base.score or 0.0
+        others = (
+            o
+            for o in self.outcomes
+            if o.cause not in OUTPUT_CAUSES or o.score is None or o.score - own >= SCORE_GAIN
+        )
+        return self.base, *others
+
+    @cached_property
     def least_loss(self) -> float:
         """The least loss of any run."""
-        losses = (o.loss for o in (self.base, *self.outcomes))
+        losses = (o.loss for o in self._comparable)
         return min((loss for loss in losses if math.isfinite(loss)), default=math.nan)
 
     @cached_property
@@ -141,6 +168,12 @@ class TrialResults:
             return "the network stays far behind a quick learner"
         return ""
 
+    @cached_property
+    def falls_without_end(self) -> bool:
+        """Whether the loss ends far below 0, as one without a lower bound does."""
+        losses = [loss for _, loss, _ in self.whole_run.evaluations if math.isfinite(loss)]
+        return bool(losses) and losses[-1] < -ENDLESS_FALL * max(1.0, abs(losses[0]))
+
     @property
     def is_behind(self) -> bool:
         """Whether a quick learner is far ahead of the network."""
@@ -148,6 +181,7 @@ class TrialResults:
         return (
             self.has_score
             and learner.lead >= learner.margin
+            and (learner.score or 0.0) - (self.base.score or 0.0) >= learner.margin
             and (learner.score or 0.0) >= 2 * LEARNER_MARGIN
         )
 
@@ -161,14 +195,15 @@ class TrialResults:
         if not math.isfinite(top) or (score is not None and score >= CLEAR_SCORE_GAIN):
             return False
         above = not last < top - CONSTANT_MARGIN * abs(top)
-        return above and not run.train_loss < top - NEGLIGIBLE_GAIN * abs(top)
+        known = run.constant_train_loss if math.isfinite(run.constant_train_loss) else top
+        return above and not run.train_loss < known - NEGLIGIBLE_GAIN * abs(known)
 
     @cached_property
     def has_score(self) -> bool:
         """Whether the score means something here: the run with the least loss has one above 0, or
         the run as it is has learned something by its loss and by its score.
         """
-        runs = (self.base, *self.outcomes)
+        runs = self._comparable
         own = self.base.score or 0.0
         learned = self.constant_loss - self.base.loss > MISSED_GAIN * abs(self.constant_loss)
         if own >= CLEAR_SCORE_GAIN and learned:
@@ -196,20 +231,27 @@ class TrialResults:
         (before, own_score), after = self.own, outcome.loss
         if not math.isfinite(after):
             return -1.0
-        top = self.constant_loss if math.isfinite(self.constant_loss) else self.start_loss
+        # a constant that was fitted to training examples may do worse than the untrained network
+        known = [loss for loss in (self.constant_loss, self.start_loss) if math.isfinite(loss)]
+        top = min(known, default=math.nan)
         whole = top - self.least_loss
         if not whole > NEGLIGIBLE_GAIN * abs(top):
             return 0.0  # no run does better than a constant answer
         if not math.isfinite(before):
             before = top
+        without_measure = not math.isfinite(self.constant_loss) and outcome.score is None
+        if self.falls_without_end or (without_measure and self.least_loss < 0):
+            return 0.0  # a loss below 0 has no known lower bound
         by_loss = (min(before, top) - min(after, top)) / whole
         if outcome.cause in OUTPUT_CAUSES and outcome.score is not None:
             gained = outcome.score - own_score
             by_loss = by_loss if gained >= SCORE_GAIN else min(gained, 0.0)
         if not self.has_score or self.base.score is None or outcome.score is None:
             return max(-1.0, min(1.0, by_loss))
-        by_score = outcome.score - max(own_score, 0.0)
-        if by_score >= CLEAR_SCORE_GAIN:
+        own_score = max(own_score, 0.0)
+        by_score = outcome.score - own_score
+        clear = max(HALVED_ERROR * (1.0 - own_score), LARGE_SCORE_GAIN)
+        if by_score >= min(CLEAR_SCORE_GAIN, clear):
             return min(1.0, max(by_score, by_loss))
         if by_score < SCORE_GAIN:
             return max(-1.0, min(by_score, 0.0))
@@ -220,17 +262,16 @@ class TrialResults:
         """Remedies that make up for what was missed, the likeliest cause first.
 
         One that evidence speaks for goes before one that was tried on general grounds, if it gains
-        nearly as much.
+        nearly as much; then one change before several.
         """
         gains = [(self.gain_of(outcome), outcome) for outcome in self.outcomes]
         enough = [(gain, outcome) for gain, outcome in gains if gain >= outcome.required_gain]
         best = max((gain for gain, _ in enough), default=math.inf)
 
-        def rank(pair: tuple[float, Outcome]) -> tuple[bool, int, float]:
+        def rank(pair: tuple[float, Outcome]) -> tuple[bool, int, int, float]:
             gain, outcome = pair
-            general = outcome.cause in ORDERED_GENERAL_CAUSES
-            place = ORDERED_GENERAL_CAUSES.index(outcome.cause) if general else -1
-            return not outcome.evidence, place, -gain
+            place = ORDERED_GENERAL_CAUSES.index(outcome.cause) if outcome.is_general else -1
+            return not outcome.evidence, place, len(outcome.changes), -gain
 
         near = [(gain, outcome) for gain, outcome in enough if gain >= NEAR_BEST * best]
         return tuple(outcome for _, outcome in sorted(near, key=rank))
@@ -244,6 +285,16 @@ class TrialResults:
         return next(
             (o for o in self.ranking if o.trial is None or o.trial.verdict == "helped"), None
         )
+
+    @property
+    def is_partly_explained(self) -> bool:
+        """Whether the best explanation has no evidence beside its trial and leaves the run far
+        behind a quick learner, as more steps do where the loss is wrong.
+        """
+        best, learner = self.best_explanation, self.learner
+        if best is None or best.evidence or best.score is None or learner.score is None:
+            return False
+        return self.has_score and learner.score - best.score >= learner.margin
 
 
 def find_lag(results: TrialResults, outcome: Outcome) -> int | None:
