@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage, stats
 
 from ravine import augment, catalog, recipe_files
-from ravine.augment import affine, colors, flips, mixing, randaugment, sampling
+from ravine.augment import colors, geometry, mixing, randaugment, sampling
 from ravine.effects import Meter
 from ravine.errors import InputError, RecipeError
 from ravine.losses import SoftmaxCrossEntropy
@@ -209,7 +209,7 @@ def test_shifts_are_cuts_of_numpys_padded_picture(edges, mode):
     x = batch(1, 1).numbers
     padded = np.pad(x[0, 0].numpy(), ((0, 0), (4, 4), (4, 4)), mode=mode)
     for down, right in ((0, 0), (3, -4), (-1, 2), (4, 4)):
-        found = flips.shift_images(x, torch.tensor([[[down, right]]]), edges)
+        found = geometry.shift_images(x, torch.tensor([[[down, right]]]), edges)
         assert np.array_equal(
             found[0, 0].numpy(), padded[:, 4 - down : 13 - down, 4 - right : 15 - right]
         )
@@ -229,24 +229,24 @@ def test_all_shifts_are_equally_likely():
 def test_quarter_turns_are_torchs(turns):
     x = batch(1, 2, shape=(3, 12, 12), dtype=torch.float64).numbers
     angle = torch.full((1, 2), turns * math.pi / 2, dtype=torch.float64)
-    found = affine.warp(x, affine.rotation_maps(angle), "zeros")
+    found = geometry.warp(x, geometry.rotation_maps(angle), "zeros")
     assert torch.allclose(found, x.rot90(turns, (-2, -1)), atol=1e-12)
 
 
 MAPS = {
-    "rotation": affine.rotation_maps(torch.tensor([[0.3]], dtype=torch.float64)),
-    "stretching": affine.scaling_maps(*torch.tensor([[[0.8]], [[1.2]]], dtype=torch.float64)),
-    "zoom": affine.scaling_maps(
+    "rotation": geometry.rotation_maps(torch.tensor([[0.3]], dtype=torch.float64)),
+    "stretching": geometry.scaling_maps(*torch.tensor([[[0.8]], [[1.2]]], dtype=torch.float64)),
+    "zoom": geometry.scaling_maps(
         *torch.tensor([[[0.7]], [[0.6]], [[2.0]], [[-3.0]]], dtype=torch.float64)
     ),
-    "shear": affine.shear_maps(*torch.tensor([[[0.25]], [[-0.1]]], dtype=torch.float64)),
+    "shear": geometry.shear_maps(*torch.tensor([[[0.25]], [[-0.1]]], dtype=torch.float64)),
 }
 
 
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_are_scipys(name):
     picture, maps = smooth(), MAPS[name]
-    found = affine.warp(picture[None, None, None], maps, "border")[0, 0, 0].numpy()
+    found = geometry.warp(picture[None, None, None], maps, "border")[0, 0, 0].numpy()
     matrix = maps[0, 0].numpy()[::-1][:, [1, 0, 2]]  # SciPy's places are (y, x), from the corner
     middle = (np.array(picture.shape) - 1) / 2
     offset = middle + matrix[:, 2] - matrix[:, :2] @ middle
@@ -262,17 +262,17 @@ def test_a_known_draw_gives_the_angle_factor_and_slant_that_it_says():
         (
             "rotate",
             augment.Rotate(degrees=40.0),
-            lambda u: affine.rotation_maps(torch.deg2rad(40 * u[..., 0])),
+            lambda u: geometry.rotation_maps(torch.deg2rad(40 * u[..., 0])),
         ),
         (
             "stretch",
             augment.Stretch(factor=1.5),
-            lambda u: affine.scaling_maps(1.5 ** -u[..., 0], 1.5 ** -u[..., 1]),
+            lambda u: geometry.scaling_maps(1.5 ** -u[..., 0], 1.5 ** -u[..., 1]),
         ),
         (
             "shear",
             augment.Shear(degrees=20.0, vertical=5.0),
-            lambda u: affine.shear_maps(
+            lambda u: geometry.shear_maps(
                 torch.deg2rad(20 * u[..., 0]).tan(), torch.deg2rad(5 * u[..., 1]).tan()
             ),
         ),
@@ -287,7 +287,7 @@ def test_a_known_draw_gives_the_angle_factor_and_slant_that_it_says():
             )
             - 1
         )
-        expected = affine.warp(given.numbers, maps(u), "border")
+        expected = geometry.warp(given.numbers, maps(u), "border")
         assert torch.allclose(one(given, now((7,))).numbers, expected, atol=1e-5), name
 
 

@@ -8,9 +8,8 @@ with the same seed and other strengths see the same changes, more or less of the
 from collections import Counter
 from collections.abc import Sequence
 
-from ravine.augment.affine import Rotate, Shear, Stretch, Zoom
 from ravine.augment.colors import ColorJitter, Noise
-from ravine.augment.flips import Crop, Flip
+from ravine.augment.geometry import Crop, Flip, Rotate, Shear, Stretch, Zoom
 from ravine.augment.kornia_ops import KorniaAugmentation
 from ravine.augment.mixing import CutMix, Erase, Mixup
 from ravine.augment.randaugment import RandAugment

@@ -1,9 +1,8 @@
 """Colors: brightness, contrast, saturation, hue and noise, and the filters of RandAugment.
 
-The functions take images [..., C, H, W] with values from 0 to 1 and, where they have a strength,
-one for each image [...]. Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), or the value itself with
-one channel. They equal Pillow's functions of the same name, not rounded to bytes. Letters: P
-networks, B examples.
+The functions take images [..., C, H, W] with values from 0 to 1 and strengths, one for each image
+[...]. Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601), or the value itself with one channel. They
+equal Pillow's functions of the same name, not rounded to bytes. P networks, B examples.
 """
 
 from typing import ClassVar
@@ -56,8 +55,7 @@ class Noise:
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
         drawn = [torch.randn(x.shape[1:], generator=g) for g in step_generators(context, "noise")]
-        noise = torch.stack(drawn).to(x)
-        numbers = (x + match(self.sd, x) * noise).clamp(0, 1)
+        numbers = (x + match(self.sd, x) * torch.stack(drawn).to(x)).clamp(0, 1)
         return with_pixels(batch, numbers, context, "noise")
 
 

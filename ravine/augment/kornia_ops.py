@@ -35,8 +35,7 @@ class KorniaAugmentation:
         """Raise `InputError` where kornia cannot do this to such images, or is missing."""
         shape = (1, 2, image.channels, image.height, image.width)
         self._make()
-        size = " x ".join(map(str, shape[2:]))
-        what = f"{self.augmentation} cannot be done to images of {size}"
+        what = f"{self.augmentation} cannot be done to images of {' x '.join(map(str, shape[2:]))}"
         with wrap_errors(RecipeError, what, "use another transform, or other settings"):
             self(Batch(torch.zeros(shape)), ForwardContext(training=True, seeds=(0,)))
 
@@ -46,8 +45,7 @@ class KorniaAugmentation:
         for images, seed in zip(batch.numbers, context.seeds, strict=True):
             with isolated_rng(stream_seed(seed, f"augment/{self.augmentation}", context.step)):
                 found.append(made(images))
-        numbers = torch.stack(found).view(batch.numbers.shape)
-        return with_pixels(batch, numbers, context, "kornia")
+        return with_pixels(batch, torch.stack(found).view(batch.numbers.shape), context, "kornia")
 
     def _make(self) -> Any:
         if importlib.util.find_spec("kornia") is None:

@@ -1,8 +1,7 @@
 """Images with erased parts, and images that are mixed with others of the same batch.
 
-The targets of the mixed-in images are `Batch.mixed_targets`, their share in the loss
-`Batch.mixed_share`: the loss is linear in the targets. Letters: P networks, B examples, C channels,
-H rows and W columns of an image.
+Targets of the mixed-in images are `Batch.mixed_targets`, their share in the loss `mixed_share`: it
+is linear in targets. Letters: P networks, B examples, C channels, H rows and W columns.
 """
 
 import dataclasses
@@ -13,13 +12,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from ravine.augment.sampling import (
-    draw_partners,
-    draw_uniforms,
-    per_image,
-    step_generators,
-    where_changed,
-)
+from ravine.augment import sampling
 from ravine.effects import Effect
 from ravine.errors import RecipeError
 from ravine.part import Number, match, part, setting
@@ -42,8 +35,10 @@ class Erase:
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn_from = step_generators(context, "erase")
-        whether, size, shape, down, right = draw_uniforms(drawn_from, x, x.shape[1], 5).unbind(-1)
+        drawn_from = sampling.step_generators(context, "erase")
+        whether, size, shape, down, right = sampling.draw_uniforms(
+            drawn_from, x, x.shape[1], 5
+        ).unbind(-1)
         size = (size * match(self.area, size)).sqrt()
         log = torch.as_tensor(self.ratio, dtype=torch.float64).log()
         shape = ((shape - 0.5) * match(log, shape)).exp()
@@ -75,12 +70,12 @@ class Mixup:
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn_from = step_generators(context, "mixup")
-        share = beta_quantile(self.alpha, draw_uniforms(drawn_from, x, x.shape[1]))
-        other = draw_partners(drawn_from, x)
+        drawn_from = sampling.step_generators(context, "mixup")
+        share = beta_quantile(self.alpha, sampling.draw_uniforms(drawn_from, x, x.shape[1]))
+        other = sampling.draw_partners(drawn_from, x)
         networks = torch.arange(x.shape[0], device=x.device)[:, None]
-        m = per_image(share, x)
-        mixed = where_changed(share > 0, x + m * (x[networks, other] - x), x)
+        m = sampling.per_image(share, x)
+        mixed = sampling.where_changed(share > 0, x + m * (x[networks, other] - x), x)
         return _mix(batch, context, "mixup", numbers=mixed, other=other, share=share)
 
 
@@ -97,8 +92,8 @@ class CutMix:
 
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
-        drawn_from = step_generators(context, "cutmix")
-        share, down, right = draw_uniforms(drawn_from, x, x.shape[1], 3).unbind(-1)
+        drawn_from = sampling.step_generators(context, "cutmix")
+        share, down, right = sampling.draw_uniforms(drawn_from, x, x.shape[1], 3).unbind(-1)
         side = beta_quantile(self.alpha, share).sqrt()
         height, width = x.shape[-2:]
         tall = (side * height).round()
@@ -106,7 +101,7 @@ class CutMix:
         top = (down * height).floor() - (tall / 2).floor()
         left = (right * width).floor() - (wide / 2).floor()
         inside = box_mask(x, rows=(top, top + tall), columns=(left, left + wide))
-        other = draw_partners(drawn_from, x)
+        other = sampling.draw_partners(drawn_from, x)
         networks = torch.arange(x.shape[0], device=x.device)[:, None]
         mixed = torch.where(inside[:, :, None], x[networks, other], x)
         share = inside.double().mean((2, 3))

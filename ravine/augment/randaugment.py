@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ravine.augment import colors
-from ravine.augment.affine import rotation_maps, scaling_maps, shear_maps, warp
-from ravine.augment.flips import Edges
+from ravine.augment.geometry import Edges, rotation_maps, scaling_maps, shear_maps, warp
 from ravine.augment.sampling import draw_uniforms, step_generators, with_pixels
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
@@ -69,8 +68,7 @@ class RandAugment:
         numbers = x.flatten(0, 1)
         for k in range(self.operations):
             numbers = self._apply(numbers, which[..., k].flatten(), strength[..., k].flatten())
-        numbers = numbers.view(x.shape)
-        return with_pixels(batch, numbers, context, "rand augment")
+        return with_pixels(batch, numbers.view(x.shape), context, "rand augment")
 
     def _apply(self, x: Tensor, which: Tensor, strength: Tensor) -> Tensor:
         """Each image [M, C, H, W] after its operation; those of one kind are computed together."""

@@ -1,8 +1,7 @@
 """Random draws of augmentations from each network's own stream, and the report of their effect.
 
-A part draws numbers that do not depend on its settings and scales them by its strength: networks
-with the same seed and other strengths are paired. Letters: P networks, B examples, C channels, H
-rows and W columns of an image.
+Draws do not depend on a part's settings and are scaled by its strength: networks with one seed and
+other strengths are paired. Letters: P networks, B examples, C channels, H × W pixels.
 """
 
 import dataclasses
@@ -40,8 +39,7 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
 def with_pixels(batch: Batch, pixels: Tensor, context: ForwardContext, name: str) -> Batch:
     """The batch with other pixels; their mean |change| is reported, if there is a meter."""
     if context.meter is not None:
-        change = (pixels - batch.numbers).abs().double().flatten(1).mean(1)
-        context.meter.add(name, change)
+        context.meter.add(name, (pixels - batch.numbers).abs().double().flatten(1).mean(1))
     return dataclasses.replace(batch, numbers=pixels)
 
 

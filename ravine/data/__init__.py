@@ -19,7 +19,7 @@ from ravine.data.prediction_file import with_identifiers as with_identifiers
 from ravine.data.source import Data
 from ravine.data.splits import ByTime, Given, Grouped, Random, Stratified
 from ravine.data.streaming import RowGroups as RowGroups
-from ravine.data.table_blocks import open_blocks as open_blocks
+from ravine.data.tables import open_blocks as open_blocks
 from ravine.data.tables import read_table as read_table
 from ravine.data.targets import Target as Target
 from ravine.data.task import Task as Task

@@ -25,8 +25,7 @@ SHORT_DECIMAL = re.compile(r"\d{1,3}\.\d{1,2}", re.ASCII)
 
 
 def find_code(texts: Sequence[str]) -> tuple[str, str]:
-    """What speaks for it that the distinct texts of a column are codes, and one that shows it; two
-    empty texts where nothing does.
+    """What shows that the distinct texts of a column are codes, and an example; or two empty texts.
 
     >>> find_code(["10115", "01234"]), find_code(["1.9", "1.10", "1.11"])
     (('begin with zeros', '01234'), ('are like versions', '1.10'))
@@ -35,7 +34,8 @@ def find_code(texts: Sequence[str]) -> tuple[str, str]:
     >>> find_code(["1.5", "0.10"]), find_code(["2e-3", "1e5"])
     (('', ''), ('', ''))
     """
-    if len(texts) > MAX_VERSIONS and any(map(_has_part, texts[:MAX_VERSIONS])):
+    first = filter(PLAIN_NUMBER.fullmatch, texts[:MAX_VERSIONS])
+    if len(texts) > MAX_VERSIONS and not all(map(WHOLE_OR_POWER.fullmatch, first)):
         return "", ""
     numbers = [t for t in texts if PLAIN_NUMBER.fullmatch(t)]
     if 2 * len(numbers) >= len(texts) and all(map(WHOLE_OR_POWER.fullmatch, numbers)):
@@ -51,10 +51,6 @@ def find_code(texts: Sequence[str]) -> tuple[str, str]:
     return ("are like versions", ten) if ten else ("", "")
 
 
-def _has_part(text: str) -> bool:
-    return PLAIN_NUMBER.fullmatch(text) is not None and not WHOLE_OR_POWER.fullmatch(text)
-
-
 def changes_as_number(text: str) -> bool:
     """Whether a text is a number, and is written otherwise once it was read as one.
 
@@ -65,9 +61,7 @@ def changes_as_number(text: str) -> bool:
 
 
 def _version_ten(texts: Sequence[str]) -> str:
-    """Such as 1.10, of texts that are all like versions and have 1.9, too; minor numbers are small,
-    as cents are not, and none has a zero first, as in 1.05.
-    """
+    """Such as 1.10 beside 1.9, of texts like versions: minor numbers small, none as in 1.05."""
     if not all(map(SHORT_DECIMAL.fullmatch, texts)):
         return ""
     minors = [t.split(".")[1] for t in texts]

@@ -27,8 +27,7 @@ MISSING_LEVEL = "(missing)"  # the level of a category's gaps
 class Scaling:
     """x <- (x − center) · factor, or with knots the normal quantile of x's rank; then the clip.
 
-    A gap becomes `fill`. The smooth clip x / √(1 + (x/c)²) keeps −c < x < c (c = 3 in Holzmüller
-    2024).
+    A gap becomes `fill`. The clip x / √(1 + (x/c)²) keeps −c < x < c (Holzmüller 2024: c = 3).
     """
 
     fill: float
@@ -277,11 +276,8 @@ def covered_cycles(days: np.ndarray) -> tuple[str, ...]:
         "week": len(np.unique(np.floor(days) % 7)) > 1,
         "day": bool((days != np.floor(days)).any()),
     }
-    return tuple(c for c in DATE_CYCLES if covers[c] and _has_places(cycle_phase(days, c)))
-
-
-def _has_places(phases: np.ndarray) -> bool:
-    return 1 - abs(np.exp(2j * np.pi * phases).mean()) > MIN_CIRCULAR_VARIANCE
+    variances = {c: 1 - abs(np.exp(2j * np.pi * cycle_phase(days, c)).mean()) for c in covers}
+    return tuple(c for c in DATE_CYCLES if covers[c] and variances[c] > MIN_CIRCULAR_VARIANCE)
 
 
 def level_codes(values: pd.Series, levels: Sequence[str]) -> np.ndarray:
@@ -308,9 +304,7 @@ DateEncoding: TypeAlias = Literal["cycles", "days", "drop"]
 
 
 def column_to_plain(encoder: ColumnEncoder) -> dict[str, Any]:
-    """A column's encoder as plain data; without odd texts where there are none, as earlier versions
-    wrote it.
-    """
+    """A column's encoder as plain data, as earlier versions wrote it where no texts are odd."""
     plain = {"encoder": type(encoder).__name__, **dataclasses.asdict(encoder)}
     return {key: value for key, value in plain.items() if key != "odd_texts" or value}
 
@@ -319,8 +313,7 @@ def column_from_plain(data: Mapping[str, Any]) -> ColumnEncoder:
     """The column's encoder that plain data describe."""
     settings = {k: _as_tuple(v) for k, v in data.items() if k not in ("encoder", "form")}
     if "scaling" in settings:
-        scaling = {k: _as_tuple(v) for k, v in settings["scaling"].items()}
-        settings["scaling"] = Scaling(**scaling)
+        settings["scaling"] = Scaling(**{k: _as_tuple(v) for k, v in settings["scaling"].items()})
     return COLUMN_ENCODERS[get_key(data, "encoder")](**settings)
 
 

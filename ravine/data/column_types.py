@@ -13,14 +13,8 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from ravine.data import parsing
+from ravine.data import date_styles, parsing
 from ravine.data.codes import DOTTED_CODE, EXACT_DIGITS, LONG_CODE, find_code
-from ravine.data.date_styles import (
-    dates_of_two_orders,
-    days_of_texts,
-    describe_date_doubt,
-    read_as_dates,
-)
 from ravine.data.day_numbers import read_short_days, style_of_day_numbers
 from ravine.data.notations import SEASON_STYLE, read_as_notation
 from ravine.data.number_styles import parse_numbers, read_as_numbers, read_written_numbers
@@ -55,9 +49,7 @@ class DroppedColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnHints:
-    """What is set of a table's columns: types that are not inferred; the decimal sign where a
-    column could have both; the order of day and month.
-    """
+    """What is set of columns: types, a decimal sign where both could be, order of day and month."""
 
     categories: Sequence[str] = ()
     numbers: Sequence[str] = ()
@@ -73,9 +65,7 @@ class ColumnHints:
 
 
 def values_of(values: pd.Series, column: UsedColumn) -> np.ndarray:
-    """The numbers, or days since 1970, in a column of numbers or dates, float64 [N], NaN in cells
-    that hold something else.
-    """
+    """The numbers, or days since 1970, of a column, float64 [N]; NaN in cells of something else."""
     read = parsing.dates_or_gaps if column.kind == "date" else parsing.numbers_or_gaps
     return read(values, column.name, column.style)
 
@@ -140,7 +130,7 @@ def _stored_type(
     if isinstance(first, (list, tuple, set, dict, np.ndarray)):
         return DroppedColumn(name, "it holds lists, not single values")
     are_days = isinstance(first, (datetime.date, np.datetime64))
-    if are_days and not np.isnan(days_of_texts(texts, "")).any():
+    if are_days and not np.isnan(date_styles.days_of_texts(texts, "")).any():
         return UsedColumn(name, "date")
     return None
 
@@ -178,7 +168,7 @@ def _type_of_text(
     name = str(values.name)
     counts = parsing.counts_of(codes)
     kind, reading = _read_column(texts, counts, hints)
-    orders = None if reads_all(reading) else dates_of_two_orders(texts)
+    orders = None if reads_all(reading) else date_styles.dates_of_two_orders(texts)
     if orders:
         places = sorted(int((codes == texts.index(text)).argmax()) for text in orders)
         shown = [f"{texts[codes[i]]} in row {values.index[i]}" for i in places]
@@ -191,7 +181,7 @@ def _type_of_text(
         why = _text_reason(texts, counts)
         return DroppedColumn(name, why.format(name)) if why else UsedColumn(name, "category")
     if kind == "date":
-        notes += describe_date_doubt(texts, reading.style, name)
+        notes += date_styles.describe_date_doubt(texts, reading.style, name)
         return UsedColumn(name, "date", reading.style)
     notes += [f"{name} {doubt}" for doubt in reading.doubts]
     first = parse_numbers(texts[:FEW_TEXTS], reading.style)
@@ -212,7 +202,7 @@ def _type_of_whole(
         return UsedColumn(name, "date", day_style)
     short_style, texts = read_short_days(numbers, name, hints.date_order)
     if short_style:
-        notes += describe_date_doubt(texts, short_style, name)
+        notes += date_styles.describe_date_doubt(texts, short_style, name)
         return UsedColumn(name, "date", short_style)
     why = _identifier_reason(numbers, name, rows)
     return DroppedColumn(name, why) if why else column
@@ -242,8 +232,7 @@ def _type_of_code(
 ) -> UsedColumn | DroppedColumn | None:
     """A column of codes such as 01234, which is a category or tells rows apart; None if it is not.
 
-    Moments are no codes, though they have as many digits; nor are times of day such as 08.30, nor
-    days such as 051231.
+    Moments are no codes, though as long; nor are times of day (08.30) and days (051231).
     """
     why, example = find_code(texts)
     if not why or (why in (LONG_CODE, DOTTED_CODE) and TIME_WORDS.search(name)):
@@ -273,7 +262,7 @@ def _read_column(
     seasons = read_as_notation(texts, counts, (SEASON_STYLE,))  # 2003-04 could be a month, too
     if reads_all(seasons):
         return "number", seasons
-    dates = read_as_dates(texts, counts, hints.date_order)
+    dates = date_styles.read_as_dates(texts, counts, hints.date_order)
     if reads_all(dates):
         return "date", dates
     numbers = fewest_odd(numbers, read_as_notation(texts, counts))

@@ -47,9 +47,8 @@ class Dialect:
 class KnownColumns:
     """What a run knows of tables that it reads: their dialect, and its columns.
 
-    `columns` are all that it reads; of these `texts` are read as text because numbers or dates in
-    them have a style of their own, and `numbers` were numbers as they stood, each with its least
-    and greatest value if that is known.
+    `columns` are all that it reads; `texts` are read as text, their numbers or dates having a
+    style; `numbers` were numbers as they stood, each with its least and greatest value if known.
     """
 
     dialect: Dialect = Dialect()
@@ -237,8 +236,6 @@ def _numbers_below(rows: Sequence[Fields], width: int) -> bool:
     return any(2 * sum(map(_is_number, column)) >= len(full) for column in zip(*full, strict=False))
 
 
-# Decimal signs
-
 NUMBER_LIKE = r"[-+]?[$€£¥]?\s*[-+]?(?:\d[\d.,' ]*|[.,]\d+)(?:[eE][-+]?\d+)?[-–—−]{0,2}\s*[%$€£¥]?"
 POINT_OF_THOUSAND = r"[-+]?[1-9]\d{0,2}\.\d{3}"  # or of one: three digits behind it
 SIGN_OF_THOUSAND = POINT_OF_THOUSAND.replace(r"\.", "[.,]")
@@ -249,8 +246,7 @@ class DecimalCounts:
     """How many numbers of a table say which decimal sign it has; cells add up over blocks."""
 
     certain: Counter[str] = field(default_factory=Counter)
-    # of numbers that can be read two ways, by column and sign: one; and the least and the greatest,
-    # the sign taken as decimal
+    # of numbers that can be read two ways, by column and sign: one; and with that sign the range
     examples: dict[tuple[str, str], str] = field(default_factory=dict)
     limits: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
@@ -305,9 +301,7 @@ class DecimalCounts:
         return usual
 
     def _describe_example(self, path: Path, keys: Sequence[tuple[str, str]], decimal: str) -> str:
-        """What to say of numbers that can be read two ways, of the first column and sign of some;
-        nothing where there are none.
-        """
+        """A sentence on numbers of the first column and sign that read two ways, if any."""
         if not keys:
             return ""
         text = self.examples[keys[0]]
@@ -317,9 +311,7 @@ class DecimalCounts:
     def _nearest_sign(
         self, path: Path, known: KnownColumns, separator: str, notes: list[str]
     ) -> str:
-        """The usual sign, unless numbers are in the ranges of a run with the other one alone, or
-        nearer to them and far outside with the usual one.
-        """
+        """The usual sign, unless the other brings numbers into a run's ranges, or far nearer."""
         usual, other = known.dialect.decimal, "." if known.dialect.decimal == "," else ","
         of_usual, of_other = (self._distance(sign, known) for sign in (usual, other))
         keys = [key for key in self.examples if key[0] in known.numbers]
@@ -342,9 +334,7 @@ class DecimalCounts:
 
 
 def exchange_sign(values: Any, sign: str) -> Any:
-    """Texts of numbers with a decimal sign as texts with the other one, without groups: 1.234,5 is
-    1234.5; other texts as they are.
-    """
+    """Texts of numbers with the other decimal sign, no groups: 1.234,5 is 1234.5; others stay."""
     other = "." if sign == "," else ","
     grouped = values.str.strip().str.fullmatch(
         rf"[-+]?(?:\d{{1,3}}(?:[{other}]\d{{3}})+|\d*)(?:[{sign}]\d*)?(?:[eE][-+]?\d+)?"
@@ -354,9 +344,7 @@ def exchange_sign(values: Any, sign: str) -> Any:
 
 
 def decimal_sign_of_texts(table: pd.DataFrame) -> str:
-    """The decimal sign in a table whose numbers without a comma were read already: a comma where
-    more texts have it for certain than a point, else a point.
-    """
+    """The sign of numbers left as text: a comma where more have it for certain than a point."""
     counts = DecimalCounts()
     for name in table.columns:
         values = table[name]

@@ -132,8 +132,8 @@ class CsvTable:
 
     def _as_numbers(self, values: pd.Series, known: csv_dialect.KnownColumns) -> pd.Series:
         """A column of text in the run's dialect as numbers, if all of it is."""
-        commas = known.dialect.decimal == ","
-        points = csv_dialect.exchange_sign(values, ",") if commas else values
+        has_commas = known.dialect.decimal == ","
+        points = csv_dialect.exchange_sign(values, ",") if has_commas else values
         numbers = pd.to_numeric(points, errors="coerce")
         return numbers if numbers.isna().equals(values.isna()) else values
 
@@ -210,12 +210,8 @@ def _check_widths(text: TextFile, layout: csv_dialect.CsvLayout) -> None:
 
 def _explain_pandas(path: Path) -> AbstractContextManager[None]:
     """Turn what pandas raises into `DataError`."""
-    do = "check the line, its quotes and its separators"
-    return wrap_errors(DataError, f"{path} is no table", do, why=_last_line)
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+    what, do = f"{path} is no table", "check the line, its quotes and its separators"
+    return wrap_errors(DataError, what, do, why=lambda error: str(error).strip().splitlines()[-1])
 
 
 def _whole(values: pd.Series) -> bool:

@@ -1,8 +1,7 @@
 """How dates and times of day are written in text, and the days that texts write.
 
 A style is a format of `strptime` for `plain_date`, or several for a column that mixes them, joined
-by " or ". `%d.%m.%y from 1937` has years of two digits in the hundred years from 1937 on, not in
-those from 1969 on, as `strptime` has them.
+by " or ". `%d.%m.%y from 1937` has short years in the hundred from 1937 on, not in those from 1969.
 """
 
 import datetime
@@ -73,9 +72,8 @@ def read_as_dates(
 ) -> Reading | None:
     """How texts write dates, and which of them do not; None where they are no dates.
 
-    Where day, month and year could be exchanged, one order is taken for the whole column: that of
-    `order` ("day first", ...); else that which reads most rows; of years of two digits then the one
-    in which they span fewest years.
+    Where day, month and year could be exchanged, one order is taken for the whole column: `order`
+    ("day first", ...), else that which reads most rows; of short years that of the fewest years.
     """
     kept = [(t, n) for t, n in zip(texts, counts, strict=True) if not is_gap(t)]
     written = [t for t, _ in kept]
@@ -122,8 +120,7 @@ def describe_date_doubt(texts: Sequence[str], style: str, name: str) -> list[str
 
 
 def dates_of_two_orders(texts: Sequence[str]) -> tuple[str, str] | None:
-    """Two dates that have day and month in one order alone, each in another, where most texts are
-    dates in one of the two.
+    """Two dates, each in one order of day and month alone, where most texts are in one of the two.
 
     >>> dates_of_two_orders(["13/02/2024", "01/02/2024", "02/13/2024"])
     ('13/02/2024', '02/13/2024')
@@ -144,8 +141,7 @@ def dates_of_two_orders(texts: Sequence[str]) -> tuple[str, str] | None:
 
 
 def style_of_new_dates(texts: Sequence[str], counts: Sequence[int], style: str) -> str | None:
-    """How texts write dates that the style of their column does not read; None where they are no
-    dates of its kind, or day and month could be exchanged.
+    """How texts write dates in another style than their column's; None for no or doubtful dates.
 
     Signs and order of the column's own style say which of day and month comes first.
 
@@ -330,8 +326,7 @@ def days_of_moments(moments: pd.Series) -> np.ndarray:
     naive = moments.dt.tz_localize(None).to_numpy()
     unit = np.timedelta64(1, np.datetime_data(naive.dtype)[0])  # ns before pandas 3
     per_day = np.timedelta64(1, "D") / unit
-    days = naive.astype(np.int64) / per_day
-    return np.where(np.isnat(naive), np.nan, days)
+    return np.where(np.isnat(naive), np.nan, naive.astype(np.int64) / per_day)
 
 
 def _mail_date(text: str) -> pd.Timestamp | None:

@@ -56,7 +56,7 @@ def plain_date(text: str) -> str:
     """
     text = text.rstrip(".")
     if " " in text and "." in text:
-        text = DOTTED_CLOCK.sub(_clock_with_colons, text)
+        text = DOTTED_CLOCK.sub(lambda found: " " + ":".join(filter(None, found.groups())), text)
     if PLAIN_DATE.fullmatch(text):
         return text
     text = re.sub(r"(?<=:\d\d),(?=\d)", ".", WORDS_AT_END.sub("", text))  # of a second
@@ -68,10 +68,6 @@ def plain_date(text: str) -> str:
     text = re.sub(r"(?i)(?<=\d) ?([ap])\.? ?m\b\.?", lambda found: f" {found[1].upper()}M", text)
     text = re.sub(r"([^\W\d_]{3,})\.?", lambda f: MONTH_NAMES.get(f[1].lower(), f[0]), text)
     return _first_day(text)
-
-
-def _clock_with_colons(found: re.Match[str]) -> str:
-    return " " + ":".join(filter(None, found.groups()))
 
 
 def plain_style(style: str) -> str:

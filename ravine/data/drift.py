@@ -54,10 +54,9 @@ class Drift:
             elif isinstance(column, Text):
                 gaps = 0  # a text may have any words, or none
             else:
-                missing = values.isna().to_numpy()
-                odd = _unknown_values(column, values) & ~missing
-                self._add_unknown(column.name, values[odd])
-                gaps = int((_unknown_values(column, values) & missing).sum())
+                missing, unknown = values.isna().to_numpy(), _unknown_values(column, values)
+                self._add_unknown(column.name, values[unknown & ~missing])
+                gaps = int((unknown & missing).sum())
             self.filled[column.name] += gaps
 
     def _in_style(self, column: Date, values: pd.Series) -> Date:

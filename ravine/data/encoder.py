@@ -33,17 +33,18 @@ from ravine.data.column_encoders import (
 )
 from ravine.data.column_types import DroppedColumn, UsedColumn, infer_column_types, values_of
 from ravine.data.csv_dialect import Dialect, KnownColumns
+from ravine.data.date_styles import without_open_ends
 from ravine.data.examples import Examples
 from ravine.data.frames import ExamplesLike, table_from
 from ravine.data.odd_cells import describe_spellings
 from ravine.data.parsing import texts_of, weights_of
-from ravine.data.source import Data, describe_excluded
+from ravine.data.source import Data
 from ravine.data.targets import Target, TargetScaling, fit_target
 from ravine.data.task_type import TaskType
 from ravine.errors import DataError, join_first, nearest
 from ravine.old_names import get_key
 from ravine.part import part, setting
-from ravine.sentinels import Sentinel
+from ravine.sentinels import Sentinel, find_sentinels
 
 MAX_LISTED_COLUMNS = 10  # in one sentence
 MAX_DROPPED_COLUMNS = 20  # that get a sentence each
@@ -55,6 +56,8 @@ KIND_ADJECTIVES = {
     "date": "date",
     "text": "text",
 }
+MAX_ODD_TEXTS = 20  # odd texts of a column that are kept
+MAX_LISTED_TEXTS = 3  # in one sentence
 
 
 @part
@@ -168,8 +171,7 @@ class Encoder:
     def apply(self, frame: ExamplesLike) -> Examples:
         """A table's rows as examples without targets. Columns that are not needed are passed over.
 
-        Raises `DataError` for a missing column (with the nearest name), text among numbers,
-        infinities.
+        `DataError`: a missing column (with the nearest name), text among numbers, infinities.
         """
         return self._encode(table_from(frame)[0])
 
@@ -207,8 +209,7 @@ class Encoder:
     def from_plain(cls, data: Mapping[str, Any]) -> Self:
         """The encoder that plain data describe."""
         columns = tuple(column_from_plain(c) for c in get_key(data, "columns"))
-        dialect = Dialect(**data.get("dialect", {}))
-        return cls(columns, Target.from_plain(data["target"]), dialect)
+        return cls(columns, Target.from_plain(data["target"]), Dialect(**data.get("dialect", {})))
 
 
 def fit_encoder(
@@ -224,11 +225,13 @@ def fit_encoder(
 ) -> Encoder:
     """Fit an encoder on the training rows; `rows` is how many rows the whole table has.
 
-    Targets, the weight and the columns that the split needs are no inputs. `levels` are counts of
-    the values of category columns where `train` is but a sample of the training rows. What was
-    inferred or dropped is appended to `notes`.
+    Targets, the weight and the columns that the split needs are no inputs. `levels` count values of
+    categories where `train` is but a sample. What was inferred or dropped is appended to `notes`.
     """
-    notes += describe_excluded(data, split_columns)
+    if data.weight is not None:
+        notes.append(f"{data.weight} weighs the rows and is not an input (data.weight).")
+    for name in split_columns:
+        notes.append(f"{name} splits the rows and is not an input (split.column).")
     excluded = {*task_type.names, *data.drop, *split_columns, data.weight}
     inputs = train.drop(columns=[name for name in train.columns if name in excluded])
     used, dropped = infer_column_types(inputs, rows=rows, hints=data.column_hints, notes=notes)
@@ -345,3 +348,66 @@ def _describe_columns(used: Sequence[UsedColumn], dropped: Sequence[DroppedColum
     sentences += [f"{d.name} is not used: {d.why}." for d in dropped[:MAX_DROPPED_COLUMNS]]
     more = len(dropped) - MAX_DROPPED_COLUMNS
     return sentences + ([f"{more} more columns are not used."] if more > 0 else [])
+
+
+def allow_odd_cells(
+    encoder: Encoder, table: pd.DataFrame, notes: list[str]
+) -> tuple[Encoder, pd.DataFrame]:
+    """The encoder that takes texts among the numbers and dates of its table for gaps; and the table
+    with numbers in place of their texts, so that these are read once. It knows the sentinels.
+
+    `table` has all rows, not those of the training split alone. What is read as a gap is appended
+    to `notes`; so are dates that stand for no end, such as 9999-12-31.
+    """
+    columns: list[ColumnEncoder] = []
+    numbers = {}
+    sentinels: list[Sentinel] = []
+    for column in encoder.column_encoders:
+        if isinstance(column, (Numeric, Date)):
+            values = table[column.name]
+            found, odd = column.read_cells(values)
+            sentinels += find_sentinels(found[:, None], lambda _, name=column.name: name)
+            if isinstance(column, Numeric) and column.style not in ("", "days"):
+                numbers[column.name] = found
+            if odd.any():
+                kind = "number" if isinstance(column, Numeric) else "date"
+                notes.append(_describe_gaps(values, odd, f"hold no {kind}"))
+                texts = values[odd].map(str).value_counts().index[:MAX_ODD_TEXTS]
+                column = dataclasses.replace(column, odd_texts=tuple(texts))
+            if isinstance(column, Date):
+                ends = np.isnan(without_open_ends(found)) & ~np.isnan(found)
+                if ends.any():
+                    notes.append(_describe_gaps(values, ends, "stand for an open end"))
+        columns.append(column)
+    sentinels += _find_target_sentinels(encoder.target, table, notes)
+    fitted = dataclasses.replace(
+        encoder, column_encoders=tuple(columns), sentinels=tuple(sentinels)
+    )
+    return fitted, table.assign(**numbers)
+
+
+def _find_target_sentinels(
+    target: Target, table: pd.DataFrame, notes: list[str]
+) -> tuple[Sentinel, ...]:
+    """Those of numbers that are to be predicted, each also a note with its rows."""
+    if target.task_type.kind != "regression":
+        return ()
+    y = target.numbers(table)
+    found = find_sentinels(y, target.labels.__getitem__)
+    for s in found:
+        rows = table.index[y[:, s.place] == s.value]
+        shown = join_first([str(row) for row in rows], MAX_LISTED_TEXTS)
+        notes.append(
+            f"The target {s.where} is {s.value:.6g} in {s.rows:,} of {len(y):,} rows ({shown}), "
+            f"{s.distance:.3g} spreads from all others, and is learned as a number: if it stands "
+            "for a gap, leave these cells empty."
+        )
+    return tuple(dataclasses.replace(s, place=-1) for s in found)
+
+
+def _describe_gaps(values: pd.Series, rows: np.ndarray, why: str) -> str:
+    first = values[rows].drop_duplicates()
+    named = [f"{str(text)[:30]!r} in row {row}" for row, text in first.items()]
+    shown = join_first(named, MAX_LISTED_TEXTS)
+    count = f"{rows.sum():,} of {len(values):,} cells"
+    return f"{values.name}: {count} {why} and are read as gaps: {shown}."

@@ -64,8 +64,7 @@ def excel_as_csv(path: Path, notes: list[str]) -> text_files.TextFile:
         sheets = pd.read_excel(path, None, header=None, dtype=object, keep_default_na=False)
     filled = [name for name, sheet in sheets.items() if min(sheet.shape) > 0 and len(sheet) > 1]
     if not filled:
-        what = f"{path} is empty"
-        raise DataError(what, why="no sheet has a table", do="export the table again")
+        raise DataError(f"{path} is empty", why="no sheet has a table", do="export the table again")
     if len(sheets) > 1:
         others = join_first([str(name) for name in sheets if name != filled[0]])
         notes.append(f"{path.name} has several sheets: {filled[0]} is read, {others} not.")
@@ -78,9 +77,7 @@ def excel_as_csv(path: Path, notes: list[str]) -> text_files.TextFile:
 
 
 def _refuse_far_cells(packed: zipfile.ZipFile, path: Path) -> None:
-    """Raise `DataError` where a sheet's last row and column are so far that it is next to empty:
-    its reader would fill in all cells before them.
-    """
+    """Raise `DataError` where a far last cell would have a reader fill in all empty ones before."""
     for part in packed.namelist():
         with packed.open(part) as file:
             if "worksheets/" in part:
@@ -108,9 +105,7 @@ def _last_cell(sheet: IO[bytes]) -> tuple[int, int]:
 
 
 def _last_open_document_cell(content: IO[bytes]) -> tuple[int, int]:
-    """The last row and the last column of the largest sheet, by how often rows and cells repeat;
-    empty ones behind the last do not count.
-    """
+    """The largest sheet's last filled row and column, by how often rows and cells repeat."""
     largest = rows = last_row = last_column = 0
     found = 0, 0
     for _, element in ElementTree.iterparse(content):

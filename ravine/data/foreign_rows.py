@@ -78,9 +78,7 @@ def _header_rows(table: pd.DataFrame, texts: list[str]) -> list[int]:
 
 
 def _units_row(table: pd.DataFrame) -> list[int]:
-    """Row 0 where it holds no number and units of columns that are numbers from row 1 on: of two
-    columns, or of one where all others are numbers, too.
-    """
+    """Row 0 if it holds units of two columns of numbers, or of one where all others are numbers."""
     if len(table) < 3:
         return []
     first = table.iloc[0].dropna()
@@ -103,8 +101,7 @@ def is_total_word(text: str) -> bool:
 def _total_rows(
     table: pd.DataFrame, texts: list[str], foreign: list[int], notes: list[str]
 ) -> dict[str, list[int]]:
-    """The rows that sum up those before or behind them, and say so in a column of text, by what
-    they are.
+    """The rows that sum up those before or behind them and say so in words, by what they are.
 
     A text that mostly stands in rows that are no sums is a level like any other.
     """
@@ -182,9 +179,7 @@ def _equal(written: np.ndarray, exact: np.ndarray) -> np.ndarray:
 
 
 def _is_beyond(row: int, numbers: list[np.ndarray], usual: np.ndarray) -> bool:
-    """Whether a number of the row is further above all others of its column than these are wide,
-    or there is none.
-    """
+    """Whether a number of a row is above the others by more than they are wide, or it has none."""
     rest = usual & (np.arange(len(usual)) != row)
     given = [(x[row], x[rest & np.isfinite(x)]) for x in numbers if np.isfinite(x[row])]
     return not given or any(len(x) and value > 2 * x.max() - x.min() for value, x in given)

@@ -195,9 +195,7 @@ def frame_of_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def check_density(names: int, rows: int, given: int) -> None:
-    """Raise `DataError` where rows have so many different names that a table is next to all gaps;
-    `given` are the cells that they have.
-    """
+    """Raise `DataError` where rows of `given` cells have so many names that most are gaps."""
     cells = names * rows
     if cells > 1_000_000 and given < 0.01 * cells:
         what = f"{rows:,} rows have {names:,} different names"

@@ -1,8 +1,7 @@
 """Images and labels in idx files, as MNIST and Fashion-MNIST have them (Y. LeCun's format).
 
-Two zero bytes, the type of the values (8: bytes), the number of dimensions; each dimension as a
-big-endian int32; the values. Files ending in .gz are unpacked in memory, others are mapped.
-Letters: N images, H rows, W columns.
+Two zero bytes, the type of the values (8: bytes), the number of dimensions; each as a big-endian
+int32; the values. Files ending in .gz are unpacked in memory, others are mapped. N images, H × W.
 """
 
 import gzip
@@ -38,8 +37,7 @@ def idx_images(folder: Path, stem: str) -> Path | None:
 
 def labels_file(images: Path) -> Path:
     """The labels of a file of images: train-images-idx3-ubyte -> train-labels-idx1-ubyte(.gz)."""
-    plain = images.name.removesuffix(".gz")
-    name = plain.replace("images", "labels").replace("idx3", "idx1")
+    name = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
     for found in (images.with_name(name), images.with_name(f"{name}.gz")):
         if found.exists() and found != images:
             return found

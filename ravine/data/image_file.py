@@ -103,9 +103,8 @@ def decode_image(path: str, spec: ImageSpec) -> tuple[np.ndarray, set[str]] | Un
 
 def _read_opened(path: str, read: Callable[[Any], Result]) -> Result | UnreadableImage:
     """What `read` makes of a file's image as Pillow opened it."""
-    pil = pillow_module()
     try:
-        with pil.open(path, formats=IMAGE_FORMATS) as opened:
+        with pillow_module().open(path, formats=IMAGE_FORMATS) as opened:
             return read(opened)
     except DataError:
         raise

@@ -113,9 +113,6 @@ def holds_images(source: str) -> bool:
     return len(found) == 1 and (place.parent / str(table[found[0]].iloc[0])).exists()
 
 
-# Folders
-
-
 def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> ImageListing:
     name = _one_name(target, "class")
     inside = _folders(root)
@@ -123,8 +120,7 @@ def _list_folder(root: Path, target: tuple[str, ...], notes: list[str]) -> Image
     splits = {folder: SPLIT_WORDS[folder.name.lower()] for folder in marked}
     training = [folder for folder, place in splits.items() if place == 0 and _folders(folder)]
     if not training:
-        rows = _images_by_class(root, notes, strict=True)
-        return _listing_of_rows(root, rows, name, None)
+        return _listing_of_rows(root, _images_by_class(root, notes, strict=True), name, None)
     twice = [SPLIT_NAMES[place] for place, n in Counter(splits.values()).items() if n > 1]
     if twice:
         why = f"they are {', '.join(folder.name for folder in splits)}"
@@ -199,9 +195,6 @@ def _files_within(root: Path) -> list[Path]:
         inner[:] = sorted(name for name in inner if not name.startswith((".", "__")))
         found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
     return found
-
-
-# Tables of paths
 
 
 def _list_table(
@@ -279,9 +272,6 @@ def check_paths(paths: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-# Arrays and idx files
-
-
 def _list_pair(x: Any, y: Any, target: tuple[str, ...]) -> ImageListing:
     images = array_to_bytes(x)
     answers = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
@@ -319,9 +309,6 @@ def _one_name(target: tuple[str, ...], usual: str) -> str:
         why, do = "these images have one label each", "give a table of paths and labels for several"
         raise DataError(f"there are {len(target)} targets: {', '.join(target)}", why=why, do=do)
     return target[0] if target else usual
-
-
-# Images to predict
 
 
 def list_unlabeled(

@@ -211,8 +211,7 @@ def _to_spec(x: np.ndarray, spec: image_file.ImageSpec) -> np.ndarray:
     pil = image_file.pillow_module()
 
     def fitted_pixels(pixels: np.ndarray) -> np.ndarray:
-        one_channel = len(pixels) == 1
-        last = pixels[0] if one_channel else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        last = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
         return image_file.fit_image(pil.fromarray(last), spec)
 
     return np.stack([fitted_pixels(pixels) for pixels in x])

@@ -32,14 +32,13 @@ DEFAULT_MEMORY = "2GB"
 class Images:
     """Where the images are and what is to be learned from them.
 
-    `source` is a folder with a folder for each class (or train, validation and test folders with
-    those in them), a table with a column of paths (`path`, inferred) and one of labels (`target`),
-    or a folder of idx files; empty where a pair (X, y) of arrays is given from Python. `size` is a
-    side, or rows and columns: by default that of the training images if all have the same, else a
-    square of their median side, at most 224. `fit` says how other shapes are brought to it,
-    `channels` is 1 (gray) or 3, by default 1 if all are gray. `corrupt`: files that cannot be read
-    stop the run, or are skipped and named. Where the decoded images take more than `memory`, they
-    are kept in a temporary file.
+    `source` is a folder with a folder for each class (or with train, validation and test folders of
+    these), a table with a column of paths (`path`, inferred) and one of labels (`target`), or a
+    folder of idx files; empty for a pair (X, y) of arrays from Python. `size` is a side, or rows
+    and columns: by default that of the training images if all have the same, else a square of their
+    median side, at most 224. `fit` says how other shapes are brought to it, `channels` is 1 (gray)
+    or 3, by default 1 if all are gray. `corrupt`: files that cannot be read stop the run, or are
+    skipped and named. Decoded images that take more than `memory` are kept in a temporary file.
     """
 
     source: str = ""
@@ -86,8 +85,7 @@ class ImageEncoder:
     def read(self, given: ExamplesLike, *, memory: str = DEFAULT_MEMORY) -> LoadedImages:
         """Images from a folder, a file, a table or list of paths, or an array, as the encoder's.
 
-        Unreadable files are skipped and named where `corrupt` is "skip"; else they raise
-        `DataError`.
+        Unreadable files are skipped and named if `corrupt` is "skip"; else they raise `DataError`.
         """
         names, images = list_unlabeled(given, self.path)
         pixels = image_store.PixelBuffer(len(images), self.spec, parse_size(memory, "Images"))
@@ -165,8 +163,7 @@ def read_images(
     examples: dict[str, Examples | None] = dict.fromkeys(SPLIT_NAMES)
     for name, r, (tensor, backing) in zip(SPLIT_NAMES, rows, parts, strict=True):
         if len(r):
-            targets = target.encode(table.iloc[r])
-            examples[name] = Examples(tensor, targets=targets, backing=backing)
+            examples[name] = Examples(tensor, targets=target.encode(table.iloc[r]), backing=backing)
     numbers = {name: places[r] for name, r in rows._asdict().items()}
     return encoder, examples, numbers, image_store.pixel_digest([tensor for tensor, _ in parts])
 
@@ -222,8 +219,7 @@ def _image_spec(
         channels = images.shape[1] if channels == "auto" else channels
         return image_file.ImageSpec(height, width, channels, data.fit)
     if size is None or channels == "auto":
-        files = [images[i] for i in places]
-        found = list(map(image_file.read_header, files))
+        found = [image_file.read_header(images[i]) for i in places]
         bad = tuple(head for head in found if isinstance(head, image_file.UnreadableImage))
         if len(bad) == len(found) or (bad and data.corrupt == "stop"):
             raise _unreadable_error(bad, len(found))

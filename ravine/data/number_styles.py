@@ -2,8 +2,7 @@
 
 A style is the number 1234.5 as a column writes it, with its unit: `1,234.5`, `1 234,5 kg`. What
 counts for any style: a currency before or after, %, (5) and 5- for -5, 5,- for 5 without cents,
-other units of the same quantity. Durations, quarters and the like have styles of their own
-(`notations.py`).
+other units of the same quantity. Durations and the like have their own (`notations.py`).
 """
 
 import re
@@ -77,8 +76,7 @@ def read_as_numbers(
 ) -> Reading | None:
     """How texts write numbers, and which of them do not; None where they are no numbers.
 
-    `counts` says in how many rows each text stands, `decimal` is the decimal sign where both could
-    be meant: by default a point.
+    `counts` are each text's rows; `decimal` is the sign where both could be meant, else a point.
     """
     kept = [(t, n) for t, n in zip(texts, counts, strict=True) if not is_gap(t)]
     if not kept:
@@ -125,9 +123,7 @@ def decimal_sign(text: str) -> str:
 
 
 def _doubt_sign(texts: Sequence[str], style: str) -> list[str]:
-    """What to say where all numbers of a column have one group sign before their last three digits,
-    so that it could be the decimal sign as well; nothing elsewhere.
-    """
+    """A doubt, if all numbers have one group sign, before three digits: it could be decimal."""
     group = re.escape(style[1])
     decimal = re.escape(style[5])  # behind which cents may be a dash
     pattern = re.compile(rf"\D*[1-9]\d{{0,2}}{group}\d{{3}}[^\d{decimal}]*")
@@ -186,8 +182,7 @@ def _with_unit(
     values, found = _read_all([t for t, _ in kept], style)
     are_numbers = ~np.isnan(values)
     if not found:
-        odd = [kept[i] for i in np.flatnonzero(~are_numbers).tolist()]
-        return style, odd, []
+        return style, [kept[i] for i in np.flatnonzero(~are_numbers).tolist()], []
     rows = np.flatnonzero(are_numbers).tolist()
     read = [(found.get(i, ""), float(values[i]), kept[i][1]) for i in rows]
     units = {name for name, _, _ in read}
@@ -210,9 +205,7 @@ def _with_unit(
 
 
 def _are_multiples(kept: Sequence[tuple[str, int]]) -> bool:
-    """Whether k, M or B stands behind a decimal number, as in 1.5k: behind whole ones, as in 12B,
-    it may be the letter of a seat.
-    """
+    """Whether k, M or B follows decimals, as in 1.5k: after whole numbers, 12B may be a seat."""
     return any(re.search(r"\d[.,]\d+ ?(?:k|K|M|Mio|B|bn)$", text) for text, _ in kept)
 
 
@@ -229,9 +222,7 @@ def _scale(value: float, unit: str, own: str) -> float:
 
 
 def _read_all(texts: Sequence[str], style: str) -> tuple[np.ndarray, dict[int, str]]:
-    """The numbers of texts, float64 [N], NaN where there is none; and the units of those that have
-    one, by place.
-    """
+    """The numbers of texts, float64 [N], NaN where there is none; and by place their units."""
     # most are written so: the shortest ways to them
     is_plain = PLAIN_NUMBER.fullmatch if style[5] == "." else re.compile(r"-?\d+").fullmatch
     is_grouped, group, decimal = _grouped_pattern(style).fullmatch, style[1], style[5]

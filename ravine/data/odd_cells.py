@@ -45,9 +45,7 @@ class Reading:
         texts: Sequence[tuple[str, int]],
         doubts: Sequence[str] = (),
     ) -> Self | None:
-        """The reading of distinct texts and in how many rows each stands, gaps left out; None where
-        too many are odd.
-        """
+        """The reading of texts and the rows of each, no gaps; None where too many are odd."""
         if not texts:
             return None
         share = sum(n for _, n in odd) / sum(n for _, n in texts)

@@ -108,8 +108,7 @@ def read_blocks(piece: RowGroup, rows: int) -> Iterator[pd.DataFrame]:
         for batch in file.iter_batches(rows, [piece.group], use_threads=False):
             texts = pa.Table.from_batches([batch])
             table = _decode_texts(texts, schema, Path(piece.file), parts=BLOCKS_IN_MEMORY)
-            frame = check_table(_as_frame(table), piece.file)
-            yield frame.set_axis(range(at, at + batch.num_rows))
+            yield check_table(_as_frame(table), piece.file).set_axis(range(at, at + batch.num_rows))
             at += batch.num_rows
             pa.default_memory_pool().release_unused()  # Arrow keeps 20 MB more otherwise
         if at - piece.first != piece.rows:
@@ -135,8 +134,7 @@ def _text_columns(schema: pa.Schema) -> list[str]:
 def _decode_texts(table: pa.Table, schema: pa.Schema, file: Path, *, parts: int = 1) -> pa.Table:
     """One of `parts` of a table whose texts were read as codes, with texts as in the `schema`.
 
-    A word that stands once in a file may be in every row: how long all texts are together is known
-    before they are made.
+    A word stored once may be in every row: how long all are together is known before.
     """
     texts = _text_columns(schema)
     pc: Any = compute  # its functions are made when it is imported

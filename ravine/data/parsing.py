@@ -8,19 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import (
-    is_datetime64_any_dtype,
-    is_float_dtype,
-    is_numeric_dtype,
-    is_timedelta64_dtype,
-)
+from pandas.api import types
 
-from ravine.data.date_styles import (
-    days_of_moments,
-    days_of_texts,
-    style_of_new_dates,
-    without_open_ends,
-)
+from ravine.data import date_styles
 from ravine.data.number_styles import parse_numbers, read_as_numbers
 from ravine.data.odd_cells import Reading, is_gap, reads_all
 from ravine.errors import DataError
@@ -64,12 +54,12 @@ def text_of(value: Any) -> str:
 
 def is_text(values: pd.Series) -> bool:
     """Whether a column is stored neither as numbers nor as durations."""
-    return not (is_numeric_dtype(values.dtype) or is_timedelta64_dtype(values.dtype))
+    return not (types.is_numeric_dtype(values.dtype) or types.is_timedelta64_dtype(values.dtype))
 
 
 def are_whole(values: pd.Series) -> bool:
     """Whether a column of floats has whole numbers in all rows."""
-    if not is_float_dtype(values.dtype):
+    if not types.is_float_dtype(values.dtype):
         return False
     return bool(((values % 1 == 0) & (values.abs() < 2**53)).all())
 
@@ -100,9 +90,7 @@ def counts_of(codes: np.ndarray) -> list[int]:
 def read_column(
     values: pd.Series, read: Callable[..., Reading | None], decimal: str = "auto"
 ) -> Reading | None:
-    """How a column of text is written, as `read_as_numbers` or another says of its distinct texts;
-    None where it is not stored as text.
-    """
+    """How a column of text is written, as `read` says of its distinct texts; None for others."""
     if not is_text(values):
         return None
     texts, codes = texts_of(values)
@@ -139,10 +127,8 @@ def _finite(found: np.ndarray, values: pd.Series, name: str) -> np.ndarray:
 
 
 def read_numbers(values: pd.Series, style: str) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of a column, float64 [N], NaN where there is none; and where the cell holds
-    something else, bool [N].
-    """
-    if style == "days" or is_timedelta64_dtype(values.dtype):
+    """A column's numbers, float64 [N], else NaN; and where cells hold something else, bool [N]."""
+    if style == "days" or types.is_timedelta64_dtype(values.dtype):
         seconds = pd.to_timedelta(values, errors="coerce").dt.total_seconds()
         found = seconds.to_numpy(np.float64) / 86400
         return found, np.isnan(found) & values.notna().to_numpy()
@@ -168,42 +154,38 @@ def dates_of(
     found, bad, _ = read_new_dates(values, style, odd_texts)
     if not odd_texts:
         refuse_values(values, bad, name, f"a date like {style or '2024-12-31'}")
-    return without_open_ends(found)
+    return date_styles.without_open_ends(found)
 
 
 def dates_or_gaps(values: pd.Series, name: str, style: str = "") -> np.ndarray:
     """Days since 1970 in that style alone, float64 [N], NaN where there is something else, too."""
-    return without_open_ends(read_dates(values, style)[0])
+    return date_styles.without_open_ends(read_dates(values, style)[0])
 
 
 def read_new_dates(
     values: pd.Series, style: str, odd_texts: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """As `read_dates`, and the style: the column's own, unless that does not read them (of a column
-    with odd texts, hardly any) and another reads all, but for the odd ones.
-    """
+    """As `read_dates`, and the style: the column's, or one that alone reads all but odd texts."""
     days, bad = read_dates(values, style)
     if not bad.any() or (odd_texts and bad.sum() < (~np.isnan(days)).sum()):
         return days, bad, style
     texts, codes = texts_of(values)
     kept = [(t, n) for t, n in zip(texts, counts_of(codes), strict=True) if t not in odd_texts]
-    found = style_of_new_dates([t for t, _ in kept], [n for _, n in kept], style)
-    if found is None or not np.isnan(days_of_texts(odd_texts, found)).all():
+    found = date_styles.style_of_new_dates([t for t, _ in kept], [n for _, n in kept], style)
+    if found is None or not np.isnan(date_styles.days_of_texts(odd_texts, found)).all():
         return days, bad, style
     return *read_dates(values, found), found
 
 
 def read_dates(values: pd.Series, style: str) -> tuple[np.ndarray, np.ndarray]:
-    """Days since 1970, float64 [N], NaN where there is no date; and where the cell holds something
-    else, bool [N].
-    """
+    """Days since 1970, float64 [N], else NaN; and where cells hold something else, bool [N]."""
     if isinstance(values.dtype, pd.PeriodDtype):
         values = values.dt.to_timestamp()
-    if is_datetime64_any_dtype(values.dtype):
-        days = days_of_moments(pd.to_datetime(values, utc=True))
+    if types.is_datetime64_any_dtype(values.dtype):
+        days = date_styles.days_of_moments(pd.to_datetime(values, utc=True))
         return days, np.zeros(len(days), bool)
     texts, codes = texts_of(values)
-    return _place(days_of_texts(texts, style), texts, codes)
+    return _place(date_styles.days_of_texts(texts, style), texts, codes)
 
 
 def _place(

@@ -15,7 +15,7 @@ from pandas.api.types import is_float_dtype, is_integer_dtype
 from ravine.data.column_types import is_identifier
 from ravine.data.encoder import Encoder
 from ravine.data.parsing import is_text
-from ravine.data.table_blocks import TableBlocks
+from ravine.data.tables import TableBlocks
 from ravine.data.targets import Target
 
 SIGNIFICANT_DIGITS = 7  # weights are float32: 24 bits, 7.2 digits
@@ -26,8 +26,7 @@ MAX_IDENTIFIER_LENGTH = 60  # characters of a text that names a row
 def find_identifiers(table: TableBlocks, encoder: Encoder, answers: Iterable[str]) -> list[str]:
     """The columns that tell a table's rows apart, none of them the encoder's or an answer's.
 
-    Identifiers have no gaps and another value in every row. They are called so, or are whole
-    numbers or short texts.
+    Identifiers have no gaps and no value twice; they are called so, whole numbers or short texts.
     """
     used = {*encoder.columns, *answers}
     names = [n for n in table.columns if n not in used]
@@ -47,10 +46,9 @@ def find_identifiers(table: TableBlocks, encoder: Encoder, answers: Iterable[str
 
 def _is_short(values: pd.Series) -> bool:
     """Whether values are whole numbers, or texts of a few words at most."""
-    texts = is_text(values)
-    return is_integer_dtype(values.dtype) or (
-        texts and bool((values.str.len() <= MAX_IDENTIFIER_LENGTH).all())
-    )
+    if is_text(values):
+        return bool((values.str.len() <= MAX_IDENTIFIER_LENGTH).all())
+    return is_integer_dtype(values.dtype)
 
 
 def with_identifiers(
@@ -87,11 +85,9 @@ def round_floats(predictions: pd.DataFrame, target: Target | None = None) -> pd.
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """The same table for a spreadsheet: an apostrophe before each text that it would take for a
-    formula, in names of columns, too.
+    """The table for a spreadsheet, with an apostrophe before texts and names taken for a formula.
 
-    Such texts begin with =, +, -, @, a tab or a carriage return and are neither a number nor one
-    sign alone.
+    Such texts begin with =, +, -, @, a tab or a carriage return and are no number nor one sign.
 
     >>> without_formulas(pd.DataFrame({"a": ["=1+1", "-", "-2", "x"]}))["a"].tolist()
     ["'=1+1", '-', '-2', 'x']

@@ -46,8 +46,7 @@ class Data:
     Parquet source larger than `memory` ("2GB") is read in pieces. A class with fewer than
     `min_class_rows` rows is left out, or joined with others of the kind (`rare_classes`); tables
     read in pieces keep all classes. `decimal` is the decimal sign of numbers in CSV files, found
-    from the file unless set; `date_order` is meant where day, month and a short year could be
-    exchanged.
+    unless set; `date_order` is meant where day, month and a short year could be exchanged.
     """
 
     source: str = ""
@@ -109,8 +108,7 @@ def parse_size(size: str, owner: str = "Data") -> int:
 def open_table(
     data: Data, frame: TableLike | None, notes: list[str]
 ) -> tuple[pd.DataFrame, Data, Dialect]:
-    """The table, what is asked with what the table says of its targets and its decimal sign, and
-    how its file is written.
+    """The table, `data` with the targets and decimal sign that it names, and its file's dialect.
 
     A file wins over a bundled set of the same name, a run's folder does not.
     """
@@ -166,8 +164,7 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
     for path, wanted in lists.items():
         for name in wanted:
             if name not in names:
-                others = [n for n in names if n not in wanted]
-                why, do = nearest(name, others), ""
+                why, do = nearest(name, [n for n in names if n not in wanted]), ""
                 several = [part.strip() for part in name.split(",")]
                 if path == "target" and all(part in names for part in several):
                     why, do = "each is one", " ".join(f"--target {part}" for part in several)
@@ -180,8 +177,7 @@ def check_columns(names: Sequence[str], data: Data, targets: Sequence[str]) -> N
 
 
 def likely_targets(names: Sequence[str]) -> list[str]:
-    """Up to three columns that may be meant to be predicted, the likeliest first: those called so,
-    then the last and the first of the others that are no identifiers.
+    """Up to three likely targets: columns called so, then the last and the first but identifiers.
 
     >>> likely_targets(["PassengerId", "Survived", "Age", "Cabin"])
     ['Survived', 'Cabin', 'Age']
@@ -195,15 +191,6 @@ def likely_targets(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*called, *(others or names)[-1:], *others[:1]]))[:3]
 
 
-def describe_excluded(data: Data, marking: Sequence[str]) -> list[str]:
-    """Notes on columns that are no inputs: the weight, and `marking`, which the split needs."""
-    weighs = f"{data.weight} weighs the rows and is not an input (data.weight)."
-    notes = [] if data.weight is None else [weighs]
-    return notes + [
-        f"{name} splits the rows and is not an input (split.column)." for name in marking
-    ]
-
-
 def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
     """Whether each row has all its targets, [N]; among numbers in text, words like "?" are gaps."""
     known = np.ones(len(table), bool)
@@ -212,8 +199,7 @@ def has_targets(table: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
         known &= values.notna().to_numpy()
         stored = types.is_numeric_dtype(values.dtype) or types.is_datetime64_any_dtype(values.dtype)
         _refuse_objects(values)
-        first = values.dropna().head(1)
-        lists = any(isinstance(value, LIST_TYPES) for value in first)
+        lists = any(isinstance(value, LIST_TYPES) for value in values.dropna().head(1))
         style = "" if stored or lists else column_number_style(values)
         if style:
             known &= ~np.isnan(numbers_of(values.where(known), name, style))
@@ -250,8 +236,7 @@ def with_targets(
         lacking = f"{len(table) - len(places)} of {len(table)} rows have no {named}"
         notes.append(f"{lacking} and are left out.")
         table = table.iloc[places]
-        whole = [n for n in targets if are_whole(table[n])]
-        table = table.astype(dict.fromkeys(whole, np.int64))
+        table = table.astype({n: np.int64 for n in targets if are_whole(table[n])})
     return table, places
 
 

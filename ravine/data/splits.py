@@ -67,9 +67,7 @@ class _Sizes(_Split):
 class Random(_Sizes):
     """Rows at random."""
 
-    def rows(
-        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
-    ) -> SplitRows:
+    def rows(self, frame: pd.DataFrame, task: TaskType, seed: int, notes: list[str]) -> SplitRows:
         """The split of a table's rows."""
         return SplitRows.of(draw_places(len(frame), self.validation, self.test, seed))
 
@@ -85,13 +83,11 @@ class Stratified(Random):
     Every class with three rows or more is in every split; a class of one row trains.
     """
 
-    def rows(
-        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
-    ) -> SplitRows:
-        if task_type.kind not in ("binary", "classes"):
-            return Random.rows(self, frame, task_type, seed, notes)
+    def rows(self, frame: pd.DataFrame, task: TaskType, seed: int, notes: list[str]) -> SplitRows:
+        if task.kind not in ("binary", "classes"):
+            return Random.rows(self, frame, task, seed, notes)
         require_count(len(frame), self.validation, self.test)
-        texts, codes = texts_of(frame[task_type.names[0]])
+        texts, codes = texts_of(frame[task.names[0]])
         generator = stream(seed, "split")
         place = np.zeros(len(frame), np.int64)
         for code in np.argsort(texts, kind="stable"):
@@ -109,9 +105,7 @@ class Grouped(_Sizes):
 
     column: str
 
-    def rows(
-        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
-    ) -> SplitRows:
+    def rows(self, frame: pd.DataFrame, task: TaskType, seed: int, notes: list[str]) -> SplitRows:
         texts, codes = _complete_texts(frame, self.column)
         wanted = sum(f > 0 for f in (self.validation, self.test)) + 1
         if len(texts) < wanted:
@@ -144,9 +138,7 @@ class ByTime(_Sizes):
 
     column: str
 
-    def rows(
-        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
-    ) -> SplitRows:
+    def rows(self, frame: pd.DataFrame, task: TaskType, seed: int, notes: list[str]) -> SplitRows:
         values = _column(frame, self.column)
         found = infer_column_types(values.to_frame(), rows=0)[0]
         if not found or found[0].kind not in ("date", "number"):
@@ -193,9 +185,7 @@ class Given(_Split):
             what, do = "Given has a row in two splits", "put each row in one list"
             raise RecipeError(what, why="then a score would not be honest", do=do)
 
-    def rows(
-        self, frame: pd.DataFrame, task_type: TaskType, seed: int, notes: list[str]
-    ) -> SplitRows:
+    def rows(self, frame: pd.DataFrame, task: TaskType, seed: int, notes: list[str]) -> SplitRows:
         lists = (self.train_rows, self.validation_rows, self.test_rows)
         for name, rows in zip(SPLIT_NAMES, lists, strict=True):
             outside = [r for r in rows if not 0 <= r < len(frame)]
@@ -324,9 +314,7 @@ def check_splits(
 def describe_shared_groups(
     rows: SplitRows, frame: pd.DataFrame, split: object, targets: tuple[str, ...]
 ) -> list[str]:
-    """A sentence on the identifier with the most values if a random split parts rows that have one
-    of them in common; none where there is no such column.
-    """
+    """A sentence on the identifier with most values whose rows a random split parts, if any."""
     found = (
         _count_groups(frame[name], name, rows)
         for name in frame.columns

@@ -20,12 +20,11 @@ import torch
 from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
 from ravine.data import source
-from ravine.data.encoder import Encoder, Encoding, count_levels, fit_encoder
+from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, count_levels, fit_encoder
 from ravine.data.examples import Examples, concatenate
 from ravine.data.parquet_files import RowGroup, is_parquet, read_blocks, row_groups_of
 from ravine.data.parsing import weights_of
 from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
-from ravine.data.table_cells import allow_odd_cells
 from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError
 from ravine.rng import stream, stream_seed
@@ -48,9 +47,6 @@ def _size(pieces: Sequence[RowGroup]) -> tuple[int, float]:
     """Rows, and bytes of a row as a table."""
     rows = sum(p.rows for p in pieces)
     return rows, sum(p.bytes for p in pieces) / max(rows, 1)
-
-
-# Training rows
 
 
 @dataclass(frozen=True)
@@ -106,9 +102,6 @@ def place_rows(
     return (frame, place) if known.all() else (frame[known], place[known])
 
 
-# Surveying
-
-
 @dataclass
 class SurveyCounts:
     """What the first pass found out."""
@@ -127,8 +120,7 @@ def read_in_pieces(
 ) -> tuple[Encoder, dict[str, Any], dict[str, np.ndarray], str]:
     """Two passes over a Parquet source in at most `data.memory` bytes.
 
-    Returns the encoder; training rows, validation and test; the numbers of the latter's rows; and a
-    hash of the table.
+    Returns the encoder; training rows, validation, test; numbers of the latter's rows; a hash.
     """
     split = _check_settings(data, split)
     assert data.memory is not None
@@ -260,8 +252,7 @@ def _sample_rows(
     frames: list[pd.DataFrame], count: int, seed: int, *, last: bool = False
 ) -> list[pd.DataFrame]:
     """Of all rows the `count` with the smallest hash of their number: the same in any order."""
-    rows = sum(map(len, frames))
-    if rows < 2 * count and not last:
+    if sum(map(len, frames)) < 2 * count and not last:
         return frames
     whole = pd.concat([f for f in frames if len(f)])
     if len(whole) <= count:

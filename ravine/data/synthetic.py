@@ -59,8 +59,7 @@ def moons(count: int, seed: int, *, noise: float = 0.2) -> tuple[np.ndarray, np.
     angle = torch.pi * torch.rand(count, generator=generator, dtype=torch.float64)
     upper = torch.stack([angle.cos(), angle.sin()], 1)
     lower = torch.stack([1 - angle.cos(), 0.5 - angle.sin()], 1)
-    points = torch.where(classes[:, None] == 0, upper, lower)
-    return _noisy(points, classes, noise, generator)
+    return _noisy(torch.where(classes[:, None] == 0, upper, lower), classes, noise, generator)
 
 
 def circles(count: int, seed: int, *, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,8 @@ class Target:
 
     def numbers(self, frame: pd.DataFrame) -> np.ndarray:
         """The numbers of a regression target, float64 [N, C]."""
-        return _numbers(frame, self.task_type)
+        columns = zip(self.task_type.names, self.task_type.styles, strict=True)
+        return np.stack([numbers_of(frame[name], name, style) for name, style in columns], 1)
 
     def decode(self, predictions: Tensor) -> Tensor:
         """Predictions, or encoded targets, [..., C] in the target's own units, float64.
@@ -128,7 +129,7 @@ def fit_target(
     """
     if task_type.kind != "regression":
         return Target(task_type), {}
-    y = _numbers(train, task_type)
+    y = Target(task_type).numbers(train)
     transform: Any = "as it is"
     if how == "log" or (how == "auto" and len(task_type.names) == 1 and y.min() >= 0):
         if y.min() < 0:
@@ -143,8 +144,7 @@ def fit_target(
             notes.append(f"The logarithm of {task_type.names[0]} is learned: {skewed}.")
         elif before > MIN_SKEWNESS_TO_MENTION and abs(after) < before / 2:
             skewed = f"{task_type.names[0]} is skewed ({before:.1f}, its logarithm {after:.1f})"
-            advice = 'If relative errors matter, set encoding.target = "log".'
-            notes.append(f"{skewed}. {advice}")
+            notes.append(f'{skewed}. If relative errors matter, set encoding.target = "log".')
     z = _transform(y, transform)
     scales = [(0.0, 1.0) if how == "none" else mean_and_spread(column) for column in z.T]
     centers, spreads = zip(*scales, strict=True)
@@ -169,11 +169,6 @@ def skewness(x: np.ndarray) -> float:
 
 def _transform(y: np.ndarray, transform: str) -> np.ndarray:
     return np.log(y) if transform == "log" else np.log1p(y) if transform == "log1p" else y
-
-
-def _numbers(frame: pd.DataFrame, task_type: TaskType) -> np.ndarray:
-    columns = zip(task_type.names, task_type.styles, strict=True)
-    return np.stack([numbers_of(frame[name], name, style) for name, style in columns], 1)
 
 
 def _places(values: pd.Series, task_type: TaskType) -> np.ndarray:

@@ -6,7 +6,7 @@ Letters: N examples, F numbers, K columns of codes, C outputs.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,12 @@ import torch
 
 from ravine.data import source
 from ravine.data.csv_dialect import Dialect, KnownColumns
-from ravine.data.encoder import Encoder, Encoding, fit_encoder
+from ravine.data.encoder import Encoder, Encoding, allow_odd_cells, fit_encoder
 from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
-from ravine.data.parsing import is_text
-from ravine.data.rare_classes import leave_out_rare_classes
+from ravine.data.parsing import counts_of, is_text, texts_of
 from ravine.data.splits import (
     SPLIT_NAMES,
     AnySplit,
@@ -33,11 +32,12 @@ from ravine.data.splits import (
     require_count,
 )
 from ravine.data.streaming import RowGroups, is_larger_than_memory, read_in_pieces
-from ravine.data.table_cells import allow_odd_cells
-from ravine.data.task_type import TaskKind, TaskType
-from ravine.errors import DataError
+from ravine.data.task_type import TaskKind, TaskType, infer_task_type
+from ravine.errors import DataError, join_first
 from ravine.old_names import with_earlier_keys
 from ravine.protocols import Signature
+
+JOINED_CLASS = "(other)"
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,9 @@ def task_of_rows(
         rows = split.rows(table, task_type, seed, notes)
     if encoder is None:
         encoder, table = _fit(
-            table, rows, task_type, data=data, split=split, encoding=encoding, notes=notes
+            table, rows, task_type, dialect, data=data, split=split, encoding=encoding, notes=notes
         )
-        encoder = dataclasses.replace(encoder, dialect=dialect)
-    examples = _encode_splits(encoder, table, rows, data.weight)
-    notes.append(_describe_split(rows, split))
+    examples = _encode_splits(encoder, table, rows, split, data.weight, notes)
     fingerprint = _fingerprint(encoder, examples, rows._asdict(), "")
     train, validation, test = (examples[name] for name in SPLIT_NAMES)
     assert train is not None  # every split leaves rows to train on
@@ -214,11 +212,9 @@ def _read_at_once(
     check_splits(rows, table, task_type, notes)
     notes += describe_shared_groups(rows, table, split, task_type.names)
     encoder, table = _fit(
-        table, rows, task_type, data=data, split=split, encoding=encoding, notes=notes
+        table, rows, task_type, dialect, data=data, split=split, encoding=encoding, notes=notes
     )
-    encoder = dataclasses.replace(encoder, dialect=dialect)
-    examples = _encode_splits(encoder, table, rows, data.weight)
-    notes.append(_describe_split(rows, split))
+    examples = _encode_splits(encoder, table, rows, split, data.weight, notes)
     return encoder, examples, {name: places[r] for name, r in rows._asdict().items()}, ""
 
 
@@ -226,6 +222,7 @@ def _fit(
     table: pd.DataFrame,
     rows: SplitRows,
     task_type: TaskType,
+    dialect: Dialect,
     *,
     data: source.Data,
     split: AnySplit,
@@ -242,22 +239,25 @@ def _fit(
         rows=len(table),
         notes=notes,
     )
-    return allow_odd_cells(encoder, table, notes)
+    return allow_odd_cells(dataclasses.replace(encoder, dialect=dialect), table, notes)
 
 
 def _encode_splits(
-    encoder: Encoder, table: pd.DataFrame, rows: SplitRows, weight: str | None
+    encoder: Encoder,
+    table: pd.DataFrame,
+    rows: SplitRows,
+    split: AnySplit,
+    weight: str | None,
+    notes: list[str],
 ) -> dict[str, Examples | None]:
     """The examples of each split, None for one without rows."""
-    return {
+    found = {
         name: encoder.examples(table.iloc[places], weight) if len(places) else None
         for name, places in rows._asdict().items()
     }
-
-
-def _describe_split(rows: SplitRows, split: AnySplit) -> str:
     sizes = "{} training, {} validation and {} test rows".format(*map(len, rows))
-    return f"Split: {sizes} ({type(split).__name__})."
+    notes.append(f"Split: {sizes} ({type(split).__name__}).")
+    return found
 
 
 def _fingerprint(
@@ -290,3 +290,47 @@ def _fingerprint(
     for name in sorted(rows):
         hashed.update(rows[name].astype(np.int64).tobytes())
     return hashed.hexdigest()
+
+
+def leave_out_rare_classes(
+    table: pd.DataFrame, own: int, targets: Sequence[str], data: source.Data, notes: list[str]
+) -> tuple[pd.DataFrame, np.ndarray, TaskType]:
+    """What the targets ask for; the table without rare classes, or with these joined; its places.
+
+    A class is rare where fewer than `data.min_class_rows` of the first `own` rows have it; the
+    other rows are a test file's. What is done with it is appended to `notes`.
+    """
+    every, tentative = np.arange(len(table)), []
+    task_type = infer_task_type(table, targets, data.task, tentative, data.decimal)
+    rare = _rare_rows(table, own, task_type, data.min_class_rows)
+    if not rare.any():
+        notes += tentative
+        return table, every, task_type
+    name = targets[0]
+    classes, codes = texts_of(table[name][rare])
+    listed = join_first([repr(c) for c in classes])
+    least = data.min_class_rows
+    few = f"{len(classes)} classes of {name} have fewer than {least} rows"
+    few = few if len(classes) > 1 else f"One class of {name} has fewer than {least} rows"
+    if data.rare_classes == "join" and int(rare[:own].sum()) >= least:
+        table = table.assign(**{name: table[name].astype(object).mask(rare, JOINED_CLASS)})
+        notes.append(f"{few}: they are joined into {JOINED_CLASS!r} ({listed}).")
+        return table, every, infer_task_type(table, targets, data.task, notes, data.decimal)
+    if table[name][~rare].nunique() < 2:
+        why, do = "then there is nothing to tell apart", "add rows, or set data.min_class_rows = 1"
+        raise DataError(f"only one class of {name} has {least} rows or more", why=why, do=do)
+    change = "data.min_class_rows = 1 keeps them"
+    gone = f"{rare.sum()} rows are" if rare.sum() > 1 else "one row is"
+    notes.append(f"{few}: {gone} left out ({listed}); {change}.")
+    table = table[~rare]
+    return table, every[~rare], infer_task_type(table, targets, data.task, notes, data.decimal)
+
+
+def _rare_rows(table: pd.DataFrame, own: int, task_type: TaskType, least: int) -> np.ndarray:
+    if task_type.kind not in ("binary", "classes"):
+        return np.zeros(len(table), bool)
+    texts, codes = texts_of(table[task_type.names[0]])
+    counts = np.zeros(len(texts), np.int64)
+    found = counts_of(codes[:own])
+    counts[: len(found)] = found
+    return (counts < least)[codes]

@@ -36,9 +36,7 @@ class TaskType:
 def infer_task_type(
     frame: pd.DataFrame, names: Sequence[str], task: str, notes: list[str], decimal: str = "auto"
 ) -> TaskType:
-    """What the target columns ask for. `task` is "auto" or a kind, which must fit (`DataError`);
-    `decimal` is the decimal sign of numbers that could have both.
-    """
+    """What targets ask for; `task` must fit or be "auto" (`DataError`), `decimal` settles doubt."""
     name, *others = names
     names = (name, *others)
     if others:
@@ -99,8 +97,7 @@ def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
         raise DataError(what, why=why, do="convert it to a number, such as days since a fixed date")
     style = _read_numbers(values, decimal).style
     if parsing.is_text(values):
-        texts = parsing.texts_of(values)[0]
-        code = find_code(texts)[1] if 2 * distinct <= len(values) else ""
+        code = find_code(parsing.texts_of(values)[0])[1] if 2 * distinct <= len(values) else ""
         if code:
             why = f'codes such as {code}; if they are amounts, set data.task = "regression"'
             return "classes", why
@@ -114,9 +111,7 @@ def _kind_of(values: pd.Series, distinct: int, decimal: str) -> tuple[str, str]:
 
 
 def _read_numbers(values: pd.Series, decimal: str) -> Reading:
-    """How a target writes numbers in text; no style where they are not in text, or none are.
-    `DataError` names the cell where all but a few are numbers.
-    """
+    """How a target writes numbers in text, if it does. `DataError` names a cell if few are odd."""
     found = parsing.read_column(values, read_written_numbers, decimal)
     if found is None:
         return Reading("")

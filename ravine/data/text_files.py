@@ -119,10 +119,9 @@ def scan_text(path: Path, notes: list[str]) -> TextFile:
     What is unusual is appended to `notes`. Raises `DataError` for what is empty, or is not text.
     """
     with open_bytes(path) as stream:
-        head = _first_bytes(stream, 4096)
-    encoding = _encoding_of(head, path)
+        head = io.BufferedReader(stream).read(4096)
     try:
-        found = _scan(path, encoding)
+        found = _scan(path, _encoding_of(head, path))
     except UnicodeDecodeError:
         found = _scan(path, "cp1252")
     if found is None:
@@ -136,13 +135,6 @@ def scan_text(path: Path, notes: list[str]) -> TextFile:
     return found
 
 
-def _first_bytes(stream: io.RawIOBase, count: int) -> bytes:
-    head = b""
-    while len(head) < count and (block := stream.read(count - len(head))):
-        head += block
-    return head
-
-
 def _encoding_of(head: bytes, path: Path) -> str:
     """UTF-16 by its mark or by zeros in every other byte, else UTF-8. Binary data are refused."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -150,8 +142,7 @@ def _encoding_of(head: bytes, path: Path) -> str:
     zeros = head.count(0)
     if zeros and zeros >= 0.3 * len(head) and zeros < 0.7 * len(head):
         return "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
-    odd = sum(b < 9 or 13 < b < 32 for b in head)
-    if odd > 0.005 * len(head):
+    if sum(b < 9 or 13 < b < 32 for b in head) > 0.005 * len(head):
         do = "name a CSV, Parquet or JSON lines file"
         raise DataError(f"{path} is not text", why="it holds binary data", do=do)
     return "utf-8-sig"

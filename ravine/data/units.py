@@ -41,8 +41,7 @@ UNIT_ALIASES = {
 }
 OTHER_UNITS = "CC HP BHP PS RPM MP DPI PPI PPM PPB BTU MPG FPS SF UI BPM".split()  # in capitals
 KNOWN_UNITS = frozenset([*OTHER_UNITS, *(unit for units in QUANTITY_UNITS for unit in units)])
-# marks of a currency or a share: what a number with one means does not depend on it, but where
-# several stand in one column
+# marks of a currency or a share, on which a number depends only beside others of its column
 CURRENCY_PATTERN = (
     r"(?:[A-Z]{0,3}[$€£¥₹₽₩₺₫₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK"
     r"|Rs\.?|kr\.?|S?Fr\.|Kč|zł)"
@@ -54,8 +53,7 @@ CURRENCY_SIGNS |= dict.fromkeys(("INR", "Rs", "Rs."), "₹") | {"kr.": "kr"}
 
 def is_unknown_letter(unit: str) -> bool:
     """Whether a unit is a letter that is none: behind a whole number, as in 12b, part of a name."""
-    known = unit in KNOWN_UNITS or unit in ("k", "M")
-    return len(unit) == 1 and unit.isalpha() and not known
+    return len(unit) == 1 and unit.isalpha() and unit not in KNOWN_UNITS | {"k", "M"}
 
 
 @cache
@@ -85,8 +83,7 @@ def is_unit(text: str) -> bool:
 
 @cache
 def conversion(unit: str, own: str) -> tuple[float, float] | None:
-    """Factor and summand that turn numbers with a unit into those of a column's own, None where
-    they are of another quantity. Numbers without a unit have the column's.
+    """Factor and summand from a unit to a column's own, which "" has; None for another quantity.
 
     >>> conversion("g", "kg"), conversion("", "kg"), conversion("lb", "m")
     ((0.001, 0.0), (1.0, 0.0), None)
@@ -118,9 +115,7 @@ def choose_unit(found: Sequence[tuple[str, float, int]]) -> str:
 
 
 def describe_units(units: Mapping[str, str], unit: str, *, all_whole: bool) -> list[str]:
-    """What is in doubt about the units of a column whose own is `unit`; `units` are all of them,
-    each with one text that has it. The column's name goes before.
-    """
+    """Doubts about a column's units, each with a text; its own is `unit`, its name goes before."""
     named = [one for one in units if one]
     currencies = [one for one in named if IS_MARK(one) and one not in "%‰"]
     shown = " and ".join(units[one] for one in list(units)[:3])

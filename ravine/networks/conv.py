@@ -128,13 +128,8 @@ class Conv(ConvStages):
     ) -> tuple[list[Layer], SignalShape]:
         """A convolution with the layers after it, and its output shape."""
         stride, padding = self.window(first=first)
-        sides = output_sides(name, shape, lambda s: (s + 2 * padding - self.kernel) // stride + 1)
-        bias = None if isinstance(self.norm, BatchNorm) else self.bias
-        places = sides[0] * sides[1]
-        pointwise = partial(
-            ConvolutionLayer, kernel=1, initializer=self.initializer, bias=bias, places=places
-        )
-        convolve = partial(pointwise, kernel=self.kernel, stride=stride, padding=padding)
+        convolve, sides = plan_convolution(self, name, shape, self.kernel, stride, padding)
+        pointwise = partial(convolve, kernel=1, stride=1, padding=0)
         follow = partial(following_layers, norm=self.norm, activation=self.activation, dropout=None)
         layers: list[Layer] = []
         if self.separable and not name.startswith("conv.0.0"):
@@ -225,21 +220,9 @@ class ResNet:
     ) -> tuple[list[Layer], SignalShape]:
         """A convolution with its norm, and its output shape."""
         kernel = self.kernel if kernel is None else kernel
-        sides = output_sides(name, shape, lambda size: (size - 1) // stride + 1)
-        bias = None if isinstance(self.norm, BatchNorm) else self.bias
-        convolution = ConvolutionLayer(
-            name,
-            shape[0],
-            channels,
-            kernel=kernel,
-            stride=stride,
-            padding=kernel // 2,
-            initializer=self.initializer,
-            bias=bias,
-            places=sides[0] * sides[1],
-        )
+        convolve, sides = plan_convolution(self, name, shape, kernel, stride, kernel // 2)
         norm = [] if self.norm is None else [self.norm.layer(f"{name}.norm", channels)]
-        return [convolution, *norm], (channels, *sides)
+        return [convolve(name, shape[0], channels), *norm], (channels, *sides)
 
 
 class HeadSettings(Protocol):
@@ -255,6 +238,17 @@ class HeadSettings(Protocol):
     def bias(self) -> Initializer: ...
     @property
     def dropout(self) -> Drop | None: ...
+
+
+def plan_convolution(
+    part: HeadSettings, name: str, shape: SignalShape, kernel: int, stride: int, padding: int
+) -> tuple[partial[ConvolutionLayer], tuple[int, int]]:
+    """A convolution that lacks its name and channels, and the sides that it makes of a shape."""
+    sides = output_sides(name, shape, lambda size: (size + 2 * padding - kernel) // stride + 1)
+    window = {"kernel": kernel, "stride": stride, "padding": padding}
+    bias = None if isinstance(part.norm, BatchNorm) else part.bias
+    settings = {"initializer": part.initializer, "bias": bias, "places": sides[0] * sides[1]}
+    return partial(ConvolutionLayer, **window, **settings), sides
 
 
 def head_layers(

@@ -2,8 +2,7 @@
 
 Signals are [P, B, C, H, W] with channels last in memory. Each network's products are made by a call
 of their own. Forms that batch the networks were measured and left out (one core with AVX-512, torch
-2.13, milliseconds a network forward and backward, 64 examples, 3 × 3; in brackets channels and
-side):
+2.13, milliseconds a network forward and backward, 64 examples, 3 × 3; in brackets channels, side):
 
     form                               (16 → 16, 28)      (64 → 64, 7)      bits alone = in a cohort
                           networks          1        8         1        8
@@ -54,9 +53,8 @@ def channels_last(x: Tensor) -> Tensor:
 class PixelLayer(BuiltLayer):
     """Standardize pixels, bytes or floats 0 to 1, to (x − mean) / sd for each channel.
 
-    Mean and SD are those of the training split; a channel that is constant there is only centered.
-    The result has the weights' precision and the shape [P, B, C, H, W], or [1, B, C, H, W] where
-    all networks see the same images.
+    Mean and SD are the training split's; a channel constant there is only centered. The result is
+    [P, B, C, H, W] in the weights' precision; [1, B, C, H, W] where all networks see the same.
     """
 
     def __init__(self, image: ImageShape):
@@ -145,8 +143,7 @@ class PoolingLayer(BuiltLayer):
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
         y = self.pool(x.flatten(0, 1), self.size, self.stride).unflatten(0, x.shape[:2])
         if context.meter is not None:
-            share = y[0].numel() / x[0].numel()
-            context.meter.add("pool", 1 - share)
+            context.meter.add("pool", 1 - (y[0].numel() / x[0].numel()))
         return y
 
 
@@ -160,8 +157,7 @@ class GlobalAverageLayer(BuiltLayer):
 class ResidualLayer:
     """y = f(inner(x) + shortcut(x)) (He et al. 2016); a shortcut without layers is x itself.
 
-    `zeroed` names a tensor that starts at 0: with the last norm's γ the block starts as its
-    shortcut (Goyal et al. 2017).
+    `zeroed` starts at 0: with the last norm's γ a block starts as its shortcut (Goyal et al. 2017).
     """
 
     one_by_one = True

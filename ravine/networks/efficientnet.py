@@ -79,8 +79,7 @@ class ConvNormReLU6(nn.Module):
     ):
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
-        # momentum as in torch: TensorFlow's 0.01 takes hundreds of steps to forget where the
-        # averages began
+        # momentum as in torch: TensorFlow's 0.01 takes hundreds of steps to forget the start
         self.norm = nn.BatchNorm2d(outputs, eps=BATCH_NORM_EPS, momentum=0.1)
         self.kernel, self.stride, self.clipped = kernel, stride, clipped
 

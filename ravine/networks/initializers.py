@@ -137,8 +137,7 @@ class Orthogonal:
 
         def draw(generator: Generator) -> Tensor:
             shape = max(rows, columns), min(rows, columns)
-            normal = torch.randn(shape, generator=generator, dtype=torch.float64)
-            q, r = torch.linalg.qr(normal)
+            q, r = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))
             q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
             return (q if rows >= columns else q.T).reshape(slot.shape).float()
 
@@ -149,8 +148,7 @@ class Orthogonal:
 class TorchDefault:
     """U(−1/√fan_in, 1/√fan_in), as torch.nn.Linear draws: variance 1 / (3 fan_in).
 
-    torch writes it as kaiming_uniform with a = √5. It shrinks the signal of a deep ReLU network
-    six-fold in variance at each layer.
+    torch writes it as kaiming_uniform, a = √5. Deep ReLU networks lose six-fold variance a layer.
     """
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT

@@ -55,8 +55,7 @@ class Dropout:
 class ClassicDropout:
     """Zero with probability `rate` in training; multiply by 1 − rate at test time (as published).
 
-    Equal to `Dropout` in expectation; the scale of the weights differs. (Elsewhere the probability
-    of keeping a unit, 1 − rate, is stated.)
+    Equal to `Dropout` in expectation; the weights' scale differs. (Elsewhere 1 − rate is stated.)
     """
 
     acts: ClassVar[Effect] = DROPOUT_EFFECT

@@ -50,8 +50,7 @@ def unbind_networks(weights: Tensor) -> Sequence[Tensor]:
 
 def join_networks(each: Sequence[Tensor]) -> Tensor:
     """P batches of images [B, C, H, W] as [P, B, C, H, W]; channels last in memory stay there."""
-    joined = each[0] if len(each) == 1 else torch.cat(list(each))
-    return joined.unflatten(0, (len(each), -1))
+    return (each[0] if len(each) == 1 else torch.cat(list(each))).unflatten(0, (len(each), -1))
 
 
 class BuiltLayer:
@@ -353,8 +352,7 @@ class ColumnsLayer:
         self.measured = torch.tensor(measured, dtype=torch.int64)
         if codes:
             fans = {"fan_in": 1, "fan_out": size}
-            shape = (sum(codes), size)
-            slot = Slot(name="columns.table", shape=shape, role="embedding", **fans)
+            slot = Slot(name="columns.table", shape=(sum(codes), size), role="embedding", **fans)
             self.slots = (*self.slots, slot)
             self.offsets = torch.tensor([0, *codes[:-1]]).cumsum(0)
             self.outputs += len(codes) * size

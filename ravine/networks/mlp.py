@@ -23,13 +23,12 @@ from ravine.protocols import Activation, Drop, Initializer, Layer, Norm, NumberE
 class Mlp:
     """Linear layers of the given widths, each with norm, activation and dropout; a linear output.
 
-    `hidden = ()` is a linear model. A bias just before a batch norm is left out, since it would
-    have no effect. `parametrization = "ntk"` computes x W/√in + b, whose W should be drawn with
-    unit variance (`Normal(sd=1)`). `zero_output` starts the output layer at zero, so that training
-    starts from the constant prediction. `scale_inputs` learns a factor for each feature;
-    `parametric` learns how much of the activation each unit uses. `bias_lr` and `scale_lr` multiply
-    the learning rate of biases and of the feature factors. Images are standardized and flattened:
-    each pixel of each channel is an input.
+    `hidden = ()` is a linear model. A bias just before a batch norm, which has no effect, is left
+    out. `parametrization = "ntk"` computes x W/√in + b, whose W should be drawn with unit variance
+    (`Normal(sd=1)`). `zero_output` starts the output layer at zero, so that training starts from a
+    constant. `scale_inputs` learns a factor for each feature; `parametric` learns how much of the
+    activation each unit uses. `bias_lr` and `scale_lr` multiply the learning rate of biases and of
+    the feature factors. Of images, standardized, each pixel of each channel is an input.
     """
 
     hidden: tuple[int, ...] = setting(default=(128, 128), ge=1, le=MAX_UNITS)
@@ -67,8 +66,7 @@ class Mlp:
         for i, units in enumerate(self.hidden):
             layers += self._block(f"hidden.{i}", width, units)
             width = units
-        outputs = signature.outputs
-        output = self._linear("output", width, outputs, zero=self.zero_output, bias=True)
+        output = self._linear("output", width, signature.outputs, zero=self.zero_output, bias=True)
         return [*layers, output]
 
     def _block(self, name: str, inputs: int, units: int) -> list[Layer]:

@@ -172,14 +172,10 @@ def _shapes_text(shapes: Mapping[str, Sequence[int]]) -> str:
     return ", ".join(shown) + (", ..." if len(shapes) > 4 else "")
 
 
-# Images
-
-
 class PreprocessLayer(BuiltLayer):
     """Resizes and standardizes images as a pretrained network expects them.
 
-    Bytes or floats from 0 to 1, [P, B, C, H, W], C of 1 (repeated) or 3; out come floats [P, B, 3,
-    S, S].
+    Bytes or floats 0 to 1, [P, B, C, H, W] with C 1 (repeated) or 3, to floats [P, B, 3, S, S].
     """
 
     def __init__(self, known: ImageFormat, channels: int):
@@ -193,8 +189,7 @@ class PreprocessLayer(BuiltLayer):
     def __call__(
         self, batch: protocols.Batch, tensors: dict[str, Tensor], context: protocols.ForwardContext
     ) -> Tensor:
-        dtype = next(iter(tensors.values())).dtype
-        images = self.preprocess(batch.numbers.flatten(0, 1), dtype)
+        images = self.preprocess(batch.numbers.flatten(0, 1), next(iter(tensors.values())).dtype)
         return images.unflatten(0, batch.numbers.shape[:2])
 
     def preprocess(self, images: Tensor, dtype: torch.dtype) -> Tensor:
@@ -213,9 +208,6 @@ class PreprocessLayer(BuiltLayer):
 def to_unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
     """Bytes, or floats from 0 to 1, as floats from 0 to 1."""
     return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
-
-
-# The networks
 
 
 class Architecture(NamedTuple):
@@ -292,9 +284,6 @@ def _lite0_file() -> Path:
         do += 'network.weights = "FILE.safetensors"'
         raise RecipeError(what, why=f"the package {LITE0_PACKAGE} is not installed", do=do)
     return files[0]
-
-
-# Files
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -1,9 +1,8 @@
 """Any torch.nn.Module as a network: its parameters become rows of the matrix of weights.
 
 Networks are called one after another. Through `torch.func.vmap` the convolutions of P networks
-become one grouped convolution and products become batched ones, with other kernels and other bits
-for P networks than for one: a network's numbers would depend on the others in the batch. Letters: P
-networks, B examples, C outputs.
+become one grouped convolution and products batched ones, with other kernels and bits for P networks
+than for one: numbers would depend on the others in the batch. P networks, B examples, C outputs.
 """
 
 import functools
@@ -35,10 +34,9 @@ class TorchModule:
     """A torch module of your own, made by `make(signature)`.
 
     `make` is called once for each network, under random numbers from the network's own stream, so
-    every network has a start of its own; and once more for a trial before training. It sees
-    `signature.outputs`, and `signature.image` (images come standardized, [B, C, H, W]) or
-    `signature.numbers` ([B, F]: categories are already embedded, `embedding` numbers each). The
-    module returns [B, outputs].
+    each has a start of its own; and once more for a trial. It sees `signature.outputs`, and
+    `signature.image` (images come standardized, [B, C, H, W]) or `signature.numbers` ([B, F]:
+    categories are already embedded, `embedding` numbers each). The module returns [B, outputs].
 
     Parameters with two axes or more have the role "weight", others "bias" where they are named so,
     else "scale". Frozen parameters (`requires_grad = False`) and buffers start as in the trial, the

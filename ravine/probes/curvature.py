@@ -175,9 +175,6 @@ def _flat(found: Sequence[Tensor | None], leaves: Mapping[str, Tensor]) -> Rows:
     return torch.cat([p.reshape(p.shape[0], -1) for p in parts], 1)
 
 
-# Lanczos
-
-
 class Tridiagonal(NamedTuple):
     """What Lanczos found: Qᵀ H Q = T, with `diagonal` [P, K] and `beside` [P, K − 1] next to it.
 
@@ -300,9 +297,6 @@ def _orthogonal(r: Rows, basis: Tensor) -> Rows:
     return r
 
 
-# One number each
-
-
 def condition(values: Tensor, *, above: float = 1e-6) -> Column:
     """The condition number [P, 1]: largest / smallest |eigenvalue| above `above` · the largest.
 
@@ -358,9 +352,6 @@ def density(
     return total / draws
 
 
-# What kind of point
-
-
 POINT_KINDS = ("minimum", "saddle", "maximum", "not stationary", "cannot tell")
 
 
@@ -373,9 +364,8 @@ def classify_points(grads: Rows, found: Ritz, *, flat: float = 1e-4) -> list[str
         minimum          the smallest is above 0 by more than its error
         cannot tell      an end is 0 within its error (flat directions, dead units) or not finite
 
-    A negative Ritz value proves a direction that leads down, since it is the curvature along one.
-    "minimum" relies on Lanczos having come close to the smallest eigenvalue; with `steps` ≥ W it
-    has.
+    A negative Ritz value proves a direction that leads down: it is the curvature along one.
+    "minimum" relies on Lanczos having come close to the smallest eigenvalue, as with `steps` ≥ W.
     """
     kinds = []
     columns = [row_norm(grads.double()), found.values[:, [0, -1]], found.errors[:, [0, -1]]]

@@ -1,8 +1,7 @@
 """How noisy gradients are: each example's gradient, its length, and the gradient noise scale.
 
 The noise scale tr Σ / |G|² is about the batch size at which a gradient is half signal, half noise
-(McCandlish et al. 2018). G is the gradient over all examples there could be, Σ the covariance of
-one example's gradient.
+(McCandlish et al. 2018). G is the gradient over all possible examples, Σ the covariance of one's.
 
 Letters: P networks, B examples, W weights, g_i the gradient of example i's loss, ḡ their mean.
 """
@@ -110,8 +109,7 @@ def per_example_gradients(
 class GradientNoise(NamedTuple):
     """`signal` estimates |G|², `noise` tr Σ, without bias, [P, 1]; `scale` = noise / signal.
 
-    The signal can come out at 0 or below where the noise drowns it; then the scale is infinite. It
-    counts examples.
+    The scale counts examples. It is infinite where noise drowns the signal, which is then ≤ 0.
     """
 
     signal: Column
@@ -146,8 +144,7 @@ def two_batches(small: Rows, large: Rows, *, sizes: tuple[int, int]) -> Gradient
 
         |G|² = (B |g_B|² − b |g_b|²) / (B − b)        tr Σ = (|g_b|² − |g_B|²) / (1/b − 1/B)
 
-    (McCandlish et al. 2018, appendix A.) One pair says little: average both over many steps before
-    dividing (`NoiseAverage`).
+    (McCandlish et al. 2018, appendix A.) Average over many steps before dividing (`NoiseAverage`).
     """
     b, big = sizes
     if not 0 < b < big:

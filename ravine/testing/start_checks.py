@@ -17,21 +17,13 @@ from ravine.diagnosis.initialization import (
     dependence_probe,
     gradient_probe,
     loss_probe,
+    profile,
     rules_exact,
     rules_loss,
     rules_network,
     signal_probe,
 )
 from ravine.diagnosis.initialization.probed_program import ProbedProgram
-from ravine.diagnosis.initialization.profile import (
-    BaselineLosses,
-    GradientFlow,
-    InputDependence,
-    LossProfile,
-    NetworkProfile,
-    PassComparison,
-    StartProfile,
-)
 from ravine.errors import InputError, nearest
 from ravine.finding import Finding
 from ravine.reporting.findings_text import finding_text
@@ -47,9 +39,8 @@ def assert_gradients_reach_every_parameter(
     (RVN-I05), and that no matrix of zeros keeps a gradient of exactly 0 (RVN-I06).
 
     A gradient counts in training mode or in evaluation mode, dropout left out. What the loss does
-    not use fails as well, by design or not: name it in `except_for`, as a parameter, a module or a
-    pattern (`"pooler"`, `"*.aux_head.*"`). Experts that no example of the batch is sent to are such
-    parameters.
+    not use fails as well, by design or not, as experts do that no example is sent to: name it in
+    `except_for`, as a parameter, a module or a pattern (`"pooler"`, `"*.aux_head.*"`).
     """
     __tracebackhide__ = True
     with isolate_test(seed):
@@ -59,7 +50,7 @@ def assert_gradients_reach_every_parameter(
         flow, stuck = gradient_probe.probe_gradients(trained), ()
         with contextlib.suppress(Exception):  # a loss of what the model returns in training only
             flow = gradient_probe.probe_gradients(program) if flow.missing else flow
-            dependence = dependence_probe.probe_dependence(program) or InputDependence()
+            dependence = dependence_probe.probe_dependence(program) or profile.InputDependence()
             stuck = tuple(name for name in dependence.stuck_weights if name not in exempt)
         if not flow.missing:
             reached = exempt | _reached_parameters(trained) | _reached_parameters(program)
@@ -67,23 +58,19 @@ def assert_gradients_reach_every_parameter(
             lost = dict.fromkeys(name for name in every if name not in reached)
             unreached = tuple(name for name in flow.unreached if name in lost)
             rest = tuple(name for name in lost if name not in unreached)
-            flow = GradientFlow(unreached=unreached, without=rest)
-    dependence = InputDependence(stuck_weights=stuck)
-    start = StartProfile(examples=len(program.inputs), gradients=flow, dependence=dependence)
+            flow = profile.GradientFlow(unreached=unreached, without=rest)
+    dependence = profile.InputDependence(stuck_weights=stuck)
+    start = profile.StartProfile(
+        examples=len(program.inputs), gradients=flow, dependence=dependence
+    )
     names = (*flow.unreached, *flow.without)
     hint = f"If this is meant: except_for=({names[0]!r},), or its module" if names else ""
-    fail_on(
-        [
-            *rules_exact.missing_gradient.findings(start),
-            *rules_exact.stuck_zero_weights.findings(start),
-        ],
-        hint,
-    )
+    missing = rules_exact.missing_gradient.findings(start)
+    fail_on([*missing, *rules_exact.stuck_zero_weights.findings(start)], hint)
 
 
 def assert_examples_independent(model: nn.Module, inputs: Any, *, seed: int = 0) -> None:
-    """Assert that in evaluation mode the output for an example depends on that example alone
-    (RVN-I01).
+    """Assert that in evaluation mode the output for an example depends on it alone (RVN-I01).
 
     `inputs` is what the model is called with: a tensor, a tuple of arguments or a dict of keywords,
     with at least two different examples in dimension 0. In training mode batch normalization mixes
@@ -95,10 +82,9 @@ def assert_examples_independent(model: nn.Module, inputs: Any, *, seed: int = 0)
     """
     __tracebackhide__ = True
     with isolate_test(seed):
-        mixing = _require_measured(
-            dependence_probe.probe_mixing(read_inputs(model, inputs).probe_outputs(seed))
-        )
-    fail_on(rules_exact.mixed_examples.findings(StartProfile(mixing=mixing)))
+        program = read_inputs(model, inputs).probe_outputs(seed)
+        mixing = _require_measured(dependence_probe.probe_mixing(program))
+    fail_on(rules_exact.mixed_examples.findings(profile.StartProfile(mixing=mixing)))
 
 
 def assert_causal(model: nn.Module, inputs: Any, *, dim: int = 1, seed: int = 0) -> None:
@@ -111,19 +97,16 @@ def assert_causal(model: nn.Module, inputs: Any, *, dim: int = 1, seed: int = 0)
     with isolate_test(seed):
         program = read_inputs(model, inputs).probe_outputs(seed, dim)
         leak = _require_measured(dependence_probe.compare_later_inputs(program))
-    fail_on(rules_exact.future_leak.findings(StartProfile(causality=leak)))
+    fail_on(rules_exact.future_leak.findings(profile.StartProfile(causality=leak)))
 
 
 def assert_eval_deterministic(model: nn.Module, inputs: Any, *, seed: int = 0) -> None:
-    """Assert that two evaluations of the same inputs with different random numbers give the same
-    outputs (RVN-I08).
-    """
+    """Assert that evaluations with different random numbers give the same outputs (RVN-I08)."""
     __tracebackhide__ = True
     with isolate_test(seed):
-        repeat = _require_measured(
-            dependence_probe.probe_repeat(read_inputs(model, inputs).probe_outputs(seed))
-        )
-    fail_on(rules_exact.random_evaluation.findings(StartProfile(repeat=repeat)))
+        program = read_inputs(model, inputs).probe_outputs(seed)
+        repeat = _require_measured(dependence_probe.probe_repeat(program))
+    fail_on(rules_exact.random_evaluation.findings(profile.StartProfile(repeat=repeat)))
 
 
 def assert_loss_at_chance(
@@ -146,22 +129,20 @@ def assert_loss_at_chance(
     __tracebackhide__ = True
     with isolate_test(seed):
         program = read_batch(model, loss, batch).probe_loss(seed)
-        known = LossProfile(baselines=BaselineLosses(constant_loss=chance))
+        known = profile.LossProfile(baselines=profile.BaselineLosses(constant_loss=chance))
         known = loss_probe.probe_loss(program) if chance is None else known
         if not known.baselines.constant_loss and not known.baselines.even_loss:
             what, why = "the loss of guessing is not known", "outputs and targets do not tell it"
             raise InputError(what, why=why, do="give it, such as chance=math.log(10)")
-        start = StartProfile(
+        start = profile.StartProfile(
             examples=len(program.inputs),
             loss=known,
             first_loss=signal_probe.probe_first_loss(program),
-            network=signal_probe.probe_network(program) or NetworkProfile(),
+            network=signal_probe.probe_network(program) or profile.NetworkProfile(),
         )
     compare = partial(rules_network.compare_with_guessing, low=1 - rtol, high=1 + rtol)
-    rule = replace(
-        rules_network.unlike_guessing,
-        find=update_wrapper(compare, rules_network.compare_with_guessing),
-    )
+    find = update_wrapper(compare, rules_network.compare_with_guessing)
+    rule = replace(rules_network.unlike_guessing, find=find)
     fail_on([*rules_loss.first_loss_not_finite.findings(start), *rule.findings(start)])
 
 
@@ -183,9 +164,7 @@ def _reached_parameters(program: ProbedProgram) -> set[str]:
 
 
 def _find_exempt(model: nn.Module, except_for: Collection[str]) -> set[str]:
-    """The parameters that names of parameters or modules, or patterns, leave out. Raises
-    `InputError` for one that is none.
-    """
+    """The parameters that names and patterns leave out; `InputError` for one that names none."""
     names = [name for name, _ in model.named_parameters()]
     exempt: set[str] = set()
     for given in [except_for] if isinstance(except_for, str) else except_for:
@@ -197,7 +176,7 @@ def _find_exempt(model: nn.Module, except_for: Collection[str]) -> set[str]:
     return exempt
 
 
-def _require_measured(found: PassComparison | None) -> PassComparison:
+def _require_measured(found: profile.PassComparison | None) -> profile.PassComparison:
     if found is None:
         why = "they are random, or have no row for each example or place in time"
         do = "give other inputs, or wrap the model in one that returns such rows"

@@ -37,9 +37,8 @@ explain_errors = partial(
 
 @dataclass(frozen=True)
 class TestedModel:
-    """Copies of a model and of what is built on it, the inputs of a batch and the call that takes
-    them ("argument", "arguments", "keywords"), and the loss of outputs and `targets`, a tensor or
-    the batch.
+    """Copies of a model and what is built on it; inputs and the call that takes them ("argument",
+    "arguments", "keywords"); the loss of outputs and `targets`, a tensor or the batch.
     """
 
     model: nn.Module
@@ -113,9 +112,7 @@ class TestedModel:
 
 
 def read_batch(model: Any, loss: Any, batch: Any, optimizer: Any = None) -> TestedModel:
-    """The program behind the arguments of an assertion, in the first way that runs. Raises
-    `InputError` where none does.
-    """
+    """The program of an assertion, in the first way that runs; `InputError` where none does."""
     if not isinstance(model, nn.Module):
         why, do = "only a torch.nn.Module can be tested", "give the module itself"
         raise InputError(f"the model is a {type(model).__name__}", why=why, do=do)
@@ -137,9 +134,7 @@ def read_batch(model: Any, loss: Any, batch: Any, optimizer: Any = None) -> Test
 
 
 def read_inputs(model: Any, inputs: Any) -> TestedModel:
-    """A copy of a model, with inputs: a tensor, a tuple of arguments, a dict or a dataclass of
-    keywords, or one of these as one argument.
-    """
+    """A copy of a model with inputs: a tensor, arguments, keywords, or one of these as one."""
     items = None if isinstance(inputs, tuple | list) else split_nested(inputs)
     return read_batch(model, run_only, (inputs if items is None else items,))
 
@@ -151,9 +146,7 @@ def run_only(outputs: Any, _: Any) -> Tensor:
 
 @contextlib.contextmanager
 def isolate_test(seed: int) -> Iterator[None]:
-    """Random numbers of a seed, and afterwards as if none had been drawn; with gradients, without
-    warnings; what a model or a loss raises as `InputError`.
-    """
+    """Random numbers of a seed, restored later; gradients; no warnings; errors as `InputError`."""
     with isolated_rng(seed), warnings.catch_warnings(), torch.enable_grad(), explain_errors():
         warnings.simplefilter("ignore")
         yield
@@ -173,8 +166,7 @@ def take_places(nested: Any, places: Tensor, time_dim: int = 1) -> Any:
     def take_from_leaf(leaf: Tensor) -> Tensor:
         if leaf.dim() <= time_dim or leaf.shape[time_dim] != places.shape[1]:
             return leaf[places[:, 0]]
-        found = leaf.movedim(time_dim, 1)[places, torch.arange(places.shape[1])]
-        return found.movedim(1, time_dim)
+        return leaf.movedim(time_dim, 1)[places, torch.arange(places.shape[1])].movedim(1, time_dim)
 
     return map_leaves(nested, take_from_leaf)
 

@@ -1,5 +1,4 @@
-"""Assertions about a short training: a small batch is learned, and a resumed run goes on as if it
-had not stopped.
+"""Assertions about a short training: it learns a small batch, it resumes as if never stopped.
 
 Copies train: the model, the optimizer and random numbers are left as they were.
 """
@@ -124,9 +123,7 @@ def assert_same_when_resumed(
 def _fit_small_batch(
     given: TestedModel, rows: Tensor, known: LossProfile, *, steps: int, seed: int
 ) -> SmallBatchFit:
-    """Attempts to learn some rows, at several rates, until one has. Raises `InputError` where there
-    is nothing to learn.
-    """
+    """Attempts at several rates to learn some rows; `InputError` if there is nothing to learn."""
     constant, baseline = known.baselines.constant_loss, "the best constant answer"
     if constant is None:
         untrained = replace(given, model=copy_model(given.model, training=True))
@@ -204,9 +201,6 @@ def _train(
         yield float(value)
 
 
-# What a checkpoint holds, and what there is
-
-
 def _save_all(*objects: Any) -> dict[str, Any]:
     """The state dicts of all, and the states of all random generators."""
     return {"states": [each.state_dict() for each in objects], "random": _random_states()}
@@ -266,5 +260,4 @@ def _named_values(value: Any, name: str = "") -> dict[str, object]:
 
 
 def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> tuple[str, ...]:
-    names = dict.fromkeys((*one, *other))
-    return tuple(name for name in names if one.get(name) != other.get(name))
+    return tuple(name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name))

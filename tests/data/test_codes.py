@@ -8,7 +8,7 @@ from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.codes import find_code
 from ravine.data.column_encoders import Codes, OneHot
 from ravine.data.column_types import infer_column_types
-from ravine.data.table_blocks import open_blocks
+from ravine.data.tables import open_blocks
 
 CODES = {
     "zeros before them": ["01234", "10115", "80331"],

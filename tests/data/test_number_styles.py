@@ -11,7 +11,7 @@ from ravine.data import Data, Encoder, Encoding, Random, load
 from ravine.data.column_encoders import Numeric
 from ravine.data.column_types import infer_column_types, values_of
 from ravine.data.number_styles import number_of, read_as_numbers
-from ravine.data.table_blocks import open_blocks
+from ravine.data.tables import open_blocks
 from ravine.errors import DataError
 
 DRAW = np.random.default_rng(0)

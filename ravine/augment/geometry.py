@@ -1,4 +1,4 @@
-"""Rotation, stretching, shear and zoom: affine maps, one for each image.
+"""Where pixels go: flips and shifts, and affine maps, one for each image.
 
 A map says from where in the image each pixel of the result comes: x' = a x + b y + c, in pixels
 from the middle of the image, x to the right and y down. Interpolation is bilinear.
@@ -7,20 +7,98 @@ Maps are computed elementwise and passed to torch's `grid_sample`: the same bits
 networks. Letters: P networks, B examples, C channels, H rows and W columns of an image.
 """
 
+import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from ravine.augment.flips import Edges
 from ravine.augment.sampling import draw_uniforms, step_generators, where_changed, with_pixels
 from ravine.effects import Effect
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, ForwardContext
 
+Edges: TypeAlias = Literal["border", "zeros", "reflection"]
 CHANGE_MEANING = "mean |change| of pixel values (0 to 1)"
+
+
+@part
+class Flip:
+    """Mirror images: left to right with one probability, upside down with another."""
+
+    acts: ClassVar[Effect] = Effect("flip", "share of images mirrored")
+    horizontal: Number = setting(default=0.5, ge=0, le=1)
+    vertical: Number = setting(default=0.0, ge=0, le=1)
+
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
+        x = batch.numbers
+        drawn = draw_uniforms(step_generators(context, "flip"), x, x.shape[1], 2)
+        across = drawn[..., 0] < match(self.horizontal, drawn[..., 0])
+        down = drawn[..., 1] < match(self.vertical, drawn[..., 1])
+        rows, columns = (torch.arange(n, device=x.device) for n in x.shape[-2:])
+        rows = torch.where(down[..., None], rows.flip(0), rows)
+        columns = torch.where(across[..., None], columns.flip(0), columns)
+        if context.meter is not None:
+            context.meter.add("flip", (across | down).double().mean(1))
+        return dataclasses.replace(batch, numbers=select_pixels(x, rows, columns))
+
+
+@part
+class Crop:
+    """Shift images by whole pixels, at most `pixels` each way: a random crop of the padded image.
+
+    All shifts are equally likely. Outside are the outermost pixels repeated ("border"), black
+    ("zeros") or a "reflection"; 4 pixels and "zeros" are usual for 32 x 32 (He et al. 2016).
+    """
+
+    acts: ClassVar[Effect] = Effect("crop", "mean shift, in pixels each way")
+    pixels: Number = setting(default=4.0, ge=0)
+    edges: Edges = "border"
+
+    def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
+        x = batch.numbers
+        drawn = draw_uniforms(step_generators(context, "crop"), x, x.shape[1], 2)
+        shift = ((2 * drawn - 1) * match(self.pixels + 0.5, drawn)).round()
+        most = torch.floor(torch.as_tensor(match(self.pixels + 0.5, drawn), device=x.device))
+        shift = torch.minimum(torch.maximum(shift, -most), most)
+        if context.meter is not None:
+            context.meter.add("crop", shift.abs().mean((1, 2)))
+        return dataclasses.replace(batch, numbers=shift_images(x, shift.long(), self.edges))
+
+
+def shift_images(x: Tensor, shift: Tensor, edges: Edges) -> Tensor:
+    """Images moved down and right by whole pixels [P, B, 2].
+
+    >>> image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 1, 2, 2)
+    >>> shift_images(image, torch.tensor([[[0, 1]]]), "zeros").squeeze()
+    tensor([[0., 1.],
+            [0., 3.]])
+    """
+    rows, inside_rows = _from(x.shape[-2], shift[..., 0], edges)
+    columns, inside_columns = _from(x.shape[-1], shift[..., 1], edges)
+    moved = select_pixels(x, rows, columns)
+    if edges != "zeros":
+        return moved
+    inside = inside_rows[..., :, None] & inside_columns[..., None, :]
+    return torch.where(inside[:, :, None], moved, torch.zeros_like(moved))
+
+
+def select_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The images with the given rows and columns: indices int64 [P, B, H] and [P, B, W]."""
+    places = (rows[..., :, None] * x.shape[-1] + columns[..., None, :]).flatten(2)[:, :, None]
+    return x.flatten(3).gather(3, places.expand(*x.shape[:3], -1)).view(x.shape)
+
+
+def _from(size: int, shift: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
+    """The source index of each pixel after a shift [P, B, size], and whether there is one."""
+    place = torch.arange(size, device=shift.device) - shift[..., None]
+    inside = (place >= 0) & (place < size)
+    if edges == "reflection":
+        place = place.remainder(2 * size)
+        return torch.where(place < size, place, 2 * size - 1 - place), inside
+    return place.clamp(0, size - 1), inside
 
 
 @part
@@ -81,9 +159,8 @@ class Shear:
 class Zoom:
     """Show a part of each image in full size: a random crop (Szegedy et al. 2015).
 
-    The area is uniform between `area` and 1, the logarithm of width over height uniform up to
-    `ratio` either way (before it is cut to fit). Elsewhere called RandomResizedCrop, where areas
-    from 0.08 are usual for large photos.
+    The area is uniform between `area` and 1, the log of width over height up to `ratio` either way
+    (before it is cut to fit). Elsewhere RandomResizedCrop, with areas from 0.08 for large photos.
     """
 
     acts: ClassVar[Effect] = Effect("zoom", CHANGE_MEANING)
@@ -145,8 +222,7 @@ def warp(x: Tensor, maps: Tensor, edges: Edges) -> Tensor:
     for side in range(2):
         a, b, c = maps_of_sides[:, side].unbind(1)
         torch.add(a * xs, b * ys[:, None] + c, out=grid[..., side])
-    # in units of half a side, as grid_sample counts without align_corners: −1 and 1 are the outer
-    # edges of the pixels
+    # in units of half a side, as grid_sample has it: −1 and 1 are the outer edges of the pixels
     found = grid_sample(x.flatten(0, 1), grid, padding_mode=edges, align_corners=False)
     still = (maps == torch.eye(2, 3, dtype=maps.dtype, device=maps.device)).flatten(2).all(-1)
     return where_changed(~still, found.view(x.shape), x)
