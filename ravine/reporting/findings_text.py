@@ -21,8 +21,8 @@ PROGRAM_CHANGES = {
     "activation: tanh": "nn.Tanh() between the layers",
     "init: biases of 0": "nn.init.zeros_(layer.bias)",
     "init: default": "nn.init.kaiming_normal_(layer.weight), biases of 0",
-    "init: unit variance": "divide each layer's weights by the standard deviation of its output "
-    "on a batch",
+    "init: unit variance": "new weights, those of linear and convolutional layers divided by the "
+    "standard deviation of the layer's output on a batch, one layer after another",
     "input.scale: standardize": "inputs (x - mean) / std, by feature or channel, mean and std of "
     "the training examples",
     "loss: balanced": "draw classes equally often: torch.utils.data.WeightedRandomSampler",
