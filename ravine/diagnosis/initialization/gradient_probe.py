@@ -81,14 +81,16 @@ def is_flat(probed: ProbedLoss) -> bool:
 
     That of a margin is 0 only where the margin is met.
 
-    >>> outputs, targets = torch.randn(8, 1), torch.ones(8, 1)
+    >>> outputs = torch.tensor([[-2.0], [-1.1], [-0.4], [0.2], [0.7], [1.3], [2.4], [3.1]])
+    >>> targets = torch.ones(8, 1)
     >>> share = ProbedLoss(lambda o, y: (o < 0).float().mean() + 0 * o.sum(), outputs, targets)
     >>> margin = ProbedLoss(lambda o, y: (1 - o * y).relu().mean(), outputs + 9, targets)
     >>> is_flat(share), is_flat(margin)
     (True, False)
     """
     out = jitter_outputs(probed)
-    tried = [out, *((out - out.mean()) * scale for scale in (FAR_OUTPUTS, -FAR_OUTPUTS))]
+    size = out.abs().mean()
+    tried = [out, out + size, *((out - out.mean()) * far for far in (FAR_OUTPUTS, -FAR_OUTPUTS))]
     values = [probed.value(x) for x in tried]
     gradients = (probed.gradient(x, probed.targets) for x in tried)
     return len(set(values)) > 1 and not any(bool((g != 0).any()) for g in gradients)
