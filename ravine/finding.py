@@ -218,11 +218,14 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     ['A', 'B']
     """
     ordered = sorted(findings, key=_importance)
-    explained: set[str] = set()
+    explained: set[str] = set()  # by an alarm
+    told: set[str] = set()  # by any finding
     for finding in ordered:  # of two that explain each other, the more important one leads
-        if finding.code not in explained:
-            explained |= set(finding.explains) - {finding.code}
-    ordered.sort(key=lambda f: f.code in explained)
+        if finding.code not in told:
+            codes = set(finding.explains) - {finding.code}
+            explained |= codes if finding.severity != "note" else set()
+            told |= codes
+    ordered.sort(key=lambda f: f.code in (told if f.severity == "note" else explained))
     kept = _limit_unconfirmed(ordered)
     found = {f.code for f in kept}
     for i, f in enumerate(kept):

@@ -160,6 +160,12 @@ def test_at_most_two_unconfirmed_causes_are_named():
     assert found[1].suspects == ("initialization",)
 
 
+def test_a_note_stands_before_no_alarm_that_it_explains():
+    note = finding(code="RVN-A", severity="note", explains=("RVN-B", "RVN-C"))
+    alarm, other = finding(code="RVN-B", severity="warning"), finding(code="RVN-C", severity="note")
+    assert [f.code for f in arrange([other, note, alarm])] == ["RVN-B", "RVN-A", "RVN-C"]
+
+
 def test_what_is_left_out_is_not_explained():
     guesses = [
         finding("A", cause="optimizer", confidence="medium", explains=("C",)),

@@ -59,6 +59,7 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     confidence="high",
     needs="validation",
     also=("split", "normalization"),
+    explains=("RVN-X20", "RVN-X23", "RVN-X24"),
 )
 def validation_shift(data: DataProfile) -> Iterator[Observation]:
     shift = data.validation.shift if data.validation else None

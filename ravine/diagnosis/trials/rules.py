@@ -175,7 +175,6 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     confidence="high",
     needs="trials",
     also=("augmentation", "input-scale", "labels"),
-    explains=("RVN-D10",),
 )
 def validation_differs_from_training(results: TrialResults) -> Iterator[Observation]:
     learner = results.learner
