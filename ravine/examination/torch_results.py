@@ -121,9 +121,9 @@ def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | Non
     if program.validation is None or run.has_diverged:
         return None
     best = min((e for e in run.evaluations if math.isfinite(e.loss)), key=lambda e: e.loss)
+    if len(run.last.losses) != len(best.losses) or len(best.losses) < MIN_RISE_GROUPS:
+        return None  # groups of examples are compared in pairs
     rises = np.subtract(run.last.losses, best.losses)
-    if len(rises) < MIN_RISE_GROUPS:
-        return None
     return float(rises.mean()), float(rises.std(ddof=1) / math.sqrt(len(rises)))
 
 

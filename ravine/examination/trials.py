@@ -37,7 +37,7 @@ FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
 
 @dataclass(frozen=True)
 class Cure:
-    """What helps against a cause; `is_certain`: it is advised whether a trial shows it or not."""
+    """What helps against a cause; `is_certain`: its cause was found without trying it."""
 
     cause: str
     strength: Strength

@@ -1,6 +1,7 @@
 """Somebody's program as a subject: what its settings say, what is tried on it, how it runs."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -239,6 +240,8 @@ def test_a_rise_of_the_loss_has_a_standard_error_over_groups_of_examples():
     assert mean == pytest.approx(float(rises.mean()), abs=1e-6) and mean > 0.1
     assert error == pytest.approx(float(rises.std() / 16**0.5), rel=1e-5)
     assert loss_rise(subject().program, run) is None  # nothing is held out
+    run.evaluations[-1] = replace(run.last, losses=(run.last.loss,))  # of all examples together
+    assert loss_rise(given.program, run) is None
 
 
 # Classes in place of numbers
