@@ -118,7 +118,7 @@ class CorrelationDrop:
     where: str
     correlation: float  # Pearson's, in training
     validation_correlation: float
-    z: float  # standard errors between their Fisher transforms
+    z: float  # standard errors between the two, or between the slopes if that is less
     median_z: float  # of the other columns that correlate with the target
 
 
