@@ -2,7 +2,7 @@
 examples.
 
     python -m benchmarks.diagnosis.retrain_with_remedy [--half report] [--seeds 5] [--only NAME]
-                                                       [--part 1/2] [--json FILE]
+                                                       [--files posted] [--part 1/2] [--json FILE]
 
 A sick setup is examined once; all changes of the first finding whose trial helped are made
 together; the setup is then trained for its whole budget with every seed, as it is, with the remedy,
@@ -295,6 +295,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("tune", "report"), default="report")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="", help="parts of names, separated by commas")
+    parser.add_argument("--files", default="", help="those of files whose name begins with this")
     parser.add_argument("--part", default="1/1", help="which of how many parts of the scripts")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -306,6 +307,7 @@ def main() -> None:
         p
         for p in ALL
         if p.half == options.half
+        and p.file.startswith(options.files)
         and curable(p)
         and any(n in p.name for n in options.only.split(","))
     ]

@@ -308,6 +308,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("tune", "report", "both"), default="both")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", default="", help="scripts whose name contains this")
+    parser.add_argument("--files", default="", help="those of files whose name begins with this")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -316,7 +317,8 @@ def main() -> None:
         module, _, function = options.doctor.partition(":")
         doctors = {options.doctor: getattr(importlib.import_module(module), function), **doctors}
     for half in ("tune", "report") if options.half == "both" else (options.half,):
-        scripts = [p for p in ALL if p.half == half and options.only in p.name]
+        some = [p for p in ALL if p.half == half and p.file.startswith(options.files)]
+        scripts = [p for p in some if options.only in p.name]
         diagnoses = {
             name: run_doctor(doctor, scripts, range(options.seeds))
             for name, doctor in doctors.items()

@@ -173,6 +173,14 @@ class TrainingScript:
         return self.name.split("/")[0]
 
     @property
+    def file(self) -> str:
+        """The name of the file that it stands in."""
+        code = self.code
+        while isinstance(code, partial):
+            code = code.func
+        return code.__module__.rpartition(".")[2]
+
+    @property
     def sick(self) -> bool:
         return bool(self.causes)
 

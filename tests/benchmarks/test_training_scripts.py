@@ -65,6 +65,14 @@ def test_names_are_unique_and_every_sick_form_has_a_healthy_one():
     assert [p.name for p in ALL if p.sick and p.partner not in NAMES] == []
 
 
+def test_a_script_knows_the_file_it_stands_in():
+    """Also where a form is the group's function with other arguments."""
+    files = {script.name: script.file for script in ALL}
+    assert files["gas-meter/seconds-since-1970"] == files["gas-meter/healthy"]
+    assert sum(file.startswith("posted_") for file in files.values()) == 273
+    assert sum(file.startswith("later_") for file in files.values()) == 175
+
+
 def test_no_pattern_has_more_than_four_sick_forms():
     groups = [p.group for p in ALL if p.sick]
     assert max(groups.count(g) for g in groups) <= 4
