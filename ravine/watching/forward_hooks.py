@@ -89,7 +89,7 @@ class ForwardHooks:
     def search_nonfinite(self, wanted: bool) -> None:
         """From the next forward pass on, search the module whose output is not finite."""
         self.modules.searches = self.inspection.active = wanted
-        self.inspection.quiet_until = 0
+        self.inspection.quiet_steps = 0
         if wanted:
             self.update_model_hook()
 

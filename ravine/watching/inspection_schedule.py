@@ -1,17 +1,27 @@
 """Which steps of a loop are inspected closely."""
 
+from typing import Any
+
 INSPECTION_INTERVAL = 200  # steps
 FIRST_STEPS = 8  # all inspected
 CONSECUTIVE_STEPS = 2  # rules ask that neighbors agree
 
 
 class Inspection:
-    """Two steps in `every` are inspected, more at first: 0 to 7, and two from each power of two."""
+    """Two steps in `every` are inspected, more at first: 0 to 7, and two from each power of two.
+
+    Quiet steps, of which only losses and the versions of the weights are read, pay for each object
+    that is touched between torch's own calls with a cache miss: hence the slots.
+    """
+
+    __slots__ = ("active", "every", "lr", "quiet_losses", "quiet_steps")
 
     def __init__(self, every: int):
         self.every = every
         self.active = True  # the current step is inspected
-        self.quiet_until = 0  # of steps before this one only losses and versions are read
+        self.quiet_steps = 0  # that follow
+        self.quiet_losses = 0.0  # that may be read in them
+        self.lr: Any = None  # of the first group, in them
 
     def includes(self, step: int) -> bool:
         """Whether a step is inspected.

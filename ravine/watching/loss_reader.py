@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
@@ -53,25 +53,35 @@ class LossReader:
         self._unsummarized: list[float] = []
         self._pending: list[Tensor] = []  # on an accelerator
         self._graph_step = -1
+        self._are_on_cpu = True
 
-    def read_quietly(self, value: Any) -> bool:
-        """Read a finite loss on the CPU in a quiet step. False: nothing was read, call `read`."""
-        if is_compiling() or not self.inspection.quiet_until or not isinstance(value, Tensor):
-            return False
-        try:
-            number = value.item() if value.is_cpu else math.nan
-            if (
-                self.total + 1 >= self.next_test
-                or len(self._unsummarized) >= MAX_UNSUMMARIZED
-                or not math.isfinite(number)
-            ):
+    def quiet_reader(self) -> Callable[[Any], bool]:
+        """What reads a finite loss in a quiet step. False: nothing was read, call `read`."""
+        inspection, keep = self.inspection, self._unsummarized.append
+        note, loss_event = self.tape.append, LoopEvent.LOSS
+
+        def read_quietly(value: Any) -> bool:
+            if is_compiling() or inspection.quiet_losses <= 0 or not inspection.quiet_steps:
                 return False
-        except Exception:  # not one number
-            return False
-        self.tape.append(LoopEvent.LOSS)
-        self._unsummarized.append(number)
-        self.total += 1
-        return True
+            try:
+                number = value.item()
+                if number - number != 0:  # NaN or infinite; `isfinite` takes 2 us here
+                    return False
+            except Exception:  # not one number
+                return False
+            keep(number)
+            inspection.quiet_losses -= 1
+            note(loss_event)
+            return True
+
+        return read_quietly
+
+    def quiet_losses(self) -> float:
+        """How many may be read quietly until the rules should run, or they are summarized.
+
+        None while losses come from an accelerator: the loop would wait for it.
+        """
+        return min(self.next_test - self.total - 1, MAX_UNSUMMARIZED) if self._are_on_cpu else 0
 
     def read(self, value: Any) -> bool:
         """Read a loss. True if the rules should run."""
@@ -82,6 +92,7 @@ class LossReader:
                 self._read_tensor(value, self.forward.monitor.steps)
         if not isinstance(value, Tensor):
             return self._add(float(value))
+        self._are_on_cpu = value.is_cpu
         if value.is_cpu:
             number = value.item() if value.numel() == 1 else float(value.detach().double().mean())
             return self._add(number, loss=value)
@@ -100,13 +111,14 @@ class LossReader:
 
     def summarize(self) -> None:
         """Add the losses that were read to the history."""
-        values, self._unsummarized = self._unsummarized, []
-        for value in values:
+        for value in self._unsummarized:
             if len(self.history.loss.first) < FIRST_LOSSES:
                 self.history.loss.first.append(value)
             if math.isfinite(value):
+                self.total += 1
                 self.history.loss.summary.add(value)
                 self.divergence.add(value)
+        self._unsummarized.clear()
 
     def finish(self) -> None:
         """At the end: a search for a number that is not finite has found what it could."""
@@ -164,9 +176,8 @@ class LossReader:
         self._unsummarized.append(value)
         self.summarize()
         if math.isfinite(value):
-            self.total += 1
             if self.total >= self.next_test:
-                self.inspection.quiet_until = 0
+                self.inspection.quiet_steps = 0
             if divergence.pending is None:
                 return False
         if history.nonfinite is not None:

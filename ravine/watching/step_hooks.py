@@ -11,7 +11,7 @@ from torch.compiler import is_compiling
 from torch.optim import Optimizer
 
 from ravine.diagnosis.training_loop.history import LoopEvent
-from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor, read_versions
+from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
 from ravine.watching.forward_hooks import ForwardHooks
@@ -21,6 +21,7 @@ from ravine.watching.loss_reader import LossReader
 from ravine.watching.torch_calls import CallListener, add_listener, remove_listener
 
 StepHook: TypeAlias = Callable[..., None]
+MAX_QUIET_STEPS = 50
 MAX_SNAPSHOTS = 64  # beside the first
 FIRST_SNAPSHOTS = 16  # kept: they show whether something was so from the start
 DUPLICATE_STEPS = 16  # the first, in which rows are compared
@@ -73,7 +74,7 @@ class StepHooks:
             self.history.tape.append(LoopEvent.OTHER_STEP)
             self.names.note_other_optimizer(optimizer)
             return
-        self.inspection.quiet_until = 0
+        self.inspection.quiet_steps = 0
         self.schedulers.last.pop(id(optimizer), None)  # it steps at the rate that was set last
         if monitor.overwrites.left or monitor.overwrites.was_written():
             model = self.history.model
@@ -103,36 +104,38 @@ class StepHooks:
     def quiet_hooks(self, before: StepHook, after: StepHook) -> tuple[StepHook, StepHook]:
         """Hooks before and after each optimizer's step, which in quiet steps only compare and keep
         the versions of the weights; in all others they call `before` and `after`.
-
-        They touch few objects: between torch's own calls, each is a cache miss.
         """
         history, inspection, monitor = self.history, self.inspection, self.monitors[0]
-        last, weights, tape = self.schedulers.last, monitor.overwrites, history.tape
+        rates_set, watched = self.schedulers.last, monitor.optimizer
+        versions, parameters = monitor.overwrites.versions, monitor.overwrites.parameters
+        note, step_event = history.tape.append, LoopEvent.STEP
+        ends = parameters or [torch.empty(0)]  # without weights, no step is quiet
+        first, last = ends[0], ends[-1]
 
         def before_step(optimizer: Optimizer, *_: Any) -> None:
             if is_compiling():
                 return
-            if optimizer is monitor.optimizer and monitor.steps < inspection.quiet_until:
+            if inspection.quiet_steps and optimizer is watched and not rates_set:
                 try:
-                    if not last and weights.versions == read_versions(weights.parameters):
+                    now = [first._version, last._version, first.data_ptr(), last.data_ptr()]
+                    if now == versions:
                         return
                 except Exception:  # `before` meets it again, and its guard records it
-                    inspection.quiet_until = 0
+                    pass
             before(optimizer)
 
         def after_step(optimizer: Optimizer, *_: Any) -> None:
             if is_compiling():
                 return
-            if optimizer is monitor.optimizer and monitor.steps < inspection.quiet_until:
-                try:
-                    weights.versions = read_versions(weights.parameters)
-                    tape.append(LoopEvent.STEP)
-                    monitor.steps += 1
-                    history.steps += 1
-                    return
-                except Exception:
-                    inspection.quiet_until = 0
-            after(optimizer)
+            is_quiet = inspection.quiet_steps and optimizer is watched
+            if is_quiet and optimizer.param_groups[0]["lr"] is inspection.lr:
+                versions[0], versions[1] = first._version, last._version
+                inspection.quiet_steps -= 1
+                note(step_event)
+                monitor.steps += 1
+                history.steps += 1
+            else:
+                after(optimizer)
 
         return before_step, after_step
 
@@ -151,7 +154,9 @@ class StepHooks:
         history.steps += 1
         optimizer = monitor.optimizer
         is_due = monitor.steps <= FIRST_STEPS or self.losses.total >= self.losses.next_test
-        if optimizer is not None and (inspected or monitor.steps % READING_INTERVAL == 0):
+        is_reading = inspected or inspection.quiet_steps or monitor.steps % READING_INTERVAL == 0
+        inspection.quiet_steps = 0  # if it was not, the rate was set
+        if optimizer is not None and is_reading:
             is_due |= self.rates.read(optimizer)
         if forward.modes.modules:
             is_due |= forward.modes.update(inspected=inspection.active)
@@ -163,11 +168,15 @@ class StepHooks:
         if optimizer is not None:
             monitor.overwrites.remember(sampled=next_inspected)
         is_busy = inspection.active or forward.modes.modules or monitor.overwrites.left
-        is_single = len(self.monitors) == 1 and optimizer is not None
-        if is_single and not is_busy and self.losses.scaler.remaining > 0:
-            reading = monitor.steps - monitor.steps % READING_INTERVAL + READING_INTERVAL
+        can_be_quiet = len(self.monitors) == 1 and monitor.overwrites.versions and not is_busy
+        if optimizer is not None and can_be_quiet and self.losses.scaler.remaining > 0:
+            inspection.lr = lr = optimizer.param_groups[0].get("lr")
+            is_constant = isinstance(lr, float) and lr == history.rates.now == history.rates.highest
+            interval = MAX_QUIET_STEPS if is_constant else READING_INTERVAL
+            reading = monitor.steps - monitor.steps % interval + interval
             due = (s for s in range(monitor.steps + 1, reading) if inspection.includes(s))
-            inspection.quiet_until = next(due, reading) - 1
+            inspection.quiet_steps = next(due, reading) - 1 - monitor.steps
+            inspection.quiet_losses = self.losses.quiet_losses()
         # of consecutive inspected steps, after the last
         return is_due or (inspected and not next_inspected)
 

@@ -116,6 +116,7 @@ class Watcher:
             failures=self._failures,
         )
         self._losses = LossReader(self._forward)
+        self._read_quietly = self._losses.quiet_reader()
         schedulers = SchedulerMonitor(scheduler, optimizers)
         self._steps = StepHooks(monitors, schedulers, self._forward, self._losses)
         self._rules = RuleRunner(out, self._failures)
@@ -130,6 +131,8 @@ class Watcher:
 
     def start(self) -> Watcher:
         """Begin to watch, as `with` does."""
+        self._forward.start()
+        self._steps.start()
         if self._steps.names.optimizers:
             guard = self._failures.guard
             before, after = self._steps.quiet_hooks(
@@ -139,13 +142,11 @@ class Watcher:
                 register_optimizer_step_pre_hook(before),
                 register_optimizer_step_post_hook(after),
             ]
-        self._forward.start()
-        self._steps.start()
         return self
 
     def loss(self, value: Any) -> Any:
         """Report the loss of a step, best as a tensor before `backward`. Returns it unchanged."""
-        if not self._losses.read_quietly(value):
+        if not self._read_quietly(value):
             self._guarded_read(value)
         return value
 

@@ -356,12 +356,37 @@ def test_every_step_and_loss_between_inspected_steps_is_counted():
         assert watched.history.events.replace("B", "")[-4:] == "LLLS"
 
 
-def test_a_rate_that_is_set_to_0_between_inspected_steps_is_read_within_ten():
+def test_a_rate_that_is_set_to_0_between_inspected_steps_is_read_at_once():
     for step, watched in enumerate(watched_steps(170)):
         if step == 140:
             watched._steps.monitors[0].optimizer.param_groups[0]["lr"] = 0.0
+    assert watched.history.rates.last_fall == 142
+    assert watched.history.rates.steps_at_zero == 29
+
+
+def test_a_rate_that_a_tensor_holds_is_read_within_ten_steps():
+    for step, watched in enumerate(watched_steps(170)):
+        group = watched._steps.monitors[0].optimizer.param_groups[0]
+        if step == 20:
+            group["lr"] = torch.tensor(float(group["lr"]))
+        if step == 140:
+            group["lr"].zero_()
     assert watched.history.rates.last_fall == 150
     assert watched.history.rates.steps_at_zero == 21
+
+
+def test_losses_that_come_from_an_accelerator_are_not_read_one_by_one():
+    """Stands in for an accelerator: a loss that says that it is not on the CPU."""
+
+    class Elsewhere(torch.Tensor):
+        is_cpu = False
+
+    watched = ravine.watch(nn.Linear(2, 1), quiet=True)
+    for _ in range(30):
+        watched.loss(torch.tensor(1.0).as_subclass(Elsewhere))
+    assert watched._losses.quiet_losses() == 0
+    watched.loss(torch.tensor(1.0))
+    assert watched._losses.quiet_losses() > 0
 
 
 def test_an_error_between_inspected_steps_ends_the_watch_with_all_that_was_seen():

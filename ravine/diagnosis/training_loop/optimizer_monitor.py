@@ -6,7 +6,6 @@ changes, and of two for what anything but the optimizer writes. All that is kept
 
 import math
 from collections.abc import Iterable, Sequence
-from operator import attrgetter, methodcaller
 from typing import Any
 
 import torch
@@ -29,7 +28,6 @@ ROUNDING_TOLERANCE = 1e-5  # of a weight's length: saved and restored, perhaps i
 # overwrites by others after which only inspected steps are compared, as nothing new is learned
 FREQUENT_OVERWRITES = 50
 MAX_OPTIMIZERS = 100  # unwatched ones that are remembered
-READ_VERSION, READ_ADDRESS = attrgetter("_version"), methodcaller("data_ptr")
 
 
 class OverwriteMonitor:
@@ -56,7 +54,7 @@ class OverwriteMonitor:
 
     def remember(self, *, sampled: bool) -> None:
         """Remember versions, and numbers if `sampled` or once something else has written them."""
-        self.versions = read_versions(self.parameters)
+        self.versions[:] = read_versions(self.parameters)
         keep = self.keeps_samples or sampled
         self.left = [sample(p).clone() for p in self.parameters] if keep else []
 
@@ -108,8 +106,11 @@ class OverwriteMonitor:
 
 
 def read_versions(parameters: Sequence[Tensor]) -> list[int]:
-    """The versions of tensors, and their addresses: what changes when they are written."""
-    return [*map(READ_VERSION, parameters), *map(READ_ADDRESS, parameters)]
+    """The versions of the first and the last, and their addresses: what changes when they are
+    written.
+    """
+    ends = [*parameters[:1], *parameters[-1:]]
+    return [*(p._version for p in ends), *(p.data_ptr() for p in ends)]
 
 
 @torch.no_grad()
