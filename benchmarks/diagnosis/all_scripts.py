@@ -1,6 +1,7 @@
 """All scripts, in one list."""
 
 from benchmarks.diagnosis import (
+    asked_questions,
     healthy,
     images,
     later_loops,
@@ -47,4 +48,5 @@ ALL: tuple[TrainingScript, ...] = (
     *later_tables.SCRIPTS,
     *later_losses.SCRIPTS,
     *later_tables_odd.SCRIPTS,
+    *asked_questions.SCRIPTS,
 )
