@@ -2,6 +2,9 @@
 
 from benchmarks.diagnosis import (
     asked_questions,
+    asked_picture_loops,
+    asked_pictures,
+    asked_sequences,
     healthy,
     images,
     later_loops,
@@ -49,4 +52,7 @@ ALL: tuple[TrainingScript, ...] = (
     *later_losses.SCRIPTS,
     *later_tables_odd.SCRIPTS,
     *asked_questions.SCRIPTS,
+    *asked_pictures.SCRIPTS,
+    *asked_sequences.SCRIPTS,
+    *asked_picture_loops.SCRIPTS,
 )
