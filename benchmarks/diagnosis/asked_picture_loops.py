@@ -1,4 +1,4 @@
-"""Loops on pictures after questions that people ask: pixels that are divided in place, orders that
+"""Scripts on pictures after questions that people ask, mostly loops: pixels that are divided in place, orders that
 are drawn apart, critics, twins, schedules; and healthy ones after the answer "this is normal".
 """
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,79 @@ def small_net(outputs: int = 10) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, outputs)
     )
+
+
+# Pictures that are laid over each other
+
+
+def mixed(x: Tensor, y: Tensor, twice: bool = False) -> tuple[Tensor, Tensor]:
+    """A picture and another; their classes in the same shares (Zhang et al. 2018)."""
+    share = torch.distributions.Beta(1.0, 1.0).sample((len(x), 1))
+    order, soft = torch.randperm(len(x)), F.one_hot(y, 10).float()
+    x = share[..., None, None] * x + (1 - share[..., None, None]) * x[order]
+    if twice:
+        order, share = torch.randperm(len(x)), 1 - share
+    return x, share * soft + (1 - share) * soft[order]
+
+
+def mixed_digits(change: Any = mixed, lr: float = 5e-3) -> TrainingSetup:
+    d = data.digits().inputs(lambda x: x / 16)
+    model = nn.Sequential(
+        nn.Conv2d(1, 12, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(108, 10)
+    )
+    return asked.pictures(
+        d, model, partial(Adam, lr=lr), 36, 18, train=asked.changed_batches(d, 36, change)
+    )
+
+
+MIXED_DIGITS = group(
+    "mixed-digits",
+    mixed_digits,
+    fault(
+        "classes-mixed-the-other-way-round",
+        "augmentation labels",
+        change=partial(mixed, twice=True),
+        answers={"remedy": ("data", "the same shares and partners")},
+    ),
+    family="image",
+    task="classification",
+    network="cnn",
+)
+
+
+# Many layers from a paper, weights from a tutorial
+
+
+def many_layers(std: float | None = None, norm: bool = True, depth: int = 8) -> TrainingSetup:
+    d = data.shapes()
+    layers: list[nn.Module] = []
+    for before in [1] + [8] * (depth - 1):
+        layers += [nn.Conv2d(before, 8, 3, padding=1)]
+        layers += [nn.BatchNorm2d(8)] if norm else []
+        layers += [nn.ReLU()]
+    model = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(288, 4))
+    if std:
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.normal_(module.weight, 0.0, std)
+                nn.init.zeros_(module.bias)
+    return asked.pictures(d, model, partial(Adam, lr=2e-3), 20, 8)
+
+
+MANY_LAYERS = group(
+    "many-layers",
+    many_layers,
+    fault(
+        "weights-of-a-hundredth",
+        "initialization vanishing architecture-too-deep normalization",
+        std=0.01,
+        norm=False,
+        answers={"remedy": ("init", "kaiming")},
+    ),
+    family="image",
+    task="classification",
+    network="cnn",
+)
 
 
 # Pixels that are prepared in each pass
@@ -432,7 +506,7 @@ def slow_body() -> TrainingSetup:
 
 
 def small_errors() -> TrainingSetup:
-    """Pixels of 0 to 1, mostly dark: the loss is a hundredth at the start and looks like nothing."""
+    """Pixels of 0 to 1, mostly dark: a loss of three hundredths that seems to be nothing."""
     d = later.head_patches().inputs(lambda x: x / 4)
     d = Split(d.x, d.x, d.vx, d.vx, d.tx, d.tx)
     model = nn.Sequential(
@@ -568,6 +642,8 @@ def norms_at_rest(watch: Watch) -> tuple[nn.Module, Scorer]:
 
 
 SCRIPTS: tuple[TrainingScript, ...] = (
+    *MIXED_DIGITS,
+    *MANY_LAYERS,
     *PREPARED,
     *NOUGHTS,
     *TWINS,

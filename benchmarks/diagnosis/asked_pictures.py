@@ -26,7 +26,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.diagnosis import data
 from benchmarks.diagnosis import later_seq_data as later
 from benchmarks.diagnosis.data import Split, split
-from benchmarks.diagnosis.healthy import healthy_script
 from benchmarks.diagnosis.posted_pictures import overlap
 from benchmarks.diagnosis.training_script import (
     Loss,
@@ -380,7 +379,8 @@ def denoised(
     apart: bool = False,
     code: int = 24,
     act: Callable[[], nn.Module] = nn.ELU,
-    optimizer: Any = partial(Adam, lr=5e-3),
+    optimizer: Any = Adam,
+    lr: float = 5e-3,
 ) -> TrainingSetup:
     clean = data.digits().inputs(lambda x: x / 16)
     source = torch.Generator().manual_seed(83)
@@ -393,7 +393,7 @@ def denoised(
         d = d.targets(lambda y: y[torch.randperm(len(y), generator=source)])
     scorer = r2(d.tx, clean.tx)
     model = Hourglass(code, act)
-    return pictures(d, model, optimizer, 40, 25, loss=nn.MSELoss(), scorer=scorer)
+    return pictures(d, model, partial(optimizer, lr=lr), 40, 25, loss=nn.MSELoss(), scorer=scorer)
 
 
 DENOISED = group(
@@ -408,7 +408,8 @@ DENOISED = group(
     fault(
         "plain-descent-of-a-thousandth",
         "learning-rate-low too-few-steps optimizer",
-        optimizer=partial(SGD, lr=1e-3),
+        optimizer=SGD,
+        lr=1e-3,
         answers={"remedy": ("lr", 1.0)},
     ),
     fault(
@@ -679,77 +680,6 @@ STRIP_CONTENTS = group(
 )
 
 
-# Pictures that are laid over each other
-
-
-def mixed(x: Tensor, y: Tensor, twice: bool = False) -> tuple[Tensor, Tensor]:
-    """A picture and another; their classes in the same shares (Zhang et al. 2018)."""
-    share = torch.distributions.Beta(1.0, 1.0).sample((len(x), 1))
-    order, soft = torch.randperm(len(x)), F.one_hot(y, 10).float()
-    x = share[..., None, None] * x + (1 - share[..., None, None]) * x[order]
-    if twice:
-        order, share = torch.randperm(len(x)), 1 - share
-    return x, share * soft + (1 - share) * soft[order]
-
-
-def mixed_digits(change: Any = mixed, lr: float = 5e-3) -> TrainingSetup:
-    d = data.digits().inputs(lambda x: x / 16)
-    model = nn.Sequential(
-        nn.Conv2d(1, 12, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(108, 10)
-    )
-    return pictures(d, model, partial(Adam, lr=lr), 36, 18, train=changed_batches(d, 36, change))
-
-
-MIXED_DIGITS = group(
-    "mixed-digits",
-    mixed_digits,
-    fault(
-        "classes-mixed-the-other-way-round",
-        "augmentation labels",
-        change=partial(mixed, twice=True),
-        answers={"remedy": ("data", "the same shares and partners")},
-    ),
-    family="image",
-    task="classification",
-    network="cnn",
-)
-
-
-# Many layers from a paper, weights from a tutorial
-
-
-def many_layers(std: float | None = None, norm: bool = True, depth: int = 8) -> TrainingSetup:
-    d = data.shapes()
-    layers: list[nn.Module] = []
-    for before in [1] + [8] * (depth - 1):
-        layers += [nn.Conv2d(before, 8, 3, padding=1)]
-        layers += [nn.BatchNorm2d(8)] if norm else []
-        layers += [nn.ReLU()]
-    model = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(288, 4))
-    if std:
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.normal_(module.weight, 0.0, std)
-                nn.init.zeros_(module.bias)
-    return pictures(d, model, partial(Adam, lr=2e-3), 20, 8)
-
-
-MANY_LAYERS = group(
-    "many-layers",
-    many_layers,
-    fault(
-        "weights-of-a-hundredth",
-        "initialization vanishing architecture-too-deep normalization",
-        std=0.01,
-        norm=False,
-        answers={"remedy": ("init", "kaiming")},
-    ),
-    family="image",
-    task="classification",
-    network="cnn",
-)
-
-
 SCRIPTS: tuple[TrainingScript, ...] = (
     *PHOTO_TILES,
     *TRANSLATED,
@@ -761,6 +691,4 @@ SCRIPTS: tuple[TrainingScript, ...] = (
     *TWO_VIEWS,
     *UPPER_DIGITS,
     *STRIP_CONTENTS,
-    *MIXED_DIGITS,
-    *MANY_LAYERS,
 )

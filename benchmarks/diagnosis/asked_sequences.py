@@ -76,8 +76,9 @@ def each_letter(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs.transpose(1, 2), targets)
 
 
-def next_letter(hidden: int = 48, optimizer: Any = partial(Adam, lr=0.02)) -> TrainingSetup:
-    return pictures(page_letters(), LetterNet(hidden), optimizer, 32, 8, loss=each_letter)
+def next_letter(hidden: int = 48, optimizer: Any = Adam, lr: float = 0.02) -> TrainingSetup:
+    made = partial(optimizer, lr=lr)
+    return pictures(page_letters(), LetterNet(hidden), made, 32, 8, loss=each_letter)
 
 
 NEXT_LETTER = group(
@@ -86,7 +87,8 @@ NEXT_LETTER = group(
     fault(
         "plain-descent-of-a-hundredth",
         "learning-rate-low too-few-steps optimizer",
-        optimizer=partial(SGD, lr=0.01),
+        optimizer=SGD,
+        lr=0.01,
         answers={"remedy": ("optimizer", "adam")},
     ),
     fault(
@@ -158,7 +160,7 @@ class SentenceNet(nn.Module):
 
 def sentence_pages(apart: bool = False, padding: int = 0, lr: float = 0.02) -> TrainingSetup:
     d, each = sentences()
-    d = d._replace(x=d.x) if not apart else d._replace(vx=each.vx, tx=each.tx)
+    d = d._replace(vx=each.vx, tx=each.tx) if apart else d
     model = SentenceNet(nn.Embedding(400, 16, padding_idx=0), True, padding)
     return pictures(d, model, partial(Adam, lr=lr), 32, 16)
 
@@ -490,7 +492,7 @@ PARTS = group(
     task="generation",
     network="recurrent",
     kind="loop",
-    steps=0,
+    steps=192,
 )
 
 
@@ -519,7 +521,7 @@ def negative_densities() -> TrainingSetup:
     d = vibrations()
     inner = r2(d.tx, d.ty)
     scorer = Scorer(d.tx, d.ty, lambda out, y: inner.score(out[:, :3], y), 0.0, -1.0)
-    return pictures(d, Doubtful(), partial(Adam, lr=0.01), 28, 20, loss=density, scorer=scorer)
+    return pictures(d, Doubtful(), partial(Adam, lr=0.01), 28, 45, loss=density, scorer=scorer)
 
 
 class Tied(nn.Module):
