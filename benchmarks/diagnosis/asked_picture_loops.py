@@ -1,5 +1,6 @@
-"""Scripts on pictures after questions that people ask, mostly loops: pixels that are divided in place, orders that
-are drawn apart, critics, twins, schedules; and healthy ones after the answer "this is normal".
+"""Scripts on pictures after questions that people ask, mostly loops: pixels that are divided in
+place, orders that are drawn apart, critics, twins, schedules; and healthy ones after the answer
+"this is normal".
 """
 
 from __future__ import annotations

@@ -410,7 +410,7 @@ DENOISED = group(
         "learning-rate-low too-few-steps optimizer",
         optimizer=SGD,
         lr=1e-3,
-        answers={"remedy": ("lr", 1.0)},
+        answers={"remedy": ("optimizer", "adam")},
     ),
     fault(
         "two-relus-in-the-waist",
