@@ -1,9 +1,9 @@
 """All scripts, in one list."""
 
 from benchmarks.diagnosis import (
-    asked_questions,
     asked_picture_loops,
     asked_pictures,
+    asked_questions,
     asked_sequences,
     healthy,
     images,
