@@ -8,6 +8,7 @@ from torch import nn
 
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
+from ravine.diagnosis.training_loop.parameter_names import plain_weights
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 from ravine.examination import torch_model_changes as model_changes
 from ravine.examination.model_surgery import (
@@ -108,8 +109,14 @@ def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
 def _frozen_parameters(
     program: TorchProgram, calls: Calls, profile: SubjectProfile
 ) -> Facts | None:
-    """Parameters that are not trained; it is evidence that they are still as drawn at random."""
+    """Parameters that are not trained; it is evidence that they are still as drawn at random, or
+    that matrices of the model are no parameters.
+    """
     model, optimizer = program.build()
+    if weights := plain_weights(model):
+        name = "matrices of the model that are neither parameters nor buffers"
+        evidence = Evidence(name, len(weights), limit=0)
+        return Facts((evidence,), join_names(weights), ("parameters-not-in-optimizer",))
     trained = held_parameters(optimizer)
     named = model.named_parameters()
     frozen = {name: p for name, p in named if not (p.requires_grad and id(p) in trained)}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import nn
 from torch.optim import Adam, Optimizer
 
+from ravine.diagnosis.training_loop.parameter_names import plain_weights
 from ravine.examination.subject import CannotTryError, Treatment
 from ravine.examination.torch_change import TorchChange, change_of_program, change_of_settings
 from ravine.examination.torch_data import TensorData
@@ -90,7 +91,13 @@ def use_adam(lr: float = 1e-3) -> TorchChange:
 
 @change_of_settings("optimizer", "all parameters")
 def train_all_parameters(model: nn.Module, optimizer: Optimizer) -> None:
-    """All parameters in the optimizer and trained, also those that are frozen or were left out."""
+    """All parameters in the optimizer and trained, also those that are frozen or were left out, and
+    matrices that are no parameters.
+    """
+    for name, weight in plain_weights(model).items():
+        path, _, attribute = name.rpartition(".")
+        delattr(model.get_submodule(path), attribute)
+        setattr(model.get_submodule(path), attribute, nn.Parameter(weight.clone()))
     held = held_parameters(optimizer)
     missing = [p for p in model.parameters() if id(p) not in held]
     for p in model.parameters():

@@ -39,7 +39,7 @@ PROGRAM_CHANGES = {
     "normalization: usual": "momentum=0.1, eps=1e-5 in batch and instance normalization",
     "optimizer: adam": "torch.optim.Adam(model.parameters(), lr=0.001)",
     "optimizer: adam 0.01": "torch.optim.Adam(model.parameters(), lr=0.01)",
-    "optimizer: all parameters": "build it from model.parameters(), all with requires_grad=True",
+    "optimizer: all parameters": "from model.parameters(), all weights nn.Parameter, none frozen",
     "output: linear": "return what the last layer gives, without an activation",
     "output: sigmoid": "torch.sigmoid(...) in place of the activation at the output",
     "shuffle: true": "DataLoader(..., shuffle=True)",

@@ -107,6 +107,23 @@ def plain_list(watch):
     teach(watch, model, sgd(model))
 
 
+def plain_tensors(watch):
+    """A weight that requires gradients and is no parameter."""
+    model = mlp()
+    last = nn.Module()
+    last.w = torch.zeros(32, 3, requires_grad=True)
+    last.forward = lambda x: x @ last.w
+    model[4] = last
+    teach(watch, model, sgd(model))
+
+
+def frozen_part_optimized(watch):
+    """The optimizer has the layer that is frozen, and not the one that learns."""
+    model = mlp()
+    model[0].requires_grad_(False)
+    teach(watch, model, sgd(model[0]))
+
+
 def detached_features(watch):
     model = mlp()
     teach(watch, model, sgd(model), forward=lambda x: model[2:](model[:2](x).detach()))
@@ -837,7 +854,9 @@ SICK = [
     (first_layer_left_out, "RVN-L05"),
     (head_replaced, "RVN-L06"),
     (other_model, "RVN-L06"),
+    (frozen_part_optimized, "RVN-L05"),
     (plain_list, "RVN-L07"),
+    (plain_tensors, "RVN-L07"),
     (detached_features, "RVN-L09"),
     (loss_made_anew, "RVN-L10"),
     (detached_output, "RVN-L10"),

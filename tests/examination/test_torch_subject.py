@@ -110,6 +110,30 @@ def test_frozen_layers_are_evidence_if_they_are_still_random():
     assert "0.weight" in facts.where and facts.evidence[0].value == 1
 
 
+class OwnWeight(nn.Module):
+    """A linear layer whose matrix is `make(random numbers)`."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.w = make(torch.randn(X.shape[1], 3))
+        self.b = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return x @ self.w + self.b
+
+
+def test_a_matrix_that_is_no_parameter_is_evidence_and_is_trained_as_one():
+    given = subject(OwnWeight(lambda w: w))
+    facts = given.facts("frozen-parameters", profile(given))
+    assert facts.where == "w" and facts.evidence[0].value == 1
+    (strength,) = given.strengths("frozen-parameters")
+    model, optimizer = apply_treatments(given.program, strength).build()
+    assert isinstance(model.w, nn.Parameter) and len(optimizer.param_groups) == 2
+    assert torch.equal(model.w, given.program.model.w)
+    own = subject(OwnWeight(nn.Parameter))
+    assert own.facts("frozen-parameters", profile(own)) is None
+
+
 def test_what_facts_alone_do_not_decide_speaks_below_its_limit_without_evidence():
     for decay, count in ((0.0, None), (1e-4, 0), (0.01, 1)):
         given = subject(optimizer=lambda p, w=decay: torch.optim.SGD(p, lr=0.1, weight_decay=w))

@@ -94,7 +94,7 @@ class WatchedParameter:
     owner: str = ""  # the class of its module
     trainable: bool = True
     in_model: bool = True
-    registered: bool = True  # False: it is in a plain list or dict of a module
+    registered: bool = True  # False: `model.parameters()` leaves it out
     optimizer: int | None = None  # the index of its watched optimizer; -1: of another optimizer
     received_gradient: bool = False  # at least once
     module_ran: bool = True  # in a forward pass

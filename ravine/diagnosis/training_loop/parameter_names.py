@@ -124,8 +124,9 @@ def optimizer_parameters(optimizer: Optimizer) -> list[Any]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def hidden_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters in plain lists, tuples and dicts, which `model.parameters()` leaves out.
+def hidden_parameters(model: nn.Module) -> dict[str, Any]:
+    """Parameters in plain lists, tuples and dicts, and attributes that are tensors with
+    `requires_grad`: `model.parameters()` leaves them out.
 
     >>> model = nn.Module()
     >>> model.layers = [nn.Linear(2, 2)]
@@ -133,15 +134,34 @@ def hidden_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     ['layers.0.weight', 'layers.0.bias']
     """
     known = {id(p) for p in model.parameters()}
-    found: dict[str, nn.Parameter] = {}
+    found: dict[str, Any] = {}
     for path, module in model.named_modules():
         for name, value in vars(module).items():
-            if name.startswith("_") or not isinstance(value, list | tuple | dict):
+            if name.startswith("_") or not isinstance(value, list | tuple | dict | Tensor):
                 continue
-            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            items = {"": value} if isinstance(value, Tensor) else value
+            for key, item in items.items() if isinstance(items, dict) else enumerate(items):
                 here = ".".join(part for part in (path, name, str(key)) if part)
-                if isinstance(item, nn.Parameter):
+                learns = isinstance(item, Tensor) and item.requires_grad and item.is_leaf
+                if learns or isinstance(item, nn.Parameter):
                     found[here] = item
                 elif isinstance(item, nn.Module):
                     found |= {f"{here}.{inner}": p for inner, p in item.named_parameters()}
     return {name: p for name, p in found.items() if id(p) not in known}
+
+
+def plain_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Matrices that are attributes of modules and neither parameters nor buffers: constants.
+
+    >>> model = nn.Module()
+    >>> model.w = torch.randn(2, 3)
+    >>> list(plain_weights(model))
+    ['w']
+    """
+    return {
+        f"{path}.{name}" if path else name: value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2
+        if not value.requires_grad
+    }

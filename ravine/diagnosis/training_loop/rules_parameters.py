@@ -13,7 +13,13 @@ FROZEN_STEPS = 200  # after which layers that are frozen are not thawed soon
 UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
 
 
-@rule("RVN-L05", "error", "parameters-not-in-optimizer", needs=f"steps {OPTIMIZER_CHECK_STEPS}")
+@rule(
+    "RVN-L05",
+    "error",
+    "parameters-not-in-optimizer",
+    needs=f"steps {OPTIMIZER_CHECK_STEPS}",
+    explains=("RVN-L02",),
+)
 def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     own = [p for p in history.model.parameters if p.in_model]
     missing = [p for p in own if p.trainable and p.registered and p.optimizer is None]
@@ -61,7 +67,7 @@ def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
     hidden = [p for p in hidden if p.received_gradient or p.name in history.loss.parameters]
     if hidden:
         effect = "model.parameters() leaves them out"
-        count = Evidence("parameters in a plain list or dict", len(hidden), limit=0, text=effect)
+        count = Evidence("parameters that are not registered", len(hidden), limit=0, text=effect)
         change = Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList")
         yield observe(count, change, where=join_names(p.name for p in hidden), since=0)
 
