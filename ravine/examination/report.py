@@ -131,7 +131,8 @@ def _explaining(finding: Finding, codes: tuple[str, ...]) -> Finding:
 
 def add_screening(finding: Finding, outcomes: Sequence[Outcome], budget: TrialBudget) -> Finding:
     """A finding whose cause, or of a symptom any cause, was tried with a few seeds in vain: that is
-    its trial, and what did not help is not recommended.
+    its trial, and what did not help is not recommended. A symptom is blamed on a cause that was not
+    tried, if it has one.
     """
     tried = [outcome.cause for outcome in outcomes if outcome.trial is None]
     known = finding.trial is not None or finding.severity == "note"
@@ -144,7 +145,11 @@ def add_screening(finding: Finding, outcomes: Sequence[Outcome], budget: TrialBu
         seeds=budget.screening_seeds,
         why=f"too little was gained by changes against {against}",
     )
-    return replace(finding, trial=trial, changes=lasting_changes(finding))
+    finding = replace(finding, trial=trial, changes=lasting_changes(finding))
+    causes = sorted((finding.cause, *finding.suspects), key=lambda cause: cause in tried)
+    if not is_symptom(finding) or finding.confidence == "exact" or causes[0] == finding.cause:
+        return finding
+    return replace(finding, cause=causes[0], suspects=tuple(causes[1:]))
 
 
 def say_why_not_tried(finding: Finding, why: str) -> Finding:

@@ -170,7 +170,8 @@ def _rewire(
 @change_of_settings("init", "default")
 def reinitialize(model: nn.Module, optimizer: Optimizer) -> None:
     """New starting weights: He's for linear layers and convolutions, orthogonal for recurrent
-    matrices; norms and embeddings as new.
+    matrices; norms and embeddings as new. Matrices of other modules, of which it is not known which
+    side is which, by Glorot.
     """
     for module in model.modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase):
@@ -189,6 +190,10 @@ def reinitialize(model: nn.Module, optimizer: Optimizer) -> None:
                 nn.init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm):
             module.reset_parameters()  # with the running statistics
+        else:
+            for p in module.parameters(recurse=False):
+                if p.dim() == 2:
+                    nn.init.xavier_normal_(p)
 
 
 @change_of_program("init", "unit variance")

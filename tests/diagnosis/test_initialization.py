@@ -418,6 +418,26 @@ def test_a_softmax_of_one_says_the_same_of_everyone():
     assert (found.where, found.cause) == ("1", "output-activation")
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_layers": 2}, {"nonlinearity": "relu"}, {"bidirectional": True}]
+)
+def test_a_last_state_far_behind_the_padding_has_lost_the_input(settings):
+    class LastState(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.recurrent, self.head = nn.RNN(6, 8, batch_first=True, **settings), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.recurrent(x)[0][:, -1, :8])
+
+    x, y = table()
+    padded = torch.cat([x[:, None], torch.zeros(len(x), 400, 6)], 1)
+    torch.manual_seed(0)
+    found = examined(LastState(), F.cross_entropy, padded, y)["RVN-I04"]
+    assert (found.where, found.cause) == ("recurrent", "vanishing")
+    assert "RVN-I04" not in examined(LastState(), F.cross_entropy, padded[:, :3], y)
+
+
 @pytest.mark.parametrize("value", [0.05, 1.0])
 def test_equal_weights_stay_equal_and_softmax_regression_from_zeros_does_not(value):
     x, y = table()

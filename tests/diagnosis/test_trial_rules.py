@@ -598,6 +598,15 @@ def test_thresholds_of_a_score_that_is_enough(own, score, gain):
     assert seen.gain_of(surer) == pytest.approx(gain)
 
 
+@pytest.mark.parametrize(("score", "gain"), [(0.94, 0.7), (0.91, 0.55), (0.89, 0.1), (0.84, 0.0)])
+def test_evidence_beside_it_makes_half_of_what_is_missing_enough(score, gain):
+    """With evidence a tenth of the score suffices; the gain is a share of what was missing."""
+    fact = (Evidence("a fact", 1.0),)
+    supported = replace(outcome("dropout", 0.73, score), evidence=fact)
+    seen = results(0.8, supported, outcome("batch-size", 0.1, 0.8), score=0.8)
+    assert seen.gain_of(supported) == pytest.approx(gain, abs=0.03)
+
+
 @pytest.mark.parametrize(("score", "meaningful"), [(0.31, True), (0.29, False)])
 def test_thresholds_of_a_score_that_means_something(score, meaningful):
     """The run with the least loss is nearly the best in score, too."""

@@ -5,6 +5,7 @@ import pytest
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.trials.trial_results import Outcome, TrialResults
 from ravine.examination.report import (
+    add_screening,
     excuse_unlearnable,
     explain_symptoms,
     is_certain,
@@ -14,6 +15,7 @@ from ravine.examination.report import (
     merge_certain_findings,
     stop_early,
 )
+from ravine.examination.subject import TrialBudget
 from ravine.finding import Change, Evidence, Finding, Trial
 
 HELPED, USELESS = Trial(verdict="helped", seeds=5), Trial(verdict="no effect", seeds=5)
@@ -116,6 +118,19 @@ def test_what_did_not_help_is_not_recommended_and_its_trial_stays():
     asked = finding("RVN-I19", "dropout", changes=(Change("network.dropout", None),))
     (told,) = put_together([asked], [], results(outcome("dropout", USELESS)))
     assert told.changes == () and told.trial.verdict == "no effect"
+
+
+def test_a_symptom_is_blamed_on_what_was_not_tried_in_vain():
+    budget = TrialBudget(screening_seeds=1, screening_steps=100, seeds=5, steps=100)
+    dead = finding("RVN-S03", "learning-rate-high", suspects=("dead-units",))
+    told = add_screening(dead, [outcome("learning-rate-high")], budget)
+    assert (told.cause, told.suspects) == ("dead-units", ("learning-rate-high",))
+    assert told.trial.verdict == "no effect"
+    both = [outcome("learning-rate-high"), outcome("dead-units")]
+    assert add_screening(dead, both, budget).cause == "learning-rate-high"
+    assert add_screening(dead, [outcome("optimizer")], budget).cause == "learning-rate-high"
+    sure = finding("RVN-D03", "input-scale", suspects=("data-degenerate",))
+    assert add_screening(sure, [outcome("input-scale")], budget).cause == "input-scale"
 
 
 def test_an_exact_finding_stays_recommended():

@@ -412,6 +412,7 @@ def test_a_default_start_has_the_variance_of_its_rule():
     model = Three(
         {"wide": nn.Linear(400, 300), "run": nn.RNN(4, 50), "words": nn.Embedding(500, 64, 0)}
     )
+    model.own = nn.Parameter(torch.zeros(300, 500))  # of a module that is none of torch's
     x, y = torch.randn(70, 400, generator=RNG), torch.arange(70) % 300
     torch.manual_seed(0)
     built, _ = reinitialize.apply(program(model, train=(x, y))).build()
@@ -420,6 +421,7 @@ def test_a_default_start_has_the_variance_of_its_rule():
     assert torch.allclose(recurrent @ recurrent.T, torch.eye(50), atol=1e-5)
     assert float(built["words"].weight[1:].detach().std()) == pytest.approx(1 / 8, rel=0.02)
     assert bool((built["words"].weight[0] == 0).all())  # what pads stays nothing
+    assert float(built.own.detach().std()) == pytest.approx(math.sqrt(2 / 800), rel=0.02)
 
 
 # Optimizers

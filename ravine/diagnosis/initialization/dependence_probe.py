@@ -268,7 +268,12 @@ def _explain_constant(program: ProbedProgram) -> ConstantOutput:
         softmax_of_one=softmax_of_one,
         dead_output=len(dead) == 1 and last is dead[0],
         constant_from=next((call.where for call in trace.modules if _loses_input(call)), ""),
+        recurrent=next((n for n, m in program.model.named_modules() if _is_recurrent(m)), ""),
     )
+
+
+def _is_recurrent(module: nn.Module) -> bool:
+    return isinstance(module, nn.RNNBase | nn.RNNCellBase)
 
 
 def _loses_input(call: ModuleCall) -> bool:

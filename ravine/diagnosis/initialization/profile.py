@@ -82,6 +82,7 @@ class ConstantOutput:
     softmax_of_one: bool = False  # a softmax over a single unit makes the output
     dead_output: bool = False  # the dead rectifier makes the output
     constant_from: str = ""  # first layer with the same output for different inputs
+    recurrent: str = ""  # a recurrent layer, whose last state may have lost the input
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,6 +113,7 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
         "vanishing",
         "hidden-activation",
         "input-scale",
+        "data-degenerate",
     ),
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
 )
@@ -156,6 +157,11 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         change = Change("init", "nn.init.kaiming_normal_ (He) or nn.init.xavier_uniform_ (Glorot)")
         suspects = ("initialization", "hidden-activation")
         return observe(lost, change, where=flow.where, cause="vanishing", suspects=suspects)
+    if found.recurrent and not found.constant_from:
+        last = "the state at the last real step: nn.utils.rnn.pack_padded_sequence"
+        suspects = ("data-degenerate", "initialization")
+        change = Change("model", last)
+        return observe(change, where=found.recurrent, cause="vanishing", suspects=suspects)
     change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
     return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))
 

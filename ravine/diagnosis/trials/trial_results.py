@@ -17,7 +17,8 @@ UNSUPPORTED_GAIN = 0.45  # the same for remedies that no evidence speaks for
 SCORE_GAIN = 0.05  # and of the score, from 0 (best constant) to 1, where there is one
 CLEAR_SCORE_GAIN = 0.3  # of the score: enough by itself, whatever the loss says
 HALVED_ERROR = 0.5  # of 1 - score: a gain of this part is as clear,
-LARGE_SCORE_GAIN = 0.15  # if it is at least this much of the score
+LARGE_SCORE_GAIN = 0.15  # if it is at least this much of the score,
+SUPPORTED_SCORE_GAIN = 0.1  # or this much where evidence speaks for the remedy
 NEGLIGIBLE_GAIN = 0.03  # of the best constant's loss: less is no learning
 CONSTANT_MARGIN = 0.01  # of the best constant's loss, by which a run must end below it
 NEAR_BEST = 0.75  # of the best remedy's gain: as good, if evidence speaks for it besides
@@ -250,8 +251,10 @@ class TrialResults:
             return max(-1.0, min(1.0, by_loss))
         own_score = max(own_score, 0.0)
         by_score = outcome.score - own_score
-        clear = max(HALVED_ERROR * (1.0 - own_score), LARGE_SCORE_GAIN)
-        if by_score >= min(CLEAR_SCORE_GAIN, clear):
+        halved = HALVED_ERROR * (1.0 - own_score)
+        if outcome.evidence and by_score >= max(halved, SUPPORTED_SCORE_GAIN):
+            return min(1.0, max(by_score / (1.0 - own_score), by_loss))
+        if by_score >= min(CLEAR_SCORE_GAIN, max(halved, LARGE_SCORE_GAIN)):
             return min(1.0, max(by_score, by_loss))
         if by_score < SCORE_GAIN:
             return max(-1.0, min(by_score, 0.0))
