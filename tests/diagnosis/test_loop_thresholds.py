@@ -163,8 +163,10 @@ def rising(factor, percent=25, kind="NllLoss"):
     return reported([1.0] * (256 - late) + [factor] * late, kind=kind)
 
 
-def at_chance(level, *, count=256, distance=1.0):
-    return reported([level] * count, baseline=1.0, distance=distance)
+def at_chance(level, *, count=256, distance=1.0, lowest=1.0):
+    values = [level] * count
+    values[64:80] = [min(lowest, level)] * 16
+    return reported(values, baseline=1.0, distance=distance)
 
 
 def ended_schedule(fall=0.0, *, first=5.0, low_steps=201):
@@ -268,6 +270,13 @@ def test_thresholds(code, severity, beyond, short_of):
     [
         ("RVN-S03", "learning-rate-high", inactive(95, at_first=44), inactive(95, at_first=46)),
         ("RVN-T02", "learning-rate-high", at_chance(1.21), at_chance(1.19)),
+        ("RVN-T02", "learning-rate-high", at_chance(1.0, lowest=0.79), at_chance(1.0, lowest=0.81)),
+        (
+            "RVN-T02",
+            "learning-rate-high",
+            at_chance(1.0, distance=1.51),
+            at_chance(1.0, distance=1.49),
+        ),
         (
             "RVN-T02",
             "learning-rate-low",

@@ -36,6 +36,8 @@ DONE_FRACTION = 0.1  # of the first loss: below it, there is little left to lear
 SPIKE_SPREADS = 20.0  # above the median
 SPIKE_FACTOR = 3.0  # times the median
 MIN_SPIKES = 2
+UNLEARNED_FRACTION = 0.8  # of a constant answer's loss: a run that was below it had learned
+FAR_DISTANCE = 1.5  # over the weights' length: so far only large steps move them
 MIN_DISTANCE = 0.01  # over the weights' length: weights that learn move farther
 
 
@@ -99,13 +101,14 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     level, error = mean_with_error(np.array(late))
     low = level - errors * error
     limit = (1 - LEARNED_FRACTION) * (loss.baseline - errors * loss.baseline_error)
+    has_unlearned = min(means) < UNLEARNED_FRACTION * loss.baseline  # it had been lower, and rose
     if low > limit > 0 and low > 0.9 * loss.baseline:
         cause, suspects = "labels", ("shuffling", "learning-rate-high", "architecture-too-small")
         if distance == 0:  # no step at all: no rate moves these weights
             cause, suspects = "detached-graph", ("frozen-parameters", "learning-rate-low")
         elif distance < MIN_DISTANCE:
             cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
-        elif level > WORSE_FACTOR * loss.baseline:
+        elif distance > FAR_DISTANCE or level > WORSE_FACTOR * loss.baseline or has_unlearned:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")
         mean_loss = Evidence("mean loss of the last quarter", level, limit=limit)
         constant_loss = Evidence("loss of the best constant answer", loss.baseline)
