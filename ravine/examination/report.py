@@ -77,9 +77,9 @@ def stop_early(found: Sequence[Finding], trial: Trial) -> list[Finding]:
 def join_trials(
     found: list[Finding], causes: list[Finding], results: TrialResults
 ) -> tuple[list[Finding], list[Finding]]:
-    """Findings with what was tried against their cause; a change that did not help is not
-    recommended, but of an exact finding. A cause that trials name and a check has found already is
-    reported once, by the finding of the check.
+    """Findings with what was tried against their cause. A change that did not help is not
+    recommended, but of an exact finding; such a finding is an error if its cure helped. A cause
+    that trials name and a check has found already is reported once, by the finding of the check.
     """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
     joined: list[Finding] = []
@@ -89,7 +89,9 @@ def join_trials(
         if outcome is not None and not is_symptom(finding) and finding.trial is None:
             helped = outcome.trial is not None and outcome.trial.verdict == "helped"
             changes = outcome.changes if helped else lasting_changes(finding)
-            finding = replace(finding, trial=outcome.trial, changes=changes)
+            sure = helped and finding.confidence == "exact" and finding.severity == "warning"
+            severity = "error" if sure else finding.severity
+            finding = replace(finding, trial=outcome.trial, changes=changes, severity=severity)
         joined.append(finding)
     for cause in causes:
         same = (i for i, f in enumerate(joined) if f.code == cause.code or _is_same_fault(f, cause))

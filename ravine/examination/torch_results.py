@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,9 +23,12 @@ from ravine.diagnosis.trials.trial_results import (
 from ravine.examination.scores import scaled_accuracy
 from ravine.examination.subject import SeedRun
 from ravine.examination.torch_program import TorchProgram, TorchRun, evaluating, losses_by_group
+from ravine.examination.ways_to_run import loss_or_nan
 from ravine.rng import isolated_rng
 
 MIN_RISE_GROUPS = 4
+COMPARED_COUNTS = (16, 32)  # examples
+COMPARING_GROWTH = 3.0  # of what is kept for the gradient of the second number: sums have 2
 
 
 def seed_run(run: TorchRun) -> SeedRun:
@@ -127,6 +131,24 @@ def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | Non
     return float(rises.mean()), float(rises.std(ddof=1) / math.sqrt(len(rises)))
 
 
+def compares_examples(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
+    """Whether the loss compares examples with each other: what its gradient needs grows with the
+    square of their number, or faster.
+    """
+    kept = [0, 0]
+
+    def add(which: int, tensor: Tensor) -> Tensor:
+        kept[which] += tensor.numel()
+        return tensor
+
+    for which, count in enumerate(COMPARED_COUNTS):
+        leaf = outputs[:count].detach().requires_grad_()
+        hooks = torch.autograd.graph.saved_tensors_hooks(partial(add, which), lambda t: t)
+        with torch.enable_grad(), hooks:
+            loss_or_nan(loss, leaf, targets[:count])
+    return kept[1] > COMPARING_GROWTH * kept[0] > 0
+
+
 def constant_losses(program: TorchProgram) -> tuple[float, float]:
     """The loss of the best constant answer, fitted to training examples: on these, and on those
     that the program is evaluated on; NaN where there is none.
@@ -147,6 +169,8 @@ def constant_losses(program: TorchProgram) -> tuple[float, float]:
     kind = find_probabilities(outputs, axis)
     if kind and _ignores_shift(program.loss, outputs, targets):
         kind = ""  # the loss takes logits
+    if compares_examples(program.loss, outputs, targets):  # of all at once it may take minutes
+        outputs, targets = outputs[: program.train.batch], targets[: program.train.batch]
     best = find_best_constant(program.loss, outputs, targets, output_kind=kind, class_axis=axis)
     if best is None:
         return nothing

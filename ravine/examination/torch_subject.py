@@ -316,12 +316,17 @@ def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProf
     validation = None if program.held_out else program.validation
     if program.form.targets != "one":
         return _profile_inputs(program)
+    outputs = start.loss.targets.output_shape[1:]
+    labels = program.examples(start.examples)[1]
+    beyond = outputs and not labels.is_floating_point() and bool((labels >= outputs[0]).any())
+    if beyond and start.first_loss.value is not None:
+        outputs = ()  # the loss takes labels beyond them: no output stands for a label
     data = profile_data(
         *_as_columns(program, program.examples()),
         validation=None if validation is None else _as_columns(program, validation),
         shuffled=program.train.is_shuffled,
         batch=program.train.batch,
-        outputs=start.loss.targets.output_shape[1:],
+        outputs=outputs,
         seed=program.seed,
     )
     if program.held_out and program.validation is not None:

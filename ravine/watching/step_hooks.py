@@ -1,17 +1,16 @@
 """Hooks on gradients and optimizer steps: snapshots of inspected steps, overwritten weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 from torch.optim import Optimizer
 
 from ravine.diagnosis.training_loop.history import LoopEvent
-from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
+from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor, StateMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
 from ravine.watching.forward_hooks import ForwardHooks
@@ -20,7 +19,6 @@ from ravine.watching.learning_rates import READING_INTERVAL, LearningRateMonitor
 from ravine.watching.loss_reader import LossReader
 from ravine.watching.torch_calls import CallListener, add_listener, remove_listener
 
-StepHook: TypeAlias = Callable[..., None]
 MAX_QUIET_STEPS = 50
 MAX_SNAPSHOTS = 64  # beside the first
 FIRST_SNAPSHOTS = 16  # kept: they show whether something was so from the start
@@ -42,6 +40,7 @@ class StepHooks:
         self.inspection = self.forward.inspection
         self.rates = LearningRateMonitor(self.history)
         self.duplicates = DuplicateRowMonitor(self.names)
+        self.states = StateMonitor()
         guard = self.forward.failures.guard
         self._listener = CallListener(
             guard(self._record_clipping), guard(self.schedulers.note_step)
@@ -70,6 +69,7 @@ class StepHooks:
     def before_step(self, optimizer: Optimizer, *_: Any) -> None:
         """An optimizer is about to step."""
         monitor = self._by_optimizer.get(id(optimizer))
+        self.states.before_step(optimizer)
         if monitor is None:
             self.history.tape.append(LoopEvent.OTHER_STEP)
             self.names.note_other_optimizer(optimizer)
@@ -92,6 +92,7 @@ class StepHooks:
     def after_step(self, optimizer: Optimizer) -> bool:
         """An optimizer made a step. True if the rules should run."""
         monitor, is_due = self._by_optimizer.get(id(optimizer)), False
+        self.states.after_step(optimizer)
         if monitor is not None:
             self.history.tape.append(LoopEvent.STEP)
             is_due = self.end_step(monitor)
@@ -100,44 +101,6 @@ class StepHooks:
             if overwrites.versions and overwrites.shares_weights(optimizer):
                 overwrites.remember(sampled=bool(overwrites.left))
         return is_due
-
-    def quiet_hooks(self, before: StepHook, after: StepHook) -> tuple[StepHook, StepHook]:
-        """Hooks before and after each optimizer's step, which in quiet steps only compare and keep
-        the versions of the weights; in all others they call `before` and `after`.
-        """
-        history, inspection, monitor = self.history, self.inspection, self.monitors[0]
-        rates_set, watched = self.schedulers.last, monitor.optimizer
-        versions, parameters = monitor.overwrites.versions, monitor.overwrites.parameters
-        note, step_event = history.tape.append, LoopEvent.STEP
-        ends = parameters or [torch.empty(0)]  # without weights, no step is quiet
-        first, last = ends[0], ends[-1]
-
-        def before_step(optimizer: Optimizer, *_: Any) -> None:
-            if is_compiling():
-                return
-            if inspection.quiet_steps and optimizer is watched and not rates_set:
-                try:
-                    now = [first._version, last._version, first.data_ptr(), last.data_ptr()]
-                    if now == versions:
-                        return
-                except Exception:  # `before` meets it again, and its guard records it
-                    pass
-            before(optimizer)
-
-        def after_step(optimizer: Optimizer, *_: Any) -> None:
-            if is_compiling():
-                return
-            is_quiet = inspection.quiet_steps and optimizer is watched
-            if is_quiet and optimizer.param_groups[0]["lr"] is inspection.lr:
-                versions[0], versions[1] = first._version, last._version
-                inspection.quiet_steps -= 1
-                note(step_event)
-                monitor.steps += 1
-                history.steps += 1
-            else:
-                after(optimizer)
-
-        return before_step, after_step
 
     def end_step(self, monitor: OptimizerMonitor) -> bool:
         """A step was made. True if the rules should run."""
@@ -196,6 +159,7 @@ class StepHooks:
         history.model.parameters = self.names.describe(self.forward.modules.ran, zero_lr)
         history.model.statistics_shift = self.forward.modules.statistics.shift()
         history.single_optimizer = self.names.single_optimizer
+        history.lost_states = self.states.count_lost(self.names.parameters.values())
         steps = {id(m.optimizer): m.steps for m in self.monitors}
         losses = history.loss.summary.count if history.ended else None
         history.rates.schedulers = self.schedulers.states(steps, losses)

@@ -34,6 +34,7 @@ from ravine.watching.forward_hooks import ForwardHooks
 from ravine.watching.inspection_schedule import INSPECTION_INTERVAL, Inspection
 from ravine.watching.learning_rates import Scheduler, SchedulerMonitor
 from ravine.watching.loss_reader import NONFINITE_INTERVAL, LossReader
+from ravine.watching.quiet_steps import quiet_hooks
 from ravine.watching.rule_runner import RuleRunner
 from ravine.watching.step_hooks import StepHooks
 
@@ -135,8 +136,8 @@ class Watcher:
         self._steps.start()
         if self._steps.names.optimizers:
             guard = self._failures.guard
-            before, after = self._steps.quiet_hooks(
-                guard(self._steps.before_step), guard(self._after_step)
+            before, after = quiet_hooks(
+                self._steps, guard(self._steps.before_step), guard(self._after_step)
             )
             self._handles = [
                 register_optimizer_step_pre_hook(before),

@@ -944,7 +944,29 @@ def own_labels_in_training_mode(watch):
     return teach(watch, model, sgd(model), data=(x, y), after=look)
 
 
+def warm_restarts(watch):
+    """Moments that are forgotten twice in a run, on purpose."""
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return teach(watch, model, optimizer, after=lambda i: i in (2, 60) and optimizer.state.clear())
+
+
+def an_optimizer_for_each_layer(watch):
+    """None of them is watched."""
+    model, (x, y) = mlp(), classes()
+    optimizers = [torch.optim.Adam(m.parameters(), lr=1e-3) for m in (model[0], model[2], model[4])]
+    with watch(model) as watched:
+        for a, b in batches(x, y, STEPS):
+            model.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+    return list(model.parameters())
+
+
 HEALTHY = [
+    warm_restarts,
+    an_optimizer_for_each_layer,
     contrast,
     lambda watch: contrast(watch, temperature=0.5),
     right_answer_first,

@@ -526,6 +526,31 @@ def stale_moments(watch):
     teach(watch, model, optimizer, after=spoil, steps=40)
 
 
+def state_cleared(watch, kind=torch.optim.Adam, **settings):
+    model = mlp()
+    optimizer = kind(model.parameters(), lr=1e-2, **settings)
+    teach(watch, model, optimizer, before_step=lambda i: optimizer.state.clear())
+
+
+def optimizer_made_anew(watch, every=1):
+    """The watched optimizer makes the first steps, new ones make all others."""
+    model, (x, y) = mlp(), classes()
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3)
+    with watch(model, optimizer) as watched:
+        for i, (a, b) in enumerate(batches(x, y, STEPS)):
+            if i and i % every == 0:
+                optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3)
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def epsilon_of_one(watch, kind=torch.optim.Adam):
+    model = mlp()
+    teach(watch, model, kind(model.parameters(), lr=1e-3, eps=1.0))
+
+
 def cut_in_time(watch, kind=nn.GRUCell):
     model = Stepwise(True, kind)
     teach(watch, model, torch.optim.Adam(model.parameters()))
@@ -906,6 +931,12 @@ SICK = [
     (same_batch, "RVN-L22"),
     (summed, "RVN-L23"),
     (stale_moments, "RVN-L24"),
+    (state_cleared, "RVN-L38"),
+    (lambda watch: state_cleared(watch, torch.optim.SGD, momentum=0.9), "RVN-L38"),
+    (optimizer_made_anew, "RVN-L38"),
+    (lambda watch: optimizer_made_anew(watch, every=5), "RVN-L38"),
+    (epsilon_of_one, "RVN-L39"),
+    (lambda watch: epsilon_of_one(watch, torch.optim.RMSprop), "RVN-L39"),
     (cut_in_time, "RVN-L25"),
     (lambda watch: cut_in_time(watch, nn.LSTMCell), "RVN-L25"),
     (normalized_again, "RVN-L26"),

@@ -102,6 +102,15 @@ def stale(count, moment=1.0):
     return stepped(count, second_moment=moment, largest_gradient=0.01)
 
 
+def lost_states(count):
+    return LoopHistory(lost_states=count, steps=4)
+
+
+def outweighed(count, eps, moment=0.09):
+    settings = OptimizerSettings(kind="Adam", lrs=(0.1,), eps=eps)
+    return stepped(count, second_moment=moment, settings=settings)
+
+
 def inputs(**recorded):
     return LoopHistory(inputs=InputHistory(**{"count": 1, **recorded}), steps=100)
 
@@ -233,6 +242,10 @@ def found(history):
         ),
         ("RVN-L24", "warning", stale(3, 2.0), stale(2, 2.0)),
         ("RVN-L24", "warning", stale(3, 1.01), stale(3, 0.99)),
+        ("RVN-L38", "warning", lost_states(3), lost_states(2)),
+        ("RVN-L39", "warning", outweighed(6, 1.0), outweighed(5, 1.0)),
+        ("RVN-L39", "warning", outweighed(6, 0.91), outweighed(6, 0.89)),
+        ("RVN-L39", "warning", outweighed(6, 0.0011, 1e-5), outweighed(6, 0.0009, 1e-5)),
         ("RVN-L26", "warning", drifting(6, 30.5), drifting(6, 29.5)),
         ("RVN-L26", "warning", drifting(6, 100.0), drifting(5, 100.0)),
         ("RVN-L27", "note", scaled_by(30.1), scaled_by(29.9)),

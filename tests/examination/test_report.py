@@ -139,6 +139,17 @@ def test_an_exact_finding_stays_recommended():
     assert told.changes == sure.changes and told.trial == USELESS
 
 
+def test_an_exact_finding_whose_cure_helped_is_an_error():
+    sure = finding("RVN-H01", "output-activation", confidence="exact")
+    seen = results(outcome("output-activation", HELPED))
+    (told,) = put_together([sure], [], seen)
+    assert (told.severity, told.trial) == ("error", HELPED)
+    (told,) = put_together([sure], [], results(outcome("output-activation", USELESS)))
+    assert told.severity == "warning"
+    (guess,) = put_together([finding("RVN-H01", "output-activation")], [], seen)
+    assert guess.severity == "warning"
+
+
 def test_what_is_made_by_hand_stays_recommended():
     by_hand = finding("RVN-D08", "leakage", changes=(Change("data", "without x"),))
     (told,) = put_together([by_hand], [], results(outcome("dropout", USELESS)))

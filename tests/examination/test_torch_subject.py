@@ -20,7 +20,7 @@ from ravine.examination.torch_model_changes import (
     use_linear_output,
 )
 from ravine.examination.torch_program import train_program
-from ravine.examination.torch_results import loss_rise
+from ravine.examination.torch_results import compares_examples, loss_rise
 from ravine.examination.torch_subject import TorchSubject
 from ravine.examination.torch_training_changes import (
     scale_learning_rate,
@@ -108,6 +108,27 @@ def test_frozen_layers_are_evidence_if_they_are_still_random():
     fresh = subject(drawn)
     facts = fresh.facts("frozen-parameters", profile(fresh))
     assert "0.weight" in facts.where and facts.evidence[0].value == 1
+
+
+def pairs(outputs, targets):
+    apart = (outputs[:, None] - outputs).pow(2).sum(2)
+    return (apart * (targets[:, None] == targets)).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "compares"),
+    [
+        (F.cross_entropy, False),
+        (lambda o, y: F.cross_entropy(o, y) + (o**2).mean(), False),
+        (lambda o, y: F.triplet_margin_loss(o, o.flip(0), o.roll(1, 0)), False),
+        (pairs, True),
+        (lambda o, y: pairs(o, y).sqrt(), True),
+        (lambda o, y: torch.relu(o[:, None, :1] - o[None, :, 1:]).sum(), True),
+    ],
+)
+def test_a_loss_that_compares_examples_has_its_constant_by_batches(loss, compares):
+    outputs, targets = torch.randn(300, 3), torch.arange(300) % 3
+    assert compares_examples(loss, outputs, targets) == compares
 
 
 class OwnWeight(nn.Module):

@@ -286,6 +286,26 @@ class StepSampler:
         return int(torch.stack(same).sum()) / count if count else None
 
 
+class StateMonitor:
+    """How often a step begins without the state that an earlier one left, by optimized weights."""
+
+    def __init__(self) -> None:
+        self.fresh_steps: dict[int, int] = {}  # by id of the first parameter
+        self._begins_empty = False
+
+    def before_step(self, optimizer: Optimizer) -> None:
+        self._begins_empty = not optimizer.state
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        if self._begins_empty and optimizer.state:
+            first = id(optimizer.param_groups[0]["params"][0])
+            self.fresh_steps[first] = self.fresh_steps.get(first, 0) + 1
+
+    def count_lost(self, parameters: Iterable[Tensor]) -> int:
+        """The most fresh steps of one optimizer of these parameters, beside its first."""
+        return max((self.fresh_steps.get(id(p), 0) for p in parameters), default=0) - 1
+
+
 class OptimizerMonitor:
     """One optimizer, or none: then each reported loss counts as a step."""
 

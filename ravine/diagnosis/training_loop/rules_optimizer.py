@@ -10,6 +10,10 @@ from ravine.finding import Change, Evidence
 
 STALE_STEPS = 3  # inspected steps in a row
 STALE_FACTOR = 100.0  # of the second moments over the largest gradient
+MIN_LOST_STATES = 3
+LARGE_EPSILON = 1e-3  # usual are 1e-8 to 1e-5
+EPSILON_RATIO = 10.0  # of epsilon over the root of the second moments: they count for nothing
+EPSILON_STEPS = 6  # inspected steps in a row
 MIN_OVERWRITES = 2
 MIN_RELOADS = 10  # in a row: a patient loop goes back to its best weights less often
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
@@ -41,6 +45,49 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
             change = Change("loop", "a new optimizer, or the state that belongs to these weights")
             since, suspects = snapshots[0].step, ("optimizer-numerics", "learning-rate-low")
             yield observe(moment, gradient, change, since=since, suspects=suspects)
+
+
+@rule(
+    "RVN-L38",
+    "warning",
+    "optimizer",
+    confidence="high",
+    needs="optimizer",
+    also=("learning-rate-high", "learning-rate-low"),
+)
+def lost_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
+    if history.lost_states >= MIN_LOST_STATES:
+        name = "steps that began without the optimizer's state, beside the first"
+        lost = Evidence(name, history.lost_states, limit=MIN_LOST_STATES)
+        change = Change("loop", "one optimizer for the whole run, made before the loop")
+        yield observe(lost, change, since=1, suspects=("learning-rate-high", "learning-rate-low"))
+
+
+@rule(
+    "RVN-L39",
+    "warning",
+    "optimizer-numerics",
+    confidence="high",
+    needs=f"steps, snapshots {EPSILON_STEPS}",
+    also=("learning-rate-low", "optimizer"),
+)
+def large_epsilon(history: LoopHistory) -> Iterator[Observation]:
+    for index in range(history.optimizers):
+        snapshots = history.snapshots_of(index)[-EPSILON_STEPS:]
+        known = [(s.settings.eps, s.second_moment) for s in snapshots if s.second_moment]
+        if len(known) < EPSILON_STEPS or min(eps for eps, _ in known) < LARGE_EPSILON:
+            continue
+        ratio = min(eps / moment for eps, moment in known if moment)
+        if ratio > EPSILON_RATIO:
+            name = "epsilon over the root of the optimizer's second moments"
+            change = Change("optimizer", "eps=1e-8")
+            suspects = ("learning-rate-low", "optimizer")
+            yield observe(
+                Evidence(name, ratio, limit=EPSILON_RATIO),
+                change,
+                since=snapshots[0].step,
+                suspects=suspects,
+            )
 
 
 @rule(
