@@ -58,6 +58,12 @@ class SmallBatchFit:
     lr_path: str
     attempts: tuple[OverfitAttempt, ...]
     baseline: str = "the best constant answer"  # whose loss `constant_loss` is
+    least_loss: float = 0.0  # of right answers; below 0 for a likelihood or a reward
+    by_adam: OverfitAttempt | None = None  # with Adam at its usual rate, where none of these learns
+
+    def loss_at(self, share: float) -> float:
+        """The loss of which a share is left: 0 of right answers, 1 of the best constant one."""
+        return self.least_loss + share * (self.constant_loss - self.least_loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,14 +182,15 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
         "learning-rate-low",
         "hidden-activation",
         "initialization",
+        "optimizer",
         "too-few-steps",
     ),
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)
     own = fit.attempts[0]
-    nearly = max(own.least_losses) < NEARLY_LEARNED_LOSS * fit.constant_loss
-    one_did = min(own.least_losses) < LEARNED_LOSS * fit.constant_loss
+    nearly = max(own.least_losses) < fit.loss_at(NEARLY_LEARNED_LOSS)
+    one_did = min(own.least_losses) < fit.loss_at(LEARNED_LOSS)
     if math.isfinite(own.steps) or (one_did and nearly):
         return
     best = min(fit.attempts, key=lambda a: (a.steps, abs(math.log(a.factor))))
@@ -202,17 +209,34 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
         return
     nearest = min(fit.attempts, key=lambda a: min(a.least_losses))
     least, worst = min(nearest.least_losses), max(nearest.least_losses)
-    networks = f"the worst of {len(nearest.least_losses)} networks; the best has {least:.3g}"
+    several = f"the worst of {len(nearest.least_losses)} networks; the best has {least:.3g}"
+    networks = several if len(nearest.least_losses) > 1 else f"within {fit.max_steps} steps"
     constant = f"{fit.baseline} to the {fit.examples} examples {fit.constant_loss:.3g}"
     text = f"at a learning rate of {nearest.lr:g}, {networks}, {constant}"
-    evidence = Evidence("least loss", worst, limit=LEARNED_LOSS * fit.constant_loss, text=text)
-    half = HALF_LEARNED_LOSS * fit.constant_loss
+    evidence = Evidence("least loss", worst, limit=fit.loss_at(LEARNED_LOSS), text=text)
+    rate_cause = "learning-rate-low" if nearest.factor > 1 else "learning-rate-high"
+    if fit.by_adam is not None and math.isfinite(fit.by_adam.steps):
+        rates = sorted(attempt.lr for attempt in fit.attempts)
+        text = f"at rates from {rates[0]:g} to {rates[-1]:g} the given optimizer does not"
+        name = f"steps to overfit it with Adam at {fit.by_adam.lr:g}"
+        yield observe(
+            Evidence(name, fit.by_adam.steps, text=text),
+            evidence,
+            Change("optimizer", "adam"),
+            where="optimizer",
+            title="a small batch can be overfit, but not with this optimizer",
+            cause=rate_cause if nearest.factor != 1 else "optimizer",
+            suspects=("optimizer",) if nearest.factor != 1 else ("learning-rate-high",),
+        )
+        return
+    half = fit.loss_at(HALF_LEARNED_LOSS)
     if _is_far(nearest) and least < half < min(own.least_losses):
-        cause = "learning-rate-low" if nearest.factor > 1 else "learning-rate-high"
         where, change = fit.lr_path, Change(fit.lr_path, nearest.lr)
         title = f"a small batch is learned only in part, at {nearest.factor:g} times the rate"
         suspects = ("architecture-too-small",)
-        yield observe(evidence, change, where=where, title=title, cause=cause, suspects=suspects)
+        yield observe(
+            evidence, change, where=where, title=title, cause=rate_cause, suspects=suspects
+        )
     else:
         yield observe(evidence, where="network", suspects=("hidden-activation", "initialization"))
 

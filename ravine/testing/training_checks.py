@@ -3,12 +3,13 @@
 Copies train: the model, the optimizer and random numbers are left as they were.
 """
 
+import contextlib
 import copy
 import io
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,14 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Adam, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ravine.diagnosis.data.measure import measure_numbers
+from ravine.diagnosis.data.profile import DataProfile
+from ravine.diagnosis.data.rules_targets import target_scale
 from ravine.diagnosis.initialization.loss_probe import probe_loss
+from ravine.diagnosis.initialization.pairing_probe import probe_loss_pairing
 from ravine.diagnosis.initialization.probed_program import copy_model, leave_out_dropout_
 from ravine.diagnosis.initialization.profile import LossProfile, StartProfile
+from ravine.diagnosis.initialization.rules_exact import mispaired_targets
 from ravine.diagnosis.initialization.rules_loss import reversed_loss, unfit_output_activation
 from ravine.diagnosis.recipe_rules import (
     LEARNED_LOSS,
@@ -30,13 +36,17 @@ from ravine.diagnosis.recipe_rules import (
 )
 from ravine.diagnosis.resume_rules import ResumeComparison, resumed_differently
 from ravine.errors import InputError
+from ravine.examination.torch_model_changes import mean_and_sd
+from ravine.finding import Evidence, Finding
 from ravine.rng import seed_generators
 from ravine.statistics import even_places
 from ravine.testing.start_checks import fail_on
 from ravine.testing.tested_model import TestedModel, isolate_test, read_batch
 
 SMALL_BATCH = 16  # examples of a batch that are to be learned
-LEARNING_RATE_FACTORS = (1.0, 10.0, 0.1, 100.0)  # each where none before learns
+LEARNING_RATE_FACTORS = (1.0, 10.0, 0.1, 100.0, 0.01, 1000.0, 0.001)  # where none before learns
+BLIND_FALL_FRACTION = 1 / 3  # of the fall with equal inputs: by so much more a loss must fall
+BLIND_RATE_FACTORS = (1.0, 10.0, 0.1)  # of which the best is that of a constant answer
 DEFAULT_RATE = 1e-3  # of Adam, where no optimizer is given
 
 
@@ -54,24 +64,31 @@ def assert_learns_a_batch(
 
     The loss must fall to 2 % of that of the best constant answer (where that is not known, of the
     first loss), above that of right answers, within `steps` steps, at the optimizer's learning rate
-    or 10, 0.1 or 100 times it. `optimizer` is one on the model's parameters, or a function from
-    parameters to one; Adam with a rate of 0.001 if none is given. Dropout is left out.
+    or 10 or 0.1 times it. Where a loss falls below 0 and that of right answers is not known, as of
+    a likelihood or a reward, the same network on equal inputs shows what a constant answer has: the
+    loss must fall below it by a third of the way to it. What lies between raises `InputError`.
+
+    The finding names what was measured to be at fault: a loss that compares other targets, an
+    output that cannot reach them, targets that are learned once standardized, the learning rate.
+    `optimizer` is one on the model's parameters, or a function from parameters to one; Adam with a
+    rate of 0.001 if none is given. Dropout is left out.
     """
     __tracebackhide__ = True
     with isolate_test(seed):
         given = read_batch(model, loss, batch, (optimizer, None))
         rows = given.distinct_rows()
         rows = rows[even_places(len(rows), SMALL_BATCH)]
-        try:
-            known = probe_loss(given.probe_loss(seed, rows))
-        except Exception:  # outputs or targets of several tensors
-            known = LossProfile()
-        fit = _fit_small_batch(given, rows, known, steps=steps, seed=seed)
-    start = StartProfile(examples=len(rows), loss=known)
-    found = small_batch_not_overfit.findings(RecipeProfile(small_batch=fit))
-    found = [finding for finding in found if finding.severity != "note"]
-    causes = unfit_output_activation.findings(start) if found else []
-    fail_on([*reversed_loss.findings(start), *causes, *found])
+        training = SmallTraining(given, rows, steps, seed, is_separate=loss is not None)
+        start = _profile_loss(training)
+        found = _find_not_overfit(_fit_small_batch(training, start.loss))
+        causes = reversed_loss.findings(start)
+        if found and not causes:
+            causes = _find_causes(training, start)
+    if causes:
+        see = f"Mend that first: see {causes[0].code}."
+        about = {"cause": causes[0].cause, "suspects": (), "changes": (), "advice": see}
+        found = [replace(finding, **about) for finding in found]
+    fail_on([*causes, *found])
 
 
 def assert_same_when_resumed(
@@ -120,50 +137,168 @@ def assert_same_when_resumed(
     fail_on(resumed_differently.findings(comparison))
 
 
-def _fit_small_batch(
-    given: TestedModel, rows: Tensor, known: LossProfile, *, steps: int, seed: int
-) -> SmallBatchFit:
-    """Attempts at several rates to learn some rows; `InputError` if there is nothing to learn."""
-    constant, baseline = known.baselines.constant_loss, "the best constant answer"
-    if constant is None:
-        untrained = replace(given, model=copy_model(given.model, training=True))
-        run, loss, targets = untrained.with_loss(rows)
-        constant, baseline = float(loss(run(rows), targets).detach()), "the untrained network"
-    least = known.form.right_loss or 0.0
-    least = least if LEARNED_LOSS * constant < least < constant else 0.0
-    targets = given.targets
-    same = isinstance(targets, Tensor) and bool((targets[rows] == targets[rows[:1]]).all())
-    if same or not constant > 0:
-        why = f"{baseline} to {len(rows)} examples has a loss of {constant:.3g}"
-        do = "give examples with different targets, and a loss of 0 or more"
-        raise InputError("there is nothing to learn in the batch", why=why, do=do)
-    if least:
-        baseline = f"all above the {least:.3g} of right answers; {baseline}"
-    limit, attempts = least + LEARNED_LOSS * (constant - least), []
-    for factor in LEARNING_RATE_FACTORS:
-        seed_generators(seed)
-        model, optimizer = _start_training(given)
+@dataclass(frozen=True)
+class SmallTraining:
+    """A model, the rows of its batch that it is to learn, and how long it may take."""
+
+    given: TestedModel
+    rows: Tensor
+    steps: int
+    seed: int
+    is_separate: bool  # the loss stands outside of the model: inputs do not hold the targets
+
+    def attempt(self, limit: float, factor: float = 1.0, *, blind: bool = False) -> OverfitAttempt:
+        """Train until the loss is below a limit, at a factor of the learning rate; `blind` to the
+        inputs, all rows have those of the first.
+        """
+        seed_generators(self.seed)
+        model, optimizer = _start_training(self.given)
         leave_out_dropout_(model)
         for group in optimizer.param_groups:
             group["lr"] *= factor
-        lowest, learned = math.inf, math.inf
-        for step, value in enumerate(_train(given, (model, optimizer), steps, rows), 1):
+        lowest, learned, seen = math.inf, math.inf, self.rows
+        seen = seen[:1].expand(len(seen)) if blind else seen
+        for step, value in enumerate(
+            _train(self.given, (model, optimizer), self.steps, self.rows, seen), 1
+        ):
             lowest = min(lowest, value)  # infinite where all are NaN
             if value < limit:
                 learned = float(step)
+            if value < limit or math.isnan(value):
                 break
-        lr, losses = float(optimizer.param_groups[0]["lr"]), (lowest - least,)
-        attempts.append(OverfitAttempt(lr=lr, factor=factor, steps=learned, least_losses=losses))
-        if learned < math.inf:
-            break
-    return SmallBatchFit(
-        examples=len(rows),
-        constant_loss=constant - least,
-        max_steps=steps,
-        lr_path="lr",
-        attempts=tuple(attempts),
-        baseline=baseline,
-    )
+        lr = float(optimizer.param_groups[0]["lr"])
+        return OverfitAttempt(lr=lr, factor=factor, steps=learned, least_losses=(lowest,))
+
+    def with_adam(self) -> "SmallTraining":
+        """The same with Adam at its usual rate."""
+        return replace(self, given=replace(self.given, optimizer=(None, None)))
+
+    def first_loss(self) -> float:
+        """The loss before the first step."""
+        untrained = replace(self.given, model=copy_model(self.given.model, training=True))
+        run, loss, targets = untrained.with_loss(self.rows)
+        return float(loss(run(self.rows), targets).detach())
+
+    def fit(self, constant: float, least: float, baseline: str) -> SmallBatchFit:
+        """Attempts at several rates, the last with Adam."""
+        fit = SmallBatchFit(
+            examples=len(self.rows),
+            constant_loss=constant,
+            max_steps=self.steps,
+            lr_path="lr",
+            attempts=(),
+            baseline=baseline,
+            least_loss=least,
+        )
+        attempts: list[OverfitAttempt] = []
+        for factor in LEARNING_RATE_FACTORS:
+            attempts.append(self.attempt(fit.loss_at(LEARNED_LOSS), factor))
+            if math.isfinite(attempts[-1].steps):
+                return replace(fit, attempts=tuple(attempts))
+        own = self.given.optimizer[0] is None
+        by_adam = None if own else self.with_adam().attempt(fit.loss_at(LEARNED_LOSS))
+        return replace(fit, attempts=tuple(attempts), by_adam=by_adam)
+
+
+def _profile_loss(training: SmallTraining) -> StartProfile:
+    """The loss of the rows as a function; empty for outputs or targets of several tensors."""
+    try:
+        known = probe_loss(training.given.probe_loss(training.seed, training.rows))
+    except Exception:
+        known = LossProfile()
+    return StartProfile(examples=len(training.rows), loss=known)
+
+
+def _find_not_overfit(fit: SmallBatchFit) -> list[Finding]:
+    found = small_batch_not_overfit.findings(RecipeProfile(small_batch=fit))
+    return [finding for finding in found if finding.severity != "note"]
+
+
+def _find_causes(training: SmallTraining, start: StartProfile) -> list[Finding]:
+    """What is measured to keep a batch from being learned, where that is not the network."""
+    pairing = None
+    with contextlib.suppress(Exception):  # outputs or targets of several tensors
+        pairing = probe_loss_pairing(training.given.probe_loss(training.seed, training.rows))
+    start = replace(start, pairing=pairing or start.pairing)
+    found = [*mispaired_targets.findings(start), *unfit_output_activation.findings(start)]
+    return found or _find_target_scale(training)
+
+
+def _find_target_scale(training: SmallTraining) -> list[Finding]:
+    """That targets are far from mean 0 and standard deviation 1, if they are learned with these."""
+    targets, rows = training.given.targets, training.rows
+    if not isinstance(targets, Tensor) or not targets.is_floating_point():
+        return []
+    numbers = measure_numbers(targets[rows].cpu().double().numpy())
+    profile = DataProfile(rows=len(rows), shape=(), layout="table", kind="numbers", targets=numbers)
+    found = target_scale.findings(profile)
+    mean, sd = mean_and_sd(targets[rows])
+    scaled = replace(training.given, targets=((targets - mean) / sd).to(targets.dtype))
+    training = replace(training, given=scaled)
+    with contextlib.suppress(InputError):
+        fit = _fit_small_batch(training, _profile_loss(training).loss) if found else None
+        if fit is not None and not _find_not_overfit(fit):
+            best = min(fit.attempts, key=lambda attempt: attempt.steps)
+            name, text = (
+                "steps to overfit the batch with them standardized",
+                f"a rate of {best.lr:g}",
+            )
+            learned = Evidence(name, best.steps, text=text)
+            return [replace(f, evidence=(*f.evidence, learned), confidence="high") for f in found]
+    return []
+
+
+def _fit_small_batch(training: SmallTraining, known: LossProfile) -> SmallBatchFit:
+    """Attempts at several rates to learn some rows; `InputError` if there is nothing to learn, or
+    where it cannot be told whether it is learned.
+    """
+    rows, targets = training.rows, training.given.targets
+    constant, right = known.baselines.constant_loss, known.form.right_loss
+    baseline = "the untrained network" if constant is None else "the best constant answer"
+    level = training.first_loss() if constant is None else constant
+    same = isinstance(targets, Tensor) and bool((targets[rows] == targets[rows[:1]]).all())
+    if same or level == 0:
+        why = f"{baseline} to {len(rows)} examples has a loss of {level:.3g}"
+        do = "give examples with different targets"
+        raise InputError("there is nothing to learn in the batch", why=why, do=do)
+    least = 0.0
+    if right is not None and right < level and (right < 0 or right > LEARNED_LOSS * level):
+        least = right
+        baseline = f"that of right answers {least:.3g}, {baseline}"
+    if level < least or not math.isfinite(level):
+        return _fit_by_fall(training)
+    fit = training.fit(level, least, baseline)
+    last = fit.attempts[-1]
+    if constant is None and training.is_separate and math.isfinite(last.steps):
+        again = replace(training, steps=int(last.steps))
+        limit = fit.loss_at(LEARNED_LOSS)
+        if math.isfinite(again.attempt(limit, last.factor, blind=True).steps):
+            return _fit_by_fall(training)  # a constant answer gets there, too: 0 is not the least
+    return fit
+
+
+def _fit_by_fall(training: SmallTraining) -> SmallBatchFit:
+    """Attempts under a loss whose least value is not known: it must fall below what it reaches with
+    equal inputs, where answers are constant, by a third of what that is below the first loss.
+    """
+    what = "it cannot be judged whether the batch is learned"
+    do = "test with a loss that is 0 for right answers, such as the squared error"
+    first = training.first_loss()
+    if not training.is_separate:
+        why = f"the loss starts at {first:.3g}, and how low it can be is not known"
+        raise InputError(what, why=why, do=f"{do}, or give loss(outputs, targets)")
+    adam = training.with_adam()
+    tried = [training.attempt(-math.inf, factor, blind=True) for factor in BLIND_RATE_FACTORS]
+    tried.append(adam.attempt(-math.inf, blind=True))
+    blind = min(loss for attempt in tried for loss in attempt.least_losses)
+    fall = max(BLIND_FALL_FRACTION * (first - blind), LEARNED_LOSS * abs(blind))
+    fit = training.fit(blind, blind - fall, "the same network with equal inputs")
+    lowest = min(loss for attempt in fit.attempts for loss in attempt.least_losses)
+    learned = any(math.isfinite(attempt.steps) for attempt in fit.attempts)
+    if not learned and lowest < fit.loss_at(1 - LEARNED_LOSS):
+        why = f"its loss falls from {first:.3g} to {lowest:.3g}, with equal inputs to {blind:.3g}, "
+        raise InputError(what, why=why + "and how low it can be is not known", do=do)
+    return fit
 
 
 def _start_training(given: TestedModel) -> tuple[Any, ...]:
@@ -179,16 +314,22 @@ def _start_training(given: TestedModel) -> tuple[Any, ...]:
 
 
 def _train(
-    given: TestedModel, training: Sequence[Any], steps: int, rows: Tensor
+    given: TestedModel,
+    training: Sequence[Any],
+    steps: int,
+    rows: Tensor,
+    seen: Tensor | None = None,
 ) -> Iterator[float]:
-    """Make steps on some rows. Yields the loss of each, as it was before the step."""
+    """Make steps on some rows, with the inputs of those that are `seen`. Yields the loss of each
+    step, as it was before it.
+    """
     model, optimizer, *schedulers = training
     run, loss, targets = replace(given, model=model).with_loss(rows)
     leaves = [p for p in model.parameters() if p.requires_grad]  # no gradient lands elsewhere
 
     def compute_gradients() -> Tensor:
         optimizer.zero_grad()
-        value = loss(run(rows), targets)
+        value = loss(run(rows if seen is None else seen), targets)
         if value.requires_grad and leaves:
             value.backward(inputs=leaves)
         return value.detach()

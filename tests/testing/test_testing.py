@@ -319,6 +319,102 @@ def test_targets_that_are_all_the_same_teach_nothing():
         assert_learns_a_batch(mlp(), F.cross_entropy, (x, torch.zeros_like(y)))
 
 
+# What keeps a batch from being learned
+
+
+def numbers(scale=1.0, offset=0.0):
+    x = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
+    return x, scale * (2 * x[:, :1] + x[:, 1:2]) + offset
+
+
+def regressor(outputs=1):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, outputs))
+
+
+@pytest.mark.parametrize(
+    ("make", "cause", "text"),
+    [
+        (lambda p: torch.optim.SGD(p, lr=10.0), "learning-rate-high", "0.01 times the"),
+        (lambda p: torch.optim.SGD(p, lr=1e-9), "learning-rate-low", "with Adam at 0.001"),
+        (lambda p: torch.optim.Adam(p, lr=1e-6), "learning-rate-low", "1000 times the"),
+    ],
+)
+def test_a_learning_rate_at_which_nothing_is_learned_is_named(make, cause, text):
+    check = assert_learns_a_batch
+    said = fails("C03", "", check, regressor(), F.mse_loss, numbers(), optimizer=make)
+    assert f"cause     {cause}" in said and text in " ".join(said.split())
+    assert "architecture" not in said
+
+
+@pytest.mark.parametrize("loss", [F.mse_loss, F.l1_loss, F.huber_loss])
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_outputs_that_meet_all_targets_are_named(loss):
+    x, y = numbers()
+    text = fails("I02", "every output", assert_learns_a_batch, regressor(), loss, (x, y[:, 0]))
+    assert "outputs [" in text and "Mend that first: see RVN-I02" in text
+    assert "architecture" not in text
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1000.0, 50000.0), (1.0, 3000.0), (2e4, 0.0)])
+def test_targets_that_are_learned_once_standardized_are_named(scale, offset):
+    batch = numbers(scale, offset)
+    text = fails("D06", "", assert_learns_a_batch, regressor(), F.mse_loss, batch)
+    assert "with them standardized" in " ".join(text.split())
+    assert "cause     target-scale" in text and "architecture" not in text
+
+
+def test_a_network_that_cannot_learn_is_blamed_itself():
+    torch.manual_seed(0)
+    narrow = nn.Sequential(nn.Linear(6, 1), nn.Linear(1, 1))
+    x, y = numbers()
+    noise = torch.randn(24, 1, generator=torch.Generator().manual_seed(1))
+    text = fails("C03", "", assert_learns_a_batch, narrow, F.mse_loss, (x, noise))
+    assert "architecture-too-small" in text and "networks" not in text
+    sgd = {"optimizer": lambda p: torch.optim.SGD(p, lr=0.01)}
+    text = fails("C03", "", assert_learns_a_batch, narrow, F.mse_loss, (x, 1e4 * noise), **sgd)
+    assert "architecture-too-small" in text and "RVN-D06" not in text
+
+
+# Losses below 0
+
+
+def gaussian(outputs, targets):
+    """A Gaussian likelihood; outputs are means and logarithms of variances."""
+    mean, log_variance = outputs[:, :1], outputs[:, 1:].clamp(-9, 9)
+    return 0.5 * ((targets - mean) ** 2 * torch.exp(-log_variance) + log_variance).mean()
+
+
+NEGATIVE_LOSSES = {
+    "likelihood": (gaussian, numbers(0.01), 2),
+    "reward": (lambda out, y: -torch.exp(-((out - y) ** 2)).mean(), numbers(), 1),
+    "cosine": (lambda out, y: -F.cosine_similarity(out, y).mean(), (numbers()[0],) * 2, 6),
+    "shifted": (lambda out, y: F.cross_entropy(out, y) - 2.0, classes(), 3),
+}
+
+
+@pytest.mark.parametrize("name", NEGATIVE_LOSSES)
+def test_a_loss_that_falls_below_0_is_learned_by_a_network_that_sees_its_inputs(name):
+    loss, batch, outputs = NEGATIVE_LOSSES[name]
+    assert_learns_a_batch(regressor(outputs), loss, batch)
+
+
+@pytest.mark.parametrize("name", NEGATIVE_LOSSES)
+def test_a_constant_answer_is_not_learning_however_low_its_loss_is(name):
+    loss, batch, outputs = NEGATIVE_LOSSES[name]
+    blind = Calling(lambda m, x: m.net(x.detach() * 0 + 1e-9 * x), net=regressor(outputs))
+    fails("C03", "", assert_learns_a_batch, blind, loss, batch, steps=200)
+
+
+def test_a_fall_of_which_nothing_is_known_is_said_to_tell_nothing():
+    x, _ = numbers()
+    noise = torch.randn(24, 1, generator=torch.Generator().manual_seed(1))
+    model = Calling(lambda m, x: m.net((x[:, :1] > 0).float().repeat(1, 6)), net=regressor(2))
+    with pytest.raises(InputError, match=r"cannot be judged.* with equal inputs to "):
+        batch = x, 0.01 * (x[:, :1].sign() + noise)
+        assert_learns_a_batch(model, gaussian, batch, steps=300)
+
+
 # Resuming
 
 
