@@ -56,6 +56,9 @@ def test_examples_compile(example, tmp_path):
         ("NsNsNsFLBSNsNsNsFLBS", []),
         ("NFLBSNFLBSNFLBSNFLBSNFLBS", []),
         ("FLBS" * 5 + "N" + "FLBS" * 5 + "NFLBS", ["RVN-L13"]),
+        (("FLS" * 40 + "N") * 2 + "FLS", ["RVN-L13"]),  # backward is noted in inspected steps only
+        (("FLBS" + "FLS" * 9 + "N") * 3 + "FLS", ["RVN-L13"]),
+        ("FLS" * 60 + "NFLS", []),
     ],
 )
 def test_the_order_of_things_on_the_tape(tape, found):

@@ -17,7 +17,7 @@ MOVED_MEAN = 1.0  # standard deviations
 
 # In the letters of `LoopEvent`
 VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
-SINGLE_VALIDATION_PASS = r"(?:F+L?B+L?Ss*){4,}N(?=F)"
+SINGLE_VALIDATION_PASS = r"(?:F+L?(?:B+L?)?Ss*){4,}N(?=F)"
 
 
 @rule(
