@@ -71,7 +71,8 @@ def examine(
     - `epochs` or `steps` (updates; for batches without an end) are the budget. With `minutes` no
       trial begins that would not end in time; without, the report does not depend on the clock.
     - `step` in place of `loss` is a function `step(model, batch)` to the loss of a batch, before
-      going back; `batches` is another name of `train`.
+      going back; `batches` is another name of `train`. Of tensors of one shape in a list each is a
+      batch then; with `batch_size`, they are the parts of all examples.
 
     Where outputs and targets cannot be told apart (a step, a loss of the model's own, batches not
     made of rows), losses of batches are compared; where only as many examples as a batch has can be

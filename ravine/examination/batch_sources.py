@@ -39,9 +39,18 @@ class BatchSource:
         return itertools.islice(iter(self.iterate()), self.count)
 
 
-def read_source(source: Any, *, split: str, batch_size: int | None, steps: int | None) -> Any:
+def read_source(
+    source: Any,
+    *,
+    split: str,
+    batch_size: int | None,
+    steps: int | None,
+    lists_batches: bool = False,
+) -> Any:
     """A DataLoader or a `BatchSource`; examples in memory as they are. Raises `InputError` for what
     gives no batch, and for what has no end where `steps` does not say how many are wanted.
+
+    Tensors of one kind in a list are batches where it `lists_batches`.
 
     A generator is read once, into memory: as many batches as there are steps, or all. Lists of
     batches and these come in a new order in every epoch, drawn from torch's generator; a function
@@ -51,7 +60,8 @@ def read_source(source: Any, *, split: str, batch_size: int | None, steps: int |
         source = DataLoader(source, batch_size, shuffle=True)
     if isinstance(source, Iterator):
         source = _read_all(source, split, steps)
-    if isinstance(source, list) and all(split_nested(batch) is not None for batch in source):
+    containers = isinstance(source, list) and all(split_nested(b) is not None for b in source)
+    if containers or (lists_batches and _are_alike(source)):
         return hold_batches(_require_some(source, split))
     is_batches = hasattr(source, "__iter__") or callable(source)
     if hasattr(source, "__array__") or split_nested(source) is not None or not is_batches:
@@ -63,6 +73,15 @@ def read_source(source: Any, *, split: str, batch_size: int | None, steps: int |
         return BatchSource(iterate, _count(iterate(), split, steps))
     _require_some(range(count), split)
     return source if isinstance(source, DataLoader) else BatchSource(iterate, count)
+
+
+def _are_alike(source: Any) -> bool:
+    """Whether it is a list of tensors whose rows are of one shape and type: no inputs beside
+    targets.
+    """
+    if not isinstance(source, list) or not all(isinstance(x, Tensor) and x.dim() for x in source):
+        return False
+    return len({(x.shape[1:], x.dtype) for x in source}) == 1
 
 
 def hold_batches(batches: Iterable[Any]) -> BatchSource:

@@ -68,6 +68,7 @@ class Form:
     loss: Loss
     pair: Callable[[Any], Pair]  # inputs [N, ...] and targets [N, ...] of a batch
     packing: Packing | None = None  # of inputs that are no single tensor
+    target_packing: Packing | None = None  # of several targets
     answer: Callable[[Tensor], Tensor] | None = None
     plain_outputs: bool = False  # a tensor that is not packed
     targets: str = "none"  # "one" tensor, "several" packed, or "none" that the loss uses
@@ -352,6 +353,7 @@ class _Reduction:
             loss=way.loss if plain_outputs and targets and targets.paths == [()] else loss,
             pair=pair,
             packing=inputs.packing,
+            target_packing=None if targets is None else targets.packing,
             answer=answer,
             plain_outputs=not several,
             targets=count,

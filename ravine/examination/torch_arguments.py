@@ -101,7 +101,9 @@ def read_program(
     budget = _integer(name, budget, why="training needs at least 1")
     seed = _integer("seed", seed, least=-math.inf, why="random numbers are drawn from it") % 2**32
     with isolated_rng(seed):
-        read = partial(read_source, batch_size=batch_size)
+        # a step takes what a list holds, a loss takes (inputs, targets)
+        lists_batches = step is not None and batch_size is None
+        read = partial(read_source, batch_size=batch_size, lists_batches=lists_batches)
         source, own = read(train, split="training", steps=steps), None
         if validation is None:
             source, own = hold_out_batches(source)

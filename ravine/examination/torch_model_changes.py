@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from ravine.examination import model_surgery
 from ravine.examination.model_surgery import CallPlan, ModelCall
+from ravine.examination.remedies import SPREAD_RATIO
 from ravine.examination.scores import classes_second
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_change import (
@@ -90,10 +91,12 @@ def standardize_targets(program: TorchProgram) -> TorchProgram:
     outputs = _outputs(program, inputs[:4])
     if not isinstance(outputs, Tensor) or outputs.numel() != targets[:4].numel():
         raise CannotTryError("outputs and targets are not paired number by number")
-    flat = targets.double().reshape(len(targets), -1)
-    mean, sd = flat.mean().to(targets.dtype), flat.std(correction=0).to(targets.dtype)
-    if float(sd) == 0:
+    if not bool((targets != targets[:1]).any()):
         raise CannotTryError("all targets are equal")
+    mean, sd = (part.to(targets.dtype) for part in mean_and_sd(targets))
+    if outputs.shape[1:] != targets.shape[1:] or float(sd.max() / sd.min()) <= SPREAD_RATIO:
+        flat = targets.double()  # of one size: what they are to each other stays
+        mean, sd = flat.mean().to(targets.dtype), flat.std(correction=0).to(targets.dtype)
     own = program.loss
     return replace(
         program,

@@ -17,11 +17,11 @@ from torch.optim import Adam, AdamW
 
 from ravine.diagnosis.baseline_learners import to_array
 from ravine.diagnosis.data.data_kinds import count_classes
-from ravine.diagnosis.data.measure import profile_data
+from ravine.diagnosis.data.measure import measure_numbers, profile_data
 from ravine.diagnosis.data.profile import ClassCounts, DataProfile
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.registry import DATA_RULES, INPUT_RULES, START_RULES
+from ravine.diagnosis.registry import DATA_RULES, INPUT_RULES, SEVERAL_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.errors import InputError, first_line, shorten, typed_message, wrap_errors
@@ -162,7 +162,7 @@ class TorchSubject:
         with isolated_rng(program.seed), contextlib.suppress(Exception):  # what the model raises
             self.calls = record_calls(program.build()[0], program.examples(8)[0])
         in_start, start_checks = run_rules(START_RULES, start)
-        rules = DATA_RULES if program.form.targets == "one" else INPUT_RULES
+        rules = {"one": DATA_RULES, "several": SEVERAL_RULES}.get(program.form.targets, INPUT_RULES)
         codes = tuple(rule.code for rule in rules)
         others = Checks(not_measured=tuple(r.code for r in DATA_RULES if r.code not in codes))
         try:
@@ -339,9 +339,12 @@ def _profile_inputs(program: TorchProgram) -> DataProfile:
     """What is to be known of inputs whose targets are none, or several."""
     if program.form.whole is not None:
         raise CannotProfileError("batches are not made of rows")
-    inputs, _ = _as_columns(program, program.examples())
+    examples, packing = program.examples(), program.form.target_packing
+    inputs, _ = _as_columns(program, examples)
     found = profile_data(inputs, torch.zeros(len(inputs), dtype=torch.long), seed=program.seed)
-    return replace(found, kind="numbers", classes=ClassCounts(), targets=None, baseline=None)
+    columns = None if packing is None else packing.columns(examples[1])
+    targets = None if columns is None else measure_numbers(to_array(columns))
+    return replace(found, kind="numbers", classes=ClassCounts(), targets=targets, baseline=None)
 
 
 def _as_columns(program: TorchProgram, examples: Pair) -> Pair:

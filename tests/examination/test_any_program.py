@@ -310,6 +310,79 @@ def test_several_outputs_and_targets_are_packed_and_probed():
     assert report.findings[0].code == "RVN-I01" and report.checks.failed == ()
 
 
+@pytest.mark.parametrize("sizes", [16, [20, 30, 14], 32])
+def test_tensors_in_a_list_are_the_batches_of_a_step(sizes):
+    seen = set()
+
+    def step(model, batch):
+        seen.add(batch.shape)
+        return (model(batch) - batch).square().mean()
+
+    batches = list(X.split(sizes))
+    given = program(auto_encoder(), train=batches, step=step)
+    assert seen <= {batch.shape for batch in batches} and len(given.train) == len(batches)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("targets", [Y, X[:, :2]])
+def test_inputs_and_targets_in_a_list_are_examples(targets, batch_size):
+    loss = F.cross_entropy if targets is Y else F.mse_loss
+
+    def step(model, batch):
+        return loss(model(batch[0]), batch[1])
+
+    given = program(network(), train=[X, targets], step=step, batch_size=batch_size)
+    assert len(given.train) == (4 if batch_size else 1)
+
+
+class TwoNumbers(nn.Module):
+    """Two numbers from one body, as a tuple, a dict or a list."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.body, self.kind = nn.Sequential(network(32), nn.ReLU()), kind
+        self.heads = nn.ModuleList([nn.Linear(32, 1), nn.Linear(32, 1)])
+
+    def forward(self, x):
+        one, two = (head(self.body(x)) for head in self.heads)
+        return {"tuple": (one, two), "dict": {"one": one, "two": two}}.get(self.kind, [one, two])
+
+
+def examine_two_numbers(kind, *, scale, lr):
+    x = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
+    one, two = (2 * x[:, :1] + x[:, 1:2]).tanh(), scale * (x[:, 2:3] - x[:, 3:4].abs())
+    targets = {"tuple": (one, two), "dict": {"one": one, "two": two}}
+    y = targets.get(kind, [one, two])
+    names = ("one", "two") if kind == "dict" else (0, 1)
+
+    def loss(out, y):
+        return sum(F.mse_loss(out[name], y[name]) for name in names)
+
+    return ravine.examine(
+        TwoNumbers(kind),
+        loss,
+        (x, y),
+        batch_size=20,
+        epochs=6,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=lr),
+    )
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict", "list"])
+def test_targets_of_very_different_size_are_called_so(kind):
+    """At a thousand times the rate the large ones are learned, too: that is no low rate."""
+    found = examine_two_numbers(kind, scale=1000.0, lr=1e-3).findings
+    assert found[0].cause == "target-scale" and found[0].severity == "warning"
+    assert "largest over smallest spread of the targets" in found[0].evidence[0].name
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict", "list"])
+def test_a_low_rate_is_called_so_where_targets_are_of_one_size(kind):
+    found = examine_two_numbers(kind, scale=1.0, lr=1e-6).findings
+    assert found[0].cause == "learning-rate-low"
+    assert "target-scale" not in {f.cause for f in found}
+
+
 def test_a_graph_whose_rows_are_no_examples_is_one_batch():
     class Graph(nn.Module):
         def __init__(self):
