@@ -95,7 +95,7 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     leak = start.causality.difference
     if leak is not None:
         name = "change of an output when only later inputs change"
-        first = f"first in {leak.module_class or 'the model'}; the target is the next input"
+        first = f"first in {leak.module_class or 'the model'}"
         evidence = Evidence(name, leak.change, "of the outputs' spread", limit=0, text=first)
         change = Change("model", "mask what comes later, before the softmax over the keys")
         yield observe(evidence, change, where=leak.where)
