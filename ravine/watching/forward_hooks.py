@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ravine.diagnosis.training_loop.history import (
     FORWARD_EVENTS,
     InputHistory,
+    InputReading,
     LoopEvent,
     LoopHistory,
     ModuleModes,
@@ -25,6 +26,9 @@ from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, 
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_STDS = 64
+MIN_EVALUATION_ROWS = 8
+MAX_EVALUATIONS = 16  # whose inputs are kept
+EVALUATION_INTERVAL = 20  # steps between those that are read, after the first ones
 EVENTS_BY_MODE = {  # by whether a graph is recorded, and by training mode
     (False, False): LoopEvent.NO_GRAD_EVAL_FORWARD,
     (False, True): LoopEvent.NO_GRAD_FORWARD,
@@ -52,6 +56,7 @@ class ForwardHooks:
         self._can_be_hooked = False
         self._handle: Any = None
         self._entrance_handle: Any = None
+        self._evaluation_handle: Any = None  # on the first pass in evaluation mode
 
     def start(self) -> None:
         """Register the hooks, as far as the model takes any."""
@@ -68,8 +73,9 @@ class ForwardHooks:
     def stop(self) -> None:
         self._can_be_hooked = False
         self.update_model_hook()
-        if self._entrance_handle is not None:
-            self._entrance_handle.remove()
+        for handle in (self._entrance_handle, self._evaluation_handle):
+            if handle is not None:
+                handle.remove()
         self.modules.stop()
         self.inputs.stop()
 
@@ -85,6 +91,24 @@ class ForwardHooks:
         elif self._handle is not None and not wanted:
             self._handle.remove()
             self._handle = None
+
+    def expect_evaluation(self, module: nn.Module) -> None:
+        """A module goes to evaluation mode: if it is the model, read its next input."""
+        if module is not self.model or not self._can_be_hooked or self._evaluation_handle:
+            return
+        read, steps = self.history.evaluations, self.history.steps
+        if len(read) < MAX_EVALUATIONS or steps - read[-1].step >= EVALUATION_INTERVAL:
+            hook = self.failures.guard(self._before_evaluation)
+            self._evaluation_handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+
+    def _before_evaluation(
+        self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        self._evaluation_handle.remove()
+        self._evaluation_handle = None
+        first = first_tensor((*inputs, *named.values()))
+        if first is not None and not module.training:
+            self.inputs.read_evaluation(first, step=self.history.steps)
 
     def search_nonfinite(self, wanted: bool) -> None:
         """From the next forward pass on, search the module whose output is not finite."""
@@ -208,11 +232,12 @@ class InputMonitor:
         table_rows = self._find_table(batch) if same else old.table_rows
         numeric = batch.is_floating_point() and batch.numel() > 1
         std, mean = (float(v) for v in torch.std_mean(excerpt.float())) if numeric else (0.0, 0.0)
-        stds = old.stds
+        stds, readings = old.stds, old.readings
         if numeric and not batch.requires_grad:
-            stds = (*stds, (step, std))
+            stds, readings = (*stds, (step, std)), (*readings, read_input_level(excerpt, step))
         if len(stds) > MAX_STDS:
-            stds = stds[: MAX_STDS // 2] + stds[MAX_STDS // 2 :: 2]
+            half = MAX_STDS // 2
+            stds, readings = stds[:half] + stds[half::2], readings[:half] + readings[half::2]
         self.history.inputs = InputHistory(
             count=old.count + 1,
             identical=old.identical + same,
@@ -220,9 +245,21 @@ class InputMonitor:
             table_rows=table_rows,
             first_step=step if not old.count else old.first_step,
             stds=stds,
+            readings=readings,
             mean=mean,
             std=std,
         )
+
+    def read_evaluation(self, batch: Tensor, *, step: int) -> None:
+        """Record the first input of an evaluation, where it has as many examples as a batch."""
+        if batch.requires_grad or not batch.is_floating_point():
+            return
+        rows = self.history.inputs.rows or MIN_EVALUATION_ROWS
+        if len(batch) < min(MIN_EVALUATION_ROWS, rows) or batch.numel() < 2:
+            return
+        read = self.history.evaluations
+        read.append(read_input_level(batch_excerpt(batch), step))
+        del read[:-MAX_EVALUATIONS]
 
     def _is_same(self, excerpt: Tensor) -> bool:
         """Whether all inputs so far had the numbers of this one."""
@@ -252,6 +289,12 @@ class InputMonitor:
             copies, table_rows = find_tables(batch, gc.get_objects())
         self._copies = [weakref.ref(x) for x in (*copies, batch)]
         return table_rows
+
+
+def read_input_level(numbers: Tensor, step: int) -> InputReading:
+    """The mean of some numbers, and their mean distance from it."""
+    mean = numbers.float().mean()
+    return InputReading(step, float(mean), float((numbers.float() - mean).abs().mean()))
 
 
 def _is_nonfinite(batch: Tensor) -> bool:

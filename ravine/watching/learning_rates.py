@@ -8,10 +8,11 @@ from typing import Any, Protocol
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
-from ravine.diagnosis.training_loop.history import LoopHistory, SchedulerState
+from ravine.diagnosis.training_loop.history import LoopHistory, PlateauMetrics, SchedulerState
 from ravine.diagnosis.training_loop.optimizer_monitor import group_learning_rates
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.watching.inspection_schedule import FIRST_STEPS
+from ravine.watching.loss_reader import LossReader
 
 READING_INTERVAL = 10  # steps
 SETTING_SCHEDULERS = (
@@ -21,6 +22,7 @@ SETTING_SCHEDULERS = (
     lr_scheduler.CosineAnnealingWarmRestarts,
 )
 END_FRACTION = 0.01  # of the highest factor: there a schedule has ended
+FIRST_METRICS, LAST_METRICS = 16, 48  # of ReduceLROnPlateau, that are kept
 MIDDLE_FRACTION = 0.1  # of the highest factor: there it has not
 
 
@@ -73,15 +75,20 @@ class SchedulerMonitor:
     Of one that is none of torch's, only the rates that it sets are known, and torch's in it.
     """
 
-    def __init__(self, scheduler: Scheduler | None, optimizers: Sequence[Optimizer]):
+    def __init__(
+        self, scheduler: Scheduler | None, optimizers: Sequence[Optimizer], losses: LossReader
+    ):
         self.scheduler = scheduler
         self.optimizers = optimizers
+        self.losses = losses
         self.schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
         self.stepped: list[LRScheduler] = []
         self.other_steps: dict[int, int] = {}  # by id
         self._stepped_first: set[int] = set()  # their places in the list
         self.last: dict[int, LRScheduler] = {}  # since the optimizer's last step, by its id
         self._overwritten: dict[int, int] = {}  # by id
+        self._metrics: dict[int, list[tuple[float, float]]] = {}  # by id, each with the mean loss
+        self._losses_before: dict[int, int] = {}  # by id
 
     def find(self) -> None:
         """Find the schedulers that refer to a watched optimizer, unless one was given."""
@@ -105,8 +112,10 @@ class SchedulerMonitor:
                 found += [s for s in schedulers if s.optimizer is optimizer]
         return found
 
-    def note_step(self, scheduler: LRScheduler) -> None:
-        """A scheduler is about to step: count it."""
+    def note_step(self, scheduler: LRScheduler, given: Any = None) -> None:
+        """A scheduler is about to step: count it, and keep what it is given."""
+        if given is not None and isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+            self._note_metric(id(scheduler), float(given))
         key = id(scheduler)
         if key not in self.other_steps:
             self.stepped.append(scheduler)  # kept, so that no other gets its id
@@ -117,6 +126,18 @@ class SchedulerMonitor:
             if last is not scheduler and isinstance(scheduler, SETTING_SCHEDULERS):
                 self._overwritten[id(last)] = self._overwritten.get(id(last), 0) + 1
             self.last[id(scheduler.optimizer)] = scheduler
+
+    def _note_metric(self, key: int, given: float) -> None:
+        """Note what a scheduler is given beside the mean loss since it was given something."""
+        self.losses.summarize()
+        losses = self.losses.history.loss.summary
+        count = min(losses.count - self._losses_before.get(key, 0), len(losses.recent))
+        self._losses_before[key] = losses.count
+        if count:
+            recent = list(losses.recent)[-count:]
+            metrics = self._metrics.setdefault(key, [])
+            metrics.append((given, sum(recent) / count))
+            del metrics[FIRST_METRICS : max(FIRST_METRICS, len(metrics) - LAST_METRICS)]
 
     def _is_rival(self, optimizer: Any) -> bool:
         """Whether an optimizer is not watched and has the parameters of one that is, or copies."""
@@ -157,6 +178,16 @@ class SchedulerMonitor:
                 )
             )
         return tuple(found)
+
+    def plateaus(self) -> tuple[PlateauMetrics, ...]:
+        """What schedulers that wait for a plateau were given."""
+        metrics = ((s, self._metrics.get(id(s), ())) for s in self.stepped)
+        return tuple(
+            PlateauMetrics(s.mode, tuple(given))
+            for s, given in metrics
+            if isinstance(s, lr_scheduler.ReduceLROnPlateau)
+            and any(s.optimizer is o for o in self.optimizers)
+        )
 
     def other_states(self, names: ParameterNames) -> tuple[SchedulerState, ...]:
         """The schedulers that were stepped though their optimizers were not."""

@@ -14,6 +14,7 @@ from torch.compiler import is_compiling
 from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.op_names import node_name
 from ravine.diagnosis.training_loop.autograd_graph import Graph, read_graph
+from ravine.diagnosis.training_loop.class_order import count_batch_classes
 from ravine.diagnosis.training_loop.history import (
     LoopEvent,
     LoopHistory,
@@ -31,6 +32,7 @@ GRAPH_STEPS = 4  # the first, whose graph is read
 MIN_LOSS_SCALE = 2.0  # a loss that is multiplied by more has a gradient scaler
 SCALED_PASSES = 40  # backward passes that are remembered
 NONFINITE_INTERVAL = 20  # gradients of scaled losses that are not finite, after which rules run
+FIRST_CLASS_BATCHES, LAST_CLASS_BATCHES = 16, 48  # that are kept
 NONNEGATIVE_LOSSES = (
     *("NllLoss", "MseLoss", "SmoothL1Loss"),
     *("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"),
@@ -139,6 +141,8 @@ class LossReader:
         if kind:
             loss.baseline = self.baseline.loss
             loss.baseline_error = self.baseline.standard_error
+        if self.count == 1:
+            self._count_classes(value, step)
         is_due = step < GRAPH_STEPS or step % self.inspection.every == 0
         if is_due and self._graph_step != self.history.steps:
             self._graph_step = self.history.steps
@@ -156,6 +160,16 @@ class LossReader:
         history.model.detached_states = modules.states.detached_states(graph)
         # in a game, the loss of a player that is not trained here is rightly negated
         history.loss.negated = is_negated(value) and names.are_optimized(graph.parameters)
+
+    def _count_classes(self, value: Tensor, step: int) -> None:
+        """Keep the classes of a batch, where each of its examples has one: tokens have an order."""
+        counts, batches = count_batch_classes(value), self.history.loss.class_counts
+        count, rows = sum(counts.values()), self.history.inputs.rows
+        if count < 2 or rows not in (0, count):
+            return
+        batches.append((step, counts))
+        end = len(batches) - LAST_CLASS_BATCHES
+        del batches[FIRST_CLASS_BATCHES : max(FIRST_CLASS_BATCHES, end)]
 
     def _note_single_class(self, graph: Graph) -> None:
         """Note whether the targets of this loss are of the one class that earlier ones were of."""

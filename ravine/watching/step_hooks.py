@@ -42,9 +42,8 @@ class StepHooks:
         self.duplicates = DuplicateRowMonitor(self.names)
         self.states = StateMonitor()
         guard = self.forward.failures.guard
-        self._listener = CallListener(
-            guard(self._record_clipping), guard(self.schedulers.note_step)
-        )
+        heard = (self._record_clipping, self.schedulers.note_step, self.forward.expect_evaluation)
+        self._listener = CallListener(*map(guard, heard))
         self._by_optimizer = {id(m.optimizer): m for m in self.monitors if m.optimizer is not None}
 
     def start(self) -> None:
@@ -163,6 +162,7 @@ class StepHooks:
         steps = {id(m.optimizer): m.steps for m in self.monitors}
         losses = history.loss.summary.count if history.ended else None
         history.rates.schedulers = self.schedulers.states(steps, losses)
+        history.rates.plateaus = self.schedulers.plateaus()
         history.rates.other_schedulers = self.schedulers.other_states(self.names)
         history.scaled_gradients = self.losses.scaler.summary()
         if history.ended:

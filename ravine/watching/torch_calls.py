@@ -1,4 +1,4 @@
-"""Listen to every call of torch's gradient clipping and every step of a scheduler.
+"""Listen to calls of torch's gradient clipping, steps of schedulers, and `eval()` of modules.
 
 While there are listeners, these functions of torch are replaced by ones that call the listeners
 first. When the last listener is removed, torch is as it was.
@@ -12,20 +12,23 @@ from functools import wraps
 from types import GeneratorType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad
 from torch.optim.lr_scheduler import LRScheduler
 
 
 @dataclass(frozen=True, eq=False)
 class CallListener:
-    """Called before torch clips the gradients of parameters, or a scheduler steps.
+    """Called before torch clips the gradients of parameters, a scheduler steps, or a module is put
+    into evaluation mode.
 
-    Clipping with an infinite limit only measures a norm and is not reported.
+    A scheduler comes with what its step is given, or None. Clipping with an infinite limit only
+    measures a norm and is not reported.
     """
 
     before_clipping: Callable[[Sequence[Tensor]], None]
-    before_scheduler_step: Callable[[LRScheduler], None]
+    before_scheduler_step: Callable[[LRScheduler, Any], None]
+    before_evaluation: Callable[[nn.Module], None]
 
 
 _listeners: list[CallListener] = []
@@ -39,6 +42,8 @@ def add_listener(listener: CallListener) -> None:
     if len(_listeners) == 1:
         _exchange_clipping()
         _exchange_scheduler_steps()
+        _exchanges.callback(setattr, nn.Module, "train", nn.Module.train)
+        nn.Module.train = _announce_evaluation(nn.Module.train)
 
 
 def remove_listener(listener: CallListener) -> None:
@@ -95,14 +100,26 @@ def _announce_step(function: Any, *, announced: bool) -> Any:
         if id(scheduler) in _stepping:
             return function(scheduler, *args, **kwargs)
         _stepping.add(id(scheduler))
+        given = args[0] if args else kwargs.get("metrics")
         try:
             for listener in tuple(_listeners) if announced else ():
-                listener.before_scheduler_step(scheduler)
+                listener.before_scheduler_step(scheduler, given)
             return function(scheduler, *args, **kwargs)
         finally:
             _stepping.discard(id(scheduler))
 
     return step
+
+
+def _announce_evaluation(function: Any) -> Any:
+    @wraps(function)
+    def train(module: Any, mode: bool = True) -> Any:
+        if not mode:
+            for listener in tuple(_listeners):
+                listener.before_evaluation(module)
+        return function(module, mode)
+
+    return train
 
 
 def _subclasses(cls: type) -> Iterator[type]:

@@ -118,7 +118,7 @@ class Watcher:
         )
         self._losses = LossReader(self._forward)
         self._read_quietly = self._losses.quiet_reader()
-        schedulers = SchedulerMonitor(scheduler, optimizers)
+        schedulers = SchedulerMonitor(scheduler, optimizers, self._losses)
         self._steps = StepHooks(monitors, schedulers, self._forward, self._losses)
         self._rules = RuleRunner(out, self._failures)
         self._guarded_read = self._failures.guard(self._read_loss)  # must not stop the loop

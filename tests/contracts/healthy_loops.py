@@ -4,6 +4,7 @@ Each loop is given `ravine.watch`, or what stands for it, and returns the tensor
 """
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, sgd, teach
+from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, on_a_plateau, sgd, teach
 
 
 def plain(watch):
@@ -964,9 +965,100 @@ def an_optimizer_for_each_layer(watch):
     return list(model.parameters())
 
 
+def few_classes_at_a_time(watch, k=10, per_batch=1):
+    """Each batch has examples of a few classes, drawn at random: not in order."""
+    model = mlp(outputs=k)
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for _ in range(120):
+            b = torch.randperm(k)[:per_batch].repeat(16 // per_batch)
+            optimizer.zero_grad()
+            a = torch.randn(len(b), 8) + b[:, None]
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+def tokens_in_order(watch):
+    """Text in order: lines of one letter, then of the next one."""
+    lines = (torch.arange(2000) // 40 % 8).view(200, 10)
+    model = nn.Sequential(nn.Embedding(8, 16), nn.Linear(16, 8))
+
+    def loss(output, letters):
+        return F.cross_entropy(output.flatten(0, 1), letters.flatten())
+
+    return teach(watch, model, sgd(model), data=(lines, lines), loss=loss, steps=60)
+
+
+def noise_in_training_only(watch):
+    """In training, inputs are covered by noise three times as wide."""
+    x, y = classes(128)
+    model = mlp()
+
+    def evaluate(i):
+        if i % 10 == 9:
+            model.eval()
+            model(x)
+            model.train()
+
+    return teach(
+        watch,
+        model,
+        sgd(model),
+        data=(x, y),
+        forward=lambda a: model(a + 3 * torch.randn_like(a)),
+        after=evaluate,
+        steps=80,
+    )
+
+
+def looked_at_oddly(watch):
+    """In evaluation mode: zeros, one example, an attack, and a table with an outlier."""
+    x, y = classes(128)
+    model = mlp()
+    odd = x.clone()
+    odd[5, 2] = 200.0
+
+    def look(i):
+        kind = {9: torch.zeros(32, 8), 19: 50 * x[:1], 29: (50 * x).requires_grad_(), 39: odd}
+        if i % 40 in kind:
+            model.eval()
+            model(kind[i % 40])
+            model.train()
+
+    return teach(watch, model, sgd(model), data=(x, y), after=look, steps=160)
+
+
+def brightened(watch):
+    """Each batch is scaled at random."""
+    model = mlp()
+    scaled = lambda a: model(a * (0.5 + 1.5 * torch.rand(())))  # noqa: E731
+    return teach(watch, model, sgd(model), data=classes(128), forward=scaled, steps=160)
+
+
+def waves_in_order(watch):
+    """A series that swings, in the order of time."""
+    series = (1.5 + (torch.arange(4000) / 300).sin()) * torch.randn(4000)
+    x = series.unfold(0, 8, 1)[:3968]
+    model = mlp(outputs=1)
+    optimizer = sgd(model, 1e-3)
+    return teach(watch, model, optimizer, data=(x, x[:, :1]), loss=F.mse_loss, steps=240)
+
+
 HEALTHY = [
     warm_restarts,
     an_optimizer_for_each_layer,
+    few_classes_at_a_time,
+    lambda watch: few_classes_at_a_time(watch, k=4, per_batch=2),
+    tokens_in_order,
+    noise_in_training_only,
+    looked_at_oddly,
+    brightened,
+    waves_in_order,
+    lambda watch: on_a_plateau(watch, "max", lambda loss, right: right),
+    lambda watch: on_a_plateau(watch, "min", lambda loss, right: loss),
+    # a validation loss that rises from the first epoch on
+    lambda watch: on_a_plateau(watch, "min", lambda loss, right: math.exp(-loss) / 3),
     contrast,
     lambda watch: contrast(watch, temperature=0.5),
     right_answer_first,

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
     StepLR,
 )
-from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, sgd, teach
+from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, on_a_plateau, sgd, teach
 
 
 def no_zero_grad(watch):
@@ -855,7 +855,106 @@ def blank_pass_in_training_mode(watch):
     teach(watch, model, sgd(model), data=(x + 4, y), after=look)
 
 
+def in_order(n, k, steps):
+    """Examples of k classes, class after class, in batches of 20."""
+    y = torch.arange(n) * k // n
+    return batches(torch.randn(n, 8) + y[:, None], y, steps, 20)
+
+
+def class_after_class(watch, n=1000, k=10):
+    model = mlp(outputs=k)
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for a, b in in_order(n, k, steps=140):
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(a), b)).backward()
+            optimizer.step()
+
+
+def labels_in_order(watch):
+    """Two classes as one number, with a penalty after the loss; 12 steps of each."""
+    model = mlp(outputs=1)
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for a, b in in_order(480, 2, steps=140):
+            optimizer.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(model(a), b[:, None].float())
+            watched.loss(loss + 1e-4 * model[0].weight.square().sum()).backward()
+            optimizer.step()
+
+
+def evaluated(watch, x_valid, x, once=False):
+    """Evaluated on `x_valid` every 20 steps, or once at the end; trained on `x`."""
+    model = mlp(features=x.shape[1])
+
+    def evaluate(i):
+        if i == 79 if once else i % 20 == 19:
+            model.eval()
+            with torch.no_grad():
+                model(x_valid)
+            model.train()
+
+    teach(watch, model, sgd(model), data=(x, classes()[1]), after=evaluate, steps=80)
+
+
+def scaled_in_training_only(watch):
+    x = torch.rand(64, 8) * 255
+    evaluated(watch, x, (x - x.mean()) / x.std())
+
+
+def divided_in_training_only(watch):
+    evaluated(watch, 40 + 7 * torch.randn(30, 8), torch.randn(64, 8), once=True)
+
+
+def centered_in_training_only(watch):
+    """Pixels from 0 to 1, in training from -1 to 1."""
+    x = torch.rand(64, 16)
+    evaluated(watch, x, 2 * x - 1)
+
+
+def noise_in_place(watch):
+    x, y = classes(128)
+    model = mlp()
+
+    def add(i):
+        if i % 4 == 3:
+            x.add_(0.5 * torch.randn_like(x))
+
+    teach(watch, model, sgd(model), data=(x, y), after=add, steps=70)
+
+
+def erased_in_place(watch):
+    x, y = classes(256)
+    model = mlp()
+
+    def erase(i):
+        if i % 8 == 7:
+            x.mul_(torch.rand_like(x) < 0.9)
+
+    teach(watch, model, sgd(model), data=(x, y), after=erase, steps=140)
+
+
+def moved_in_place(watch):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    x, y = classes(256)
+    teach(watch, model, optimizer, data=(x, y), after=lambda i: x.add_(0.03), steps=140)
+
+
 SICK = [
+    (class_after_class, "RVN-L35"),
+    (lambda watch: class_after_class(watch, n=120, k=3), "RVN-L35"),
+    (labels_in_order, "RVN-L35"),
+    (scaled_in_training_only, "RVN-L36"),
+    (divided_in_training_only, "RVN-L36"),
+    (centered_in_training_only, "RVN-L36"),
+    (noise_in_place, "RVN-L37"),
+    (erased_in_place, "RVN-L37"),
+    (moved_in_place, "RVN-L37"),
+    (lambda watch: on_a_plateau(watch, "max", lambda loss, right: loss), "RVN-L16"),
+    (lambda watch: on_a_plateau(watch, "max", lambda loss, right: loss + 0.2 * loss**2), "RVN-L16"),
+    (lambda watch: on_a_plateau(watch, "min", lambda loss, right: right), "RVN-L16"),
+    (lambda watch: on_a_plateau(watch, "min", lambda loss, right: 100 * right), "RVN-L16"),
     (scheduled_twice, "RVN-L33"),
     (lambda watch: scheduled_twice(watch, lambda o: OneCycleLR(o, 0.1, 100)), "RVN-L33"),
     (head_stepped_twice, "RVN-L34"),

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 STEPS = 30
 
@@ -76,3 +77,22 @@ class Stepwise(nn.Module):
                 )
             state = self.cell(part, state)
         return self.out(state[0] if isinstance(state, tuple) else state)
+
+
+def on_a_plateau(watch, mode, metric):
+    """`metric` of the mean loss and the share of right answers is given to ReduceLROnPlateau."""
+    x, y = classes(128)
+    model = mlp()
+    optimizer = sgd(model, 0.1)
+    scheduler = ReduceLROnPlateau(optimizer, mode, patience=2)
+    with watch(model, optimizer) as watched:
+        for _ in range(20):
+            losses = []
+            for a, b in batches(x, y, 4):
+                optimizer.zero_grad()
+                losses.append(watched.loss(F.cross_entropy(model(a), b)))
+                losses[-1].backward()
+                optimizer.step()
+            right = (model(x).argmax(1) == y).float().mean().item()
+            scheduler.step(metric(torch.stack(losses).mean().item(), right))
+    return list(model.parameters())

@@ -14,6 +14,7 @@ from ravine.diagnosis.training_loop.autograd_graph import Graph, Node
 from ravine.diagnosis.training_loop.history import (
     InactiveUnits,
     InputHistory,
+    InputReading,
     LearningRates,
     LoopHistory,
     LossHistory,
@@ -22,6 +23,7 @@ from ravine.diagnosis.training_loop.history import (
     NonFiniteEvent,
     ObservedGradient,
     OptimizerSettings,
+    PlateauMetrics,
     ScaledGradients,
     SchedulerState,
     WatchedParameter,
@@ -122,6 +124,58 @@ def drifting(count, factor):
 
 def scaled_by(std, count=12):
     return inputs(stds=((0, std),) * count, std=std)
+
+
+def classes_of(batches):
+    loss = LossHistory(class_counts=list(enumerate(batches)))
+    return LoopHistory(loss=loss, steps=len(batches))
+
+
+def runs_of_classes(count, length=2, mixed=0):
+    """Batches of ten examples, so many of them of another class than the rest."""
+    return classes_of([{i // length: 10 - mixed, i // length + 50: mixed} for i in range(count)])
+
+
+# 1.3 % of the random orders of these batches are as much in order
+IN_CHANCE_ORDER = classes_of([{ord(letter): 10} for letter in "abbcddddd"])
+
+
+def evaluated_at(mean, spread, count=2, readings=8, ended=False):
+    """Training inputs are in -1 to 1, about 0."""
+    training = tuple(InputReading(i, 0.0, 1.0) for i in range(readings))
+    evaluations = [InputReading(20 * i, mean, spread) for i in range(1, count + 1)]
+    recorded = InputHistory(count=1, stds=((0, 1.0),), readings=training)
+    return LoopHistory(inputs=recorded, evaluations=evaluations, steps=100, ended=ended)
+
+
+def changing(factor, *, order=(0, 1, 2, 3), shift=0.0, at_first=4):
+    """At the end of a loop, readings of its first steps and pairs of later ones."""
+    steps = [*range(at_first), *(10 * i + j for i in range(1, len(order)) for j in range(2))]
+    parts = [order[0 if s < 10 else s // 10] / (len(order) - 1) for s in steps]
+    readings = tuple(
+        InputReading(s, shift * p, factor**p) for s, p in zip(steps, parts, strict=True)
+    )
+    return LoopHistory(inputs=InputHistory(count=1, readings=readings), steps=100, ended=True)
+
+
+def before_the_end(factor, runs):
+    return replace(changing(factor, order=range(runs)), ended=False)
+
+
+RISING, FALLING = (1.0, 2.0, 3.0, 4.0), (4.0, 3.0, 2.0, 1.0)
+
+
+def plateau(mode, losses, given):
+    metrics = PlateauMetrics(mode, tuple(zip(given, losses, strict=True)))
+    return LoopHistory(snapshots=[SNAPSHOT], rates=LearningRates(plateaus=(metrics,)), steps=100)
+
+
+def shares_of(count, error=0.0):
+    right = [int(count * part) for part in (0.3137, 0.5311, 0.7127, 0.8839)]
+    signs = (1, -1, -1, 1)
+    return plateau(
+        "min", FALLING, [n / count + error * s for n, s in zip(right, signs, strict=True)]
+    )
 
 
 def skipping(nonfinite):
@@ -251,6 +305,50 @@ def found(history):
         ("RVN-L27", "note", scaled_by(30.1), scaled_by(29.9)),
         ("RVN-L27", "note", scaled_by(0.0299), scaled_by(0.0301)),
         ("RVN-L27", "note", scaled_by(100.0, 12), scaled_by(100.0, 11)),
+        ("RVN-L35", "warning", runs_of_classes(20), runs_of_classes(20, length=1)),
+        ("RVN-L35", "warning", runs_of_classes(8), IN_CHANCE_ORDER),
+        ("RVN-L35", "warning", runs_of_classes(20, mixed=2), runs_of_classes(20, mixed=4)),
+        ("RVN-L36", "warning", evaluated_at(0.0, 5.1), evaluated_at(0.0, 4.9)),
+        ("RVN-L36", "warning", evaluated_at(0.0, 1 / 5.1), evaluated_at(0.0, 1 / 4.9)),
+        ("RVN-L36", "warning", evaluated_at(5.1, 1.0), evaluated_at(4.9, 1.0)),
+        ("RVN-L36", "warning", evaluated_at(0.51, 1.51), evaluated_at(0.51, 1.49)),
+        ("RVN-L36", "warning", evaluated_at(0.51, 1.51), evaluated_at(0.49, 1.51)),
+        ("RVN-L36", "warning", evaluated_at(9.0, 1.0), evaluated_at(9.0, 1.0, count=1)),
+        (
+            "RVN-L36",
+            "warning",
+            evaluated_at(9.0, 1.0, count=1, ended=True),
+            evaluated_at(9.0, 1.0, readings=7),
+        ),
+        ("RVN-L37", "warning", changing(1.51), changing(1.49)),
+        ("RVN-L37", "warning", changing(1 / 1.51), changing(1 / 1.49)),
+        ("RVN-L37", "warning", changing(4.0), changing(4.0, at_first=3)),
+        ("RVN-L37", "warning", changing(4.0), changing(4.0, order=(0, 2, 1, 3))),
+        ("RVN-L37", "warning", changing(4.0), changing(4.0, order=(0, 1, 2), at_first=6)),
+        ("RVN-L37", "warning", before_the_end(4.0, 8), before_the_end(4.0, 7)),
+        ("RVN-L37", "note", changing(1.0, shift=1.01), changing(1.0, shift=0.99)),
+        ("RVN-L16", "warning", plateau("max", RISING, RISING), plateau("max", [1] * 3, [1] * 3)),
+        ("RVN-L16", "warning", plateau("max", RISING, RISING), plateau("min", RISING, RISING)),
+        (
+            "RVN-L16",
+            "warning",
+            plateau("max", RISING, [1 + 0.9e-6, *RISING[1:]]),
+            plateau("max", RISING, [1 + 1.1e-6, *RISING[1:]]),
+        ),
+        (
+            "RVN-L16",
+            "warning",
+            plateau("max", FALLING, [4.0, 2.5, 2.4, 0.5]),
+            plateau("max", FALLING, [4.0, 1.5, 3.0, 0.5]),
+        ),
+        (
+            "RVN-L16",
+            "warning",
+            plateau("min", FALLING, [0.1, 0.4, 0.5, 0.8]),
+            plateau("min", FALLING, [0.1, 0.6, 0.3, 0.8]),
+        ),
+        ("RVN-L16", "warning", shares_of(9973), shares_of(10007)),
+        ("RVN-L16", "warning", shares_of(1000, error=1.1e-7), shares_of(1000, error=1.3e-7)),
         ("RVN-L29", "error", skipping(51), skipping(49)),
         ("RVN-H08", "warning", unreachable(0.051), unreachable(0.049)),
         ("RVN-H08", "error", unreachable(0.51), unreachable(0.49)),
@@ -315,5 +413,6 @@ def test_threshold_of_the_factor_of_a_gradient_scaler():
 
 def test_thresholds_of_what_must_be_recorded():
     assert [reported([1.0] * count).has("losses") for count in (64, 63)] == [True, False]
+    assert [runs_of_classes(count).has("classes") for count in (8, 7)] == [True, False]
     gradients = [ScaledGradients(count=count) for count in (20, 19)]
     assert [LoopHistory(scaled_gradients=g).has("scaler") for g in gradients] == [True, False]

@@ -136,15 +136,33 @@ def test_no_rule_fires_on_healthy_loops_with_other_seeds(loop):
 
 def test_no_hook_stays_behind():
     model = mlp()
-    step = LRScheduler.step
+    step, train = LRScheduler.step, nn.Module.train
     optimizer = sgd(model)
-    teach(RecordingWatch(), model, optimizer, steps=3)
+    teach(RecordingWatch(), model, optimizer, steps=3, after=lambda _: model.eval())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters())
     assert not torch_optimizer._global_optimizer_pre_hooks
     assert not torch_optimizer._global_optimizer_post_hooks
     assert nn.utils.clip_grad_norm_.__closure__[0].cell_contents is clip_grad_norm_.__wrapped__
-    assert StepLR.step is LRScheduler.step is step
+    assert StepLR.step is LRScheduler.step is step and nn.Module.train is train
+
+
+def test_only_the_first_pass_of_an_evaluation_is_read():
+    model = mlp()
+    hooks, watch = [], RecordingWatch()
+
+    def evaluate(i):
+        if i >= 10:  # in steps that are not inspected, the model has no other hook
+            model.eval()
+            hooks.append(len(model._forward_pre_hooks))
+            model(torch.full((32, 8), 2.0))
+            hooks.append(len(model._forward_pre_hooks))
+            model(torch.zeros(32, 8))
+            model.train()
+
+    teach(watch, model, sgd(model), steps=14, after=evaluate)
+    assert hooks == 4 * [1, 0]
+    assert [r.mean for r in watch.watchers[0].history.evaluations] == 4 * [2.0]
 
 
 def test_frozen_parameters_are_noted():

@@ -17,6 +17,7 @@ INACTIVE_EXAMPLES = 128  # with fewer, a unit may be inactive by chance
 MAX_MEANS = 256  # at which neighbors are merged, each mean then of twice as many losses
 RECENT_LOSSES = 256
 MAX_EVENTS = 400  # letters that are kept
+MIN_CLASS_BATCHES = 8  # to tell whether examples come in the order of their classes
 
 
 class LoopEvent:
@@ -175,6 +176,15 @@ class WeightOverwrites:
     interval: int = 0  # steps from the first time to the last
 
 
+@dataclass(frozen=True)
+class InputReading:
+    """Where the numbers of one input lie; a few outliers change it little."""
+
+    step: int
+    mean: float
+    spread: float  # mean distance from the mean
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputHistory:
     """The model's first input at inspected steps in training mode."""
@@ -185,6 +195,7 @@ class InputHistory:
     table_rows: int = 0  # of a table in memory that contains it; 0: none, -1: the input is kept
     first_step: int = 0
     stds: tuple[tuple[int, float], ...] = ()  # step and standard deviation
+    readings: tuple[InputReading, ...] = ()  # of floating numbers
     mean: float = 0.0  # of the last input
     std: float = 0.0
 
@@ -211,6 +222,14 @@ class SchedulerState:
     rate_fraction: float = 1.0  # the highest rate over that which its optimizer was made with
     is_rival: bool = False  # its optimizer has parameters as a watched one has
     overwritten: int = 0  # steps whose rate another scheduler replaced before it was used
+
+
+@dataclass(frozen=True)
+class PlateauMetrics:
+    """What ReduceLROnPlateau was given, each with the mean loss since the time before."""
+
+    mode: str
+    metrics: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +290,8 @@ class LossHistory:
     # graphs whose targets all are of one class, the same in all; -1: in some they are not
     single_class_reads: int = 0
     single_class: float = -1.0
+    # of inspected steps: the examples of each class in a batch
+    class_counts: list[tuple[int, Mapping[int, int]]] = field(default_factory=list)
     baseline: float | None = None  # the loss of the best constant answer, from the targets so far
     baseline_error: float = 0.0  # its standard error
 
@@ -287,6 +308,7 @@ class LearningRates:
     last_rise: int = 0  # the step at which the rate was last seen to rise
     last_fall: int = 0
     schedulers: tuple[SchedulerState, ...] = ()
+    plateaus: tuple[PlateauMetrics, ...] = ()
     # stepped in this loop for optimizers that are not
     other_schedulers: tuple[SchedulerState, ...] = ()
 
@@ -320,6 +342,8 @@ class LoopHistory:
     graph: Graph | None = None  # of the last inspected loss
     loss: LossHistory = field(default_factory=LossHistory)
     inputs: InputHistory = InputHistory()
+    # in the first pass after `eval()`
+    evaluations: list[InputReading] = field(default_factory=list)
     rates: LearningRates = field(default_factory=LearningRates)
     scaled_gradients: ScaledGradients = ScaledGradients()
     nonfinite: NonFiniteEvent | None = None
@@ -345,12 +369,13 @@ class LoopHistory:
 
         "snapshots": an inspected step. "steps": one of a torch optimizer. "graph": a loss as a
         tensor, of a model that is not compiled. "forward": a call of the model. "inputs": one with
-        a tensor. "schedule": None without a scheduler. "scaler": None without a gradient scaler.
-        "losses": enough for a statistical test; None where several optimizers step. "baseline":
-        also the targets of a known loss. "units": enough examples to call a unit of a ReLU dead;
-        None without one. "updates 20": so many steps of any kind. "steps 20", "losses 200": so
-        many; "optimizer": a step, or none until the end; "snapshots 5": so many of each
-        optimizer. Commas part several needs.
+        a tensor. "evaluations": also one after `eval()`; None without. "schedule": None without a
+        scheduler. "scaler": None without a gradient scaler. "losses": enough for a statistical
+        test; None where several optimizers step. "baseline": also the targets of a known loss.
+        "classes": batches of classes; None without classes. "units": enough examples to call a unit
+        of a ReLU dead; None without one. "updates 20": so many steps of any kind. "steps 20",
+        "losses 200": so many; "optimizer": a step, or none until the end; "snapshots 5": so many of
+        each optimizer. Commas part several needs.
         """
         found = [self._has_one(*part.split()) for part in need.split(", ")]
         return False if False in found else None if None in found else True
@@ -369,6 +394,7 @@ class LoopHistory:
         losses = self.loss.summary.count
         enough = None if not self.single_optimizer else losses >= max(least, MIN_LOSSES)
         scaled = self.scaled_gradients.count
+        classes = self.loss.class_counts
         units = [u for s in self.snapshots for u in s.inactive.values()]
         return {
             "optimizer": self.steps > 0 or bool(self.idle_optimizers),
@@ -376,8 +402,12 @@ class LoopHistory:
             "graph": self.graph is not None and not self.model.compiled,
             "forward": not FORWARD_EVENTS.isdisjoint(self.tape),
             "inputs": self.inputs.count > 0,
+            "evaluations": True if self.evaluations and self.inputs.readings else None,
             "schedule": True if self.rates.schedulers else None,
             "losses": enough,
             "baseline": enough and self.loss.baseline is not None,
+            "classes": len(classes) >= MIN_CLASS_BATCHES
+            if classes and enough is not None
+            else None,
             "units": max(u.examples for u in units) >= INACTIVE_EXAMPLES if units else None,
         }[need]

@@ -2,12 +2,19 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
-from ravine.diagnosis.training_loop.history import LoopHistory
+from ravine.diagnosis.training_loop.history import LoopHistory, PlateauMetrics
 from ravine.finding import Change, Evidence
 
 IDLE_SCHEDULER_STEPS = 20
 LOW_LR_STEPS = 50
+MIN_METRICS = 4  # that ReduceLROnPlateau was given
+METRIC_CORRELATION = 0.9  # with the mean losses
+EQUAL_METRICS = 1e-6
+MAX_DENOMINATOR = 10_000  # of which a metric may be a share
+SHARE_ERROR = 1.2e-7  # of a share in single precision
 ZERO_LR_STEPS = 10  # in a row; a warm-up from 0 and the last step of a schedule have fewer
 ZERO_GROUP_STEPS = 10
 EPOCH_STEPS = 4  # optimizer steps, or losses, to a scheduler step: it is stepped once an epoch
@@ -43,6 +50,15 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
     advice = "scheduler.step() once an epoch, or the scheduler's length in steps"
     change = Change("loop", f"{advice}; for ReduceLROnPlateau its mode and patience")
     rates = history.rates
+    for plateau in filter(_has_wrong_mode, rates.plateaus):
+        mode, what = ("min", "losses") if plateau.mode == "max" else ("max", "shares")
+        way = f"{what}, from {plateau.metrics[0][0]:.3g} to {plateau.metrics[-1][0]:.3g}"
+        metrics = Evidence("values that it was given", len(plateau.metrics), text=way)
+        kind = "ReduceLROnPlateau"
+        right = Change("loop", f'{kind}(optimizer, mode="{mode}")')
+        title = f"{kind} takes {what} that get better for ones that get worse"
+        yield observe(metrics, right, where=kind, title=title, confidence="high")
+        return
     for scheduler in rates.schedulers:
         length = scheduler.length if scheduler.rises_past_end else None
         if length is not None and scheduler.steps > length + 1:
@@ -58,6 +74,29 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
         name = "steps at less than 1/1000 of the highest learning rate"
         rate = Evidence("learning rate", rates.now, text=f"was {rates.highest:.3g}")
         yield observe(Evidence(name, low, limit=most), rate, change, since=history.steps - low)
+
+
+def _has_wrong_mode(plateau: PlateauMetrics) -> bool:
+    """Whether ReduceLROnPlateau takes losses for scores (mode "max"), or scores for losses.
+
+    Scores are shares of one number of examples that rise as the loss falls: a validation loss may
+    rise as well.
+    """
+    if len(plateau.metrics) < MIN_METRICS:
+        return False
+    given, losses = (np.array(column) for column in zip(*plateau.metrics, strict=True))
+    if plateau.mode == "max" and np.allclose(given, losses, rtol=EQUAL_METRICS, atol=0):
+        return True
+    if not (np.ptp(given) > 0 and losses[-1] < losses[0]):
+        return False
+    agreement = np.corrcoef(given, losses)[0, 1]
+    if plateau.mode == "max":
+        return agreement > METRIC_CORRELATION and given[-1] < given[0]
+    shares = given if given.max() <= 1 else given / 100
+    whole = shares[:, None] * np.arange(2, MAX_DENOMINATOR + 1)
+    error = np.abs(whole - whole.round()) - SHARE_ERROR * np.arange(2, MAX_DENOMINATOR + 1)
+    are_shares = 0 <= shares.min() and shares.max() <= 1 and bool((error <= 0).all(0).any())
+    return agreement < -METRIC_CORRELATION and given[-1] > given[0] and are_shares
 
 
 @rule("RVN-L32", "warning", "schedule", confidence="high", needs="schedule", explains=("RVN-T02",))

@@ -1,11 +1,17 @@
-"""Faults of passes: a repeated batch, inputs of a drifting or unusual scale, the wrong mode."""
+"""Faults of passes: batches repeated or in the order of classes, inputs whose scale drifts or is
+another one in evaluation, the wrong mode.
+"""
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import mean
+
+import numpy as np
 
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
-from ravine.diagnosis.training_loop.history import LoopHistory
+from ravine.diagnosis.training_loop.class_order import measure_class_order
+from ravine.diagnosis.training_loop.history import InputReading, LoopHistory
 from ravine.finding import Change, Evidence
 
 REPEATED_INPUTS = 12  # inspected steps with the same inputs
@@ -13,6 +19,15 @@ DRIFT_FACTOR = 30.0  # by which inputs may grow or shrink while training
 DRIFT_SNAPSHOTS = 6
 WIDE_INPUTS, NARROW_INPUTS = 30.0, 0.03  # standard deviations that are worth a note
 EVALUATION_STEPS = 2  # in a row
+PURE_BATCHES = 0.5  # of the chance that two examples of different batches differ
+ORDER_CHANCE = 0.01  # of as much agreement between neighbors in a random order
+MIN_READINGS = 8  # of training inputs, beside which those of evaluations are judged
+SCALE_FACTOR, FAR_MEANS = 5.0, 5.0  # the second in spreads of the training inputs
+LESSER_FACTOR, LESSER_DISTANCE = 1.5, 0.5  # both together
+CHANGE_READINGS, CHANGE_STRETCHES = 10, 8
+CHANGE_STRETCHES_AT_END = 4  # a series in the order of time has turned by then
+CHANGE_FACTOR, CHANGE_DISTANCE = 1.5, 1.0  # the second in spreads
+TREND_AGREEMENT = 0.9
 MOVED_MEAN = 1.0  # standard deviations
 
 # In the letters of `LoopEvent`
@@ -45,7 +60,29 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     yield observe(equal, rows, table, change, severity="warning", suspects=suspects, since=since)
 
 
-@rule("RVN-L26", "warning", "input-scale", confidence="high", needs="inputs")
+@rule(
+    "RVN-L35",
+    "warning",
+    "shuffling",
+    confidence="high",
+    needs="classes",
+    explains=("RVN-H09", "RVN-T02"),
+)
+def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
+    order = measure_class_order(history.loss.class_counts)
+    if order is None or order.impurity_fraction >= PURE_BATCHES or order.chance > ORDER_CHANCE:
+        return
+    pure = "chance that two examples of a batch differ in class, over that of any two"
+    near = f"of distant ones: {order.far:.2g}"
+    yield observe(
+        Evidence(pure, order.impurity_fraction, limit=PURE_BATCHES),
+        Evidence("chance that examples of successive batches agree", order.near, text=near),
+        Change("data", "shuffled before each epoch: DataLoader(..., shuffle=True)"),
+        since=history.loss.class_counts[0][0],
+    )
+
+
+@rule("RVN-L26", "warning", "input-scale", confidence="high", needs="inputs", explains=("RVN-L37",))
 def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
     stds = [(step, std) for step, std in history.inputs.stds if std > 0]
     if len(stds) < DRIFT_SNAPSHOTS or not all(math.isfinite(std) for _, std in stds):
@@ -63,6 +100,95 @@ def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
             now = Evidence(name, stds[-1][1], text=way)
             change = Change("data", "scaled once, before the loop, into a new tensor")
             yield observe(at_first, now, change, since=stds[place][0])
+
+
+@rule(
+    "RVN-L36",
+    "warning",
+    "input-scale",
+    confidence="high",
+    needs="evaluations",
+    also=("normalization", "train-eval-mode"),
+)
+def evaluation_on_another_scale(history: LoopHistory) -> Iterator[Observation]:
+    training, evaluations = history.inputs.readings, history.evaluations
+    found = {e: _find_other_scale(e, training) for e in evaluations}
+    count = sum(map(bool, found.values()))
+    if count < 2 and not (history.ended and len(evaluations) == count == 1):
+        return
+    first = next(e for e, confidence in found.items() if confidence)
+    spreads, means = [r.spread for r in training], [r.mean for r in training]
+    name, place = "mean distance of evaluation inputs from their mean", "in training: "
+    near, far = f"{min(spreads):.3g} to {max(spreads):.3g}", f"{min(means):.3g} to {max(means):.3g}"
+    yield observe(
+        Evidence(name, first.spread, text=place + near),
+        Evidence("mean of evaluation inputs", first.mean, text=place + far),
+        Change("data", "evaluation inputs scaled by the same numbers as training inputs"),
+        since=first.step,
+        confidence="high" if "high" in found.values() else "medium",
+        suspects=("normalization", "train-eval-mode"),
+    )
+
+
+def _find_other_scale(evaluation: InputReading, training: Sequence[InputReading]) -> str:
+    """How surely the input of an evaluation is far from all training inputs that were read."""
+    spreads, means = [r.spread for r in training], [r.mean for r in training]
+    narrow, wide = min(spreads), max(spreads)
+    if len(training) < MIN_READINGS or not narrow > 0 or not evaluation.spread > 0:
+        return ""  # a constant input may be a first pass with zeros
+    factor = max(evaluation.spread / wide, narrow / evaluation.spread)
+    distance = max(min(means) - evaluation.mean, evaluation.mean - max(means))
+    if factor >= SCALE_FACTOR or distance >= FAR_MEANS * wide:
+        return "high"
+    # noise that is added in training widens inputs, and does not move them
+    near = min(narrow, evaluation.spread)
+    return "medium" if factor >= LESSER_FACTOR and distance >= LESSER_DISTANCE * near else ""
+
+
+@rule(
+    "RVN-L37",
+    "warning",
+    "data-degenerate",
+    confidence="high",
+    needs="inputs",
+    also=("augmentation", "input-scale"),
+)
+def changing_inputs(history: LoopHistory) -> Iterator[Observation]:
+    readings, runs = history.inputs.readings, list[list[InputReading]]()
+    for reading in readings:  # of successive steps
+        if not runs or reading.step > runs[-1][-1].step + 1:
+            runs.append([])
+        runs[-1].append(reading)
+    enough = CHANGE_STRETCHES_AT_END if history.ended else CHANGE_STRETCHES
+    if len(readings) < CHANGE_READINGS or len(runs) < enough:
+        return
+    quarter = len(runs) // 4
+    first = [r for run in runs[:quarter] for r in run]
+    spreads, means = [mean(r.spread for r in run) for run in runs], [r[-1].mean for r in runs]
+    low, high = min(r.spread for r in first), max(r.spread for r in first)
+    last = mean(spreads[-quarter:])
+    widens = last > CHANGE_FACTOR * high or CHANGE_FACTOR * last < low
+    moves = abs(means[-1] - means[0]) > CHANGE_DISTANCE * max(spreads)
+    is_moving = abs(_rank_correlation(means)) > TREND_AGREEMENT
+    is_widening = abs(_rank_correlation(spreads)) > TREND_AGREEMENT
+    warns = widens and (is_widening or is_moving)
+    if not warns and not (history.ended and moves and is_moving):  # as in a series that grows
+        return
+    yield observe(
+        Evidence("mean of the inputs at first", means[0], text=f"now {means[-1]:.3g}"),
+        Evidence("mean distance from it at first", spreads[0], text=f"now {spreads[-1]:.3g}"),
+        Change("data", "each change of a batch in a new tensor, never in place"),
+        since=first[-1].step,
+        severity="" if warns else "note",
+        suspects=("augmentation", "input-scale"),
+    )
+
+
+def _rank_correlation(levels: Sequence[float]) -> float:
+    """Spearman's correlation of levels with time; 0 if all are equal."""
+    column = np.array(levels)[:, None]
+    ranks = (column > column.T).sum(1) + (column >= column.T).sum(1)  # equal ones share a rank
+    return 0.0 if np.ptp(ranks) == 0 else float(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1])
 
 
 @rule("RVN-L27", "note", "input-scale", confidence="low", needs="inputs")
