@@ -158,7 +158,7 @@ class StepHooks:
         history.model.parameters = self.names.describe(self.forward.modules.ran, zero_lr)
         history.model.statistics_shift = self.forward.modules.statistics.shift()
         history.single_optimizer = self.names.single_optimizer
-        history.lost_states = self.states.count_lost(self.names.parameters.values())
+        history.model.lost_states = self.states.count_lost(self.names.parameters.values())
         steps = {id(m.optimizer): m.steps for m in self.monitors}
         losses = history.loss.summary.count if history.ended else None
         history.rates.schedulers = self.schedulers.states(steps, losses)

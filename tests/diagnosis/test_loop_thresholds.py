@@ -105,7 +105,7 @@ def stale(count, moment=1.0):
 
 
 def lost_states(count):
-    return LoopHistory(lost_states=count, steps=4)
+    return LoopHistory(model=ModelHistory(lost_states=count), steps=4)
 
 
 def outweighed(count, eps, moment=0.09):

@@ -324,6 +324,7 @@ class ModelHistory:
     detached_states: tuple[DetachedState, ...] = ()
     statistics_shift: StatisticsShift = StatisticsShift()
     relative_distance: float = 0.0  # of the weights from their start, over their length there
+    lost_states: int = 0  # steps that began without the state that an earlier one had left
 
 
 @dataclass(kw_only=True)
@@ -335,7 +336,6 @@ class LoopHistory:
     tape: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))  # see `LoopEvent`
     optimizers: int = 1
     idle_optimizers: Mapping[int, int] = field(default_factory=dict)  # see `RVN-L34`
-    lost_states: int = 0  # steps that began without the state that an earlier one had left
     single_optimizer: bool = True  # no optimizer steps beside the one that is watched
     snapshots: list[StepSnapshot] = field(default_factory=list)
     model: ModelHistory = field(default_factory=ModelHistory)

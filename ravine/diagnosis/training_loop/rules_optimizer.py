@@ -56,9 +56,9 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     also=("learning-rate-high", "learning-rate-low"),
 )
 def lost_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
-    if history.lost_states >= MIN_LOST_STATES:
+    if history.model.lost_states >= MIN_LOST_STATES:
         name = "steps that began without the optimizer's state, beside the first"
-        lost = Evidence(name, history.lost_states, limit=MIN_LOST_STATES)
+        lost = Evidence(name, history.model.lost_states, limit=MIN_LOST_STATES)
         change = Change("loop", "one optimizer for the whole run, made before the loop")
         yield observe(lost, change, since=1, suspects=("learning-rate-high", "learning-rate-low"))
 
