@@ -952,6 +952,11 @@ def warm_restarts(watch):
     return teach(watch, model, optimizer, after=lambda i: i in (2, 60) and optimizer.state.clear())
 
 
+def odd_settings(watch, kind, **settings):
+    model = mlp()
+    return teach(watch, model, kind(model.parameters(), **settings))
+
+
 def an_optimizer_for_each_layer(watch):
     """None of them is watched."""
     model, (x, y) = mlp(), classes()
@@ -1046,6 +1051,9 @@ def waves_in_order(watch):
 
 
 HEALTHY = [
+    lambda watch: odd_settings(watch, torch.optim.Adam, betas=(0.5, 0.9), lr=1e-3),
+    lambda watch: odd_settings(watch, torch.optim.Adam, betas=(0.9, 0.9), lr=1e-3),
+    lambda watch: odd_settings(watch, torch.optim.Adadelta, lr=0.1),
     warm_restarts,
     an_optimizer_for_each_layer,
     few_classes_at_a_time,

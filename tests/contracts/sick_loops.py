@@ -546,6 +546,11 @@ def optimizer_made_anew(watch, every=1):
     return list(model.parameters())
 
 
+def unfit_setting(watch, kind, **settings):
+    model = mlp()
+    teach(watch, model, kind(model.parameters(), **settings))
+
+
 def epsilon_of_one(watch, kind=torch.optim.Adam):
     model = mlp()
     teach(watch, model, kind(model.parameters(), lr=1e-3, eps=1.0))
@@ -1036,6 +1041,9 @@ SICK = [
     (lambda watch: optimizer_made_anew(watch, every=5), "RVN-L38"),
     (epsilon_of_one, "RVN-L39"),
     (lambda watch: epsilon_of_one(watch, torch.optim.RMSprop), "RVN-L39"),
+    (lambda watch: unfit_setting(watch, torch.optim.Adam, betas=(0.999, 0.9)), "RVN-L40"),
+    (lambda watch: unfit_setting(watch, torch.optim.Rprop), "RVN-L40"),
+    (lambda watch: unfit_setting(watch, torch.optim.Adadelta, lr=1e-3), "RVN-L40"),
     (cut_in_time, "RVN-L25"),
     (lambda watch: cut_in_time(watch, nn.LSTMCell), "RVN-L25"),
     (normalized_again, "RVN-L26"),

@@ -113,6 +113,11 @@ def outweighed(count, eps, moment=0.09):
     return stepped(count, second_moment=moment, settings=settings)
 
 
+def unfit(kind, betas=(), lr=0.1):
+    settings = OptimizerSettings(kind=kind, betas=betas, lrs=(lr,))
+    return stepped(1, settings=settings)
+
+
 def inputs(**recorded):
     return LoopHistory(inputs=InputHistory(**{"count": 1, **recorded}), steps=100)
 
@@ -300,6 +305,8 @@ def found(history):
         ("RVN-L39", "warning", outweighed(6, 1.0), outweighed(5, 1.0)),
         ("RVN-L39", "warning", outweighed(6, 0.91), outweighed(6, 0.89)),
         ("RVN-L39", "warning", outweighed(6, 0.0011, 1e-5), outweighed(6, 0.0009, 1e-5)),
+        ("RVN-L40", "warning", unfit("Adam", (0.951, 0.9)), unfit("Adam", (0.948, 0.9))),
+        ("RVN-L40", "warning", unfit("Adadelta", lr=0.01), unfit("Adadelta", lr=0.011)),
         ("RVN-L26", "warning", drifting(6, 30.5), drifting(6, 29.5)),
         ("RVN-L26", "warning", drifting(6, 100.0), drifting(5, 100.0)),
         ("RVN-L27", "note", scaled_by(30.1), scaled_by(29.9)),

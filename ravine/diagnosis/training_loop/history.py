@@ -121,6 +121,7 @@ class OptimizerSettings:
     lrs: tuple[float, ...] = ()  # of its groups
     momentum: float = 0.0
     eps: float = 0.0
+    betas: tuple[float, ...] = ()  # Adam's, if they are numbers
     maximize: bool = False
 
 

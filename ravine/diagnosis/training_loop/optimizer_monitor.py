@@ -369,12 +369,13 @@ def optimizer_settings(optimizer: Optimizer | None) -> OptimizerSettings:
     if optimizer is None:
         return OptimizerSettings(lrs=(math.nan,))
     group = next(iter(optimizer.param_groups), {})
-    eps = group.get("eps")
+    eps, betas = group.get("eps"), tuple(group.get("betas") or ())
     return OptimizerSettings(
         kind=type(optimizer).__name__,
         lrs=group_learning_rates(optimizer) or (math.nan,),
         momentum=float(group.get("momentum") or 0.0),
         eps=float(eps) if isinstance(eps, int | float) else 0.0,  # Adafactor has two
+        betas=betas if all(isinstance(b, float) for b in betas) else (),
         maximize=bool(group.get("maximize")),
     )
 

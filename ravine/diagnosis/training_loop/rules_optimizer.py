@@ -14,6 +14,7 @@ MIN_LOST_STATES = 3
 LARGE_EPSILON = 1e-3  # usual are 1e-8 to 1e-5
 EPSILON_RATIO = 10.0  # of epsilon over the root of the second moments: they count for nothing
 EPSILON_STEPS = 6  # inspected steps in a row
+LOW_ADADELTA_RATE = 0.01  # its own is 1
 MIN_OVERWRITES = 2
 MIN_RELOADS = 10  # in a row: a patient loop goes back to its best weights less often
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
@@ -88,6 +89,26 @@ def large_epsilon(history: LoopHistory) -> Iterator[Observation]:
                 since=snapshots[0].step,
                 suspects=suspects,
             )
+
+
+@rule(
+    "RVN-L40", "warning", "optimizer", confidence="high", needs="steps", also=("learning-rate-low",)
+)
+def unfit_optimizer_setting(history: LoopHistory) -> Iterator[Observation]:
+    for index in range(history.optimizers):
+        for snapshot in history.snapshots_of(index)[-1:]:
+            settings, inputs = snapshot.settings, history.inputs
+            if len(settings.betas) == 2 and settings.betas[0] >= math.sqrt(settings.betas[1]):
+                limit = math.sqrt(settings.betas[1])
+                decay = Evidence("decay of the first moment", settings.betas[0], limit=limit)
+                yield observe(decay, Change("optimizer", "betas=(0.9, 0.999)"), since=0)
+            elif settings.kind == "Rprop" and inputs.count > max(1, inputs.identical):
+                batch = Evidence("examples in a batch, which changes", inputs.rows)
+                yield observe(batch, Change("optimizer", "adam"), since=0)
+            elif settings.kind == "Adadelta" and max(settings.lrs) <= LOW_ADADELTA_RATE:
+                rate = Evidence("learning rate of Adadelta", max(settings.lrs), limit=1.0)
+                change = Change("lr", 1.0)
+                yield observe(rate, change, since=0, cause="learning-rate-low", suspects=())
 
 
 @rule(
