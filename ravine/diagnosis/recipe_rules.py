@@ -58,19 +58,17 @@ class SmallBatchFit:
     lr_path: str
     attempts: tuple[OverfitAttempt, ...]
     baseline: str = "the best constant answer"  # whose loss `constant_loss` is
-    least_loss: float = 0.0  # of right answers; below 0 for a likelihood or a reward
-    by_adam: OverfitAttempt | None = None  # with Adam at its usual rate, where none of these learns
+    least_loss: float = 0.0  # of right answers; may be below 0, as of a reward
+    by_adam: OverfitAttempt | None = None  # with Adam at 0.001, where none of these learns
 
     def loss_at(self, share: float) -> float:
-        """The loss of which a share is left: 0 of right answers, 1 of the best constant one."""
+        """The loss at which so much is left: 0 of right answers, 1 of the best constant one."""
         return self.least_loss + share * (self.constant_loss - self.least_loss)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientError:
-    """How far the gradient that training uses is from finite differences, over its length; None
-    where no finite differences were exact enough.
-    """
+    """How far the training gradient is from finite differences; None where none are exact."""
 
     difference: float | None
     networks: int
@@ -177,14 +175,8 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="high",
     needs="small_batch",
-    also=(
-        "learning-rate-high",
-        "learning-rate-low",
-        "hidden-activation",
-        "initialization",
-        "optimizer",
-        "too-few-steps",
-    ),
+    also=("learning-rate-high", "learning-rate-low", "hidden-activation")
+    + ("initialization", "optimizer", "too-few-steps"),
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)

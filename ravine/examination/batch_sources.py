@@ -1,6 +1,4 @@
-"""Batches from whatever people have: a DataLoader, a dataset, a list of batches, a generator, or a
-function that returns a new iterator for each epoch.
-"""
+"""Batches from a DataLoader, a dataset, a list, a generator, or a function to an iterator."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -48,9 +46,8 @@ def read_source(
     lists_batches: bool = False,
 ) -> Any:
     """A DataLoader or a `BatchSource`; examples in memory as they are. Raises `InputError` for what
-    gives no batch, and for what has no end where `steps` does not say how many are wanted.
-
-    Tensors of one kind in a list are batches where it `lists_batches`.
+    gives no batch, and for what has no end where `steps` does not say how many are wanted. Tensors
+    of one shape and type in a list are batches where it `lists_batches`.
 
     A generator is read once, into memory: as many batches as there are steps, or all. Lists of
     batches and these come in a new order in every epoch, drawn from torch's generator; a function
@@ -76,9 +73,7 @@ def read_source(
 
 
 def _are_alike(source: Any) -> bool:
-    """Whether it is a list of tensors whose rows are of one shape and type: no inputs beside
-    targets.
-    """
+    """Whether it is a list of tensors whose rows have one shape and type."""
     if not isinstance(source, list) or not all(isinstance(x, Tensor) and x.dim() for x in source):
         return False
     return len({(x.shape[1:], x.dtype) for x in source}) == 1
@@ -93,9 +88,7 @@ def hold_batches(batches: Iterable[Any]) -> BatchSource:
 
 
 def hold_out_batches(source: Any) -> tuple[Any, BatchSource | None]:
-    """Batches in memory without a fifth of them, drawn from torch's generator, and that fifth; of
-    few, and of others, none.
-    """
+    """Batches in memory without a random fifth, and that fifth; None of few, or of others."""
     held = source.held if isinstance(source, BatchSource) else ()
     if len(held) < MIN_BATCHES_TO_SPLIT:
         return source, None

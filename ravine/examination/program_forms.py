@@ -60,9 +60,7 @@ WHOLE_PROBES = ANSWER_PROBES | {"mixing", "repeat", "dependence"}  # of outputs 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A program as the engine runs it. `answer` gives of the outputs the tensor that answers the
-    targets; it is None where no single one does.
-    """
+    """A program as the engine runs it; `answer` picks the output that meets the targets."""
 
     model: nn.Module
     loss: Loss
@@ -364,9 +362,7 @@ class _Reduction:
 def _find_answer(
     part: _Part | None, outputs: Any, targets: Tensor
 ) -> Callable[[Tensor], Tensor] | None:
-    """What gives of outputs the tensor that answers the targets: of several the first that has
-    their shape, or a number for each class.
-    """
+    """What picks the first output of the targets' shape, or with a number for each class."""
     if part is None or part.packing is None:
         return lambda rows: rows
     packing = part.packing

@@ -247,9 +247,7 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
 
 
 def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) -> TorchProgram:
-    """The program, after one step on `model`: it now says whether its loss reads the parameters of
-    the model that was given, as these have a gradient if so.
-    """
+    """The program after one step on `model`: now it knows whether its loss reads that model."""
     with explain_errors(*ON_A_BATCH):
         inputs, targets = next(iter(program.train.epoch()))
     do = "call loss.backward() and optimizer.step() on one batch yourself"

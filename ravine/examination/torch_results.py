@@ -85,9 +85,7 @@ def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerCo
 
 
 def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
-    """Whether outputs are in the targets' units, so that R² compares them with a quick learner's:
-    targets as outputs have a lower loss than the network. Not so of the logarithm of a count.
-    """
+    """Whether outputs are in the targets' units: these as outputs have a lower loss."""
     if program.form.answer is None:
         return True
     inputs, targets = program.evaluated_examples()
@@ -103,9 +101,7 @@ def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
 
 
 def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | None, float | None]:
-    """Of the trained model: the loss on training examples, and the scores on training and on
-    validation examples, None where nothing is held out or the run diverged.
-    """
+    """The training loss, and the scores on training and validation examples, None if unknown."""
     assert run.model is not None
     inputs, targets = program.evaluated_examples()
     with evaluating(run.model):
@@ -132,9 +128,7 @@ def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | Non
 
 
 def compares_examples(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
-    """Whether the loss compares examples with each other: what its gradient needs grows with the
-    square of their number, or faster.
-    """
+    """Whether a loss keeps numbers for each pair of examples, or more, for its gradient."""
     kept = [0, 0]
 
     def add(which: int, tensor: Tensor) -> Tensor:
@@ -150,9 +144,7 @@ def compares_examples(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
 
 
 def constant_losses(program: TorchProgram) -> tuple[float, float]:
-    """The loss of the best constant answer, fitted to training examples: on these, and on those
-    that the program is evaluated on; NaN where there is none.
-    """
+    """The loss of the best constant answer on training and evaluation examples; NaN without one."""
     nothing = math.nan, math.nan
     inputs, targets = program.evaluated_examples()
     if not (program.form.plain_outputs and program.form.targets == "one"):

@@ -109,9 +109,7 @@ def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
 def _frozen_parameters(
     program: TorchProgram, calls: Calls, profile: SubjectProfile
 ) -> Facts | None:
-    """Parameters that are not trained; it is evidence that they are still as drawn at random, or
-    that matrices of the model are no parameters.
-    """
+    """Untrained parameters that are as drawn at random, or matrices that are no parameters."""
     model, optimizer = program.build()
     if weights := plain_weights(model):
         name = "matrices of the model that are neither parameters nor buffers"

@@ -91,9 +91,7 @@ def use_adam(lr: float = 1e-3) -> TorchChange:
 
 @change_of_settings("optimizer", "all parameters")
 def train_all_parameters(model: nn.Module, optimizer: Optimizer) -> None:
-    """All parameters in the optimizer and trained, also those that are frozen or were left out, and
-    matrices that are no parameters.
-    """
+    """Train all: parameters frozen or left out, and matrices that are no parameters."""
     for name, weight in plain_weights(model).items():
         path, _, attribute = name.rpartition(".")
         delattr(model.get_submodule(path), attribute)

@@ -44,9 +44,9 @@ from ravine.testing.start_checks import fail_on
 from ravine.testing.tested_model import TestedModel, isolate_test, read_batch
 
 SMALL_BATCH = 16  # examples of a batch that are to be learned
-LEARNING_RATE_FACTORS = (1.0, 10.0, 0.1, 100.0, 0.01, 1000.0, 0.001)  # where none before learns
+LEARNING_RATE_FACTORS = (1.0, 10.0, 0.1, 100.0, 0.01, 1000.0, 0.001)  # in turn until one learns
 BLIND_FALL_FRACTION = 1 / 3  # of the fall with equal inputs: by so much more a loss must fall
-BLIND_RATE_FACTORS = (1.0, 10.0, 0.1)  # of which the best is that of a constant answer
+BLIND_RATE_FACTORS = (1.0, 10.0, 0.1)  # tried with equal inputs
 DEFAULT_RATE = 1e-3  # of Adam, where no optimizer is given
 
 
@@ -62,14 +62,14 @@ def assert_learns_a_batch(
     """Assert that the model learns a small batch by heart: 16 different examples of this one
     (RVN-C03), under a loss that prefers right answers (RVN-I09).
 
-    The loss must fall to 2 % of that of the best constant answer (where that is not known, of the
-    first loss), above that of right answers, within `steps` steps, at the optimizer's learning rate
-    or 10 or 0.1 times it. Where a loss falls below 0 and that of right answers is not known, as of
-    a likelihood or a reward, the same network on equal inputs shows what a constant answer has: the
-    loss must fall below it by a third of the way to it. What lies between raises `InputError`.
+    Within `steps` steps, at the optimizer's learning rate or 10 or 0.1 times it, all but 2 % of the
+    distance from the loss of the best constant answer (the first loss where that is not known) to
+    that of right answers must be gone. Where the loss falls below 0 and that of right answers is
+    not known, the network is also trained on equal inputs: the loss must fall below that level by
+    at least a third of the fall to it. A smaller fall raises `InputError`.
 
-    The finding names what was measured to be at fault: a loss that compares other targets, an
-    output that cannot reach them, targets that are learned once standardized, the learning rate.
+    The finding names what was measured to be at fault: targets that are paired wrongly, an output
+    that cannot reach them, targets that are learned once standardized, the learning rate.
     `optimizer` is one on the model's parameters, or a function from parameters to one; Adam with a
     rate of 0.001 if none is given. Dropout is left out.
     """
@@ -121,15 +121,15 @@ def assert_same_when_resumed(
         whole, resumed = _start_training(given), _start_training(given)
         seed_generators(seed)
         first = _state_of(*whole)
-        list(_train(given, whole, steps, given.rows))
+        list(_train(given, whole, steps, given.rows, given.rows))
         torch.save((save or _save_all)(*whole), file)
         saved = _state_of(*whole)
-        list(_train(given, whole, steps, given.rows))
+        list(_train(given, whole, steps, given.rows, given.rows))
         seed_generators(seed + 1)  # as in a new process
         file.seek(0)
         (load or _load_all)(torch.load(file, weights_only=False, map_location="cpu"), *resumed)
         loaded = _state_of(*resumed)
-        list(_train(given, resumed, steps, given.rows))
+        list(_train(given, resumed, steps, given.rows, given.rows))
         ends = [_named_values({"model": _tensors_of(each[0])}) for each in (whole, resumed)]
     changed = {*_differences(first, saved)}  # random numbers that nobody draws do not matter
     lost = tuple(name for name in _differences(saved, loaded) if name in changed)
@@ -145,12 +145,10 @@ class SmallTraining:
     rows: Tensor
     steps: int
     seed: int
-    is_separate: bool  # the loss stands outside of the model: inputs do not hold the targets
+    is_separate: bool  # the loss is no part of the model: inputs do not hold the targets
 
     def attempt(self, limit: float, factor: float = 1.0, *, blind: bool = False) -> OverfitAttempt:
-        """Train until the loss is below a limit, at a factor of the learning rate; `blind` to the
-        inputs, all rows have those of the first.
-        """
+        """Train until the loss is below a limit; `blind`: with the first row's inputs for all."""
         seed_generators(self.seed)
         model, optimizer = _start_training(self.given)
         leave_out_dropout_(model)
@@ -158,9 +156,8 @@ class SmallTraining:
             group["lr"] *= factor
         lowest, learned, seen = math.inf, math.inf, self.rows
         seen = seen[:1].expand(len(seen)) if blind else seen
-        for step, value in enumerate(
-            _train(self.given, (model, optimizer), self.steps, self.rows, seen), 1
-        ):
+        values = _train(self.given, (model, optimizer), self.steps, self.rows, seen)
+        for step, value in enumerate(values, 1):
             lowest = min(lowest, value)  # infinite where all are NaN
             if value < limit:
                 learned = float(step)
@@ -170,7 +167,7 @@ class SmallTraining:
         return OverfitAttempt(lr=lr, factor=factor, steps=learned, least_losses=(lowest,))
 
     def with_adam(self) -> "SmallTraining":
-        """The same with Adam at its usual rate."""
+        """The same training with Adam at a rate of 0.001."""
         return replace(self, given=replace(self.given, optimizer=(None, None)))
 
     def first_loss(self) -> float:
@@ -216,16 +213,16 @@ def _find_not_overfit(fit: SmallBatchFit) -> list[Finding]:
 
 def _find_causes(training: SmallTraining, start: StartProfile) -> list[Finding]:
     """What is measured to keep a batch from being learned, where that is not the network."""
-    pairing = None
+    pairing = start.pairing
     with contextlib.suppress(Exception):  # outputs or targets of several tensors
         pairing = probe_loss_pairing(training.given.probe_loss(training.seed, training.rows))
-    start = replace(start, pairing=pairing or start.pairing)
+    start = replace(start, pairing=pairing)
     found = [*mispaired_targets.findings(start), *unfit_output_activation.findings(start)]
     return found or _find_target_scale(training)
 
 
 def _find_target_scale(training: SmallTraining) -> list[Finding]:
-    """That targets are far from mean 0 and standard deviation 1, if they are learned with these."""
+    """That targets are far from standardized, if they are learned once they are."""
     targets, rows = training.given.targets, training.rows
     if not isinstance(targets, Tensor) or not targets.is_floating_point():
         return []
@@ -239,19 +236,14 @@ def _find_target_scale(training: SmallTraining) -> list[Finding]:
         fit = _fit_small_batch(training, _profile_loss(training).loss) if found else None
         if fit is not None and not _find_not_overfit(fit):
             best = min(fit.attempts, key=lambda attempt: attempt.steps)
-            name, text = (
-                "steps to overfit the batch with them standardized",
-                f"a rate of {best.lr:g}",
-            )
-            learned = Evidence(name, best.steps, text=text)
+            name = "steps to overfit the batch with them standardized"
+            learned = Evidence(name, best.steps, text=f"at a rate of {best.lr:g}")
             return [replace(f, evidence=(*f.evidence, learned), confidence="high") for f in found]
     return []
 
 
 def _fit_small_batch(training: SmallTraining, known: LossProfile) -> SmallBatchFit:
-    """Attempts at several rates to learn some rows; `InputError` if there is nothing to learn, or
-    where it cannot be told whether it is learned.
-    """
+    """Attempts at several rates to learn some rows; `InputError` if these cannot show it."""
     rows, targets = training.rows, training.given.targets
     constant, right = known.baselines.constant_loss, known.form.right_loss
     baseline = "the untrained network" if constant is None else "the best constant answer"
@@ -270,26 +262,22 @@ def _fit_small_batch(training: SmallTraining, known: LossProfile) -> SmallBatchF
     fit = training.fit(level, least, baseline)
     last = fit.attempts[-1]
     if constant is None and training.is_separate and math.isfinite(last.steps):
-        again = replace(training, steps=int(last.steps))
-        limit = fit.loss_at(LEARNED_LOSS)
+        again, limit = replace(training, steps=int(last.steps)), fit.loss_at(LEARNED_LOSS)
         if math.isfinite(again.attempt(limit, last.factor, blind=True).steps):
             return _fit_by_fall(training)  # a constant answer gets there, too: 0 is not the least
     return fit
 
 
 def _fit_by_fall(training: SmallTraining) -> SmallBatchFit:
-    """Attempts under a loss whose least value is not known: it must fall below what it reaches with
-    equal inputs, where answers are constant, by a third of what that is below the first loss.
-    """
+    """Attempts under a loss whose least value is not known, compared with those on equal inputs."""
     what = "it cannot be judged whether the batch is learned"
     do = "test with a loss that is 0 for right answers, such as the squared error"
     first = training.first_loss()
     if not training.is_separate:
         why = f"the loss starts at {first:.3g}, and how low it can be is not known"
         raise InputError(what, why=why, do=f"{do}, or give loss(outputs, targets)")
-    adam = training.with_adam()
     tried = [training.attempt(-math.inf, factor, blind=True) for factor in BLIND_RATE_FACTORS]
-    tried.append(adam.attempt(-math.inf, blind=True))
+    tried.append(training.with_adam().attempt(-math.inf, blind=True))
     blind = min(loss for attempt in tried for loss in attempt.least_losses)
     fall = max(BLIND_FALL_FRACTION * (first - blind), LEARNED_LOSS * abs(blind))
     fit = training.fit(blind, blind - fall, "the same network with equal inputs")
@@ -314,22 +302,16 @@ def _start_training(given: TestedModel) -> tuple[Any, ...]:
 
 
 def _train(
-    given: TestedModel,
-    training: Sequence[Any],
-    steps: int,
-    rows: Tensor,
-    seen: Tensor | None = None,
+    given: TestedModel, training: Sequence[Any], steps: int, rows: Tensor, seen: Tensor
 ) -> Iterator[float]:
-    """Make steps on some rows, with the inputs of those that are `seen`. Yields the loss of each
-    step, as it was before it.
-    """
+    """Yield the loss before each step on some rows, with the inputs of those that are `seen`."""
     model, optimizer, *schedulers = training
     run, loss, targets = replace(given, model=model).with_loss(rows)
     leaves = [p for p in model.parameters() if p.requires_grad]  # no gradient lands elsewhere
 
     def compute_gradients() -> Tensor:
         optimizer.zero_grad()
-        value = loss(run(rows if seen is None else seen), targets)
+        value = loss(run(seen), targets)
         if value.requires_grad and leaves:
             value.backward(inputs=leaves)
         return value.detach()

@@ -26,9 +26,9 @@ from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, 
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_STDS = 64
-MIN_EVALUATION_ROWS = 8
+MIN_EVALUATION_ROWS = 8  # or those of a training batch
 MAX_EVALUATIONS = 16  # whose inputs are kept
-EVALUATION_INTERVAL = 20  # steps between those that are read, after the first ones
+EVALUATION_INTERVAL = 20  # steps between those that are read, after the first 16
 EVENTS_BY_MODE = {  # by whether a graph is recorded, and by training mode
     (False, False): LoopEvent.NO_GRAD_EVAL_FORWARD,
     (False, True): LoopEvent.NO_GRAD_FORWARD,
@@ -56,7 +56,7 @@ class ForwardHooks:
         self._can_be_hooked = False
         self._handle: Any = None
         self._entrance_handle: Any = None
-        self._evaluation_handle: Any = None  # on the first pass in evaluation mode
+        self._evaluation_handle: Any = None  # of the first pass in evaluation mode
 
     def start(self) -> None:
         """Register the hooks, as far as the model takes any."""
@@ -251,15 +251,13 @@ class InputMonitor:
         )
 
     def read_evaluation(self, batch: Tensor, *, step: int) -> None:
-        """Record the first input of an evaluation, where it has as many examples as a batch."""
-        if batch.requires_grad or not batch.is_floating_point():
-            return
-        rows = self.history.inputs.rows or MIN_EVALUATION_ROWS
-        if len(batch) < min(MIN_EVALUATION_ROWS, rows) or batch.numel() < 2:
-            return
-        read = self.history.evaluations
-        read.append(read_input_level(batch_excerpt(batch), step))
-        del read[:-MAX_EVALUATIONS]
+        """Record the first input of an evaluation, unless it has very few examples."""
+        least = min(self.history.inputs.rows or MIN_EVALUATION_ROWS, MIN_EVALUATION_ROWS)
+        is_numeric = batch.is_floating_point() and batch.numel() > 1 and not batch.requires_grad
+        if is_numeric and len(batch) >= least:
+            read = self.history.evaluations
+            read.append(read_input_level(batch_excerpt(batch), step))
+            del read[:-MAX_EVALUATIONS]
 
     def _is_same(self, excerpt: Tensor) -> bool:
         """Whether all inputs so far had the numbers of this one."""

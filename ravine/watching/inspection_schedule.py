@@ -10,8 +10,8 @@ CONSECUTIVE_STEPS = 2  # rules ask that neighbors agree
 class Inspection:
     """Two steps in `every` are inspected, more at first: 0 to 7, and two from each power of two.
 
-    Quiet steps, of which only losses and the versions of the weights are read, pay for each object
-    that is touched between torch's own calls with a cache miss: hence the slots.
+    In quiet steps only losses and the versions of the weights are read. Each object that is touched
+    between torch's own calls costs them a cache miss: hence the slots.
     """
 
     __slots__ = ("active", "every", "lr", "quiet_losses", "quiet_steps")
@@ -19,9 +19,9 @@ class Inspection:
     def __init__(self, every: int):
         self.every = every
         self.active = True  # the current step is inspected
-        self.quiet_steps = 0  # that follow
-        self.quiet_losses = 0.0  # that may be read in them
-        self.lr: Any = None  # of the first group, in them
+        self.quiet_steps = 0  # still to come
+        self.quiet_losses = 0.0  # that may still be read in them
+        self.lr: Any = None  # of the first group: a step at another one is not quiet
 
     def includes(self, step: int) -> bool:
         """Whether a step is inspected.

@@ -1,6 +1,7 @@
 """The learning rates of the watched optimizers, the schedulers that set them, and their plans."""
 
 import gc
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,8 +23,8 @@ SETTING_SCHEDULERS = (
     lr_scheduler.CosineAnnealingWarmRestarts,
 )
 END_FRACTION = 0.01  # of the highest factor: there a schedule has ended
-FIRST_METRICS, LAST_METRICS = 16, 48  # of ReduceLROnPlateau, that are kept
 MIDDLE_FRACTION = 0.1  # of the highest factor: there it has not
+FIRST_METRICS, LAST_METRICS = 16, 48  # given to ReduceLROnPlateau, that are kept
 
 
 @dataclass(eq=False)
@@ -83,11 +84,12 @@ class SchedulerMonitor:
         self.losses = losses
         self.schedulers: list[tuple[LRScheduler, int]] = []  # with their count at the start
         self.stepped: list[LRScheduler] = []
-        self.other_steps: dict[int, int] = {}  # by id
+        self.other_steps = Counter[int]()  # by id
         self._stepped_first: set[int] = set()  # their places in the list
         self.last: dict[int, LRScheduler] = {}  # since the optimizer's last step, by its id
-        self._overwritten: dict[int, int] = {}  # by id
-        self._metrics: dict[int, list[tuple[float, float]]] = {}  # by id, each with the mean loss
+        self._overwritten = Counter[int]()  # by id
+        # by id, each with the mean loss
+        self._metrics = defaultdict[int, list[tuple[float, float]]](list)
         self._losses_before: dict[int, int] = {}  # by id
 
     def find(self) -> None:
@@ -114,28 +116,28 @@ class SchedulerMonitor:
 
     def note_step(self, scheduler: LRScheduler, given: Any = None) -> None:
         """A scheduler is about to step: count it, and keep what it is given."""
-        if given is not None and isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
-            self._note_metric(id(scheduler), float(given))
         key = id(scheduler)
-        if key not in self.other_steps:
+        if given is not None and isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+            if any(scheduler.optimizer is o for o in self.optimizers):
+                self._note_metric(key, float(given))
+        if not self.other_steps[key]:
             self.stepped.append(scheduler)  # kept, so that no other gets its id
-            self.other_steps[key] = 0
         self.other_steps[key] += 1
         if any(s is scheduler for s, _ in self.schedulers):
             last = self.last.get(id(scheduler.optimizer), scheduler)
             if last is not scheduler and isinstance(scheduler, SETTING_SCHEDULERS):
-                self._overwritten[id(last)] = self._overwritten.get(id(last), 0) + 1
+                self._overwritten[id(last)] += 1
             self.last[id(scheduler.optimizer)] = scheduler
 
     def _note_metric(self, key: int, given: float) -> None:
-        """Note what a scheduler is given beside the mean loss since it was given something."""
+        """Note what a scheduler is given, and the mean of the losses since the last time."""
         self.losses.summarize()
         losses = self.losses.history.loss.summary
         count = min(losses.count - self._losses_before.get(key, 0), len(losses.recent))
         self._losses_before[key] = losses.count
         if count:
             recent = list(losses.recent)[-count:]
-            metrics = self._metrics.setdefault(key, [])
+            metrics = self._metrics[key]
             metrics.append((given, sum(recent) / count))
             del metrics[FIRST_METRICS : max(FIRST_METRICS, len(metrics) - LAST_METRICS)]
 
@@ -174,20 +176,15 @@ class SchedulerMonitor:
                     rises_past_end=isinstance(s, lr_scheduler.CosineAnnealingLR),
                     optimizer_steps=count,
                     rate_fraction=_rate_fraction(s.optimizer),
-                    overwritten=self._overwritten.get(id(s), 0),
+                    overwritten=self._overwritten[id(s)],
                 )
             )
         return tuple(found)
 
     def plateaus(self) -> tuple[PlateauMetrics, ...]:
-        """What schedulers that wait for a plateau were given."""
-        metrics = ((s, self._metrics.get(id(s), ())) for s in self.stepped)
-        return tuple(
-            PlateauMetrics(s.mode, tuple(given))
-            for s, given in metrics
-            if isinstance(s, lr_scheduler.ReduceLROnPlateau)
-            and any(s.optimizer is o for o in self.optimizers)
-        )
+        """What each `ReduceLROnPlateau` of a watched optimizer was given."""
+        plateaus = (s for s in self.stepped if isinstance(s, lr_scheduler.ReduceLROnPlateau))
+        return tuple(PlateauMetrics(s.mode, tuple(self._metrics[id(s)])) for s in plateaus)
 
     def other_states(self, names: ParameterNames) -> tuple[SchedulerState, ...]:
         """The schedulers that were stepped though their optimizers were not."""

@@ -32,7 +32,7 @@ GRAPH_STEPS = 4  # the first, whose graph is read
 MIN_LOSS_SCALE = 2.0  # a loss that is multiplied by more has a gradient scaler
 SCALED_PASSES = 40  # backward passes that are remembered
 NONFINITE_INTERVAL = 20  # gradients of scaled losses that are not finite, after which rules run
-FIRST_CLASS_BATCHES, LAST_CLASS_BATCHES = 16, 48  # that are kept
+FIRST_CLASS_BATCHES, LAST_CLASS_BATCHES = 16, 48  # whose classes are kept
 NONNEGATIVE_LOSSES = (
     *("NllLoss", "MseLoss", "SmoothL1Loss"),
     *("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"),
@@ -58,7 +58,7 @@ class LossReader:
         self._are_on_cpu = True
 
     def quiet_reader(self) -> Callable[[Any], bool]:
-        """What reads a finite loss in a quiet step. False: nothing was read, call `read`."""
+        """A function that reads a finite loss in a quiet step; False if `read` must do it."""
         inspection, keep = self.inspection, self._unsummarized.append
         note, loss_event = self.tape.append, LoopEvent.LOSS
 
@@ -79,10 +79,7 @@ class LossReader:
         return read_quietly
 
     def quiet_losses(self) -> float:
-        """How many may be read quietly until the rules should run, or they are summarized.
-
-        None while losses come from an accelerator: the loop would wait for it.
-        """
+        """How many may be read one by one until the rules should run; 0 on an accelerator."""
         return min(self.next_test - self.total - 1, MAX_UNSUMMARIZED) if self._are_on_cpu else 0
 
     def read(self, value: Any) -> bool:
@@ -162,7 +159,7 @@ class LossReader:
         history.loss.negated = is_negated(value) and names.are_optimized(graph.parameters)
 
     def _count_classes(self, value: Tensor, step: int) -> None:
-        """Keep the classes of a batch, where each of its examples has one: tokens have an order."""
+        """Keep the classes of a batch where each example has one; tokens have several."""
         counts, batches = count_batch_classes(value), self.history.loss.class_counts
         count, rows = sum(counts.values()), self.history.inputs.rows
         if count < 2 or rows not in (0, count):

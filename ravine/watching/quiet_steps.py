@@ -1,4 +1,4 @@
-"""Hooks on optimizer steps that are quiet: they read only the versions of the weights."""
+"""Hooks on optimizer steps, which in quiet ones read only the versions of the weights."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -14,9 +14,7 @@ StepHook: TypeAlias = Callable[..., None]
 
 
 def quiet_hooks(hooks: StepHooks, before: StepHook, after: StepHook) -> tuple[StepHook, StepHook]:
-    """Hooks before and after each optimizer's step, which in quiet steps only compare and keep the
-    versions of the weights; in all others they call `before` and `after`.
-    """
+    """Hooks on each optimizer's step: `before` and `after`, but for quiet steps."""
     history, inspection, monitor = hooks.history, hooks.inspection, hooks.monitors[0]
     rates_set, watched = hooks.schedulers.last, monitor.optimizer
     versions, parameters = monitor.overwrites.versions, monitor.overwrites.parameters

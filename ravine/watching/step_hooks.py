@@ -19,7 +19,7 @@ from ravine.watching.learning_rates import READING_INTERVAL, LearningRateMonitor
 from ravine.watching.loss_reader import LossReader
 from ravine.watching.torch_calls import CallListener, add_listener, remove_listener
 
-MAX_QUIET_STEPS = 50
+MAX_QUIET_STEPS = 50  # in a row, while the rate does not change
 MAX_SNAPSHOTS = 64  # beside the first
 FIRST_SNAPSHOTS = 16  # kept: they show whether something was so from the start
 DUPLICATE_STEPS = 16  # the first, in which rows are compared
@@ -117,7 +117,7 @@ class StepHooks:
         optimizer = monitor.optimizer
         is_due = monitor.steps <= FIRST_STEPS or self.losses.total >= self.losses.next_test
         is_reading = inspected or inspection.quiet_steps or monitor.steps % READING_INTERVAL == 0
-        inspection.quiet_steps = 0  # if it was not, the rate was set
+        inspection.quiet_steps = 0  # where some were left, the rate was set
         if optimizer is not None and is_reading:
             is_due |= self.rates.read(optimizer)
         if forward.modes.modules:

@@ -75,9 +75,7 @@ def probe_mixing(program: ProbedProgram) -> PassComparison | None:
 
 
 def _has_lost_rows(program: ProbedProgram) -> bool:
-    """Whether outputs are of one shape for any number of examples, and are other numbers, so that
-    the loss runs for one number of examples alone.
-    """
+    """Whether outputs have one shape for any number of examples, but other numbers."""
     few, every = program.few_trace.output, program.trace.output
     if few.shape != every.shape or len(program.few) == len(program.inputs):
         return False
@@ -106,9 +104,7 @@ def probe_causality(program: ProbedProgram) -> PassComparison | None:
 
 
 def compare_later_inputs(program: ProbedProgram) -> PassComparison | None:
-    """Do later inputs, of inputs [N, T, ...], change an earlier output? None if that cannot be
-    seen.
-    """
+    """Whether later inputs, of [N, T, ...], change an earlier output; None if that is not seen."""
     x = program.inputs
     places = x.shape[1]
     base, others = x[program.few], x[(program.few + len(x) // 2) % len(x)]
@@ -257,6 +253,7 @@ def _stay_copies(before: Tensor, after: Tensor) -> bool:
 def _explain_constant(program: ProbedProgram) -> ConstantOutput:
     """What the forward pass shows of why all outputs are equal."""
     trace, last = program.trace, program.trace.output_call
+    modules = program.model.named_modules()
     rectified = (call for call in trace.functions if call.name in RECTIFIER_FUNCTIONS)
     dead = [call for call in rectified if bool((call.output <= 0).all())]
     layers = (call.source.where if call.source is not None else call.where for call in dead)
@@ -268,12 +265,8 @@ def _explain_constant(program: ProbedProgram) -> ConstantOutput:
         softmax_of_one=softmax_of_one,
         dead_output=len(dead) == 1 and last is dead[0],
         constant_from=next((call.where for call in trace.modules if _loses_input(call)), ""),
-        recurrent=next((n for n, m in program.model.named_modules() if _is_recurrent(m)), ""),
+        recurrent=next((n for n, m in modules if isinstance(m, nn.RNNBase | nn.RNNCellBase)), ""),
     )
-
-
-def _is_recurrent(module: nn.Module) -> bool:
-    return isinstance(module, nn.RNNBase | nn.RNNCellBase)
 
 
 def _loses_input(call: ModuleCall) -> bool:

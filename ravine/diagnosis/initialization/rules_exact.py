@@ -106,15 +106,8 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     "error",
     "initialization",
     needs="dependence",
-    also=(
-        "output-activation",
-        "dead-units",
-        "detached-graph",
-        "vanishing",
-        "hidden-activation",
-        "input-scale",
-        "data-degenerate",
-    ),
+    also=("output-activation", "dead-units", "detached-graph", "vanishing")
+    + ("hidden-activation", "input-scale", "data-degenerate"),
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
 )
 def constant_output(start: StartProfile) -> Iterator[Observation]:
@@ -158,9 +151,8 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         suspects = ("initialization", "hidden-activation")
         return observe(lost, change, where=flow.where, cause="vanishing", suspects=suspects)
     if found.recurrent and not found.constant_from:
-        last = "the state at the last real step: nn.utils.rnn.pack_padded_sequence"
-        suspects = ("data-degenerate", "initialization")
-        change = Change("model", last)
+        last_state = "the state at the last step before padding: pack_padded_sequence"
+        change, suspects = Change("model", last_state), ("data-degenerate", "initialization")
         return observe(change, where=found.recurrent, cause="vanishing", suspects=suspects)
     change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
     return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))

@@ -230,7 +230,7 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
     low, high = float(made._saved_min_val) if name == "Hardtanh" else 0.0, 0.0
     if name == "NllLoss":
         low, high = _class_range(made)
-    multi_label = name == "BinaryCrossEntropy" and _misses_unit_sum(made, _saved_target(made))
+    multi_label = name == "BinaryCrossEntropy" and _misses_unit_sum(made, saved_target(made))
     shape = _output_shape(made)
     node = Node(name, inputs, shape, parameter, dim, groups, low, high, multi_label=multi_label)
     if name in ("Mul", "Div"):
@@ -240,7 +240,7 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
 
 def _class_range(made: Any) -> tuple[float, float]:
     """The least and the greatest class among the targets of a loss; NaN where it has none."""
-    target = _saved_target(made)
+    target = saved_target(made)
     if target is None:
         return math.nan, math.nan
     known = target[target != made._saved_ignore_index]
@@ -298,7 +298,7 @@ def _signed_dim(dim: int) -> int:
     return dim - (2**64 if dim >= 2**63 else 0)
 
 
-def _saved_target(made: Any) -> Tensor | None:
+def saved_target(made: Any) -> Tensor | None:
     """The target of a loss; None if the graph was freed, as backward came first."""
     try:
         return made._saved_target.detach()
@@ -316,7 +316,7 @@ def _output_shape(made: Any) -> tuple[int, ...] | None:
 def _read_loss_node(made: Any, name: str, inputs: tuple[int, ...]) -> tuple[Node, float | None]:
     """A loss with a target, and the share of the target's variance beyond the output's range."""
     node = Node(name, inputs, _output_shape(made))
-    target = _saved_target(made)
+    target = saved_target(made)
     if target is None or not target.numel() or not torch.isfinite(target).all():
         return node, None
     low, high = (float(x) for x in target.aminmax())

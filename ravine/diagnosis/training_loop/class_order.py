@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ravine.diagnosis.op_names import node_name
+from ravine.diagnosis.training_loop.autograd_graph import saved_target
 
-MAX_SEARCHED = 12  # nodes before the loss in which its targets are searched
+MAX_SEARCHED = 12  # nodes of the graph, from the loss on
 BINARY_LOSS_NODES = ("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits")
 RANDOM_ORDERS = 2000
 Array: TypeAlias = NDArray[np.float64]
@@ -23,7 +24,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 @torch.no_grad()
 def count_batch_classes(loss: Tensor) -> dict[int, int]:
-    """The examples of each class in the batch of a loss, from its own graph; {} if there are none.
+    """The examples of each class in the batch of a loss, from its graph; {} if that has none.
 
     >>> count_batch_classes(torch.nn.functional.cross_entropy(
     ...     torch.zeros(3, 4, requires_grad=True), torch.tensor([1, 0, 1])))
@@ -36,9 +37,8 @@ def count_batch_classes(loss: Tensor) -> dict[int, int]:
             continue
         kind = node_name(node)
         if kind == "NllLoss" or kind in BINARY_LOSS_NODES:
-            try:
-                target = node._saved_target.detach()
-            except (AttributeError, RuntimeError):  # the graph was freed: backward came first
+            target = saved_target(node)
+            if target is None:
                 return {}
             if kind == "NllLoss":
                 target = target[target != node._saved_ignore_index]
@@ -73,12 +73,12 @@ class ClassOrder:
 
     @property
     def far(self) -> float:
-        """The chance that examples of batches agree that are not successive."""
+        """The chance that examples of other batches agree."""
         return float(self.agree_BB[np.abs(self.steps_B[:, None] - self.steps_B) > 1].mean())
 
     @property
     def chance(self) -> float:
-        """Of random orders, those in which successive batches agree as much."""
+        """The share of random orders in which successive batches agree as much."""
         first = np.flatnonzero(np.diff(self.steps_B) == 1)
         orders = np.random.default_rng(0).random((RANDOM_ORDERS, len(self.steps_B))).argsort(1)
         near = self.agree_BB[orders[:, first], orders[:, first + 1]].mean(1)
@@ -86,9 +86,7 @@ class ClassOrder:
 
 
 def measure_class_order(batches: Sequence[tuple[int, Mapping[int, int]]]) -> ClassOrder | None:
-    """The order of classes in batches, each with its step; None where all are of one class, or
-    none follow each other.
-    """
+    """The order of classes in batches, each with its step; None where it cannot be told."""
     places = {k: i for i, k in enumerate({k: None for _, counts in batches for k in counts})}
     counts_BK = np.zeros((len(batches), len(places)))
     for b, (_, counts) in enumerate(batches):

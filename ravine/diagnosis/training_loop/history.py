@@ -291,7 +291,7 @@ class LossHistory:
     # graphs whose targets all are of one class, the same in all; -1: in some they are not
     single_class_reads: int = 0
     single_class: float = -1.0
-    # of inspected steps: the examples of each class in a batch
+    # by inspected step: the examples of each class in its batch
     class_counts: list[tuple[int, Mapping[int, int]]] = field(default_factory=list)
     baseline: float | None = None  # the loss of the best constant answer, from the targets so far
     baseline_error: float = 0.0  # its standard error
@@ -343,8 +343,7 @@ class LoopHistory:
     graph: Graph | None = None  # of the last inspected loss
     loss: LossHistory = field(default_factory=LossHistory)
     inputs: InputHistory = InputHistory()
-    # in the first pass after `eval()`
-    evaluations: list[InputReading] = field(default_factory=list)
+    evaluations: list[InputReading] = field(default_factory=list)  # first passes after `eval()`
     rates: LearningRates = field(default_factory=LearningRates)
     scaled_gradients: ScaledGradients = ScaledGradients()
     nonfinite: NonFiniteEvent | None = None
@@ -396,6 +395,7 @@ class LoopHistory:
         enough = None if not self.single_optimizer else losses >= max(least, MIN_LOSSES)
         scaled = self.scaled_gradients.count
         classes = self.loss.class_counts
+        applies = bool(classes) and self.single_optimizer
         units = [u for s in self.snapshots for u in s.inactive.values()]
         return {
             "optimizer": self.steps > 0 or bool(self.idle_optimizers),
@@ -407,8 +407,6 @@ class LoopHistory:
             "schedule": True if self.rates.schedulers else None,
             "losses": enough,
             "baseline": enough and self.loss.baseline is not None,
-            "classes": len(classes) >= MIN_CLASS_BATCHES
-            if classes and enough is not None
-            else None,
+            "classes": len(classes) >= MIN_CLASS_BATCHES if applies else None,
             "units": max(u.examples for u in units) >= INACTIVE_EXAMPLES if units else None,
         }[need]

@@ -5,6 +5,7 @@ changes, and of two for what anything but the optimizer writes. All that is kept
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -106,9 +107,7 @@ class OverwriteMonitor:
 
 
 def read_versions(parameters: Sequence[Tensor]) -> list[int]:
-    """The versions of the first and the last, and their addresses: what changes when they are
-    written.
-    """
+    """Versions and addresses of the first and the last: they change when these are written."""
     ends = [*parameters[:1], *parameters[-1:]]
     return [*(p._version for p in ends), *(p.data_ptr() for p in ends)]
 
@@ -287,10 +286,10 @@ class StepSampler:
 
 
 class StateMonitor:
-    """How often a step begins without the state that an earlier one left, by optimized weights."""
+    """How often a step of the same parameters begins without the state that one before it left."""
 
     def __init__(self) -> None:
-        self.fresh_steps: dict[int, int] = {}  # by id of the first parameter
+        self.fresh_steps = Counter[int]()  # by id of the first parameter
         self._begins_empty = False
 
     def before_step(self, optimizer: Optimizer) -> None:
@@ -298,12 +297,11 @@ class StateMonitor:
 
     def after_step(self, optimizer: Optimizer) -> None:
         if self._begins_empty and optimizer.state:
-            first = id(optimizer.param_groups[0]["params"][0])
-            self.fresh_steps[first] = self.fresh_steps.get(first, 0) + 1
+            self.fresh_steps[id(optimizer.param_groups[0]["params"][0])] += 1
 
     def count_lost(self, parameters: Iterable[Tensor]) -> int:
-        """The most fresh steps of one optimizer of these parameters, beside its first."""
-        return max((self.fresh_steps.get(id(p), 0) for p in parameters), default=0) - 1
+        """The steps after the first that optimizers of these parameters began without a state."""
+        return max((self.fresh_steps[id(p)] for p in parameters), default=0) - 1
 
 
 class OptimizerMonitor:

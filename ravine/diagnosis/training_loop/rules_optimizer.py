@@ -1,4 +1,4 @@
-"""Faults of steps: a stale state, a maximized loss, weights overwritten or not changed."""
+"""Faults of steps: settings, lost or stale states, weights overwritten or not changed."""
 
 import math
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from ravine.finding import Change, Evidence
 
 STALE_STEPS = 3  # inspected steps in a row
 STALE_FACTOR = 100.0  # of the second moments over the largest gradient
-MIN_LOST_STATES = 3
+MIN_LOST_STATES = 3  # after the first step; warm restarts lose one now and then
 LARGE_EPSILON = 1e-3  # usual are 1e-8 to 1e-5
-EPSILON_RATIO = 10.0  # of epsilon over the root of the second moments: they count for nothing
+EPSILON_RATIO = 10.0  # over the root of the second moments: beside it they hardly count
 EPSILON_STEPS = 6  # inspected steps in a row
-LOW_ADADELTA_RATE = 0.01  # its own is 1
+LOW_ADADELTA_RATE = 0.01  # its default is 1
 MIN_OVERWRITES = 2
 MIN_RELOADS = 10  # in a row: a patient loop goes back to its best weights less often
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
@@ -31,8 +31,7 @@ MIN_UNCHANGED_STEPS = 3
     also=("optimizer-numerics", "learning-rate-low"),
 )
 def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
-    for index in range(history.optimizers):
-        snapshots = history.snapshots_of(index)[-STALE_STEPS:]
+    for snapshots in history.last_snapshots(STALE_STEPS):
         moments = [s.second_moment for s in snapshots if s.largest_gradient > 0]
         moments = [moment for moment in moments if moment is not None]
         if len(moments) < STALE_STEPS:
@@ -58,7 +57,7 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
 )
 def lost_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     if history.model.lost_states >= MIN_LOST_STATES:
-        name = "steps that began without the optimizer's state, beside the first"
+        name = "steps after the first that began without the optimizer's state"
         lost = Evidence(name, history.model.lost_states, limit=MIN_LOST_STATES)
         change = Change("loop", "one optimizer for the whole run, made before the loop")
         yield observe(lost, change, since=1, suspects=("learning-rate-high", "learning-rate-low"))
@@ -73,42 +72,37 @@ def lost_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     also=("learning-rate-low", "optimizer"),
 )
 def large_epsilon(history: LoopHistory) -> Iterator[Observation]:
-    for index in range(history.optimizers):
-        snapshots = history.snapshots_of(index)[-EPSILON_STEPS:]
-        known = [(s.settings.eps, s.second_moment) for s in snapshots if s.second_moment]
-        if len(known) < EPSILON_STEPS or min(eps for eps, _ in known) < LARGE_EPSILON:
-            continue
-        ratio = min(eps / moment for eps, moment in known if moment)
-        if ratio > EPSILON_RATIO:
+    for snapshots in history.last_snapshots(EPSILON_STEPS):
+        least = min(s.settings.eps for s in snapshots)
+        ratios = [s.settings.eps / s.second_moment for s in snapshots if s.second_moment]
+        if len(ratios) == EPSILON_STEPS and least >= LARGE_EPSILON and min(ratios) > EPSILON_RATIO:
             name = "epsilon over the root of the optimizer's second moments"
+            ratio = Evidence(name, min(ratios), limit=EPSILON_RATIO)
+            since, suspects = snapshots[0].step, ("learning-rate-low", "optimizer")
             change = Change("optimizer", "eps=1e-8")
-            suspects = ("learning-rate-low", "optimizer")
-            yield observe(
-                Evidence(name, ratio, limit=EPSILON_RATIO),
-                change,
-                since=snapshots[0].step,
-                suspects=suspects,
-            )
+            yield observe(ratio, change, since=since, suspects=suspects)
 
 
 @rule(
     "RVN-L40", "warning", "optimizer", confidence="high", needs="steps", also=("learning-rate-low",)
 )
 def unfit_optimizer_setting(history: LoopHistory) -> Iterator[Observation]:
-    for index in range(history.optimizers):
-        for snapshot in history.snapshots_of(index)[-1:]:
-            settings, inputs = snapshot.settings, history.inputs
-            if len(settings.betas) == 2 and settings.betas[0] >= math.sqrt(settings.betas[1]):
-                limit = math.sqrt(settings.betas[1])
-                decay = Evidence("decay of the first moment", settings.betas[0], limit=limit)
-                yield observe(decay, Change("optimizer", "betas=(0.9, 0.999)"), since=0)
-            elif settings.kind == "Rprop" and inputs.count > max(1, inputs.identical):
-                batch = Evidence("examples in a batch, which changes", inputs.rows)
-                yield observe(batch, Change("optimizer", "adam"), since=0)
-            elif settings.kind == "Adadelta" and max(settings.lrs) <= LOW_ADADELTA_RATE:
-                rate = Evidence("learning rate of Adadelta", max(settings.lrs), limit=1.0)
-                change = Change("lr", 1.0)
-                yield observe(rate, change, since=0, cause="learning-rate-low", suspects=())
+    inputs = history.inputs
+    for (snapshot,) in history.last_snapshots(1):
+        kind, betas, lr = (
+            snapshot.settings.kind,
+            snapshot.settings.betas,
+            max(snapshot.settings.lrs),
+        )
+        if len(betas) == 2 and betas[0] >= math.sqrt(betas[1]):
+            decay = Evidence("decay of the first moment", betas[0], limit=math.sqrt(betas[1]))
+            yield observe(decay, Change("optimizer", "betas=(0.9, 0.999)"), since=0)
+        elif kind == "Rprop" and inputs.count > max(1, inputs.identical):
+            batch = Evidence("examples in a batch, which changes", inputs.rows)
+            yield observe(batch, Change("optimizer", "adam"), since=0)
+        elif kind == "Adadelta" and lr <= LOW_ADADELTA_RATE:
+            rate = Evidence("learning rate of Adadelta", lr, limit=LOW_ADADELTA_RATE)
+            yield observe(rate, Change("lr", 1.0), since=0, cause="learning-rate-low")
 
 
 @rule(

@@ -68,7 +68,7 @@ def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
     if hidden:
         effect = "model.parameters() leaves them out"
         count = Evidence("parameters that are not registered", len(hidden), limit=0, text=effect)
-        change = Change("model", "nn.ModuleList, nn.ModuleDict or nn.ParameterList")
+        change = Change("model", "nn.ModuleList or nn.ModuleDict; for tensors nn.Parameter")
         yield observe(count, change, where=join_names(p.name for p in hidden), since=0)
 
 

@@ -1,6 +1,4 @@
-"""Faults of passes: batches repeated or in the order of classes, inputs whose scale drifts or is
-another one in evaluation, the wrong mode.
-"""
+"""Faults of passes: repeated or sorted batches, the scale of inputs, the wrong mode."""
 
 import math
 import re

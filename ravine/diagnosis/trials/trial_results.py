@@ -69,9 +69,8 @@ class Outcome:
 
     @property
     def is_general(self) -> bool:
-        """Whether its remedy makes up for many faults, as a lower learning rate does. Another
-        initialization counts as specific where the probes of the start found fault with this one.
-        """
+        """Whether its remedy makes up for many faults, as a lower learning rate does."""
+        # probes of the start may have found fault with the initialization
         measured = self.cause == "initialization" and bool(self.evidence)
         return self.cause in ORDERED_GENERAL_CAUSES and not measured
 
@@ -108,9 +107,7 @@ class LearnerComparison:
 
     @property
     def lead(self) -> float:
-        """How far the quick learner is ahead of the network, on examples that it did not see and on
-        those that the network learned from; NaN where a score is missing.
-        """
+        """How far the quick learner is ahead of the best score of the network; NaN without one."""
         if self.score is None or self.train_score is None or self.validation_score is None:
             return math.nan
         return self.score - max(self.train_score, self.validation_score)
@@ -161,9 +158,7 @@ class TrialResults:
 
     @cached_property
     def shortfall(self) -> str:
-        """In what the whole run falls short of the least that can be asked, as a clause: it learned
-        nothing, or stays far behind a quick learner; empty where it does not.
-        """
+        """What the whole run lacks of the least to be asked, as a clause; empty if nothing."""
         if self.ends_above_constant:
             return "the run ends no better than the best constant answer"
         if self.is_behind:
@@ -189,9 +184,7 @@ class TrialResults:
 
     @cached_property
     def ends_above_constant(self) -> bool:
-        """Whether the run ends no better than the best constant answer, also on the examples that
-        it learned from, and has no good score either.
-        """
+        """Whether the run ends no better than the best constant answer, by losses and score."""
         run, top, score = self.whole_run, self.constant_loss, self.base.score
         last = run.evaluations[-1][1] if run.evaluations else self.base.loss
         if not math.isfinite(top) or (score is not None and score >= CLEAR_SCORE_GAIN):
@@ -202,9 +195,7 @@ class TrialResults:
 
     @cached_property
     def has_score(self) -> bool:
-        """Whether the score means something here: the run with the least loss has one above 0, or
-        the run as it is has learned something by its loss and by its score.
-        """
+        """Whether the score means something: the run with the least loss has one, or this one."""
         runs = self._comparable
         own = self.base.score or 0.0
         learned = self.constant_loss - self.base.loss > MISSED_GAIN * abs(self.constant_loss)
@@ -295,9 +286,7 @@ class TrialResults:
 
     @property
     def is_partly_explained(self) -> bool:
-        """Whether the best explanation has no evidence beside its trial and leaves the run far
-        behind a quick learner, as more steps do where the loss is wrong.
-        """
+        """Whether the best explanation has no evidence and stays far behind a quick learner."""
         best, learner = self.best_explanation, self.learner
         if best is None or best.evidence or best.score is None or learner.score is None:
             return False
@@ -305,9 +294,7 @@ class TrialResults:
 
 
 def find_lag(results: TrialResults, outcome: Outcome) -> int | None:
-    """The first evaluation at which the run lags behind the one with a remedy, by half of what it
-    misses in the end; None where the run was not evaluated on the way.
-    """
+    """The first evaluation at which half of what is missed in the end is; None without any."""
     base = results.base
     if not base.evaluations:
         return None
