@@ -81,9 +81,7 @@ class Form:
         return torch.cat([model(part) for part in inputs.split(self.rows)])
 
     def pair_as_trained(self, batch: Any) -> Pair:
-        """Inputs and targets of a batch that may be laid out in another way than those of training.
-        Raises `InputError` where it cannot be read as one of these.
-        """
+        """Inputs and targets of a batch in any layout; `InputError` where it cannot be read."""
         what = "the validation examples are not laid out as the training batches"
         do = "give them as the loader gives its batches, or as (inputs, targets)"
         with wrap_errors(InputError, what, do, why=typed_message):

@@ -206,10 +206,7 @@ def _materialize(
 
 
 def _try_once(program: TorchProgram) -> TorchProgram:
-    """One forward and backward pass, one step and one evaluation: what cannot run says so before
-    all else. Of a program that runs on as many examples as a batch has, and not on more, these
-    alone are evaluated.
-    """
+    """One pass, one step and one evaluation: what cannot run is reported before all else."""
     with isolated_rng(program.seed):
         do = "give an optimizer on the model's parameters, or a function from parameters to one"
         with explain_errors("model and optimizer cannot be built again", do):
@@ -270,7 +267,7 @@ def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) ->
 
 
 def _evaluate_once(program: TorchProgram, model: nn.Module) -> TorchProgram:
-    """The program, with as many examples to evaluate as it runs on."""
+    """The program, with as many examples to evaluate as it runs on: all, or those of a batch."""
     batch = 1 if program.form.whole else min(program.train.batch, EVALUATED_EXAMPLES)
     kind = "training" if program.validation is None else "validation"
     what = f"model and loss do not run on the {kind} examples"

@@ -137,9 +137,8 @@ class SchedulerMonitor:
         self._losses_before[key] = losses.count
         if count:
             recent = list(losses.recent)[-count:]
-            metrics = self._metrics[key]
-            metrics.append((given, sum(recent) / count))
-            del metrics[FIRST_METRICS : max(FIRST_METRICS, len(metrics) - LAST_METRICS)]
+            self._metrics[key].append((given, sum(recent) / count))
+            del self._metrics[key][FIRST_METRICS:-LAST_METRICS]
 
     def _is_rival(self, optimizer: Any) -> bool:
         """Whether an optimizer is not watched and has the parameters of one that is, or copies."""

@@ -165,8 +165,7 @@ class LossReader:
         if count < 2 or rows not in (0, count):
             return
         batches.append((step, counts))
-        end = len(batches) - LAST_CLASS_BATCHES
-        del batches[FIRST_CLASS_BATCHES : max(FIRST_CLASS_BATCHES, end)]
+        del batches[FIRST_CLASS_BATCHES:-LAST_CLASS_BATCHES]
 
     def _note_single_class(self, graph: Graph) -> None:
         """Note whether the targets of this loss are of the one class that earlier ones were of."""

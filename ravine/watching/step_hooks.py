@@ -210,7 +210,7 @@ class StepHooks:
         )
         snapshots = self.history.snapshots
         snapshots.append(snapshot)
-        del snapshots[FIRST_SNAPSHOTS : max(FIRST_SNAPSHOTS, len(snapshots) - MAX_SNAPSHOTS)]
+        del snapshots[FIRST_SNAPSHOTS:-MAX_SNAPSHOTS]
         norms = snapshot.gradient_norms
         self.losses.divergence.add_gradient_norms(norms, step=monitor.steps)
         if norms and not monitor.gradients.passes:

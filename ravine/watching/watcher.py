@@ -136,9 +136,8 @@ class Watcher:
         self._steps.start()
         if self._steps.names.optimizers:
             guard = self._failures.guard
-            before, after = quiet_hooks(
-                self._steps, guard(self._steps.before_step), guard(self._after_step)
-            )
+            own_hooks = guard(self._steps.before_step), guard(self._after_step)
+            before, after = quiet_hooks(self._steps, *own_hooks)
             self._handles = [
                 register_optimizer_step_pre_hook(before),
                 register_optimizer_step_post_hook(after),

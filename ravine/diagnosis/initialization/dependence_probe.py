@@ -89,9 +89,7 @@ def _has_lost_rows(program: ProbedProgram) -> bool:
 
 
 def _equal_or_longer(one: Tensor, other: Tensor) -> bool | None:
-    """Whether two tensors differ in shape, as for other numbers of examples; False for two of one
-    shape with other numbers, and None for the same.
-    """
+    """Whether two shapes differ, as with other counts of examples; None for equal tensors."""
     return one.shape != other.shape or (False if _differ(one, other) else None)
 
 

@@ -204,14 +204,8 @@ def light_weight_limit(odds: float) -> float:
     "error",
     "loss",
     needs="first_loss",
-    also=(
-        "data-degenerate",
-        "initialization",
-        "exploding",
-        "input-scale",
-        "output-activation",
-        "target-scale",
-    ),
+    also=("data-degenerate", "initialization", "exploding", "input-scale")
+    + ("output-activation", "target-scale"),
     explains=("RVN-N01", "RVN-L19", "RVN-L24"),
 )
 def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:

@@ -87,12 +87,10 @@ class ClassOrder:
 
 def measure_class_order(batches: Sequence[tuple[int, Mapping[int, int]]]) -> ClassOrder | None:
     """The order of classes in batches, each with its step; None where it cannot be told."""
-    places = {k: i for i, k in enumerate({k: None for _, counts in batches for k in counts})}
-    counts_BK = np.zeros((len(batches), len(places)))
-    for b, (_, counts) in enumerate(batches):
-        counts_BK[b, [places[k] for k in counts]] = list(counts.values())
+    classes = sorted({k for _, counts in batches for k in counts})
+    counts_BK = np.array([[counts.get(k, 0) for k in classes] for _, counts in batches], float)
     steps = np.array([step for step, _ in batches])
-    if len(places) < 2 or not (np.diff(steps) == 1).any():
+    if len(classes) < 2 or not (np.diff(steps) == 1).any():
         return None
     sizes = counts_BK.sum(1)
     shares_BK = counts_BK / sizes[:, None]

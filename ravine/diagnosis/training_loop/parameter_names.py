@@ -125,8 +125,7 @@ def optimizer_parameters(optimizer: Optimizer) -> list[Any]:
 
 
 def hidden_parameters(model: nn.Module) -> dict[str, Any]:
-    """Parameters in plain lists, tuples and dicts, and attributes that are tensors with
-    `requires_grad`: `model.parameters()` leaves them out.
+    """What `model.parameters()` leaves out: parameters in lists and dicts, plain leaf tensors.
 
     >>> model = nn.Module()
     >>> model.layers = [nn.Linear(2, 2)]

@@ -52,12 +52,11 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
     rates = history.rates
     for plateau in filter(_has_wrong_mode, rates.plateaus):
         mode, what = ("min", "losses") if plateau.mode == "max" else ("max", "shares")
-        way = f"{what}, from {plateau.metrics[0][0]:.3g} to {plateau.metrics[-1][0]:.3g}"
-        metrics = Evidence("values that it was given", len(plateau.metrics), text=way)
-        kind = "ReduceLROnPlateau"
-        right = Change("loop", f'{kind}(optimizer, mode="{mode}")')
+        text = f"{what}, from {plateau.metrics[0][0]:.3g} to {plateau.metrics[-1][0]:.3g}"
+        given = Evidence("values that it was given", len(plateau.metrics), text=text)
+        kind, right = "ReduceLROnPlateau", f'ReduceLROnPlateau(optimizer, mode="{mode}")'
         title = f"{kind} takes {what} that get better for ones that get worse"
-        yield observe(metrics, right, where=kind, title=title, confidence="high")
+        yield observe(given, Change("loop", right), where=kind, title=title, confidence="high")
         return
     for scheduler in rates.schedulers:
         length = scheduler.length if scheduler.rises_past_end else None
@@ -77,11 +76,7 @@ def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
 
 
 def _has_wrong_mode(plateau: PlateauMetrics) -> bool:
-    """Whether ReduceLROnPlateau takes losses for scores (mode "max"), or scores for losses.
-
-    Scores are shares of one number of examples that rise as the loss falls: a validation loss may
-    rise as well.
-    """
+    """Whether ReduceLROnPlateau takes losses for scores (mode "max"), or scores for losses."""
     if len(plateau.metrics) < MIN_METRICS:
         return False
     given, losses = (np.array(column) for column in zip(*plateau.metrics, strict=True))
@@ -92,6 +87,7 @@ def _has_wrong_mode(plateau: PlateauMetrics) -> bool:
     agreement = np.corrcoef(given, losses)[0, 1]
     if plateau.mode == "max":
         return agreement > METRIC_CORRELATION and given[-1] < given[0]
+    # what rises as the loss falls may be a validation loss, unless it is a share of some examples
     shares = given if given.max() <= 1 else given / 100
     whole = shares[:, None] * np.arange(2, MAX_DENOMINATOR + 1)
     error = np.abs(whole - whole.round()) - SHARE_ERROR * np.arange(2, MAX_DENOMINATOR + 1)

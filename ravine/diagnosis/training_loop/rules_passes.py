@@ -19,13 +19,13 @@ WIDE_INPUTS, NARROW_INPUTS = 30.0, 0.03  # standard deviations that are worth a 
 EVALUATION_STEPS = 2  # in a row
 PURE_BATCHES = 0.5  # of the chance that two examples of different batches differ
 ORDER_CHANCE = 0.01  # of as much agreement between neighbors in a random order
-MIN_READINGS = 8  # of training inputs, beside which those of evaluations are judged
+MIN_READINGS = 8  # of training inputs, with which those of evaluations are compared
 SCALE_FACTOR, FAR_MEANS = 5.0, 5.0  # the second in spreads of the training inputs
-LESSER_FACTOR, LESSER_DISTANCE = 1.5, 0.5  # both together
-CHANGE_READINGS, CHANGE_STRETCHES = 10, 8
+LESSER_FACTOR, LESSER_DISTANCE = 1.5, 0.5  # where both differ; the second in spreads
+CHANGE_READINGS, CHANGE_STRETCHES = 10, 8  # at least
 CHANGE_STRETCHES_AT_END = 4  # a series in the order of time has turned by then
 CHANGE_FACTOR, CHANGE_DISTANCE = 1.5, 1.0  # the second in spreads
-TREND_AGREEMENT = 0.9
+TREND_AGREEMENT = 0.9  # rank correlation with time
 MOVED_MEAN = 1.0  # standard deviations
 
 # In the letters of `LoopEvent`
@@ -70,8 +70,8 @@ def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
     order = measure_class_order(history.loss.class_counts)
     if order is None or order.impurity_fraction >= PURE_BATCHES or order.chance > ORDER_CHANCE:
         return
-    pure = "chance that two examples of a batch differ in class, over that of any two"
-    near = f"of distant ones: {order.far:.2g}"
+    pure = "chance that two examples of a batch differ in class, over that in two batches"
+    near = f"of other ones: {order.far:.2g}"
     yield observe(
         Evidence(pure, order.impurity_fraction, limit=PURE_BATCHES),
         Evidence("chance that examples of successive batches agree", order.near, text=near),
@@ -115,12 +115,12 @@ def evaluation_on_another_scale(history: LoopHistory) -> Iterator[Observation]:
     if count < 2 and not (history.ended and len(evaluations) == count == 1):
         return
     first = next(e for e, confidence in found.items() if confidence)
-    spreads, means = [r.spread for r in training], [r.mean for r in training]
-    name, place = "mean distance of evaluation inputs from their mean", "in training: "
-    near, far = f"{min(spreads):.3g} to {max(spreads):.3g}", f"{min(means):.3g} to {max(means):.3g}"
+    spreads, means = sorted(r.spread for r in training), sorted(r.mean for r in training)
+    name = "mean distance of evaluation inputs from their mean"
+    ends = [f"in training: {column[0]:.3g} to {column[-1]:.3g}" for column in (spreads, means)]
     yield observe(
-        Evidence(name, first.spread, text=place + near),
-        Evidence("mean of evaluation inputs", first.mean, text=place + far),
+        Evidence(name, first.spread, text=ends[0]),
+        Evidence("mean of evaluation inputs", first.mean, text=ends[1]),
         Change("data", "evaluation inputs scaled by the same numbers as training inputs"),
         since=first.step,
         confidence="high" if "high" in found.values() else "medium",
@@ -133,7 +133,7 @@ def _find_other_scale(evaluation: InputReading, training: Sequence[InputReading]
     spreads, means = [r.spread for r in training], [r.mean for r in training]
     narrow, wide = min(spreads), max(spreads)
     if len(training) < MIN_READINGS or not narrow > 0 or not evaluation.spread > 0:
-        return ""  # a constant input may be a first pass with zeros
+        return ""  # a constant input may be a dry run with zeros
     factor = max(evaluation.spread / wide, narrow / evaluation.spread)
     distance = max(min(means) - evaluation.mean, evaluation.mean - max(means))
     if factor >= SCALE_FACTOR or distance >= FAR_MEANS * wide:
@@ -152,8 +152,9 @@ def _find_other_scale(evaluation: InputReading, training: Sequence[InputReading]
     also=("augmentation", "input-scale"),
 )
 def changing_inputs(history: LoopHistory) -> Iterator[Observation]:
-    readings, runs = history.inputs.readings, list[list[InputReading]]()
-    for reading in readings:  # of successive steps
+    readings = history.inputs.readings
+    runs: list[list[InputReading]] = []  # of successive steps
+    for reading in readings:
         if not runs or reading.step > runs[-1][-1].step + 1:
             runs.append([])
         runs[-1].append(reading)
@@ -175,7 +176,7 @@ def changing_inputs(history: LoopHistory) -> Iterator[Observation]:
     yield observe(
         Evidence("mean of the inputs at first", means[0], text=f"now {means[-1]:.3g}"),
         Evidence("mean distance from it at first", spreads[0], text=f"now {spreads[-1]:.3g}"),
-        Change("data", "each change of a batch in a new tensor, never in place"),
+        Change("data", "changed batches in new tensors, never in place"),
         since=first[-1].step,
         severity="" if warns else "note",
         suspects=("augmentation", "input-scale"),

@@ -139,9 +139,7 @@ class TrialResults:
 
     @cached_property
     def _comparable(self) -> tuple[Outcome, ...]:
-        """The runs whose losses can be compared: all but those with another output activation and
-        no better score, as a loss may have no lower bound on outputs that it was not made for.
-        """
+        """All runs, but for those whose loss another output activation may let fall without end."""
         own = self.base.score or 0.0
         others = (
             o
@@ -210,9 +208,7 @@ class TrialResults:
 
     @cached_property
     def own(self) -> tuple[float, float]:
-        """The loss and the score that the run as it is reaches: where trials end or, if it goes on
-        and is better there, at its own end; no remedy is needed for what more steps of it reach.
-        """
+        """The best loss and score of the run as it is: where trials end, or at its own end."""
         ends = [(self.base.loss, self.base.score)]
         ends += [(loss, score) for _, loss, score in self.whole_run.evaluations[-1:]]
         losses = [loss for loss, _ in ends if math.isfinite(loss)]
