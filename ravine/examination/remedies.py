@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ravine.diagnosis.data.profile import NumberStats
 from ravine.diagnosis.initialization.profile import StartProfile
+from ravine.diagnosis.trials.trial_results import SPREAD_EVIDENCE
 from ravine.examination.subject import Facts, Strength, Subject, SubjectProfile
 from ravine.finding import MANUAL_CHANGES, Evidence
 
@@ -152,7 +153,7 @@ def _off_scale(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
         found.append(Evidence(name, offset, limit=FAR_MEAN))
     if spreads.smallest > 0 and spreads.ratio > SPREAD_RATIO:
         columns = f"{spreads.largest_name} and {spreads.smallest_name}"
-        name = f"largest over smallest spread of the {what}"
+        name = SPREAD_EVIDENCE.format(what)
         found.append(Evidence(name, spreads.ratio, limit=SPREAD_RATIO, text=columns))
     size = math.hypot(spread.mean, spread.std)
     small = 0 < size < SMALL_RMS and spreads.largest > 0

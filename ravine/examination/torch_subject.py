@@ -21,7 +21,7 @@ from ravine.diagnosis.data.measure import measure_numbers, profile_data
 from ravine.diagnosis.data.profile import ClassCounts, DataProfile
 from ravine.diagnosis.initialization.probe import profile_start
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.registry import DATA_RULES, INPUT_RULES, SEVERAL_RULES, START_RULES
+from ravine.diagnosis.registry import DATA_RULES, INPUT_RULES, SEVERAL_TARGET_RULES, START_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.errors import InputError, first_line, shorten, typed_message, wrap_errors
@@ -160,7 +160,8 @@ class TorchSubject:
         with isolated_rng(program.seed), contextlib.suppress(Exception):  # what the model raises
             self.calls = record_calls(program.build()[0], program.examples(8)[0])
         in_start, start_checks = run_rules(START_RULES, start)
-        rules = {"one": DATA_RULES, "several": SEVERAL_RULES}.get(program.form.targets, INPUT_RULES)
+        by_targets = {"one": DATA_RULES, "several": SEVERAL_TARGET_RULES}
+        rules = by_targets.get(program.form.targets, INPUT_RULES)
         codes = tuple(rule.code for rule in rules)
         others = Checks(not_measured=tuple(r.code for r in DATA_RULES if r.code not in codes))
         try:

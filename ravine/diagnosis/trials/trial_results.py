@@ -21,7 +21,7 @@ LARGE_SCORE_GAIN = 0.15  # if it is at least this much of the score,
 SUPPORTED_SCORE_GAIN = 0.1  # or this much where evidence speaks for the remedy
 NEGLIGIBLE_GAIN = 0.03  # of the best constant's loss: less is no learning
 CONSTANT_MARGIN = 0.01  # of the best constant's loss, by which a run must end below it
-UNEQUAL_TARGETS = "largest over smallest spread of the targets"  # evidence for target-scale
+SPREAD_EVIDENCE = "largest over smallest spread of the {}"  # inputs or targets
 NEAR_BEST = 0.75  # of the best remedy's gain: as good, if evidence speaks for it besides
 ENDLESS_FALL = 100.0  # times the first loss, or 1 if that is less, below 0
 MEANINGFUL_SCORE = 0.3  # of the highest score, where the loss is least: the score means something
@@ -264,9 +264,10 @@ class TrialResults:
             place = ORDERED_GENERAL_CAUSES.index(outcome.cause) if outcome.is_general else -1
             return not outcome.evidence, place, len(outcome.changes), -gain
 
-        # a much higher rate learns the large ones of unequal targets, and leaves the others as
-        # they are: where both help it is no low rate
-        unequal = [o for _, o in enough if any(e.name == UNEQUAL_TARGETS for e in o.evidence)]
+        # a much higher rate helps unequal targets, too, but only the large ones are learned then:
+        # where their own remedy helps it is no low rate
+        name = SPREAD_EVIDENCE.format("targets")
+        unequal = [o for _, o in enough if any(e.name == name for e in o.evidence)]
         near = [(g, o) for g, o in enough if g >= NEAR_BEST * best or o in unequal]
         return tuple(outcome for _, outcome in sorted(near, key=rank))
 
