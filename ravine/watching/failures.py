@@ -1,6 +1,7 @@
 """What failed while watching: it is reported, and never stops the watched loop."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from torch.compiler import is_compiling
@@ -19,14 +20,23 @@ class FailureLog:
 
         While torch.compile traces, it does nothing: it would become a part of what is compiled.
         """
+        return _Hook(self, function)
 
-        def hook(*arguments: Any) -> None:
-            if is_compiling():
-                return
-            try:
-                function(*arguments)
-            except Exception as error:
-                if len(self.failed) < MAX_FAILURES:
-                    self.failed[f"watching: {type(error).__name__}, {str(error)[:80]}"] = None
 
-        return hook
+class _Hook:
+    """A guarded function. Copies of a hooked model, and its file, have one that does nothing."""
+
+    def __init__(self, log: FailureLog, function: Callable[..., None]):
+        self._log, self._function = log, function
+
+    def __call__(self, *arguments: Any) -> None:
+        if is_compiling():
+            return
+        try:
+            self._function(*arguments)
+        except Exception as error:
+            if len(self._log.failed) < MAX_FAILURES:
+                self._log.failed[f"watching: {type(error).__name__}, {str(error)[:80]}"] = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (nullcontext(), "__exit__")  # it takes anything, and needs no ravine

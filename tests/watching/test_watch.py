@@ -3,10 +3,12 @@ number.
 """
 
 import contextlib
+import copy
 import io
 import itertools
 import json
 import math
+import pickle
 import tracemalloc
 
 import pytest
@@ -545,3 +547,21 @@ def test_a_scheduler_of_any_class_is_judged_by_the_rates_it_sets(make, factor, c
     found = {f.code for f in watched.findings()}
     assert set(codes) <= found and (codes or not found)
     assert watched.report().checks.failed == ()
+
+
+def test_a_copy_and_a_file_of_a_watched_model_have_no_working_hooks():
+    model = mlp()
+    watch, copies = RecordingWatch(), []
+
+    def keep(i):
+        model.eval()
+        copies.extend((copy.deepcopy(model), pickle.loads(pickle.dumps(model))))  # noqa: S301
+        for copied in copies[-2:]:
+            copied(torch.ones(32, 8))
+            copied(torch.ones(32, 8))
+        model(torch.full((32, 8), 2.0))
+        model.train()
+
+    teach(watch, model, sgd(model), steps=12, after=keep)
+    assert watch.watchers[0].report().checks.failed == ()
+    assert {e.mean for e in watch.watchers[0].history.evaluations} == {2.0}
