@@ -1,6 +1,7 @@
 """The learning rates of the watched optimizers, the schedulers that set them, and their plans."""
 
 import gc
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ class SchedulerMonitor:
         losses = self.losses.history.loss.summary
         count = min(losses.count - self._losses_before.get(key, 0), len(losses.recent))
         self._losses_before[key] = losses.count
-        if count:
+        if count and math.isfinite(given):
             recent = list(losses.recent)[-count:]
             self._metrics[key].append((given, sum(recent) / count))
             del self._metrics[key][FIRST_METRICS:-LAST_METRICS]
@@ -181,9 +182,13 @@ class SchedulerMonitor:
         return tuple(found)
 
     def plateaus(self) -> tuple[PlateauMetrics, ...]:
-        """What each `ReduceLROnPlateau` of a watched optimizer was given."""
+        """What each `ReduceLROnPlateau` of a watched optimizer that minimizes was given."""
         plateaus = (s for s in self.stepped if isinstance(s, lr_scheduler.ReduceLROnPlateau))
-        return tuple(PlateauMetrics(s.mode, tuple(self._metrics[id(s)])) for s in plateaus)
+        return tuple(
+            PlateauMetrics(s.mode, tuple(self._metrics[id(s)]))
+            for s in plateaus
+            if not any(group.get("maximize") for group in s.optimizer.param_groups)
+        )
 
     def other_states(self, names: ParameterNames) -> tuple[SchedulerState, ...]:
         """The schedulers that were stepped though their optimizers were not."""

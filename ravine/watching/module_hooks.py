@@ -47,6 +47,7 @@ class ModuleHooks:
     def __post_init__(self) -> None:
         self.handles: list[Any] = []
         self.ran: set[int] = set()  # ids of modules, in any step
+        self.inputs: set[int] = set()  # ids of leaves with a gradient, in the first step
         self.first_calls: list[nn.Module] = []  # in the first step, with a graph
         self.nodes = ModuleNodes()
         self.states = RecurrentStateMonitor()
@@ -86,6 +87,8 @@ class ModuleHooks:
             return
         if self.history.steps == 0:
             self.first_calls.append(module)
+            leaves = (x for x in inputs if isinstance(x, Tensor) and x.requires_grad and x.is_leaf)
+            self.inputs.update(id(x) for x in leaves if not isinstance(x, nn.Parameter))
         self.states.add_call(name, inputs, output)
         if not isinstance(output, Tensor):
             return

@@ -153,9 +153,9 @@ class StepHooks:
 
     def update_history(self) -> None:
         """Bring the history up to date for the rules."""
-        history = self.history
+        history, modules = self.history, self.forward.modules
         zero_lr = {i for monitor in self.monitors for i in monitor.zero_lr}
-        history.model.parameters = self.names.describe(self.forward.modules.ran, zero_lr)
+        history.model.parameters = self.names.describe(modules.ran, zero_lr, modules.inputs)
         history.model.statistics_shift = self.forward.modules.statistics.shift()
         history.single_optimizer = self.names.single_optimizer
         history.model.lost_states = self.states.count_lost(self.names.parameters.values())

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import (
     LambdaLR,
     LinearLR,
     OneCycleLR,
+    ReduceLROnPlateau,
     SequentialLR,
     StepLR,
 )
@@ -1050,10 +1051,90 @@ def waves_in_order(watch):
     return teach(watch, model, optimizer, data=(x, x[:, :1]), loss=F.mse_loss, steps=240)
 
 
+def objective_on_a_plateau(watch):
+    """Plateaus of what the optimizer maximizes, the first of which is not known."""
+    x, y = classes(128)
+    model = mlp()
+    optimizer = sgd(model, 0.1, maximize=True)
+    scheduler = ReduceLROnPlateau(optimizer, "max", patience=2)
+    with watch(model, optimizer) as watched:
+        for epoch in range(20):
+            for a, b in batches(x, y, 4):
+                optimizer.zero_grad()
+                likelihood = watched.loss(-F.cross_entropy(model(a), b))
+                likelihood.backward()
+                optimizer.step()
+            scheduler.step(likelihood.item() if epoch else -math.inf)
+    return list(model.parameters())
+
+
+class Equation(nn.Module):
+    """A network that solves u' = u at points that it keeps."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp(1, 1, nn.Tanh)
+        self.x = torch.linspace(0, 1, 32)[:, None].requires_grad_()
+
+    def forward(self):
+        u = self.net(self.x)
+        (slope,) = torch.autograd.grad(u.sum(), self.x, create_graph=True)
+        return (slope - u).square().mean() + (self.net(self.x[:1].detach()) - 1).square().mean()
+
+
+def equation(watch):
+    model = Equation()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with watch(model, optimizer) as watched:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            watched.loss(model()).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+class ComplexNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.into, self.out = nn.Linear(8, 16, dtype=torch.cfloat), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.out(self.into(x).abs())
+
+
+def complex_numbers(watch):
+    x, y = classes()
+    model = ComplexNet()
+    return teach(watch, model, sgd(model), data=(torch.complex(x, x.flip(1)), y))
+
+
+def acting(watch):
+    """The network chooses what it sees next, and learns from all that it has seen."""
+    model = mlp(2, 4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    seen, state = [], torch.ones(4)
+    with watch(model, optimizer) as watched:
+        for i in range(200):
+            with torch.no_grad():
+                action = int(model(state[None]).argmax())
+            state = 0.97 * state + 0.1 * torch.randn(4) + 0.1 * action
+            seen.append(state)
+            batch = torch.stack(seen)[torch.randint(0, len(seen), (32,))]
+            loss = watched.loss(F.mse_loss(model(batch)[:, 0], batch.sum(1) / (1 + i)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
 HEALTHY = [
     lambda watch: odd_settings(watch, torch.optim.Adam, betas=(0.5, 0.9), lr=1e-3),
     lambda watch: odd_settings(watch, torch.optim.Adam, betas=(0.9, 0.9), lr=1e-3),
     lambda watch: odd_settings(watch, torch.optim.Adadelta, lr=0.1),
+    objective_on_a_plateau,
+    equation,
+    complex_numbers,
+    acting,
     warm_restarts,
     an_optimizer_for_each_layer,
     few_classes_at_a_time,

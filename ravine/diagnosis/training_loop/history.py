@@ -100,6 +100,7 @@ class WatchedParameter:
     received_gradient: bool = False  # at least once
     module_ran: bool = True  # in a forward pass
     default_initialized: bool = False  # still looks as torch initializes it
+    is_input: bool = False  # a tensor that a module was called on: perhaps points, not weights
     zero_lr: bool = False  # its group had a learning rate of 0 at every inspected step
 
 

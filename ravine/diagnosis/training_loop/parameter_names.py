@@ -1,6 +1,6 @@
 """The parameters of a watched loop: their names, their modules, and which optimizer steps them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -80,10 +80,13 @@ class ParameterNames:
             return False
         return all(n in self.parameters and id(self.parameters[n]) in ids for n in names)
 
-    def describe(self, ran: set[int], zero_lr: set[int]) -> tuple[WatchedParameter, ...]:
+    def describe(
+        self, ran: set[int], zero_lr: set[int], inputs: Collection[int] = ()
+    ) -> tuple[WatchedParameter, ...]:
         """All parameters as plain data.
 
-        `ran` are ids of modules that ran (empty: unknown), `zero_lr` of parameters at a rate of 0.
+        `ran` are ids of modules that ran (empty: unknown), `zero_lr` of parameters at a rate of 0,
+        `inputs` of tensors that modules were called on.
         """
         seen = self._received_gradient
         seen.update(n for n, p in self.parameters.items() if n not in seen and p.grad is not None)
@@ -104,6 +107,7 @@ class ParameterNames:
                 default_initialized=self._is_default_initialized(
                     name, p, trains=id(p) in index and id(p) not in zero_lr and name in seen
                 ),
+                is_input=id(p) in inputs,
                 zero_lr=id(p) in zero_lr,
             )
             for name, p in self.parameters.items()

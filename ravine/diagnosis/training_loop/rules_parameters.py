@@ -69,7 +69,9 @@ def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
         effect = "model.parameters() leaves them out"
         count = Evidence("parameters that are not registered", len(hidden), limit=0, text=effect)
         change = Change("model", "nn.ModuleList or nn.ModuleDict; for tensors nn.Parameter")
-        yield observe(count, change, where=join_names(p.name for p in hidden), since=0)
+        severity = "note" if all(p.is_input for p in hidden) else ""  # points of an equation
+        where = join_names(p.name for p in hidden)
+        yield observe(count, change, where=where, since=0, severity=severity)
 
 
 @rule("RVN-L08", "error", "frozen-parameters", confidence="high", needs="snapshots")

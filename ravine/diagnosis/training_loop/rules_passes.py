@@ -171,6 +171,9 @@ def changing_inputs(history: LoopHistory) -> Iterator[Observation]:
     is_moving = abs(_rank_correlation(means)) > TREND_AGREEMENT
     is_widening = abs(_rank_correlation(spreads)) > TREND_AGREEMENT
     warns = widens and (is_widening or is_moving)
+    events = history.events  # where the network also acts, its inputs follow from what it learned
+    acts = sum(map(events.count, "Nn")) >= max(1, events.count("F"))
+    warns = warns and not acts
     if not warns and not (history.ended and moves and is_moving):  # as in a series that grows
         return
     yield observe(

@@ -25,7 +25,7 @@ def count_duplicate_rows(rows: Tensor) -> int:
     >>> count_duplicate_rows(torch.tensor([[1.0, 2.0], [1.0, 2.0], [0.0, 1.0]]))
     2
     """
-    flat = rows.flatten(1)
+    flat = (torch.view_as_real(rows) if rows.is_complex() else rows).flatten(1)
     if len(flat) < 2 or len(torch.unique(flat[:, 0])) == len(flat):
         return 0
     if len(torch.unique(flat[:, :PREFIX_COLUMNS], dim=0)) == len(flat):
@@ -35,7 +35,8 @@ def count_duplicate_rows(rows: Tensor) -> int:
 
 
 def sample(p: Tensor) -> Tensor:
-    """The first numbers of a tensor: a view, where its layout allows."""
+    """The first numbers of a tensor: a view, where its layout allows. Complex ones are two each."""
+    p = torch.view_as_real(p.detach()) if p.is_complex() else p
     if p.numel() <= SAMPLE_SIZE or p.dim() < 2:
         return p.detach().flatten()[:SAMPLE_SIZE]
     return p.detach()[: max(1, SAMPLE_SIZE * len(p) // p.numel())].flatten()
