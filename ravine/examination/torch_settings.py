@@ -21,7 +21,7 @@ from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
 from ravine.examination.subject import Facts, SubjectProfile
 from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
-from ravine.examination.torch_program import TorchProgram, held_parameters
+from ravine.examination.torch_program import TorchProgram, evaluating, held_parameters
 from ravine.examination.torch_training_changes import (
     draw_classes_equally,
     scale_learning_rate,
@@ -36,6 +36,7 @@ MAX_EPSILON = 1e-6  # Adam's, beyond which steps shrink with the gradients
 LARGE_WEIGHT_DECAY = 0.01  # that is evidence by itself
 NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
 MIN_NORMALIZED_BATCH = 8  # examples; of fewer, the mean and variance are mostly noise
+KEPT_EXAMPLES = 2  # of a pass that shows which tensors it replaces
 RISING_LOSS_RATIO = 1.2  # times the first loss
 
 Calls: TypeAlias = Sequence[ModelCall]
@@ -111,7 +112,13 @@ def _frozen_parameters(
 ) -> Facts | None:
     """Untrained parameters that are as drawn at random, or matrices that are no parameters."""
     model, optimizer = program.build()
-    if weights := plain_weights(model):
+    weights = plain_weights(model)
+    if weights:  # what a pass of the model replaces is kept from it, as attention maps are
+        with evaluating(model):
+            program.form.run(model, program.examples(KEPT_EXAMPLES)[0])
+        after = plain_weights(model)
+        weights = {name: w for name, w in weights.items() if after.get(name) is w}
+    if weights:
         name = "matrices of the model that are neither parameters nor buffers"
         evidence = Evidence(name, len(weights), limit=0)
         return Facts((evidence,), join_names(weights), ("parameters-not-in-optimizer",))

@@ -1,5 +1,6 @@
 """Hooks on the model's forward pass: its mode, its inputs, and the order of passes and steps."""
 
+import contextlib
 import gc
 import math
 import weakref
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ravine.diagnosis.training_loop.history import (
     FORWARD_EVENTS,
@@ -98,17 +100,19 @@ class ForwardHooks:
             return
         read, steps = self.history.evaluations, self.history.steps
         if len(read) < MAX_EVALUATIONS or steps - read[-1].step >= EVALUATION_INTERVAL:
+            # of all modules: a hook of its own would keep the model from being scripted
             hook = self.failures.guard(self._before_evaluation)
-            self._evaluation_handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+            self._evaluation_handle = register_module_forward_pre_hook(hook)
 
-    def _before_evaluation(
-        self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
+    def _before_evaluation(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if module is not self.model:
+            return
         self._evaluation_handle.remove()
         self._evaluation_handle = None
-        first = first_tensor((*inputs, *named.values()))
+        first = first_tensor(inputs)
         if first is not None and not module.training:
-            self.inputs.read_evaluation(first, step=self.history.steps)
+            with contextlib.suppress(RuntimeError):  # within `vmap` no number can be read
+                self.inputs.read_evaluation(first, step=self.history.steps)
 
     def search_nonfinite(self, wanted: bool) -> None:
         """From the next forward pass on, search the module whose output is not finite."""

@@ -108,8 +108,8 @@ def lost_states(count):
     return LoopHistory(model=ModelHistory(lost_states=count), steps=4)
 
 
-def outweighed(count, eps, moment=0.09):
-    settings = OptimizerSettings(kind="Adam", lrs=(0.1,), eps=eps)
+def outweighed(count, eps, moment=0.09, rate=1e-3):
+    settings = OptimizerSettings(kind="Adam", lrs=(rate * eps,), eps=eps)
     return stepped(count, second_moment=moment, settings=settings)
 
 
@@ -150,7 +150,13 @@ def evaluated_at(mean, spread, count=2, readings=8, ended=False):
     training = tuple(InputReading(i, 0.0, 1.0) for i in range(readings))
     evaluations = [InputReading(20 * i, mean, spread) for i in range(1, count + 1)]
     recorded = InputHistory(count=1, stds=((0, 1.0),), readings=training)
-    return LoopHistory(inputs=recorded, evaluations=evaluations, steps=100, ended=ended)
+    return LoopHistory(
+        inputs=recorded,
+        evaluations=evaluations,
+        loss=LossHistory(kind="NllLoss"),
+        steps=100,
+        ended=ended,
+    )
 
 
 def changing(factor, *, order=(0, 1, 2, 3), shift=0.0, at_first=4):
@@ -160,7 +166,8 @@ def changing(factor, *, order=(0, 1, 2, 3), shift=0.0, at_first=4):
     readings = tuple(
         InputReading(s, shift * p, factor**p) for s, p in zip(steps, parts, strict=True)
     )
-    return LoopHistory(inputs=InputHistory(count=1, readings=readings), steps=100, ended=True)
+    loss, inputs = LossHistory(kind="MseLoss"), InputHistory(count=1, readings=readings)
+    return LoopHistory(inputs=inputs, loss=loss, steps=100, ended=True)
 
 
 def before_the_end(factor, runs):
@@ -305,6 +312,7 @@ def found(history):
         ("RVN-L39", "warning", outweighed(6, 1.0), outweighed(5, 1.0)),
         ("RVN-L39", "warning", outweighed(6, 0.91), outweighed(6, 0.89)),
         ("RVN-L39", "warning", outweighed(6, 0.0011, 1e-5), outweighed(6, 0.0009, 1e-5)),
+        ("RVN-L39", "warning", outweighed(6, 1.0, rate=0.09), outweighed(6, 1.0, rate=0.11)),
         ("RVN-L40", "warning", unfit("Adam", (0.951, 0.9)), unfit("Adam", (0.948, 0.9))),
         ("RVN-L40", "warning", unfit("Adadelta", lr=0.01), unfit("Adadelta", lr=0.011)),
         ("RVN-L26", "warning", drifting(6, 30.5), drifting(6, 29.5)),

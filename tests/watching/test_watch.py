@@ -151,14 +151,15 @@ def test_no_hook_stays_behind():
 
 def test_only_the_first_pass_of_an_evaluation_is_read():
     model = mlp()
-    hooks, watch = [], RecordingWatch()
+    hooks, watch, module = [], RecordingWatch(), torch.nn.modules.module
 
     def evaluate(i):
-        if i >= 10:  # in steps that are not inspected, the model has no other hook
+        if i >= 10:  # in steps that are not inspected, the model has no hook
             model.eval()
-            hooks.append(len(model._forward_pre_hooks))
+            hooks.append(len(module._global_forward_pre_hooks))
+            assert not model._forward_pre_hooks  # with one, it could not be scripted
             model(torch.full((32, 8), 2.0))
-            hooks.append(len(model._forward_pre_hooks))
+            hooks.append(len(module._global_forward_pre_hooks))
             model(torch.zeros(32, 8))
             model.train()
 

@@ -296,7 +296,8 @@ class StateMonitor:
         self._begins_empty = not optimizer.state
 
     def after_step(self, optimizer: Optimizer) -> None:
-        if self._begins_empty and optimizer.state:
+        is_fresh, self._begins_empty = self._begins_empty, False
+        if is_fresh and optimizer.state:
             self.fresh_steps[id(optimizer.param_groups[0]["params"][0])] += 1
 
     def count_lost(self, parameters: Iterable[Tensor]) -> int:

@@ -13,6 +13,7 @@ STALE_FACTOR = 100.0  # of the second moments over the largest gradient
 MIN_LOST_STATES = 3  # after the first step; warm restarts lose one now and then
 LARGE_EPSILON = 1e-3  # usual are 1e-8 to 1e-5
 EPSILON_RATIO = 10.0  # over the root of the second moments: beside it they hardly count
+SLOW_RATE = 0.1  # lr / epsilon, the rate of the gradient descent that is left
 EPSILON_STEPS = 6  # inspected steps in a row
 LOW_ADADELTA_RATE = 0.01  # its default is 1
 MIN_OVERWRITES = 2
@@ -80,7 +81,10 @@ def large_epsilon(history: LoopHistory) -> Iterator[Observation]:
             ratio = Evidence(name, min(ratios), limit=EPSILON_RATIO)
             since, suspects = snapshots[0].step, ("learning-rate-low", "optimizer")
             change = Change("optimizer", "eps=1e-8")
-            yield observe(ratio, change, since=since, suspects=suspects)
+            # a large one may be meant, with a rate to match
+            is_slow = max(snapshots[-1].settings.lrs) < SLOW_RATE * least
+            severity = "" if is_slow else "note"
+            yield observe(ratio, change, since=since, suspects=suspects, severity=severity)
 
 
 @rule(

@@ -8,7 +8,7 @@ from statistics import mean
 import numpy as np
 
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
-from ravine.diagnosis.training_loop.class_order import measure_class_order
+from ravine.diagnosis.training_loop.class_order import BINARY_LOSS_NODES, measure_class_order
 from ravine.diagnosis.training_loop.history import InputReading, LoopHistory
 from ravine.finding import Change, Evidence
 
@@ -124,6 +124,8 @@ def evaluation_on_another_scale(history: LoopHistory) -> Iterator[Observation]:
         Change("data", "evaluation inputs scaled by the same numbers as training inputs"),
         since=first.step,
         confidence="high" if "high" in found.values() else "medium",
+        # others may rightly evaluate elsewhere: at a start state, or from noise
+        severity="" if history.loss.kind in ("NllLoss", *BINARY_LOSS_NODES) else "note",
         suspects=("normalization", "train-eval-mode"),
     )
 
@@ -173,7 +175,7 @@ def changing_inputs(history: LoopHistory) -> Iterator[Observation]:
     warns = widens and (is_widening or is_moving)
     events = history.events  # where the network also acts, its inputs follow from what it learned
     acts = sum(map(events.count, "Nn")) >= max(1, events.count("F"))
-    warns = warns and not acts
+    warns = warns and not acts and bool(history.loss.kind)
     if not warns and not (history.ended and moves and is_moving):  # as in a series that grows
         return
     yield observe(
