@@ -124,6 +124,17 @@ def frozen_part_optimized(watch):
     teach(watch, model, sgd(model[0]))
 
 
+def thawed_too_late(watch):
+    """A trained body of which one layer is thawed after the optimizer was made for the head."""
+    model = mlp()
+    nn.init.normal_(model[0].weight, std=0.9)
+    nn.init.normal_(model[2].weight, std=0.4)
+    model[:4].requires_grad_(False)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    model[2].requires_grad_(True)
+    teach(watch, model, optimizer)
+
+
 def detached_features(watch):
     model = mlp()
     teach(watch, model, sgd(model), forward=lambda x: model[2:](model[:2](x).detach()))
@@ -984,6 +995,7 @@ SICK = [
     (head_replaced, "RVN-L06"),
     (other_model, "RVN-L06"),
     (frozen_part_optimized, "RVN-L05"),
+    (thawed_too_late, "RVN-L05"),
     (plain_list, "RVN-L07"),
     (plain_tensors, "RVN-L07"),
     (detached_features, "RVN-L09"),

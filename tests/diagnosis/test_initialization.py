@@ -419,6 +419,25 @@ def test_a_softmax_of_one_says_the_same_of_everyone():
 
 
 @pytest.mark.parametrize(
+    "lose", [lambda h: (h - h).abs(), lambda h: h * 0, lambda h: h[:1].expand_as(h)]
+)
+def test_an_input_that_is_lost_between_modules_is_lost_in_the_forward_pass(lose):
+    class Lost(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(6, 8), nn.LazyLinear(3)
+
+        def forward(self, x):
+            return self.head(lose(torch.tanh(self.body(x))))
+
+    x, y = table()
+    model = Lost()
+    model(x)
+    found = examined(model, F.cross_entropy, x, y)["RVN-I04"]
+    assert (found.where, found.cause) == ("", "detached-graph")
+
+
+@pytest.mark.parametrize(
     "settings", [{}, {"num_layers": 2}, {"nonlinearity": "relu"}, {"bidirectional": True}]
 )
 def test_a_last_state_far_behind_the_padding_has_lost_the_input(settings):

@@ -154,6 +154,9 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         last_state = "the state at the last step before padding: pack_padded_sequence"
         change, suspects = Change("model", last_state), ("data-degenerate", "initialization")
         return observe(change, where=found.recurrent, cause="vanishing", suspects=suspects)
+    if not found.constant_from:  # lost between modules: a difference of equals, an index, a mask
+        change = Change("model", "a forward() whose outputs use the inputs")
+        return observe(change, cause="detached-graph", suspects=("data-degenerate", "vanishing"))
     change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
     return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))
 

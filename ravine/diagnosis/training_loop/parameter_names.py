@@ -156,6 +156,7 @@ def hidden_parameters(model: nn.Module) -> dict[str, Any]:
 def plain_weights(model: nn.Module) -> dict[str, Tensor]:
     """Matrices that are attributes of modules and neither parameters nor buffers: constants.
 
+    >>> import torch
     >>> model = nn.Module()
     >>> model.w = torch.randn(2, 3)
     >>> list(plain_weights(model))

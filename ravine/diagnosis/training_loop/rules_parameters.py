@@ -34,7 +34,9 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     count = Evidence(name, len(missing), limit=0, text=state)
     numbers = Evidence("numbers in these parameters", sum(math.prod(p.shape) for p in missing))
     change = Change("optimizer", "torch.optim.SGD(model.parameters(), ...): with all parameters")
-    severity = "note" if is_backbone and not untrained else "error"  # a note: may be meant
+    severity = "error"
+    if is_backbone and not untrained:  # may be meant, unless others were frozen to train these
+        severity = "note" if all(p.trainable for p in own) else "warning"
     where = join_names(p.name for p in missing)
     yield observe(count, numbers, change, where=where, severity=severity)
 
