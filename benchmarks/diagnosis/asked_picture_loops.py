@@ -93,7 +93,8 @@ def many_layers(std: float | None = None, norm: bool = True, depth: int = 8) -> 
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.normal_(module.weight, 0.0, std)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
     return asked.pictures(d, model, partial(Adam, lr=2e-3), 20, 8)
 
 

@@ -401,7 +401,7 @@ class Sums(nn.Module):
         super().__init__()
         self.rnn = nn.RNN(2, 24, batch_first=True, nonlinearity="relu")
         self.out = nn.Linear(24, 1)
-        nn.init.eye_(self.rnn.weight_hh_l0)
+        nn.init.eye_(self.rnn.get_parameter("weight_hh_l0"))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.rnn(x)[0][:, -1])
