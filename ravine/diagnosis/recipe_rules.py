@@ -68,7 +68,9 @@ class SmallBatchFit:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientError:
-    """How far the training gradient is from finite differences; None where none are exact."""
+    """How far the gradient that training uses is from finite differences, over its length; None
+    where no finite differences were exact enough.
+    """
 
     difference: float | None
     networks: int

@@ -35,9 +35,9 @@ from ravine.diagnosis.trials import rules as trial_rules
 
 
 def _sorted_rules(*modules: ModuleType) -> tuple[Rule, ...]:
-    """The rules of modules by code; RVN-L20 to RVN-L40 come after the symptoms (RVN-N)."""
+    """The rules of modules by code; RVN-L20 and later ones come after the symptoms (RVN-N)."""
     rules = collect_rules(*modules)
-    return tuple(sorted(rules, key=lambda r: ("RVN-L20" <= r.code <= "RVN-L40", r.code)))
+    return tuple(sorted(rules, key=lambda r: ("RVN-L20" <= r.code < "RVN-M", r.code)))
 
 
 _STEP_RULES = _sorted_rules(

@@ -119,7 +119,9 @@ def examine(
 
 
 def _examine_less(subject: TorchSubject, error: Exception, *, trials: bool) -> Report:
-    """The report without trials, or without all checks, where an error of Ravine's broke them."""
+    """The report without what an error of Ravine's own broke, trials or all checks: one that lacks
+    a part is better than none.
+    """
     subject.leave_out_broken("trials" if trials else "all checks", error)
     if not trials:
         return Report()

@@ -88,7 +88,9 @@ def hold_batches(batches: Iterable[Any]) -> BatchSource:
 
 
 def hold_out_batches(source: Any) -> tuple[Any, BatchSource | None]:
-    """Batches in memory without a random fifth, and that fifth; None of few, or of others."""
+    """Batches in memory without a fifth of them, drawn from torch's generator, and that fifth; of
+    few, and of others, none.
+    """
     held = source.held if isinstance(source, BatchSource) else ()
     if len(held) < MIN_BATCHES_TO_SPLIT:
         return source, None

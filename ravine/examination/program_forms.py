@@ -60,7 +60,9 @@ WHOLE_PROBES = ANSWER_PROBES | {"mixing", "repeat", "dependence"}  # of outputs 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A program as the engine runs it; `answer` picks the output that meets the targets."""
+    """A program as the engine runs it. `answer` gives of the outputs the tensor that answers the
+    targets; it is None where no single one does.
+    """
 
     model: nn.Module
     loss: Loss
@@ -81,7 +83,9 @@ class Form:
         return torch.cat([model(part) for part in inputs.split(self.rows)])
 
     def pair_as_trained(self, batch: Any) -> Pair:
-        """Inputs and targets of a batch in any layout; `InputError` where it cannot be read."""
+        """Inputs and targets of a batch that may be laid out in another way than those of training.
+        Raises `InputError` where it cannot be read as one of these.
+        """
         what = "the validation examples are not laid out as the training batches"
         do = "give them as the loader gives its batches, or as (inputs, targets)"
         with wrap_errors(InputError, what, do, why=typed_message):
@@ -360,7 +364,9 @@ class _Reduction:
 def _find_answer(
     part: _Part | None, outputs: Any, targets: Tensor
 ) -> Callable[[Tensor], Tensor] | None:
-    """What picks the first output of the targets' shape, or with a number for each class."""
+    """What gives of outputs the tensor that answers the targets: of several the first that has
+    their shape, or a number for each class.
+    """
     if part is None or part.packing is None:
         return lambda rows: rows
     packing = part.packing

@@ -34,7 +34,9 @@ def lead_findings(found: Sequence[Finding]) -> dict[str, Finding]:
 
 
 def merge_certain_findings(found: Sequence[Finding], leads: Mapping[str, Finding]) -> list[Finding]:
-    """The findings where causes are certain; what a lead that names the place repeats is a note."""
+    """The findings where causes are certain. A fault that was found twice is an error once, by
+    the finding that leads, if that names the place.
+    """
     certain = []
     for finding in filter(is_certain, found):
         lead = leads[finding.cause]
@@ -75,7 +77,10 @@ def stop_early(found: Sequence[Finding], trial: Trial) -> list[Finding]:
 def join_trials(
     found: list[Finding], causes: list[Finding], results: TrialResults
 ) -> tuple[list[Finding], list[Finding]]:
-    """Findings with the trials of their causes, and the causes that no check has found."""
+    """Findings with what was tried against their cause. A change that did not help is not
+    recommended, but of an exact finding; such a finding is an error if its cure helped. A cause
+    that trials name and a check has found already is reported once, by the finding of the check.
+    """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
     joined: list[Finding] = []
     rest: list[Finding] = []
@@ -127,7 +132,10 @@ def _explaining(finding: Finding, codes: tuple[str, ...]) -> Finding:
 
 
 def add_screening(finding: Finding, outcomes: Sequence[Outcome], budget: TrialBudget) -> Finding:
-    """A finding with the trial that was screened in vain: of its cause, of a symptom any."""
+    """A finding whose cause, or of a symptom any cause, was tried with a few seeds in vain: that is
+    its trial, and what did not help is not recommended. A symptom is blamed on a cause that was not
+    tried, if it has one.
+    """
     tried = [outcome.cause for outcome in outcomes if outcome.trial is None]
     known = finding.trial is not None or finding.severity == "note"
     if known or not (finding.cause in tried or (tried and is_symptom(finding))):

@@ -206,7 +206,10 @@ def _materialize(
 
 
 def _try_once(program: TorchProgram) -> TorchProgram:
-    """One pass, one step and one evaluation: what cannot run is reported before all else."""
+    """One forward and backward pass, one step and one evaluation: what cannot run says so before
+    all else. Of a program that runs on as many examples as a batch has, and not on more, these
+    alone are evaluated.
+    """
     with isolated_rng(program.seed):
         do = "give an optimizer on the model's parameters, or a function from parameters to one"
         with explain_errors("model and optimizer cannot be built again", do):
@@ -244,7 +247,9 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
 
 
 def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) -> TorchProgram:
-    """The program after one step on `model`: now it knows whether its loss reads that model."""
+    """The program, after one step on `model`: it now says whether its loss reads the parameters of
+    the model that was given, as these have a gradient if so.
+    """
     with explain_errors(*ON_A_BATCH):
         inputs, targets = next(iter(program.train.epoch()))
     do = "call loss.backward() and optimizer.step() on one batch yourself"

@@ -71,7 +71,9 @@ def standardize_inputs(program: TorchProgram) -> TorchProgram:
 
 
 def mean_and_sd(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (1 of a constant) by feature, or channel of [N, C, H, W]."""
+    """Mean and standard deviation of each feature (of [N, F], [N, T, F]) or channel
+    ([N, C, H, W]); 1 in place of the standard deviation of a constant.
+    """
     over = (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)) if x.dim() > 1 else (0,)
     kind = x.dtype if x.is_floating_point() and x.element_size() > 4 else torch.float
     x = x.double()
@@ -170,7 +172,10 @@ def _rewire(
 
 @change_of_settings("init", "default")
 def reinitialize(model: nn.Module, optimizer: Optimizer) -> None:
-    """New weights: He's, orthogonal recurrent ones, Glorot's where their sides are not known."""
+    """New starting weights: He's for linear layers and convolutions, orthogonal for recurrent
+    matrices; norms and embeddings as new. Matrices of other modules, of which it is not known which
+    side is which, by Glorot.
+    """
     for module in model.modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase):
             for name, p in module.named_parameters(recurse=False):
@@ -196,7 +201,9 @@ def reinitialize(model: nn.Module, optimizer: Optimizer) -> None:
 
 @change_of_program("init", "unit variance")
 def scale_start(program: TorchProgram) -> TorchProgram:
-    """New weights, scaled to outputs of variance 1 on a batch (Mishkin and Matas 2016)."""
+    """New starting weights, then each layer's output brought to variance 1 on a batch (Mishkin and
+    Matas 2016).
+    """
     inputs, _ = program.examples(SURGERY_EXAMPLES)
 
     def scale_weights(model: nn.Module) -> None:
@@ -297,7 +304,9 @@ class LikeliestClass(nn.Module):
 
 @change_of_program("loss", "cross entropy, one output for each class")
 def use_class_outputs(program: TorchProgram) -> TorchProgram:
-    """Cross entropy and an output for each value of the targets, in place of one output."""
+    """An output for each value of the targets and cross entropy; the last layer starts anew. It
+    must be linear and have one output.
+    """
     if isinstance(program.optimizer, Optimizer):
         raise CannotTryError("the optimizer holds the old last layer")
     values = torch.unique(program.examples()[1]).float()

@@ -85,7 +85,9 @@ def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerCo
 
 
 def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
-    """Whether outputs are in the targets' units: these as outputs have a lower loss."""
+    """Whether outputs are in the targets' units, so that R² compares them with a quick learner's:
+    targets as outputs have a lower loss than the network. Not so of the logarithm of a count.
+    """
     if program.form.answer is None:
         return True
     inputs, targets = program.evaluated_examples()
@@ -101,7 +103,9 @@ def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
 
 
 def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | None, float | None]:
-    """The training loss, and the scores on training and validation examples, None if unknown."""
+    """Of the trained model: the loss on training examples, and the scores on training and on
+    validation examples, None where nothing is held out or the run diverged.
+    """
     assert run.model is not None
     inputs, targets = program.evaluated_examples()
     with evaluating(run.model):
@@ -144,7 +148,9 @@ def compares_examples(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
 
 
 def constant_losses(program: TorchProgram) -> tuple[float, float]:
-    """The loss of the best constant answer on training and evaluation examples; NaN without one."""
+    """The loss of the best constant answer, fitted to training examples: on these, and on those
+    that the program is evaluated on; NaN where there is none.
+    """
     nothing = math.nan, math.nan
     inputs, targets = program.evaluated_examples()
     if not (program.form.plain_outputs and program.form.targets == "one"):

@@ -129,7 +129,9 @@ class TorchSubject:
 
     @contextlib.contextmanager
     def limit_threads(self) -> Iterator[None]:
-        """One thread while small networks train: several would wait for each other longer."""
+        """One thread while small networks train again and again: with more, waiting for each other
+        costs more than it saves, many times over on a busy machine.
+        """
         threads = torch.get_num_threads()
         parameters = sum(p.numel() for p in self.program.model.parameters())
         if parameters < MAX_SMALL_PARAMETERS:
@@ -309,7 +311,9 @@ class TorchSubject:
 
 
 def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProfile:
-    """What is to be known of the examples; held-out ones are not compared with the others."""
+    """What is to be known of the examples. Those that were held out of the training examples are
+    not compared with them.
+    """
     validation = None if program.held_out else program.validation
     if program.form.targets != "one":
         return _profile_inputs(program)

@@ -185,7 +185,9 @@ def _parts(finding: Finding, titles: dict[str, str]) -> Iterator[tuple[str, str]
 
 
 def _evidence(evidence: Evidence) -> str:
-    """Name, value in its unit, limit and text; the value leads, as in "90% of the units"."""
+    """Name, value in its unit, limit and text; a name with "of" follows its value, as in "90% of
+    the units are dropped".
+    """
     value = "" if evidence.value is None else _with_unit(evidence.value, evidence.unit)
     per_cent = "%" if evidence.unit == "%" else ""
     limit = "" if evidence.limit is None else f"limit {_with_unit(evidence.limit, per_cent)}"

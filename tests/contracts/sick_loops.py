@@ -543,13 +543,13 @@ def state_cleared(watch, kind=torch.optim.Adam, **settings):
     teach(watch, model, optimizer, before_step=lambda i: optimizer.state.clear())
 
 
-def optimizer_made_anew(watch, every=1):
-    """The watched optimizer makes the first steps, new ones make all others."""
+def optimizer_made_anew(watch, every=1, first=1):
+    """The watched optimizer makes the first steps, or none; new ones make all others."""
     model, (x, y) = mlp(), classes()
     optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3)
     with watch(model, optimizer) as watched:
         for i, (a, b) in enumerate(batches(x, y, STEPS)):
-            if i and i % every == 0:
+            if i >= first and i % every == 0:
                 optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3)
             optimizer.zero_grad()
             watched.loss(F.cross_entropy(model(a), b)).backward()
@@ -1051,6 +1051,7 @@ SICK = [
     (lambda watch: state_cleared(watch, torch.optim.SGD, momentum=0.9), "RVN-L38"),
     (optimizer_made_anew, "RVN-L38"),
     (lambda watch: optimizer_made_anew(watch, every=5), "RVN-L38"),
+    (lambda watch: optimizer_made_anew(watch, every=5, first=0), "RVN-L38"),
     (epsilon_of_one, "RVN-L39"),
     (lambda watch: epsilon_of_one(watch, torch.optim.RMSprop), "RVN-L39"),
     (lambda watch: unfit_setting(watch, torch.optim.Adam, betas=(0.999, 0.9)), "RVN-L40"),

@@ -75,7 +75,9 @@ def probe_mixing(program: ProbedProgram) -> PassComparison | None:
 
 
 def _has_lost_rows(program: ProbedProgram) -> bool:
-    """Whether outputs have one shape for any number of examples, but other numbers."""
+    """Whether outputs are of one shape for any number of examples, and are other numbers, so that
+    the loss runs for one number of examples alone.
+    """
     few, every = program.few_trace.output, program.trace.output
     if few.shape != every.shape or len(program.few) == len(program.inputs):
         return False
@@ -89,7 +91,9 @@ def _has_lost_rows(program: ProbedProgram) -> bool:
 
 
 def _equal_or_longer(one: Tensor, other: Tensor) -> bool | None:
-    """Whether two shapes differ, as with other counts of examples; None for equal tensors."""
+    """Whether two tensors differ in shape, as for other numbers of examples; False for two of one
+    shape with other numbers, and None for the same.
+    """
     return one.shape != other.shape or (False if _differ(one, other) else None)
 
 
@@ -102,7 +106,9 @@ def probe_causality(program: ProbedProgram) -> PassComparison | None:
 
 
 def compare_later_inputs(program: ProbedProgram) -> PassComparison | None:
-    """Whether later inputs, of [N, T, ...], change an earlier output; None if that is not seen."""
+    """Do later inputs, of inputs [N, T, ...], change an earlier output? None if that cannot be
+    seen.
+    """
     x = program.inputs
     places = x.shape[1]
     base, others = x[program.few], x[(program.few + len(x) // 2) % len(x)]

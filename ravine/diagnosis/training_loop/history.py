@@ -375,8 +375,8 @@ class LoopHistory:
         test; None where several optimizers step. "baseline": also the targets of a known loss.
         "classes": batches of classes; None without classes. "units": enough examples to call a unit
         of a ReLU dead; None without one. "updates 20": so many steps of any kind. "steps 20",
-        "losses 200": so many; "optimizer": a step, or none until the end; "snapshots 5": so many of
-        each optimizer. Commas part several needs.
+        "losses 200": so many; "optimizer": a step of any, or none until the end; "snapshots 5": so
+        many of each optimizer. Commas part several needs.
         """
         found = [self._has_one(*part.split()) for part in need.split(", ")]
         return False if False in found else None if None in found else True
@@ -399,7 +399,7 @@ class LoopHistory:
         applies = bool(classes) and self.single_optimizer
         units = [u for s in self.snapshots for u in s.inactive.values()]
         return {
-            "optimizer": self.steps > 0 or bool(self.idle_optimizers),
+            "optimizer": self.steps + self.model.lost_states > 0 or bool(self.idle_optimizers),
             "scaler": None if not scaled else scaled >= MIN_SCALED_GRADIENTS,
             "graph": self.graph is not None and not self.model.compiled,
             "forward": not FORWARD_EVENTS.isdisjoint(self.tape),

@@ -107,7 +107,9 @@ class LearnerComparison:
 
     @property
     def lead(self) -> float:
-        """How far the quick learner is ahead of the best score of the network; NaN without one."""
+        """How far the quick learner is ahead of the network, on examples that it did not see and on
+        those that the network learned from; NaN where a score is missing.
+        """
         if self.score is None or self.train_score is None or self.validation_score is None:
             return math.nan
         return self.score - max(self.train_score, self.validation_score)
@@ -139,7 +141,9 @@ class TrialResults:
 
     @cached_property
     def _comparable(self) -> tuple[Outcome, ...]:
-        """All runs, but for those whose loss another output activation may let fall without end."""
+        """The runs whose losses can be compared: all but those with another output activation and
+        no better score, as a loss may have no lower bound on outputs that it was not made for.
+        """
         own = self.base.score or 0.0
         others = (
             o
@@ -156,7 +160,9 @@ class TrialResults:
 
     @cached_property
     def shortfall(self) -> str:
-        """What the whole run lacks of the least to be asked, as a clause; empty if nothing."""
+        """In what the whole run falls short of the least that can be asked, as a clause: it learned
+        nothing, or stays far behind a quick learner; empty where it does not.
+        """
         if self.ends_above_constant:
             return "the run ends no better than the best constant answer"
         if self.is_behind:
@@ -182,7 +188,9 @@ class TrialResults:
 
     @cached_property
     def ends_above_constant(self) -> bool:
-        """Whether the run ends no better than the best constant answer, by losses and score."""
+        """Whether the run ends no better than the best constant answer, also on the examples that
+        it learned from, and has no good score either.
+        """
         run, top, score = self.whole_run, self.constant_loss, self.base.score
         last = run.evaluations[-1][1] if run.evaluations else self.base.loss
         if not math.isfinite(top) or (score is not None and score >= CLEAR_SCORE_GAIN):
@@ -193,7 +201,9 @@ class TrialResults:
 
     @cached_property
     def has_score(self) -> bool:
-        """Whether the score means something: the run with the least loss has one, or this one."""
+        """Whether the score means something here: the run with the least loss has one above 0, or
+        the run as it is has learned something by its loss and by its score.
+        """
         runs = self._comparable
         own = self.base.score or 0.0
         learned = self.constant_loss - self.base.loss > MISSED_GAIN * abs(self.constant_loss)
@@ -208,7 +218,9 @@ class TrialResults:
 
     @cached_property
     def own(self) -> tuple[float, float]:
-        """The best loss and score of the run as it is: where trials end, or at its own end."""
+        """The loss and the score that the run as it is reaches: where trials end or, if it goes on
+        and is better there, at its own end; no remedy is needed for what more steps of it reach.
+        """
         ends = [(self.base.loss, self.base.score)]
         ends += [(loss, score) for _, loss, score in self.whole_run.evaluations[-1:]]
         losses = [loss for loss, _ in ends if math.isfinite(loss)]
@@ -283,7 +295,9 @@ class TrialResults:
 
     @property
     def is_partly_explained(self) -> bool:
-        """Whether the best explanation has no evidence and stays far behind a quick learner."""
+        """Whether the best explanation has no evidence beside its trial and leaves the run far
+        behind a quick learner, as more steps do where the loss is wrong.
+        """
         best, learner = self.best_explanation, self.learner
         if best is None or best.evidence or best.score is None or learner.score is None:
             return False
@@ -291,7 +305,9 @@ class TrialResults:
 
 
 def find_lag(results: TrialResults, outcome: Outcome) -> int | None:
-    """The first evaluation at which half of what is missed in the end is; None without any."""
+    """The first evaluation at which the run lags behind the one with a remedy, by half of what it
+    misses in the end; None where the run was not evaluated on the way.
+    """
     base = results.base
     if not base.evaluations:
         return None
