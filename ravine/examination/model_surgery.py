@@ -32,7 +32,9 @@ RECORDED_FUNCTIONS = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS | WEIGHT_FUNCTIONS
 
 @dataclass(frozen=True)
 class ModelCall:
-    """A call that may be replaced; `straight`: its input is a weighted layer's own output."""
+    """A call that may be replaced; `straight`: between layers and softmaxes, its input is the very
+    output of the call before it.
+    """
 
     name: str
     straight: bool = False
@@ -105,7 +107,8 @@ def record_calls(model: nn.Module, inputs: Tensor, *, training: bool = True) -> 
     calls = [call for call in functions if call.name in RECORDED_FUNCTIONS]
     recorded = [ModelCall(call.name) for call in calls[:1]]
     for before, call in pairwise(calls):
-        straight = {before.name, call.name} <= LAYER_FUNCTIONS and call.follows(before)
+        between_layers = {before.name, call.name} <= LAYER_FUNCTIONS | SOFTMAX_FUNCTIONS
+        straight = between_layers and call.follows(before)
         recorded.append(ModelCall(call.name, straight=straight))
     return recorded
 
@@ -159,15 +162,24 @@ def output_calls(calls: Sequence[ModelCall]) -> list[int]:
 
 
 def hidden_activations(calls: Sequence[ModelCall]) -> list[int]:
-    """Activations before the last layer with weights."""
-    last = _last_layer(calls)
-    return [i for i, call in enumerate(calls) if i < last and call.name in ACTIVATION_FUNCTIONS]
+    """Activations before the last layer with weights, softmaxes in their place among them."""
+    last, softmaxes = _last_layer(calls), hidden_softmaxes(calls)
+    names = ACTIVATION_FUNCTIONS
+    return [i for i, call in enumerate(calls[:last]) if call.name in names or i in softmaxes]
+
+
+def hidden_softmaxes(calls: Sequence[ModelCall]) -> list[int]:
+    """Softmaxes that stand between two layers as activations do; not those of attention, whose
+    shares weigh something.
+    """
+    places = (i for i, call in enumerate(calls[:-1]) if call.name in SOFTMAX_FUNCTIONS)
+    return [i for i in places if calls[i].straight and calls[i + 1].straight]
 
 
 def layers_without_activation(calls: Sequence[ModelCall]) -> list[int]:
     """Layers with weights whose output goes straight into the next such layer."""
     layers = [i for i, call in enumerate(calls) if call.name in LAYER_FUNCTIONS]
-    return [i for i, following in pairwise(layers) if calls[following].straight]
+    return [i for i, then in pairwise(layers) if then == i + 1 and calls[then].straight]
 
 
 def _last_layer(calls: Sequence[ModelCall]) -> int:

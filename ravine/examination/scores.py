@@ -13,18 +13,23 @@ from ravine.diagnosis.data.data_kinds import IGNORED_TARGET
 from ravine.diagnosis.output_kinds import Loss, find_class_axis
 from ravine.statistics import roc_auc
 
+MAX_SEPARATE_NUMBERS = 16  # targets of an example that count each by itself
+
 
 def scaled_score(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> float | None:
     """How well outputs answer, rare classes counting as much as frequent ones; None if unclear.
 
     Classes, also as one-hot targets: (mean recall − 1/K) / (1 − 1/K) over the K classes there are.
-    Targets 0 and 1, or −1 and 1: 2 AUC − 1, averaged over labels. Numbers: R², not below −1.
+    Targets 0 and 1, or −1 and 1: 2 AUC − 1, averaged over labels. Numbers: R², not below −1;
+    several: its mean over those that vary (of more than 16, as of pixels, R² of all together).
     Outputs that are not finite: −1.
 
     >>> scaled_score(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 0]))
     1.0
     >>> scaled_score(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 3.0]))
     -1.0
+    >>> scaled_score(torch.tensor([[0.0, 5], [0, 9]]), torch.tensor([[-0.1, 5], [0.1, 9]]))
+    0.5
     """
     if not isinstance(outputs, Tensor):
         return None
@@ -48,8 +53,10 @@ def scaled_score(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> 
         y = (y > 0).to(y.dtype)
         area = float(roc_auc(out[None], y, y.new_ones(len(y)))[0])
         return None if math.isnan(area) else 2 * area - 1
-    rest = float(((out - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum().clamp_min(1e-30))
-    return max(-1.0, 1 - rest)
+    missed, spread = ((out - y) ** 2).sum(0), ((y - y.mean(0)) ** 2).sum(0)
+    if y.shape[1] > MAX_SEPARATE_NUMBERS or not bool((spread > 0).any()):
+        return max(-1.0, 1 - float(missed.sum() / spread.sum().clamp_min(1e-30)))
+    return float((1 - missed / spread)[spread > 0].clamp_min(-1.0).mean())
 
 
 def scaled_accuracy(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> float | None:

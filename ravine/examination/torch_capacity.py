@@ -17,6 +17,7 @@ from ravine.examination.scores import scaled_accuracy
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_change import apply_treatments, change_of_program
 from ravine.examination.torch_data import TensorData
+from ravine.examination.torch_model_changes import mean_and_sd
 from ravine.examination.torch_program import TorchProgram, evaluating, train_program
 from ravine.examination.torch_results import seed_run
 from ravine.examination.torch_training_changes import scale_learning_rate
@@ -94,8 +95,8 @@ def memorized_score(program: TorchProgram) -> float | None:
 
 
 class WiderModel(nn.Module):
-    """A model with a branch beside it: hidden units that see all inputs, added to its outputs
-    before what makes probabilities of them. The branch starts at 0.
+    """A model with a branch beside it: hidden units that see all inputs, standardized by feature
+    or channel, added to its outputs before what makes probabilities of them. It starts at 0.
     """
 
     def __init__(
@@ -107,20 +108,19 @@ class WiderModel(nn.Module):
         last = nn.Linear(BRANCH_UNITS, math.prod(shape))
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        size = inputs[0].numel()
-        self.branch = nn.Sequential(
-            nn.Flatten(), nn.LayerNorm(size), nn.Linear(size, BRANCH_UNITS), nn.ReLU(), last
-        ).to(inputs.device)
+        first = nn.Linear(inputs[0].numel(), BRANCH_UNITS)
+        self.branch = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last).to(inputs.device)
+        self.mean, self.sd = mean_and_sd(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        beside = self.branch(x).reshape(len(x), *self.shape)
+        beside = self.branch((x - self.mean) / self.sd).reshape(len(x), *self.shape)
         return self.bind(self.free(self.model(x)) + beside, self.axis)
 
 
 @change_of_program("model", "more units beside it")
 def widen(program: TorchProgram) -> TorchProgram:
     """The program with a branch of hidden units beside its network."""
-    inputs, targets = program.examples(MEMORIZED_EXAMPLES)
+    inputs, targets = program.evaluated_examples()
     with isolated_rng(program.seed), torch.no_grad():
         outputs = program.build()[0].eval()(inputs)
     if not isinstance(outputs, Tensor) or not inputs.is_floating_point():

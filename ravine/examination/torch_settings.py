@@ -14,6 +14,7 @@ from ravine.examination import torch_model_changes as model_changes
 from ravine.examination.model_surgery import (
     ModelCall,
     hidden_activations,
+    hidden_softmaxes,
     layers_without_activation,
     output_calls,
 )
@@ -210,6 +211,10 @@ def _hidden_activation(
     if missing:
         name = "layers without a nonlinearity behind them"
         return Facts((Evidence(name, len(missing), limit=0),), where)
+    softmaxes = hidden_softmaxes(calls)
+    if softmaxes:
+        evidence = Evidence("softmaxes between layers", len(softmaxes), limit=0)
+        return Facts((evidence,), where, ("vanishing",))
     names = [calls[i].name for i in hidden_activations(calls)]
     if sum(name in SATURATING_FUNCTIONS for name in names) < SATURATING_LAYERS:
         return None

@@ -271,3 +271,25 @@ def test_a_rewired_model_can_be_rewired():
     bent = bend(rewire(model, X, plan_linear_output), X, torch.relu)
     both = rewire(bent, X, plan_no_dropout)
     assert torch.equal(both(X), model[3](torch.relu(model[0](X))))
+
+
+class WeighsStates(nn.Module):
+    """Shares of states by a softmax, as attention has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.score, self.out = nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.out(self.score(x).softmax(1) * x)
+
+
+def test_a_softmax_between_layers_is_an_activation_and_one_that_weighs_states_is_none():
+    model = nn.Sequential(nn.Linear(4, 5), nn.Softmax(1), nn.Linear(5, 3), nn.Tanh()).extend(
+        nn.Sequential(nn.Linear(3, 2), nn.LogSoftmax(1))
+    )
+    calls = record_calls(model, X)
+    assert [calls[i].name for i in hidden_activations(calls)] == ["softmax", "tanh"]
+    assert layers_without_activation(calls) == []
+    assert hidden_activations(record_calls(WeighsStates(), X)) == []
+    assert [calls[i].name for i in output_calls(calls)] == ["log_softmax"]

@@ -46,8 +46,10 @@ def test_the_score_of_yes_and_no_is_twice_the_auc_less_one_averaged_over_labels(
 def test_the_score_of_numbers_is_r2():
     y = torch.randn(80, 2, generator=RNG) * torch.tensor([1.0, 5.0])
     out = y + torch.randn(80, 2, generator=RNG)
-    known = r2_score(y, out, multioutput="variance_weighted")
-    assert scaled_score(out, y) == pytest.approx(known, abs=1e-6)
+    assert scaled_score(out, y) == pytest.approx(r2_score(y, out), abs=1e-6)
+    pixels, made = y.repeat(1, 16), out.repeat(1, 16)
+    pooled = r2_score(pixels, made, multioutput="variance_weighted")
+    assert scaled_score(made, pixels) == pytest.approx(pooled, abs=1e-6)
     known = r2_score(y[:, 0], out[:, 0])
     assert scaled_score(out[:, :1], y[:, 0]) == pytest.approx(known, abs=1e-6)
     assert scaled_score(1000 * out, y) == -1.0

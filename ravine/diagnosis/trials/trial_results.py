@@ -75,6 +75,13 @@ class Outcome:
         return self.cause in ORDERED_GENERAL_CAUSES and not measured
 
     @property
+    def weighs_targets(self) -> bool:
+        """Whether its remedy weighs unequal targets alike: losses before and after are not of one
+        kind, the score alone is.
+        """
+        return any(e.name == SPREAD_EVIDENCE.format("targets") for e in self.evidence)
+
+    @property
     def required_gain(self) -> float:
         """What it must gain to explain anything."""
         return MISSED_GAIN if self.evidence else UNSUPPORTED_GAIN
@@ -209,6 +216,8 @@ class TrialResults:
         learned = self.constant_loss - self.base.loss > MISSED_GAIN * abs(self.constant_loss)
         if own >= CLEAR_SCORE_GAIN and learned:
             return True
+        if any(o.weighs_targets and (o.score or 0.0) >= CLEAR_SCORE_GAIN for o in self.outcomes):
+            return True
         finite = (o for o in runs if math.isfinite(o.loss))
         best = min(finite, key=lambda o: o.loss, default=None)
         top = max((o.score for o in runs if o.score is not None), default=-1.0)
@@ -251,6 +260,9 @@ class TrialResults:
             return max(-1.0, min(1.0, by_loss))
         own_score = max(own_score, 0.0)
         by_score = outcome.score - own_score
+        if outcome.weighs_targets:
+            gained = by_score / (1.0 - own_score) if by_score >= SCORE_GAIN else min(by_score, 0.0)
+            return max(-1.0, gained)
         halved = HALVED_ERROR * (1.0 - own_score)
         if outcome.evidence and by_score >= max(halved, SUPPORTED_SCORE_GAIN):
             return min(1.0, max(by_score / (1.0 - own_score), by_loss))
@@ -278,8 +290,7 @@ class TrialResults:
 
         # a much higher rate helps unequal targets, too, but only the large ones are learned then:
         # where their own remedy helps it is no low rate
-        name = SPREAD_EVIDENCE.format("targets")
-        unequal = [o for _, o in enough if any(e.name == name for e in o.evidence)]
+        unequal = [o for _, o in enough if o.weighs_targets]
         near = [(g, o) for g, o in enough if g >= NEAR_BEST * best or o in unequal]
         return tuple(outcome for _, outcome in sorted(near, key=rank))
 
