@@ -272,3 +272,15 @@ def mean_with_error(values: np.ndarray) -> tuple[float, float]:
     if len(blocks) < 2:
         return float(values.mean()), math.inf
     return float(values.mean()), float(blocks.std(ddof=1) / math.sqrt(len(blocks)))
+
+
+def mean_and_sd(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature (of [N, F], [N, T, F]) or channel
+    ([N, C, H, W]); 1 in place of the standard deviation of a constant.
+    """
+    over = (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)) if x.dim() > 1 else (0,)
+    kind = x.dtype if x.is_floating_point() and x.element_size() > 4 else torch.float
+    x = x.double()
+    mean, sd = x.mean(over, keepdim=True)[0], x.std(over, keepdim=True, correction=0)[0]
+    constant = (sd <= 1e-12 * (mean.abs() + 1e-300)) | (sd == 0)
+    return mean.to(kind), torch.where(constant, torch.ones_like(sd), sd).to(kind)

@@ -17,12 +17,12 @@ from ravine.examination.scores import scaled_accuracy
 from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_change import apply_treatments, change_of_program
 from ravine.examination.torch_data import TensorData
-from ravine.examination.torch_model_changes import mean_and_sd
 from ravine.examination.torch_program import TorchProgram, evaluating, train_program
 from ravine.examination.torch_results import seed_run
 from ravine.examination.torch_training_changes import scale_learning_rate
 from ravine.examination.trials import confirm, median_outcome
 from ravine.rng import isolated_rng
+from ravine.statistics import mean_and_sd
 
 MEMORIZED_EXAMPLES, MEMORIZING_STEPS = 32, 300
 MEMORIZED_SCORE = 0.95  # of the scaled accuracy

@@ -28,6 +28,7 @@ from ravine.examination.torch_change import (
 )
 from ravine.examination.torch_program import Loss, TorchProgram, evaluating
 from ravine.rng import isolated_rng
+from ravine.statistics import mean_and_sd
 
 RUNNING_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 HIDDEN_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -68,18 +69,6 @@ def standardize_inputs(program: TorchProgram) -> TorchProgram:
     mean, sd = mean_and_sd(inputs)
     model = WrappedModel(program.model, before=lambda x: ((x - mean) / sd).to(x.dtype))
     return replace(program, model=model)
-
-
-def mean_and_sd(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature (of [N, F], [N, T, F]) or channel
-    ([N, C, H, W]); 1 in place of the standard deviation of a constant.
-    """
-    over = (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)) if x.dim() > 1 else (0,)
-    kind = x.dtype if x.is_floating_point() and x.element_size() > 4 else torch.float
-    x = x.double()
-    mean, sd = x.mean(over, keepdim=True)[0], x.std(over, keepdim=True, correction=0)[0]
-    constant = (sd <= 1e-12 * (mean.abs() + 1e-300)) | (sd == 0)
-    return mean.to(kind), torch.where(constant, torch.ones_like(sd), sd).to(kind)
 
 
 @change_of_program("target.scale", "standardize")

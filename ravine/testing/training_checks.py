@@ -36,10 +36,9 @@ from ravine.diagnosis.recipe_rules import (
 )
 from ravine.diagnosis.resume_rules import ResumeComparison, resumed_differently
 from ravine.errors import InputError
-from ravine.examination.torch_model_changes import mean_and_sd
 from ravine.finding import Evidence, Finding
 from ravine.rng import seed_generators
-from ravine.statistics import even_places
+from ravine.statistics import even_places, mean_and_sd
 from ravine.testing.start_checks import fail_on
 from ravine.testing.tested_model import TestedModel, isolate_test, read_batch
 

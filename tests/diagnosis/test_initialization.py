@@ -982,6 +982,22 @@ def test_a_first_loss_that_is_not_finite(model, loss, cause, where):
     assert examined(Then(net(), lambda out: out.nan_to_num()), F.cross_entropy, gap, y) == {}
 
 
+@pytest.mark.parametrize(
+    ("model", "scale", "cause"),
+    [
+        (Then(net(), lambda h: h.exp()), 1e4, "input-scale"),
+        (Then(net(), lambda h: (h / 0.1).exp() ** 3), 300.0, "input-scale"),
+        (Then(nn.Identity(), lambda x: x[:, :3] / (x[:, 3:4] - x[:, 3:4])), 1.0, "data-degenerate"),
+        (nn.Sequential(net(), Then(nn.Identity(), lambda h: h * 0 / 0)), 1.0, "data-degenerate"),
+        (nn.Sequential(net(), Then(nn.Identity(), lambda h: h.sqrt())), 1.0, "initialization"),
+    ],
+)
+def test_what_makes_the_first_loss_finite_is_its_cause(model, scale, cause):
+    x, y = table()
+    found = examined(model, lambda out, y: F.mse_loss(out[:, 0], y.float()), scale * x, y)
+    assert found["RVN-I12"].cause == cause
+
+
 def test_notes_are_notes():
     x, y = table()
     found = {

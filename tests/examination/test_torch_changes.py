@@ -19,7 +19,6 @@ from ravine.examination.torch_change import TorchChange, apply_treatments
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_model_changes import (
     average_loss,
-    mean_and_sd,
     pair_loss,
     reinitialize,
     remove_dropout,
@@ -48,6 +47,7 @@ from ravine.examination.torch_training_changes import (
     use_adam,
 )
 from ravine.finding import TRIABLE_CHANGES
+from ravine.statistics import mean_and_sd
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(100, 4, generator=RNG) * torch.tensor([1.0, 50.0, 0.01, 1.0]) + torch.tensor(

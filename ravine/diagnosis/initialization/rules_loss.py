@@ -205,7 +205,7 @@ def light_weight_limit(odds: float) -> float:
     "loss",
     needs="first_loss",
     also=("data-degenerate", "initialization", "exploding", "input-scale")
-    + ("output-activation", "target-scale"),
+    + ("output-activation", "target-scale", "normalization"),
     explains=("RVN-N01", "RVN-L19", "RVN-L24"),
 )
 def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
@@ -219,12 +219,16 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     if what == "outputs" and found.finite_rows >= MOST_EXAMPLES:
         text = f"of {100 * (1 - found.finite_rows):.3g} % of the examples alone"
         suspects, change = ("loss",), Change("data", "no constant row, no row that is all masked")
-    elif what == "loss" and found.input_spread > HUGE_NUMBER:
-        text, cause = f"inputs with a spread of {found.input_spread:.3g}", "input-scale"
-        change = Change("input.scale", "standardized")
+    elif found.finite_when == "standardized":
+        text, cause = f"{text}; finite with standardized inputs", "input-scale"
+        suspects = ("loss", "output-activation") if what == "loss" else ("exploding",)
+        change = Change("input.scale", "standardize")
     elif what == "loss" and found.target_size > HUGE_NUMBER:
         text, cause = f"targets of up to {found.target_size:.3g}", "target-scale"
         change = Change("target.scale", "standardized")
+    elif what == "outputs" and not found.finite_when:
+        text += ", also with all weights 0"
+        suspects, change = ("normalization",), Change("data", "no division by 0, no root of it")
     elif what == "outputs":
         cause, suspects = "initialization", ("exploding", "input-scale")
         change = Change("init", "smaller weights")

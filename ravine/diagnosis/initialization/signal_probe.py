@@ -4,6 +4,8 @@ activations, and the statistics of batch normalization.
 Letters: N examples.
 """
 
+import contextlib
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,7 +38,9 @@ from ravine.diagnosis.op_names import (
     MATMUL_FUNCTIONS,
     RECTIFIER_FUNCTIONS,
 )
+from ravine.statistics import mean_and_sd
 
+LARGE_INPUTS = 5.0  # root mean square
 FLAT_SLOPE = 0.05  # of an activation's steepest slope
 MIN_DEPTH = 4  # layers along which a signal is followed
 NORM_BATCHES, NORM_BATCH_SIZE = 30, 32  # that batch normalization gets
@@ -64,10 +68,31 @@ def probe_first_loss(program: ProbedProgram) -> FirstLoss:
     return replace(
         found,
         not_finite=broken,
+        finite_when=_finite_when(program) if broken in ("outputs", "loss") else "",
         not_finite_at=where,
         finite_rows=float(finite_rows),
         target_size=float(y.double().abs().max()) if has_numbers else 0.0,
     )
+
+
+def _finite_when(program: ProbedProgram) -> str:
+    """What makes the first loss finite: "standardized" inputs; "no weights" (all 0) where they do
+    not; "" where neither does.
+    """
+    x, blank = program.inputs, copy.deepcopy(program.training_model)
+    with torch.no_grad():
+        for parameter in blank.parameters():
+            parameter.zero_()
+    tried = [("no weights", blank, x)]
+    if x.is_floating_point() and float(x.double().square().mean().sqrt()) > LARGE_INPUTS:
+        mean, sd = mean_and_sd(x)
+        tried.insert(0, ("standardized", program.training_model, ((x - mean) / sd).to(x.dtype)))
+    for what, model, inputs in tried:
+        with contextlib.suppress(Exception):  # the loss may refuse such outputs
+            outputs = trace_forward(model, inputs, seed=program.seed).output
+            if is_finite(outputs) and is_finite(program.loss(outputs, program.targets).detach()):
+                return what
+    return ""
 
 
 def _first_not_finite(trace: ForwardTrace) -> str:
