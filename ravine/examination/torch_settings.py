@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from torch import nn
+from torch.optim import AdamW
 
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
@@ -38,6 +39,8 @@ LARGE_WEIGHT_DECAY = 0.01  # that is evidence by itself
 NORM_MOMENTUM = (0.005, 0.9)  # within which running statistics follow the data
 MIN_NORMALIZED_BATCH = 8  # examples; of fewer, the mean and variance are mostly noise
 KEPT_EXAMPLES = 2  # of a pass that shows which tensors it replaces
+FEW_UPDATES = 20
+LAST_FRACTION, UNFINISHED_FALL = 0.6, 0.1  # of the budget; of the loss's whole fall, since then
 RISING_LOSS_RATIO = 1.2  # times the first loss
 
 Calls: TypeAlias = Sequence[ModelCall]
@@ -108,6 +111,18 @@ def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
     return Facts((Evidence("highest loss over the first", ratio, limit=RISING_LOSS_RATIO),))
 
 
+def _unfinished(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+    """Few updates in all, at the end of which the loss falls as it did before."""
+    if profile.results is None or program.steps > FEW_UPDATES:
+        return None
+    known = {step: loss for step, loss, _ in profile.results.whole_run.evaluations}
+    late = [loss for step, loss in known.items() if step >= LAST_FRACTION * program.steps]
+    fell, first = late[0] - late[-1] if late else 0.0, next(iter(known.values()), math.nan)
+    if not late or not fell > UNFINISHED_FALL * (first - late[-1]):
+        return None
+    return Facts((Evidence("updates in all", program.steps, limit=FEW_UPDATES),))
+
+
 def _frozen_parameters(
     program: TorchProgram, calls: Calls, profile: SubjectProfile
 ) -> Facts | None:
@@ -155,7 +170,8 @@ def _weight_decay(program: TorchProgram, calls: Calls, profile: SubjectProfile) 
     decay = max(float(g.get("weight_decay") or 0.0) for g in program.build()[1].param_groups)
     if decay <= 0:
         return None
-    large = decay >= LARGE_WEIGHT_DECAY
+    usual = isinstance(program.build()[1], AdamW) and decay == LARGE_WEIGHT_DECAY
+    large = decay >= LARGE_WEIGHT_DECAY and not usual
     return Facts((Evidence("weight decay", decay, limit=LARGE_WEIGHT_DECAY),) if large else ())
 
 
@@ -233,6 +249,7 @@ def _fixed_order(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
 # Evidence for a cause; the calls are those of a forward pass of the model
 TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts | None]] = {
     "learning-rate-high": _rising_loss,
+    "too-few-steps": _unfinished,
     "frozen-parameters": _frozen_parameters,
     "dropout": _dropout,
     "over-regularized": _weight_decay,

@@ -32,6 +32,7 @@ STILL_LOSS = 1e-3  # of the loss at the start: a run that changes it by less sta
 MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
 LOSS_CAUSES = ("loss", "shape-pairing")  # where they are certain, the loss measures nothing
 ONE_ANSWER_CODE = "RVN-T15"  # every row has one answer: what is asked for is judged by the answers
+TIE_BREAK = 1e-6  # of an error
 FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be
 
 
@@ -307,8 +308,9 @@ def confirm(
     seeds without it.
 
     Compared is 1 − score where the score tells the two apart, else the loss: losses of runs that go
-    wrong differ by orders of magnitude, and say less with a few seeds. Where the loss is in doubt
-    the score alone is compared.
+    wrong differ by orders of magnitude, and say less with a few seeds. Of equal scores, as few
+    held-out examples have them, the lower loss is the better. Where the loss is in doubt the score
+    alone is compared.
     """
     before = before[: len(after)]
     scored = all(run.score is not None for run in (*before, *after))
@@ -321,6 +323,8 @@ def confirm(
         if any(diverged):
             what += f", {FAILED_ERROR:g} for a run that diverged ({diverged[0]} of {len(before)} "
             what += f"without the change, {diverged[1]} with it)"
+        if not loss_in_doubt:
+            errors[1] = [_broken_tie(*pair) for pair in zip(before, after, strict=True)]
         trial = weigh(*errors, steps=results.steps, least=SCORE_GAIN / 2, what=what)
     else:
         losses = [[run.loss for run in runs] for runs in (before, after)]
@@ -346,6 +350,13 @@ def median_outcome(cause: str, runs: Sequence[SeedRun]) -> Outcome:
 
 def _error(run: SeedRun) -> float:
     return 1.0 - (run.score or 0.0) if math.isfinite(run.loss) else FAILED_ERROR
+
+
+def _broken_tie(before: SeedRun, after: SeedRun) -> float:
+    """The error of a run; of two that are equal, that of the lower loss is the lower by a hair."""
+    error, tied = _error(after), before.score == after.score
+    hair = TIE_BREAK * float(np.sign(after.loss - before.loss)) if tied else 0.0
+    return error * (1 + hair)
 
 
 def _is_same_run(a: SeedRun, b: SeedRun) -> bool:

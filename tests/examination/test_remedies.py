@@ -66,7 +66,8 @@ def specific(found):
 
 def test_nothing_speaks_for_a_remedy_of_a_plain_program_and_the_general_ones_come_last():
     found, _ = remedies_for()
-    assert specific(found) == []
+    assert specific(found) == ["too-few-steps"]  # of 14 updates, as the last ones show
+    assert specific(remedies_for(epochs=6)[0]) == []
     assert [r.cause for r in found] == [
         "initialization",
         "learning-rate-low",
@@ -135,9 +136,9 @@ def test_a_fact_speaks_for_the_remedy_of_a_seeded_fault(cause):
 @pytest.mark.parametrize("cause", sorted(set(SICK) - {"initialization"}))
 def test_and_for_no_other(cause):
     """Another start, too, is tried where unscaled numbers make the first loss far larger than that
-    of a constant.
+    of a constant, and more steps, as these programs make a few updates only.
     """
-    also = ("initialization",) if cause.endswith("-scale") else ()
+    also = ("too-few-steps", *(("initialization",) if cause.endswith("-scale") else ()))
     assert set(specific(of_sick(cause)[0])) <= {cause, *also}
 
 

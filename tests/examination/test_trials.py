@@ -537,3 +537,15 @@ def test_a_certain_fault_s_cure_is_tried_and_what_does_not_help_is_not_recommend
     assert "did not act" in idle.trial.why
     mask, _ = try_cures(subject, seen, finding("causality", Change("model", "a mask")))
     assert mask.trial.verdict == "not tried"
+
+
+def test_of_equal_scores_the_lower_loss_is_the_better():
+    first = replace(outcome("too-few-steps", 0.4), scores=(0.6,))
+    seen = replace(results(outcomes=(first,), score=0.4), constant_loss=2.0)
+    before = [SeedRun(0.75, score) for score in (0.4, 0.4, 0.37, 0.6, 0.3)]
+    after = [SeedRun(0.4, 0.6)] * 5
+    assert confirm(seen, first, before, after).trial.verdict == "helped"
+    higher = [*after[:3], SeedRun(0.8, 0.6), after[4]]
+    assert confirm(seen, first, before, higher).trial.verdict == "no effect"
+    in_doubt = confirm(seen, first, before, after, loss_in_doubt=True)
+    assert in_doubt.trial.verdict == "no effect"

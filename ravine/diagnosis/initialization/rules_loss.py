@@ -74,7 +74,7 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     "output-activation",
     needs="loss",
     also=("loss", "target-scale"),
-    explains=("RVN-H01", "RVN-H02", "RVN-H08"),
+    explains=("RVN-H01", "RVN-H02", "RVN-H08", "RVN-L19"),
 )
 def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
     form, kind = start.loss.form, start.loss.targets.kind

@@ -32,6 +32,7 @@ TRANSFER_FRACTION = 0.5  # of a score on training examples: less of it on valida
 MIN_SCORE_GAP = 0.3  # between two scores, from 0 (best constant) to 1
 MIN_GAP_ERRORS = 3.0  # standard errors of the score on validation examples
 WORSE_LOSS = 1.1  # of the best constant's loss: other examples are answered worse
+SCALED_CAUSES = {"input.scale": "input-scale", "target.scale": "target-scale"}
 FIRST_ADVICE = {  # what to look at first where no change helped; of other causes the page says it
     "loss": "Check the loss: its sign, the order of its arguments, and what outputs it expects.",
     "learning-rate-high": "Lower the learning rate ten times, then once more.",
@@ -282,17 +283,19 @@ def far_behind_quick_learner(results: TrialResults) -> Iterator[Observation]:
 
 
 def _likeliest(results: TrialResults, otherwise: str = "") -> Any:
-    """The likeliest cause where no change helped: that for which there is most evidence, or what
-    the course of the loss suggests. With `otherwise`, a cause whose change was tried and gained
-    nothing is no suspect, nor are too few steps where the loss has stopped falling; it is named
-    where none is left.
+    """The likeliest cause where no change helped: a scale that could not be changed, that for which
+    there is most evidence (first what was not tried in vain), or what the course of the loss
+    suggests. With `otherwise`, a cause whose change was tried and gained nothing is no suspect, nor
+    are too few steps where the loss has stopped falling; it is named where none is left.
     """
-    suspects = [outcome.cause for outcome in results.outcomes if outcome.evidence]
+    suspects = [SCALED_CAUSES[c.path] for c, _ in results.refused if c.path in SCALED_CAUSES]
+    cleared = {o.cause for o in results.outcomes if results.gain_of(o) < SUSPECTED_GAIN}
+    measured = (outcome.cause for outcome in results.outcomes if outcome.evidence)
+    suspects += sorted(measured, key=lambda cause: cause in cleared)
     losses = [loss for _, loss, _ in results.whole_run.evaluations]
     rising = bool(losses) and not losses[-1] < losses[0]
     suspects += ["learning-rate-high" if rising else "too-few-steps"]
     if otherwise:
-        cleared = {o.cause for o in results.outcomes if results.gain_of(o) < SUSPECTED_GAIN}
         if len(losses) > 2 and losses[-3] - losses[-1] < STILL_FALLING * (losses[0] - losses[-1]):
             cleared.add("too-few-steps")
         suspects = [cause for cause in suspects if cause not in cleared] or [otherwise]
