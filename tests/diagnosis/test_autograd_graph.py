@@ -103,6 +103,7 @@ def test_a_trained_layer_does_not_look_default_initialized():
     torch.manual_seed(0)
     for layer in (
         nn.Linear(20, 30),
+        nn.Linear(2, 16),  # 32 numbers are the fewest
         nn.Conv2d(4, 8, 3),
         nn.Embedding(20, 8),
         nn.GRU(8, 16),
@@ -111,6 +112,8 @@ def test_a_trained_layer_does_not_look_default_initialized():
         weights = [p for p in layer.parameters() if p.dim() > 1]
         assert all(has_default_initialization(p, layer) for p in weights)
         assert not any(has_default_initialization(p * 1.5, layer) for p in weights)
+    small = nn.Linear(3, 16)
+    assert not has_default_initialization(small.weight * 0.8, small)  # none is near the bound
     layer = nn.Linear(20, 30)
     assert not has_default_initialization(nn.init.kaiming_normal_(layer.weight), layer)
 

@@ -191,6 +191,27 @@ def test_a_reshape_in_place_of_a_transpose_is_found_for_numbers_too(function, fo
     assert ("RVN-I22" in alarms(model, F.mse_loss, x, y)) == found
 
 
+@pytest.mark.parametrize(
+    ("function", "then", "found"),
+    [
+        (transposed, nn.Conv1d(4, 6, 3), False),
+        (lambda x: x.view(len(x), 4, 12), nn.Conv1d(4, 6, 3), True),
+        (lambda x: x.reshape(len(x), 4, 12), nn.Conv1d(4, 6, 1), True),
+        (lambda x: x.view(len(x), 1, 48), nn.Conv1d(1, 6, 3), False),  # one long signal
+        (lambda x: x.view(len(x), 6, 8), nn.Conv1d(6, 6, 3), False),  # two steps are one
+        (lambda x: x.view(len(x), 4, 12), nn.Linear(12, 6), False),  # three steps are one
+    ],
+)
+def test_steps_that_become_channels_by_a_reshape_are_found_before_a_convolution(
+    function, then, found
+):
+    x = torch.randn(60, 12, 4)
+    model = nn.Sequential(Function(function), then, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    model(x)
+    result = alarms(model, F.cross_entropy, x, torch.randint(0, 3, (60,)))
+    assert ("RVN-I22" in result) == found
+
+
 class Function(nn.Module):
     def __init__(self, function):
         super().__init__()

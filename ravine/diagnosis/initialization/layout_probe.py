@@ -139,13 +139,25 @@ def _change_classes(targets: Tensor) -> Iterator[Tensor]:
 
 
 def find_misused_reshape(trace: ForwardTrace) -> FunctionCall | None:
-    """The first view or reshape that exchanges two dimensions by name, not by what is in them."""
+    """The first view or reshape that exchanges two dimensions by name, not by what is in them.
+    Straight before a convolution over sequences also where one is a multiple of the other: what
+    was folded would be no channel.
+    """
     n = trace.output.shape[0] if trace.output.dim() else 0
     for call in trace.functions:
         if call.name in ("reshape", "view") and call.inputs and n in call.inputs[0].shape:
-            if exchanges_dimensions(call.inputs[0].shape, call.output.shape):
+            before, after = call.inputs[0].shape, call.output.shape
+            if exchanges_dimensions(before, after) or (
+                _makes_channels(trace, call) and before[1:] == after[1:][::-1] != after[1:]
+            ):
                 return call
     return None
+
+
+def _makes_channels(trace: ForwardTrace, call: FunctionCall) -> bool:
+    """Whether a call makes of sequences what goes straight into a convolution."""
+    convolved = (c for c in trace.functions if c.name == "conv1d" and c.follows(call))
+    return call.output.dim() == 3 and next(convolved, None) is not None
 
 
 def exchanges_dimensions(before: Sequence[int], after: Sequence[int]) -> bool:

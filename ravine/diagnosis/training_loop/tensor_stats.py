@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+MIN_MATRIX_NUMBERS = 32  # of which a distribution is known
 SAMPLE_SIZE = 4096  # numbers of a tensor that are compared
 COMPARED_COLUMNS = 64  # of the rows of a batch and a table
 TABLE_FACTOR = 4  # times the rows of a batch that a table needs to count as its source
@@ -48,8 +49,9 @@ def has_default_initialization(weight: Tensor, owner: nn.Module) -> bool:
 
     The defaults of torch: uniform in ±1/sqrt(fan in) for linear and convolutional layers, uniform
     in ±1/sqrt(hidden) for recurrent layers, normal (0, 1) for embeddings. A trained matrix has
-    numbers beyond the bound, or another variance (by more than 4 standard errors). Vectors and
-    matrices of fewer than 64 numbers are never taken for freshly initialized ones.
+    numbers beyond the bound, none near it (which n uniform numbers have but for exp(-6)), or
+    another variance (by more than 4 standard errors). Vectors and matrices of fewer than 32 numbers
+    are never taken for freshly initialized ones.
 
     >>> layer = nn.Linear(30, 40)
     >>> has_default_initialization(layer.weight, layer)
@@ -58,7 +60,7 @@ def has_default_initialization(weight: Tensor, owner: nn.Module) -> bool:
     False
     """
     uniform = nn.Linear | nn.modules.conv._ConvNd | nn.RNNBase | nn.RNNCellBase
-    if weight.dim() < 2 or weight.numel() < 64 or not isinstance(owner, uniform | nn.Embedding):
+    if weight.dim() < 2 or weight.numel() < MIN_MATRIX_NUMBERS or not isinstance(owner, uniform | nn.Embedding):
         return False
     variance, spread, bound = 1.0, math.sqrt(2.0), math.inf  # of an embedding
     if isinstance(owner, uniform):
@@ -66,7 +68,8 @@ def has_default_initialization(weight: Tensor, owner: nn.Module) -> bool:
         bound = (owner.hidden_size if is_recurrent else math.prod(weight.shape[1:])) ** -0.5
         variance, spread = bound**2 / 3, math.sqrt(0.8)
     measured = float(weight.detach().float().var())
-    inside = float(weight.detach().abs().max()) <= bound * (1 + 1e-5)
+    least = 1 - 6 / weight.numel() if isinstance(owner, uniform) else 0.0
+    inside = least <= float(weight.detach().abs().max()) / bound <= 1 + 1e-5
     return inside and abs(measured / variance - 1) < 4 * spread / math.sqrt(weight.numel())
 
 
