@@ -12,6 +12,7 @@ Letters: N examples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -48,11 +49,15 @@ from ravine.examination.ways_to_run import (
     Way,
     is_same_loss,
     list_ways,
+    loss_or_nan,
 )
+from ravine.rng import isolated_rng
 
 Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
 MAX_LEAVES = 48  # of which each is left out once
 NO_CALL = "the model does not take the inputs of a batch"
+SAME_LOSS = 1e-5  # relative: sums in another order
+CLASS_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 PASSING_BATCHES = 4  # that are kept while they pass
 ANSWER_PROBES = frozenset(("pairing", "layout", "causality", "loss"))  # of answers to targets
 WHOLE_PROBES = ANSWER_PROBES | {"mixing", "repeat", "dependence"}  # of outputs by example
@@ -346,7 +351,9 @@ class _Reduction:
             count = "one" if targets.packing is None else "several"
         if targets is not None and count == "one":
             (one,) = leaves_at(given, targets.paths)
-            answer = _find_answer(outputs, self.outputs, one)
+            made = self.outputs if outputs is None else outputs.pick_outputs(self.outputs)
+            if are_names_told(loss, made, targets.pick(given)):
+                answer = _find_answer(outputs, self.outputs, one)
         plain = inputs.paths == [()] and way.call == "argument" and plain_outputs
         return Form(
             model=trial.original if plain else adapt_model(trial.original, run),
@@ -359,6 +366,23 @@ class _Reduction:
             targets=count,
             rows=None if outputs is None else len(inputs.pick(self._split()[0])),
         )
+
+
+def are_names_told(loss: Loss, outputs: Any, targets: Tensor) -> bool:
+    """Whether it matters to a loss which class is which. It does not to one that asks for classes
+    to lie apart, as of triplets or centers: no output stands for a class.
+    """
+    if not isinstance(outputs, Tensor) or targets.dtype not in CLASS_DTYPES:
+        return True
+    classes, varied = targets.unique(), bool((outputs != outputs.flatten()[0]).any())
+    if len(classes) < 2 or int(classes[0]) < 0 or not varied:
+        return True
+    renamed = classes.roll(1)[torch.searchsorted(classes, targets)]
+    losses = []
+    for names in (targets, renamed):
+        with isolated_rng(), torch.no_grad():
+            losses.append(float(loss_or_nan(loss, outputs, names)))
+    return not math.isclose(*losses, rel_tol=SAME_LOSS)
 
 
 def _find_answer(

@@ -15,20 +15,15 @@ from ravine.diagnosis.trials.trial_results import (
     TrialResults,
 )
 from ravine.examination.torch_change import TorchChange, apply_treatments
-from ravine.examination.torch_model_changes import (
-    use_binary_cross_entropy,
-    use_class_outputs,
-    use_cross_entropy,
-    use_squared_error,
-)
+from ravine.examination.torch_model_changes import use_class_outputs
 from ravine.examination.torch_program import TorchProgram, evaluating, train_program
+from ravine.examination.torch_settings import USUAL_LOSSES
 from ravine.examination.torch_training_changes import scale_learning_rate
 from ravine.examination.verdict import weigh
 from ravine.finding import Evidence
 
 MAX_CLASS_VALUES = 20  # of a target that may be classes
 CLASS_HITS = 0.25  # of the held-out targets that classes must hit beyond what a number does
-USUAL_LOSSES = (use_cross_entropy, use_binary_cross_entropy, use_squared_error)
 CLASS_LOSS_RATIO = 1.2  # times the loss of a number that classes may have
 
 
@@ -75,9 +70,9 @@ def try_losses(program: TorchProgram, results: TrialResults) -> TrialResults:
     least = max(own, 0.0) + CLEAR_SCORE_GAIN
     if best is not None:
         least = max(least, (best.score or 0.0) + 2 * SCORE_GAIN)
-    for change in USUAL_LOSSES:
+    for strength in USUAL_LOSSES:
         try:
-            changed = apply_treatments(program, (change,))
+            changed = apply_treatments(program, strength)
             first = train_program(changed, seed=program.seed, steps=steps).last.score
             if first is None or first < least:
                 continue
@@ -90,7 +85,7 @@ def try_losses(program: TorchProgram, results: TrialResults) -> TrialResults:
         before, after = ([1 - (score or 0.0) for score in scores] for scores in runs)
         outcome = Outcome(
             cause="loss",
-            changes=(change.change,),
+            changes=tuple(change.change for change in strength),
             losses=tuple(after),
             scores=tuple(runs[1]),
             trial=weigh(before, after, steps=steps, least=CLEAR_SCORE_GAIN, what="1 - score"),

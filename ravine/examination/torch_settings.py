@@ -72,10 +72,16 @@ STRENGTHS_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
     **ONE_CHANGE_BY_CAUSE,
 }
 
+USUAL_LOSSES = (
+    (model_changes.use_cross_entropy,),
+    (model_changes.use_binary_cross_entropy,),
+    (model_changes.use_squared_error,),
+)
+
 # What can be tried for a cause that is certain, the likeliest first
 CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
     "output-activation": ((model_changes.use_linear_output,), (model_changes.use_sigmoid_output,)),
-    "shape-pairing": ((model_changes.pair_loss,),),
+    "shape-pairing": ((model_changes.pair_loss,), *USUAL_LOSSES),
     "initialization": ((model_changes.reinitialize,), (USE_RELU, model_changes.reinitialize)),
     "dead-units": ((model_changes.reinitialize,),),
     "hidden-activation": ((USE_RELU,),),
@@ -87,11 +93,7 @@ CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
     "exploding": ((model_changes.reinitialize,), (model_changes.scale_start,)),
     "saturation": ((model_changes.reinitialize,), (model_changes.standardize_inputs,)),
     "parameters-not-in-optimizer": ((train_all_parameters,),),
-    "loss": (
-        (model_changes.use_cross_entropy,),
-        (model_changes.use_binary_cross_entropy,),
-        (model_changes.use_squared_error,),
-    ),
+    "loss": USUAL_LOSSES,
     **ONE_CHANGE_BY_CAUSE,
 }
 

@@ -518,3 +518,42 @@ def test_what_runs_in_no_way_is_refused_with_what_was_tried():
     ) as raised:
         program(Wrapped("output"), lambda out, y: y["size"], {"features": X, "kind": Y})
     assert raised.value.exit_code == 2
+
+
+def triplet(out, y):
+    """Each example with the nearest of another class and the farthest of its own."""
+    far, same = torch.cdist(out, out), y[:, None] == y
+    own = far.masked_fill(~same, 0).amax(1)
+    return (own - far.masked_fill(same, 1e9).amin(1) + 0.2).relu().mean()
+
+
+def spread_in_classes(out, y):
+    within = sum(out[y == k].var(0, correction=0).sum() for k in y.unique())
+    return within / out.var(0).sum()
+
+
+def contrastive(out, y):
+    like = F.normalize(out, dim=1) @ F.normalize(out, dim=1).T
+    return F.mse_loss(like, (y[:, None] == y).float())
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (triplet, False),
+        (spread_in_classes, False),
+        (contrastive, False),
+        (F.cross_entropy, True),
+        (lambda out, y: F.mse_loss(out, F.one_hot(y, 3).float()), True),
+        (lambda out, y: -out.softmax(1)[torch.arange(len(y)), y].mean(), True),
+    ],
+)
+def test_outputs_stand_for_classes_only_where_it_matters_which_is_which(loss, told):
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    y = Y + (X[:, 2] > 1).long()
+    given = program(model, loss, (X, y), batch_size=16)
+    assert (given.form.answer is not None) == told
+    with torch.no_grad():
+        model[2].weight.zero_()
+        model[2].bias.zero_()
+    assert program(model, F.cross_entropy, (X, y), batch_size=16).form.answer is not None
