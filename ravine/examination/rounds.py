@@ -143,7 +143,8 @@ def try_remedies(subject: Subject, profile: SubjectProfile, *, say: Say) -> Roun
 
 def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, say: Say) -> Round:
     """The first round with what further ones found, each on the subject with the cures of all
-    before it; those that are needed are tried together.
+    before it, as long as it falls short or nothing else was tried beside what is certain; those
+    that are needed are tried together.
     """
     assert profile.results is not None
     rounds, cures, more = [first], first.cures, ""
@@ -157,7 +158,8 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
             break
         assert again.results is not None
         more = again.results.shortfall
-        if not more or len(rounds) == MAX_ROUNDS or not subject.has_budget:
+        untried = len(rounds) == 1 and all(cure.is_certain for cure in cures)
+        if not (more or untried) or len(rounds) == MAX_ROUNDS or not subject.has_budget:
             break
         following = examine_once(changed, again, say=say)
         known = {(cure.cause, cure.strength) for cure in cures}

@@ -566,3 +566,28 @@ def test_a_copy_and_a_file_of_a_watched_model_have_no_working_hooks():
     teach(watch, model, sgd(model), steps=12, after=keep)
     assert watch.watchers[0].report().checks.failed == ()
     assert {e.mean for e in watch.watchers[0].history.evaluations} == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("targets", "cause"),
+    [
+        (lambda z: z.sign(), "labels"),  # -1 and 1
+        (lambda z: (z > 0) + 1.0, "labels"),  # 1 and 2
+        (lambda z: (z * 40 + 120).clamp(0, 255).round(), "target-scale"),  # pixels
+        (lambda z: z, "loss"),  # standardized numbers
+    ],
+)
+def test_targets_of_a_binary_loss_outside_0_to_1_are_named_for_what_they_are(targets, cause):
+    torch.manual_seed(0)
+    x = torch.randn(60, 4)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with ravine.watch(model, optimizer, quiet=True) as watched:
+        for _ in range(3):
+            y = targets(x[:, :1] - x[:, 1:2])
+            loss = watched.loss(F.binary_cross_entropy_with_logits(model(x), y))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    found = {f.code: f for f in watched.findings()}
+    assert found["RVN-H09"].cause == cause

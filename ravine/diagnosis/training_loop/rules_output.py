@@ -14,6 +14,7 @@ from ravine.finding import Change, Evidence
 UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
 MIN_CLASSES, FLAT_LOSS_FRACTION = 4, 0.9  # of the loss of equal scores: no class can be told
 SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
+MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
 MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
 
 
@@ -240,14 +241,21 @@ def flat_softmax(history: LoopHistory) -> Iterator[Observation]:
             return
 
 
-@rule("RVN-H09", "error", "labels", needs="graph")
+@rule("RVN-H09", "error", "labels", needs="graph", also=("loss", "target-scale"))
 def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
         if low < 0 or high > 1:
             top = Evidence("highest target", high, limit=1.0, text="the loss has no lower bound")
-            change = Change("data", "targets from 0 to 1")
-            yield observe(Evidence("lowest target", low, limit=0.0), top, change, since=0)
+            seen = Evidence("lowest target", low, limit=0.0), top
+            are_labels = low == round(low) >= -1 and high == round(high) <= MAX_LABEL
+            if are_labels or low >= 0:
+                cause, other = ("labels", "loss") if are_labels else ("target-scale", "labels")
+                change = Change("data", "targets from 0 to 1")
+            else:
+                cause, other = "loss", "target-scale"
+                change = Change("loss", "nn.MSELoss(), on outputs without a sigmoid")
+            yield observe(*seen, change, since=0, cause=cause, suspects=(other,))
             return
     reads = history.loss.single_class_reads
     if reads < SINGLE_CLASS_READS or not (history.ended or history.steps >= SINGLE_CLASS_STEPS):
