@@ -147,7 +147,7 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
     that are needed are tried together.
     """
     assert profile.results is not None
-    rounds, cures, more = [first], first.cures, ""
+    rounds, cures, left = [first], first.cures, [""]
     while cures:
         say("examining it with what helped")
         try:
@@ -157,9 +157,9 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
         except (CannotTryError, InputError):
             break
         assert again.results is not None
-        more = again.results.shortfall
+        left.append(again.results.shortfall)
         untried = len(rounds) == 1 and all(cure.is_certain for cure in cures)
-        if not (more or untried) or len(rounds) == MAX_ROUNDS or not subject.has_budget:
+        if not (left[-1] or untried) or len(rounds) == MAX_ROUNDS or not subject.has_budget:
             break
         following = examine_once(changed, again, say=say)
         known = {(cure.cause, cure.strength) for cure in cures}
@@ -168,12 +168,14 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
             break
         rounds.append(following)
         cures = (*cures, *new)
-    found = first.found
+    found, more = first.found, left[-1]
     if len(rounds) > 1 or sum(cure.is_certain for cure in cures) > 1:
         cures = fewest(subject, profile.results, cures)
         outcome = confirm_together(subject, profile.results, cures, profile.runs)
         if outcome is not None and outcome.trial is not None and outcome.trial.verdict == "helped":
             found = _join_rounds(rounds, cures, outcome)
+    if found is first.found or cures == first.cures:  # what further rounds asked for is not needed
+        more = left[:2][-1]
     return replace(first, found=[_with_more(f, more) for f in found] if more else found)
 
 

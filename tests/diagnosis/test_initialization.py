@@ -998,6 +998,29 @@ def test_what_makes_the_first_loss_finite_is_its_cause(model, scale, cause):
     assert found["RVN-I12"].cause == cause
 
 
+def log_cosh(out, y):
+    return torch.log(torch.cosh(out - y)).mean()
+
+
+def exponential(out, y):
+    return (torch.exp(y - out) - (y - out)).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "size", "cause"),
+    [
+        (log_cosh, 400.0, "target-scale"),
+        (exponential, 300.0, "target-scale"),
+        (lambda out, y: ((out - y) ** 2).mean(), 1e25, "target-scale"),
+        (lambda out, y: (out - y).log().mean(), 400.0, "loss"),  # of what may be below 0
+    ],
+)
+def test_targets_that_make_the_first_loss_infinite(loss, size, cause):
+    x, _ = table()
+    found = examined(net(outputs=1), loss, x, size * (x[:, :1] - x[:, 1:2]))
+    assert found["RVN-I12"].cause == cause
+
+
 def test_notes_are_notes():
     x, y = table()
     found = {

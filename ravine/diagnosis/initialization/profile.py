@@ -160,7 +160,8 @@ class FirstLoss:
     value: float | None = None
     not_finite: str = ""  # the first that is not finite: inputs, targets, outputs, loss
     not_finite_at: str = ""  # the module
-    finite_when: str = ""  # what makes it finite: inputs "standardized", or "no weights"
+    # what makes it finite: "standardized inputs", "standardized targets", or "no weights"
+    finite_when: str = ""
     finite_rows: float = 0.0  # share of examples whose outputs are finite all the same
     target_size: float = 0.0  # of the largest number among targets
     input_spread: float = math.nan

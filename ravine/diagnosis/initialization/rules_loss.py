@@ -8,7 +8,6 @@ from ravine.diagnosis.rule import Observation, observe, rule
 from ravine.finding import Change, Evidence
 
 MOST_EXAMPLES = 0.75  # share with finite outputs from which on the weights are not the cause
-HUGE_NUMBER = 1e15  # whose square may be beyond the number format
 UNREACHABLE_LOSS = 0.1  # of the constant loss
 UNREACHABLE_ERROR = 0.5  # of the constant loss: no longer a warning
 RARE_ODDS, COMMON_ODDS = 0.5, 1.5  # for each example of the most frequent class, or each zero
@@ -219,13 +218,13 @@ def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     if what == "outputs" and found.finite_rows >= MOST_EXAMPLES:
         text = f"of {100 * (1 - found.finite_rows):.3g} % of the examples alone"
         suspects, change = ("loss",), Change("data", "no constant row, no row that is all masked")
-    elif found.finite_when == "standardized":
-        text, cause = f"{text}; finite with standardized inputs", "input-scale"
+    elif found.finite_when == "standardized inputs":
+        text, cause = f"it is finite with {found.finite_when}", "input-scale"
         suspects = ("loss", "output-activation") if what == "loss" else ("exploding",)
         change = Change("input.scale", "standardize")
-    elif what == "loss" and found.target_size > HUGE_NUMBER:
+    elif found.finite_when == "standardized targets":
         text, cause = f"targets of up to {found.target_size:.3g}", "target-scale"
-        change = Change("target.scale", "standardized")
+        suspects, change = ("loss",), Change("target.scale", "standardize")
     elif what == "outputs" and not found.finite_when:
         text += ", also with all weights 0"
         suspects, change = ("normalization",), Change("data", "no division by 0, no root of it")

@@ -40,7 +40,7 @@ from ravine.diagnosis.op_names import (
 )
 from ravine.statistics import mean_and_sd
 
-LARGE_INPUTS = 5.0  # root mean square
+LARGE_NUMBERS = 5.0  # root mean square of inputs or targets
 FLAT_SLOPE = 0.05  # of an activation's steepest slope
 MIN_DEPTH = 4  # layers along which a signal is followed
 NORM_BATCHES, NORM_BATCH_SIZE = 30, 32  # that batch normalization gets
@@ -76,23 +76,39 @@ def probe_first_loss(program: ProbedProgram) -> FirstLoss:
 
 
 def _finite_when(program: ProbedProgram) -> str:
-    """What makes the first loss finite: "standardized" inputs; "no weights" (all 0) where they do
-    not; "" where neither does.
+    """What makes the first loss finite: "standardized inputs"; "standardized targets", for which
+    outputs are shifted and scaled alike; or "no weights" (all 0). The first that does, or "".
     """
-    x, blank = program.inputs, copy.deepcopy(program.training_model)
+    x, y, out = program.inputs, program.targets, program.training_trace.output
+    model, blank = program.training_model, copy.deepcopy(program.training_model)
     with torch.no_grad():
         for parameter in blank.parameters():
             parameter.zero_()
-    tried = [("no weights", blank, x)]
-    if x.is_floating_point() and float(x.double().square().mean().sqrt()) > LARGE_INPUTS:
+
+    def scaled_pass() -> tuple[Tensor, Tensor]:
         mean, sd = mean_and_sd(x)
-        tried.insert(0, ("standardized", program.training_model, ((x - mean) / sd).to(x.dtype)))
-    for what, model, inputs in tried:
+        return trace_forward(model, ((x - mean) / sd).to(x.dtype), seed=program.seed).output, y
+
+    def scaled_targets() -> tuple[Tensor, Tensor]:
+        mean, sd = float(y.double().mean()), float(y.double().std())
+        return (out.detach() - mean) / sd, (y - mean) / sd
+
+    tried = {
+        "standardized inputs": scaled_pass if _is_large(x) else None,
+        "standardized targets": scaled_targets if _is_large(y) else None,
+        "no weights": lambda: (trace_forward(blank, x, seed=program.seed).output, y),
+    }
+    for what, make in tried.items():
         with contextlib.suppress(Exception):  # the loss may refuse such outputs
-            outputs = trace_forward(model, inputs, seed=program.seed).output
-            if is_finite(outputs) and is_finite(program.loss(outputs, program.targets).detach()):
+            pair = make() if make is not None else (torch.tensor(math.nan), y)
+            if is_finite(pair[0]) and is_finite(program.loss(*pair).detach()):
                 return what
     return ""
+
+
+def _is_large(x: Tensor) -> bool:
+    """Whether numbers are far from a root mean square of 1."""
+    return x.is_floating_point() and float(x.double().square().mean().sqrt()) > LARGE_NUMBERS
 
 
 def _first_not_finite(trace: ForwardTrace) -> str:

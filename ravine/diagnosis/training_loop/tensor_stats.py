@@ -60,7 +60,11 @@ def has_default_initialization(weight: Tensor, owner: nn.Module) -> bool:
     False
     """
     uniform = nn.Linear | nn.modules.conv._ConvNd | nn.RNNBase | nn.RNNCellBase
-    if weight.dim() < 2 or weight.numel() < MIN_MATRIX_NUMBERS or not isinstance(owner, uniform | nn.Embedding):
+    if (
+        weight.dim() < 2
+        or weight.numel() < MIN_MATRIX_NUMBERS
+        or not isinstance(owner, uniform | nn.Embedding)
+    ):
         return False
     variance, spread, bound = 1.0, math.sqrt(2.0), math.inf  # of an embedding
     if isinstance(owner, uniform):
