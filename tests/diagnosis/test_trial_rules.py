@@ -511,12 +511,19 @@ def test_a_smaller_gap_to_validation_is_reported_as_neither(seen):
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "found"),
-    [(0.5, -101.0, True), (0.5, -99.0, False), (-3.0, -301.0, True), (0.0, -1.0, False)],
+    ("first", "last", "other", "found"),
+    [
+        (0.5, -101.0, -99.0, True),
+        (0.5, -20.0, -99.0, False),
+        (-3.0, -301.0, -299.0, True),
+        (0.0, -1.0, -99.0, False),
+        (0.0, -1.0, -101.0, True),  # at another rate
+        (0.0, math.nan, -101.0, True),
+    ],
 )
-def test_a_loss_that_falls_without_end_is_wrong_and_measures_nothing(first, last, found):
+def test_a_loss_that_falls_without_end_is_wrong_and_measures_nothing(first, last, other, found):
     whole = WholeRun(evaluations=((0, first, None), (9, last, None)))
-    higher = outcome("learning-rate-low", -1e6)
+    higher = outcome("learning-rate-low", other)
     seen = results(last, higher, whole_run=whole)
     assert [f.code for f in run_rules(TRIAL_RULES, seen)[0]] == ["RVN-X25" if found else "RVN-X02"]
 

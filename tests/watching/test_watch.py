@@ -591,3 +591,27 @@ def test_targets_of_a_binary_loss_outside_0_to_1_are_named_for_what_they_are(tar
             optimizer.step()
     found = {f.code: f for f in watched.findings()}
     assert found["RVN-H09"].cause == cause
+
+
+@pytest.mark.parametrize(
+    ("loss", "cause"),
+    [
+        (lambda out, y: ((1 - y) * out - torch.exp(-out)).mean(), "loss"),
+        (lambda out, y: -((out - y) ** 4).mean(), "loss"),
+        (lambda out, y: (out.exp() * (y - 1)).sum(), "loss"),
+        (lambda out, y: ((out - y) ** 4).mean(), "learning-rate-high"),
+    ],
+)
+def test_a_loss_that_falls_until_it_is_not_finite_has_no_least_value(loss, cause):
+    torch.manual_seed(0)
+    x = torch.randn(60, 4)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with ravine.watch(model, optimizer, quiet=True) as watched:
+        for _ in range(60):
+            value = watched.loss(loss(model(x), (x[:, :1] > 0).float()))
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    found = {f.code: f for f in watched.findings()}
+    assert found["RVN-N01"].cause == cause

@@ -9,6 +9,7 @@ from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin
 from ravine.finding import Change, Evidence
 
 GROWN_LOSS_FACTOR = 10.0  # times the first loss
+ENDLESS_FALL_FACTOR = 20.0  # times the first loss, or 1 if that is less, that it fell before
 GROWN_WEIGHTS_FACTOR = 10.0  # times their norm at first
 GROWN_INPUTS_FACTOR = 3.0  # times the median spread of the batches before
 MAX_SKIPPED_FRACTION = 0.5
@@ -145,7 +146,15 @@ def _explain_without_growth(event: NonFiniteEvent) -> NonFiniteReason:
 def _explain_by_divergence(
     event: NonFiniteEvent, history: LoopHistory, *, grew: bool
 ) -> NonFiniteReason:
-    """The loss or the weights grew first: steps were too long."""
+    """The loss or the weights grew first: steps were too long, or the loss has no least value."""
+    fallen = event.first_loss - event.last_loss
+    if event.last_loss < 0 and fallen > ENDLESS_FALL_FACTOR * max(1.0, abs(event.first_loss)):
+        seen = Evidence("last finite loss", event.last_loss, text=f"first {event.first_loss:.3g}")
+        change = Change("loss", "the right sign of each term, and a bound where one is rewarded")
+        suspects = ("exploding", "learning-rate-high")
+        return NonFiniteReason(
+            cause="loss", confidence="high", suspects=suspects, shown=(seen, change)
+        )
     suspects = ("exploding", "input-scale", "optimizer-numerics")
     unscaled = (s.gradient for s in history.snapshots if s.loss_scale == 1.0)
     if any(g.passes > 1 and not g.discarded for g in unscaled):

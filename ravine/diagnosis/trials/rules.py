@@ -237,7 +237,8 @@ def endless_loss(results: TrialResults) -> Iterator[Observation]:
     if results.falls_without_end:
         losses = [loss for _, loss, _ in results.whole_run.evaluations if math.isfinite(loss)]
         limit = -ENDLESS_FALL * max(1.0, abs(losses[0]))
-        last = Evidence("loss on held-out examples", losses[-1], limit=limit)
+        least = min(losses[-1], results.least_loss)
+        last = Evidence("least loss of any run, on held-out examples", least, limit=limit)
         first = Evidence("before the first step", losses[0])
         change = Change("loss", "the right sign of each term, and a bound where one is rewarded")
         yield observe(last, first, change, suspects=("exploding",))

@@ -178,9 +178,12 @@ class TrialResults:
 
     @cached_property
     def falls_without_end(self) -> bool:
-        """Whether the loss ends far below 0, as one without a lower bound does."""
+        """Whether the loss ends far below 0, with a remedy or without, as one without a lower bound
+        does.
+        """
         losses = [loss for _, loss, _ in self.whole_run.evaluations if math.isfinite(loss)]
-        return bool(losses) and losses[-1] < -ENDLESS_FALL * max(1.0, abs(losses[0]))
+        ends = [*losses[-1:], *(o.loss for o in self.outcomes if math.isfinite(o.loss))]
+        return bool(losses) and min(ends) < -ENDLESS_FALL * max(1.0, abs(losses[0]))
 
     @property
     def is_behind(self) -> bool:
