@@ -1,6 +1,8 @@
 """All scripts, in one list."""
 
 from benchmarks.diagnosis import (
+    answered_networks,
+    answered_tables,
     asked_picture_loops,
     asked_pictures,
     asked_questions,
@@ -55,4 +57,6 @@ ALL: tuple[TrainingScript, ...] = (
     *asked_pictures.SCRIPTS,
     *asked_sequences.SCRIPTS,
     *asked_picture_loops.SCRIPTS,
+    *answered_tables.SCRIPTS,
+    *answered_networks.SCRIPTS,
 )
