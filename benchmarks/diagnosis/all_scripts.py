@@ -1,6 +1,7 @@
 """All scripts, in one list."""
 
 from benchmarks.diagnosis import (
+    answered_loops,
     asked_picture_loops,
     asked_pictures,
     asked_questions,
@@ -55,4 +56,5 @@ ALL: tuple[TrainingScript, ...] = (
     *asked_pictures.SCRIPTS,
     *asked_sequences.SCRIPTS,
     *asked_picture_loops.SCRIPTS,
+    *answered_loops.SCRIPTS,
 )
