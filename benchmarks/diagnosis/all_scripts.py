@@ -2,6 +2,7 @@
 
 from benchmarks.diagnosis import (
     answered_loops,
+    answered_mixed,
     asked_picture_loops,
     asked_pictures,
     asked_questions,
@@ -57,4 +58,5 @@ ALL: tuple[TrainingScript, ...] = (
     *asked_sequences.SCRIPTS,
     *asked_picture_loops.SCRIPTS,
     *answered_loops.SCRIPTS,
+    *answered_mixed.SCRIPTS,
 )
