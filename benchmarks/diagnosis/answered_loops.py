@@ -73,7 +73,7 @@ def ratio_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model, accuracy(d.tx, d.ty)
 
 
-RATIO = group(
+RATIO_LOOP = group(
     "ratio-loop",
     ratio_loop,
     fault("ratio-of-old-to-new", "loss labels", fault="upside down"),
@@ -116,7 +116,7 @@ def interest_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return net, r2(t, (t / 2).exp())
 
 
-INTEREST = group(
+INTEREST_LOOP = group(
     "interest-loop",
     interest_loop,
     fault("slope-without-a-graph", "detached-graph loss", fault="no graph"),
@@ -171,7 +171,7 @@ def noise_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model, r2(add_noise(d.tx, step, noise), noise)
 
 
-NOISE = group(
+NOISE_LOOP = group(
     "noise-loop",
     noise_loop,
     fault("steps-as-they-are-counted", "input-scale saturation", fault="counted"),
@@ -225,7 +225,7 @@ def reversal_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model, accuracy(d.tx, d.ty)
 
 
-REVERSAL = group(
+REVERSAL_LOOP = group(
     "reversal-loop",
     reversal_loop,
     fault("classes-behind-the-reversal", "loss optimizer", fault="both turned"),
@@ -272,7 +272,7 @@ def shadow_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model if fault else shadow, accuracy(d.tx, d.ty)
 
 
-SHADOW = group(
+SHADOW_LOOP = group(
     "shadow-loop",
     shadow_loop,
     fault(
@@ -323,7 +323,7 @@ def resumed_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model, accuracy(d.tx[d.ty > 4], d.ty[d.ty > 4] - 5)
 
 
-RESUMED = group(
+RESUMED_LOOP = group(
     "resumed-loop",
     resumed_loop,
     fault(
@@ -370,7 +370,7 @@ def written_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return student, accuracy(d.tx, d.ty)
 
 
-WRITTEN = group(
+WRITTEN_ANSWERS = group(
     "written-answers-loop",
     written_loop,
     fault(
@@ -423,7 +423,7 @@ def probed_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model, accuracy(d.tx, d.ty)
 
 
-PROBED = group(
+PROBED_LOOP = group(
     "probed-loop",
     probed_loop,
     fault(
@@ -462,7 +462,7 @@ def mined_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model, accuracy(d.tx, d.ty)
 
 
-MINED = group(
+MINED_LOOP = group(
     "mined-loop",
     mined_loop,
     fault("only-the-hardest-quarter", "labels loss data-degenerate", fault="the hardest"),
@@ -503,7 +503,7 @@ def votes_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model, accuracy(d.tx, d.ty)
 
 
-VOTES = group(
+VOTES_LOOP = group(
     "votes-loop",
     votes_loop,
     fault(
@@ -563,7 +563,7 @@ def scanners_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return net, accuracy(tx, d.ty)
 
 
-SCANNERS = group(
+SCANNERS_LOOP = group(
     "scanners-loop",
     scanners_loop,
     fault(
@@ -601,7 +601,7 @@ def seeded_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model, accuracy(d.tx, d.ty)
 
 
-SEEDED = group(
+SEEDED_LOOP = group(
     "seeded-loop",
     seeded_loop,
     fault(
@@ -804,18 +804,18 @@ def head_forgets(watch: Watch) -> tuple[nn.Module, Scorer]:
 
 
 SCRIPTS: tuple[TrainingScript, ...] = (
-    *RATIO,
-    *INTEREST,
-    *NOISE,
-    *REVERSAL,
-    *SHADOW,
-    *RESUMED,
-    *WRITTEN,
-    *PROBED,
-    *MINED,
-    *VOTES,
-    *SCANNERS,
-    *SEEDED,
+    *RATIO_LOOP,
+    *INTEREST_LOOP,
+    *NOISE_LOOP,
+    *REVERSAL_LOOP,
+    *SHADOW_LOOP,
+    *RESUMED_LOOP,
+    *WRITTEN_ANSWERS,
+    *PROBED_LOOP,
+    *MINED_LOOP,
+    *VOTES_LOOP,
+    *SCANNERS_LOOP,
+    *SEEDED_LOOP,
     healthy_script(values_grow, "regression", "mlp", kind="loop", steps=900),
     healthy_script(in_millionths, "regression", "mlp", kind="loop", steps=30 * 14),
     healthy_script(own_labels, "classification", "mlp", kind="loop", steps=360),

@@ -102,7 +102,7 @@ def farads(scaled: bool = True, optimizer: Any = Adam, lr: float = 0.01) -> Trai
     return setup(d, model, nn.MSELoss(), partial(optimizer, lr=lr), 36, 40, r2(d.tx, d.ty))
 
 
-FARADS = group(
+FARADS_SCALED = group(
     "farads",
     farads,
     fault(
@@ -151,7 +151,7 @@ def adapter(zeros: bool = False, lr: float = 0.02) -> TrainingSetup:
     return setup(d, model, nn.CrossEntropyLoss(), optimizer, 49, 20, accuracy(d.tx, d.ty))
 
 
-ADAPTER = group(
+LOW_RANK_ADAPTER = group(
     "adapter",
     adapter,
     fault(
@@ -226,7 +226,7 @@ def shrunk(act: Callable[[], nn.Module] = nn.Tanh, depth: int = 5) -> TrainingSe
     )
 
 
-SHRUNK = group(
+SHRUNK_MOONS = group(
     "shrunk-moons",
     shrunk,
     fault(
@@ -266,7 +266,7 @@ def waves(speed: float = 1.0, decay: float = 0.3, lr: float = 3e-3) -> TrainingS
     return setup(d, model, nn.MSELoss(), optimizer, 36, 20, r2(d.tx, d.ty))
 
 
-WAVES = group(
+TABLE_WAVES = group(
     "waves-for-a-table",
     waves,
     fault(
@@ -300,7 +300,7 @@ def rainy(loss: Loss | None = None) -> TrainingSetup:
     return setup(d, model, loss or nn.MSELoss(), optimizer, 32, 12, r2(d.tx, d.ty))
 
 
-RAINY = group(
+RAINY_DAYS = group(
     "rainy-days",
     rainy,
     fault(
@@ -376,7 +376,7 @@ def correlated(batch: int = 30) -> TrainingSetup:
     return setup(d, model, not_correlated, optimizer, batch, 12, correlation(d.tx, d.ty))
 
 
-CORRELATED = group(
+CORRELATED_PRICES = group(
     "correlated-prices",
     correlated,
     fault(
@@ -473,7 +473,7 @@ def plain(bias: bool = True, lr: float = 0.03) -> TrainingSetup:
     return setup(d, Plain(bias), nn.MSELoss(), optimizer, 36, 30, r2(d.tx, d.ty))
 
 
-PLAIN = group(
+NO_CONSTANT = group(
     "no-constant",
     plain,
     fault(
@@ -499,7 +499,7 @@ def limited(raw: bool = False, lr: float = 5e-3) -> TrainingSetup:
     return setup(d, model, nn.CrossEntropyLoss(), optimizer, 16, 15, accuracy(d.tx, d.ty))
 
 
-LIMITED = group(
+LIMIT_OF_SIX = group(
     "limit-of-six",
     limited,
     fault(
@@ -638,18 +638,18 @@ def one_at_a_time() -> TrainingSetup:
 
 SCRIPTS: tuple[TrainingScript, ...] = (
     *ADDED_EXPERTS,
-    *FARADS,
-    *ADAPTER,
+    *FARADS_SCALED,
+    *LOW_RANK_ADAPTER,
     *LIGHT_OR_DARK,
-    *SHRUNK,
-    *WAVES,
-    *RAINY,
+    *SHRUNK_MOONS,
+    *TABLE_WAVES,
+    *RAINY_DAYS,
     *TIED_WORDS,
-    *CORRELATED,
+    *CORRELATED_PRICES,
     *MADE_ANEW,
     *DROPPED_ROWS,
-    *PLAIN,
-    *LIMITED,
+    *NO_CONSTANT,
+    *LIMIT_OF_SIX,
     healthy_script(a_thousand_for_three, "classification", "mlp"),
     healthy_script(hundred_thousandths, "regression", "mlp"),
     healthy_script(left_out_now_and_then, "classification", "mlp"),
