@@ -1,6 +1,8 @@
 """All scripts, in one list."""
 
 from benchmarks.diagnosis import (
+    answered_loops,
+    answered_mixed,
     answered_networks,
     answered_tables,
     asked_picture_loops,
@@ -59,4 +61,6 @@ ALL: tuple[TrainingScript, ...] = (
     *asked_picture_loops.SCRIPTS,
     *answered_tables.SCRIPTS,
     *answered_networks.SCRIPTS,
+    *answered_loops.SCRIPTS,
+    *answered_mixed.SCRIPTS,
 )
