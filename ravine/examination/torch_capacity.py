@@ -6,11 +6,13 @@ Letters: N examples, K outputs.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ravine.diagnosis.baseline_learners import are_tokens, to_array
 from ravine.diagnosis.output_kinds import OUTPUT_KINDS, find_class_axis, find_probabilities
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.examination.scores import scaled_accuracy
@@ -66,12 +68,22 @@ def is_narrow(program: TorchProgram) -> bool:
     """Whether a hidden layer has so few units, fewer than inputs, that it may be a bottleneck. In
     an autoencoder, whose targets have the shape of its inputs, it is meant to be one.
     """
-    layers = [m for m in program.model.modules() if isinstance(m, WEIGHT_LAYERS)]
+    modules = program.model.modules()
+    widths = [_widths(m) for m in modules if isinstance(m, (*WEIGHT_LAYERS, nn.RNNBase))]
     inputs, targets = program.train.first(1)
-    if len(layers) < 2 or not isinstance(inputs, Tensor) or inputs.shape == targets.shape:
+    if len(widths) < 2 or not isinstance(inputs, Tensor):
         return False
-    least = min(layer.weight.shape[0] for layer in layers[:-1])
-    return least <= MAX_NARROW_UNITS and least < layers[0].weight.shape[1]
+    if inputs.shape == targets.shape and inputs.is_floating_point():
+        return False
+    least = min(units for _, units in widths[:-1])
+    return least <= MAX_NARROW_UNITS and least < widths[0][0]
+
+
+def _widths(layer: Any) -> tuple[int, int]:
+    """How many inputs a layer has at one place, and how many units."""
+    if isinstance(layer, nn.RNNBase):
+        return layer.input_size, layer.hidden_size
+    return layer.weight.shape[1], layer.weight.shape[0]
 
 
 def memorized_score(program: TorchProgram) -> float | None:
@@ -94,27 +106,50 @@ def memorized_score(program: TorchProgram) -> float | None:
     return best
 
 
-class WiderModel(nn.Module):
-    """A model with a branch beside it: hidden units that see all inputs, standardized by feature
-    or channel, added to its outputs before what makes probabilities of them. It starts at 0.
-    """
+class NumberBranch(nn.Module):
+    """Hidden units that see all numbers [N, ...], standardized by feature or channel."""
 
-    def __init__(
-        self, model: nn.Module, inputs: Tensor, shape: Sequence[int], kind: str, axis: int
-    ):
+    def __init__(self, inputs: Tensor, shape: Sequence[int]):
         super().__init__()
-        self.model, self.shape, self.axis = model, shape, axis
-        self.bind, self.free = OUTPUT_KINDS[kind]
-        last = nn.Linear(BRANCH_UNITS, math.prod(shape))
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        first = nn.Linear(inputs[0].numel(), BRANCH_UNITS)
-        self.branch = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last).to(inputs.device)
+        self.shape = shape
         self.mean, self.sd = mean_and_sd(inputs)
+        self.units = nn.Linear(inputs[0].numel(), BRANCH_UNITS)
+        self.last = nn.Linear(BRANCH_UNITS, math.prod(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        beside = self.branch((x - self.mean) / self.sd).reshape(len(x), *self.shape)
-        return self.bind(self.free(self.model(x)) + beside, self.axis)
+        units = self.units(((x - self.mean) / self.sd).flatten(1)).relu()
+        return self.last(units).reshape(len(x), *self.shape)
+
+
+class TokenBranch(nn.Module):
+    """Recurrent units that read tokens [N, T]: their states at each place, or at the end."""
+
+    def __init__(self, inputs: Tensor, shape: Sequence[int]):
+        super().__init__()
+        self.shape, self.by_place = shape, tuple(shape[:-1]) == tuple(inputs.shape[1:])
+        self.embed = nn.Embedding(int(inputs.max()) + 1, BRANCH_UNITS)
+        self.units = nn.GRU(BRANCH_UNITS, BRANCH_UNITS, batch_first=True)
+        self.last = nn.Linear(BRANCH_UNITS, shape[-1] if self.by_place else math.prod(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.units(self.embed(x.clamp(max=self.embed.num_embeddings - 1)))
+        return self.last(states if self.by_place else states[:, -1]).reshape(len(x), *self.shape)
+
+
+class WiderModel(nn.Module):
+    """A model with a branch beside it, whose outputs are added to the model's before what makes
+    probabilities of them. They start at 0.
+    """
+
+    def __init__(self, model: nn.Module, branch: NumberBranch | TokenBranch, kind: str, axis: int):
+        super().__init__()
+        self.model, self.branch, self.axis = model, branch, axis
+        self.bind, self.free = OUTPUT_KINDS[kind]
+        nn.init.zeros_(branch.last.weight)
+        nn.init.zeros_(branch.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bind(self.free(self.model(x)) + self.branch(x), self.axis)
 
 
 @change_of_program("model", "more units beside it")
@@ -123,7 +158,8 @@ def widen(program: TorchProgram) -> TorchProgram:
     inputs, targets = program.evaluated_examples()
     with isolated_rng(program.seed), torch.no_grad():
         outputs = program.build()[0].eval()(inputs)
-    if not isinstance(outputs, Tensor) or not inputs.is_floating_point():
+    tokens = are_tokens(to_array(inputs)) and inputs.dim() == 2
+    if not isinstance(outputs, Tensor) or not (tokens or inputs.is_floating_point()):
         raise CannotTryError("inputs and outputs are not numbers in single tensors")
     if inputs[0].numel() > MAX_BRANCH_INPUTS:
         raise CannotTryError("an example has too many numbers for a branch beside the network")
@@ -132,7 +168,8 @@ def widen(program: TorchProgram) -> TorchProgram:
     if not kind and bool(((outputs >= 0) & (outputs <= 1)).all()):
         kind = "0 to 1"
     with isolated_rng(program.seed):
-        model = WiderModel(program.model, inputs, outputs.shape[1:], kind, axis)
+        branch = (TokenBranch if tokens else NumberBranch)(inputs, outputs.shape[1:])
+        model = WiderModel(program.model, branch.to(inputs.device), kind, axis)
     if not isinstance(program.optimizer, Optimizer):
         return replace(program, model=model)
 

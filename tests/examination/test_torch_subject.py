@@ -427,6 +427,49 @@ def test_units_beside_a_network_are_trained_by_its_own_optimizer():
     assert model[0].weight.grad is None and len(program.optimizer.param_groups) == 1
 
 
+class Reader(nn.Module):
+    """Scores at each place of tokens [N, T], or after the last."""
+
+    def __init__(self, units, by_place):
+        super().__init__()
+        self.words, self.by_place = nn.Embedding(9, 6), by_place
+        self.states, self.out = nn.GRU(6, units, batch_first=True), nn.Linear(units, 9)
+
+    def forward(self, x):
+        states = self.out(self.states(self.words(x))[0])
+        return states if self.by_place else states[:, -1]
+
+
+@pytest.mark.parametrize("by_place", [True, False])
+def test_units_beside_a_reader_of_tokens_learn_what_a_single_state_cannot(by_place):
+    torch.manual_seed(0)
+    x = torch.randint(0, 9, (160, 5))
+    y = (x + 1) % 9 if by_place else (x[:, -1] + 1) % 9
+
+    def entropy(out, y):
+        return F.cross_entropy(out.flatten(0, -2), y.flatten())
+
+    narrow, wide = Reader(1, by_place), Reader(16, by_place)
+    given = {"loss": entropy, "train": (x, y), "epochs": 30, "batch_size": 16}
+    program = subject(narrow, optimizer=lambda p: torch.optim.Adam(p, 0.02), **given).program
+    assert is_narrow(program) and not is_narrow(subject(wide, **given).program)
+    wider = widen.apply(program)
+    runs = [train_program(each, seed=0) for each in (program, wider)]
+    scores = [run.last.score for run in runs]
+    assert scores[0] < 0.6 and scores[1] > 0.95
+
+
+def test_units_beside_a_network_see_both_of_two_inputs():
+    torch.manual_seed(0)
+    x = 50 + 10 * torch.randn(300, 2)
+    y = ((x - 50).norm(dim=1) > 11).long()
+    model = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2))
+    program = subject(model, train=(x, y), batch_size=20, epochs=30).program
+    runs = [train_program(each, seed=0) for each in (program, widen.apply(program))]
+    scores = [run.last.score for run in runs]
+    assert scores[0] < 0.4 and scores[1] > 0.8
+
+
 @pytest.mark.parametrize(("batch", "strengths"), [(2, [32]), (7, [32]), (8, []), (64, [8])])
 def test_batches_too_small_to_be_normalized_are_made_larger(batch, strengths):
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))

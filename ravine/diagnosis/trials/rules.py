@@ -157,7 +157,9 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     if results.best_explanation is not None or learner.memorizes is not False or wider is None:
         return
     gain = replace(results, outcomes=(wider,)).gain_of(wider)
-    if (results.base.score or 0.0) < SCORE_GAIN:
+    constant_loss = results.constant_loss
+    learned = constant_loss - results.base.loss > NEGLIGIBLE_GAIN * abs(constant_loss)
+    if (results.base.score or 0.0) < SCORE_GAIN and not learned:
         return  # a small network learns a little, too: this one learns something else
     if wider.trial is None or wider.trial.verdict != "helped" or gain < MISSED_GAIN:
         return
