@@ -56,7 +56,7 @@ from ravine.rng import isolated_rng
 Pair: TypeAlias = tuple[Tensor, Tensor]  # inputs and targets
 MAX_LEAVES = 48  # of which each is left out once
 NO_CALL = "the model does not take the inputs of a batch"
-SAME_LOSS = 1e-5  # relative: sums in another order
+SAME_LOSS_TOLERANCE = 1e-5  # relative: sums in another order
 CLASS_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 PASSING_BATCHES = 4  # that are kept while they pass
 ANSWER_PROBES = frozenset(("pairing", "layout", "causality", "loss"))  # of answers to targets
@@ -352,7 +352,7 @@ class _Reduction:
         if targets is not None and count == "one":
             (one,) = leaves_at(given, targets.paths)
             made = self.outputs if outputs is None else outputs.pick_outputs(self.outputs)
-            if are_names_told(loss, made, targets.pick(given)):
+            if tells_classes_apart(loss, made, targets.pick(given)):
                 answer = _find_answer(outputs, self.outputs, one)
         plain = inputs.paths == [()] and way.call == "argument" and plain_outputs
         return Form(
@@ -368,7 +368,7 @@ class _Reduction:
         )
 
 
-def are_names_told(loss: Loss, outputs: Any, targets: Tensor) -> bool:
+def tells_classes_apart(loss: Loss, outputs: Any, targets: Tensor) -> bool:
     """Whether it matters to a loss which class is which. It does not to one that asks for classes
     to lie apart, as of triplets or centers: no output stands for a class.
     """
@@ -382,7 +382,7 @@ def are_names_told(loss: Loss, outputs: Any, targets: Tensor) -> bool:
     for names in (targets, renamed):
         with isolated_rng(), torch.no_grad():
             losses.append(float(loss_or_nan(loss, outputs, names)))
-    return not math.isclose(*losses, rel_tol=SAME_LOSS)
+    return not math.isclose(*losses, rel_tol=SAME_LOSS_TOLERANCE)
 
 
 def _find_answer(

@@ -113,7 +113,7 @@ def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
     return Facts((Evidence("highest loss over the first", ratio, limit=RISING_LOSS_RATIO),))
 
 
-def _unfinished(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+def _few_updates(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
     """Few updates in all, at the end of which the loss falls as it did before."""
     if profile.results is None or program.steps > FEW_UPDATES:
         return None
@@ -251,7 +251,7 @@ def _fixed_order(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
 # Evidence for a cause; the calls are those of a forward pass of the model
 TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts | None]] = {
     "learning-rate-high": _rising_loss,
-    "too-few-steps": _unfinished,
+    "too-few-steps": _few_updates,
     "frozen-parameters": _frozen_parameters,
     "dropout": _dropout,
     "over-regularized": _weight_decay,
