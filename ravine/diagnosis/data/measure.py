@@ -41,7 +41,7 @@ from ravine.diagnosis.data.profile import (
 )
 from ravine.diagnosis.data.shifted_targets import find_shifted_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
-from ravine.sentinels import Sentinel, find_sentinels
+from ravine.sentinels import Sentinel, find_sentinels, find_signal_sentinels
 
 NameColumn: TypeAlias = Callable[[int], str]  # by its place
 
@@ -113,9 +113,10 @@ def profile_data(
         stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)
         if stats is not None and layout == "table" and x.ndim == 2:
             constant = _confirm_constant(x, stats.constant_columns, name_source)
-            if sentinels is None:
-                sentinels = find_sentinels(x[sample], name_column)
-            stats = replace(stats, constant_columns=constant, sentinels=tuple(sentinels))
+            codes = find_sentinels(x[sample], name_column) if sentinels is None else sentinels
+            stats = replace(stats, constant_columns=constant, sentinels=tuple(codes))
+        elif stats is not None and layout == "signals":
+            stats = replace(stats, sentinels=find_signal_sentinels(x[sample]))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
@@ -127,7 +128,9 @@ def profile_data(
             other = held_out[0][places], held_out[1][places]
         found = replace(found, duplicates=find_duplicates(x[kept], y[kept], other))
     if kind in ("number", "numbers", "inputs", "labels"):
-        found = replace(found, targets=measure_numbers(y))
+        codes = _find_target_sentinels(y[sample], kind) if sentinels is None else ()
+        values = measure_numbers(y)
+        found = replace(found, targets=values and replace(values, sentinels=codes))
     if layout == "table" and x.ndim == 2:
         leaking = find_leaking_columns(
             x[sample],
@@ -152,6 +155,14 @@ def profile_data(
             beside = replace(beside, correlation_drop=drop)
         found = replace(found, classes=classes, validation=beside)
     return _add_baseline(found, inputs, targets, validation=validation, seed=seed)
+
+
+def _find_target_sentinels(y: Array, kind: str) -> tuple[Sentinel, ...]:
+    columns = y.reshape(len(y), -1)
+    if kind not in ("number", "numbers") or columns.shape[1] > MAX_COLUMNS:
+        return ()
+    name = "target" if columns.shape[1] == 1 else "target {}"
+    return find_sentinels(columns, name.format)
 
 
 def _add_baseline(
