@@ -170,9 +170,9 @@ HEALTHY_SIGNALS = {
     ),
     "a channel of one value": lambda: np.concatenate([signals(), np.full((200, 30, 1), 7e4)], 2),
     "clipped": lambda: np.clip(signals(), -300, 300),
-    "rows of pictures, dark ones most": lambda: np.clip(signals()[..., :1] @ np.ones((1, 9)), 0, 1)
-    / 0.3
-    - 0.42,
+    "rows of pictures, dark ones most": lambda: (
+        np.clip(signals()[..., :1] @ np.ones((1, 9)), 0, 1) / 0.3 - 0.42
+    ),
 }
 
 

@@ -40,6 +40,7 @@ from ravine.diagnosis.data.profile import (
     ValidationProfile,
 )
 from ravine.diagnosis.data.shifted_targets import find_shifted_targets
+from ravine.diagnosis.data.turned_targets import find_turned_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
 from ravine.sentinels import Sentinel, find_sentinels, find_signal_sentinels
 
@@ -108,6 +109,7 @@ def profile_data(
         kind=kind,
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
         classes=profile_classes(y, kind, outputs, tuple(target_names)),
+        shifted_targets=find_turned_targets(x, y),
     )
     if layout != "tokens":
         stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)

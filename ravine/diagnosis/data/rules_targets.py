@@ -118,10 +118,17 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-D15", "error", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))
+@rule("RVN-D15", "error", "labels", confidence="high", needs="inputs", explains=("RVN-D14",))
 def shifted_targets(data: DataProfile) -> Iterator[Observation]:
     shifted = data.shifted_targets
-    if shifted is not None:
+    if shifted is not None and shifted.turned:
+        sure = f"{shifted.signal:.0f} standard errors beyond that of the targets as they are"
+        score = Evidence(f"R2 of small patches with the targets {shifted.turned}", shifted.score)
+        given = Evidence("R2 with the targets as they are", shifted.constant_score, text=sure)
+        change = Change("data", f"targets {shifted.turned}, or the inputs read as they are")
+        title = f"targets fit the inputs when {shifted.turned}"
+        yield observe(score, given, change, title=title)
+    elif shifted is not None:
         way = "on" if shifted.rows > 0 else "back"
         how = f"{abs(shifted.rows)} row {way}" if shifted.rows else "in the opposite order"
         sure = f"{shifted.signal:.0f} standard errors beyond chance"
