@@ -39,7 +39,7 @@ from ravine.diagnosis.data.profile import (
     Steepness,
     ValidationProfile,
 )
-from ravine.diagnosis.data.shifted_targets import find_shifted_targets
+from ravine.diagnosis.data.shifted_targets import find_shifted_targets, find_slip
 from ravine.diagnosis.data.turned_targets import find_turned_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
 from ravine.sentinels import Sentinel, find_sentinels, find_signal_sentinels
@@ -176,7 +176,7 @@ def _add_baseline(
     seed: int,
 ) -> DataProfile:
     """Add what quick learners reach, on validation examples too; where that is nothing, also what
-    they reach with shifted targets, or fitted to validation examples.
+    they reach with shifted targets, or fitted to validation examples; else where targets slip.
     """
     kind = "tokens" if found.kind == "next" else found.kind
     best = fit_baseline(inputs, targets, kind, seed=seed)
@@ -184,6 +184,9 @@ def _add_baseline(
         score = score_on_validation((inputs, targets), validation, best, seed=seed)
         best = replace(best, validation_score=score)
     found = replace(found, baseline=best)
+    if best is not None and best.informative and found.shifted_targets is None:
+        slip = find_slip(inputs, targets, kind, given=best, seed=seed)
+        return replace(found, shifted_targets=slip)
     if best is None or best.informative is not False:
         return found
     shifted = find_shifted_targets(inputs, targets, kind, given=best, seed=seed)

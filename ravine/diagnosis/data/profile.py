@@ -212,6 +212,8 @@ class ShiftedTargets:
     score: float
     constant_score: float
     turned: str = ""  # how maps are to be turned; then the last score is that of the given ones
+    # from which on; then scores are correlations of predictions with other and with own targets
+    first_row: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,8 @@ import numpy as np
 from ravine.diagnosis.baseline_learners import Array, evenly_spaced_rows
 from ravine.diagnosis.data.profile import BEYOND_DOUBT, ShiftedTargets
 
-MIN_IMAGES, MAX_IMAGES = 30, 240
+MIN_IMAGES, MAX_IMAGES, MAX_PIXELS = 30, 240, 150
 MAX_CHANNELS = 4  # and as many columns of the targets
-MAX_PIXELS = 150
 PATCH_MARGIN = 2  # pixels around a pixel, on each side
 MIN_SIDE = 6
 RIDGE_SHARE = 0.01  # of the mean variance of a feature
@@ -54,10 +53,15 @@ def find_turned_targets(x: Array, y: Array) -> ShiftedTargets | None:
     patches = [x[:, :, at[0] + i, at[1] + j] for i in steps for j in steps]
     features = np.concatenate(patches, 1).swapaxes(1, 2)  # [N, P, F]
     known = np.arange(len(x)) % 2 == 0
-    features = _center(np.concatenate([features, _center(features, known) ** 2], 2), known)
+
+    def center(values: Array) -> Array:
+        values = values - values[known].mean(0)
+        return values - values.mean(1, keepdims=True)
+
+    features = center(np.concatenate([features, center(features) ** 2], 2))
     names = [n for n, turn in TARGET_TURNS.items() if turn(y[:1]).shape[-2:] == x.shape[-2:]]
     turned = np.stack([TARGET_TURNS[n](maps)[:, :, at[0], at[1]] for n in names])
-    answers = _center(turned.transpose(1, 3, 0, 2), known)  # [N, P, orientations, K]
+    answers = center(turned.transpose(1, 3, 0, 2))  # [N, P, orientations, K]
     left = answers[~known] - _ridge(features, answers, known)
     before = (answers[~known] ** 2).sum((1, 3))  # [N, orientations]
     gains, whole = before - (left**2).sum((1, 3)), before.sum(0)
@@ -65,11 +69,10 @@ def find_turned_targets(x: Array, y: Array) -> ShiftedTargets | None:
     best = int(scores.argmax())
     more = gains[:, best] - gains[:, 0]
     error = float(more.std()) / len(more) ** 0.5
-    if scores[best] < MIN_EXPLAINED or scores[0] > GIVEN_SHARE * scores[best]:
-        return None
-    if more.mean() <= BEYOND_DOUBT * error:
-        return None
     signal = float(more.mean()) / max(error, 1e-30)
+    clear = scores[best] >= MIN_EXPLAINED and scores[0] <= GIVEN_SHARE * scores[best]
+    if not clear or signal <= BEYOND_DOUBT:
+        return None
     return ShiftedTargets(0, signal, 0.0, float(scores[best]), float(scores[0]), names[best])
 
 
@@ -81,11 +84,6 @@ def _as_columns(y: Array) -> Array:
     values, counts = np.unique(y, return_counts=True)
     common = values[np.argsort(-counts)[:MAX_CHANNELS]]
     return np.concatenate([y[:, :1] == value for value in common], 1).astype(float)
-
-
-def _center(values: Array, known: Array) -> Array:
-    values = values - values[known].mean(0)
-    return values - values.mean(1, keepdims=True)
 
 
 def _ridge(features: Array, answers: Array, known: Array) -> Array:
