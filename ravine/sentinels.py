@@ -1,7 +1,10 @@
-"""Values that stand for "not known" in a column of numbers, such as -9999. Letters: N examples."""
+"""Values that stand for "not known" in a column of numbers, such as -9999.
+
+Letters: N examples, F columns, T places, C channels.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,7 @@ MIN_OTHER_VALUES = 10  # with fewer, the numbers rather name groups
 SENTINEL_DISTANCE = 4.0  # from the nearest other value, in spreads of the others
 # of a negative value where all others are 0 or more: from their median, and from the nearest
 SIGN_DISTANCE, MIN_SIGN_GAP = 4.0, 1.0
+MAX_CELLS = 400  # places and channels of signals in which a value is looked for
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,41 @@ def find_sentinels(x: NDArray, name_column: Callable[[int], str]) -> tuple[Senti
     [(-9999.0, 20)]
     """
     return tuple(s for i in range(x.shape[1]) for s in _sentinels_of(x[:, i], i, name_column(i)))
+
+
+def find_signal_sentinels(x: NDArray) -> tuple[Sentinel, ...]:
+    """The values of signals [N, T, C] or [N, C, T] that `find_sentinels` finds at some place and
+    channel by itself, and in one of them as a whole: no channel is compared with others alone.
+
+    Not 0, nor what begins or ends several signals alike, in all channels: padding.
+    """
+    cells = x.reshape(len(x), -1)
+    some = np.sort(np.random.default_rng(0).permutation(cells.shape[1])[:MAX_CELLS])
+    at_cells = [s for s in find_sentinels(cells[:, some], str) if s.value != 0]
+    known, whole = np.ones(x.shape, bool), set()
+    for axis in (1, 2) if at_cells else ():
+        columns = np.moveaxis(x, axis, 2).reshape(-1, x.shape[axis])
+        whole |= {s.value for s in find_sentinels(columns, str)}
+        last = np.flip(_is_padding(np.flip(x, axis), axis), axis)
+        known &= ~(_is_padding(x, axis) | last)
+    found = []
+    for value in sorted({s.value for s in at_cells} & whole):
+        rows = int((known & (x == value)).any((1, 2)).sum())
+        nearest = min((s for s in at_cells if s.value == value), key=lambda s: s.distance)
+        if rows >= max(MIN_SENTINEL_ROWS, MIN_SENTINEL_FRACTION * len(x)):
+            share = rows / len(x)
+            found.append(replace(nearest, where="inputs", rows=rows, fraction=share, place=-1))
+    return tuple(found)
+
+
+def _is_padding(x: NDArray, axis: int) -> NDArray:
+    """Which slices along an axis of x are those with which this and another signal begin."""
+    first = x.take([0], axis)
+    _, at, counts = np.unique(
+        first.reshape(len(x), -1), axis=0, return_inverse=True, return_counts=True
+    )
+    alike = np.logical_and.accumulate((x == first).all(3 - axis, keepdims=True), axis)
+    return alike & (counts[at.reshape(-1)] > 1)[:, None, None]
 
 
 def _sentinels_of(column: NDArray, place: int, name: str) -> list[Sentinel]:

@@ -642,7 +642,9 @@ def lighter_squares(out, y):
     [
         (light_focal(0.05), True),
         (light_focal(0.03, 4.0), True),
+        (light_focal(0.15), True),
         (lighter_squares, True),
+        (light_focal(0.2), False),
         (light_focal(0.25), False),  # as RetinaNet has it
         (light_focal(0.95), False),
         (light_focal(0.5, 5.0), False),
@@ -650,3 +652,38 @@ def lighter_squares(out, y):
 )
 def test_a_number_that_makes_rare_ones_light_is_found_in_any_loss(loss, found):
     assert ("RVN-I11" in alarms(nn.Linear(6, 1), loss, *flags(0.05))) == found
+
+
+def two_class_focal(alpha, power=2.0):
+    def loss(out, y):
+        each = F.cross_entropy(out, y, reduction="none")
+        return (torch.where(y > 0, alpha, 1 - alpha) * (1 - (-each).exp()) ** power * each).mean()
+
+    return loss
+
+
+def weighted(*weights, smoothing=0.0):
+    return nn.CrossEntropyLoss(torch.tensor(weights), label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize(
+    ("loss", "confidence"),
+    [
+        (two_class_focal(0.1), "high"),
+        (two_class_focal(0.05, 4.0), "exact"),
+        (weighted(25.0, 1.0), "exact"),
+        (weighted(3.0, 1.0), "high"),
+        (weighted(1.0, 1.0), None),
+        (weighted(1.0, 25.0), None),
+        (weighted(1.0, 1.0, smoothing=0.1), None),
+        (two_class_focal(0.2), None),
+        (two_class_focal(0.25), None),
+        (two_class_focal(0.5, 5.0), None),
+        (two_class_focal(0.9), None),
+    ],
+)
+@pytest.mark.parametrize("share", [0.02, 0.12])
+def test_the_number_that_makes_the_rarer_of_two_classes_light(loss, confidence, share):
+    x, y = flags(share)
+    found = alarms(nn.Linear(6, 2), loss, x, y.long()).get("RVN-I11")
+    assert (found and found.confidence) == confidence

@@ -11,7 +11,7 @@ from ravine.diagnosis.registry import DATA_RULES
 from ravine.diagnosis.rule import run_rules
 from ravine.examination.preflight import check_recipe, inherit_causes
 from ravine.finding import Finding
-from ravine.sentinels import find_sentinels
+from ravine.sentinels import find_sentinels, find_signal_sentinels
 from ravine.training.defaults import prepare
 
 DRAW = np.random.default_rng(11)
@@ -127,3 +127,65 @@ def test_a_network_that_cannot_tell_its_inputs_apart_is_not_called_too_small():
     assert first == coded
     assert (second.cause, second.severity, second.suspects) == ("data-degenerate", "note", ())
     assert inherit_causes([small]) == [small]
+
+
+def signals(seed: int = 0) -> np.ndarray:
+    """Four channels of their own units and 30 places of 200 examples: [N, T, C]."""
+    walks = np.random.default_rng(seed).normal(size=(200, 30, 4)).cumsum(1)
+    return walks * np.array([1.0, 30.0, 0.01, 200.0]) + np.array([0.0, 400.0, 1.0, -900.0])
+
+
+def scattered(x: np.ndarray, share: float = 0.3) -> np.ndarray:
+    return np.random.default_rng(5).random(x.shape) < share
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["channels last", "channels first"])
+@pytest.mark.parametrize("name", ["in all channels", "in one channel", "scaled with the rest"])
+def test_a_gap_in_signals_is_found_in_either_layout(name, first):
+    x, value = signals(), -9999.0
+    holes = scattered(x)
+    holes[:, :, 1:] &= name != "in one channel"
+    x[holes] = value
+    if name.startswith("scaled"):
+        x, value = x / 1234.5 + 0.3, value / 1234.5 + 0.3
+    (code,) = find_signal_sentinels(np.moveaxis(x, 1, 2) if first else x)
+    assert code.value == pytest.approx(value) and code.rows >= 190
+
+
+def padded(value: float, *, before: bool = False) -> np.ndarray:
+    x = np.abs(signals())
+    for row, length in enumerate(np.random.default_rng(6).integers(3, 31, 200)):
+        x[row, slice(None, 30 - length) if before else slice(length, None)] = value
+    return x
+
+
+HEALTHY_SIGNALS = {
+    "walks": signals,
+    "padded with -1": lambda: padded(-1.0),
+    "padded with -9999 from the start": lambda: padded(-9999.0, before=True),
+    "padded with 0, then standardized": lambda: (padded(0.0) - 400) / np.arange(1.0, 5),
+    "sparse counts": lambda: np.where(scattered(signals(), 0.8), 0, np.exp(signals()[..., :1])),
+    "a flag among measurements": lambda: np.concatenate(
+        [signals(), 500.0 * scattered(signals()[..., :1])], 2
+    ),
+    "a channel of one value": lambda: np.concatenate([signals(), np.full((200, 30, 1), 7e4)], 2),
+    "clipped": lambda: np.clip(signals(), -300, 300),
+    "rows of pictures, dark ones most": lambda: (
+        np.clip(signals()[..., :1] @ np.ones((1, 9)), 0, 1) / 0.3 - 0.42
+    ),
+}
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["channels last", "channels first"])
+@pytest.mark.parametrize("name", HEALTHY_SIGNALS)
+def test_nothing_is_said_of_ordinary_signals(name, first):
+    x = HEALTHY_SIGNALS[name]()
+    assert find_signal_sentinels(np.moveaxis(x, 1, 2) if first else x) == ()
+
+
+def test_a_gap_in_signals_is_a_warning_and_in_a_target_of_numbers_a_note():
+    x, y = signals(), NORMAL[:200].copy()
+    x[scattered(x)], y[::9] = -999, -1
+    found = run_rules(DATA_RULES, profile_data(torch.tensor(x), torch.tensor(y)))[0]
+    coded = [(f.where, f.severity) for f in found if f.code == "RVN-D19"]
+    assert coded == [("inputs", "warning"), ("target", "note")]

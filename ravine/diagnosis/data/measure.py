@@ -39,9 +39,10 @@ from ravine.diagnosis.data.profile import (
     Steepness,
     ValidationProfile,
 )
-from ravine.diagnosis.data.shifted_targets import find_shifted_targets
+from ravine.diagnosis.data.shifted_targets import find_shifted_targets, find_slip
+from ravine.diagnosis.data.turned_targets import find_turned_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
-from ravine.sentinels import Sentinel, find_sentinels
+from ravine.sentinels import Sentinel, find_sentinels, find_signal_sentinels
 
 NameColumn: TypeAlias = Callable[[int], str]  # by its place
 
@@ -108,14 +109,16 @@ def profile_data(
         kind=kind,
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
         classes=profile_classes(y, kind, outputs, tuple(target_names)),
+        shifted_targets=find_turned_targets(x, y),
     )
     if layout != "tokens":
         stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)
         if stats is not None and layout == "table" and x.ndim == 2:
             constant = _confirm_constant(x, stats.constant_columns, name_source)
-            if sentinels is None:
-                sentinels = find_sentinels(x[sample], name_column)
-            stats = replace(stats, constant_columns=constant, sentinels=tuple(sentinels))
+            codes = find_sentinels(x[sample], name_column) if sentinels is None else sentinels
+            stats = replace(stats, constant_columns=constant, sentinels=tuple(codes))
+        elif stats is not None and layout == "signals":
+            stats = replace(stats, sentinels=find_signal_sentinels(x[sample]))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
@@ -127,7 +130,9 @@ def profile_data(
             other = held_out[0][places], held_out[1][places]
         found = replace(found, duplicates=find_duplicates(x[kept], y[kept], other))
     if kind in ("number", "numbers", "inputs", "labels"):
-        found = replace(found, targets=measure_numbers(y))
+        codes = _find_target_sentinels(y[sample], kind) if sentinels is None else ()
+        values = measure_numbers(y)
+        found = replace(found, targets=values and replace(values, sentinels=codes))
     if layout == "table" and x.ndim == 2:
         leaking = find_leaking_columns(
             x[sample],
@@ -154,6 +159,14 @@ def profile_data(
     return _add_baseline(found, inputs, targets, validation=validation, seed=seed)
 
 
+def _find_target_sentinels(y: Array, kind: str) -> tuple[Sentinel, ...]:
+    columns = y.reshape(len(y), -1)
+    if kind not in ("number", "numbers") or columns.shape[1] > MAX_COLUMNS:
+        return ()
+    name = "target" if columns.shape[1] == 1 else "target {}"
+    return find_sentinels(columns, name.format)
+
+
 def _add_baseline(
     found: DataProfile,
     inputs: Tensor,
@@ -163,7 +176,7 @@ def _add_baseline(
     seed: int,
 ) -> DataProfile:
     """Add what quick learners reach, on validation examples too; where that is nothing, also what
-    they reach with shifted targets, or fitted to validation examples.
+    they reach with shifted targets, or fitted to validation examples; else where targets slip.
     """
     kind = "tokens" if found.kind == "next" else found.kind
     best = fit_baseline(inputs, targets, kind, seed=seed)
@@ -171,6 +184,9 @@ def _add_baseline(
         score = score_on_validation((inputs, targets), validation, best, seed=seed)
         best = replace(best, validation_score=score)
     found = replace(found, baseline=best)
+    if best is not None and best.informative and found.shifted_targets is None:
+        slip = find_slip(inputs, targets, kind, given=best, seed=seed)
+        return replace(found, shifted_targets=slip)
     if best is None or best.informative is not False:
         return found
     shifted = find_shifted_targets(inputs, targets, kind, given=best, seed=seed)

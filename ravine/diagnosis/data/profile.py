@@ -202,13 +202,18 @@ class ExampleOrder:
 
 @dataclass(frozen=True)
 class ShiftedTargets:
-    """Targets of other rows that are informative where the given ones are not."""
+    """Targets of other rows, or maps in another orientation, that are informative where the given
+    ones are not.
+    """
 
     rows: int  # 0: the targets stand in the opposite order
     signal: float
     given_signal: float
     score: float
     constant_score: float
+    turned: str = ""  # how maps are to be turned; then the last score is that of the given ones
+    # from which on; then scores are correlations of predictions with other and with own targets
+    first_row: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

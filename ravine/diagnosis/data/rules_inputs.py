@@ -81,13 +81,14 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
     "warning",
     "data-degenerate",
     confidence="medium",
-    needs="columns",
-    explains=("RVN-C03", "RVN-D05", "RVN-T02"),
+    needs="numbers",
+    explains=("RVN-C03", "RVN-D05", "RVN-L27", "RVN-T02"),
 )
 def sentinels(data: DataProfile) -> Iterator[Observation]:
-    for sentinel in () if data.inputs is None else data.inputs.sentinels:
+    of_targets = () if data.targets is None else data.targets.sentinels
+    for sentinel in (*(() if data.inputs is None else data.inputs.sentinels), *of_targets):
         value = f"{sentinel.value:.6g}"
-        share = f"{100 * sentinel.fraction:.2g} %"
+        share = f"{100 * sentinel.fraction:.3g} %"
         nearest = Evidence(
             "distance of the nearest other value",
             sentinel.distance,
@@ -100,7 +101,8 @@ def sentinels(data: DataProfile) -> Iterator[Observation]:
         # those who write a number for a gap write a whole one; others may be where a scale ends,
         # unless they were scaled together with the rest, which is then far away
         written = float(sentinel.value).is_integer() or sentinel.distance > FAR_SENTINEL
-        severity = "" if written else "note"
+        # a loss may leave out what is not known of its targets
+        severity = "" if written and sentinel not in of_targets else "note"
         place = sentinel.where
         yield observe(evidence, nearest, change, where=place, title=title, severity=severity)
 

@@ -118,19 +118,34 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-D15", "error", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))
+@rule("RVN-D15", "error", "labels", confidence="high", needs="inputs", explains=("RVN-D14",))
 def shifted_targets(data: DataProfile) -> Iterator[Observation]:
     shifted = data.shifted_targets
-    if shifted is not None:
+    if shifted is not None and shifted.turned:
+        sure = f"{shifted.signal:.0f} standard errors beyond that of the targets as they are"
+        score = Evidence(f"R2 of small patches with the targets {shifted.turned}", shifted.score)
+        given = Evidence("R2 with the targets as they are", shifted.constant_score, text=sure)
+        change = Change("data", f"targets {shifted.turned}, or the inputs read as they are")
+        title = f"targets fit the inputs when {shifted.turned}"
+        yield observe(score, given, change, title=title)
+    elif shifted is not None:
         way = "on" if shifted.rows > 0 else "back"
         how = f"{abs(shifted.rows)} row {way}" if shifted.rows else "in the opposite order"
         sure = f"{shifted.signal:.0f} standard errors beyond chance"
+        change = Change("data", "one order for inputs and targets")
+        if shifted.first_row is not None:
+            since = f"from row {shifted.first_row} or so on"
+            name = f"correlation of predictions with the targets {how}"
+            score = Evidence(f"{name}, {since}", shifted.score, text=sure)
+            own = Evidence("correlation with their own there", shifted.constant_score)
+            title = f"targets belong to other rows: {how}, {since}"
+            yield observe(score, own, change, title=title)
+            return
         constant = f"the best constant scores {shifted.constant_score:.3g}"
         name = "association of the predictions with the targets as they are paired"
         unit = "standard errors"
         score = Evidence(f"score with the targets {how}", shifted.score, text=sure)
         paired = Evidence(name, shifted.given_signal, unit, limit=SURE_SIGNAL, text=constant)
-        change = Change("data", "one order for inputs and targets")
         yield observe(score, paired, change, title=f"targets belong to other rows: {how}")
 
 

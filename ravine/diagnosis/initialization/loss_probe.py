@@ -81,8 +81,9 @@ def probe_loss(program: ProbedProgram) -> LossProfile:
         shares, weights = measure_class_weights(probed, kind) or ((), ())
         classes = replace(classes, shares=shares, weights=weights)
     if kind == "labels":
-        ignored, fixed = measure_ignored(probed), has_fixed_weights(probed)
-        classes = replace(classes, ignored=ignored, fixed=fixed)
+        classes = replace(classes, ignored=measure_ignored(probed))
+    if kind == "labels" or (kind in ("classes", "tokens") and len(classes.weights) == 2):
+        classes = replace(classes, fixed=has_fixed_weights(probed, kind))
     return replace(found, baselines=baselines, classes=classes)
 
 
@@ -177,21 +178,24 @@ def measure_ignored(probed: ProbedLoss) -> float:
     return float(zeros.double().mean()) if none else 0.0
 
 
-def has_fixed_weights(probed: ProbedLoss) -> bool:
-    """Whether a 1 weighs in proportion to a 0 that is answered as wrongly, however wrong that is.
+def has_fixed_weights(probed: ProbedLoss, kind: str) -> bool:
+    """Whether a 1 (an example of class 1 of two) weighs in proportion to a 0 that is answered as
+    wrongly, however wrong that is.
 
     A number in the loss does that, and no other form of it.
     """
-    yes = probed.targets.reshape(probed.outputs.shape).to(probed.outputs)
-    if not 0 < float(yes.mean()) < 1:
+    axis, labels = probed.class_axis, kind == "labels"
+    yes, _ = indicate_answers(probed, kind) or (probed.outputs, None)
+    ones = (yes if labels else yes.select(axis, 1)) > 0.5
+    if not 0 < int(ones.sum()) < ones.numel():
         return False
     ratios = []
     for sureness in MIRRORED_ANSWERS:
-        made = encode_answers(
-            0.5 + sureness * (yes - 0.5), _given_form(probed), probed.class_axis, labels=True
-        )
+        answers = 0.5 + sureness * (yes - 0.5)
+        made = encode_answers(answers, _given_form(probed), axis, labels=labels)
         pull = probed.gradient(made, probed.targets).abs()
-        ratios.append(float(pull[yes > 0.5].mean() / pull[yes <= 0.5].mean().clamp(min=1e-30)))
+        pull = pull if labels else pull.sum(axis)
+        ratios.append(float(pull[ones].mean() / pull[~ones].mean().clamp(min=1e-30)))
     return max(ratios) - min(ratios) <= MIRROR_TOLERANCE * max(ratios)
 
 

@@ -116,7 +116,8 @@ class ClassWeights:
     # pull of one example at outputs of 0, the most frequent class's 1; of a label's one over a zero
     weights: tuple[float, ...] = ()
     answer: tuple[float, ...] = ()  # shares according to the best constant answer
-    fixed: bool = False  # a label's weights are the same however wrong an answer is
+    # weights of a label, or of two classes, are the same however wrong an answer is
+    fixed: bool = False
     ignored: float = 0.0  # share of examples, all with targets of 0, that have no gradient
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.rule import Observation, observe, rule
@@ -14,6 +15,8 @@ RARE_ODDS, COMMON_ODDS = 0.5, 1.5  # for each example of the most frequent class
 LEFT_OUT_WEIGHT = 1e9  # over another class's: that class is ignored on purpose
 HEAVY_ODDS = 20.0  # in the best constant answer, of a class that is hardly more frequent
 LIGHT_WEIGHT, VERY_LIGHT_WEIGHT = 0.5, 0.1  # of a rare class, and of one that is about as frequent
+# of a rare one in any loss: of no focal loss is an alpha below 0.25 the best (Lin et al. 2017)
+FIXED_WEIGHT = 0.2
 
 
 @rule(
@@ -136,16 +139,16 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     odds = [p / q for p, q in zip(shares, rest, strict=True)]
     limits = [light_weight_limit(ratio) for ratio in odds]
 
-    def is_far(i: int) -> bool:
+    def is_far(i: int, limit: float = VERY_LIGHT_WEIGHT) -> bool:
         """Whether a number in the loss says so; a focal loss lifts rare ones in other ways, too."""
-        return classes.fixed and odds[i] <= RARE_ODDS and weights[i] <= VERY_LIGHT_WEIGHT
+        return classes.fixed and odds[i] <= RARE_ODDS and weights[i] <= limit
 
     low = [
         i
         for i, ratio in enumerate(odds)
         if (labels or 0 < ratio and 0 < weights[i])
         and weights[i] <= limits[i]
-        and (is_far(i) or answer[i] <= limits[i] * ratio * answer_rest[i])
+        and (is_far(i, FIXED_WEIGHT) or answer[i] <= limits[i] * ratio * answer_rest[i])
     ]
     if labels and low and 2 * len(low) >= len(weights):
         i, text = low[0], f"label {low[0]}; {len(low)} of {len(weights)} labels"
@@ -161,8 +164,8 @@ def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
         return
     frequency = Evidence(name, 100 * shares[i], "%")
     constant = Evidence(f"{name} in the best constant answer", 100 * answer[i], "%")
-    severity = "error" if is_far(i) else ""
-    yield observe(weight, frequency, constant, Change("loss", advice), severity=severity)
+    found = observe(weight, frequency, constant, Change("loss", advice))
+    yield replace(found, severity="error", confidence="exact") if is_far(i) else found
 
 
 def _heavy_class_weights(
