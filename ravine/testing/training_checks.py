@@ -124,16 +124,21 @@ def assert_same_when_resumed(
         list(_train(given, whole, steps, given.rows, given.rows))
         torch.save((save or _save_all)(*whole), file)
         saved = _state_of(*whole)
-        list(_train(given, whole, steps, given.rows, given.rows))
+        losses = [tuple(_train(given, whole, steps, given.rows, given.rows))]
         seed_generators(seed + 1)  # as in a new process
         file.seek(0)
         (load or _load_all)(torch.load(file, weights_only=False, map_location="cpu"), *resumed)
         loaded = _state_of(*resumed)
-        list(_train(given, resumed, steps, given.rows, given.rows))
-        ends = [_named_values({"model": _tensors_of(each[0])}) for each in (whole, resumed)]
+        losses.append(tuple(_train(given, resumed, steps, given.rows, given.rows)))
+        ends = [_tensors_of(each[0]) for each in (whole, resumed)]
     changed = {*_differences(first, saved)}  # random numbers that nobody draws do not matter
-    lost = tuple(name for name in _differences(saved, loaded) if name in changed)
-    comparison = ResumeComparison(different=_differences(*ends), not_restored=lost, steps=steps)
+    lost = [name for name in _differences(saved, loaded) if name in changed]
+    different = _differences(*map(_named_values, ends))
+    comparison = ResumeComparison(
+        different={name: _distance(*(end[name] for end in ends)) for name in different},
+        not_restored={name: (saved.get(name), loaded.get(name)) for name in lost},
+        losses=(losses[0], losses[1]),
+    )
     fail_on(resumed_differently.findings(comparison))
 
 
@@ -349,7 +354,7 @@ def _random_states() -> dict[str, Any]:
 
 def _state_of(model: nn.Module, optimizer: Any, *scheduler: Any) -> dict[str, object]:
     """All that may change in training, by name: what state dicts hold, and what they leave out."""
-    tensors, skipped = _tensors_of(model), ("_parameters", "_buffers", "_modules")
+    tensors, skipped = _tensors_of(model), ("_parameters", "_buffers", "_modules", "_is_running")
     for name, part in model.named_modules():
         tensors[name] = {k: v for k, v in vars(part).items() if k not in skipped}
     named: dict[str, Any] = {"model": tensors, "optimizer": vars(optimizer)}
@@ -384,3 +389,11 @@ def _named_values(value: Any, name: str = "") -> dict[str, object]:
 
 def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name))
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    """The largest difference between numbers of two tensors; infinite where shapes differ."""
+    if one.shape != other.shape:
+        return math.inf
+    moved = one.detach().to(torch.complex128) - other.detach().to(torch.complex128)
+    return float(moved.abs().max())
