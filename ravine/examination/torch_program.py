@@ -9,6 +9,7 @@ import contextlib
 import copy
 import itertools
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -279,6 +280,23 @@ def repeatable(device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
+
+
+@contextlib.contextmanager
+def showing_warnings_once() -> Iterator[None]:
+    """Every warning of a program once, whatever numbers it has: each of its runs repeats it."""
+    known: set[tuple[type[Warning], str]] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_new(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            kind = category, re.sub(r"[\d., ]+", "", str(message))
+            if kind not in known:
+                known.add(kind)
+                show(message, category, *place)
+
+        warnings.showwarning = show_new
+        yield
 
 
 def held_parameters(optimizer: Optimizer) -> set[int]:
