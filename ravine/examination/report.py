@@ -94,11 +94,12 @@ def join_trials(
             finding = replace(finding, trial=outcome.trial, changes=changes, severity=severity)
         joined.append(finding)
     for cause in causes:
-        same = (i for i, f in enumerate(joined) if f.code == cause.code or _is_same_fault(f, cause))
-        place = next(same, None)
-        if place is None:
+        same = [f for f in joined if f.code == cause.code or _is_same_fault(f, cause)]
+        if not same:
             rest.append(cause)
             continue
+        codes = {f.code for f in same}  # one that explains another leads
+        place = joined.index(next((f for f in same if codes & {*f.explains}), same[0]))
         known = joined[place]
         worse = min(known.severity, cause.severity, key=SEVERITY_LEVELS.index)
         evidence = (*known.evidence, *cause.evidence[-1:])
@@ -112,6 +113,35 @@ def _is_same_fault(found: Finding, cause: Finding) -> bool:
     one_place = not found.where or not cause.where or found.where == cause.where
     same_cause = found.cause == cause.cause and not is_symptom(found)
     return one_place and same_cause and found.severity != "note"
+
+
+def fold_repeats(ordered: Sequence[Finding]) -> list[Finding]:
+    """Each fault is an alarm once: one with the cause and the changes of an alarm before it, at no
+    other place, is a note beneath that, which is as severe as both, and has the place of one and
+    the earlier step.
+    """
+    kept: list[Finding] = []
+    for finding in ordered:
+        lead = next((f for f in kept if _says_the_same(f, finding)), None)
+        if lead is not None:
+            steps = [step for step in (lead.since, finding.since) if step is not None]
+            kept[kept.index(lead)] = replace(
+                _explaining(lead, (finding.code,)),
+                severity=min(lead.severity, finding.severity, key=SEVERITY_LEVELS.index),
+                where=lead.where or finding.where,
+                since=min(steps) if len(steps) == 2 else None,
+            )
+            finding = replace(finding, severity="note")
+        kept.append(finding)
+    return kept
+
+
+def _says_the_same(lead: Finding, finding: Finding) -> bool:
+    """Whether two alarms have one cause and advise the same, at no two places."""
+    are_alarms = "note" not in (lead.severity, finding.severity) and not is_symptom(finding)
+    one_place = not lead.where or finding.where in ("", lead.where)
+    same = (lead.cause, lead.changes) == (finding.cause, finding.changes)
+    return are_alarms and one_place and same and bool(lead.changes)
 
 
 def explain_symptoms(found: list[Finding], causes: list[Finding]) -> list[Finding]:

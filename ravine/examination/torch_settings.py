@@ -197,8 +197,7 @@ def _output_activation(
     if not names:
         return None
     evidence = Evidence("activations at the output", len(names), limit=0, text=", ".join(names))
-    last = [call.where for call in profile.start.network.activations if call.makes_output]
-    return Facts((evidence,), last[-1] if last else "")
+    return Facts((evidence,), profile.start.loss.form.last_at)
 
 
 def _hidden_activation(
