@@ -7,7 +7,6 @@ import contextlib
 import copy
 import io
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,7 +37,7 @@ from ravine.diagnosis.resume_rules import ResumeComparison, resumed_differently
 from ravine.errors import InputError
 from ravine.examination.torch_model_changes import mean_and_sd
 from ravine.finding import Evidence, Finding
-from ravine.rng import seed_generators
+from ravine.rng import generator_states, seed_generators, set_generator_states
 from ravine.statistics import even_places
 from ravine.testing.start_checks import fail_on
 from ravine.testing.tested_model import TestedModel, isolate_test, read_batch
@@ -331,25 +330,13 @@ def _train(
 
 def _save_all(*objects: Any) -> dict[str, Any]:
     """The state dicts of all, and the states of all random generators."""
-    return {"states": [each.state_dict() for each in objects], "random": _random_states()}
+    return {"states": [each.state_dict() for each in objects], "random": generator_states()}
 
 
 def _load_all(saved: dict[str, Any], *objects: Any) -> None:
     for each, state in zip(objects, saved["states"], strict=True):
         each.load_state_dict(state)
-    states = saved["random"]
-    torch.set_rng_state(states["torch"])
-    np.random.set_state(states["numpy"])
-    random.setstate(states["random"])
-    if "torch.cuda" in states:
-        torch.cuda.set_rng_state_all(states["torch.cuda"])
-
-
-def _random_states() -> dict[str, Any]:
-    states: dict[str, Any] = {"torch": torch.get_rng_state(), "numpy": np.random.get_state()}
-    if torch.cuda.is_initialized():
-        states["torch.cuda"] = torch.cuda.get_rng_state_all()
-    return states | {"random": random.getstate()}
+    set_generator_states(saved["random"])
 
 
 def _state_of(model: nn.Module, optimizer: Any, *scheduler: Any) -> dict[str, object]:
@@ -359,7 +346,7 @@ def _state_of(model: nn.Module, optimizer: Any, *scheduler: Any) -> dict[str, ob
         tensors[name] = {k: v for k, v in vars(part).items() if k not in skipped}
     named: dict[str, Any] = {"model": tensors, "optimizer": vars(optimizer)}
     named |= dict(zip(("scheduler",), map(vars, scheduler), strict=False))
-    return _named_values(named | {"random numbers": _random_states()})
+    return _named_values(named | {"random numbers": generator_states()})
 
 
 def _tensors_of(model: nn.Module) -> dict[str, Any]:
