@@ -144,22 +144,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checks:
-    """The codes of checks by result; one that found something is in none: see its finding.
-
-    `not_measured` are those that were without what they read, such as losses or trials.
-    """
+    """The codes of checks by result; one that found something is in none: see its finding."""
 
     passed: tuple[str, ...] = ()
     not_applicable: tuple[str, ...] = ()
-    not_measured: tuple[str, ...] = ()
+    not_measured: tuple[str, ...] = ()  # those without what they read, such as losses or trials
     failed: tuple[str, ...] = ()  # the check itself broke
 
     def merge(self, *others: Checks, found: Iterable[Finding] = ()) -> Checks:
         """These checks and others together, without those of findings. A code that several checks
         have is one that failed if one of them did, else passed, else was not measured.
-
-        >>> Checks(passed=("A",), not_measured=("B",)).merge(Checks(not_measured=("A", "B")))
-        Checks(passed=('A',), not_applicable=(), not_measured=('B',), failed=())
         """
         known = {finding.code for finding in found}
         results: dict[str, tuple[str, ...]] = {}
@@ -173,11 +167,9 @@ class Checks:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that was found about a run, most important first. `run` is its folder, None for a
-    program's own training loop.
-
-    `left_out` says in words what was left out as a whole, and why: what a program's form, the time
-    or an error did not allow, remedies that were not tried. Every single check that was not
-    measured stands in `checks.not_measured`.
+    program's own training loop. `left_out` says in words what was left out as a whole, and why: by
+    a program's form, the time or an error, and remedies that were not tried. Each single check that
+    was not measured stands in `checks.not_measured`.
     """
 
     run: str | None = None

@@ -64,9 +64,7 @@ def isolated_rng(seed: int | None = None) -> Iterator[None]:
 
 
 def generator_states() -> dict[str, Any]:
-    """The states of the global generators of torch, numpy and Python; once a GPU is in use, of its
-    generators, too.
-    """
+    """The states of the global generators of torch, numpy and Python, and of GPUs in use."""
     states: dict[str, Any] = {"torch": torch.get_rng_state(), "numpy": np.random.get_state()}
     if torch.cuda.is_initialized():
         states["torch.cuda"] = torch.cuda.get_rng_state_all()

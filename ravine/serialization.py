@@ -180,12 +180,7 @@ def _step(value: Any, name: str, path: str) -> Any:
 
 
 def iterate_settings(part: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings of a part by path, each part among them before its own settings.
-
-    >>> from ravine.optimizers import SGD
-    >>> dict(iterate_settings(SGD(lr=0.1), "optimizer"))
-    {'optimizer.lr': 0.1, 'optimizer.weight_decay': 0.0}
-    """
+    """The settings of a part by path, each part among them before its own settings."""
     for name in field_types(type(part)):
         path, value = f"{above}.{name}".lstrip("."), getattr(part, name)
         yield path, value

@@ -12,7 +12,6 @@ from ravine.causes import CAUSES
 from ravine.diagnosis.explanation import PAGE_SECTIONS
 from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError, fold_name
-from ravine.finding import SEVERITY_LEVELS
 from ravine.old_names import current_code
 
 PAGE_WIDTH = 80
@@ -83,19 +82,11 @@ def rule_page(rule: Rule, rules: Iterable[Rule], *, color: bool = False) -> str:
         drawing = f"  ravine explain {rule.code} --picture {about.picture}.svg"
         sections["Picture"] = [drawing, f"  ravine gallery {about.picture} -o shown"]
     sections["References"] = [r for text in references for r in _wrap(text, first="- ")]
-    severities = " or ".join(severities_of(rule))
-    blocks = ["\n".join([*heading, *_wrap(f"{severities}, {sure}; {causes}")])]
+    text = f"a {rule.severity} {about.detected} {SYMPTOM_SEVERITY if rule.symptom else ''}"
+    severities = dict.fromkeys(re.findall(r"\b[Aan]+ (error|warning|note)\b", text))
+    blocks = ["\n".join([*heading, *_wrap(f"{' or '.join(severities)}, {sure}; {causes}")])]
     blocks += [_section(name, lines, color) for name, lines in sections.items() if lines]
     return "\n\n".join(blocks)
-
-
-def severities_of(rule: Rule) -> tuple[str, ...]:
-    """The severities that a rule's findings may have, that of most first; the explanation says when
-    they have another one.
-    """
-    text = rule.explanation.detected
-    named = (s for s in SEVERITY_LEVELS if re.search(rf"\b(?:an?|be) {s}\b", text, re.I))
-    return tuple(dict.fromkeys((rule.severity, *named, *(["note"] if rule.symptom else []))))
 
 
 def list_rules(families: Mapping[str, Sequence[Rule]], *, color: bool = False) -> str:

@@ -16,10 +16,6 @@ CHECKPOINT_PARTS: Mapping[str, str] = {
     "scheduler": "scheduler.state_dict()",
     "random numbers": "torch.get_rng_state(), and that of each other generator in use",
 }
-OTHER_STATE = (
-    "save what else it reads, such as a torch.Generator of its own or a variable outside of the "
-    "model; if there is none: torch.use_deterministic_algorithms(True)"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +66,6 @@ def resumed_differently(resumed: ResumeComparison) -> Iterator[Observation]:
         change = Change("loop", f"save and load {parts}")
         yield observe(*seen, change, where=", ".join(lost))
     else:
-        text = "model, optimizer, scheduler and random numbers are as saved"
-        nothing = Evidence("values not restored", 0, text=text)
-        yield observe(*seen, nothing, Change("loop", OTHER_STATE), cause="randomness")
+        nothing = Evidence("values not restored", 0, text="what a checkpoint holds is as saved")
+        do = "save what else it reads, as its own torch.Generator, or use_deterministic_algorithms"
+        yield observe(*seen, nothing, Change("loop", do), cause="randomness")

@@ -76,10 +76,9 @@ def examine(
 
     Where outputs and targets cannot be told apart (a step, a loss of the model's own, batches not
     made of rows), losses of batches are compared; where only as many examples as a batch has can be
-    run at once, so many are evaluated. `left_out` of the report says in words what was not examined
-    because of that, of the time or of an error, and which remedies were not tried;
-    `checks.not_measured` has the codes of all checks that lacked what they read. Raises
-    `InputError` for what cannot be run.
+    run at once, so many are evaluated. `left_out` of the report says what was not examined for
+    that, for the time or an error, and remedies that were not tried; `checks.not_measured` has all
+    checks that lacked what they read. Raises `InputError` for what cannot be run.
 
     >>> import torch
     >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))

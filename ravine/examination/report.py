@@ -117,20 +117,17 @@ def _is_same_fault(found: Finding, cause: Finding) -> bool:
 
 def fold_repeats(ordered: Sequence[Finding]) -> list[Finding]:
     """Each fault is an alarm once: one with the cause and the changes of an alarm before it, at no
-    other place, is a note beneath that, which is as severe as both, and has the place of one and
-    the earlier step.
+    other place, is a note beneath that, which has the worse severity and the earlier step of both.
     """
     kept: list[Finding] = []
     for finding in ordered:
-        lead = next((f for f in kept if _says_the_same(f, finding)), None)
-        if lead is not None:
-            steps = [step for step in (lead.since, finding.since) if step is not None]
-            kept[kept.index(lead)] = replace(
-                _explaining(lead, (finding.code,)),
-                severity=min(lead.severity, finding.severity, key=SEVERITY_LEVELS.index),
-                where=lead.where or finding.where,
-                since=min(steps) if len(steps) == 2 else None,
-            )
+        place = next((i for i, f in enumerate(kept) if _says_the_same(f, finding)), None)
+        if place is not None:
+            lead = kept[place]
+            worse = min(lead.severity, finding.severity, key=SEVERITY_LEVELS.index)
+            since = min((lead.since, finding.since), key=lambda step: -1 if step is None else step)
+            lead = replace(lead, severity=worse, where=lead.where or finding.where, since=since)
+            kept[place] = _explaining(lead, (finding.code,))
             finding = replace(finding, severity="note")
         kept.append(finding)
     return kept

@@ -64,14 +64,15 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
             first = examine_once(subject, profile, say=say)
             result = examine_again(subject, profile, first, say=say)
     found = fold_repeats(arrange(result.found))
-    named = (f.code in NO_TRIALS.not_measured and not is_symptom(f) for f in found)
-    is_untried = result.checks is NO_TRIALS and not any(named)
+    named = {f.code for f in found if not is_symptom(f)} & {*NO_TRIALS.not_measured}
     return Report(
         run=subject.name,
         score=subject.score,
         checks=profile.checks.merge(result.checks, found=found),
         findings=tuple(say_why_not_tried(f, result.why) for f in arrange(found)),
-        left_out=(f"other remedies: {result.why}",) if trials and is_untried else (),
+        left_out=(f"other remedies: {result.why}",)
+        if trials and result.checks is NO_TRIALS and not named
+        else (),
     )
 
 

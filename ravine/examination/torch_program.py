@@ -285,23 +285,18 @@ def repeatable(device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def showing_warnings_once() -> Iterator[None]:
     """Every warning of a program once, whatever numbers it has: each of its runs repeats it."""
-    known: set[tuple[type[Warning], str]] = set()
+    known: set[str] = set()
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def show_new(message: Warning | str, category: type[Warning], *place: Any) -> None:
-            kind = category, re.sub(r"[\d., ]+", "", str(message))
+        def show_new(message: Warning | str, *about: Any) -> None:
+            kind = re.sub(r"[\d., ]+", "", str(message))
             if kind not in known:
                 known.add(kind)
-                show(message, category, *place)
+                show(message, *about)
 
         warnings.showwarning = show_new
         yield
-
-
-def held_parameters(optimizer: Optimizer) -> set[int]:
-    """The parameters of an optimizer, by `id`."""
-    return {id(p) for group in optimizer.param_groups for p in group["params"]}
 
 
 def losses_by_group(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float, ...]:

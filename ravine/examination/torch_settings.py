@@ -8,7 +8,7 @@ from torch import nn
 
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
-from ravine.diagnosis.training_loop.parameter_names import plain_weights
+from ravine.diagnosis.training_loop.parameter_names import optimizer_parameters, plain_weights
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 from ravine.examination import torch_model_changes as model_changes
 from ravine.examination.model_surgery import (
@@ -21,7 +21,7 @@ from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
 from ravine.examination.subject import Facts, SubjectProfile
 from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
-from ravine.examination.torch_program import TorchProgram, evaluating, held_parameters
+from ravine.examination.torch_program import TorchProgram, evaluating
 from ravine.examination.torch_training_changes import (
     draw_classes_equally,
     scale_learning_rate,
@@ -122,7 +122,7 @@ def _frozen_parameters(
         name = "matrices of the model that are neither parameters nor buffers"
         evidence = Evidence(name, len(weights), limit=0)
         return Facts((evidence,), join_names(weights), ("parameters-not-in-optimizer",))
-    trained = held_parameters(optimizer)
+    trained = set(map(id, optimizer_parameters(optimizer)))
     named = model.named_parameters()
     frozen = {name: p for name, p in named if not (p.requires_grad and id(p) in trained)}
     if not frozen:

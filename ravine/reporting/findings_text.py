@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ravine.argument_checks import check_arguments
 from ravine.errors import printable
@@ -86,7 +86,10 @@ def finding_text(
     )
     titles = {f.code: f.title for f in report.findings} if report else {}
     told = report.findings if report else ()
-    for label, text in _parts(finding, titles, _first_with_trial(finding, told)):
+    first = next((f for f in told if f.trial == finding.trial), finding)  # a trial is told once
+    made = finding.trial is not None and finding.trial.verdict != "not tried"
+    same = first if made and first != finding and first.severity != "note" else None
+    for label, text in _parts(finding, titles, same):
         for i, line in enumerate(wrap.wrap(printable(text))):
             shown = label if i == 0 else ""
             lines.append(f"{'':{LABEL_INDENT}}{shown:{LABEL_COLUMNS}}{line}")
@@ -164,14 +167,6 @@ def _checks(report: Report, plain: bool) -> str:
         if codes:
             parts.append(f"{mark} {len(codes)} {text}")
     return "   ".join(parts)
-
-
-def _first_with_trial(finding: Finding, told: Sequence[Finding]) -> Finding | None:
-    """The finding that stands before this one with the same trial, which is not told twice."""
-    same = (f for f in told if f.trial == finding.trial)
-    first = next(same, finding)
-    made = first.trial is not None and first.trial.verdict != "not tried"
-    return None if first == finding or first.severity == "note" or not made else first
 
 
 def _parts(

@@ -133,8 +133,9 @@ def assert_same_when_resumed(
     changed = {*_differences(first, saved)}  # random numbers that nobody draws do not matter
     lost = [name for name in _differences(saved, loaded) if name in changed]
     different = _differences(*map(_named_values, ends))
+    apart = {name: ends[0][name].cdouble() - ends[1][name].cdouble() for name in different}
     comparison = ResumeComparison(
-        different={name: _distance(*(end[name] for end in ends)) for name in different},
+        different={name: float(each.abs().max().detach()) for name, each in apart.items()},
         not_restored={name: (saved.get(name), loaded.get(name)) for name in lost},
         losses=(losses[0], losses[1]),
     )
@@ -376,11 +377,3 @@ def _named_values(value: Any, name: str = "") -> dict[str, object]:
 
 def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name))
-
-
-def _distance(one: Tensor, other: Tensor) -> float:
-    """The largest difference between numbers of two tensors; infinite where shapes differ."""
-    if one.shape != other.shape:
-        return math.inf
-    moved = one.detach().to(torch.complex128) - other.detach().to(torch.complex128)
-    return float(moved.abs().max())
