@@ -125,8 +125,7 @@ def nearest_setting(option: str) -> str:
     from ravine.catalog import named_recipe
     from ravine.serialization import iterate_settings
 
-    settings = dict(iterate_settings(named_recipe("default")))
-    paths = sorted(settings, key=lambda path: path.count("."))
+    paths = sorted(dict(iterate_settings(named_recipe("default"))), key=lambda p: p.count("."))
     initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
     for name in (fold_name(option), fold_name(initials)):
         for path in paths:

@@ -66,6 +66,6 @@ def resumed_differently(resumed: ResumeComparison) -> Iterator[Observation]:
         change = Change("loop", f"save and load {parts}")
         yield observe(*seen, change, where=", ".join(lost))
     else:
-        nothing = Evidence("values not restored", 0, text="what a checkpoint holds is as saved")
+        nothing = Evidence("values not restored", 0)
         do = "save what else it reads, as its own torch.Generator, or use_deterministic_algorithms"
         yield observe(*seen, nothing, Change("loop", do), cause="randomness")

@@ -116,9 +116,7 @@ def _is_same_fault(found: Finding, cause: Finding) -> bool:
 
 
 def fold_repeats(ordered: Sequence[Finding]) -> list[Finding]:
-    """Each fault is an alarm once: one with the cause and the changes of an alarm before it, at no
-    other place, is a note beneath that, which has the worse severity and the earlier step of both.
-    """
+    """Each fault is an alarm once: one with cause, changes and place of another is a note of it."""
     kept: list[Finding] = []
     for finding in ordered:
         place = next((i for i, f in enumerate(kept) if _says_the_same(f, finding)), None)
