@@ -148,19 +148,28 @@ class Checks:
 
     passed: tuple[str, ...] = ()
     not_applicable: tuple[str, ...] = ()
-    not_measured: tuple[str, ...] = ()
+    not_measured: tuple[str, ...] = ()  # those without what they read, such as losses or trials
     failed: tuple[str, ...] = ()  # the check itself broke
 
-    def merge(self, *others: Checks) -> Checks:
-        """These checks and others together."""
-        every = [vars(checks) for checks in (self, *others)]
-        return Checks(**{n: tuple(code for c in every for code in c[n]) for n in vars(self)})
+    def merge(self, *others: Checks, found: Iterable[Finding] = ()) -> Checks:
+        """These checks and others together, without those of findings. A code that several checks
+        have is one that failed if one of them did, else passed, else was not measured.
+        """
+        known = {finding.code for finding in found}
+        results: dict[str, tuple[str, ...]] = {}
+        for name in ("failed", "passed", "not_measured", "not_applicable"):
+            every = (code for checks in (self, *others) for code in vars(checks)[name])
+            results[name] = tuple(code for code in dict.fromkeys(every) if code not in known)
+            known.update(results[name])
+        return Checks(**results)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that was found about a run, most important first. `run` is its folder, None for a
-    program's own training loop; `left_out` says in words what was not measured.
+    program's own training loop. `left_out` says in words what was left out as a whole, and why: by
+    a program's form, the time or an error, and remedies that were not tried. Each single check that
+    was not measured stands in `checks.not_measured`.
     """
 
     run: str | None = None
@@ -173,7 +182,9 @@ class Report:
     def __repr__(self) -> str:
         """One line; `ravine.findings_text` has it all."""
         found = ", ".join(f"{f.code} {f.severity}" for f in self.findings) or "nothing found"
-        return f"Report({found}; {len(self.checks.passed)} checks passed)"
+        passed, missing = len(self.checks.passed), len(self.checks.not_measured)
+        unmeasured = f", {missing} not measured: report.checks.not_measured" if missing else ""
+        return f"Report({found}; {passed} checks passed{unmeasured})"
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-ready data: schema, run, score, checks, findings; and left_out where

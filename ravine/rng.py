@@ -5,8 +5,9 @@ Streams are made when needed and then discarded: to resume a run no random state
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,16 +54,30 @@ def isolated_rng(seed: int | None = None) -> Iterator[None]:
     >>> torch.equal(torch.get_rng_state(), before)
     True
     """
-    before = random.getstate(), np.random.get_state()
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=list(gpus)):
-        if seed is not None:
-            seed_generators(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
+    before = generator_states()
+    if seed is not None:
+        seed_generators(seed)
+    try:
+        yield
+    finally:
+        set_generator_states(before)
+
+
+def generator_states() -> dict[str, Any]:
+    """The states of the global generators of torch, numpy and Python, and of GPUs in use."""
+    states: dict[str, Any] = {"torch": torch.get_rng_state(), "numpy": np.random.get_state()}
+    if torch.cuda.is_initialized():
+        states["torch.cuda"] = torch.cuda.get_rng_state_all()
+    return states | {"random": random.getstate()}
+
+
+def set_generator_states(states: Mapping[str, Any]) -> None:
+    """Set the global generators to states that `generator_states` gave."""
+    torch.set_rng_state(states["torch"])
+    np.random.set_state(states["numpy"])
+    random.setstate(states["random"])
+    if "torch.cuda" in states:
+        torch.cuda.set_rng_state_all(states["torch.cuda"])
 
 
 def seed_generators(seed: int) -> None:

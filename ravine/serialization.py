@@ -5,7 +5,7 @@ Plain data are what JSON and TOML can hold: tables with a `name`, lists, numbers
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -177,6 +177,15 @@ def _step(value: Any, name: str, path: str) -> Any:
         what = f"{type(value).__name__} has no setting {name!r}"
         raise RecipeError(what, why=nearest(name, known))
     return getattr(value, name)
+
+
+def iterate_settings(part: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a part by path, each part among them before its own settings."""
+    for name in field_types(type(part)):
+        path, value = f"{above}.{name}".lstrip("."), getattr(part, name)
+        yield path, value
+        if is_part(value):
+            yield from iterate_settings(value, path)
 
 
 def replace_everywhere(value: Any, settings: Mapping[str, Any]) -> Any:

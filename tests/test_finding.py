@@ -237,6 +237,24 @@ def test_a_trial_says_what_its_numbers_are_and_which_runs_failed():
     assert told == f"helped; 1 step x 5 seeds; {failed}"
 
 
+def test_a_trial_and_its_changes_are_told_once():
+    trial = Trial(verdict="helped", steps=160, seeds=5, why="medians of the loss")
+    both = {"changes": (Change("lr", "x10"), Change("batch", 32)), "trial": trial}
+    first, second = finding("X", **both), finding("Y", cause="optimizer", **both)
+    note = finding("Z", cause="optimizer", severity="note", trial=trial)
+    text = " ".join(findings_text(Report(findings=(first, second, note))).split())
+    assert text.count("medians of the loss") == text.count("batch: 32") == 1
+    assert "cause optimizer change as for X tried helped: see X" in text
+    assert text.count("tried helped: see X") == 2
+
+
+def test_a_code_of_several_checks_is_counted_once():
+    one = Checks(passed=("A", "B"), not_measured=("C", "D"), not_applicable=("E",))
+    other = Checks(passed=("A", "C"), failed=("B",), not_measured=("E", "X"))
+    merged = one.merge(other, found=[finding("X")])
+    assert merged == Checks(passed=("A", "C"), failed=("B",), not_measured=("D", "E"))
+
+
 def test_changes_of_a_program_are_what_one_writes_in_it():
     changes = Change("loss", "paired"), Change("lr", "x0.1"), Change("batch", 32)
     text = " ".join(finding_text(finding("X", changes=changes)).split())
@@ -274,4 +292,5 @@ def test_a_name_that_is_a_number_is_quoted(where, shown):
 def test_a_report_prints_in_one_line():
     assert repr(Report(checks=Checks(passed=("P1",)))) == "Report(nothing found; 1 checks passed)"
     line = str(FULL)
+    assert "2 checks passed, 1 not measured: report.checks.not_measured)" in line
     assert all(f"{f.code} {f.severity}" in line for f in FULL.findings) and len(line) < 200

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from ravine.cli import options as cli
 from ravine.cli.output import check_writable, echo, live_line, print_json, print_report, text_style
 from ravine.errors import InputError, RavineError, RunError
+from ravine.files import run_state, write_atomically
 
 if TYPE_CHECKING:
     from ravine.diagnosis.rule import Rule
@@ -69,7 +70,6 @@ def doctor_command(
     """
     from ravine.examination.recipe_subject import subject_of
     from ravine.examination.rounds import examine_subject
-    from ravine.files import run_state, write_atomically
 
     if out is not None and not fix:
         raise InputError(f"-o {out} without --fix", why="there is nothing to write", do="add --fix")
@@ -161,7 +161,6 @@ def explain_command(
 
 def draw_experiment(topic: Rule | str, out: Path, *, force: bool) -> None:
     """Quickly run the experiment of the gallery that shows a finding; write its first figure."""
-    from ravine.files import write_atomically
     from ravine_gallery import find_experiment
     from ravine_gallery.run_all import run_experiment
 
@@ -193,7 +192,6 @@ def fixed_recipe_path(what: str, out: Path | None, *, force: bool) -> Path:
 def write_fixed_recipe(recipe: Recipe, report: Report, out: Path, stream: TextIO) -> None:
     """Write the recipe with the remedies that helped, and print what is different."""
     from ravine.examination.recipe_changes import fix_recipe
-    from ravine.files import write_atomically
     from ravine.recipe_files import recipe_differences, recipe_text
 
     better = fix_recipe(recipe, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,8 +123,9 @@ def nearest_setting(option: str) -> str:
     Empty where there is none. Of several settings the one with the shortest path.
     """
     from ravine.catalog import named_recipe
+    from ravine.serialization import iterate_settings
 
-    paths = sorted(_setting_paths(named_recipe("default")), key=lambda path: path.count("."))
+    paths = sorted(dict(iterate_settings(named_recipe("default"))), key=lambda p: p.count("."))
     initials = "".join(word[0] for word in option.replace("_", "-").split("-") if word)
     for name in (fold_name(option), fold_name(initials)):
         for path in paths:
@@ -132,16 +133,6 @@ def nearest_setting(option: str) -> str:
             if len(name) > 1 and name in ends:
                 return path
     return ""
-
-
-def _setting_paths(part: object, above: str = "") -> Iterator[str]:
-    """The paths of a part's settings, and of those of the parts in it."""
-    from ravine.part import field_types, is_part
-
-    for name in field_types(type(part)):
-        yield f"{above}{name}"
-        if is_part(getattr(part, name)):
-            yield from _setting_paths(getattr(part, name), f"{above}{name}.")
 
 
 def option_value(option: str, arguments: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ravine.errors import InputError, printable
+from ravine.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,7 +99,6 @@ def check_writable(out: Path | None, *, force: bool, endings: tuple[str, ...], w
 
 def write_figure(figure: Figure, out: Path) -> None:
     """Write a figure in the format that its file's ending says."""
-    from ravine.files import write_atomically
     from ravine.reporting.plot_style import svg
 
     if out.suffix.lower() == ".svg":

@@ -19,6 +19,7 @@ from ravine.cli.output import (
     write_figure,
 )
 from ravine.errors import InputError
+from ravine.files import write_atomically
 
 if TYPE_CHECKING:
     from ravine.recipe import Recipe
@@ -101,7 +102,6 @@ def search_command(
     out
         Where to write the best recipe (.toml).
     """
-    from ravine.files import write_atomically
     from ravine.recipe_files import recipe_text
     from ravine.studies.search import read_spaces, search
 

@@ -13,6 +13,7 @@ from ravine.cli import options as cli
 from ravine.cli.output import check_writable, echo, print_json, print_result, text_style
 from ravine.cli.run_control import control_run
 from ravine.errors import InputError, printable
+from ravine.files import write_atomically
 
 if TYPE_CHECKING:
     from ravine.data import Task
@@ -108,7 +109,6 @@ def predict_command(
     import tempfile
 
     from ravine.data import file_blocks
-    from ravine.files import write_atomically
     from ravine.training.predict_file import FilePredictions
     from ravine.training.train import open_run
 

@@ -15,6 +15,7 @@ from ravine.errors import InputError, fold_name
 from ravine.old_names import current_code
 
 PAGE_WIDTH = 80
+SYMPTOM_SEVERITY = "An examination makes it a note where it finds a cause that accounts for it."
 RULE_JSON_KEYS = frozenset(field.name for field in fields(Rule)) - {"needs", "find"}
 ANSI_COLORS = {"error": "31", "warning": "33", "note": "36", "+": "32", "-": "31"}
 ANSI_RESET, ANSI_BOLD = "\x1b[0m", "\x1b[1m"
@@ -72,6 +73,8 @@ def rule_page(rule: Rule, rules: Iterable[Rule], *, color: bool = False) -> str:
     texts = {name: vars(about)[field] for name, field in PAGE_SECTIONS.items()}
     references = texts.pop("References")
     sections = {name: _wrap(text) for name, text in texts.items()}
+    if rule.symptom:
+        sections["How it is detected"] += ["", *_wrap(SYMPTOM_SEVERITY)]
     sections["What to do"] += ["", *_patch(about.patch, color)]
     symptoms = [f"{code} {titles[code].title}" for code in rule.explains]
     sections["What it accounts for"] = [line for s in symptoms for line in _wrap(s)]
@@ -79,7 +82,9 @@ def rule_page(rule: Rule, rules: Iterable[Rule], *, color: bool = False) -> str:
         drawing = f"  ravine explain {rule.code} --picture {about.picture}.svg"
         sections["Picture"] = [drawing, f"  ravine gallery {about.picture} -o shown"]
     sections["References"] = [r for text in references for r in _wrap(text, first="- ")]
-    blocks = ["\n".join([*heading, *_wrap(f"{rule.severity}, {sure}; {causes}")])]
+    text = f"a {rule.severity} {about.detected} {SYMPTOM_SEVERITY if rule.symptom else ''}"
+    severities = dict.fromkeys(re.findall(r"\b[Aan]+ (error|warning|note)\b", text))
+    blocks = ["\n".join([*heading, *_wrap(f"{' or '.join(severities)}, {sure}; {causes}")])]
     blocks += [_section(name, lines, color) for name, lines in sections.items() if lines]
     return "\n\n".join(blocks)
 

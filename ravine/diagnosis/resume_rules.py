@@ -3,7 +3,7 @@
 What trains stands in `ravine.testing.training_checks`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
@@ -22,31 +22,50 @@ CHECKPOINT_PARTS: Mapping[str, str] = {
 class ResumeComparison:
     """Training that was resumed, beside training that was not stopped."""
 
-    different: tuple[str, ...]  # parameters and buffers at the end
-    # what was not as it was saved once it was loaded: "optimizer: exp_avg of parameter 0"
-    not_restored: tuple[str, ...]
-    steps: int  # before the save, and as many after it
+    different: Mapping[str, float]  # parameters and buffers at the end, by how much at most
+    # what was not as it was saved once it was loaded, both values: "optimizer: exp_avg"
+    not_restored: Mapping[str, tuple[object, object]]
+    # before each step after the save: of training that was not stopped, and of that resumed
+    losses: tuple[Sequence[float], Sequence[float]]
 
     def has(self, need: str) -> bool | None:
         return True
+
+    @property
+    def first_difference(self) -> Evidence:
+        """The first loss after the save that is another one; else how many are the same."""
+        for step, (whole, resumed) in enumerate(zip(*self.losses, strict=True), 1):
+            if repr(whole) != repr(resumed):  # NaN is like NaN
+                name = f"first difference of losses, before step {step} after the resume"
+                text = f"{resumed:.6g} resumed, {whole:.6g} without the stop"
+                return Evidence(name, abs(resumed - whole), text=text)
+        return Evidence("losses after the resume that differ", 0, text="weights do")
 
 
 @rule("RVN-C15", "error", "checkpoint", needs="", also=("randomness",))
 def resumed_differently(resumed: ResumeComparison) -> Iterator[Observation]:
     if not resumed.different:
         return
-    lost = resumed.not_restored
-    after = f"{resumed.steps} steps after the resume: {join_names(resumed.different)}"
-    name = "parameters and buffers that are not the same bit for bit"
-    evidence = Evidence(name, len(resumed.different), limit=0, text=after)
+    largest_first = sorted(resumed.different.items(), key=lambda item: -item[1])
+    ends = join_names(f"{name} by {distance:.2g}" for name, distance in largest_first)
+    differing = "parameters and buffers that differ at the end"
+    at_end = Evidence(differing, len(largest_first), limit=0, text=ends)
+    lost: dict[str, list[str]] = {}
+    for each, (saved, loaded) in resumed.not_restored.items():
+        kind, _, what = each.partition(": ")
+        numbers = isinstance(saved, int | float) and isinstance(loaded, int | float)
+        text = f"{what} (saved {saved:.6g}, loaded {loaded:.6g})" if numbers else what
+        lost.setdefault(kind, []).append(text)
+    restored = [
+        Evidence(f"values of the {kind} not restored", len(names), text=join_names(names))
+        for kind, names in lost.items()
+    ]
+    seen = (resumed.first_difference, *restored, at_end)
     if lost:
-        kinds = list(dict.fromkeys(each.partition(":")[0] for each in lost))
-        restored = Evidence("not restored by the checkpoint", len(lost), text=join_names(lost))
-        parts = "; ".join(CHECKPOINT_PARTS[kind] for kind in kinds)
+        parts = "; ".join(CHECKPOINT_PARTS[kind] for kind in lost)
         change = Change("loop", f"save and load {parts}")
-        yield observe(evidence, restored, change, where=", ".join(kinds))
+        yield observe(*seen, change, where=", ".join(lost))
     else:
-        text = "model, optimizer, scheduler and random numbers are: something else changes"
-        restored = Evidence("not restored by the checkpoint", 0, text=text)
-        change = Change("loop", "torch.use_deterministic_algorithms(True); no other state")
-        yield observe(evidence, restored, change, cause="randomness")
+        nothing = Evidence("values not restored", 0)
+        do = "save what else it reads, as its own torch.Generator, or use_deterministic_algorithms"
+        yield observe(*seen, nothing, Change("loop", do), cause="randomness")

@@ -24,7 +24,7 @@ from ravine.examination.rounds import examine_subject
 from ravine.examination.subject import SubjectProfile
 from ravine.examination.time_limit import TimeLimit
 from ravine.examination.torch_arguments import read_program
-from ravine.examination.torch_program import keeping_buffers, repeatable
+from ravine.examination.torch_program import keeping_buffers, repeatable, showing_warnings_once
 from ravine.examination.torch_subject import TorchSubject
 from ravine.finding import Report, arrange
 from ravine.recipe import Recipe
@@ -76,8 +76,9 @@ def examine(
 
     Where outputs and targets cannot be told apart (a step, a loss of the model's own, batches not
     made of rows), losses of batches are compared; where only as many examples as a batch has can be
-    run at once, so many are evaluated. `left_out` of the report says what was not measured, and
-    what an error kept from being measured. Raises `InputError` for what cannot be run.
+    run at once, so many are evaluated. `left_out` of the report says what was not examined for
+    that, for the time or an error, and remedies that were not tried; `checks.not_measured` has all
+    checks that lacked what they read. Raises `InputError` for what cannot be run.
 
     >>> import torch
     >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
@@ -94,6 +95,7 @@ def examine(
     do = "train it for one epoch in a loop of your own: what this raises is in the program"
     with contextlib.ExitStack() as stack:
         stack.enter_context(keeping_buffers(model))
+        stack.enter_context(showing_warnings_once())
         with wrap_errors(InputError, "the program cannot be read", do, why=typed_message):
             program = read_program(
                 model,
@@ -115,7 +117,7 @@ def examine(
             raise
         except Exception as error:  # of Ravine's own
             report = _examine_less(subject, error, trials=trials)
-    return replace(report, left_out=subject.left_out)
+    return replace(report, left_out=(*subject.left_out, *report.left_out))
 
 
 def _examine_less(subject: TorchSubject, error: Exception, *, trials: bool) -> Report:
@@ -153,7 +155,8 @@ def quick_check(recipe: Recipe, task: Task) -> Report:
 
 
 def _report(profile: SubjectProfile) -> Report:
-    return Report(findings=arrange(profile.findings), checks=profile.checks)
+    found = arrange(profile.findings)
+    return Report(findings=found, checks=profile.checks.merge(found=found))
 
 
 def doctor(

@@ -12,10 +12,9 @@ from ravine.finding import Change, Evidence
 from ravine.networks.activations import Identity
 from ravine.networks.initializers import Glorot, He, LeCun, Orthogonal, TorchDefault
 from ravine.networks.mlp import Mlp
-from ravine.part import field_types, is_number, is_part
 from ravine.recipe import Recipe, lr_path
 from ravine.schedules import Constant, Cosine, WarmUp
-from ravine.serialization import get
+from ravine.serialization import get, iterate_settings
 from ravine.training.defaults import training_plan
 
 LOWER_RATE_FACTORS = (0.1, 0.01, 0.001)
@@ -205,16 +204,6 @@ def _label_smoothing(recipe: Recipe) -> float:
 
 def _weight_decays(recipe: Recipe) -> Iterator[tuple[str, float]]:
     """The weight decays above 0 of an optimizer and of those in it, by path."""
-    for path, value in _numbers_of(recipe.optimizer, "optimizer"):
+    for path, value in iterate_settings(recipe.optimizer, "optimizer"):
         if path.endswith(".weight_decay") and value > 0:
-            yield path, value
-
-
-def _numbers_of(part: Any, path: str) -> Iterator[tuple[str, float]]:
-    """The numbers among a part's settings, and among those of the parts in it, by path."""
-    for name, hint in field_types(type(part)).items():
-        value = getattr(part, name)
-        if is_part(value):
-            yield from _numbers_of(value, f"{path}.{name}")
-        elif is_number(hint):
-            yield f"{path}.{name}", float(value)
+            yield path, float(value)

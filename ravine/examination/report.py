@@ -94,11 +94,12 @@ def join_trials(
             finding = replace(finding, trial=outcome.trial, changes=changes, severity=severity)
         joined.append(finding)
     for cause in causes:
-        same = (i for i, f in enumerate(joined) if f.code == cause.code or _is_same_fault(f, cause))
-        place = next(same, None)
-        if place is None:
+        same = [f for f in joined if f.code == cause.code or _is_same_fault(f, cause)]
+        if not same:
             rest.append(cause)
             continue
+        codes = {f.code for f in same}  # one that explains another leads
+        place = joined.index(next((f for f in same if codes & {*f.explains}), same[0]))
         known = joined[place]
         worse = min(known.severity, cause.severity, key=SEVERITY_LEVELS.index)
         evidence = (*known.evidence, *cause.evidence[-1:])
@@ -112,6 +113,30 @@ def _is_same_fault(found: Finding, cause: Finding) -> bool:
     one_place = not found.where or not cause.where or found.where == cause.where
     same_cause = found.cause == cause.cause and not is_symptom(found)
     return one_place and same_cause and found.severity != "note"
+
+
+def fold_repeats(ordered: Sequence[Finding]) -> list[Finding]:
+    """Each fault is an alarm once: one with cause, changes and place of another is a note of it."""
+    kept: list[Finding] = []
+    for finding in ordered:
+        place = next((i for i, f in enumerate(kept) if _says_the_same(f, finding)), None)
+        if place is not None:
+            lead = kept[place]
+            worse = min(lead.severity, finding.severity, key=SEVERITY_LEVELS.index)
+            since = min((lead.since, finding.since), key=lambda step: -1 if step is None else step)
+            lead = replace(lead, severity=worse, where=lead.where or finding.where, since=since)
+            kept[place] = _explaining(lead, (finding.code,))
+            finding = replace(finding, severity="note")
+        kept.append(finding)
+    return kept
+
+
+def _says_the_same(lead: Finding, finding: Finding) -> bool:
+    """Whether two alarms have one cause and advise the same, at no two places."""
+    are_alarms = "note" not in (lead.severity, finding.severity) and not is_symptom(finding)
+    one_place = not lead.where or finding.where in ("", lead.where)
+    same = (lead.cause, lead.changes) == (finding.cause, finding.changes)
+    return are_alarms and one_place and same and bool(lead.changes)
 
 
 def explain_symptoms(found: list[Finding], causes: list[Finding]) -> list[Finding]:

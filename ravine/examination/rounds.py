@@ -12,6 +12,7 @@ from ravine.examination.report import (
     add_screening,
     excuse_unlearnable,
     explain_symptoms,
+    fold_repeats,
     is_certain,
     is_symptom,
     join_trials,
@@ -55,18 +56,23 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
     with subject.limit_threads():
         profile = subject.profile(trials=trials, say=say)
         if profile.results is None:
-            found = profile.findings
-            if any(is_certain(f) for f in found):
-                found = merge_certain_findings(found, lead_findings(found))
-            result = Round(found, why="no trials were asked for")
+            new = profile.findings
+            if any(is_certain(f) for f in new):
+                new = merge_certain_findings(new, lead_findings(new))
+            result = Round(new, why="no trials were asked for")
         else:
             first = examine_once(subject, profile, say=say)
             result = examine_again(subject, profile, first, say=say)
+    found = fold_repeats(arrange(result.found))
+    named = {f.code for f in found if not is_symptom(f)} & {*NO_TRIALS.not_measured}
     return Report(
         run=subject.name,
         score=subject.score,
-        checks=profile.checks.merge(result.checks),
-        findings=tuple(say_why_not_tried(f, result.why) for f in arrange(result.found)),
+        checks=profile.checks.merge(result.checks, found=found),
+        findings=tuple(say_why_not_tried(f, result.why) for f in arrange(found)),
+        left_out=(f"other remedies: {result.why}",)
+        if trials and result.checks is NO_TRIALS and not named
+        else (),
     )
 
 

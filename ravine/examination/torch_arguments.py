@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from ravine.diagnosis.training_loop.parameter_names import optimizer_parameters
 from ravine.errors import InputError, typed_message, wrap_errors
 from ravine.examination import torch_data
 from ravine.examination.batch_sources import (
@@ -33,7 +34,6 @@ from ravine.examination.torch_program import (
     TorchProgram,
     TorchRun,
     copy_loss,
-    held_parameters,
 )
 from ravine.examination.training_steps import (
     configured_optimizer,
@@ -235,7 +235,7 @@ def _check_optimizer(program: TorchProgram, optimizer: Any) -> None:
         why, do = "only a torch.optim.Optimizer can be stepped", "return a torch optimizer"
         what = f"the optimizer function made a {type(optimizer).__name__}"
         raise InputError(what, why=why, do=do)
-    if not held_parameters(optimizer).isdisjoint(map(id, program.model.parameters())):
+    if {*map(id, optimizer_parameters(optimizer))} & {*map(id, program.model.parameters())}:
         what = "the optimizer function does not use the parameters that it is given"
         why = "copies of the model are trained, and it holds those of the model itself"
         raise InputError(what, why=why, do=f"write it as {EXAMPLE_OPTIMIZER}")

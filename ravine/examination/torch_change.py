@@ -37,25 +37,15 @@ def change_of_program(path: str, value: Any) -> Callable[[ChangeProgram], TorchC
 def change_of_settings(path: str, value: Any) -> Callable[[ChangeSettings], TorchChange]:
     """Make a change of a function that sets something in the model and optimizer that train."""
 
-    def decorate(set_in: ChangeSettings) -> TorchChange:
-        def apply(program: TorchProgram) -> TorchProgram:
-            return replace(program, prepare=(*program.prepare, set_in))
-
-        return TorchChange(Change(path, value), apply)
-
-    return decorate
+    make = change_of_program(path, value)
+    return lambda set_in: make(lambda own: replace(own, prepare=(*own.prepare, set_in)))
 
 
 def change_of_loss(value: str) -> Callable[[Callable[[Loss], Loss]], TorchChange]:
     """Make a change of a function that gives another loss for the program's own."""
 
-    def decorate(other: Callable[[Loss], Loss]) -> TorchChange:
-        def apply(program: TorchProgram) -> TorchProgram:
-            return replace(program, loss=other(program.loss))
-
-        return TorchChange(Change("loss", value), apply)
-
-    return decorate
+    make = change_of_program("loss", value)
+    return lambda other: make(lambda own: replace(own, loss=other(own.loss)))
 
 
 def apply_treatments(program: TorchProgram, changes: Iterable[Treatment]) -> TorchProgram:

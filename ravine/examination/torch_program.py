@@ -9,6 +9,7 @@ import contextlib
 import copy
 import itertools
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -281,9 +282,21 @@ def repeatable(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def held_parameters(optimizer: Optimizer) -> set[int]:
-    """The parameters of an optimizer, by `id`."""
-    return {id(p) for group in optimizer.param_groups for p in group["params"]}
+@contextlib.contextmanager
+def showing_warnings_once() -> Iterator[None]:
+    """Every warning of a program once, whatever numbers it has: each of its runs repeats it."""
+    known: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_new(message: Warning | str, *about: Any) -> None:
+            kind = re.sub(r"[\d., ]+", "", str(message))
+            if kind not in known:
+                known.add(kind)
+                show(message, *about)
+
+        warnings.showwarning = show_new
+        yield
 
 
 def losses_by_group(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from torch.optim import AdamW
 
 from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
-from ravine.diagnosis.training_loop.parameter_names import plain_weights
+from ravine.diagnosis.training_loop.parameter_names import optimizer_parameters, plain_weights
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 from ravine.examination import torch_model_changes as model_changes
 from ravine.examination.model_surgery import (
@@ -23,7 +23,7 @@ from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
 from ravine.examination.subject import Facts, SubjectProfile
 from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
-from ravine.examination.torch_program import TorchProgram, evaluating, held_parameters
+from ravine.examination.torch_program import TorchProgram, evaluating
 from ravine.examination.torch_training_changes import (
     draw_classes_equally,
     scale_learning_rate,
@@ -140,7 +140,7 @@ def _frozen_parameters(
         name = "matrices of the model that are neither parameters nor buffers"
         evidence = Evidence(name, len(weights), limit=0)
         return Facts((evidence,), join_names(weights), ("parameters-not-in-optimizer",))
-    trained = held_parameters(optimizer)
+    trained = set(map(id, optimizer_parameters(optimizer)))
     named = model.named_parameters()
     frozen = {name: p for name, p in named if not (p.requires_grad and id(p) in trained)}
     if not frozen:
@@ -216,8 +216,7 @@ def _output_activation(
     if not names:
         return None
     evidence = Evidence("activations at the output", len(names), limit=0, text=", ".join(names))
-    last = [call.where for call in profile.start.network.activations if call.makes_output]
-    return Facts((evidence,), last[-1] if last else "")
+    return Facts((evidence,), profile.start.loss.form.last_at)
 
 
 def _hidden_activation(

@@ -8,11 +8,11 @@ from dataclasses import replace
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from ravine.diagnosis.training_loop.parameter_names import plain_weights
+from ravine.diagnosis.training_loop.parameter_names import optimizer_parameters, plain_weights
 from ravine.examination.subject import CannotTryError, Treatment
 from ravine.examination.torch_change import TorchChange, change_of_program, change_of_settings
 from ravine.examination.torch_data import TensorData
-from ravine.examination.torch_program import TorchProgram, held_parameters
+from ravine.examination.torch_program import TorchProgram
 
 # Optimizer and budget
 
@@ -75,7 +75,7 @@ def use_adam(lr: float = 1e-3) -> TorchChange:
     @change_of_program("optimizer", "adam" if lr == 1e-3 else f"adam {lr:g}")
     def change(program: TorchProgram) -> TorchProgram:
         own = program.optimizer
-        held = held_parameters(own) if isinstance(own, Optimizer) else set()
+        held = set(map(id, optimizer_parameters(own))) if isinstance(own, Optimizer) else set()
         is_held = [id(p) in held for p in program.model.parameters()]
 
         def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -96,7 +96,7 @@ def train_all_parameters(model: nn.Module, optimizer: Optimizer) -> None:
         path, _, attribute = name.rpartition(".")
         delattr(model.get_submodule(path), attribute)
         setattr(model.get_submodule(path), attribute, nn.Parameter(weight.clone()))
-    held = held_parameters(optimizer)
+    held = set(map(id, optimizer_parameters(optimizer)))
     missing = [p for p in model.parameters() if id(p) not in held]
     for p in model.parameters():
         p.requires_grad_(p.is_floating_point() or p.is_complex())

@@ -85,7 +85,11 @@ def finding_text(
         width - LABEL_INDENT - LABEL_COLUMNS, break_long_words=False, break_on_hyphens=False
     )
     titles = {f.code: f.title for f in report.findings} if report else {}
-    for label, text in _parts(finding, titles):
+    told = report.findings if report else ()
+    first = next((f for f in told if f.trial == finding.trial), finding)  # a trial is told once
+    made = finding.trial is not None and finding.trial.verdict != "not tried"
+    same = first if made and first != finding and first.severity != "note" else None
+    for label, text in _parts(finding, titles, same):
         for i, line in enumerate(wrap.wrap(printable(text))):
             shown = label if i == 0 else ""
             lines.append(f"{'':{LABEL_INDENT}}{shown:{LABEL_COLUMNS}}{line}")
@@ -165,7 +169,9 @@ def _checks(report: Report, plain: bool) -> str:
     return "   ".join(parts)
 
 
-def _parts(finding: Finding, titles: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _parts(
+    finding: Finding, titles: dict[str, str], same_trial: Finding | None
+) -> Iterator[tuple[str, str]]:
     if finding.where:
         yield "where", _place(finding)
     if finding.since is not None:
@@ -176,12 +182,16 @@ def _parts(finding: Finding, titles: dict[str, str]) -> Iterator[tuple[str, str]
         yield "explains", f"{code} {titles.get(code, '')}".rstrip()
     others = f"; or {', '.join(finding.suspects)}" if finding.suspects else ""
     yield "cause", finding.cause + others
-    for i, change in enumerate(finding.changes):
-        yield ("change" if i == 0 else ""), _change(change)
+    if same_trial is not None and finding.changes == same_trial.changes != ():
+        yield "change", f"as for {same_trial.code}"
+    else:
+        for i, change in enumerate(finding.changes):
+            yield ("change" if i == 0 else ""), _change(change)
     if not finding.changes and finding.severity != "note" and finding.advice:
         yield "do", finding.advice
     if finding.trial is not None:
-        yield "tried", _trial(finding.trial)
+        short = same_trial and f"{finding.trial.verdict}: see {same_trial.code}"
+        yield "tried", short or _trial(finding.trial)
 
 
 def _evidence(evidence: Evidence) -> str:

@@ -75,7 +75,10 @@ class TestedModel:
             inputs = take_places(self.inputs, places, time_dim)
             return join(call_nested(call, inputs, self.call), places)
 
-        return adapt_model(self.model, run)
+        adapted = adapt_model(self.model, run)
+        # what a forward pass writes into the model itself stays in it
+        object.__setattr__(adapted, "__dict__", vars(self.model))
+        return adapted
 
     def with_loss(self, rows: Tensor) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Tensor]:
         """The model of places, its loss, and the targets of some rows."""

@@ -7,7 +7,6 @@ import contextlib
 import copy
 import io
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,7 +36,7 @@ from ravine.diagnosis.recipe_rules import (
 from ravine.diagnosis.resume_rules import ResumeComparison, resumed_differently
 from ravine.errors import InputError
 from ravine.finding import Evidence, Finding
-from ravine.rng import seed_generators
+from ravine.rng import generator_states, seed_generators, set_generator_states
 from ravine.statistics import even_places, mean_and_sd
 from ravine.testing.start_checks import fail_on
 from ravine.testing.tested_model import TestedModel, isolate_test, read_batch
@@ -123,16 +122,22 @@ def assert_same_when_resumed(
         list(_train(given, whole, steps, given.rows, given.rows))
         torch.save((save or _save_all)(*whole), file)
         saved = _state_of(*whole)
-        list(_train(given, whole, steps, given.rows, given.rows))
+        losses = [tuple(_train(given, whole, steps, given.rows, given.rows))]
         seed_generators(seed + 1)  # as in a new process
         file.seek(0)
         (load or _load_all)(torch.load(file, weights_only=False, map_location="cpu"), *resumed)
         loaded = _state_of(*resumed)
-        list(_train(given, resumed, steps, given.rows, given.rows))
-        ends = [_named_values({"model": _tensors_of(each[0])}) for each in (whole, resumed)]
+        losses.append(tuple(_train(given, resumed, steps, given.rows, given.rows)))
+        ends = [_tensors_of(each[0]) for each in (whole, resumed)]
     changed = {*_differences(first, saved)}  # random numbers that nobody draws do not matter
-    lost = tuple(name for name in _differences(saved, loaded) if name in changed)
-    comparison = ResumeComparison(different=_differences(*ends), not_restored=lost, steps=steps)
+    lost = [name for name in _differences(saved, loaded) if name in changed]
+    different = _differences(*map(_named_values, ends))
+    apart = {name: ends[0][name].cdouble() - ends[1][name].cdouble() for name in different}
+    comparison = ResumeComparison(
+        different={name: float(each.abs().max().detach()) for name, each in apart.items()},
+        not_restored={name: (saved.get(name), loaded.get(name)) for name in lost},
+        losses=(losses[0], losses[1]),
+    )
     fail_on(resumed_differently.findings(comparison))
 
 
@@ -325,35 +330,23 @@ def _train(
 
 def _save_all(*objects: Any) -> dict[str, Any]:
     """The state dicts of all, and the states of all random generators."""
-    return {"states": [each.state_dict() for each in objects], "random": _random_states()}
+    return {"states": [each.state_dict() for each in objects], "random": generator_states()}
 
 
 def _load_all(saved: dict[str, Any], *objects: Any) -> None:
     for each, state in zip(objects, saved["states"], strict=True):
         each.load_state_dict(state)
-    states = saved["random"]
-    torch.set_rng_state(states["torch"])
-    np.random.set_state(states["numpy"])
-    random.setstate(states["random"])
-    if "torch.cuda" in states:
-        torch.cuda.set_rng_state_all(states["torch.cuda"])
-
-
-def _random_states() -> dict[str, Any]:
-    states: dict[str, Any] = {"torch": torch.get_rng_state(), "numpy": np.random.get_state()}
-    if torch.cuda.is_initialized():
-        states["torch.cuda"] = torch.cuda.get_rng_state_all()
-    return states | {"random": random.getstate()}
+    set_generator_states(saved["random"])
 
 
 def _state_of(model: nn.Module, optimizer: Any, *scheduler: Any) -> dict[str, object]:
     """All that may change in training, by name: what state dicts hold, and what they leave out."""
-    tensors, skipped = _tensors_of(model), ("_parameters", "_buffers", "_modules")
+    tensors, skipped = _tensors_of(model), ("_parameters", "_buffers", "_modules", "_is_running")
     for name, part in model.named_modules():
         tensors[name] = {k: v for k, v in vars(part).items() if k not in skipped}
     named: dict[str, Any] = {"model": tensors, "optimizer": vars(optimizer)}
     named |= dict(zip(("scheduler",), map(vars, scheduler), strict=False))
-    return _named_values(named | {"random numbers": _random_states()})
+    return _named_values(named | {"random numbers": generator_states()})
 
 
 def _tensors_of(model: nn.Module) -> dict[str, Any]:

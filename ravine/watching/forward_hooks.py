@@ -27,7 +27,7 @@ from ravine.watching.failures import FailureLog
 from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, Inspection
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
-MAX_STDS = 64
+MAX_READINGS = 64
 MIN_EVALUATION_ROWS = 8  # or those of a training batch
 MAX_EVALUATIONS = 16  # whose inputs are kept
 EVALUATION_INTERVAL = 20  # steps between those that are read, after the first 16
@@ -235,23 +235,19 @@ class InputMonitor:
         same = self._is_same(excerpt)
         table_rows = self._find_table(batch) if same else old.table_rows
         numeric = batch.is_floating_point() and batch.numel() > 1
-        std, mean = (float(v) for v in torch.std_mean(excerpt.float())) if numeric else (0.0, 0.0)
-        stds, readings = old.stds, old.readings
+        readings = old.readings
         if numeric and not batch.requires_grad:
-            stds, readings = (*stds, (step, std)), (*readings, read_input_level(excerpt, step))
-        if len(stds) > MAX_STDS:
-            half = MAX_STDS // 2
-            stds, readings = stds[:half] + stds[half::2], readings[:half] + readings[half::2]
+            readings = (*readings, read_input_level(excerpt, step))
+        if len(readings) > MAX_READINGS:
+            half = MAX_READINGS // 2
+            readings = readings[:half] + readings[half::2]
         self.history.inputs = InputHistory(
             count=old.count + 1,
             identical=old.identical + same,
             rows=len(batch),
             table_rows=table_rows,
             first_step=step if not old.count else old.first_step,
-            stds=stds,
             readings=readings,
-            mean=mean,
-            std=std,
         )
 
     def read_evaluation(self, batch: Tensor, *, step: int) -> None:
@@ -294,9 +290,10 @@ class InputMonitor:
 
 
 def read_input_level(numbers: Tensor, step: int) -> InputReading:
-    """The mean of some numbers, and their mean distance from it."""
-    mean = numbers.float().mean()
-    return InputReading(step, float(mean), float((numbers.float() - mean).abs().mean()))
+    """The mean of some numbers, their mean distance from it, and their standard deviation."""
+    std, mean = torch.std_mean(numbers.float())
+    spread = (numbers.float() - mean).abs().mean()
+    return InputReading(step, float(mean), float(spread), float(std))
 
 
 def _is_nonfinite(batch: Tensor) -> bool:

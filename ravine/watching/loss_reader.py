@@ -274,9 +274,9 @@ class DivergenceMonitor:
 
     def _event(self, loss: float, *, what: str, step: int, where: str) -> NonFiniteEvent:
         first = loss if self.first is None else self.first
-        stds = self.history.inputs.stds
-        before = median([std for at, std in stds if at < step] or [0.0])
-        is_known = before > 0 and stds[-1][0] == step
+        readings = self.history.inputs.readings
+        before = median([reading.std for reading in readings if reading.step < step] or [0.0])
+        is_known = before > 0 and readings[-1].step == step
         norms = [s.weight_norm for s in self.history.snapshots if math.isfinite(s.weight_norm)]
         return NonFiniteEvent(
             step=step,
@@ -287,7 +287,7 @@ class DivergenceMonitor:
             highest_loss=max(self.highest, first),
             last_loss=self.last,
             lr=self.history.rates.now,
-            input_growth=stds[-1][1] / before if is_known else None,
+            input_growth=readings[-1].std / before if is_known else None,
             weight_growth=norms[-1] / max(norms[0], 1e-30) if norms else 1.0,
         )
 

@@ -5,6 +5,7 @@ import copy
 import inspect
 import json
 import re
+import sys
 import textwrap
 import tomllib
 from importlib import resources
@@ -29,6 +30,7 @@ from ravine.diagnosis.explanation import PAGE_SECTIONS, parse_explanation
 from ravine.diagnosis.registry import ALL_CHECKS, ALL_RULES, RULES_BY_FAMILY, SYMPTOM_CODES
 from ravine.diagnosis.rule import Rule
 from ravine.errors import InputError
+from ravine.finding import SEVERITY_LEVELS
 from ravine.old_names import RETIRED_CODES
 from ravine.recipe_files import recipe_from
 from ravine_gallery import experiment_names
@@ -254,6 +256,37 @@ def test_another_name_is_an_error_that_says_the_nearest(name, near):
     with pytest.raises(InputError, match="the nearest is") as raised:
         find_topic(name, ALL_RULES)
     assert f"the nearest is {near}" in str(raised.value)
+
+
+def severities_in(function, known=()):
+    """The severities that stand in a function, and in those of its module that it calls."""
+    names = vars(sys.modules[function.__module__])
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    found = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)} & set(SEVERITY_LEVELS)
+    for node in ast.walk(tree):
+        called = names.get(node.id) if isinstance(node, ast.Name) else None
+        if inspect.isfunction(called) and called not in (function, *known):
+            found |= severities_in(called, (function, *known))
+    return found
+
+
+def severities_shown(rule):
+    """Those at the head of the page, before the confidence."""
+    head = rule_page(rule, ALL_RULES).partition("\n\n")[0]
+    return set(re.findall(r"\b(?:error|warning|note)\b", head.partition(rule.title)[2] or head))
+
+
+@each_rule
+def test_the_page_says_which_severities_its_findings_may_have(rule):
+    checks = [check for check in ALL_CHECKS if check.code == rule.code]
+    possible = set().union(*({c.severity} | severities_in(c.find) for c in checks))
+    assert possible <= severities_shown(rule)
+
+
+def test_severities_are_read_in_what_a_rule_calls():
+    lower = next(rule for rule in ALL_RULES if rule.code == "RVN-X01")
+    assert severities_in(lower.find) == {"error", "warning"}
+    assert severities_shown(lower) == {"error", "warning"}
 
 
 @each_rule

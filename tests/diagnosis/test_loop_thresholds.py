@@ -123,12 +123,12 @@ def inputs(**recorded):
 
 
 def drifting(count, factor):
-    stds = tuple((i, factor ** (-i / (count - 1))) for i in range(count))
-    return inputs(stds=stds)
+    stds = (factor ** (-i / (count - 1)) for i in range(count))
+    return inputs(readings=tuple(InputReading(i, 0.0, std, std) for i, std in enumerate(stds)))
 
 
 def scaled_by(std, count=12):
-    return inputs(stds=((0, std),) * count, std=std)
+    return inputs(readings=(InputReading(0, 0.0, std, std),) * count)
 
 
 def classes_of(batches):
@@ -149,7 +149,7 @@ def evaluated_at(mean, spread, count=2, readings=8, ended=False):
     """Training inputs are in -1 to 1, about 0."""
     training = tuple(InputReading(i, 0.0, 1.0) for i in range(readings))
     evaluations = [InputReading(20 * i, mean, spread) for i in range(1, count + 1)]
-    recorded = InputHistory(count=1, stds=((0, 1.0),), readings=training)
+    recorded = InputHistory(count=1, readings=training)
     return LoopHistory(
         inputs=recorded,
         evaluations=evaluations,

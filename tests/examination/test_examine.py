@@ -75,6 +75,23 @@ def test_a_seeded_fault_is_the_first_cause(cause, fault):
     assert {trial.verdict for trial in tried} <= {"helped", "not tried"}
 
 
+def test_a_warning_of_the_program_is_shown_once_however_many_runs_repeat_it():
+    x, _ = moons(90)
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+    with pytest.warns(UserWarning, match="Using a target size") as shown:
+        report = ravine.examine(
+            model,
+            nn.MSELoss(),
+            (x, x.sum(1)),
+            batch_size=20,  # the last batch of an epoch is a smaller one, and warns for itself
+            epochs=12,
+            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.02),
+        )
+    assert len([w for w in shown if "target size" in str(w.message)]) == 1
+    (alarm,) = alarms(report)  # that of the loop is a note beneath that of the start
+    assert alarm.code == "RVN-I02" and alarm.where == "2" and alarm.explains == ("RVN-H06",)
+
+
 def test_nothing_is_changed():
     model, (x, y) = moons_network(), moons()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)

@@ -8,6 +8,7 @@ from ravine.examination.report import (
     add_screening,
     excuse_unlearnable,
     explain_symptoms,
+    fold_repeats,
     is_certain,
     is_symptom,
     join_trials,
@@ -190,6 +191,45 @@ def test_a_check_has_found_what_a_trial_names_at_no_other_place(fields, same):
     seen = results(outcome("initialization", HELPED))
     told, rest = join_trials([known], [blamed], seen)
     assert (rest == []) is same and len(told) == 1
+
+
+def test_a_trial_confirms_the_check_that_explains_the_others():
+    late = finding("RVN-H08", "output-activation", where="3")
+    early = finding("RVN-I10", "output-activation", where="3", explains=("RVN-H08",))
+    blamed = finding("RVN-X08", "output-activation", severity="error", evidence=(Evidence("x", 1),))
+    told, rest = join_trials([late, early], [blamed], results(outcome("output-activation")))
+    assert rest == [] and [f.severity for f in told] == ["warning", "error"]
+
+
+LINEAR = (Change("output", "linear"),)
+
+
+def test_one_fault_that_two_checks_find_is_one_alarm_with_the_place_of_one():
+    first = finding("RVN-I02", "shape-pairing", changes=LINEAR)
+    second = finding("RVN-H06", "shape-pairing", where="2", since=0, changes=LINEAR)
+    worse = finding("RVN-H07", "shape-pairing", severity="error", changes=LINEAR)
+    told = fold_repeats([first, second, worse])
+    assert [f.severity for f in told] == ["error", "note", "note"]
+    assert told[0].where == "2" and told[0].since is None
+    assert told[0].explains == ("RVN-H06", "RVN-H07")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"where": "4"},
+        {"changes": (Change("output", "sigmoid"),)},
+        {"changes": ()},
+        {"cause": "loss"},
+        {"severity": "note"},
+        {"code": "RVN-T02"},  # a symptom
+    ],
+)
+def test_what_is_another_fault_stays_beside_the_first(other):
+    first = finding("RVN-I10", "output-activation", where="3", changes=LINEAR)
+    plain = {"code": "RVN-H08", "cause": "output-activation", "where": "3", "changes": LINEAR}
+    second = finding(**(plain | other))
+    assert fold_repeats([first, second]) == [first, second]
 
 
 def test_a_trial_that_a_finding_already_has_stays():

@@ -122,6 +122,7 @@ def test_where_a_cause_is_certain_it_is_cured_before_anything_else_is_tried():
     (told,) = report.findings
     assert told.trial.verdict == "helped" and told.changes == (Change("init", "default"),)
     assert "RVN-X13" in report.checks.not_measured
+    assert report.left_out == ("other remedies: another cause is certain: mend that first",)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,7 @@ def test_nothing_is_tried_where_nothing_is_wanted_or_left_to_gain(trials, score,
     (told,) = report.findings
     assert told.trial.verdict == "not tried" and told.changes == changes
     assert told.trial.why.startswith(why)
+    assert [why in text for text in report.left_out] == [True] * trials
 
 
 def test_a_score_a_little_lower_leaves_something_to_gain():

@@ -506,6 +506,52 @@ def test_state_of_a_model_that_its_state_dict_lacks_is_named(kind):
     assert "mean" in text and "where     model" in text
 
 
+def test_state_in_attributes_of_the_outermost_module_is_compared_and_shown():
+    model = Calling(lambda m, x: m.net(x) + count(m), net=mlp())
+    model.calls = 0
+
+    def count(module):
+        module.calls += module.training
+        return module.calls * torch.eye(3)[0]
+
+    text = fails("C15", "", assert_same_when_resumed, model, F.cross_entropy, classes())
+    text = " ".join(text.split())
+    assert "calls (saved 3, loaded 0)" in text and "where model" in text
+
+
+def test_a_failure_says_when_losses_differ_first_and_by_how_much_the_weights():
+    def save(model, optimizer):
+        return model.state_dict(), torch.get_rng_state()
+
+    def load(state, model, optimizer):
+        model.load_state_dict(state[0])
+
+    settings = {"optimizer": momentum, "save": save, "load": load}
+    check, ends = assert_same_when_resumed, []
+    text = fails("C15", "", check, mlp(), F.cross_entropy, classes(), **settings)
+    for stops in (False, True):  # once more by hand: the momentum is lost
+        model = mlp()
+        optimizer = momentum(model.parameters())
+        for step in range(6):
+            if stops and step == 3:
+                optimizer = momentum(model.parameters())
+            optimizer.zero_grad()
+            F.cross_entropy(model(classes()[0]), classes()[1]).backward()
+            optimizer.step()
+        ends.append(model)
+    pairs = zip(*(model.parameters() for model in ends), strict=True)
+    farthest = max(float((one - other).detach().abs().max()) for one, other in pairs)
+    assert f" by {farthest:.2g}, " in " ".join(text.split())
+    assert "first difference of losses, before step 2" in " ".join(text.split())
+
+
+def test_random_numbers_that_no_checkpoint_knows_are_a_cause_of_their_own():
+    own = torch.Generator().manual_seed(1)
+    model = Calling(lambda m, x: m.net(x + torch.randn(x.shape, generator=own)), net=mlp())
+    text = fails("C15", "", assert_same_when_resumed, model, F.cross_entropy, classes())
+    assert "cause     randomness" in text and "torch.Generator" in text
+
+
 def test_save_needs_load():
     with pytest.raises(InputError, match="save and load"):
         assert_same_when_resumed(mlp(), F.cross_entropy, classes(), save=lambda *all: all)

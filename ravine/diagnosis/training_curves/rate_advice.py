@@ -6,9 +6,8 @@ from dataclasses import replace
 from ravine.diagnosis.training_curves.failure_causes import changes_against
 from ravine.finding import CONFIDENCE_LEVELS, SEVERITY_LEVELS, Change, Finding
 
-OTHER_CAUSES: Mapping[
-    str, str
-] = {  # of a finding that blames the rate the other way than what leads
+# of a finding that blames the rate the other way than what leads
+OTHER_CAUSES: Mapping[str, str] = {
     "learning-rate-high": "schedule",
     "learning-rate-low": "too-few-steps",
 }

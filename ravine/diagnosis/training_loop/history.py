@@ -185,6 +185,7 @@ class InputReading:
     step: int
     mean: float
     spread: float  # mean distance from the mean
+    std: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +197,7 @@ class InputHistory:
     rows: int = 0
     table_rows: int = 0  # of a table in memory that contains it; 0: none, -1: the input is kept
     first_step: int = 0
-    stds: tuple[tuple[int, float], ...] = ()  # step and standard deviation
     readings: tuple[InputReading, ...] = ()  # of floating numbers
-    mean: float = 0.0  # of the last input
-    std: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
 
 @rule("RVN-L26", "warning", "input-scale", confidence="high", needs="inputs", explains=("RVN-L37",))
 def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
-    stds = [(step, std) for step, std in history.inputs.stds if std > 0]
+    stds = [(reading.step, reading.std) for reading in history.inputs.readings if reading.std > 0]
     if len(stds) < DRIFT_SNAPSHOTS or not all(math.isfinite(std) for _, std in stds):
         return
     for sign in (1, -1):
@@ -197,14 +197,14 @@ def _rank_correlation(levels: Sequence[float]) -> float:
 
 @rule("RVN-L27", "note", "input-scale", confidence="low", needs="inputs")
 def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
-    inputs = history.inputs
-    if len(inputs.stds) < REPEATED_INPUTS or not inputs.std > 0:
+    readings = history.inputs.readings
+    if len(readings) < REPEATED_INPUTS or not readings[-1].std > 0:
         return
-    std = sorted(std for _, std in inputs.stds)[len(inputs.stds) // 2]
+    std = sorted(reading.std for reading in readings)[len(readings) // 2]
     if math.isfinite(std) and (std > WIDE_INPUTS or 0 < std < NARROW_INPUTS):
         limit = WIDE_INPUTS if std > WIDE_INPUTS else NARROW_INPUTS
         scale = Evidence("standard deviation of the inputs", std, limit=limit)
-        yield observe(scale, Evidence("mean of the inputs", inputs.mean))
+        yield observe(scale, Evidence("mean of the inputs", readings[-1].mean))
 
 
 @rule("RVN-L12", "error", "train-eval-mode", needs="forward", explains=("RVN-N01",))
