@@ -27,6 +27,7 @@ from ravine.watching.failures import FailureLog
 from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, Inspection
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
+MAX_READ_NUMBERS = 65_536  # of a batch; of larger ones an excerpt is read
 MAX_READINGS = 64
 MIN_EVALUATION_ROWS = 8  # or those of a training batch
 MAX_EVALUATIONS = 16  # whose inputs are kept
@@ -237,7 +238,8 @@ class InputMonitor:
         numeric = batch.is_floating_point() and batch.numel() > 1
         readings = old.readings
         if numeric and not batch.requires_grad:
-            readings = (*readings, read_input_level(excerpt, step))
+            numbers = batch if batch.numel() <= MAX_READ_NUMBERS else excerpt
+            readings = (*readings, read_input_level(numbers, step))
         if len(readings) > MAX_READINGS:
             half = MAX_READINGS // 2
             readings = readings[:half] + readings[half::2]

@@ -615,3 +615,19 @@ def test_a_loss_that_falls_until_it_is_not_finite_has_no_least_value(loss, cause
             optimizer.step()
     found = {f.code: f for f in watched.findings()}
     assert found["RVN-N01"].cause == cause
+
+
+@pytest.mark.parametrize(("batch", "found"), [(64, False), (32, True)])
+def test_rprop_fits_all_examples_at_once_in_whatever_order(batch, found):
+    torch.manual_seed(0)
+    x = torch.randn(64, 4)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    optimizer = torch.optim.Rprop(model.parameters())
+    with ravine.watch(model, optimizer, quiet=True) as watched:
+        for _ in range(12):
+            rows = torch.randperm(64)[:batch]
+            loss = watched.loss(F.mse_loss(model(x[rows]), x[rows, :1]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert ("RVN-L40" in {f.code for f in watched.findings()}) is found

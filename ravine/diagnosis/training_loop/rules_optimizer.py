@@ -3,9 +3,11 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from ravine.diagnosis.rule import Observation, observe, rule, symptom
 from ravine.diagnosis.training_loop.autograd_graph import UNNAMED_PARAMETER
-from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot
+from ravine.diagnosis.training_loop.history import InputHistory, LoopHistory, StepSnapshot
 from ravine.finding import Change, Evidence
 
 STALE_STEPS = 3  # inspected steps in a row
@@ -101,12 +103,18 @@ def unfit_optimizer_setting(history: LoopHistory) -> Iterator[Observation]:
         if len(betas) == 2 and betas[0] >= math.sqrt(betas[1]):
             decay = Evidence("decay of the first moment", betas[0], limit=math.sqrt(betas[1]))
             yield observe(decay, Change("optimizer", "betas=(0.9, 0.999)"), since=0)
-        elif kind == "Rprop" and inputs.count > max(1, inputs.identical):
+        elif kind == "Rprop" and inputs.count > max(1, inputs.identical) and not _is_whole(inputs):
             batch = Evidence("examples in a batch, which changes", inputs.rows)
             yield observe(batch, Change("optimizer", "adam"), since=0)
         elif kind == "Adadelta" and lr <= LOW_ADADELTA_RATE:
             rate = Evidence("learning rate of Adadelta", lr, limit=LOW_ADADELTA_RATE)
             yield observe(rate, Change("lr", 1.0), since=0, cause="learning-rate-low")
+
+
+def _is_whole(inputs: InputHistory) -> bool:
+    """Whether a batch has the same examples each time, in any order: their mean and spread stay."""
+    readings = np.array([(reading.mean, reading.std) for reading in inputs.readings])
+    return len(readings) > 1 and np.allclose(readings, readings[0], rtol=1e-4, atol=1e-6)
 
 
 @rule(
