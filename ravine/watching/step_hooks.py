@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ravine.diagnosis.training_loop.history import LoopEvent
-from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor, StateMonitor
+from ravine.diagnosis.training_loop.optimizer_monitor import (
+    OptimizerMonitor,
+    StateMonitor,
+    tensor_norms,
+)
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
 from ravine.watching.forward_hooks import ForwardHooks
@@ -182,7 +186,7 @@ class StepHooks:
         """Forget the last step, and hook what the next one needs."""
         self.forward.units.is_hooked = False
         self.forward.modules.states.forget_step()
-        self.losses.count = 0
+        self.losses.count, self.losses.term_passes = 0, []
         monitor.forget_step()
         self._observe_gradients(monitor)
         due = any(self.inspection.includes(m.steps) for m in self.monitors)
@@ -207,6 +211,7 @@ class StepHooks:
             duplicate_rows=self.duplicates.find(monitor.steps, self.history.steps),
             loss_scale=self.losses.scaler.scale,
             losses=self.losses.count,
+            lost_terms=sum(0 <= p < monitor.gradients.passes - 1 for p in self.losses.term_passes),
         )
         snapshots = self.history.snapshots
         snapshots.append(snapshot)
@@ -239,7 +244,8 @@ class StepHooks:
         if not tape or tape[-1] != LoopEvent.BACKWARD:
             tape.append(LoopEvent.BACKWARD)
         self.forward.modules.states.forget_step()
-        monitor.gradients.record_arrival(parameter)
+        weights = [p.detach() for p in self._parameters(monitor)]
+        monitor.gradients.record_arrival(parameter, tensor_norms(weights))
         self.losses.scaler.add_gradient(monitor.gradients.norm)
 
 

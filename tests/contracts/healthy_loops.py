@@ -5,6 +5,7 @@ Each loop is given `ravine.watch`, or what stands for it, and returns the tensor
 
 import copy
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -354,6 +355,37 @@ def two_phases(watch):
         first.zero_grad()
         scheduler.step()
     return [*teach(watch, model, sgd(model)), torch.tensor(scheduler.last_epoch)]
+
+
+def cleared_on_purpose(watch, why):
+    """zero_grad between two backward passes of a step, where each gradient has its use."""
+    model = mlp(3, act=nn.Tanh)
+    own, optimizer = list(model.parameters()), torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for x, y in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            probed = x.clone().requires_grad_(why == "attack")
+            out = model(probed)
+            first, second = watched.loss(F.cross_entropy(out, y)), watched.loss(out.square().mean())
+            first.backward(retain_graph=True)
+            grads = [p.grad.clone() for p in own]
+            optimizer.zero_grad()
+            if why == "attack":  # adversarial examples
+                second = F.cross_entropy(model(x + 0.1 * probed.grad.sign()), y)
+            elif why == "sharpness":  # at the weights a step uphill
+                for p, g in zip(own, grads, strict=True):
+                    p.data.add_(g)
+                second = F.cross_entropy(model(x), y)
+            elif why == "norm":  # for a curve of the parts
+                second = watched.loss(first + 0.1 * second)
+            second.backward()
+            for p, g in zip(own, grads, strict=True):
+                if why == "sharpness":
+                    p.data.sub_(g)
+                elif why == "conflict":  # of two losses, merged by hand (Yu et al. 2020)
+                    p.grad += g - p.grad * torch.clamp_max(p.grad.mul(g).sum(), 0)
+            optimizer.step()
+    return own
 
 
 def norm_logged(watch):
@@ -1182,6 +1214,7 @@ HEALTHY = [
     warm_up_by_epoch,
     stopped_early,
     two_phases,
+    *(partial(cleared_on_purpose, why=why) for why in ("attack", "sharpness", "norm", "conflict")),
     norm_logged,
     game_with_clipping,
     zero_last_layer,

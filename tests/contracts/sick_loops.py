@@ -501,6 +501,24 @@ def cleared_between(watch, divide=True):
             optimizer.zero_grad()
 
 
+def cleared_between_losses(watch, *, limit=None, apart=False):
+    """Two losses of a step, each with a backward pass, and zero_grad between them."""
+    model = mlp(2)
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for x, y in batches(*numbers(), STEPS):
+            out = model(x)
+            losses = [F.mse_loss(out[:, 0], y), F.l1_loss(out[:, 1], x[:, 0])]
+            for loss in losses if apart else [losses[0] + 0.5 * losses[1]]:
+                watched.loss(loss)
+            for loss in losses:
+                optimizer.zero_grad()
+                loss.backward(retain_graph=True)
+            if limit:
+                nn.utils.clip_grad_norm_(model.parameters(), limit)
+            optimizer.step()
+
+
 def same_batch(watch):
     x, y = classes(256)
     model = mlp()
@@ -1044,6 +1062,9 @@ SICK = [
     (drawn_anew, "RVN-L20"),
     (cleared_between, "RVN-L21"),
     (lambda watch: cleared_between(watch, divide=False), "RVN-L21"),
+    (cleared_between_losses, "RVN-L21"),
+    (lambda watch: cleared_between_losses(watch, limit=0.1), "RVN-L21"),
+    (lambda watch: cleared_between_losses(watch, apart=True), "RVN-L21"),
     (same_batch, "RVN-L22"),
     (summed, "RVN-L23"),
     (stale_moments, "RVN-L24"),

@@ -89,9 +89,9 @@ def overwritten(**counts):
     return stepped(1, model=ModelHistory(overwrites=WeightOverwrites(**counts)))
 
 
-def discarding(count, passes=3):
+def discarding(count, passes=3, **recorded):
     gradient = ObservedGradient(passes=passes, discarded=passes - 1)
-    return stepped(count, gradient=gradient, losses=passes)
+    return stepped(count, gradient=gradient, **{"losses": passes, **recorded})
 
 
 def summed(count):
@@ -298,6 +298,7 @@ def found(history):
         ("RVN-L20", "warning", overwritten(repeated=10), overwritten(repeated=9)),
         ("RVN-L21", "error", discarding(3), discarding(2)),
         ("RVN-L21", "error", discarding(3, passes=3), discarding(3, passes=2)),
+        ("RVN-L21", "error", discarding(3, 2, losses=1, lost_terms=1), discarding(3, losses=1)),
         ("RVN-L23", "note", summed(3), summed(2)),
         ("RVN-L22", "note", inputs(count=12, identical=12), inputs(count=11, identical=11)),
         (

@@ -153,6 +153,7 @@ class StepSnapshot:
     duplicate_rows: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # and all rows
     loss_scale: float | None = None  # by which the loss was multiplied; None: unknown
     losses: int = 0  # reported since the last step
+    lost_terms: int = 0  # of reported losses, whose gradient no later pass had and was discarded
     second_moment: float | None = None  # root of the optimizer's mean for some numbers
     largest_gradient: float = 0.0  # root mean square of their gradient at any inspected step
     clip_calls: int = 0  # of torch's gradient clipping

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ravine.diagnosis.op_names import ELEMENTWISE_LOSS_NODES
 from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.training_loop.autograd_graph import UNNAMED_PARAMETER
 from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, WatchedParameter
 from ravine.finding import Change, Evidence
 
@@ -189,11 +190,13 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
         # a backward pass for another optimizer leaves gradients that are rightly cleared
         return
     found = [s for s in history.snapshots if 0 < s.gradient.discarded == s.gradient.passes - 1]
-    found = [s for s in found if s.losses >= s.gradient.passes]
-    if len(found) < DISCARDING_STEPS:
+    found = [s for s in found if s.lost_terms or s.losses >= s.gradient.passes]
+    if len(found) < max(DISCARDING_STEPS, len(history.snapshots) / 2):
         return
+    if UNNAMED_PARAMETER in history.loss.parameters:
+        return  # perhaps inputs, whose gradient makes them adversarial
     last, passes, scale = found[-1].gradient, found[-1].gradient.passes, found[-1].loss_scale
-    if passes >= UNDIVIDED_PASSES or _are_inverse(scale, passes):
+    if found[-1].lost_terms or passes >= UNDIVIDED_PASSES or _are_inverse(scale, passes):
         advice = "zero_grad once for each step, and a step for each backward pass or for all"
         effect = "only the gradient of the last one is used"
         backward = Evidence("backward passes to a step", passes, text=effect)
