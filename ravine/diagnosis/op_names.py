@@ -45,6 +45,7 @@ TARGET_LOSS_NODES = frozenset(  # losses that keep their target in the graph
 ELEMENTWISE_LOSS_NODES = frozenset({"MseLoss", "SmoothL1Loss", "HuberLoss"})
 BROADCASTING_NODES = ELEMENTWISE_LOSS_NODES | {"Sub", "Expand", "Mul"}
 SCALING_NODES = frozenset({"Mul", "Div", "Neg"})
+ROUNDING_NODES = frozenset({"Round", "Floor", "Ceil", "Trunc", "Sign"})  # their derivative is 0
 
 # Functions of torch, as they are called
 

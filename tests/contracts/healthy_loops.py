@@ -388,6 +388,31 @@ def cleared_on_purpose(watch, why):
     return own
 
 
+class Quantized(nn.Module):
+    def __init__(self, way):
+        super().__init__()
+        self.body, self.head, self.way = nn.Linear(8, 32), nn.Linear(32, 3), way
+        self.scale = nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, x):
+        x = self.body(x)
+        if self.way == "passed straight through":  # Bengio et al. 2013
+            x = x + (x.round() - x).detach()
+        elif self.way == "roots":
+            x = x.sign() * (x.abs() + 1e-3).sqrt()
+        elif self.way == "scale learned":  # Esser et al. 2020
+            x = x / self.scale
+            x = self.scale * (x + (x.round() - x).detach())
+        elif self.way == "both":
+            x = x + self.scale * x.round()
+        return self.head(x)
+
+
+def quantized(watch, way):
+    model = Quantized(way)
+    return teach(watch, model, sgd(model))
+
+
 def norm_logged(watch):
     """An infinite limit only measures the norm, here after the step."""
     model = mlp()
@@ -1215,6 +1240,8 @@ HEALTHY = [
     stopped_early,
     two_phases,
     *(partial(cleared_on_purpose, why=why) for why in ("attack", "sharpness", "norm", "conflict")),
+    *(partial(quantized, way=way) for way in ("passed straight through", "roots", "both")),
+    partial(quantized, way="scale learned"),
     norm_logged,
     game_with_clipping,
     zero_last_layer,

@@ -155,6 +155,25 @@ def detached_output(watch):
     teach(watch, model, sgd(model), forward=lambda x: model(x).detach().requires_grad_())
 
 
+def rounded(watch, step=torch.round):
+    model = mlp(1, act=nn.Tanh)
+    teach(watch, model, sgd(model), loss=lambda out, y: F.mse_loss(step(out)[:, 0], y.float()))
+
+
+class RoundedFeatures(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head((4 * self.body(x)).round() / 4)
+
+
+def rounded_features(watch):
+    model = RoundedFeatures()
+    teach(watch, model, sgd(model))
+
+
 def no_grad(watch):
     model = mlp()
     optimizer = sgd(model)
@@ -1019,6 +1038,10 @@ SICK = [
     (detached_features, "RVN-L09"),
     (loss_made_anew, "RVN-L10"),
     (detached_output, "RVN-L10"),
+    (rounded, "RVN-L10"),
+    (lambda watch: rounded(watch, torch.sign), "RVN-L10"),
+    (lambda watch: rounded(watch, lambda x: x.mul(9).floor() / 9), "RVN-L10"),
+    (rounded_features, "RVN-L09"),
     (no_grad, "RVN-L11"),
     (eval_left_on, "RVN-L12"),
     (train_at_validation, "RVN-L13"),

@@ -19,6 +19,7 @@ from ravine.diagnosis.op_names import (
     BATCH_NORM_NODES,
     MIXING_NODES,
     NODE_OUTPUT_RANGES,
+    ROUNDING_NODES,
     SCALING_NODES,
     TARGET_LOSS_NODES,
     VIEW_NODES,
@@ -81,6 +82,17 @@ class Graph:
     def parameters(self) -> frozenset[str]:
         """The names of the parameters that the loss depends on."""
         return frozenset(n.parameter for n in self.nodes if n.parameter)
+
+    @cached_property
+    def rounded_parameters(self) -> frozenset[str]:
+        """Of these, parameters that reach it only through rounding, whose derivative is 0."""
+        waiting, found = [0], set[int]()
+        while waiting:
+            place = waiting.pop()
+            if place >= 0 and place not in found and self.nodes[place].name not in ROUNDING_NODES:
+                found.add(place)
+                waiting += self.nodes[place].inputs
+        return self.parameters - {self.nodes[place].parameter for place in found}
 
     @property
     def lacks_parameters(self) -> bool:

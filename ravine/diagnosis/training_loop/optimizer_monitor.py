@@ -236,8 +236,8 @@ class GradientObserver:
     def check_last(self) -> None:
         """Count no gradient as discarded where the step uses another one than the last to arrive.
 
-        Gradients may be merged by hand from copies of them; unscaling keeps directions. Called before
-        clipping, or else before the step.
+        Gradients may be merged by hand from copies of them; unscaling keeps directions. Called
+        before clipping, or else before the step.
         """
         grad = None if self.parameter is None else dense_gradient(self.parameter)
         if not self.discarded or grad is None or self.last is None or self.acting_clip_calls:

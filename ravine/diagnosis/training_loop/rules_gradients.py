@@ -289,16 +289,26 @@ def first_step_without_gradient(history: LoopHistory) -> int | None:
 )
 def detached_loss(history: LoopHistory) -> Iterator[Observation]:
     missing, graph = history.loss.missing_graph, history.graph
+    title = ""
     if missing == "leaf":
         evidence = Evidence("operations that led to the loss", 0, text="it is a new tensor")
     elif not missing and (graph is None or not graph.lacks_parameters):
-        return
+        learns = any(s.has_gradient for s in history.snapshots)
+        if graph is None or learns or graph.rounded_parameters != graph.parameters:
+            return
+        title = "the loss depends on the parameters only through rounding"
+        name, why = (
+            "gradient of every parameter",
+            "round, floor, ceil, trunc and sign have no slope",
+        )
+        evidence = Evidence(name, 0.0, text=why)
     elif first_step_without_gradient(history) is None or re.search(NO_GRAPH_STEP, history.events):
         return  # RVN-L11 reports the second
     else:
         evidence = Evidence("parameters that the loss depends on", 0, limit=1)
     advice = "loss.backward() on the loss as computed: no item(), data, detach(), new tensor"
-    yield observe(evidence, Change("loop", advice), since=0)
+    advice = "the loss of outputs that are not rounded" if title else advice
+    yield observe(evidence, Change("loop", advice), since=0, title=title)
 
 
 @rule(

@@ -103,6 +103,19 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     if history.steps < UNUSED_STEPS or not any(p.received_gradient for p in parameters):
         return
     optimized = [p for p in parameters if p.in_model and p.trainable and p.optimizer is not None]
+    rounded = history.graph.rounded_parameters if history.graph is not None else frozenset[str]()
+    rounded = [p.name for p in optimized if p.name in rounded]
+    rounded = [n for n in rounded if not any(s.gradient_norms.get(n) for s in history.snapshots)]
+    if rounded and any(s.has_gradient for s in history.snapshots):
+        name, why = (
+            "parameters whose gradient is 0",
+            "round, floor, ceil, trunc and sign have no slope",
+        )
+        title = "parameters reach the loss only through rounding"
+        change = Change("model", "x + (x.round() - x).detach(): the gradient as without rounding")
+        count, where = Evidence(name, len(rounded), limit=0, text=why), join_names(rounded)
+        yield observe(count, change, where=where, title=title)
+        return
     unused = [p for p in optimized if not p.received_gradient]
     unused = [p for p in unused if p.name not in history.loss.parameters]
     cut_off = [p for p in unused if p.module_ran and p.default_initialized]
