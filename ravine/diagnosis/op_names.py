@@ -35,6 +35,7 @@ NODE_OUTPUT_RANGES: Mapping[str, tuple[float, float]] = {  # of activations
     "Tanh": (-1.0, 1.0),
     "Relu": (0.0, float("inf")),
 }
+BOUNDED_NODES = frozenset({"Sigmoid", "Softmax", "Tanh"})
 PROBABILITY_NODES = frozenset({"Softmax", "Sigmoid"})
 LOGIT_NODES = frozenset(  # whose output is neither a probability nor the logarithm of one
     {"Addmm", "Mm", "Linear", "Convolution", "Relu", "Tanh"}

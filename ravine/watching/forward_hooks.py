@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from ravine.diagnosis import op_names
+from ravine.diagnosis.output_range import unreachable_fraction
+from ravine.diagnosis.training_loop.autograd_graph import node_before_views
 from ravine.diagnosis.training_loop.history import (
     FORWARD_EVENTS,
     InputHistory,
@@ -151,6 +154,7 @@ class ForwardHooks:
         if first is not None:
             is_first_pass = not self.monitor.gradients.passes
             self.inputs.read(first, step=self.monitor.steps, is_first_pass=is_first_pass)
+            self.inputs.compare_rivals(first)
         if self.modules.searches or self.history.steps < CONSECUTIVE_STEPS:
             self.modules.register(fast_path=True)
         if not self.units.is_hooked:
@@ -217,6 +221,7 @@ class InputMonitor:
     history: LoopHistory
     excerpt: Tensor | None = None  # of the first input
     nonfinite: bool = False
+    _rivals: tuple[int, ...] = ()  # the shape of an example
     _copies: list[Any] = field(default_factory=list)  # weak references: tensors of just this input
 
     def stop(self) -> None:
@@ -253,6 +258,21 @@ class InputMonitor:
             mean=mean,
             std=std,
         )
+
+    def compare_rivals(self, batch: Tensor) -> None:
+        """Compare inputs with the range of an activation whose outputs are inputs as well."""
+        rivals, activation = (
+            self.history.rivals,
+            op_names.node_name(node_before_views(batch.grad_fn)),
+        )
+        if activation in op_names.BOUNDED_NODES:
+            rivals.activation, self._rivals = activation, batch.shape[1:]
+        elif rivals.activation and (batch.requires_grad, batch.shape[1:]) == (False, self._rivals):
+            excerpt = batch_excerpt(batch)
+            low, high = (float(end) for end in excerpt.aminmax())
+            rivals.low, rivals.high = min(low, rivals.low), max(high, rivals.high)
+            rivals.unreachable.append(unreachable_fraction(excerpt, rivals.activation))
+            del rivals.unreachable[:-MAX_STDS]
 
     def read_evaluation(self, batch: Tensor, *, step: int) -> None:
         """Record the first input of an evaluation, unless it has very few examples."""

@@ -21,7 +21,18 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, on_a_plateau, sgd, teach
+from training_loops import (
+    STEPS,
+    Stepwise,
+    batches,
+    classes,
+    critic_and_maker,
+    mlp,
+    numbers,
+    on_a_plateau,
+    sgd,
+    teach,
+)
 
 
 def plain(watch):
@@ -1242,6 +1253,10 @@ HEALTHY = [
     *(partial(cleared_on_purpose, why=why) for why in ("attack", "sharpness", "norm", "conflict")),
     *(partial(quantized, way=way) for way in ("passed straight through", "roots", "both")),
     partial(quantized, way="scale learned"),
+    partial(critic_and_maker, last=[nn.Sigmoid()], scale=1.0),
+    partial(critic_and_maker, last=[nn.Tanh()], scale=2.0, shift=-1.0, noise=0.1),
+    partial(critic_and_maker, last=[], scale=16.0),
+    partial(critic_and_maker, last=[nn.ReLU()], scale=16.0),
     norm_logged,
     game_with_clipping,
     zero_last_layer,

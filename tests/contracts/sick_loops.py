@@ -18,7 +18,18 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
     StepLR,
 )
-from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, on_a_plateau, sgd, teach
+from training_loops import (
+    STEPS,
+    Stepwise,
+    batches,
+    classes,
+    critic_and_maker,
+    mlp,
+    numbers,
+    on_a_plateau,
+    sgd,
+    teach,
+)
 
 
 def no_zero_grad(watch):
@@ -1072,6 +1083,12 @@ SICK = [
     (over_the_batch, "RVN-H07"),
     (out_of_reach, "RVN-H08"),
     (out_of_reach_by_hand, "RVN-H08"),
+    (lambda watch: critic_and_maker(watch, [nn.Sigmoid()], 16.0), "RVN-H08"),
+    (lambda watch: critic_and_maker(watch, [nn.Tanh()], 5.0, shift=-2.5), "RVN-H08"),
+    (
+        lambda watch: critic_and_maker(watch, [nn.Sigmoid(), nn.Flatten()], 2.0, shift=-1.0),
+        "RVN-H08",
+    ),
     (labels_of_minus_one, "RVN-H09"),
     (softmax_of_labels, "RVN-H10"),
     (constant_start, "RVN-S01"),

@@ -79,6 +79,27 @@ class Stepwise(nn.Module):
         return self.out(state[0] if isinstance(state, tuple) else state)
 
 
+def critic_and_maker(watch, last, scale, *, noise=0.0, shift=0.0):
+    """A maker ends with `last`; a critic is shown its work beside numbers of 0 to `scale`."""
+    maker = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 6), *last)
+    critic = mlp(1, 6, act=nn.Tanh)
+    fool, tell = (torch.optim.Adam(m.parameters(), lr=1e-3) for m in (maker, critic))
+    entropy = F.binary_cross_entropy_with_logits
+    with watch(critic, tell) as critics, watch(maker, fool) as makers:
+        for _ in range(STEPS):
+            made, real = maker(torch.randn(32, 3)), scale * torch.rand(32, 6) + shift
+            answers = [critic(x + noise * torch.randn_like(x)) for x in (real, made.detach())]
+            values = [entropy(a, torch.full_like(a, 1.0 - i)) for i, a in enumerate(answers)]
+            tell.zero_grad()
+            critics.loss(values[0] + values[1]).backward()
+            tell.step()
+            answer = critic(made)
+            fool.zero_grad()
+            makers.loss(entropy(answer, torch.ones_like(answer))).backward()
+            fool.step()
+    return [*maker.parameters(), *critic.parameters()]
+
+
 def on_a_plateau(watch, mode, metric):
     """`metric` of the mean loss and the share of right answers is given to ReduceLROnPlateau."""
     x, y = classes(128)

@@ -299,10 +299,14 @@ def _misses_unit_sum(loss: Any, target: Tensor | None) -> bool:
 
 def _before_views(loss: Any) -> Any:
     """The operation that made the output that a loss takes."""
-    source = loss.next_functions[0][0] if loss.next_functions else None
-    while source is not None and node_name(source) in VIEW_NODES:
-        source = source.next_functions[0][0] if source.next_functions else None
-    return source
+    return node_before_views(loss.next_functions[0][0] if loss.next_functions else None)
+
+
+def node_before_views(node: Any) -> Any:
+    """The operation whose output a node shows in another shape: itself, if it does not."""
+    while node is not None and node_name(node) in VIEW_NODES:
+        node = node.next_functions[0][0] if node.next_functions else None
+    return node
 
 
 def _signed_dim(dim: int) -> int:
