@@ -424,6 +424,20 @@ def quantized(watch, way):
     return teach(watch, model, sgd(model))
 
 
+def few_steps(watch, steps, lr):
+    """The gradient of all examples in eight parts: enough steps, or at a rate that needs few."""
+    x, y = classes(128)
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    with watch(model, optimizer) as watched:
+        for _ in range(steps):
+            for a, b in batches(x, y, 8, 16):
+                (watched.loss(F.cross_entropy(model(a), b)) / 8).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return list(model.parameters())
+
+
 def norm_logged(watch):
     """An infinite limit only measures the norm, here after the step."""
     model = mlp()
@@ -1257,6 +1271,7 @@ HEALTHY = [
     partial(critic_and_maker, last=[nn.Tanh()], scale=2.0, shift=-1.0, noise=0.1),
     partial(critic_and_maker, last=[], scale=16.0),
     partial(critic_and_maker, last=[nn.ReLU()], scale=16.0),
+    *(partial(few_steps, steps=n, lr=lr) for n, lr in ((60, 0.01), (20, 0.03), (18, 0.05))),
     norm_logged,
     game_with_clipping,
     zero_last_layer,

@@ -862,6 +862,20 @@ def one_of_two_never_steps(watch):
             head.step()
 
 
+def steps_by_epoch(watch, kind=torch.optim.Adam, *, epochs=5, lr=1e-3):
+    """The gradients of whole epochs are added up."""
+    x, y = classes(320)
+    model = mlp()
+    optimizer = kind(model.parameters(), lr=lr)
+    with watch(model, optimizer) as watched:
+        for _ in range(epochs):
+            for a, b in batches(x, y, 20, 16):
+                (watched.loss(F.cross_entropy(model(a), b)) / 20).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return list(model.parameters())
+
+
 def weighted_by_a_column(watch, column=True):
     """Losses [N] times weights [N, 1], or the other way round."""
 
@@ -1023,6 +1037,9 @@ SICK = [
     (lambda watch: scheduled_twice(watch, lambda o: OneCycleLR(o, 0.1, 100)), "RVN-L33"),
     (head_stepped_twice, "RVN-L34"),
     (one_of_two_never_steps, "RVN-L34"),
+    (steps_by_epoch, "RVN-L34"),
+    (lambda watch: steps_by_epoch(watch, torch.optim.AdamW, lr=1e-4), "RVN-L34"),
+    (lambda watch: steps_by_epoch(watch, torch.optim.SGD, epochs=12, lr=0.05), "RVN-L34"),
     (weighted_by_a_column, "RVN-H06"),
     (lambda watch: weighted_by_a_column(watch, column=False), "RVN-H06"),
     (divided_twice, "RVN-L23"),

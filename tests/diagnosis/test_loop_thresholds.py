@@ -244,6 +244,15 @@ def rising(factor, percent=25, kind="NllLoss"):
     return reported([1.0] * (256 - late) + [factor] * late, kind=kind)
 
 
+def seldom(steps=5, *, passes=10, last=0.6, level=9.0):
+    """Each step but the last lowers the loss by 1."""
+    means = [level - i for i in range(steps - 1)] + [level - steps + 2 - last]
+    history = reported([mean for mean in means for _ in range(20)])
+    gradient = ObservedGradient(norm_after_backward=1.0, passes=passes)
+    history.snapshots, history.steps = [replace(SNAPSHOT, gradient=gradient)], steps
+    return history
+
+
 def at_chance(level, *, count=256, distance=1.0, lowest=1.0):
     values = [level] * count
     values[64:80] = [min(lowest, level)] * 16
@@ -306,6 +315,11 @@ def found(history):
         ("RVN-L21", "error", discarding(3, passes=3), discarding(3, passes=2)),
         ("RVN-L21", "error", discarding(3, 2, losses=1, lost_terms=1), discarding(3, losses=1)),
         ("RVN-L23", "note", summed(3), summed(2)),
+        ("RVN-L34", "warning", seldom(4), seldom(3)),
+        ("RVN-L34", "warning", seldom(20, level=50.0), seldom(21, level=50.0)),
+        ("RVN-L34", "warning", seldom(passes=8), seldom(passes=7)),
+        ("RVN-L34", "warning", seldom(last=0.51), seldom(last=0.49)),
+        ("RVN-L34", "warning", seldom(last=1.0, level=8.1), seldom(last=1.0, level=7.9)),
         ("RVN-L22", "note", inputs(count=12, identical=12), inputs(count=11, identical=11)),
         (
             "RVN-L30",

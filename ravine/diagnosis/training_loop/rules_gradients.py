@@ -24,6 +24,10 @@ DIVIDED_LOSSES = ELEMENTWISE_LOSS_NODES | {
     "BinaryCrossEntropyWithLogits",
 }
 IDLE_PASSES = 20  # backward passes without a step
+MIN_STEPS, FEW_STEPS = 4, 20  # of a whole run
+MANY_PASSES = 8  # backward passes to a step
+STEADY_FRACTION = 0.5  # of the largest fall from step to step: a loss that falls by more goes on
+FAR_FRACTION = 0.5  # of the loss at first: most of it is still there
 UNDIVIDED_PASSES = 3  # backward passes to a step, where no division shows that they belong together
 
 # In the letters of `LoopEvent`
@@ -254,7 +258,7 @@ def _are_inverse(scale: float | None, passes: int) -> bool:
     "error",
     "step-order",
     needs="optimizer",
-    also=("parameters-not-in-optimizer",),
+    also=("parameters-not-in-optimizer", "too-few-steps", "batch-size"),
     explains=("RVN-T02", "RVN-N02"),
 )
 def idle_optimizer(history: LoopHistory) -> Iterator[Observation]:
@@ -267,6 +271,29 @@ def idle_optimizer(history: LoopHistory) -> Iterator[Observation]:
             suspects = ("parameters-not-in-optimizer",)
             yield observe(made, arrived, change, where=where, since=0, suspects=suspects)
             return
+    steps, passes = history.steps, [s.gradient.passes for s in history.snapshots]
+    if not (history.ended and history.single_optimizer and MIN_STEPS <= steps <= FEW_STEPS):
+        return
+    kind, means = history.snapshots[-1].settings.kind, history.loss.summary.stretch_means(steps)
+    falls = [before - after for before, after in zip(means, means[1:], strict=False)]
+    is_falling = bool(falls) and min(falls) > 0 and falls[-1] > STEADY_FRACTION * max(falls)
+    is_far = is_falling and means[-1] > FAR_FRACTION * means[0]
+    if min(passes) >= MANY_PASSES and is_far and kind not in ("", "LBFGS"):
+        made = Evidence("steps of the optimizer in the whole run", steps, limit=FEW_STEPS)
+        arrived = Evidence("backward passes to a step", min(passes), limit=MANY_PASSES)
+        mean_loss = Evidence("mean loss before the last step", means[-1], limit=means[0])
+        yield observe(
+            made,
+            arrived,
+            mean_loss,
+            Change("loop", "step() and zero_grad() after fewer backward passes, or more epochs"),
+            since=0,
+            title="the optimizer steps so seldom that the loss has hardly begun to fall",
+            severity="warning",
+            confidence="medium",
+            cause="too-few-steps",
+            suspects=("step-order", "batch-size"),
+        )
 
 
 def first_step_without_gradient(history: LoopHistory) -> int | None:
