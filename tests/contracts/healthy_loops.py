@@ -438,6 +438,18 @@ def few_steps(watch, steps, lr):
     return list(model.parameters())
 
 
+def held_in_a_range(watch, low, high):
+    """No negative weights; or those of a binary network (Courbariaux et al. 2015)."""
+    model = mlp()
+
+    def hold(_):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.clamp_(low, high)
+
+    return teach(watch, model, sgd(model), after=hold)
+
+
 def norm_logged(watch):
     """An infinite limit only measures the norm, here after the step."""
     model = mlp()
@@ -1272,6 +1284,9 @@ HEALTHY = [
     partial(critic_and_maker, last=[], scale=16.0),
     partial(critic_and_maker, last=[nn.ReLU()], scale=16.0),
     *(partial(few_steps, steps=n, lr=lr) for n, lr in ((60, 0.01), (20, 0.03), (18, 0.05))),
+    lambda watch: held_in_a_range(watch, 0.0, None),
+    lambda watch: held_in_a_range(watch, -1.0, 1.0),
+    lambda watch: held_in_a_range(watch, -0.15, 0.15),
     norm_logged,
     game_with_clipping,
     zero_last_layer,

@@ -549,6 +549,21 @@ def cleared_between_losses(watch, *, limit=None, apart=False):
             optimizer.step()
 
 
+def cut_to_one_size(watch, *, limit=0.01, numbers_of=None, kind=sgd):
+    model = mlp(1 if numbers_of else 3)
+
+    def cut(_):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.clamp_(-limit, limit)
+
+    def loss(out, y):
+        return F.mse_loss(out[:, 0], y) if numbers_of else F.cross_entropy(out, y)
+
+    data = numbers_of() if numbers_of else classes()
+    teach(watch, model, kind(model), data=data, loss=loss, after=cut)
+
+
 def same_batch(watch):
     x, y = classes(256)
     model = mlp()
@@ -1117,6 +1132,12 @@ SICK = [
     (nearly_dead_layer, "RVN-S03"),
     (set_back, "RVN-L20"),
     (drawn_anew, "RVN-L20"),
+    (cut_to_one_size, "RVN-L20"),
+    (lambda watch: cut_to_one_size(watch, limit=0.02, numbers_of=numbers), "RVN-L20"),
+    (
+        lambda watch: cut_to_one_size(watch, kind=lambda m: torch.optim.Adam(m.parameters())),
+        "RVN-L20",
+    ),
     (cleared_between, "RVN-L21"),
     (lambda watch: cleared_between(watch, divide=False), "RVN-L21"),
     (cleared_between_losses, "RVN-L21"),

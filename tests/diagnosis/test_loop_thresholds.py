@@ -90,6 +90,12 @@ def overwritten(**counts):
     return stepped(1, model=ModelHistory(overwrites=WeightOverwrites(**counts)))
 
 
+def cut(fraction):
+    history = overwritten(clamped=2, cut_fraction=fraction)
+    history.loss.kind = "NllLoss"
+    return history
+
+
 def discarding(count, passes=3, **recorded):
     gradient = ObservedGradient(passes=passes, discarded=passes - 1)
     return stepped(count, gradient=gradient, **{"losses": passes, **recorded})
@@ -311,6 +317,7 @@ def found(history):
         ("RVN-L20", "warning", overwritten(unrelated=2), overwritten(unrelated=1)),
         ("RVN-L20", "note", overwritten(clamped=2), overwritten(clamped=1)),
         ("RVN-L20", "warning", overwritten(repeated=10), overwritten(repeated=9)),
+        ("RVN-L20", "warning", cut(0.51), cut(0.49)),
         ("RVN-L21", "error", discarding(3), discarding(2)),
         ("RVN-L21", "error", discarding(3, passes=3), discarding(3, passes=2)),
         ("RVN-L21", "error", discarding(3, 2, losses=1, lost_terms=1), discarding(3, losses=1)),

@@ -173,6 +173,8 @@ class WeightOverwrites:
     repeated: int = 0  # what had been written the last time
     unrelated: int = 0  # other numbers
     clamped: int = 0  # the same numbers, cut to a range or partly set to 0
+    # of the numbers of both parameters: once so many had the size of the largest
+    cut_fraction: float = 0.0
     other: int = 0
     where: str = ""
     first_step: int = 0

@@ -96,7 +96,11 @@ class OverwriteMonitor:
         counts = {name: getattr(before, name) + (name == kind) for name in kinds}
         first = before.first_step if sum(counts.values()) > 1 else step
         where = names.get(id(p), "")
-        return WeightOverwrites(**counts, where=where, first_step=first, interval=step - first)
+        cut = max(before.cut_fraction, cut_fraction(self.parameters) if kind == "clamped" else 0.0)
+        interval = step - first
+        return WeightOverwrites(
+            **counts, cut_fraction=cut, where=where, first_step=first, interval=interval
+        )
 
     @torch.no_grad()
     def relative_distance(self) -> float:
@@ -111,6 +115,13 @@ def read_versions(parameters: Sequence[Tensor]) -> list[int]:
     """Versions and addresses of the first and the last: they change when these are written."""
     ends = [*parameters[:1], *parameters[-1:]]
     return [*(p._version for p in ends), *(p.data_ptr() for p in ends)]
+
+
+@torch.no_grad()
+def cut_fraction(parameters: Sequence[Tensor]) -> float:
+    """The share of numbers with the size of the largest: the least of several tensors, else 0."""
+    sizes = [sample(p).abs() for p in parameters] if len(parameters) > 1 else []
+    return min((float((s == s.max()).float().mean()) for s in sizes if s.any()), default=0.0)
 
 
 @torch.no_grad()
