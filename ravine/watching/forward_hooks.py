@@ -155,6 +155,7 @@ class ForwardHooks:
             is_first_pass = not self.monitor.gradients.passes
             self.inputs.read(first, step=self.monitor.steps, is_first_pass=is_first_pass)
             self.inputs.compare_rivals(first)
+            self.modules.twins.add_call("", (first,))
         if self.modules.searches or self.history.steps < CONSECUTIVE_STEPS:
             self.modules.register(fast_path=True)
         if not self.units.is_hooked:

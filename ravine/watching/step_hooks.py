@@ -160,6 +160,7 @@ class StepHooks:
         history, modules = self.history, self.forward.modules
         zero_lr = {i for monitor in self.monitors for i in monitor.zero_lr}
         history.model.parameters = self.names.describe(modules.ran, zero_lr, modules.inputs)
+        history.model.twin_calls = dict(modules.twins.steps)
         history.model.statistics_shift = self.forward.modules.statistics.shift()
         history.single_optimizer = self.names.single_optimizer
         history.model.lost_states = self.states.count_lost(self.names.parameters.values())
@@ -185,7 +186,7 @@ class StepHooks:
     def _begin_step(self, monitor: OptimizerMonitor) -> None:
         """Forget the last step, and hook what the next one needs."""
         self.forward.units.is_hooked = False
-        self.forward.modules.states.forget_step()
+        self.forward.modules.forget_calls()
         self.losses.count, self.losses.term_passes = 0, []
         monitor.forget_step()
         self._observe_gradients(monitor)
@@ -243,7 +244,7 @@ class StepHooks:
         tape = self.history.tape
         if not tape or tape[-1] != LoopEvent.BACKWARD:
             tape.append(LoopEvent.BACKWARD)
-        self.forward.modules.states.forget_step()
+        self.forward.modules.forget_calls()
         weights = [p.detach() for p in self._parameters(monitor)]
         monitor.gradients.record_arrival(parameter, tensor_norms(weights))
         self.losses.scaler.add_gradient(monitor.gradients.norm)

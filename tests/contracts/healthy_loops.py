@@ -30,6 +30,7 @@ from training_loops import (
     mlp,
     numbers,
     on_a_plateau,
+    pairs_of_examples,
     sgd,
     teach,
 )
@@ -448,6 +449,29 @@ def held_in_a_range(watch, low, high):
                 p.clamp_(low, high)
 
     return teach(watch, model, sgd(model), after=hold)
+
+
+def dropped_twice(watch):
+    """The same examples twice through dropout should give like features (Gao et al. 2021)."""
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 8))
+
+    def loss(out, _):
+        return F.cross_entropy(out[0] @ out[1].T, torch.arange(len(out[0])))
+
+    return teach(watch, model, sgd(model), loss=loss, forward=lambda x: [model(x) for _ in "ab"])
+
+
+def called_for_the_score(watch):
+    """A second call for the number of right answers, before the backward pass."""
+    model = mlp()
+    scores = []
+
+    def forward(x):
+        out = model(x)
+        scores.append(model(x).argmax(1))
+        return out
+
+    return teach(watch, model, sgd(model), forward=forward)
 
 
 def norm_logged(watch):
@@ -1287,6 +1311,10 @@ HEALTHY = [
     lambda watch: held_in_a_range(watch, 0.0, None),
     lambda watch: held_in_a_range(watch, -1.0, 1.0),
     lambda watch: held_in_a_range(watch, -0.15, 0.15),
+    pairs_of_examples,
+    partial(pairs_of_examples, by_hand=True),
+    dropped_twice,
+    called_for_the_score,
     norm_logged,
     game_with_clipping,
     zero_last_layer,

@@ -27,6 +27,7 @@ from training_loops import (
     mlp,
     numbers,
     on_a_plateau,
+    pairs_of_examples,
     sgd,
     teach,
 )
@@ -183,6 +184,10 @@ class RoundedFeatures(nn.Module):
 def rounded_features(watch):
     model = RoundedFeatures()
     teach(watch, model, sgd(model))
+
+
+def normalized_body():
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 6))
 
 
 def no_grad(watch):
@@ -1085,6 +1090,9 @@ SICK = [
     (lambda watch: rounded(watch, torch.sign), "RVN-L10"),
     (lambda watch: rounded(watch, lambda x: x.mul(9).floor() / 9), "RVN-L10"),
     (rounded_features, "RVN-L09"),
+    (lambda watch: pairs_of_examples(watch, same=True), "RVN-L09"),
+    (lambda watch: pairs_of_examples(watch, same=True, by_hand=True), "RVN-L09"),
+    (lambda watch: pairs_of_examples(watch, same=True, body=normalized_body), "RVN-L09"),
     (no_grad, "RVN-L11"),
     (eval_left_on, "RVN-L12"),
     (train_at_validation, "RVN-L13"),

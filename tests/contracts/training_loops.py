@@ -63,6 +63,37 @@ def sgd(model, lr=0.05, **settings):
     return torch.optim.SGD(model.parameters(), lr=lr, **settings)
 
 
+class Twins(nn.Module):
+    """Are two examples of one class? By the distance of their features."""
+
+    def __init__(self, body=None):
+        super().__init__()
+        self.body, self.out = body or mlp(6, act=nn.Tanh), nn.Linear(6, 1)
+
+    def forward(self, a, b):
+        return self.out((self.body(a) - self.body(b)).square())[:, 0]
+
+
+def pairs_of_examples(watch, *, same=False, body=None, by_hand=False):
+    """Pairs of examples, or by mistake the first of each `same` pair twice."""
+    model = Twins(body and body())
+    model = model.body if by_hand else model
+    x, y = classes(64)
+    with watch(model, optimizer := sgd(model, 0.1)) as watched:
+        for _ in range(STEPS):
+            i, j = torch.randint(0, 64, (2, 32))
+            a, b, equal = x[i], x[i if same else j], (y[i] == y[j]).float()
+            if by_hand:
+                apart = F.pairwise_distance(model(a), model(b))
+                loss = (equal * apart.square() + (1 - equal) * (1 - apart).relu()).mean()
+            else:
+                loss = F.binary_cross_entropy_with_logits(model(a, b), equal)
+            optimizer.zero_grad()
+            watched.loss(loss).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
 class Stepwise(nn.Module):
     def __init__(self, cut, kind=nn.GRUCell):
         super().__init__()

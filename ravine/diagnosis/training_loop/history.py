@@ -338,6 +338,8 @@ class ModelHistory:
     compiled: str = ""  # a part that torch.compile has compiled: its inside cannot be read
     overwrites: WeightOverwrites = WeightOverwrites()
     detached_states: tuple[DetachedState, ...] = ()
+    # by path ("": the model): steps with two calls on the same inputs before backward
+    twin_calls: Mapping[str, int] = field(default_factory=dict)
     statistics_shift: StatisticsShift = StatisticsShift()
     relative_distance: float = 0.0  # of the weights from their start, over their length there
     lost_states: int = 0  # steps that began without the state that an earlier one had left
