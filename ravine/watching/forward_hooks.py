@@ -154,7 +154,7 @@ class ForwardHooks:
         if first is not None:
             is_first_pass = not self.monitor.gradients.passes
             self.inputs.read(first, step=self.monitor.steps, is_first_pass=is_first_pass)
-            self.inputs.compare_rivals(first)
+            self.inputs.compare_made_inputs(first)
             self.modules.twins.add_call("", (first,))
         if self.modules.searches or self.history.steps < CONSECUTIVE_STEPS:
             self.modules.register(fast_path=True)
@@ -222,7 +222,7 @@ class InputMonitor:
     history: LoopHistory
     excerpt: Tensor | None = None  # of the first input
     nonfinite: bool = False
-    _rivals: tuple[int, ...] = ()  # the shape of an example
+    _made_shape: tuple[int, ...] = ()  # of inputs that another model made
     _copies: list[Any] = field(default_factory=list)  # weak references: tensors of just this input
 
     def stop(self) -> None:
@@ -260,20 +260,14 @@ class InputMonitor:
             std=std,
         )
 
-    def compare_rivals(self, batch: Tensor) -> None:
+    def compare_made_inputs(self, batch: Tensor) -> None:
         """Compare inputs with the range of an activation whose outputs are inputs as well."""
-        rivals, activation = (
-            self.history.rivals,
-            op_names.node_name(node_before_views(batch.grad_fn)),
-        )
-        if activation in op_names.BOUNDED_NODES:
-            rivals.activation, self._rivals = activation, batch.shape[1:]
-        elif rivals.activation and (batch.requires_grad, batch.shape[1:]) == (False, self._rivals):
-            excerpt = batch_excerpt(batch)
-            low, high = (float(end) for end in excerpt.aminmax())
-            rivals.low, rivals.high = min(low, rivals.low), max(high, rivals.high)
-            rivals.unreachable.append(unreachable_fraction(excerpt, rivals.activation))
-            del rivals.unreachable[:-MAX_STDS]
+        history, name = self.history, op_names.node_name(node_before_views(batch.grad_fn))
+        if name in op_names.BOUNDED_NODES:
+            history.made_by, self._made_shape = name, batch.shape[1:]
+        elif history.made_by and not batch.requires_grad and batch.shape[1:] == self._made_shape:
+            missed = unreachable_fraction(batch_excerpt(batch), history.made_by)
+            history.out_of_range = [*history.out_of_range[1 - MAX_STDS :], missed]
 
     def read_evaluation(self, batch: Tensor, *, step: int) -> None:
         """Record the first input of an evaluation, unless it has very few examples."""

@@ -158,8 +158,7 @@ class LossReader:
             passes[place] = gradients.passes
 
         for term in sum_terms(value.grad_fn):
-            hook = self.forward.failures.guard(partial(note, len(passes)))
-            term.register_prehook(hook)
+            term.register_prehook(self.forward.failures.guard(partial(note, len(passes))))
             passes.append(-1)
 
     def _read_graph(self, value: Tensor) -> None:
@@ -327,8 +326,7 @@ def sum_terms(node: Any) -> list[Any]:
     """The nodes whose outputs are added up, perhaps times numbers, to the output of one."""
     waiting, terms = [node], []
     for found in waiting:  # grows while it is read
-        is_sum = node_name(found) in ("Add", "Sub", *SCALING_NODES) and len(waiting) < MAX_TERMS
-        if is_sum:
+        if node_name(found) in ("Add", "Sub", *SCALING_NODES) and len(waiting) < MAX_TERMS:
             waiting += [source for source, _ in found.next_functions if source is not None]
         else:
             terms.append(found)

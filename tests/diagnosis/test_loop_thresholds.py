@@ -24,7 +24,6 @@ from ravine.diagnosis.training_loop.history import (
     ObservedGradient,
     OptimizerSettings,
     PlateauMetrics,
-    RivalInputs,
     ScaledGradients,
     SchedulerState,
     WatchedParameter,
@@ -205,9 +204,9 @@ def unreachable(fraction):
     return LoopHistory(graph=replace(GRAPH, unreachable={0: fraction}))
 
 
-def rivals(fraction, far=4, near=6):
-    levels = [fraction] * far + [0.0] * near
-    return replace(unreachable(0.0), rivals=RivalInputs(activation="Tanh", unreachable=levels))
+def made_inputs(fraction, far=4, near=6):
+    shares = [fraction] * far + [0.0] * near
+    return replace(unreachable(0.0), made_by="Tanh", out_of_range=shares)
 
 
 def equal_units(count, step=3):
@@ -395,10 +394,10 @@ def found(history):
         ("RVN-L29", "error", skipping(51), skipping(49)),
         ("RVN-H08", "warning", unreachable(0.051), unreachable(0.049)),
         ("RVN-H08", "error", unreachable(0.51), unreachable(0.49)),
-        ("RVN-H08", "warning", rivals(0.051), rivals(0.049)),
-        ("RVN-H08", "error", rivals(0.51), rivals(0.49)),
-        ("RVN-H08", "error", rivals(1.0), rivals(1.0, far=3, near=0)),
-        ("RVN-H08", "error", rivals(1.0, far=41, near=59), rivals(1.0, far=39, near=61)),
+        ("RVN-H08", "warning", made_inputs(0.051), made_inputs(0.049)),
+        ("RVN-H08", "error", made_inputs(0.51), made_inputs(0.49)),
+        ("RVN-H08", "error", made_inputs(1.0), made_inputs(1.0, far=3, near=0)),
+        ("RVN-H08", "error", made_inputs(1.0, far=41, near=59), made_inputs(1.0, far=39, near=61)),
         ("RVN-S01", "error", equal_units(5), equal_units(4)),
         ("RVN-S01", "error", equal_units(10, step=3), equal_units(10, step=2)),
         ("RVN-S03", "warning", inactive(90), inactive(89)),

@@ -205,17 +205,6 @@ class InputHistory:
     std: float = 0.0
 
 
-@dataclass(kw_only=True)
-class RivalInputs:
-    """A model's inputs where some are made by another one, as by a generator."""
-
-    activation: str = ""  # with which the other one ends
-    # of inputs that are not made there, with a few that are: the share of variance out of its range
-    unreachable: list[float] = field(default_factory=list)
-    low: float = 0.0  # of these inputs
-    high: float = 0.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class DetachedState:
     """A module that was called on its own output again and again, each time detached."""
@@ -360,7 +349,9 @@ class LoopHistory:
     graph: Graph | None = None  # of the last inspected loss
     loss: LossHistory = field(default_factory=LossHistory)
     inputs: InputHistory = InputHistory()
-    rivals: RivalInputs = field(default_factory=RivalInputs)
+    made_by: str = ""  # the operation that made some of the inputs, as the last one of a generator
+    # of other inputs, and copies of these: the share of variance out of the range of that operation
+    out_of_range: list[float] = field(default_factory=list)
     evaluations: list[InputReading] = field(default_factory=list)  # first passes after `eval()`
     rates: LearningRates = field(default_factory=LearningRates)
     scaled_gradients: ScaledGradients = ScaledGradients()

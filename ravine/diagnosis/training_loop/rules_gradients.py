@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.op_names import ELEMENTWISE_LOSS_NODES
 from ravine.diagnosis.rule import Observation, observe, rule
@@ -275,25 +276,17 @@ def idle_optimizer(history: LoopHistory) -> Iterator[Observation]:
     if not (history.ended and history.single_optimizer and MIN_STEPS <= steps <= FEW_STEPS):
         return
     kind, means = history.snapshots[-1].settings.kind, history.loss.summary.stretch_means(steps)
-    falls = [before - after for before, after in zip(means, means[1:], strict=False)]
-    is_falling = bool(falls) and min(falls) > 0 and falls[-1] > STEADY_FRACTION * max(falls)
+    falls = [before - after for before, after in zip(means, means[1:], strict=False)] or [0.0]
+    is_falling = min(falls) > 0 and falls[-1] > STEADY_FRACTION * max(falls)
     is_far = is_falling and means[-1] > FAR_FRACTION * means[0]
     if min(passes) >= MANY_PASSES and is_far and kind not in ("", "LBFGS"):
         made = Evidence("steps of the optimizer in the whole run", steps, limit=FEW_STEPS)
         arrived = Evidence("backward passes to a step", min(passes), limit=MANY_PASSES)
-        mean_loss = Evidence("mean loss before the last step", means[-1], limit=means[0])
-        yield observe(
-            made,
-            arrived,
-            mean_loss,
-            Change("loop", "step() and zero_grad() after fewer backward passes, or more epochs"),
-            since=0,
-            title="the optimizer steps so seldom that the loss has hardly begun to fall",
-            severity="warning",
-            confidence="medium",
-            cause="too-few-steps",
-            suspects=("step-order", "batch-size"),
-        )
+        advice = Change("loop", "step() and zero_grad() after fewer backward passes")
+        title = "the optimizer steps so seldom that the loss has hardly begun to fall"
+        cause, suspects, sure = "too-few-steps", ("step-order", "batch-size"), "medium"
+        observed = observe(made, arrived, advice, title=title, cause=cause, suspects=suspects)
+        yield replace(observed, severity="warning", confidence=sure)
 
 
 def first_step_without_gradient(history: LoopHistory) -> int | None:
@@ -324,11 +317,7 @@ def detached_loss(history: LoopHistory) -> Iterator[Observation]:
         if graph is None or learns or graph.rounded_parameters != graph.parameters:
             return
         title = "the loss depends on the parameters only through rounding"
-        name, why = (
-            "gradient of every parameter",
-            "round, floor, ceil, trunc and sign have no slope",
-        )
-        evidence = Evidence(name, 0.0, text=why)
+        evidence = Evidence("gradient of every parameter", 0.0, text="rounding has no slope")
     elif first_step_without_gradient(history) is None or re.search(NO_GRAPH_STEP, history.events):
         return  # RVN-L11 reports the second
     else:

@@ -13,7 +13,7 @@ from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
 UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
-MIN_RIVALS, RIVAL_FRACTION = 4, 0.4  # inputs of a critic beyond it; the made ones are within
+MIN_FAR_INPUTS, FAR_INPUT_FRACTION = 4, 0.4  # of a critic; those that are made are within it
 MIN_CLASSES, FLAT_LOSS_FRACTION = 4, 0.9  # of the loss of equal scores: no class can be told
 SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
 MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
@@ -198,22 +198,18 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
     also=("target-scale",),
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
-    graph, rivals = history.graph, history.rivals
-    far = [level for level in rivals.unreachable if level > UNREACHABLE_TARGET_FRACTION]
-    if len(far) >= max(MIN_RIVALS, RIVAL_FRACTION * len(rivals.unreachable)):
-        lost, name = min(1.0, median(far)), "share of the examples' variance out of range"
-        missed = Evidence(name, 100 * lost, "%", limit=100 * UNREACHABLE_TARGET_FRACTION)
-        name = rivals.activation.lower()
-        yield observe(
-            missed,
-            Evidence("lowest number of an example", rivals.low),
-            Evidence("highest number of an example", rivals.high),
+    graph, name = history.graph, history.made_by.lower()
+    far = [share for share in history.out_of_range if share > UNREACHABLE_TARGET_FRACTION]
+    if len(far) >= max(MIN_FAR_INPUTS, FAR_INPUT_FRACTION * len(history.out_of_range)):
+        lost, limit = 100 * min(1.0, median(far)), 100 * UNREACHABLE_TARGET_FRACTION
+        missed = Evidence("share of the examples' variance out of range", lost, "%", limit=limit)
+        suspects, change = (
+            ("target-scale",),
             Change("data", f"examples scaled into the range of {name}"),
-            since=0,
-            title=f"the {name} of a generator cannot reach the examples",
-            severity="error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning",
-            suspects=("target-scale",),
         )
+        severity = "error" if lost > 100 * MOSTLY_UNREACHABLE_FRACTION else "warning"
+        title = f"the {name} of a generator cannot reach the examples"
+        yield observe(missed, change, since=0, severity=severity, title=title, suspects=suspects)
         return
     lost_by_place = graph.unreachable.items() if graph is not None else ()
     far = ((place, lost) for place, lost in lost_by_place if lost > UNREACHABLE_TARGET_FRACTION)

@@ -122,30 +122,17 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     for path in sorted(history.model.twin_calls, key=len):
         own = [p.name for p in optimized if p.name.startswith(path and f"{path}.")]
         if history.model.twin_calls[path] >= TWIN_STEPS and _has_twin_gradients(history, own):
-            name = "gradient of its parameters, as both calls cancel"
-            steps = Evidence("steps with two calls on the same inputs", TWIN_STEPS, limit=0)
+            zero = Evidence("gradient of its parameters", 0.0, text="that of both calls cancels")
             title = "a network is compared with itself: it is called twice on the same inputs"
             change = Change("loop", "the other example of each pair for the second call")
-            yield observe(
-                steps,
-                Evidence(name, 0.0),
-                change,
-                where=path,
-                since=0,
-                title=title,
-                severity="error",
-                cause="data-degenerate",
-                suspects=("labels",),
-            )
+            cause, rest = "data-degenerate", ("labels",)
+            yield observe(zero, change, where=path, title=title, cause=cause, suspects=rest)
             return
     rounded = history.graph.rounded_parameters if history.graph is not None else frozenset[str]()
     rounded = [p.name for p in optimized if p.name in rounded]
     rounded = [n for n in rounded if not any(s.gradient_norms.get(n) for s in history.snapshots)]
     if rounded and any(s.has_gradient for s in history.snapshots):
-        name, why = (
-            "parameters whose gradient is 0",
-            "round, floor, ceil, trunc and sign have no slope",
-        )
+        name, why = "parameters whose gradient is 0", "rounding has no slope"
         title = "parameters reach the loss only through rounding"
         change = Change("model", "x + (x.round() - x).detach(): the gradient as without rounding")
         count, where = Evidence(name, len(rounded), limit=0, text=why), join_names(rounded)
