@@ -30,6 +30,7 @@ from training_loops import (
     mlp,
     numbers,
     on_a_plateau,
+    outliers,
     pairs_of_examples,
     sgd,
     teach,
@@ -472,6 +473,17 @@ def called_for_the_score(watch):
         return out
 
     return teach(watch, model, sgd(model), forward=forward)
+
+
+def growing_targets(watch):
+    """The loss grows from next to nothing, as that of values of moves does."""
+    model = mlp(1)
+    grown = iter(range(10_000))
+
+    def loss(out, y):
+        return (out[:, 0] - 1e-3 * next(grown) * y.float()).square().mean()
+
+    return teach(watch, model, sgd(model, 0.01), loss=loss, steps=300)
 
 
 def norm_logged(watch):
@@ -1315,6 +1327,9 @@ HEALTHY = [
     partial(pairs_of_examples, by_hand=True),
     dropped_twice,
     called_for_the_score,
+    partial(outliers, limit=0.5),
+    lambda watch: outliers(watch, limit=0.5, model=nn.Linear(8, 1)),
+    growing_targets,
     norm_logged,
     game_with_clipping,
     zero_last_layer,

@@ -63,6 +63,23 @@ def sgd(model, lr=0.05, **settings):
     return torch.optim.SGD(model.parameters(), lr=lr, **settings)
 
 
+def outliers(watch, *, limit, model=None, reward=1000.0):
+    """A few targets are very large; the loss is reported after the backward pass."""
+    x, y = numbers(240)
+    y[150::30] *= reward
+    model = model or nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1))
+    optimizer = sgd(model, 0.1)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(x, y, 150, 16):
+            loss = F.mse_loss(model(a)[:, 0], b)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), limit)
+            optimizer.step()
+            watched.loss(loss)
+    return list(model.parameters())
+
+
 class Twins(nn.Module):
     """Are two examples of one class? By the distance of their features."""
 

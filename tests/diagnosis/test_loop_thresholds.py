@@ -249,6 +249,11 @@ def rising(factor, percent=25, kind="NllLoss"):
     return reported([1.0] * (256 - late) + [factor] * late, kind=kind)
 
 
+def exploded(distance=101.0, height=101.0, low=186):
+    """The mean is as high from the start, as single losses are higher still."""
+    return reported([1.0, 1e6] * (low // 2) + [height] * 64, kind="", distance=distance)
+
+
 def seldom(steps=5, *, passes=10, last=0.6, level=9.0):
     """Each step but the last lowers the loss by 1."""
     means = [level - i for i in range(steps - 1)] + [level - steps + 2 - last]
@@ -405,6 +410,8 @@ def found(history):
         ("RVN-T03", "warning", rising(2.01), rising(1.99)),
         ("RVN-T03", "warning", rising(101.0, kind="MseLoss"), rising(99.0, kind="MseLoss")),
         ("RVN-T03", "warning", rising(5.0, percent=25), rising(5.0, percent=20)),
+        ("RVN-T03", "warning", exploded(101.0), exploded(99.0)),
+        ("RVN-T03", "warning", exploded(height=101.0), exploded(height=99.0)),
         ("RVN-T02", "warning", at_chance(1.0, count=200), at_chance(1.0, count=199)),
         ("RVN-T02", "warning", at_chance(0.981), at_chance(0.979)),
         ("RVN-T09", "warning", ended_schedule(0.076), ended_schedule(0.079)),
