@@ -16,7 +16,6 @@ from ravine.diagnosis.output_range import unreachable_fraction
 from ravine.diagnosis.training_loop.autograd_graph import node_before_views
 from ravine.diagnosis.training_loop.history import (
     FORWARD_EVENTS,
-    InputHistory,
     InputReading,
     LoopEvent,
     LoopHistory,
@@ -155,7 +154,7 @@ class ForwardHooks:
             is_first_pass = not self.monitor.gradients.passes
             self.inputs.read(first, step=self.monitor.steps, is_first_pass=is_first_pass)
             self.inputs.compare_made_inputs(first)
-            self.modules.twins.add_call("", (first,))
+            self.modules.double_calls.add_call("", (first,))
         if self.modules.searches or self.history.steps < CONSECUTIVE_STEPS:
             self.modules.register(fast_path=True)
         if not self.units.is_hooked:
@@ -248,7 +247,8 @@ class InputMonitor:
         if len(stds) > MAX_STDS:
             half = MAX_STDS // 2
             stds, readings = stds[:half] + stds[half::2], readings[:half] + readings[half::2]
-        self.history.inputs = InputHistory(
+        self.history.inputs = replace(
+            old,
             count=old.count + 1,
             identical=old.identical + same,
             rows=len(batch),
@@ -262,12 +262,13 @@ class InputMonitor:
 
     def compare_made_inputs(self, batch: Tensor) -> None:
         """Compare inputs with the range of an activation whose outputs are inputs as well."""
-        history, name = self.history, op_names.node_name(node_before_views(batch.grad_fn))
+        old, name = self.history.inputs, op_names.node_name(node_before_views(batch.grad_fn))
         if name in op_names.BOUNDED_NODES:
-            history.made_by, self._made_shape = name, batch.shape[1:]
-        elif history.made_by and not batch.requires_grad and batch.shape[1:] == self._made_shape:
-            missed = unreachable_fraction(batch_excerpt(batch), history.made_by)
-            history.out_of_range = [*history.out_of_range[1 - MAX_STDS :], missed]
+            self.history.inputs, self._made_shape = replace(old, made_by=name), batch.shape[1:]
+        elif old.made_by and not batch.requires_grad and batch.shape[1:] == self._made_shape:
+            missed = unreachable_fraction(batch_excerpt(batch), old.made_by)
+            missed = (*old.out_of_range[1 - MAX_STDS :], missed)
+            self.history.inputs = replace(old, out_of_range=missed)
 
     def read_evaluation(self, batch: Tensor, *, step: int) -> None:
         """Record the first input of an evaluation, unless it has very few examples."""

@@ -53,7 +53,7 @@ class ModuleHooks:
         self.first_calls: list[nn.Module] = []  # in the first step, with a graph
         self.nodes = ModuleNodes()
         self.states = RecurrentStateMonitor()
-        self.twins = TwinCallMonitor()
+        self.double_calls = TwinCallMonitor()
         self.statistics = StatisticsMonitor()
 
     def register(self, *, fast_path: bool) -> None:
@@ -83,7 +83,7 @@ class ModuleHooks:
     def forget_calls(self) -> None:
         """Begin with the calls of a new step, or those after a backward pass."""
         self.states.forget_step()
-        self.twins.inputs = {}
+        self.double_calls.inputs = {}
 
     def _after_module(
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
@@ -98,7 +98,7 @@ class ModuleHooks:
             leaves = (x for x in inputs if isinstance(x, Tensor) and x.requires_grad and x.is_leaf)
             self.inputs.update(id(x) for x in leaves if not isinstance(x, nn.Parameter))
         self.states.add_call(name, inputs, output)
-        self.twins.add_call(name, inputs)
+        self.double_calls.add_call(name, inputs)
         if not isinstance(output, Tensor):
             return
         node = output.grad_fn

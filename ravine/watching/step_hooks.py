@@ -160,7 +160,7 @@ class StepHooks:
         history, modules = self.history, self.forward.modules
         zero_lr = {i for monitor in self.monitors for i in monitor.zero_lr}
         history.model.parameters = self.names.describe(modules.ran, zero_lr, modules.inputs)
-        history.model.twin_calls = dict(modules.twins.steps)
+        history.model.twin_calls = dict(modules.double_calls.steps)
         history.model.statistics_shift = self.forward.modules.statistics.shift()
         history.single_optimizer = self.names.single_optimizer
         history.model.lost_states = self.states.count_lost(self.names.parameters.values())
@@ -206,13 +206,18 @@ class StepHooks:
         if is_skipped:
             return
         parameters = self._parameters(monitor)
-        snapshot = replace(
+        snapshot, passes = (
             monitor.after_step(parameters, self.names.by_id),
+            monitor.gradients.passes,
+        )
+        lost = sum(0 <= at < passes - 1 for at in self.losses.term_passes)
+        snapshot = replace(
+            snapshot,
+            gradient=replace(snapshot.gradient, lost_terms=lost),
             inactive=self.forward.units.summary(),
             duplicate_rows=self.duplicates.find(monitor.steps, self.history.steps),
             loss_scale=self.losses.scaler.scale,
             losses=self.losses.count,
-            lost_terms=sum(0 <= p < monitor.gradients.passes - 1 for p in self.losses.term_passes),
         )
         snapshots = self.history.snapshots
         snapshots.append(snapshot)

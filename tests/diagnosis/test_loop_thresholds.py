@@ -95,9 +95,9 @@ def cut(fraction):
     return history
 
 
-def discarding(count, passes=3, **recorded):
-    gradient = ObservedGradient(passes=passes, discarded=passes - 1)
-    return stepped(count, gradient=gradient, **{"losses": passes, **recorded})
+def discarding(count, passes=3, losses=None, lost_terms=0):
+    gradient = ObservedGradient(passes=passes, discarded=passes - 1, lost_terms=lost_terms)
+    return stepped(count, gradient=gradient, losses=losses or passes)
 
 
 def summed(count):
@@ -205,8 +205,8 @@ def unreachable(fraction):
 
 
 def made_inputs(fraction, far=4, near=6):
-    shares = [fraction] * far + [0.0] * near
-    return replace(unreachable(0.0), made_by="Tanh", out_of_range=shares)
+    shares = (fraction,) * far + (0.0,) * near
+    return replace(unreachable(0.0), inputs=InputHistory(made_by="Tanh", out_of_range=shares))
 
 
 def equal_units(count, step=3):

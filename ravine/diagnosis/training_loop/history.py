@@ -136,6 +136,7 @@ class ObservedGradient:
     leftover_fraction: float = 0.0  # the norm of the last step's part over that of the whole
     passes: int = 1  # backward passes that reached the parameter
     discarded: int = 0  # of these, gradients that were cleared though no step had used them
+    lost_terms: int = 0  # of reported losses: their last gradient came in a pass before the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,6 @@ class StepSnapshot:
     duplicate_rows: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # and all rows
     loss_scale: float | None = None  # by which the loss was multiplied; None: unknown
     losses: int = 0  # reported since the last step
-    lost_terms: int = 0  # of reported losses, whose gradient no later pass had and was discarded
     second_moment: float | None = None  # root of the optimizer's mean for some numbers
     largest_gradient: float = 0.0  # root mean square of their gradient at any inspected step
     clip_calls: int = 0  # of torch's gradient clipping
@@ -203,6 +203,9 @@ class InputHistory:
     readings: tuple[InputReading, ...] = ()  # of floating numbers
     mean: float = 0.0  # of the last input
     std: float = 0.0
+    made_by: str = ""  # the operation that made some inputs, as the last one of a generator
+    # of others, and of copies of these: the share of variance out of the range of that operation
+    out_of_range: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,9 +352,6 @@ class LoopHistory:
     graph: Graph | None = None  # of the last inspected loss
     loss: LossHistory = field(default_factory=LossHistory)
     inputs: InputHistory = InputHistory()
-    made_by: str = ""  # the operation that made some of the inputs, as the last one of a generator
-    # of other inputs, and copies of these: the share of variance out of the range of that operation
-    out_of_range: list[float] = field(default_factory=list)
     evaluations: list[InputReading] = field(default_factory=list)  # first passes after `eval()`
     rates: LearningRates = field(default_factory=LearningRates)
     scaled_gradients: ScaledGradients = ScaledGradients()

@@ -170,10 +170,9 @@ class GradientObserver:
     def forget_step(self) -> None:
         """Start with a new step."""
         self.leftover: Tensor | None = None  # the gradient that the last step left behind
-        self.incoming: Tensor | None = None
+        self.incoming: Tensor | None = None  # the last gradient, also once it has arrived
         self.total: Tensor | None = None  # of the gradients of this step
         self.total_with_leftover: Tensor | None = None
-        self.last: Tensor | None = None  # of these, the last
         self.weights: Tensor | None = None  # their norms when it arrived
         self.norm: float | None = None
         self.norm_at_step: float | None = None
@@ -217,13 +216,11 @@ class GradientObserver:
 
     def record_incoming(self, grad: Tensor) -> None:
         """Remember a gradient that is about to be added."""
-        if not grad.is_sparse:
-            self.incoming = grad.detach().clone()
+        self.incoming = None if grad.is_sparse else grad.detach().clone()
 
     def record_arrival(self, parameter: nn.Parameter, weights: Tensor) -> None:
         """Record that the expected gradient was added; `weights` are the norms of all weights."""
         grad, new = dense_gradient(parameter), self.incoming
-        self.incoming = None
         self.passes += 1
         if grad is None:
             return
@@ -234,7 +231,7 @@ class GradientObserver:
         is_same = known is not None and bool(torch.equal(known, weights))
         if self.total is not None and is_same and bool(self.total.any()):
             self.discarded += bool(torch.equal(grad, new))
-        self.weights, self.last = weights, new
+        self.weights = weights
         self.total = new if self.total is None else self.total + new
         leftover, before = self.leftover, self.total_with_leftover
         if leftover is not None:
@@ -251,11 +248,12 @@ class GradientObserver:
         before clipping, or else before the step.
         """
         grad = None if self.parameter is None else dense_gradient(self.parameter)
-        if not self.discarded or grad is None or self.last is None or self.acting_clip_calls:
+        last = self.incoming
+        if not self.discarded or grad is None or last is None or self.acting_clip_calls:
             return
-        now, then = grad.double().flatten(), self.last.double().flatten()
+        now, then = grad.double().flatten(), last.double().flatten()
         is_parallel = float(now @ then) >= PARALLEL_COSINE * float(now.norm() * then.norm())
-        if not torch.equal(grad, self.last) and (len(now) <= 2 or not is_parallel):
+        if not torch.equal(grad, last) and (len(now) <= 2 or not is_parallel):
             self.discarded = 0
 
     def describe(self, names: dict[int, str]) -> ObservedGradient:

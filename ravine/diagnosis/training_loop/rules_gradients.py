@@ -25,7 +25,7 @@ DIVIDED_LOSSES = ELEMENTWISE_LOSS_NODES | {
     "BinaryCrossEntropyWithLogits",
 }
 IDLE_PASSES = 20  # backward passes without a step
-MIN_STEPS, FEW_STEPS = 4, 20  # of a whole run
+MIN_RUN_STEPS, FEW_STEPS = 4, 20  # of a whole run
 MANY_PASSES = 8  # backward passes to a step
 STEADY_FRACTION = 0.5  # of the largest fall from step to step: a loss that falls by more goes on
 FAR_FRACTION = 0.5  # of the loss at first: most of it is still there
@@ -195,13 +195,13 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
         # a backward pass for another optimizer leaves gradients that are rightly cleared
         return
     found = [s for s in history.snapshots if 0 < s.gradient.discarded == s.gradient.passes - 1]
-    found = [s for s in found if s.lost_terms or s.losses >= s.gradient.passes]
+    found = [s for s in found if s.gradient.lost_terms or s.losses >= s.gradient.passes]
     if len(found) < max(DISCARDING_STEPS, len(history.snapshots) / 2):
         return
     if UNNAMED_PARAMETER in history.loss.parameters:
         return  # perhaps inputs, whose gradient makes them adversarial
     last, passes, scale = found[-1].gradient, found[-1].gradient.passes, found[-1].loss_scale
-    if found[-1].lost_terms or passes >= UNDIVIDED_PASSES or _are_inverse(scale, passes):
+    if last.lost_terms or passes >= UNDIVIDED_PASSES or _are_inverse(scale, passes):
         advice = "zero_grad once for each step, and a step for each backward pass or for all"
         effect = "only the gradient of the last one is used"
         backward = Evidence("backward passes to a step", passes, text=effect)
@@ -273,13 +273,14 @@ def idle_optimizer(history: LoopHistory) -> Iterator[Observation]:
             yield observe(made, arrived, change, where=where, since=0, suspects=suspects)
             return
     steps, passes = history.steps, [s.gradient.passes for s in history.snapshots]
-    if not (history.ended and history.single_optimizer and MIN_STEPS <= steps <= FEW_STEPS):
+    if not (history.ended and passes and MIN_RUN_STEPS <= steps <= FEW_STEPS):
         return
     kind, means = history.snapshots[-1].settings.kind, history.loss.summary.stretch_means(steps)
     falls = [before - after for before, after in zip(means, means[1:], strict=False)] or [0.0]
     is_falling = min(falls) > 0 and falls[-1] > STEADY_FRACTION * max(falls)
     is_far = is_falling and means[-1] > FAR_FRACTION * means[0]
-    if min(passes) >= MANY_PASSES and is_far and kind not in ("", "LBFGS"):
+    is_plain = history.single_optimizer and kind not in ("", "LBFGS")
+    if min(passes) >= MANY_PASSES and is_far and is_plain:
         made = Evidence("steps of the optimizer in the whole run", steps, limit=FEW_STEPS)
         arrived = Evidence("backward passes to a step", min(passes), limit=MANY_PASSES)
         advice = Change("loop", "step() and zero_grad() after fewer backward passes")

@@ -198,9 +198,10 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
     also=("target-scale",),
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
-    graph, name = history.graph, history.made_by.lower()
-    far = [share for share in history.out_of_range if share > UNREACHABLE_TARGET_FRACTION]
-    if len(far) >= max(MIN_FAR_INPUTS, FAR_INPUT_FRACTION * len(history.out_of_range)):
+    graph, name = history.graph, history.inputs.made_by.lower()
+    shares = history.inputs.out_of_range
+    far = [share for share in shares if share > UNREACHABLE_TARGET_FRACTION]
+    if len(far) >= max(MIN_FAR_INPUTS, FAR_INPUT_FRACTION * len(shares)):
         lost, limit = 100 * min(1.0, median(far)), 100 * UNREACHABLE_TARGET_FRACTION
         missed = Evidence("share of the examples' variance out of range", lost, "%", limit=limit)
         suspects, change = (
