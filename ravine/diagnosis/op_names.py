@@ -35,6 +35,7 @@ NODE_OUTPUT_RANGES: Mapping[str, tuple[float, float]] = {  # of activations
     "Tanh": (-1.0, 1.0),
     "Relu": (0.0, float("inf")),
 }
+BOUNDED_NODES = frozenset({"Sigmoid", "Softmax", "Tanh"})
 PROBABILITY_NODES = frozenset({"Softmax", "Sigmoid"})
 LOGIT_NODES = frozenset(  # whose output is neither a probability nor the logarithm of one
     {"Addmm", "Mm", "Linear", "Convolution", "Relu", "Tanh"}
@@ -45,6 +46,7 @@ TARGET_LOSS_NODES = frozenset(  # losses that keep their target in the graph
 ELEMENTWISE_LOSS_NODES = frozenset({"MseLoss", "SmoothL1Loss", "HuberLoss"})
 BROADCASTING_NODES = ELEMENTWISE_LOSS_NODES | {"Sub", "Expand", "Mul"}
 SCALING_NODES = frozenset({"Mul", "Div", "Neg"})
+ROUNDING_NODES = frozenset({"Round", "Floor", "Ceil", "Trunc", "Sign"})  # their derivative is 0
 
 # Functions of torch, as they are called
 

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from ravine.diagnosis import op_names
+from ravine.diagnosis.output_range import unreachable_fraction
+from ravine.diagnosis.training_loop.autograd_graph import node_before_views
 from ravine.diagnosis.training_loop.history import (
     FORWARD_EVENTS,
-    InputHistory,
     InputReading,
     LoopEvent,
     LoopHistory,
@@ -152,6 +154,8 @@ class ForwardHooks:
         if first is not None:
             is_first_pass = not self.monitor.gradients.passes
             self.inputs.read(first, step=self.monitor.steps, is_first_pass=is_first_pass)
+            self.inputs.compare_made_inputs(first)
+            self.modules.double_calls.add_call("", (first,))
         if self.modules.searches or self.history.steps < CONSECUTIVE_STEPS:
             self.modules.register(fast_path=True)
         if not self.units.is_hooked:
@@ -218,6 +222,7 @@ class InputMonitor:
     history: LoopHistory
     excerpt: Tensor | None = None  # of the first input
     nonfinite: bool = False
+    _made_shape: tuple[int, ...] = ()  # of inputs that another model made
     _copies: list[Any] = field(default_factory=list)  # weak references: tensors of just this input
 
     def stop(self) -> None:
@@ -243,7 +248,8 @@ class InputMonitor:
         if len(readings) > MAX_READINGS:
             half = MAX_READINGS // 2
             readings = readings[:half] + readings[half::2]
-        self.history.inputs = InputHistory(
+        self.history.inputs = replace(
+            old,
             count=old.count + 1,
             identical=old.identical + same,
             rows=len(batch),
@@ -251,6 +257,16 @@ class InputMonitor:
             first_step=step if not old.count else old.first_step,
             readings=readings,
         )
+
+    def compare_made_inputs(self, batch: Tensor) -> None:
+        """Compare inputs with the range of an activation whose outputs are inputs as well."""
+        old, name = self.history.inputs, op_names.node_name(node_before_views(batch.grad_fn))
+        if name in op_names.BOUNDED_NODES:
+            self.history.inputs, self._made_shape = replace(old, made_by=name), batch.shape[1:]
+        elif old.made_by and not batch.requires_grad and batch.shape[1:] == self._made_shape:
+            missed = unreachable_fraction(batch_excerpt(batch), old.made_by)
+            missed = (*old.out_of_range[1 - MAX_READINGS :], missed)
+            self.history.inputs = replace(old, out_of_range=missed)
 
     def read_evaluation(self, batch: Tensor, *, step: int) -> None:
         """Record the first input of an evaluation, unless it has very few examples."""

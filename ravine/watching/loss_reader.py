@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from ravine.diagnosis.constant_baseline import SavedTargetBaseline
-from ravine.diagnosis.op_names import node_name
+from ravine.diagnosis.op_names import SCALING_NODES, node_name
 from ravine.diagnosis.training_loop.autograd_graph import Graph, read_graph
 from ravine.diagnosis.training_loop.class_order import count_batch_classes
 from ravine.diagnosis.training_loop.history import (
@@ -31,6 +32,7 @@ PENDING_LOSSES = 10  # on an accelerator, that are read together
 GRAPH_STEPS = 4  # the first, whose graph is read
 MIN_LOSS_SCALE = 2.0  # a loss that is multiplied by more has a gradient scaler
 SCALED_PASSES = 40  # backward passes that are remembered
+MAX_TERMS = 64  # of a loss, that are followed
 NONFINITE_INTERVAL = 20  # gradients of scaled losses that are not finite, after which rules run
 FIRST_CLASS_BATCHES, LAST_CLASS_BATCHES = 16, 48  # whose classes are kept
 NONNEGATIVE_LOSSES = (
@@ -47,6 +49,7 @@ class LossReader:
         self.history, self.inspection = forward.history, forward.inspection
         self.tape = self.history.tape
         self.count = 0  # in this step, if it is inspected
+        self.term_passes: list[int] = []  # of a step's losses: the last that each had; -1: none
         self.scaler = ScalerMonitor()
         self.divergence = DivergenceMonitor(self.history, forward.inputs)
         self.baseline = SavedTargetBaseline()
@@ -133,6 +136,7 @@ class LossReader:
         loss.missing_graph = ""
         self.scaler.scale = None
         value.register_hook(self.forward.failures.guard(self.scaler.read_scale))
+        self._follow_terms(value)
         kind = self.baseline.add(value)
         loss.kind = kind if self.total == 0 or loss.kind == kind else ""
         if kind:
@@ -145,6 +149,17 @@ class LossReader:
             self._graph_step = self.history.steps
             self._read_graph(value)
         self.forward.modules.nodes.clear()  # they hold a part of the graph: not beyond the step
+
+    def _follow_terms(self, value: Tensor) -> None:
+        """Note in which backward pass of the step the terms of a loss have their gradients."""
+        passes, gradients = self.term_passes, self.forward.monitor.gradients
+
+        def note(place: int, *_: Any) -> None:
+            passes[place] = gradients.passes
+
+        for term in sum_terms(value.grad_fn):
+            term.register_prehook(self.forward.failures.guard(partial(note, len(passes))))
+            passes.append(-1)
 
     def _read_graph(self, value: Tensor) -> None:
         history, modules = self.history, self.forward.modules
@@ -305,6 +320,17 @@ class DivergenceMonitor:
         where = next((name for name, norm in norms.items() if not math.isfinite(norm)), None)
         if where is not None and math.isfinite(self.last):
             self.history.nonfinite = self._event(self.last, what="gradient", step=step, where=where)
+
+
+def sum_terms(node: Any) -> list[Any]:
+    """The nodes whose outputs are added up, perhaps times numbers, to the output of one."""
+    waiting, terms = [node], []
+    for found in waiting:  # grows while it is read
+        if node_name(found) in ("Add", "Sub", *SCALING_NODES) and len(waiting) < MAX_TERMS:
+            waiting += [source for source, _ in found.next_functions if source is not None]
+        else:
+            terms.append(found)
+    return terms
 
 
 def is_negated(loss: Tensor) -> bool:

@@ -3,8 +3,9 @@
 Letters: N examples, U units.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from ravine.diagnosis.training_loop.history import (
     LoopHistory,
     StatisticsShift,
 )
+from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, first_tensor
 from ravine.watching.failures import FailureLog
 
 DROPOUT_MODULES = (nn.modules.dropout._DropoutNd,)
@@ -51,6 +53,7 @@ class ModuleHooks:
         self.first_calls: list[nn.Module] = []  # in the first step, with a graph
         self.nodes = ModuleNodes()
         self.states = RecurrentStateMonitor()
+        self.double_calls = TwinCallMonitor()
         self.statistics = StatisticsMonitor()
 
     def register(self, *, fast_path: bool) -> None:
@@ -74,8 +77,13 @@ class ModuleHooks:
 
     def stop(self) -> None:
         self.remove()
-        self.states.forget_step()
+        self.forget_calls()
         self.nodes.clear()
+
+    def forget_calls(self) -> None:
+        """Begin with the calls of a new step, or those after a backward pass."""
+        self.states.forget_step()
+        self.double_calls.inputs = {}
 
     def _after_module(
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
@@ -90,6 +98,7 @@ class ModuleHooks:
             leaves = (x for x in inputs if isinstance(x, Tensor) and x.requires_grad and x.is_leaf)
             self.inputs.update(id(x) for x in leaves if not isinstance(x, nn.Parameter))
         self.states.add_call(name, inputs, output)
+        self.double_calls.add_call(name, inputs)
         if not isinstance(output, Tensor):
             return
         node = output.grad_fn
@@ -163,6 +172,25 @@ class RecurrentStateMonitor:
             if detached >= MIN_DETACHED_CALLS and not attached and used:
                 found.append(DetachedState(where=name, detached_calls=detached, loss_calls=used))
         return tuple(found)
+
+
+class TwinCallMonitor:
+    """Whether modules are called twice with the same inputs before a backward pass."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Tensor] = {}  # excerpts of each module's last input
+        self.steps = Counter[str]()  # by module
+
+    def add_call(self, name: str, inputs: Iterable[Any]) -> None:
+        batch = first_tensor(inputs)
+        if batch is None:
+            return
+        before, now = self.inputs.get(name), batch_excerpt(batch)
+        self.inputs[name] = now
+        with suppress(RuntimeError):  # within `vmap` no number can be read
+            if before is not None and before.shape == now.shape and torch.equal(before, now):
+                # equal rows may come from weights that begin at 0
+                self.steps[name] += not torch.equal(batch[0], batch[-1])
 
 
 def _flat_tensors(values: Iterable[Any]) -> Iterable[Tensor]:

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ravine.diagnosis.training_loop.history import LoopEvent
-from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor, StateMonitor
+from ravine.diagnosis.training_loop.optimizer_monitor import (
+    OptimizerMonitor,
+    StateMonitor,
+    tensor_norms,
+)
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optimizer_parameters
 from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
 from ravine.watching.forward_hooks import ForwardHooks
@@ -156,6 +160,7 @@ class StepHooks:
         history, modules = self.history, self.forward.modules
         zero_lr = {i for monitor in self.monitors for i in monitor.zero_lr}
         history.model.parameters = self.names.describe(modules.ran, zero_lr, modules.inputs)
+        history.model.twin_calls = dict(modules.double_calls.steps)
         history.model.statistics_shift = self.forward.modules.statistics.shift()
         history.single_optimizer = self.names.single_optimizer
         history.model.lost_states = self.states.count_lost(self.names.parameters.values())
@@ -181,8 +186,8 @@ class StepHooks:
     def _begin_step(self, monitor: OptimizerMonitor) -> None:
         """Forget the last step, and hook what the next one needs."""
         self.forward.units.is_hooked = False
-        self.forward.modules.states.forget_step()
-        self.losses.count = 0
+        self.forward.modules.forget_calls()
+        self.losses.count, self.losses.term_passes = 0, []
         monitor.forget_step()
         self._observe_gradients(monitor)
         due = any(self.inspection.includes(m.steps) for m in self.monitors)
@@ -201,8 +206,14 @@ class StepHooks:
         if is_skipped:
             return
         parameters = self._parameters(monitor)
-        snapshot = replace(
+        snapshot, passes = (
             monitor.after_step(parameters, self.names.by_id),
+            monitor.gradients.passes,
+        )
+        lost = sum(0 <= at < passes - 1 for at in self.losses.term_passes)
+        snapshot = replace(
+            snapshot,
+            gradient=replace(snapshot.gradient, lost_terms=lost),
             inactive=self.forward.units.summary(),
             duplicate_rows=self.duplicates.find(monitor.steps, self.history.steps),
             loss_scale=self.losses.scaler.scale,
@@ -238,8 +249,9 @@ class StepHooks:
         tape = self.history.tape
         if not tape or tape[-1] != LoopEvent.BACKWARD:
             tape.append(LoopEvent.BACKWARD)
-        self.forward.modules.states.forget_step()
-        monitor.gradients.record_arrival(parameter)
+        self.forward.modules.forget_calls()
+        weights = [p.detach() for p in self._parameters(monitor)]
+        monitor.gradients.record_arrival(parameter, tensor_norms(weights))
         self.losses.scaler.add_gradient(monitor.gradients.norm)
 
 

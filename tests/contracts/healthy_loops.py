@@ -5,6 +5,7 @@ Each loop is given `ravine.watch`, or what stands for it, and returns the tensor
 
 import copy
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,20 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, on_a_plateau, sgd, teach
+from training_loops import (
+    STEPS,
+    Stepwise,
+    batches,
+    classes,
+    critic_and_maker,
+    mlp,
+    numbers,
+    on_a_plateau,
+    outliers,
+    pairs_of_examples,
+    sgd,
+    teach,
+)
 
 
 def plain(watch):
@@ -354,6 +368,122 @@ def two_phases(watch):
         first.zero_grad()
         scheduler.step()
     return [*teach(watch, model, sgd(model)), torch.tensor(scheduler.last_epoch)]
+
+
+def cleared_on_purpose(watch, why):
+    """zero_grad between two backward passes of a step, where each gradient has its use."""
+    model = mlp(3, act=nn.Tanh)
+    own, optimizer = list(model.parameters()), torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for x, y in batches(*classes(), STEPS):
+            optimizer.zero_grad()
+            probed = x.clone().requires_grad_(why == "attack")
+            out = model(probed)
+            first, second = watched.loss(F.cross_entropy(out, y)), watched.loss(out.square().mean())
+            first.backward(retain_graph=True)
+            grads = [p.grad.clone() for p in own]
+            optimizer.zero_grad()
+            if why == "attack":  # adversarial examples
+                second = F.cross_entropy(model(x + 0.1 * probed.grad.sign()), y)
+            elif why == "sharpness":  # at the weights a step uphill
+                for p, g in zip(own, grads, strict=True):
+                    p.data.add_(g)
+                second = F.cross_entropy(model(x), y)
+            elif why == "norm":  # for a curve of the parts
+                second = watched.loss(first + 0.1 * second)
+            second.backward()
+            for p, g in zip(own, grads, strict=True):
+                if why == "sharpness":
+                    p.data.sub_(g)
+                elif why == "conflict":  # of two losses, merged by hand (Yu et al. 2020)
+                    p.grad += g - p.grad * torch.clamp_max(p.grad.mul(g).sum(), 0)
+            optimizer.step()
+    return own
+
+
+class Quantized(nn.Module):
+    def __init__(self, way):
+        super().__init__()
+        self.body, self.head, self.way = nn.Linear(8, 32), nn.Linear(32, 3), way
+        self.scale = nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, x):
+        x = self.body(x)
+        if self.way == "passed straight through":  # Bengio et al. 2013
+            x = x + (x.round() - x).detach()
+        elif self.way == "roots":
+            x = x.sign() * (x.abs() + 1e-3).sqrt()
+        elif self.way == "scale learned":  # Esser et al. 2020
+            x = x / self.scale
+            x = self.scale * (x + (x.round() - x).detach())
+        elif self.way == "both":
+            x = x + self.scale * x.round()
+        return self.head(x)
+
+
+def quantized(watch, way):
+    model = Quantized(way)
+    return teach(watch, model, sgd(model))
+
+
+def few_steps(watch, steps, lr):
+    """The gradient of all examples in eight parts: enough steps, or at a rate that needs few."""
+    x, y = classes(128)
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    with watch(model, optimizer) as watched:
+        for _ in range(steps):
+            for a, b in batches(x, y, 8, 16):
+                (watched.loss(F.cross_entropy(model(a), b)) / 8).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return list(model.parameters())
+
+
+def held_in_a_range(watch, low, high):
+    """No negative weights; or those of a binary network (Courbariaux et al. 2015)."""
+    model = mlp()
+
+    def hold(_):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.clamp_(low, high)
+
+    return teach(watch, model, sgd(model), after=hold)
+
+
+def dropped_twice(watch):
+    """The same examples twice through dropout should give like features (Gao et al. 2021)."""
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 8))
+
+    def loss(out, _):
+        return F.cross_entropy(out[0] @ out[1].T, torch.arange(len(out[0])))
+
+    return teach(watch, model, sgd(model), loss=loss, forward=lambda x: [model(x) for _ in "ab"])
+
+
+def called_for_the_score(watch):
+    """A second call for the number of right answers, before the backward pass."""
+    model = mlp()
+    scores = []
+
+    def forward(x):
+        out = model(x)
+        scores.append(model(x).argmax(1))
+        return out
+
+    return teach(watch, model, sgd(model), forward=forward)
+
+
+def growing_targets(watch):
+    """The loss grows from next to nothing, as that of values of moves does."""
+    model = mlp(1)
+    grown = iter(range(10_000))
+
+    def loss(out, y):
+        return (out[:, 0] - 1e-3 * next(grown) * y.float()).square().mean()
+
+    return teach(watch, model, sgd(model, 0.01), loss=loss, steps=300)
 
 
 def norm_logged(watch):
@@ -1182,6 +1312,24 @@ HEALTHY = [
     warm_up_by_epoch,
     stopped_early,
     two_phases,
+    *(partial(cleared_on_purpose, why=why) for why in ("attack", "sharpness", "norm", "conflict")),
+    *(partial(quantized, way=way) for way in ("passed straight through", "roots", "both")),
+    partial(quantized, way="scale learned"),
+    partial(critic_and_maker, last=[nn.Sigmoid()], scale=1.0),
+    partial(critic_and_maker, last=[nn.Tanh()], scale=2.0, shift=-1.0, noise=0.1),
+    partial(critic_and_maker, last=[], scale=16.0),
+    partial(critic_and_maker, last=[nn.ReLU()], scale=16.0),
+    *(partial(few_steps, steps=n, lr=lr) for n, lr in ((60, 0.01), (20, 0.03), (18, 0.05))),
+    lambda watch: held_in_a_range(watch, 0.0, None),
+    lambda watch: held_in_a_range(watch, -1.0, 1.0),
+    lambda watch: held_in_a_range(watch, -0.15, 0.15),
+    pairs_of_examples,
+    partial(pairs_of_examples, by_hand=True),
+    dropped_twice,
+    called_for_the_score,
+    partial(outliers, limit=0.5),
+    lambda watch: outliers(watch, limit=0.5, model=nn.Linear(8, 1)),
+    growing_targets,
     norm_logged,
     game_with_clipping,
     zero_last_layer,

@@ -18,7 +18,20 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
     StepLR,
 )
-from training_loops import STEPS, Stepwise, batches, classes, mlp, numbers, on_a_plateau, sgd, teach
+from training_loops import (
+    STEPS,
+    Stepwise,
+    batches,
+    classes,
+    critic_and_maker,
+    mlp,
+    numbers,
+    on_a_plateau,
+    outliers,
+    pairs_of_examples,
+    sgd,
+    teach,
+)
 
 
 def no_zero_grad(watch):
@@ -153,6 +166,29 @@ def loss_made_anew(watch):
 def detached_output(watch):
     model = mlp()
     teach(watch, model, sgd(model), forward=lambda x: model(x).detach().requires_grad_())
+
+
+def rounded(watch, step=torch.round):
+    model = mlp(1, act=nn.Tanh)
+    teach(watch, model, sgd(model), loss=lambda out, y: F.mse_loss(step(out)[:, 0], y.float()))
+
+
+class RoundedFeatures(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head((4 * self.body(x)).round() / 4)
+
+
+def rounded_features(watch):
+    model = RoundedFeatures()
+    teach(watch, model, sgd(model))
+
+
+def normalized_body():
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 6))
 
 
 def no_grad(watch):
@@ -501,6 +537,39 @@ def cleared_between(watch, divide=True):
             optimizer.zero_grad()
 
 
+def cleared_between_losses(watch, *, limit=None, apart=False):
+    """Two losses of a step, each with a backward pass, and zero_grad between them."""
+    model = mlp(2)
+    optimizer = torch.optim.Adam(model.parameters())
+    with watch(model, optimizer) as watched:
+        for x, y in batches(*numbers(), STEPS):
+            out = model(x)
+            losses = [F.mse_loss(out[:, 0], y), F.l1_loss(out[:, 1], x[:, 0])]
+            for loss in losses if apart else [losses[0] + 0.5 * losses[1]]:
+                watched.loss(loss)
+            for loss in losses:
+                optimizer.zero_grad()
+                loss.backward(retain_graph=True)
+            if limit:
+                nn.utils.clip_grad_norm_(model.parameters(), limit)
+            optimizer.step()
+
+
+def cut_to_one_size(watch, *, limit=0.01, numbers_of=None, kind=sgd):
+    model = mlp(1 if numbers_of else 3)
+
+    def cut(_):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.clamp_(-limit, limit)
+
+    def loss(out, y):
+        return F.mse_loss(out[:, 0], y) if numbers_of else F.cross_entropy(out, y)
+
+    data = numbers_of() if numbers_of else classes()
+    teach(watch, model, kind(model), data=data, loss=loss, after=cut)
+
+
 def same_batch(watch):
     x, y = classes(256)
     model = mlp()
@@ -814,6 +883,20 @@ def one_of_two_never_steps(watch):
             head.step()
 
 
+def steps_by_epoch(watch, kind=torch.optim.Adam, *, epochs=5, lr=1e-3):
+    """The gradients of whole epochs are added up."""
+    x, y = classes(320)
+    model = mlp()
+    optimizer = kind(model.parameters(), lr=lr)
+    with watch(model, optimizer) as watched:
+        for _ in range(epochs):
+            for a, b in batches(x, y, 20, 16):
+                (watched.loss(F.cross_entropy(model(a), b)) / 20).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return list(model.parameters())
+
+
 def weighted_by_a_column(watch, column=True):
     """Losses [N] times weights [N, 1], or the other way round."""
 
@@ -975,6 +1058,9 @@ SICK = [
     (lambda watch: scheduled_twice(watch, lambda o: OneCycleLR(o, 0.1, 100)), "RVN-L33"),
     (head_stepped_twice, "RVN-L34"),
     (one_of_two_never_steps, "RVN-L34"),
+    (steps_by_epoch, "RVN-L34"),
+    (lambda watch: steps_by_epoch(watch, torch.optim.AdamW, lr=1e-4), "RVN-L34"),
+    (lambda watch: steps_by_epoch(watch, torch.optim.SGD, epochs=12, lr=0.05), "RVN-L34"),
     (weighted_by_a_column, "RVN-H06"),
     (lambda watch: weighted_by_a_column(watch, column=False), "RVN-H06"),
     (divided_twice, "RVN-L23"),
@@ -1001,6 +1087,13 @@ SICK = [
     (detached_features, "RVN-L09"),
     (loss_made_anew, "RVN-L10"),
     (detached_output, "RVN-L10"),
+    (rounded, "RVN-L10"),
+    (lambda watch: rounded(watch, torch.sign), "RVN-L10"),
+    (lambda watch: rounded(watch, lambda x: x.mul(9).floor() / 9), "RVN-L10"),
+    (rounded_features, "RVN-L09"),
+    (lambda watch: pairs_of_examples(watch, same=True), "RVN-L09"),
+    (lambda watch: pairs_of_examples(watch, same=True, by_hand=True), "RVN-L09"),
+    (lambda watch: pairs_of_examples(watch, same=True, body=normalized_body), "RVN-L09"),
     (no_grad, "RVN-L11"),
     (eval_left_on, "RVN-L12"),
     (train_at_validation, "RVN-L13"),
@@ -1031,6 +1124,12 @@ SICK = [
     (over_the_batch, "RVN-H07"),
     (out_of_reach, "RVN-H08"),
     (out_of_reach_by_hand, "RVN-H08"),
+    (lambda watch: critic_and_maker(watch, [nn.Sigmoid()], 16.0), "RVN-H08"),
+    (lambda watch: critic_and_maker(watch, [nn.Tanh()], 5.0, shift=-2.5), "RVN-H08"),
+    (
+        lambda watch: critic_and_maker(watch, [nn.Sigmoid(), nn.Flatten()], 2.0, shift=-1.0),
+        "RVN-H08",
+    ),
     (labels_of_minus_one, "RVN-H09"),
     (softmax_of_labels, "RVN-H10"),
     (constant_start, "RVN-S01"),
@@ -1042,8 +1141,17 @@ SICK = [
     (nearly_dead_layer, "RVN-S03"),
     (set_back, "RVN-L20"),
     (drawn_anew, "RVN-L20"),
+    (cut_to_one_size, "RVN-L20"),
+    (lambda watch: cut_to_one_size(watch, limit=0.02, numbers_of=numbers), "RVN-L20"),
+    (
+        lambda watch: cut_to_one_size(watch, kind=lambda m: torch.optim.Adam(m.parameters())),
+        "RVN-L20",
+    ),
     (cleared_between, "RVN-L21"),
     (lambda watch: cleared_between(watch, divide=False), "RVN-L21"),
+    (cleared_between_losses, "RVN-L21"),
+    (lambda watch: cleared_between_losses(watch, limit=0.1), "RVN-L21"),
+    (lambda watch: cleared_between_losses(watch, apart=True), "RVN-L21"),
     (same_batch, "RVN-L22"),
     (summed, "RVN-L23"),
     (stale_moments, "RVN-L24"),
@@ -1086,6 +1194,9 @@ SICK = [
     (scheduled_for_nobody, "RVN-L33"),
     (lambda watch: scheduled_elsewhere(watch, again=True), "RVN-L33"),
     (diverging, "RVN-T03"),
+    (lambda watch: outliers(watch, limit=1e6, reward=1e4), "RVN-T03"),
+    (lambda watch: outliers(watch, limit=1e7, reward=1e5), "RVN-T03"),
+    (lambda watch: outliers(watch, limit=1e6, reward=-3e4), "RVN-T03"),
     (shuffled_labels, "RVN-T02"),
     (rate_falls_at_once, "RVN-T09"),
     (jumpy, "RVN-T04"),

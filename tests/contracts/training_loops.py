@@ -63,6 +63,54 @@ def sgd(model, lr=0.05, **settings):
     return torch.optim.SGD(model.parameters(), lr=lr, **settings)
 
 
+def outliers(watch, *, limit, model=None, reward=1000.0):
+    """A few targets are very large; the loss is reported after the backward pass."""
+    x, y = numbers(240)
+    y[150::30] *= reward
+    model = model or nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1))
+    optimizer = sgd(model, 0.1)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(x, y, 150, 16):
+            loss = F.mse_loss(model(a)[:, 0], b)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), limit)
+            optimizer.step()
+            watched.loss(loss)
+    return list(model.parameters())
+
+
+class Twins(nn.Module):
+    """Are two examples of one class? By the distance of their features."""
+
+    def __init__(self, body=None):
+        super().__init__()
+        self.body, self.out = body or mlp(6, act=nn.Tanh), nn.Linear(6, 1)
+
+    def forward(self, a, b):
+        return self.out((self.body(a) - self.body(b)).square())[:, 0]
+
+
+def pairs_of_examples(watch, *, same=False, body=None, by_hand=False):
+    """Pairs of examples, or by mistake the first of each `same` pair twice."""
+    model = Twins(body and body())
+    model = model.body if by_hand else model
+    x, y = classes(64)
+    with watch(model, optimizer := sgd(model, 0.1)) as watched:
+        for _ in range(STEPS):
+            i, j = torch.randint(0, 64, (2, 32))
+            a, b, equal = x[i], x[i if same else j], (y[i] == y[j]).float()
+            if by_hand:
+                apart = F.pairwise_distance(model(a), model(b))
+                loss = (equal * apart.square() + (1 - equal) * (1 - apart).relu()).mean()
+            else:
+                loss = F.binary_cross_entropy_with_logits(model(a, b), equal)
+            optimizer.zero_grad()
+            watched.loss(loss).backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
 class Stepwise(nn.Module):
     def __init__(self, cut, kind=nn.GRUCell):
         super().__init__()
@@ -77,6 +125,27 @@ class Stepwise(nn.Module):
                 )
             state = self.cell(part, state)
         return self.out(state[0] if isinstance(state, tuple) else state)
+
+
+def critic_and_maker(watch, last, scale, *, noise=0.0, shift=0.0):
+    """A maker ends with `last`; a critic is shown its work beside numbers of 0 to `scale`."""
+    maker = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 6), *last)
+    critic = mlp(1, 6, act=nn.Tanh)
+    fool, tell = (torch.optim.Adam(m.parameters(), lr=1e-3) for m in (maker, critic))
+    entropy = F.binary_cross_entropy_with_logits
+    with watch(critic, tell) as critics, watch(maker, fool) as makers:
+        for _ in range(STEPS):
+            made, real = maker(torch.randn(32, 3)), scale * torch.rand(32, 6) + shift
+            answers = [critic(x + noise * torch.randn_like(x)) for x in (real, made.detach())]
+            values = [entropy(a, torch.full_like(a, 1.0 - i)) for i, a in enumerate(answers)]
+            tell.zero_grad()
+            critics.loss(values[0] + values[1]).backward()
+            tell.step()
+            answer = critic(made)
+            fool.zero_grad()
+            makers.loss(entropy(answer, torch.ones_like(answer))).backward()
+            fool.step()
+    return [*maker.parameters(), *critic.parameters()]
 
 
 def on_a_plateau(watch, mode, metric):

@@ -89,9 +89,15 @@ def overwritten(**counts):
     return stepped(1, model=ModelHistory(overwrites=WeightOverwrites(**counts)))
 
 
-def discarding(count, passes=3):
-    gradient = ObservedGradient(passes=passes, discarded=passes - 1)
-    return stepped(count, gradient=gradient, losses=passes)
+def cut(fraction):
+    history = overwritten(clamped=2, cut_fraction=fraction)
+    history.loss.kind = "NllLoss"
+    return history
+
+
+def discarding(count, passes=3, losses=None, lost_terms=0):
+    gradient = ObservedGradient(passes=passes, discarded=passes - 1, lost_terms=lost_terms)
+    return stepped(count, gradient=gradient, losses=losses or passes)
 
 
 def summed(count):
@@ -198,6 +204,11 @@ def unreachable(fraction):
     return LoopHistory(graph=replace(GRAPH, unreachable={0: fraction}))
 
 
+def made_inputs(fraction, far=4, near=6):
+    shares = (fraction,) * far + (0.0,) * near
+    return replace(unreachable(0.0), inputs=InputHistory(made_by="Tanh", out_of_range=shares))
+
+
 def equal_units(count, step=3):
     return stepped(1, step=step, duplicate_rows={"w": (count, 10)})
 
@@ -236,6 +247,20 @@ def rising(factor, percent=25, kind="NllLoss"):
     """The last losses are so much higher."""
     late = 256 * percent // 100
     return reported([1.0] * (256 - late) + [factor] * late, kind=kind)
+
+
+def exploded(distance=101.0, height=101.0, low=186):
+    """The mean is as high from the start, as single losses are higher still."""
+    return reported([1.0, 1e6] * (low // 2) + [height] * 64, kind="", distance=distance)
+
+
+def seldom(steps=5, *, passes=10, last=0.6, level=9.0):
+    """Each step but the last lowers the loss by 1."""
+    means = [level - i for i in range(steps - 1)] + [level - steps + 2 - last]
+    history = reported([mean for mean in means for _ in range(20)])
+    gradient = ObservedGradient(norm_after_backward=1.0, passes=passes)
+    history.snapshots, history.steps = [replace(SNAPSHOT, gradient=gradient)], steps
+    return history
 
 
 def at_chance(level, *, count=256, distance=1.0, lowest=1.0):
@@ -296,9 +321,16 @@ def found(history):
         ("RVN-L20", "warning", overwritten(unrelated=2), overwritten(unrelated=1)),
         ("RVN-L20", "note", overwritten(clamped=2), overwritten(clamped=1)),
         ("RVN-L20", "warning", overwritten(repeated=10), overwritten(repeated=9)),
+        ("RVN-L20", "warning", cut(0.51), cut(0.49)),
         ("RVN-L21", "error", discarding(3), discarding(2)),
         ("RVN-L21", "error", discarding(3, passes=3), discarding(3, passes=2)),
+        ("RVN-L21", "error", discarding(3, 2, losses=1, lost_terms=1), discarding(3, losses=1)),
         ("RVN-L23", "note", summed(3), summed(2)),
+        ("RVN-L34", "warning", seldom(4), seldom(3)),
+        ("RVN-L34", "warning", seldom(20, level=50.0), seldom(21, level=50.0)),
+        ("RVN-L34", "warning", seldom(passes=8), seldom(passes=7)),
+        ("RVN-L34", "warning", seldom(last=0.51), seldom(last=0.49)),
+        ("RVN-L34", "warning", seldom(last=1.0, level=8.1), seldom(last=1.0, level=7.9)),
         ("RVN-L22", "note", inputs(count=12, identical=12), inputs(count=11, identical=11)),
         (
             "RVN-L30",
@@ -367,6 +399,10 @@ def found(history):
         ("RVN-L29", "error", skipping(51), skipping(49)),
         ("RVN-H08", "warning", unreachable(0.051), unreachable(0.049)),
         ("RVN-H08", "error", unreachable(0.51), unreachable(0.49)),
+        ("RVN-H08", "warning", made_inputs(0.051), made_inputs(0.049)),
+        ("RVN-H08", "error", made_inputs(0.51), made_inputs(0.49)),
+        ("RVN-H08", "error", made_inputs(1.0), made_inputs(1.0, far=3, near=0)),
+        ("RVN-H08", "error", made_inputs(1.0, far=41, near=59), made_inputs(1.0, far=39, near=61)),
         ("RVN-S01", "error", equal_units(5), equal_units(4)),
         ("RVN-S01", "error", equal_units(10, step=3), equal_units(10, step=2)),
         ("RVN-S03", "warning", inactive(90), inactive(89)),
@@ -374,6 +410,8 @@ def found(history):
         ("RVN-T03", "warning", rising(2.01), rising(1.99)),
         ("RVN-T03", "warning", rising(101.0, kind="MseLoss"), rising(99.0, kind="MseLoss")),
         ("RVN-T03", "warning", rising(5.0, percent=25), rising(5.0, percent=20)),
+        ("RVN-T03", "warning", exploded(101.0), exploded(99.0)),
+        ("RVN-T03", "warning", exploded(height=101.0), exploded(height=99.0)),
         ("RVN-T02", "warning", at_chance(1.0, count=200), at_chance(1.0, count=199)),
         ("RVN-T02", "warning", at_chance(0.981), at_chance(0.979)),
         ("RVN-T09", "warning", ended_schedule(0.076), ended_schedule(0.079)),

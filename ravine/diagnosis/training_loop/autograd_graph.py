@@ -19,6 +19,7 @@ from ravine.diagnosis.op_names import (
     BATCH_NORM_NODES,
     MIXING_NODES,
     NODE_OUTPUT_RANGES,
+    ROUNDING_NODES,
     SCALING_NODES,
     TARGET_LOSS_NODES,
     VIEW_NODES,
@@ -81,6 +82,17 @@ class Graph:
     def parameters(self) -> frozenset[str]:
         """The names of the parameters that the loss depends on."""
         return frozenset(n.parameter for n in self.nodes if n.parameter)
+
+    @cached_property
+    def rounded_parameters(self) -> frozenset[str]:
+        """Of these, parameters that reach it only through rounding, whose derivative is 0."""
+        waiting, found = [0], set[int]()
+        while waiting:
+            place = waiting.pop()
+            if place >= 0 and place not in found and self.nodes[place].name not in ROUNDING_NODES:
+                found.add(place)
+                waiting += self.nodes[place].inputs
+        return self.parameters - {self.nodes[place].parameter for place in found}
 
     @property
     def lacks_parameters(self) -> bool:
@@ -287,10 +299,14 @@ def _misses_unit_sum(loss: Any, target: Tensor | None) -> bool:
 
 def _before_views(loss: Any) -> Any:
     """The operation that made the output that a loss takes."""
-    source = loss.next_functions[0][0] if loss.next_functions else None
-    while source is not None and node_name(source) in VIEW_NODES:
-        source = source.next_functions[0][0] if source.next_functions else None
-    return source
+    return node_before_views(loss.next_functions[0][0] if loss.next_functions else None)
+
+
+def node_before_views(node: Any) -> Any:
+    """The operation whose output a node shows in another shape: itself, if it does not."""
+    while node is not None and node_name(node) in VIEW_NODES:
+        node = node.next_functions[0][0] if node.next_functions else None
+    return node
 
 
 def _signed_dim(dim: int) -> int:

@@ -136,6 +136,7 @@ class ObservedGradient:
     leftover_fraction: float = 0.0  # the norm of the last step's part over that of the whole
     passes: int = 1  # backward passes that reached the parameter
     discarded: int = 0  # of these, gradients that were cleared though no step had used them
+    lost_terms: int = 0  # of reported losses: their last gradient came in a pass before the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +173,8 @@ class WeightOverwrites:
     repeated: int = 0  # what had been written the last time
     unrelated: int = 0  # other numbers
     clamped: int = 0  # the same numbers, cut to a range or partly set to 0
+    # of the numbers of both parameters: once so many had the size of the largest
+    cut_fraction: float = 0.0
     other: int = 0
     where: str = ""
     first_step: int = 0
@@ -198,6 +201,9 @@ class InputHistory:
     table_rows: int = 0  # of a table in memory that contains it; 0: none, -1: the input is kept
     first_step: int = 0
     readings: tuple[InputReading, ...] = ()  # of floating numbers
+    made_by: str = ""  # the operation that made some inputs, as the last one of a generator
+    # of others, and of copies of these: the share of variance out of the range of that operation
+    out_of_range: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,6 +328,8 @@ class ModelHistory:
     compiled: str = ""  # a part that torch.compile has compiled: its inside cannot be read
     overwrites: WeightOverwrites = WeightOverwrites()
     detached_states: tuple[DetachedState, ...] = ()
+    # by path ("": the model): steps with two calls on the same inputs before backward
+    twin_calls: Mapping[str, int] = field(default_factory=dict)
     statistics_shift: StatisticsShift = StatisticsShift()
     relative_distance: float = 0.0  # of the weights from their start, over their length there
     lost_states: int = 0  # steps that began without the state that an earlier one had left

@@ -24,6 +24,7 @@ from ravine.diagnosis.training_loop.tensor_stats import sample
 SAMPLED_PARAMETERS = 8  # whose numbers are compared before and after a step
 OBSERVED_SIZES = (2, 100_000)  # numbers in the parameter whose gradients are observed
 SQUARES_NAMES = ("exp_avg_sq", "square_avg")  # of torch's optimizers: running means of squares
+PARALLEL_COSINE = 0.9999  # of two gradients, one of which is the other times a number
 MIN_NUMBERS = 64  # fewer are too few to call two tensors unrelated
 ROUNDING_TOLERANCE = 1e-5  # of a weight's length: saved and restored, perhaps in fewer bits
 # overwrites by others after which only inspected steps are compared, as nothing new is learned
@@ -95,7 +96,11 @@ class OverwriteMonitor:
         counts = {name: getattr(before, name) + (name == kind) for name in kinds}
         first = before.first_step if sum(counts.values()) > 1 else step
         where = names.get(id(p), "")
-        return WeightOverwrites(**counts, where=where, first_step=first, interval=step - first)
+        cut = max(before.cut_fraction, cut_fraction(self.parameters) if kind == "clamped" else 0.0)
+        interval = step - first
+        return WeightOverwrites(
+            **counts, cut_fraction=cut, where=where, first_step=first, interval=interval
+        )
 
     @torch.no_grad()
     def relative_distance(self) -> float:
@@ -110,6 +115,13 @@ def read_versions(parameters: Sequence[Tensor]) -> list[int]:
     """Versions and addresses of the first and the last: they change when these are written."""
     ends = [*parameters[:1], *parameters[-1:]]
     return [*(p._version for p in ends), *(p.data_ptr() for p in ends)]
+
+
+@torch.no_grad()
+def cut_fraction(parameters: Sequence[Tensor]) -> float:
+    """The share of numbers with the size of the largest: the least of several tensors, else 0."""
+    sizes = [sample(p).abs() for p in parameters] if len(parameters) > 1 else []
+    return min((float((s == s.max()).float().mean()) for s in sizes if s.any()), default=0.0)
 
 
 @torch.no_grad()
@@ -158,10 +170,10 @@ class GradientObserver:
     def forget_step(self) -> None:
         """Start with a new step."""
         self.leftover: Tensor | None = None  # the gradient that the last step left behind
-        self.incoming: Tensor | None = None
+        self.incoming: Tensor | None = None  # the last gradient, also once it has arrived
         self.total: Tensor | None = None  # of the gradients of this step
         self.total_with_leftover: Tensor | None = None
-        self.version = -1  # of the weights when the last gradient arrived
+        self.weights: Tensor | None = None  # their norms when it arrived
         self.norm: float | None = None
         self.norm_at_step: float | None = None
         self.accumulates = False
@@ -177,6 +189,7 @@ class GradientObserver:
         with_gradient = [p for p in parameters if p.grad is not None]
         if any(id(p) in own for p in parameters) or not with_gradient:
             self.clip_calls += 1
+            self.check_last()
             self.acting_clip_calls += bool(self.passes) and any(id(p) in own for p in with_gradient)
 
     def choose_parameter(self, parameters: Iterable[Tensor]) -> None:
@@ -203,22 +216,22 @@ class GradientObserver:
 
     def record_incoming(self, grad: Tensor) -> None:
         """Remember a gradient that is about to be added."""
-        if not grad.is_sparse:
-            self.incoming = grad.detach().clone()
+        self.incoming = None if grad.is_sparse else grad.detach().clone()
 
-    def record_arrival(self, parameter: nn.Parameter) -> None:
-        """Record that the expected gradient was added."""
+    def record_arrival(self, parameter: nn.Parameter, weights: Tensor) -> None:
+        """Record that the expected gradient was added; `weights` are the norms of all weights."""
         grad, new = dense_gradient(parameter), self.incoming
-        self.incoming = None
         self.passes += 1
         if grad is None:
             return
         self.norm = float(grad.norm())
         if new is None:
             return
-        if self.total is not None and parameter._version == self.version and bool(self.total.any()):
+        known = self.weights  # versions do not show what is written through .data
+        is_same = known is not None and bool(torch.equal(known, weights))
+        if self.total is not None and is_same and bool(self.total.any()):
             self.discarded += bool(torch.equal(grad, new))
-        self.version = parameter._version
+        self.weights = weights
         self.total = new if self.total is None else self.total + new
         leftover, before = self.leftover, self.total_with_leftover
         if leftover is not None:
@@ -227,6 +240,21 @@ class GradientObserver:
             self.accumulates = sums == (True, False)
             share = float(leftover.norm()) / max(self.norm, 1e-30)
             self.leftover_fraction = share if self.accumulates else 0.0
+
+    def check_last(self) -> None:
+        """Count no gradient as discarded where the step uses another one than the last to arrive.
+
+        Gradients may be merged by hand from copies of them; unscaling keeps directions. Called
+        before clipping, or else before the step.
+        """
+        grad = None if self.parameter is None else dense_gradient(self.parameter)
+        last = self.incoming
+        if not self.discarded or grad is None or last is None or self.acting_clip_calls:
+            return
+        now, then = grad.double().flatten(), last.double().flatten()
+        is_parallel = float(now @ then) >= PARALLEL_COSINE * float(now.norm() * then.norm())
+        if not torch.equal(grad, last) and (len(now) <= 2 or not is_parallel):
+            self.discarded = 0
 
     def describe(self, names: dict[int, str]) -> ObservedGradient:
         """What was observed in this step."""
@@ -333,6 +361,7 @@ class OptimizerMonitor:
         """Record the gradients that the step will use, divided by `scale`, and some weights."""
         self.sampler.gradient_norms = gradient_norms(parameters, names, scale)
         self.gradients.norm_at_step = gradient_norm(self.gradients.parameter, scale)
+        self.gradients.check_last()
         self.sampler.sample_weights(parameters)
         for weight in self.overwrites.parameters[:1]:
             self.sampler.sample_moments(self.optimizer, weight, scale)

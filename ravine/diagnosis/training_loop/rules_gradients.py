@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.op_names import ELEMENTWISE_LOSS_NODES
 from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.training_loop.autograd_graph import UNNAMED_PARAMETER
 from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, WatchedParameter
 from ravine.finding import Change, Evidence
 
@@ -23,6 +25,10 @@ DIVIDED_LOSSES = ELEMENTWISE_LOSS_NODES | {
     "BinaryCrossEntropyWithLogits",
 }
 IDLE_PASSES = 20  # backward passes without a step
+MIN_RUN_STEPS, FEW_STEPS = 4, 20  # of a whole run
+MANY_PASSES = 8  # backward passes to a step
+STEADY_FRACTION = 0.5  # of the largest fall from step to step: a loss that falls by more goes on
+FAR_FRACTION = 0.5  # of the loss at first: most of it is still there
 UNDIVIDED_PASSES = 3  # backward passes to a step, where no division shows that they belong together
 
 # In the letters of `LoopEvent`
@@ -189,11 +195,13 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
         # a backward pass for another optimizer leaves gradients that are rightly cleared
         return
     found = [s for s in history.snapshots if 0 < s.gradient.discarded == s.gradient.passes - 1]
-    found = [s for s in found if s.losses >= s.gradient.passes]
-    if len(found) < DISCARDING_STEPS:
+    found = [s for s in found if s.gradient.lost_terms or s.losses >= s.gradient.passes]
+    if len(found) < max(DISCARDING_STEPS, len(history.snapshots) / 2):
         return
+    if UNNAMED_PARAMETER in history.loss.parameters:
+        return  # perhaps inputs, whose gradient makes them adversarial
     last, passes, scale = found[-1].gradient, found[-1].gradient.passes, found[-1].loss_scale
-    if passes >= UNDIVIDED_PASSES or _are_inverse(scale, passes):
+    if last.lost_terms or passes >= UNDIVIDED_PASSES or _are_inverse(scale, passes):
         advice = "zero_grad once for each step, and a step for each backward pass or for all"
         effect = "only the gradient of the last one is used"
         backward = Evidence("backward passes to a step", passes, text=effect)
@@ -251,7 +259,7 @@ def _are_inverse(scale: float | None, passes: int) -> bool:
     "error",
     "step-order",
     needs="optimizer",
-    also=("parameters-not-in-optimizer",),
+    also=("parameters-not-in-optimizer", "too-few-steps", "batch-size"),
     explains=("RVN-T02", "RVN-N02"),
 )
 def idle_optimizer(history: LoopHistory) -> Iterator[Observation]:
@@ -264,6 +272,22 @@ def idle_optimizer(history: LoopHistory) -> Iterator[Observation]:
             suspects = ("parameters-not-in-optimizer",)
             yield observe(made, arrived, change, where=where, since=0, suspects=suspects)
             return
+    steps, passes = history.steps, [s.gradient.passes for s in history.snapshots]
+    if not (history.ended and passes and MIN_RUN_STEPS <= steps <= FEW_STEPS):
+        return
+    kind, means = history.snapshots[-1].settings.kind, history.loss.summary.stretch_means(steps)
+    falls = [before - after for before, after in zip(means, means[1:], strict=False)] or [0.0]
+    is_falling = min(falls) > 0 and falls[-1] > STEADY_FRACTION * max(falls)
+    is_far = is_falling and means[-1] > FAR_FRACTION * means[0]
+    is_plain = history.single_optimizer and kind not in ("", "LBFGS")
+    if min(passes) >= MANY_PASSES and is_far and is_plain:
+        made = Evidence("steps of the optimizer in the whole run", steps, limit=FEW_STEPS)
+        arrived = Evidence("backward passes to a step", min(passes), limit=MANY_PASSES)
+        advice = Change("loop", "step() and zero_grad() after fewer backward passes")
+        title = "the optimizer steps so seldom that the loss has hardly begun to fall"
+        cause, suspects, sure = "too-few-steps", ("step-order", "batch-size"), "medium"
+        observed = observe(made, arrived, advice, title=title, cause=cause, suspects=suspects)
+        yield replace(observed, severity="warning", confidence=sure)
 
 
 def first_step_without_gradient(history: LoopHistory) -> int | None:
@@ -286,16 +310,22 @@ def first_step_without_gradient(history: LoopHistory) -> int | None:
 )
 def detached_loss(history: LoopHistory) -> Iterator[Observation]:
     missing, graph = history.loss.missing_graph, history.graph
+    title = ""
     if missing == "leaf":
         evidence = Evidence("operations that led to the loss", 0, text="it is a new tensor")
     elif not missing and (graph is None or not graph.lacks_parameters):
-        return
+        learns = any(s.has_gradient for s in history.snapshots)
+        if graph is None or learns or graph.rounded_parameters != graph.parameters:
+            return
+        title = "the loss depends on the parameters only through rounding"
+        evidence = Evidence("gradient of every parameter", 0.0, text="rounding has no slope")
     elif first_step_without_gradient(history) is None or re.search(NO_GRAPH_STEP, history.events):
         return  # RVN-L11 reports the second
     else:
         evidence = Evidence("parameters that the loss depends on", 0, limit=1)
     advice = "loss.backward() on the loss as computed: no item(), data, detach(), new tensor"
-    yield observe(evidence, Change("loop", advice), since=0)
+    advice = "the loss of outputs that are not rounded" if title else advice
+    yield observe(evidence, Change("loop", advice), since=0, title=title)
 
 
 @rule(

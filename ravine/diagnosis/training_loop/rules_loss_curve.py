@@ -38,6 +38,7 @@ SPIKE_FACTOR = 3.0  # times the median
 MIN_SPIKES = 2
 UNLEARNED_FRACTION = 0.8  # of a constant answer's loss: a run that was below it had learned
 FAR_DISTANCE = 1.5  # over the weights' length: so far only large steps move them
+EXPLODED_DISTANCE = 100.0  # over the weights' length
 MIN_DISTANCE = 0.01  # over the weights' length: weights that learn move farther
 
 
@@ -74,6 +75,10 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     if loss.baseline is not None and loss.kind and not rose:
         low = level - _required_errors(history) * error
         rose = low > factor * (loss.baseline + loss.baseline_error)
+    recent = list(loss.summary.recent)[-MIN_LOSSES:]
+    # weights that exploded in the first steps, where nothing was low before
+    if history.ended and history.model.relative_distance > EXPLODED_DISTANCE:
+        rose = rose or min(recent) > FAR_RISEN_FACTOR * max(loss.first, default=math.inf) > 0
     if rose and 0 < start * factor < min(late):
         mean = Evidence("mean loss of the last quarter", level, limit=factor * start)
         yield observe(Evidence("first loss", start), mean, Change("lr", history.rates.now / 10))

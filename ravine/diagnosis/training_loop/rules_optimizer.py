@@ -20,6 +20,7 @@ EPSILON_STEPS = 6  # inspected steps in a row
 LOW_ADADELTA_RATE = 0.01  # its default is 1
 MIN_OVERWRITES = 2
 MIN_RELOADS = 10  # in a row: a patient loop goes back to its best weights less often
+CUT_FRACTION = 0.5  # of the weights
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
 EQUAL_LOSSES = 8
 MIN_UNCHANGED_STEPS = 3
@@ -156,12 +157,12 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     "initialization",
     confidence="high",
     needs="steps",
-    also=("step-order", "optimizer"),
+    also=("step-order", "optimizer", "over-regularized"),
 )
 def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
     overwrites = history.model.overwrites
     others = overwrites.other + overwrites.repeated + overwrites.clamped
-    title, severity, confidence = "", "", ""
+    title, severity, confidence, cause = "", "", "", ""
     changes = (Change("loop", "no load_state_dict and no initialization within the loop"),)
     if overwrites.to_start >= MIN_OVERWRITES:
         name = "times that the weights were reset to their start, bit for bit"
@@ -181,6 +182,14 @@ def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
         if overwrites.clamped > overwrites.other + overwrites.repeated:
             title = "the weights are clamped to a range between steps"
         changes = ()
+        # the critic of a game has no loss with targets, and another optimizer beside its own
+        is_alone = history.single_optimizer and bool(history.loss.kind)
+        if is_alone and overwrites.cut_fraction > CUT_FRACTION:
+            share = 100 * overwrites.cut_fraction
+            title, severity = "most weights are clamped to one size between steps", "warning"
+            cause, confidence = "over-regularized", "high"
+            times = Evidence("weights of the largest size", share, "%", limit=100 * CUT_FRACTION)
+            changes = (Change("loop", "weights that are not clamped"),)
     else:
         return
     yield observe(
@@ -192,6 +201,8 @@ def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
         title=title,
         severity=severity,
         confidence=confidence,
+        cause=cause,
+        suspects=("initialization",) if cause else (),
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 from ravine.diagnosis import op_names
@@ -12,6 +13,7 @@ from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
 
 UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
+MIN_FAR_INPUTS, FAR_INPUT_FRACTION = 4, 0.4  # of a critic; those that are made are within it
 MIN_CLASSES, FLAT_LOSS_FRACTION = 4, 0.9  # of the loss of equal scores: no class can be told
 SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
@@ -197,7 +199,20 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
     also=("target-scale",),
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
-    graph = history.graph
+    graph, name = history.graph, history.inputs.made_by.lower()
+    shares = history.inputs.out_of_range
+    far = [share for share in shares if share > UNREACHABLE_TARGET_FRACTION]
+    if len(far) >= max(MIN_FAR_INPUTS, FAR_INPUT_FRACTION * len(shares)):
+        lost, limit = 100 * min(1.0, median(far)), 100 * UNREACHABLE_TARGET_FRACTION
+        missed = Evidence("share of the examples' variance out of range", lost, "%", limit=limit)
+        suspects, change = (
+            ("target-scale",),
+            Change("data", f"examples scaled into the range of {name}"),
+        )
+        severity = "error" if lost > 100 * MOSTLY_UNREACHABLE_FRACTION else "warning"
+        title = f"the {name} of a generator cannot reach the examples"
+        yield observe(missed, change, since=0, severity=severity, title=title, suspects=suspects)
+        return
     lost_by_place = graph.unreachable.items() if graph is not None else ()
     far = ((place, lost) for place, lost in lost_by_place if lost > UNREACHABLE_TARGET_FRACTION)
     place, lost = next(far, (-1, 0.0))

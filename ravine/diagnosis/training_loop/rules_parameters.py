@@ -10,6 +10,7 @@ from ravine.finding import Change, Evidence
 OPTIMIZER_CHECK_STEPS = 7  # after which every optimizer of the usual loops has stepped
 MIN_SNAPSHOTS = 2
 FROZEN_STEPS = 200  # after which layers that are frozen are not thawed soon
+TWIN_STEPS, TWIN_SNAPSHOTS = 2, 5
 UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
 
 
@@ -97,12 +98,46 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
             yield observe(count, where=where, severity="note", confidence="exact")
 
 
-@rule("RVN-L09", "warning", "detached-graph", needs=f"snapshots, updates {UNUSED_STEPS}")
+def _has_twin_gradients(history: LoopHistory, names: list[str]) -> bool:
+    """Whether a loss uses parameters twice, and each of their gradients is 0, bit for bit."""
+    graph, norms = history.graph, [s.gradient_norms for s in history.snapshots]
+    if graph is None or not names or len(norms) < TWIN_SNAPSHOTS:
+        return False
+    uses = {n.parameter: graph.consumers[i] for i, n in enumerate(graph.nodes)}
+    return all(uses.get(n, 0) > 1 and all(step.get(n) == 0 for step in norms) for n in names)
+
+
+@rule(
+    "RVN-L09",
+    "warning",
+    "detached-graph",
+    needs=f"snapshots, updates {UNUSED_STEPS}",
+    also=("data-degenerate", "labels"),
+)
 def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
     if history.steps < UNUSED_STEPS or not any(p.received_gradient for p in parameters):
         return
     optimized = [p for p in parameters if p.in_model and p.trainable and p.optimizer is not None]
+    for path in sorted(history.model.twin_calls, key=len):
+        own = [p.name for p in optimized if p.name.startswith(path and f"{path}.")]
+        if history.model.twin_calls[path] >= TWIN_STEPS and _has_twin_gradients(history, own):
+            zero = Evidence("gradient of its parameters", 0.0, text="that of both calls cancels")
+            title = "a network is compared with itself: it is called twice on the same inputs"
+            change = Change("loop", "the other example of each pair for the second call")
+            cause, rest = "data-degenerate", ("labels",)
+            yield observe(zero, change, where=path, title=title, cause=cause, suspects=rest)
+            return
+    rounded = history.graph.rounded_parameters if history.graph is not None else frozenset[str]()
+    rounded = [p.name for p in optimized if p.name in rounded]
+    rounded = [n for n in rounded if not any(s.gradient_norms.get(n) for s in history.snapshots)]
+    if rounded and any(s.has_gradient for s in history.snapshots):
+        name, why = "parameters whose gradient is 0", "rounding has no slope"
+        title = "parameters reach the loss only through rounding"
+        change = Change("model", "x + (x.round() - x).detach(): the gradient as without rounding")
+        count, where = Evidence(name, len(rounded), limit=0, text=why), join_names(rounded)
+        yield observe(count, change, where=where, title=title)
+        return
     unused = [p for p in optimized if not p.received_gradient]
     unused = [p for p in unused if p.name not in history.loss.parameters]
     cut_off = [p for p in unused if p.module_ran and p.default_initialized]

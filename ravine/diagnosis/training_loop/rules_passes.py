@@ -49,7 +49,8 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     equal = Evidence(name, inputs.count, text=f"in {history.steps} steps")
     rows = Evidence("examples in these inputs", inputs.rows)
     since = inputs.first_step
-    if inputs.table_rows <= 0:
+    # of several batches for a step only the first is compared
+    if inputs.table_rows <= 0 or any(s.gradient.passes > 1 for s in history.snapshots):
         yield observe(equal, rows, since=since)
         return
     table = Evidence("examples in the table they come from", inputs.table_rows)
