@@ -28,9 +28,9 @@ def numbers() -> tuple[Tensor, Tensor]:
 
 
 def classes() -> tuple[Tensor, Tensor]:
-    digits = datasets.load_digits()
-    order = torch.randperm(len(digits.target), generator=generator())[:ROWS]
-    return torch.tensor(digits.data)[order].float(), torch.tensor(digits.target)[order]
+    x, y = (torch.tensor(each) for each in datasets.load_digits(return_X_y=True))
+    order = torch.randperm(len(y), generator=generator())[:ROWS]
+    return x[order].float(), y[order]
 
 
 def yes_or_no() -> tuple[Tensor, Tensor]:
@@ -101,6 +101,11 @@ def slow_sensor() -> tuple[Tensor, Tensor]:
     return torch.stack([value, walk(7)[:ROWS]], 1), value.roll(2) + 0.1 * value
 
 
+def copies() -> tuple[Tensor, Tensor]:
+    x, y = numbers()
+    return x[:300].repeat_interleave(2, 0), y[:300].repeat_interleave(2, 0)
+
+
 HEALTHY: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
     "forecast of one row": forecast,
     "forecast of four rows": lambda: forecast(4),
@@ -112,7 +117,7 @@ HEALTHY: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
         torch.stack([walk(8)[:ROWS], torch.arange(ROWS) % 12.0], 1),
         torch.sin(torch.arange(ROWS) / 12 * 6.283) + 0.3 * walk(8)[:ROWS],
     ),
-    "copies in pairs": lambda: tuple(each[:300].repeat_interleave(2, 0) for each in numbers()),
+    "copies in pairs": copies,
 }
 
 
