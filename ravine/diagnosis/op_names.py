@@ -73,6 +73,7 @@ ACTIVATION_FUNCTIONS = SATURATING_FUNCTIONS | frozenset(
 )
 RECTIFIER_FUNCTIONS = frozenset({"relu", "relu6", "relu_", "threshold", "threshold_"})
 SOFTMAX_FUNCTIONS = frozenset({"softmax", "log_softmax"})
+EXAMPLE_NORM_FUNCTIONS = frozenset({"instance_norm"})  # by example and channel
 DROPOUT_FUNCTIONS = frozenset(
     "alpha_dropout dropout dropout1d dropout2d dropout3d feature_alpha_dropout".split()
 )

@@ -20,6 +20,7 @@ from ravine.diagnosis.initialization.forward_trace import function_name, trace_f
 from ravine.diagnosis.op_names import (
     ACTIVATION_FUNCTIONS,
     DROPOUT_FUNCTIONS,
+    EXAMPLE_NORM_FUNCTIONS,
     LAYER_FUNCTIONS,
     SOFTMAX_FUNCTIONS,
     WEIGHT_FUNCTIONS,
@@ -28,6 +29,7 @@ from ravine.rng import isolated_rng
 
 Activation: TypeAlias = Callable[[Tensor], Tensor]
 RECORDED_FUNCTIONS = ACTIVATION_FUNCTIONS | SOFTMAX_FUNCTIONS | WEIGHT_FUNCTIONS | DROPOUT_FUNCTIONS
+RECORDED_FUNCTIONS |= EXAMPLE_NORM_FUNCTIONS
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,12 @@ def plan_activation(calls: Sequence[ModelCall], activation: Activation) -> CallP
 def plan_no_dropout(calls: Sequence[ModelCall]) -> CallPlan:
     """No dropout, also where a function drops."""
     places = [i for i, call in enumerate(calls) if call.name in DROPOUT_FUNCTIONS]
+    return CallPlan(calls, dict.fromkeys(places, _identity))
+
+
+def plan_no_example_norm(calls: Sequence[ModelCall]) -> CallPlan:
+    """No normalization of each example by itself."""
+    places = [i for i, call in enumerate(calls) if call.name in EXAMPLE_NORM_FUNCTIONS]
     return CallPlan(calls, dict.fromkeys(places, _identity))
 
 

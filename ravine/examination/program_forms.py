@@ -372,7 +372,7 @@ def tells_classes_apart(loss: Loss, outputs: Any, targets: Tensor) -> bool:
     """Whether it matters to a loss which class is which. It does not to one that asks for classes
     to lie apart, as of triplets or centers: no output stands for a class.
     """
-    if not isinstance(outputs, Tensor) or targets.dtype not in CLASS_DTYPES:
+    if not isinstance(outputs, Tensor) or not outputs.numel() or targets.dtype not in CLASS_DTYPES:
         return True
     classes, varied = targets.unique(), bool((outputs != outputs.flatten()[0]).any())
     if len(classes) < 2 or int(classes[0]) < 0 or not varied:

@@ -50,8 +50,13 @@ def merge_certain_findings(found: Sequence[Finding], leads: Mapping[str, Finding
 
 
 def excuse_unlearnable(found: Sequence[Finding], data: DataProfile | None) -> list[Finding]:
-    """That nothing was learned is no fault where a quick learner finds nothing to learn, either."""
-    if data is None or data.baseline is None or data.baseline.informative is not False:
+    """That nothing was learned is no fault where a quick learner finds nothing to learn, either, or
+    where all known targets are the same.
+    """
+    if data is None:
+        return list(found)
+    same = data.targets is not None and len(data.targets.constant_columns) == data.targets.columns
+    if not same and (data.baseline is None or data.baseline.informative is not False):
         return list(found)
     return [replace(f, severity="note") if f.code in NOTHING_LEARNED_CODES else f for f in found]
 

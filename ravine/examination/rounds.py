@@ -168,7 +168,7 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
         if not (left[-1] or untried) or len(rounds) == MAX_ROUNDS or not subject.has_budget:
             break
         following = examine_once(changed, again, say=say)
-        known = {(cure.cause, cure.strength) for cure in cures}
+        known = [(cure.cause, cure.strength) for cure in cures]
         new = [cure for cure in following.cures if (cure.cause, cure.strength) not in known]
         if not new:
             break

@@ -27,7 +27,7 @@ from ravine.rng import isolated_rng
 from ravine.statistics import mean_and_sd
 
 MEMORIZED_EXAMPLES, MEMORIZING_STEPS = 32, 300
-MEMORIZED_SCORE = 0.95  # of the scaled accuracy
+MEMORIZED_SCORE = 0.9  # of the scaled accuracy
 MEMORIZING_FACTORS = (1.0, 10.0, 0.1)
 BRANCH_UNITS = 64
 MAX_NARROW_UNITS = 3  # of a layer that may be a bottleneck

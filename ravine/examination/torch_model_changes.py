@@ -135,6 +135,12 @@ def replace_activations(activation: str) -> TorchChange:
     return change
 
 
+@change_of_program("normalization", "none of each example")
+def remove_example_norms(program: TorchProgram) -> TorchProgram:
+    """No instance normalization, which takes away how large an example's numbers are."""
+    return _rewire(program, model_surgery.plan_no_example_norm, missing="instance normalization")
+
+
 @change_of_settings("normalization", "usual")
 def reset_normalization(model: nn.Module, optimizer: Optimizer) -> None:
     """The usual momentum (0.1) and epsilon (1e-5) of normalization with running statistics."""

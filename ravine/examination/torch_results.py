@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import replace
 from functools import partial
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -20,13 +21,15 @@ from ravine.diagnosis.trials.trial_results import (
     TrialResults,
     WholeRun,
 )
-from ravine.examination.scores import scaled_accuracy
+from ravine.examination.scores import are_classes, scaled_accuracy
 from ravine.examination.subject import SeedRun
 from ravine.examination.torch_program import TorchProgram, TorchRun, evaluating, losses_by_group
 from ravine.examination.ways_to_run import loss_or_nan
 from ravine.rng import isolated_rng
 
 MIN_RISE_GROUPS = 4
+FEW_EXAMPLES = 4
+UNIT_TOLERANCE = 1e-4  # of a loss, by which numbers in proportion must be worse
 COMPARED_COUNTS = (16, 32)  # examples
 COMPARING_GROWTH = 3.0  # of what is kept for the gradient of the second number: sums have 2
 
@@ -57,7 +60,12 @@ def own_results(
         constant_loss=constant_loss,
         start_loss=run.evaluations[0].loss,
         steps=steps,
-        learner=replace(learner, validation_score=validation_score, train_score=train_score),
+        learner=replace(
+            learner,
+            validation_score=validation_score,
+            train_score=train_score,
+            has_class_outputs=_has_class_outputs(program, run),
+        ),
         whole_run=WholeRun(
             evaluations=(*whole.evaluations, *diverged),
             rise=loss_rise(program, run),
@@ -86,7 +94,8 @@ def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerCo
 
 def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
     """Whether outputs are in the targets' units, so that R² compares them with a quick learner's:
-    targets as outputs have a lower loss than the network. Not so of the logarithm of a count.
+    targets as outputs have a lower loss than the network, and than other numbers in proportion. Not
+    so of the logarithm of a count, nor of a correlation.
     """
     if program.form.answer is None:
         return True
@@ -98,8 +107,13 @@ def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
     if outputs.numel() != targets.numel() or bool(((targets == 0) | (targets == 1)).all()):
         return True  # classes or labels, of which the order of the answers counts
     as_outputs = targets.reshape(len(targets), *outputs.shape[1:]).to(outputs.dtype)
-    losses = losses_by_group(program.evaluation_loss or program.loss, as_outputs, targets)
-    return sum(losses) / len(losses) <= train_loss
+    measure = program.evaluation_loss or program.loss
+    own, *others = (
+        fmean(losses_by_group(measure, answers, targets))
+        for answers in (as_outputs, 2 * as_outputs, as_outputs + as_outputs.std())
+    )
+    told = all(other - own > UNIT_TOLERANCE * abs(own) for other in others)
+    return told and own <= train_loss
 
 
 def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | None, float | None]:
@@ -118,6 +132,15 @@ def _final_fit(program: TorchProgram, run: TorchRun) -> tuple[float, float | Non
         both = (outputs, targets), (program.form.run(run.model, others[0]), others[1])
         scores = [scaled_accuracy(program.form.answer_of(o), y, program.loss) for o, y in both]
         return loss, scores[0], scores[1]
+
+
+def _has_class_outputs(program: TorchProgram, run: TorchRun) -> bool:
+    """Whether an output of the trained model stands for each class."""
+    assert run.model is not None
+    inputs, targets = (part[:FEW_EXAMPLES] for part in program.evaluated_examples())
+    with evaluating(run.model):
+        answer = program.form.answer_of(program.form.run(run.model, inputs))
+    return isinstance(answer, Tensor) and are_classes(answer, targets)
 
 
 def loss_rise(program: TorchProgram, run: TorchRun) -> tuple[float, float] | None:

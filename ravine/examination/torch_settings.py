@@ -7,7 +7,7 @@ from typing import TypeAlias
 from torch import nn
 from torch.optim import AdamW
 
-from ravine.diagnosis.op_names import SATURATING_FUNCTIONS
+from ravine.diagnosis.op_names import EXAMPLE_NORM_FUNCTIONS, SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.parameter_names import optimizer_parameters, plain_weights
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
@@ -70,6 +70,7 @@ STRENGTHS_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
     "output-activation": ((model_changes.use_linear_output,),),
     "hidden-activation": ((USE_RELU,), (model_changes.replace_activations("tanh"),)),
     **ONE_CHANGE_BY_CAUSE,
+    "normalization": ((model_changes.reset_normalization,), (model_changes.remove_example_norms,)),
 }
 
 USUAL_LOSSES = (
@@ -186,7 +187,8 @@ def _epsilon(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Fa
     return Facts((evidence,), suspects=("learning-rate-low",))
 
 
-def _norm_momentum(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+def _norms(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+    """Running statistics that do not follow the data, or norms of each example by itself."""
     low, high = NORM_MOMENTUM
     for name, module in program.model.named_modules():
         if not isinstance(module, model_changes.RUNNING_NORMS) or not module.track_running_stats:
@@ -194,7 +196,10 @@ def _norm_momentum(program: TorchProgram, calls: Calls, profile: SubjectProfile)
         if module.momentum is not None and not low < module.momentum < high:
             evidence = Evidence("momentum of the running statistics", module.momentum, limit=0.1)
             return Facts((evidence,), name, ("train-eval-mode",))
-    return None
+    count = sum(call.name in EXAMPLE_NORM_FUNCTIONS for call in calls)
+    if not count:
+        return None
+    return Facts((Evidence("norms of each example by itself", count, limit=0),))
 
 
 def small_normalized_batch(
@@ -255,7 +260,7 @@ TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts 
     "dropout": _dropout,
     "over-regularized": _weight_decay,
     "optimizer-numerics": _epsilon,
-    "normalization": _norm_momentum,
+    "normalization": _norms,
     "batch-size": small_normalized_batch,
     "output-activation": _output_activation,
     "hidden-activation": _hidden_activation,

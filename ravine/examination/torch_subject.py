@@ -70,6 +70,7 @@ PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
 BUDGET_FACTOR = 3  # where more steps are tried
 NORMALIZED_BATCH = 32  # tried where the program's is too small for batch normalization
+MAX_TINY_BATCH = 4  # examples, of which a loss that compares them sees little
 MIN_LARGE_BATCH, MIN_EPOCH_STEPS = 64, 3  # batches that may be too large
 
 UNKNOWN_BY_FORM = {
@@ -218,6 +219,8 @@ class TorchSubject:
             batch = program.train.batch
             if small_normalized_batch(program, self.calls):
                 return ((set_batch_size(NORMALIZED_BATCH),),)
+            if batch <= MAX_TINY_BATCH:
+                return ((set_batch_size(NORMALIZED_BATCH),),)
             large = batch >= MIN_LARGE_BATCH or len(program.train) < MIN_EPOCH_STEPS
             return ((set_batch_size(max(2, batch // 8)),),) if large else ()
         if cause == "optimizer" and isinstance(program.build()[1], Adam | AdamW):
@@ -300,7 +303,7 @@ class TorchSubject:
             return results
         for name, attempt in UNMEASURED_REMEDIES.items():
             suspected = results.shortfall or is_narrow(self.program)
-            explained = results.best_explanation is not None
+            explained = results.best_explanation and not results.is_partly_explained
             if attempt is try_capacity and (explained or not suspected):
                 continue
             try:

@@ -36,6 +36,8 @@ PROGRAM_CHANGES = {
     "[N, 1] and [N], else output.reshape(target.shape)",
     "loss: pos_weight": "nn.BCEWithLogitsLoss(pos_weight=zeros / ones)",
     "loss: weights by class": "nn.CrossEntropyLoss(weight=...), rare classes with more weight",
+    "normalization: none of each example": "no nn.InstanceNorm, or layers that do not divide by "
+    "the spread of an example",
     "normalization: usual": "momentum=0.1, eps=1e-5 in batch and instance normalization",
     "optimizer: adam": "torch.optim.Adam(model.parameters(), lr=0.001)",
     "optimizer: adam 0.01": "torch.optim.Adam(model.parameters(), lr=0.01)",

@@ -470,6 +470,45 @@ def test_far_behind_without_a_cause_the_course_of_the_loss_decides(losses, cause
     assert (symptom.code, symptom.cause) == ("RVN-T07", cause)
 
 
+@pytest.mark.parametrize(
+    ("known", "has_class_outputs", "behind"),
+    [(0.99, True, True), (0.99, False, False), (0.33, True, True), (0.31, True, False)],
+)
+def test_a_score_of_classes_that_no_run_raises_is_behind_all_the_same(
+    known, has_class_outputs, behind
+):
+    """No run has a score, so that its meaning is not shown; that of classes is known."""
+    learner = LearnerComparison(
+        score=known, validation_score=0.0, train_score=0.02, has_class_outputs=has_class_outputs
+    )
+    seen = results(1.1, outcome("learning-rate-low", 1.05, 0.0), score=0.0, learner=learner)
+    assert not seen.has_score and seen.is_behind is behind
+
+
+def test_another_output_does_not_show_that_a_loss_falls_without_end():
+    """The logarithm of a likelihood has no least value on logits."""
+    way = WholeRun(evaluations=((0, 0.7, None), (9, 0.5, None)))
+    logits = outcome("output-activation", -1e6, 0.0)
+    assert not results(0.5, logits, whole_run=way).falls_without_end
+    assert results(0.5, replace(logits, cause="optimizer"), whole_run=way).falls_without_end
+
+
+def partly(wider_score):
+    """More steps help, and leave the run far behind a quick learner."""
+    learner = LearnerComparison(
+        score=0.98, validation_score=0.3, train_score=0.3, memorizes=False, memorized=0.4
+    )
+    longer = outcome("too-few-steps", 0.4, 0.6)
+    wider = outcome("architecture-too-small", 0.2, wider_score)
+    return results(0.7, longer, score=0.3, learner=learner, wider=wider)
+
+
+@pytest.mark.parametrize(("score", "found"), [(0.9, True), (0.7, False)])
+def test_a_network_is_too_small_beside_a_remedy_that_explains_a_part(score, found):
+    assert ("architecture-too-small" in faults(partly(score))) is found
+    assert "too-few-steps" in faults(partly(score))
+
+
 def transfer(own=0.9, others=0.1, learner=0.85, kept=0.1, base=0.1, *outcomes, error=0.1):
     """A network's scores on training and validation examples, beside those of a quick learner."""
     known = LearnerComparison(

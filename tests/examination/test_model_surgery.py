@@ -18,6 +18,7 @@ from ravine.examination.model_surgery import (
     plan_activation,
     plan_linear_output,
     plan_no_dropout,
+    plan_no_example_norm,
     plan_sigmoid_output,
     record_calls,
     rewire,
@@ -293,3 +294,18 @@ def test_a_softmax_between_layers_is_an_activation_and_one_that_weighs_states_is
     assert layers_without_activation(calls) == []
     assert hidden_activations(record_calls(WeighsStates(), X)) == []
     assert [calls[i].name for i in output_calls(calls)] == ["log_softmax"]
+
+
+def test_without_norms_of_each_example_its_level_stays():
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm1d(4)
+    model = nn.Sequential(
+        nn.Unflatten(1, (4, 1)), nn.Conv1d(4, 4, 1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    pictures = torch.randn(6, 4, 5)
+    normed = nn.Sequential(norm, nn.Flatten(), nn.Linear(20, 2))
+    changed = rewire(normed, pictures, plan_no_example_norm)
+    plain = nn.Sequential(nn.Flatten(), normed[2])
+    assert torch.equal(changed(pictures), plain(pictures))
+    assert not torch.allclose(normed(pictures), plain(pictures))
+    assert rewire(model, X, plan_no_example_norm) is None

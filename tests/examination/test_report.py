@@ -1,7 +1,11 @@
 """The order of causes and symptoms, and what an examination tries: of findings made by hand."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from ravine.diagnosis.data.measure import measure_numbers
 from ravine.diagnosis.data.profile import DataProfile
 from ravine.diagnosis.trials.trial_results import Outcome, TrialResults
 from ravine.examination.report import (
@@ -263,6 +267,10 @@ def test_that_nothing_was_learned_is_excused_where_there_is_nothing_to_learn():
     assert excuse_unlearnable(found, None) == found
     Reference.informative = None
     assert excuse_unlearnable(found, data) == found
+    same = replace(data, targets=measure_numbers(np.full((10, 1), 0.5)))
+    assert [f.severity for f in excuse_unlearnable(found, same)] == ["note", "warning", "note"]
+    varied = replace(data, targets=measure_numbers(np.arange(10.0)[:, None]))
+    assert excuse_unlearnable(found, varied) == found
 
 
 def test_overfitting_leaves_out_what_helps_because_it_stops_earlier():

@@ -489,3 +489,30 @@ def test_trials_of_a_costly_program_are_shorter_and_say_nothing_of_the_machine()
     assert subject().strengths("too-few-steps")[0][0].change.value == 24
     assert small.budget.steps == 600 and 100 <= large.budget.steps < 300
     assert large.step_seconds == pytest.approx(14 * 2 * (2000**2 + 6 * 2000) / 8e9, rel=0.05)
+
+
+@pytest.mark.parametrize(("batch", "strengths"), [(2, [32]), (4, [32]), (5, [])])
+def test_batches_of_a_few_examples_are_made_larger(batch, strengths):
+    given = subject(batch_size=batch)
+    assert [s[0].change.value for s in given.strengths("batch-size")] == strengths
+
+
+def without_correlation(out, y):
+    out, y = out - out.mean(0), y - y.mean(0)
+    return 1 - (out * y).mean() / (out.square().mean() * y.square().mean()).sqrt().clamp_min(1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "compared"),
+    [
+        (without_correlation, False),
+        (lambda out, y: F.mse_loss(out - out.mean(), y - y.mean()), False),  # any level will do
+        (lambda out, y: F.mse_loss(out.exp(), y.abs()), False),
+        (F.mse_loss, True),
+        (lambda out, y: F.smooth_l1_loss(out, y, reduction="sum"), True),
+    ],
+)
+def test_numbers_are_compared_with_a_quick_learner_where_the_loss_tells_their_units(loss, compared):
+    given = subject(nn.Linear(4, 1), loss=loss, train=(X, X[:, :1] + 3), batch_size=16)
+    learner = profile(given, trials=True).results.learner
+    assert (learner.score is not None) is compared

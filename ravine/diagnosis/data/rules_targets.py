@@ -28,8 +28,10 @@ def equal_targets(data: DataProfile) -> Iterator[Observation]:
     elif targets is not None and data.kind != "inputs":
         if len(targets.constant_columns) == targets.columns:
             equal = Evidence("spread of the targets", 0.0, text=f"mean {targets.mean:.3g}")
-    if equal is not None:
-        yield observe(equal, Change("data", "check how the targets are read"))
+    gaps = any(found.where.startswith("target") for found in data.not_finite)
+    if equal is not None:  # of targets with gaps the loss may take what is known from elsewhere
+        change = Change("data", "check how the targets are read")
+        yield observe(equal, change, severity="note" if gaps else "")
 
 
 @rule("RVN-D06", "note", "target-scale", confidence="low", needs="values")

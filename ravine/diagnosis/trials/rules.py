@@ -15,6 +15,7 @@ from ravine.diagnosis.trials.trial_results import (
     SCORE_GAIN,
     TRIAL_SEEDS,
     UNSUPPORTED_GAIN,
+    Outcome,
     TrialResults,
     find_lag,
 )
@@ -154,7 +155,10 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
 )
 def small_network(results: TrialResults) -> Iterator[Observation]:
     learner, wider = results.learner, results.wider
-    if results.best_explanation is not None or learner.memorizes is not False or wider is None:
+    best = results.best_explanation
+    if learner.memorizes is not False or wider is None:
+        return
+    if best is not None and not (results.is_partly_explained and _is_far_better(wider, best)):
         return
     gain = replace(results, outcomes=(wider,)).gain_of(wider)
     constant_loss = results.constant_loss
@@ -169,6 +173,12 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     gained = Evidence("part of the possible gain, with more units", 100 * gain, "%")
     suspects = ("labels", "hidden-activation")
     yield observe(by_heart, gained, change, trial=wider.trial, suspects=suspects)
+
+
+def _is_far_better(one: Outcome, other: Outcome) -> bool:
+    """Whether the score is higher by far."""
+    known = one.score is not None and other.score is not None
+    return known and one.score - other.score >= CLEAR_SCORE_GAIN / 2
 
 
 @rule(

@@ -34,6 +34,7 @@ ORDERED_GENERAL_CAUSES = (
     "optimizer",
 )
 OUTPUT_CAUSES = ("output-activation",)  # another output may lower the loss and answer nothing
+FAR_BEHIND = 2.0  # times the margin
 LEARNER_MARGIN = 0.15  # of the score, by which a network may stay behind a quick learner
 NEAR_PERFECT_SCORE = 0.97  # nothing is left to gain
 TRIAL_SEEDS = 5  # on which a remedy must have helped
@@ -109,6 +110,7 @@ class LearnerComparison:
     informative: bool | None = None  # whether the inputs tell anything about the targets
     validation_score: float | None = None  # of the network
     train_score: float | None = None  # of the network, on examples that it learned from
+    has_class_outputs: bool = False  # of the network, for targets that are numbers of classes
     memorizes: bool | None = None  # whether the network learns a few examples by heart
     memorized: float | None = None  # the best score on them
 
@@ -182,16 +184,19 @@ class TrialResults:
         does.
         """
         losses = [loss for _, loss, _ in self.whole_run.evaluations if math.isfinite(loss)]
-        ends = [*losses[-1:], *(o.loss for o in self.outcomes if math.isfinite(o.loss))]
+        others = (o.loss for o in self.outcomes if o.cause not in OUTPUT_CAUSES)
+        ends = [*losses[-1:], *filter(math.isfinite, others)]
         return bool(losses) and min(ends) < -ENDLESS_FALL * max(1.0, abs(losses[0]))
 
     @property
     def is_behind(self) -> bool:
-        """Whether a quick learner is far ahead of the network."""
+        """Whether a quick learner is far ahead of the network: by twice as much where no run tells
+        whether the score means something, but an output stands for each class.
+        """
         learner = self.learner
+        factor = 1.0 if self.has_score else FAR_BEHIND if learner.has_class_outputs else math.inf
         return (
-            self.has_score
-            and learner.lead >= learner.margin
+            learner.lead >= factor * learner.margin
             and (learner.score or 0.0) - (self.base.score or 0.0) >= learner.margin
             and (learner.score or 0.0) >= 2 * LEARNER_MARGIN
         )
