@@ -112,7 +112,7 @@ def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
         fmean(losses_by_group(measure, answers, targets))
         for answers in (as_outputs, 2 * as_outputs, as_outputs + as_outputs.std())
     )
-    told = all(other - own > UNIT_TOLERANCE * abs(own) for other in others)
+    told = min(others) - own > UNIT_TOLERANCE * max(abs(own), *map(abs, others))
     return told and own <= train_loss
 
 

@@ -513,6 +513,7 @@ def without_correlation(out, y):
     ],
 )
 def test_numbers_are_compared_with_a_quick_learner_where_the_loss_tells_their_units(loss, compared):
-    given = subject(nn.Linear(4, 1), loss=loss, train=(X, X[:, :1] + 3), batch_size=16)
+    x = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    given = subject(nn.Linear(4, 1), loss=loss, train=(x, x[:, :1] + 3), batch_size=16)
     learner = profile(given, trials=True).results.learner
     assert (learner.score is not None) is compared
