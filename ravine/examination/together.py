@@ -70,9 +70,9 @@ def fewest(subject: Subject, results: TrialResults, cures: Sequence[Cure]) -> tu
     """The cures without those that are not needed: what is left keeps 90 % of the gain of all.
 
     Tried without are first those of general causes, which make up for many faults; those that are
-    certain stay.
+    certain stay. First stands that without which least is gained.
     """
-    kept = list(cures)
+    kept, without = list(cures), dict.fromkeys((cure.cause for cure in cures), 1.0)
     results, (whole,) = _try_sets(subject, results, [kept])
     for cure in sorted(cures, key=lambda c: c.cause not in ORDERED_GENERAL_CAUSES):
         fewer = [c for c in kept if c is not cure]
@@ -81,7 +81,8 @@ def fewest(subject: Subject, results: TrialResults, cures: Sequence[Cure]) -> tu
         _, (gain,) = _try_sets(subject, results, [fewer])
         if gain >= KEPT_GAIN * whole:
             kept = fewer
-    return tuple(kept)
+        without[cure.cause] = gain
+    return tuple(sorted(kept, key=lambda cure: without[cure.cause]))
 
 
 def confirm_together(

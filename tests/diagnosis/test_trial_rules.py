@@ -732,3 +732,20 @@ def test_thresholds_of_labels(beyond, short):
 def test_thresholds_of_what_is_far_behind_a_quick_learner(beyond, short):
     codes = [[f.code for f in run_rules(TRIAL_RULES, small(**m))[0]] for m in (beyond, short)]
     assert "RVN-T07" in codes[0] and "RVN-T07" not in codes[1]
+
+
+def test_of_two_remedies_that_are_made_together_that_with_the_farther_number_comes_first():
+    both = (Change("input.scale", "standardize"), Change("target.scale", "standardize"))
+    numbers = {"input-scale": (5.3, 3.0), "target-scale": (1e6, 5.0), "initialization": (2.0, None)}
+    made = [
+        replace(
+            outcome(cause, 0.1, 0.9),
+            changes=both,
+            evidence=(Evidence("of it", value, limit=limit),),
+        )
+        for cause, (value, limit) in numbers.items()
+    ]
+    ranking = [o.cause for o in results(0.9, *made, score=0.1).ranking]
+    assert ranking[:2] == ["target-scale", "input-scale"]
+    small = replace(made[1], evidence=(Evidence("of it", 1e-6, limit=0.2),))
+    assert results(0.9, made[0], small, score=0.1).ranking[0].cause == "target-scale"

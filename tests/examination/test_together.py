@@ -101,6 +101,15 @@ def test_what_is_certain_stays_though_it_gains_nothing():
     assert [c.cause for c in fewest(subject, results, cures)] == ["input-scale", "dropout"]
 
 
+def test_first_stands_what_is_missed_most():
+    def loss(made):
+        return {0: 2.0, 2: 0.0}.get(len(made), 1.0 if "init" in made else 0.5)
+
+    cures = [Cure("initialization", (INIT,)), Cure("input-scale", (INPUTS,))]
+    subject, results, _, _ = examine(loss, FACTS)
+    assert [c.cause for c in fewest(subject, results, cures)] == ["input-scale", "initialization"]
+
+
 def test_nine_tenths_of_the_gain_are_enough():
     losses = {2: 0.0, 1: 0.09}
     cures = [Cure("input-scale", (INPUTS,)), Cure("initialization", (INIT,))]

@@ -285,16 +285,18 @@ class TrialResults:
         """Remedies that make up for what was missed, the likeliest cause first.
 
         One that evidence speaks for goes before one that was tried on general grounds, if it gains
-        nearly as much; then one change before several.
+        nearly as much; then one change before several; of equal gains, as two remedies have that
+        are made together alone, that whose evidence is farthest beyond its limit.
         """
         gains = [(self.gain_of(outcome), outcome) for outcome in self.outcomes]
         enough = [(gain, outcome) for gain, outcome in gains if gain >= outcome.required_gain]
         best = max((gain for gain, _ in enough), default=math.inf)
 
-        def rank(pair: tuple[float, Outcome]) -> tuple[bool, int, int, float]:
+        def rank(pair: tuple[float, Outcome]) -> tuple[bool, int, int, float, float]:
             gain, outcome = pair
             place = ORDERED_GENERAL_CAUSES.index(outcome.cause) if outcome.is_general else -1
-            return not outcome.evidence, place, len(outcome.changes), -gain
+            excess = max(map(_excess, outcome.evidence), default=0.0)
+            return not outcome.evidence, place, len(outcome.changes), -gain, -excess
 
         # a much higher rate helps unequal targets, too, but only the large ones are learned then:
         # where their own remedy helps it is no low rate
@@ -321,6 +323,14 @@ class TrialResults:
         if best is None or best.evidence or best.score is None or learner.score is None:
             return False
         return self.has_score and learner.score - best.score >= learner.margin
+
+
+def _excess(evidence: Evidence) -> float:
+    """How far a number lies beyond its limit, as the logarithm of their ratio; 0 without one."""
+    value, limit = evidence.value, evidence.limit
+    if not value or not limit or value * limit <= 0:
+        return 0.0
+    return abs(math.log(value / limit))
 
 
 def find_lag(results: TrialResults, outcome: Outcome) -> int | None:
