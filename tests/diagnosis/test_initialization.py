@@ -1021,6 +1021,25 @@ def test_targets_that_make_the_first_loss_infinite(loss, size, cause):
     assert found["RVN-I12"].cause == cause
 
 
+@pytest.mark.parametrize(
+    ("middle", "scale", "cause"),
+    [
+        (nn.ReLU6(), 1e6, "input-scale"),
+        (nn.Sigmoid(), 1e6, "input-scale"),
+        (nn.Hardtanh(), 1e6, "input-scale"),
+        (Then(nn.Identity(), lambda h: h * 0), 1e6, "initialization"),  # at any scale
+        (Then(nn.Identity(), lambda h: h * 0), 1.0, "initialization"),
+    ],
+)
+def test_outputs_that_are_equal_because_the_inputs_are_large(middle, scale, cause):
+    x, y = table()
+    model = nn.Sequential(nn.Linear(6, 16), middle, nn.Linear(16, 3))
+    with torch.no_grad():  # all units on one side
+        model[0].weight.abs_()
+    found = examined(model, F.cross_entropy, scale * (x.abs() + 1), y)
+    assert found["RVN-I04"].cause == cause
+
+
 def test_notes_are_notes():
     x, y = table()
     found = {

@@ -27,6 +27,7 @@ from ravine.diagnosis.initialization.probed_program import (
     learning_parameters,
     parameter_gradients,
     parameter_owner,
+    scaled_outputs,
 )
 from ravine.diagnosis.initialization.profile import (
     ConstantOutput,
@@ -263,10 +264,12 @@ def _explain_constant(program: ProbedProgram) -> ConstantOutput:
     layers = (call.source.where if call.source is not None else call.where for call in dead)
     dim = last.dim if last is not None and "softmax" in last.name else None
     softmax_of_one = last is not None and dim is not None and last.output.shape[dim] == 1
+    scaled = scaled_outputs(program, program.model)
     return ConstantOutput(
         after_steps=False,
         dead_layers=tuple(dict.fromkeys(layers)),
         softmax_of_one=softmax_of_one,
+        varies_when_scaled=scaled is not None and not is_constant(scaled),
         dead_output=len(dead) == 1 and last is dead[0],
         constant_from=next((call.where for call in trace.modules if _loses_input(call)), ""),
         recurrent=next((n for n, m in modules if isinstance(m, nn.RNNBase | nn.RNNCellBase)), ""),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ravine.diagnosis.constant_baseline import Loss
 from ravine.diagnosis.initialization.forward_trace import ForwardTrace, trace_forward
-from ravine.statistics import even_places
+from ravine.statistics import even_places, mean_and_sd
 
 TraceOrError = ForwardTrace | Exception  # an exception where the model raised it
 
@@ -18,6 +18,7 @@ MAX_PROBED_EXAMPLES = 256
 MAX_INPUT_NUMBERS = 2**18  # numbers that the inputs of these have together
 MIN_PROBED_EXAMPLES = 16  # however large
 SMALL_BATCHES = (7, 11, 13, 17, 5)  # sizes of the small batch
+LARGE_NUMBERS = 5.0  # root mean square of inputs or targets
 EQUAL_OUTPUTS = 1e-6  # of the largest output: equal but for rounding
 
 
@@ -145,6 +146,20 @@ def is_constant(rows: Tensor) -> bool:
         return bool((rows == rows[:1]).all())
     rows = rows.double()
     return bool(((rows - rows[:1]).abs() <= EQUAL_OUTPUTS * rows.abs().max()).all())
+
+
+def are_large(x: Tensor) -> bool:
+    """Whether numbers are far from a root mean square of 1."""
+    return x.is_floating_point() and float(x.double().square().mean().sqrt()) > LARGE_NUMBERS
+
+
+def scaled_outputs(program: ProbedProgram, model: nn.Module) -> Tensor | None:
+    """The outputs of a model for standardized inputs; None where the inputs are not large."""
+    x = program.inputs
+    if not are_large(x):
+        return None
+    mean, sd = mean_and_sd(x)
+    return trace_forward(model, ((x - mean) / sd).to(x.dtype), seed=program.seed).output
 
 
 def is_finite(tensor: Tensor) -> bool:

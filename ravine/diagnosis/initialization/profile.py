@@ -79,6 +79,7 @@ class ConstantOutput:
     zero_weights: tuple[str, ...] = ()  # weight matrices of zeros without a gradient
     dead_layers: tuple[str, ...] = ()  # layers whose rectified units are all at 0
     no_gradient: bool = False  # no parameter gets a gradient, or the input is not used
+    varies_when_scaled: bool = False  # it does not with standardized inputs
     softmax_of_one: bool = False  # a softmax over a single unit makes the output
     dead_output: bool = False  # the dead rectifier makes the output
     constant_from: str = ""  # first layer with the same output for different inputs

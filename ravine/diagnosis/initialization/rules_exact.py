@@ -107,7 +107,7 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     "initialization",
     needs="dependence",
     also=("output-activation", "dead-units", "detached-graph", "vanishing")
-    + ("hidden-activation", "input-scale", "data-degenerate"),
+    + ("hidden-activation", "input-scale", "data-degenerate", "saturation"),
     explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
 )
 def constant_output(start: StartProfile) -> Iterator[Observation]:
@@ -131,6 +131,10 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
         evidence = Evidence(name, len(found.zero_weights), limit=0)
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         return observe(evidence, change, where=module_of(found.zero_weights[0]))
+    if found.varies_when_scaled:
+        change, suspects = Change("input.scale", "standardize"), ("initialization", "saturation")
+        where = found.constant_from
+        return observe(change, where=where, cause="input-scale", suspects=suspects)
     if found.dead_layers:
         name = "layers whose units no example activates"
         dead = Evidence(name, len(found.dead_layers), limit=0, text=join_names(found.dead_layers))

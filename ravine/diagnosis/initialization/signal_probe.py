@@ -7,7 +7,7 @@ Letters: N examples.
 import contextlib
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -23,7 +23,13 @@ from ravine.diagnosis.initialization.forward_trace import (
     trace_forward,
     values_by_unit,
 )
-from ravine.diagnosis.initialization.probed_program import ProbedProgram, copy_model, is_finite
+from ravine.diagnosis.initialization.probed_program import (
+    ProbedProgram,
+    are_large,
+    copy_model,
+    is_finite,
+    scaled_outputs,
+)
 from ravine.diagnosis.initialization.profile import (
     ActivationStats,
     BatchNormStats,
@@ -38,9 +44,7 @@ from ravine.diagnosis.op_names import (
     MATMUL_FUNCTIONS,
     RECTIFIER_FUNCTIONS,
 )
-from ravine.statistics import mean_and_sd
 
-LARGE_NUMBERS = 5.0  # root mean square of inputs or targets
 FLAT_SLOPE = 0.05  # of an activation's steepest slope
 MIN_DEPTH = 4  # layers along which a signal is followed
 NORM_BATCHES, NORM_BATCH_SIZE = 30, 32  # that batch normalization gets
@@ -85,30 +89,22 @@ def _finite_when(program: ProbedProgram) -> str:
         for parameter in blank.parameters():
             parameter.zero_()
 
-    def scaled_pass() -> tuple[Tensor, Tensor]:
-        mean, sd = mean_and_sd(x)
-        return trace_forward(model, ((x - mean) / sd).to(x.dtype), seed=program.seed).output, y
-
-    def scaled_targets() -> tuple[Tensor, Tensor]:
+    def scaled_targets() -> tuple[Tensor | None, Tensor]:
         mean, sd = float(y.double().mean()), float(y.double().std())
         return (out.detach() - mean) / sd, (y - mean) / sd
 
-    tried = {
-        "standardized inputs": scaled_pass if _is_large(x) else None,
-        "standardized targets": scaled_targets if _is_large(y) else None,
+    tried: dict[str, Callable[[], tuple[Tensor | None, Tensor]]] = {
+        "standardized inputs": lambda: (scaled_outputs(program, model), y),
+        "standardized targets": scaled_targets if are_large(y) else lambda: (None, y),
         "no weights": lambda: (trace_forward(blank, x, seed=program.seed).output, y),
     }
     for what, make in tried.items():
         with contextlib.suppress(Exception):  # the loss may refuse such outputs
-            pair = make() if make is not None else (torch.tensor(math.nan), y)
-            if is_finite(pair[0]) and is_finite(program.loss(*pair).detach()):
-                return what
+            outputs, targets = make()
+            if outputs is not None and is_finite(outputs):
+                if is_finite(program.loss(outputs, targets).detach()):
+                    return what
     return ""
-
-
-def _is_large(x: Tensor) -> bool:
-    """Whether numbers are far from a root mean square of 1."""
-    return x.is_floating_point() and float(x.double().square().mean().sqrt()) > LARGE_NUMBERS
 
 
 def _first_not_finite(trace: ForwardTrace) -> str:
