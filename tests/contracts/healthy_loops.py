@@ -37,6 +37,24 @@ from training_loops import (
 )
 
 
+def mistyped(watch, *, limit=math.inf, most=math.inf, act=nn.Tanh):
+    """A few targets are a thousand times too large; clipping or skipped steps ignore them."""
+    x, y = numbers(600)
+    y[::120] = 1000 * y[::120].abs()
+    model = nn.Sequential(nn.Linear(8, 32), act(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    with watch(model, optimizer) as watched:
+        for _ in range(30):
+            for at in torch.randperm(600).split(20):
+                loss = watched.loss(F.mse_loss(model(x[at])[:, 0], y[at]))
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), limit)
+                if float(loss.detach()) < most:
+                    optimizer.step()
+    return list(model.parameters())
+
+
 def plain(watch):
     model = mlp()
     return teach(watch, model, sgd(model))
@@ -1327,6 +1345,9 @@ HEALTHY = [
     partial(pairs_of_examples, by_hand=True),
     dropped_twice,
     called_for_the_score,
+    partial(mistyped, most=20.0),
+    partial(mistyped, most=20.0, act=nn.ReLU),
+    partial(mistyped, limit=0.5),
     partial(outliers, limit=0.5),
     lambda watch: outliers(watch, limit=0.5, model=nn.Linear(8, 1)),
     growing_targets,

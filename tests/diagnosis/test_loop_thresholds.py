@@ -269,6 +269,11 @@ def at_chance(level, *, count=256, distance=1.0, lowest=1.0):
     return reported(values, baseline=1.0, distance=distance)
 
 
+def outlying(typical):
+    """One loss of four is so large that their mean is 1."""
+    return reported(([typical] * 3 + [4 - 3 * typical]) * 64, baseline=1.0)
+
+
 def ended_schedule(fall=0.0, *, first=5.0, low_steps=201):
     """300 losses, of which the last 100 are lower than the 100 before."""
     values = [1.0 + fall] * 200 + [1.0] * 100
@@ -414,6 +419,7 @@ def found(history):
         ("RVN-T03", "warning", exploded(height=101.0), exploded(height=99.0)),
         ("RVN-T02", "warning", at_chance(1.0, count=200), at_chance(1.0, count=199)),
         ("RVN-T02", "warning", at_chance(0.981), at_chance(0.979)),
+        ("RVN-T02", "warning", outlying(0.101), outlying(0.099)),
         ("RVN-T09", "warning", ended_schedule(0.076), ended_schedule(0.079)),
         ("RVN-T09", "warning", ended_schedule(low_steps=201), ended_schedule(low_steps=199)),
         ("RVN-T09", "warning", ended_schedule(first=9.9), ended_schedule(first=10.1)),
