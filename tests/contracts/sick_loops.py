@@ -24,11 +24,13 @@ from training_loops import (
     batches,
     classes,
     critic_and_maker,
+    dropping,
     mlp,
     numbers,
     on_a_plateau,
     outliers,
     pairs_of_examples,
+    seeded_in_the_loop,
     sgd,
     teach,
 )
@@ -733,6 +735,11 @@ def shuffled_labels(watch, data=classes, loss=F.cross_entropy, size=30):
                 optimizer.step()
 
 
+def set_to_one_state(watch):
+    state = torch.get_rng_state()
+    dropping(watch, lambda i: torch.set_rng_state(state))
+
+
 def rare_answers(n):
     return torch.randn(n, 8), (torch.arange(n) % 20 == 0).float()
 
@@ -1207,6 +1214,10 @@ SICK = [
     (lambda watch: outliers(watch, limit=1e6, reward=1e4), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e7, reward=1e5), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e6, reward=-3e4), "RVN-T03"),
+    (lambda watch: dropping(watch, lambda i: torch.manual_seed(42)), "RVN-L41"),
+    (lambda watch: dropping(watch, lambda i: torch.random.fork_rng()), "RVN-L41"),
+    (set_to_one_state, "RVN-L41"),
+    (seeded_in_the_loop, "RVN-L41"),
     (shuffled_labels, "RVN-T02"),
     (lambda watch: shuffled_labels(watch, numbers, F.mse_loss, size=3), "RVN-T02"),
     (lambda watch: shuffled_labels(watch, far_from_normal, F.mse_loss), "RVN-T02"),

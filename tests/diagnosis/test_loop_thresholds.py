@@ -24,6 +24,7 @@ from ravine.diagnosis.training_loop.history import (
     ObservedGradient,
     OptimizerSettings,
     PlateauMetrics,
+    RepeatedDraws,
     ScaledGradients,
     SchedulerState,
     WatchedParameter,
@@ -122,6 +123,12 @@ def outweighed(count, eps, moment=0.09, rate=1e-3):
 def unfit(kind, betas=(), lr=0.1):
     settings = OptimizerSettings(kind=kind, betas=betas, lrs=(lr,))
     return stepped(1, settings=settings)
+
+
+def repeated(steps, *, in_pass=True, kind=""):
+    model = ModelHistory(repeated_draws={"cpu": RepeatedDraws(steps=steps, in_pass=in_pass)})
+    loss = LossHistory(kind=kind)
+    return LoopHistory(tape=deque("FLBS"), model=model, loss=loss)
 
 
 def inputs(**recorded):
@@ -336,6 +343,13 @@ def found(history):
         ("RVN-L34", "warning", seldom(passes=8), seldom(passes=7)),
         ("RVN-L34", "warning", seldom(last=0.51), seldom(last=0.49)),
         ("RVN-L34", "warning", seldom(last=1.0, level=8.1), seldom(last=1.0, level=7.9)),
+        ("RVN-L41", "warning", repeated(4), repeated(3)),
+        (
+            "RVN-L41",
+            "warning",
+            repeated(4, in_pass=False, kind="MseLoss"),
+            repeated(4, in_pass=False),
+        ),
         ("RVN-L22", "note", inputs(count=12, identical=12), inputs(count=11, identical=11)),
         (
             "RVN-L30",
