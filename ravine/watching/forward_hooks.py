@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import math
+import sys
 import weakref
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +21,7 @@ from ravine.diagnosis.training_loop.history import (
     LoopEvent,
     LoopHistory,
     ModuleModes,
+    RepeatedDraws,
 )
 from ravine.diagnosis.training_loop.optimizer_monitor import OptimizerMonitor
 from ravine.diagnosis.training_loop.parameter_names import ParameterNames
@@ -56,6 +58,7 @@ class ForwardHooks:
     def __post_init__(self) -> None:
         self.modes = ModeMonitor(self.names.model, self.history)
         self.inputs = InputMonitor(self.history)
+        self.random_states = RandomStateMonitor(self.model, self.history)
         self.modules = module_hooks.ModuleHooks(self.model, self.history, self.failures)
         self.units = module_hooks.InactiveUnitMonitor(self.failures)
         self._can_be_hooked = False
@@ -117,6 +120,11 @@ class ForwardHooks:
             with contextlib.suppress(RuntimeError):  # within `vmap` no number can be read
                 self.inputs.read_evaluation(first, step=self.history.steps)
 
+    def note_seeding(self, seed: Any, code: Any) -> None:
+        """Torch is seeded by a function with this code; a tensor is a state, as `fork_rng` sets."""
+        if self.inspection.active and not self.random_states.states:
+            self.random_states.seeding = None if isinstance(seed, Tensor) else (int(seed), code)
+
     def search_nonfinite(self, wanted: bool) -> None:
         """From the next forward pass on, search the module whose output is not finite."""
         self.modules.searches = self.inspection.active = wanted
@@ -144,12 +152,15 @@ class ForwardHooks:
         training = module.training
         self.history.tape.append(EVENTS_BY_MODE[recording, training])
         if not (recording and training):
+            if self.inspection.active:
+                self.random_states.note_pass(trains=False)
             self.modes.trained_without_graph |= training
             if training and self.inspection.active and self.history.steps < FIRST_STEPS:
                 self.modules.register(fast_path=False)  # what it does to statistics
             return
         if not self.inspection.active:
             return
+        self.random_states.note_pass(trains=True)
         first = first_tensor((*inputs, *named.values()))
         if first is not None:
             is_first_pass = not self.monitor.gradients.passes
@@ -305,6 +316,51 @@ class InputMonitor:
             copies, table_rows = find_tables(batch, gc.get_objects())
         self._copies = [weakref.ref(x) for x in (*copies, batch)]
         return table_rows
+
+
+@dataclass(eq=False)
+class RandomStateMonitor:
+    """Whether inspected steps begin their first pass with one random state, and draw from it."""
+
+    model: nn.Module
+    history: LoopHistory
+    seeding: tuple[int, Any] | None = None  # the last seed in this step, and the code that set it
+    states: dict[str, int] = field(default_factory=dict)  # by device, at the first pass
+
+    def note_pass(self, *, trains: bool) -> None:
+        if not trains and not self.states:
+            self.seeding = None  # for an evaluation
+        elif not self.states:
+            self.states = self._read()
+            if self.seeding is not None:
+                fresh = torch.Generator("cpu").manual_seed(self.seeding[0])
+                frame: Any = sys._getframe()
+                while frame and frame.f_code is not self.seeding[1]:
+                    frame = frame.f_back
+                # a function that has ended may have made the same examples on purpose
+                if frame is None or self.states["cpu"] == _hash(fresh.get_state()):
+                    self.seeding = None
+
+    def end_step(self, step: int) -> None:
+        draws, after = self.history.model.repeated_draws, self._read() if self.states else {}
+        for name, state in self.states.items():
+            old, in_pass = draws.pop(name, None), after.get(name) != state
+            if in_pass or (name == "cpu" and self.seeding is not None):
+                if old is None or old.state != state:
+                    old = RepeatedDraws(first_step=step, state=state)
+                in_all = old.in_pass and in_pass
+                draws[name] = replace(old, steps=old.steps + 1, in_pass=in_all)
+        self.states, self.seeding = {}, None
+
+    def _read(self) -> dict[str, int]:
+        states, first = {"cpu": _hash(torch.get_rng_state())}, next(self.model.parameters(), None)
+        if first is not None and first.is_cuda and not torch.cuda.is_current_stream_capturing():
+            states[str(first.device)] = _hash(torch.cuda.get_rng_state(first.device))
+        return states
+
+
+def _hash(state: Tensor) -> int:
+    return hash(state.numpy().tobytes())
 
 
 def read_input_level(numbers: Tensor, step: int) -> InputReading:

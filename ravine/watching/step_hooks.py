@@ -47,7 +47,7 @@ class StepHooks:
         self.states = StateMonitor()
         guard = self.forward.failures.guard
         heard = (self._record_clipping, self.schedulers.note_step, self.forward.expect_evaluation)
-        self._listener = CallListener(*map(guard, heard))
+        self._listener = CallListener(*map(guard, (*heard, self.forward.note_seeding)))
         self._by_optimizer = {id(m.optimizer): m for m in self.monitors if m.optimizer is not None}
 
     def start(self) -> None:
@@ -112,6 +112,8 @@ class StepHooks:
         self.losses.summarize()
         if inspected:
             self._record(monitor)
+        if inspection.active and monitor is self.monitors[0]:
+            forward.random_states.end_step(monitor.steps)
         if forward.modules.handles:
             forward.modules.remove()
         if history.steps == 0:

@@ -1,10 +1,11 @@
-"""Listen to calls of torch's gradient clipping, steps of schedulers, and `eval()` of modules.
+"""Listen to calls of torch's gradient clipping, steps of schedulers, `eval()`, and seeds.
 
 While there are listeners, these functions of torch are replaced by ones that call the listeners
 first. When the last listener is removed, torch is as it was.
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from functools import wraps
 from types import GeneratorType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad
 from torch.optim.lr_scheduler import LRScheduler
@@ -19,8 +21,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 @dataclass(frozen=True, eq=False)
 class CallListener:
-    """Called before torch clips the gradients of parameters, a scheduler steps, or a module is put
-    into evaluation mode.
+    """Called before torch clips the gradients of parameters, a scheduler steps, a module is put
+    into evaluation mode, or torch's generator gets a seed or a state, from a function's code.
 
     A scheduler comes with what its step is given, or None. Clipping with an infinite limit only
     measures a norm and is not reported.
@@ -29,6 +31,7 @@ class CallListener:
     before_clipping: Callable[[Sequence[Tensor]], None]
     before_scheduler_step: Callable[[LRScheduler, Any], None]
     before_evaluation: Callable[[nn.Module], None]
+    before_seeding: Callable[[Any, Any], None]
 
 
 _listeners: list[CallListener] = []
@@ -44,6 +47,11 @@ def add_listener(listener: CallListener) -> None:
         _exchange_scheduler_steps()
         _exchanges.callback(setattr, nn.Module, "train", nn.Module.train)
         nn.Module.train = _announce_evaluation(nn.Module.train)
+        for module in (torch, torch.random):
+            for name in ("manual_seed", "set_rng_state"):
+                function = getattr(module, name)
+                _exchanges.callback(setattr, module, name, function)
+                setattr(module, name, _announce_seeding(function))
 
 
 def remove_listener(listener: CallListener) -> None:
@@ -120,6 +128,16 @@ def _announce_evaluation(function: Any) -> Any:
         return function(module, mode)
 
     return train
+
+
+def _announce_seeding(function: Any) -> Any:
+    @wraps(function)
+    def set_state(*args: Any, **kwargs: Any) -> Any:
+        for listener in tuple(_listeners):
+            listener.before_seeding((*args, *kwargs.values())[0], sys._getframe(1).f_code)
+        return function(*args, **kwargs)
+
+    return set_state
 
 
 def _subclasses(cls: type) -> Iterator[type]:

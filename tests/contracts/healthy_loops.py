@@ -3,6 +3,7 @@
 Each loop is given `ravine.watch`, or what stands for it, and returns the tensors that it trained.
 """
 
+import contextlib
 import copy
 import math
 from functools import partial
@@ -27,14 +28,95 @@ from training_loops import (
     batches,
     classes,
     critic_and_maker,
+    dropping,
     mlp,
     numbers,
     on_a_plateau,
     outliers,
     pairs_of_examples,
+    seeded_in_the_loop,
     sgd,
     teach,
 )
+
+
+def mistyped(watch, *, limit=math.inf, most=math.inf, act=nn.Tanh):
+    """A few targets are a thousand times too large; clipping or skipped steps ignore them."""
+    x, y = numbers(600)
+    y[::120] = 1000 * y[::120].abs()
+    model = nn.Sequential(nn.Linear(8, 32), act(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    with watch(model, optimizer) as watched:
+        for _ in range(30):
+            for at in torch.randperm(600).split(20):
+                loss = watched.loss(F.mse_loss(model(x[at])[:, 0], y[at]))
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), limit)
+                if float(loss.detach()) < most:
+                    optimizer.step()
+    return list(model.parameters())
+
+
+def recomputed(watch):
+    """The states of the forward pass are set again in the backward pass."""
+    drop = nn.Dropout(0.5)
+
+    def again(x):
+        return torch.utils.checkpoint.checkpoint(lambda a: drop(model(a)), x, use_reentrant=False)
+
+    model = mlp()
+    return teach(watch, model, sgd(model), forward=again)
+
+
+def evaluated_from_a_seed(watch, context=torch.random.fork_rng):
+    def evaluate(model, x):
+        with context(), torch.no_grad():
+            torch.manual_seed(0)
+            model(x + torch.randn_like(x))
+
+    return dropping(watch, lambda i: None, p=0.0, evaluate=evaluate)
+
+
+class MadeFromSeeds(torch.utils.data.Dataset):
+    """Each example is drawn from its own seed."""
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        torch.manual_seed(index)
+        x = torch.randn(8)
+        return x, x[:3].argmax()
+
+
+def examples_from_seeds(watch):
+    model = mlp()
+    optimizer = sgd(model)
+    loader = torch.utils.data.DataLoader(MadeFromSeeds(), batch_size=16)
+    with watch(model, optimizer) as watched:
+        for _ in range(STEPS):
+            for a, b in loader:
+                optimizer.zero_grad()
+                watched.loss(F.cross_entropy(model(a), b)).backward()
+                optimizer.step()
+    return list(model.parameters())
+
+
+def same_examples_made_anew(watch):
+    def make():
+        torch.manual_seed(0)
+        return classes()
+
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for _ in range(STEPS):
+            x, y = make()
+            optimizer.zero_grad()
+            watched.loss(F.cross_entropy(model(x), y)).backward()
+            optimizer.step()
+    return list(model.parameters())
 
 
 def plain(watch):
@@ -1327,6 +1409,22 @@ HEALTHY = [
     partial(pairs_of_examples, by_hand=True),
     dropped_twice,
     called_for_the_score,
+    partial(mistyped, most=20.0),
+    partial(mistyped, most=20.0, act=nn.ReLU),
+    partial(mistyped, limit=0.5),
+    recomputed,
+    evaluated_from_a_seed,
+    partial(evaluated_from_a_seed, context=contextlib.nullcontext),
+    examples_from_seeds,
+    same_examples_made_anew,
+    lambda watch: dropping(watch, lambda i: torch.manual_seed(i)),
+    lambda watch: dropping(watch, lambda i: i % 5 or torch.manual_seed(0)),
+    partial(seeded_in_the_loop, draw=False),
+    partial(seeded_in_the_loop, draw=False, evaluate=True),
+    partial(seeded_in_the_loop, draw=False, evaluate=True, fork=True),
+    partial(seeded_in_the_loop, fork=True),
+    partial(seeded_in_the_loop, own=True),
+    partial(seeded_in_the_loop, spread=1),
     partial(outliers, limit=0.5),
     lambda watch: outliers(watch, limit=0.5, model=nn.Linear(8, 1)),
     growing_targets,

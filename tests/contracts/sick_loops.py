@@ -24,11 +24,13 @@ from training_loops import (
     batches,
     classes,
     critic_and_maker,
+    dropping,
     mlp,
     numbers,
     on_a_plateau,
     outliers,
     pairs_of_examples,
+    seeded_in_the_loop,
     sgd,
     teach,
 )
@@ -719,17 +721,32 @@ def diverging(watch):
     teach(watch, model, sgd(model, 40.0, momentum=0.9), data=(x, y), steps=200)
 
 
-def shuffled_labels(watch):
-    x, y = classes(600)
-    model = nn.Linear(8, 3)
+def shuffled_labels(watch, data=classes, loss=F.cross_entropy, size=30):
+    x, y = data(600)
+    model = nn.Linear(8, 3 if y.dtype == torch.long else 1)
     optimizer = sgd(model, 0.02)
     with watch(model, optimizer) as watched:
         for _ in range(15):
             order, other = torch.randperm(len(x)), torch.randperm(len(x))
-            for a, b in zip(x[order].split(30), y[other].split(30), strict=True):
+            for a, b in zip(x[order].split(size), y[other].split(size), strict=True):
                 optimizer.zero_grad()
-                watched.loss(F.cross_entropy(model(a), b)).backward()
+                out = model(a)
+                watched.loss(loss(out if len(out[0]) > 1 else out[:, 0], b)).backward()
                 optimizer.step()
+
+
+def set_to_one_state(watch):
+    state = torch.get_rng_state()
+    dropping(watch, lambda i: torch.set_rng_state(state))
+
+
+def rare_answers(n):
+    return torch.randn(n, 8), (torch.arange(n) % 20 == 0).float()
+
+
+def far_from_normal(n):
+    """A few targets are four times as large."""
+    return torch.randn(n, 8), torch.randn(n) * (1 + 3.0 * (torch.arange(n) % 20 == 0))
 
 
 def rate_falls_at_once(watch):
@@ -1197,7 +1214,19 @@ SICK = [
     (lambda watch: outliers(watch, limit=1e6, reward=1e4), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e7, reward=1e5), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e6, reward=-3e4), "RVN-T03"),
+    (lambda watch: dropping(watch, lambda i: torch.manual_seed(42)), "RVN-L41"),
+    (lambda watch: dropping(watch, lambda i: torch.random.fork_rng()), "RVN-L41"),
+    (set_to_one_state, "RVN-L41"),
+    (seeded_in_the_loop, "RVN-L41"),
     (shuffled_labels, "RVN-T02"),
+    (lambda watch: shuffled_labels(watch, numbers, F.mse_loss, size=3), "RVN-T02"),
+    (lambda watch: shuffled_labels(watch, far_from_normal, F.mse_loss), "RVN-T02"),
+    (
+        lambda watch: shuffled_labels(
+            watch, rare_answers, F.binary_cross_entropy_with_logits, size=10
+        ),
+        "RVN-T02",
+    ),
     (rate_falls_at_once, "RVN-T09"),
     (jumpy, "RVN-T04"),
 ]

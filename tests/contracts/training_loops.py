@@ -1,5 +1,7 @@
 """What `sick_loops` and `healthy_loops` share: data, models, and the usual training loop."""
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -61,6 +63,53 @@ def teach(
 
 def sgd(model, lr=0.05, **settings):
     return torch.optim.SGD(model.parameters(), lr=lr, **settings)
+
+
+def dropping(watch, begin, *, p=0.3, evaluate=None):
+    """All examples in each step, which may be within what `begin(i)` returns."""
+    x, y = classes()
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Dropout(p), nn.Linear(32, 3))
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for i in range(STEPS):
+            within = begin(i)
+            with within if hasattr(within, "__enter__") else nullcontext():
+                loss = watched.loss(F.cross_entropy(model(x), y))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            if evaluate:
+                evaluate(model, x)
+    return list(model.parameters())
+
+
+def seeded_in_the_loop(
+    watch, *, draw=True, evaluate=False, own=False, fork=False, spread=0, **kind
+):
+    """Seeded in the body of the loop, which may draw examples and noise from it."""
+    x, y = classes()
+    model = mlp(**kind)
+    optimizer = sgd(model)
+    own = torch.Generator() if own else None
+    with watch(model, optimizer) as watched:
+        for i in range(STEPS):
+            with torch.random.fork_rng() if fork else nullcontext():
+                (own or torch).manual_seed(42 + spread * i)
+                if draw:
+                    at = torch.randint(0, len(x), (24,), generator=own)
+                    a, b = x[at] + 0.05 * torch.randn(24, 8, generator=own), y[at]
+                else:
+                    a, b = x, y
+                if evaluate:
+                    model.eval()
+                    with torch.no_grad():
+                        model(x + torch.randn_like(x))
+                    model.train()
+            loss = watched.loss(F.cross_entropy(model(a), b))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return list(model.parameters())
 
 
 def outliers(watch, *, limit, model=None, reward=1000.0):

@@ -24,6 +24,7 @@ from ravine.diagnosis.training_loop.history import (
     ObservedGradient,
     OptimizerSettings,
     PlateauMetrics,
+    RepeatedDraws,
     ScaledGradients,
     SchedulerState,
     WatchedParameter,
@@ -122,6 +123,12 @@ def outweighed(count, eps, moment=0.09, rate=1e-3):
 def unfit(kind, betas=(), lr=0.1):
     settings = OptimizerSettings(kind=kind, betas=betas, lrs=(lr,))
     return stepped(1, settings=settings)
+
+
+def repeated(steps, *, in_pass=True, kind=""):
+    model = ModelHistory(repeated_draws={"cpu": RepeatedDraws(steps=steps, in_pass=in_pass)})
+    loss = LossHistory(kind=kind)
+    return LoopHistory(tape=deque("FLBS"), model=model, loss=loss)
 
 
 def inputs(**recorded):
@@ -269,6 +276,11 @@ def at_chance(level, *, count=256, distance=1.0, lowest=1.0):
     return reported(values, baseline=1.0, distance=distance)
 
 
+def outlying(typical):
+    """One loss of four is so large that their mean is 1."""
+    return reported(([typical] * 3 + [4 - 3 * typical]) * 64, baseline=1.0)
+
+
 def ended_schedule(fall=0.0, *, first=5.0, low_steps=201):
     """300 losses, of which the last 100 are lower than the 100 before."""
     values = [1.0 + fall] * 200 + [1.0] * 100
@@ -331,6 +343,13 @@ def found(history):
         ("RVN-L34", "warning", seldom(passes=8), seldom(passes=7)),
         ("RVN-L34", "warning", seldom(last=0.51), seldom(last=0.49)),
         ("RVN-L34", "warning", seldom(last=1.0, level=8.1), seldom(last=1.0, level=7.9)),
+        ("RVN-L41", "warning", repeated(4), repeated(3)),
+        (
+            "RVN-L41",
+            "warning",
+            repeated(4, in_pass=False, kind="MseLoss"),
+            repeated(4, in_pass=False),
+        ),
         ("RVN-L22", "note", inputs(count=12, identical=12), inputs(count=11, identical=11)),
         (
             "RVN-L30",
@@ -414,6 +433,7 @@ def found(history):
         ("RVN-T03", "warning", exploded(height=101.0), exploded(height=99.0)),
         ("RVN-T02", "warning", at_chance(1.0, count=200), at_chance(1.0, count=199)),
         ("RVN-T02", "warning", at_chance(0.981), at_chance(0.979)),
+        ("RVN-T02", "warning", outlying(0.101), outlying(0.099)),
         ("RVN-T09", "warning", ended_schedule(0.076), ended_schedule(0.079)),
         ("RVN-T09", "warning", ended_schedule(low_steps=201), ended_schedule(low_steps=199)),
         ("RVN-T09", "warning", ended_schedule(first=9.9), ended_schedule(first=10.1)),

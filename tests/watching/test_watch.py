@@ -140,6 +140,8 @@ def test_no_hook_stays_behind():
     model = mlp()
     step, train = LRScheduler.step, nn.Module.train
     optimizer = sgd(model)
+    # after torch, which changes the first when an optimizer is made
+    seeds = torch.manual_seed, torch.random.manual_seed, torch.random.set_rng_state
     teach(RecordingWatch(), model, optimizer, steps=3, after=lambda _: model.eval())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert not any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters())
@@ -147,6 +149,7 @@ def test_no_hook_stays_behind():
     assert not torch_optimizer._global_optimizer_post_hooks
     assert nn.utils.clip_grad_norm_.__closure__[0].cell_contents is clip_grad_norm_.__wrapped__
     assert StepLR.step is LRScheduler.step is step and nn.Module.train is train
+    assert (torch.manual_seed, torch.random.manual_seed, torch.random.set_rng_state) == seeds
 
 
 def test_only_the_first_pass_of_an_evaluation_is_read():

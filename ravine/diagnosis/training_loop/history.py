@@ -207,6 +207,16 @@ class InputHistory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RepeatedDraws:
+    """Inspected steps in a row that drew random numbers from one and the same state."""
+
+    steps: int = 0
+    first_step: int = 0
+    in_pass: bool = True  # from the first pass on, in each; False: before it, after the loop's seed
+    state: int = 0  # a hash
+
+
+@dataclass(frozen=True, kw_only=True)
 class DetachedState:
     """A module that was called on its own output again and again, each time detached."""
 
@@ -333,6 +343,7 @@ class ModelHistory:
     statistics_shift: StatisticsShift = StatisticsShift()
     relative_distance: float = 0.0  # of the weights from their start, over their length there
     lost_states: int = 0  # steps that began without the state that an earlier one had left
+    repeated_draws: dict[str, RepeatedDraws] = field(default_factory=dict)  # by device
 
 
 @dataclass(kw_only=True)

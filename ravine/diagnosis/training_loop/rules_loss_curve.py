@@ -40,6 +40,7 @@ UNLEARNED_FRACTION = 0.8  # of a constant answer's loss: a run that was below it
 FAR_DISTANCE = 1.5  # over the weights' length: so far only large steps move them
 EXPLODED_DISTANCE = 100.0  # over the weights' length
 MIN_DISTANCE = 0.01  # over the weights' length: weights that learn move farther
+TYPICAL_FRACTION = 0.1  # of the mean: with a lower median, a few outliers make the mean
 
 
 def significance(losses: int) -> float:
@@ -107,7 +108,8 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     low = level - errors * error
     limit = (1 - LEARNED_FRACTION) * (loss.baseline - errors * loss.baseline_error)
     has_unlearned = min(means) < UNLEARNED_FRACTION * loss.baseline  # it had been lower, and rose
-    if low > limit > 0 and low > 0.9 * loss.baseline:
+    is_typical = median(loss.summary.recent) > TYPICAL_FRACTION * level
+    if is_typical and low > limit > 0 and low > 0.9 * loss.baseline:
         cause, suspects = "labels", ("shuffling", "learning-rate-high", "architecture-too-small")
         if distance == 0:  # no step at all: no rate moves these weights
             cause, suspects = "detached-graph", ("frozen-parameters", "learning-rate-low")

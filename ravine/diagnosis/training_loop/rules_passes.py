@@ -27,6 +27,7 @@ CHANGE_STRETCHES_AT_END = 4  # a series in the order of time has turned by then
 CHANGE_FACTOR, CHANGE_DISTANCE = 1.5, 1.0  # the second in spreads
 TREND_AGREEMENT = 0.9  # rank correlation with time
 MOVED_MEAN = 1.0  # standard deviations
+MIN_REPEATED_DRAWS = 4  # inspected steps in a row
 
 # In the letters of `LoopEvent`
 VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
@@ -57,6 +58,20 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     change = Change("loop", "the next batch for each step")
     suspects = ("randomness", "overfitting")
     yield observe(equal, rows, table, change, severity="warning", suspects=suspects, since=since)
+
+
+@rule("RVN-L41", "warning", "randomness", needs="forward", explains=("RVN-L22",))
+def repeated_random_numbers(history: LoopHistory) -> Iterator[Observation]:
+    for device, draws in history.model.repeated_draws.items():
+        if draws.steps < MIN_REPEATED_DRAWS:
+            continue
+        name = "inspected steps in a row that drew from the same random state"
+        place = "from the first forward pass on" if draws.in_pass else "before the forward pass"
+        steps = Evidence(name, draws.steps, text=f"{place}, on {device}")
+        change = Change("loop", "torch.manual_seed once, before the loop")
+        # without a known loss, samples may be kept on purpose, for the same loss at each step
+        severity = "" if draws.in_pass or history.loss.kind else "note"
+        yield observe(steps, change, since=draws.first_step, severity=severity)
 
 
 @rule(
