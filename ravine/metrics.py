@@ -88,9 +88,6 @@ class Metric:
         return torch.where(predictions.isfinite().all(2).all(1), found, math.nan)
 
 
-# Classes and labels
-
-
 def _truth(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities [P, N, K] and the truth as 0 and 1 [N, K]; K = 1 for a binary task."""
     truth = targets
@@ -194,9 +191,6 @@ def _balanced_accuracy(means: Tensor) -> Tensor:
     return recalls.sum(-1) / occurs.sum(-1)
 
 
-# Numbers
-
-
 def _sum_squares(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
     """Each output's squared error, target, and its square (about the plain mean), [P, G, 3 C]."""
     y = targets.double().reshape(predictions.shape[1], -1)
@@ -226,8 +220,6 @@ def _sum_absolute(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sum
 def _first_mean(means: Tensor) -> Tensor:
     return means[..., 0]
 
-
-# The table
 
 ACCURACY = Metric("accuracy", True, _sum_correct, _first_mean)
 ERROR_RATE = Metric("error", False, _sum_correct, lambda means: 1 - means[..., 0])
@@ -328,9 +320,6 @@ def constant_prediction(targets: Tensor, outputs: int) -> Tensor:
     if not targets.is_floating_point() and outputs > 1:
         targets = one_hot(targets.reshape(-1), outputs)
     return targets.double().reshape(len(targets), -1).mean(0)[None, None]
-
-
-# Intervals
 
 
 def confidence_interval(

@@ -114,9 +114,6 @@ def moved_files(options: RecipeOptions) -> dict[str, str]:
     return {place.strip(): str(setting_from(value)) for place, _, value in pairs}
 
 
-# Hints where an option is unknown
-
-
 def nearest_setting(option: str) -> str:
     """The path of the recipe's setting that an unknown option names, fully, by its end or initials.
 

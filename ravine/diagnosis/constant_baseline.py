@@ -102,9 +102,6 @@ def _closed_forms(
                 yield mean.logit(eps=MIN_CLASS_FRACTION)
 
 
-# Losses of torch, from their graph
-
-
 class SavedTargetBaseline:
     """The best constant answer to the targets of a torch loss, read from the loss's own graph.
 

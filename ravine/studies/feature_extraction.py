@@ -167,9 +167,6 @@ def heads_on_features(
     return recipe, pd.concat(tables, ignore_index=True)
 
 
-# What is given
-
-
 def _check_images(given: Any) -> Tensor:
     try:
         tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
@@ -221,9 +218,6 @@ def _answers(task: Task, targets: Tensor) -> dict[str, Any]:
     values = task.encoder.target.decode(targets).reshape(len(targets), -1)
     values = values.long() if task.kind == "labels" else values
     return {name: values[:, i].tolist() for i, name in enumerate(task.targets)}
-
-
-# Computing and keeping
 
 
 @torch.inference_mode()
