@@ -187,8 +187,7 @@ def _balanced_accuracy(means: Tensor) -> Tensor:
     """The recall of each class, averaged over the classes that occur."""
     both, _, true = means.chunk(3, -1)
     occurs = true > 0
-    recalls = torch.where(occurs, both / torch.where(occurs, true, 1), 0)
-    return recalls.sum(-1) / occurs.sum(-1)
+    return torch.where(occurs, both / torch.where(occurs, true, 1), 0).sum(-1) / occurs.sum(-1)
 
 
 def _sum_squares(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
@@ -357,8 +356,7 @@ def _rank_interval(
     rarer = float(torch.minimum(truth.sum(0), (1 - truth).sum(0)).clamp(min=1).min())
     if metric is AVERAGE_PRECISION:
         area = float(average_precision(probabilities, truth, weights))
-        positives = float(truth.sum(0).clamp(min=1).min())
-        error = math.sqrt(area * (1 - area) / positives)
+        error = math.sqrt(area * (1 - area) / float(truth.sum(0).clamp(min=1).min()))
     else:
         area, error = (float(v) for v in roc_auc(probabilities, truth, weights))
     return delong_interval(area, error, rarer=rarer, confidence=confidence)

@@ -112,6 +112,5 @@ def _distance(others: NDArray, end: float) -> tuple[float, float]:
         nearest = float(np.abs(others - end).min())
     if not spread > 0 or len(np.unique(others)) < MIN_OTHER_VALUES:
         return 0.0, 0.0
-    has_own_sign = end < 0 <= others.min()
-    outlying = has_own_sign and middle - end > SIGN_DISTANCE * spread
+    outlying = end < 0 <= others.min() and middle - end > SIGN_DISTANCE * spread
     return nearest / spread, MIN_SIGN_GAP if outlying else SENTINEL_DISTANCE

@@ -292,8 +292,7 @@ def signs(rows: Rows, seed: int, index: int = 0) -> Rows:
 
 def _orthogonal(r: Rows, basis: Tensor) -> Rows:
     for _ in range(2):
-        shares = torch.einsum("pkw,pw->pk", basis, r)
-        r = r - torch.einsum("pkw,pk->pw", basis, shares)
+        r = r - torch.einsum("pkw,pk->pw", basis, torch.einsum("pkw,pw->pk", basis, r))
     return r
 
 

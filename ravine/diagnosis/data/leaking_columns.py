@@ -280,8 +280,7 @@ def slope_errors(
             ratio = y.std() / x.astype(float).std(0)
         slopes.append(r * ratio)
         variances.append((1 - r**2) / (len(y) - 2) * ratio**2)
-    fallen = (slopes[0] - slopes[1]) * np.sign(slopes[0])
-    return fallen / np.sqrt(variances[0] + variances[1])
+    return (slopes[0] - slopes[1]) * np.sign(slopes[0]) / np.sqrt(variances[0] + variances[1])
 
 
 def correlations(x: Array, y: Array) -> Array:

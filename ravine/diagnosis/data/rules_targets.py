@@ -47,8 +47,7 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
     if found:
         lowest = Evidence("lowest target", targets.low)
         highest = Evidence("highest target", targets.high)
-        change = Change("target.scale", "standardize")
-        yield observe(*found, lowest, highest, change)
+        yield observe(*found, lowest, highest, Change("target.scale", "standardize"))
 
 
 @rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also=("leakage",))
