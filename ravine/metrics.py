@@ -237,26 +237,10 @@ MAE = Metric("mae", False, _sum_absolute, _first_mean)
 
 # the main one comes first
 METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
-    "binary": (
-        ACCURACY,
-        BALANCED_ACCURACY,
-        AVERAGE_PRECISION,
-        ROC_AUC,
-        LOG_LOSS,
-        BRIER_SCORE,
-        F1_SCORE,
-        ERROR_RATE,
-    ),
-    "classes": (
-        ACCURACY,
-        BALANCED_ACCURACY,
-        LOG_LOSS,
-        BRIER_SCORE,
-        MACRO_F1,
-        AVERAGE_PRECISION,
-        ROC_AUC,
-        ERROR_RATE,
-    ),
+    "binary": (ACCURACY, BALANCED_ACCURACY, AVERAGE_PRECISION, ROC_AUC)
+    + (LOG_LOSS, BRIER_SCORE, F1_SCORE, ERROR_RATE),
+    "classes": (ACCURACY, BALANCED_ACCURACY, LOG_LOSS, BRIER_SCORE)
+    + (MACRO_F1, AVERAGE_PRECISION, ROC_AUC, ERROR_RATE),
     "labels": (LABEL_ACCURACY, LABEL_F1, AVERAGE_PRECISION, ROC_AUC, LOG_LOSS, BRIER_SCORE),
     "regression": (R2, RMSE, MAE),
 }
