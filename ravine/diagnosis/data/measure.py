@@ -44,10 +44,6 @@ MAX_NAMED_COLUMNS = 1000  # of which figures are kept
 MAX_COUNT_SPREAD = 5.0  # of whole numbers that are flags or counts, of no unit
 
 
-def _all_rows(x: Array) -> Array:
-    return np.ones(len(x), bool)
-
-
 def profile_data(
     inputs: Tensor,
     targets: Tensor,
@@ -57,7 +53,7 @@ def profile_data(
     sources: Sequence[str] = (),
     target_names: Sequence[str] = (),
     sentinels: Sequence[Sentinel] | None = None,
-    known_rows: Callable[[Array], Array] = _all_rows,
+    known_rows: Callable[[Array], Array] = lambda x: np.ones(len(x), bool),
     shuffled: bool = True,
     batch: int = 32,
     outputs: tuple[int, ...] = (),
