@@ -74,9 +74,8 @@ def find_signal_sentinels(x: NDArray) -> tuple[Sentinel, ...]:
 def _is_padding(x: NDArray, axis: int) -> NDArray:
     """Which slices along an axis of x are those with which this and another signal begin."""
     first = x.take([0], axis)
-    _, at, counts = np.unique(
-        first.reshape(len(x), -1), axis=0, return_inverse=True, return_counts=True
-    )
+    flat = first.reshape(len(x), -1)
+    _, at, counts = np.unique(flat, axis=0, return_inverse=True, return_counts=True)
     alike = np.logical_and.accumulate((x == first).all(3 - axis, keepdims=True), axis)
     return alike & (counts[at.reshape(-1)] > 1)[:, None, None]
 

@@ -125,9 +125,7 @@ def plan_versions() -> dict[str, str]:
 def other_versions(plan: Mapping[str, Any]) -> str:
     """Which versions have changed since a plan was made, in a sentence; empty if none has."""
     began, *since = [plan.get("versions", {}), *plan.get("resumed_with", ()), plan_versions()]
-    seen = {
-        name: dict.fromkeys([old, *(v.get(name) for v in since)]) for name, old in began.items()
-    }
+    seen = {n: dict.fromkeys([old, *(v.get(n) for v in since)]) for n, old in began.items()}
     changes = [f"{name} {', then '.join(map(str, v))}" for name, v in seen.items() if len(v) > 1]
     if not changes:
         return ""
@@ -210,9 +208,8 @@ def _recipe_at(given: Mapping[str, Any], folder: Path, module: ModuleFactory | N
     """The recipe that plain data in a run's folder describe."""
     if module is not None:
         given = {**given, "network": {**given["network"], "make": module}}
-    return recipe_files.with_paths_from(
-        recipe_files.recipe_from(given), Path(os.path.realpath(folder))
-    )
+    recipe = recipe_files.recipe_from(given)
+    return recipe_files.with_paths_from(recipe, Path(os.path.realpath(folder)))
 
 
 def read_run(
@@ -283,9 +280,8 @@ def _checked_record(record: Record) -> Record:
     Raises `ValueError` where a field has, at any depth, another type.
     """
     _check_types(record, but="series")  # those are arrays, checked where they are read
-    _check_types(
-        TaskFields(**{f.name: record.task[f.name] for f in dataclasses.fields(TaskFields)})
-    )
+    fields = dataclasses.fields(TaskFields)
+    _check_types(TaskFields(**{f.name: record.task[f.name] for f in fields}))
     for finding in record.findings:
         _check_types(Finding.from_json(finding))
     if is_name_of(TorchModule, record.recipe["network"]["name"]):  # its function is only named

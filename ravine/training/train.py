@@ -307,9 +307,8 @@ def _controls(
     count = len(assignments)
     board = None
     if report is not None and count > 1:
-        board = ProgressBoard(
-            [a.seconds for a in assignments], [len(a.job.seeds) for a in assignments]
-        )
+        sizes = [len(a.job.seeds) for a in assignments]
+        board = ProgressBoard([a.seconds for a in assignments], sizes)
     if stop is None and folder is not None:
         stop = folder / STOP_FILE
     return [
