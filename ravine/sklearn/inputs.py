@@ -126,14 +126,17 @@ def _check_targets(y: Any) -> np.ndarray:
     """Targets [N] or [N, T] of any type without gaps; one column [N, 1] is a vector, said so."""
     if isinstance(y, (list, tuple)):
         y = np.asarray(y)
-    of_objects = isinstance(y, np.ndarray) and y.dtype.kind == "O"
-    found: Any = y.isna() if hasattr(y, "isna") else pd.isna(y) if of_objects else False
+    found: Any = y.isna() if hasattr(y, "isna") else pd.isna(y) if _holds_objects(y) else False
     if np.any(found):
         raise ValueError("Input y contains NaN.")
     limits: dict[str, Any] = {"ensure_2d": False, "dtype": None, "input_name": "y"}
     checked = np.asarray(check_array(y.to_numpy() if hasattr(y, "isna") else y, **limits))
     of_one = checked.ndim == 2 and checked.shape[1] == 1
     return np.asarray(column_or_1d(checked, warn=True)) if of_one else checked
+
+
+def _holds_objects(y: Any) -> bool:
+    return isinstance(y, np.ndarray) and y.dtype.kind == "O"
 
 
 def check_sample_weight(sample_weight: Any, count: int) -> np.ndarray:
