@@ -88,9 +88,6 @@ class Metric:
         return torch.where(predictions.isfinite().all(2).all(1), found, math.nan)
 
 
-# Classes and labels
-
-
 def _truth(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities [P, N, K] and the truth as 0 and 1 [N, K]; K = 1 for a binary task."""
     truth = targets
@@ -190,11 +187,7 @@ def _balanced_accuracy(means: Tensor) -> Tensor:
     """The recall of each class, averaged over the classes that occur."""
     both, _, true = means.chunk(3, -1)
     occurs = true > 0
-    recalls = torch.where(occurs, both / torch.where(occurs, true, 1), 0)
-    return recalls.sum(-1) / occurs.sum(-1)
-
-
-# Numbers
+    return torch.where(occurs, both / torch.where(occurs, true, 1), 0).sum(-1) / occurs.sum(-1)
 
 
 def _sum_squares(predictions: Tensor, targets: Tensor, spread: Grouping) -> Sums:
@@ -227,8 +220,6 @@ def _first_mean(means: Tensor) -> Tensor:
     return means[..., 0]
 
 
-# The table
-
 ACCURACY = Metric("accuracy", True, _sum_correct, _first_mean)
 ERROR_RATE = Metric("error", False, _sum_correct, lambda means: 1 - means[..., 0])
 LOG_LOSS = Metric("log_loss", False, _sum_log_loss, _first_mean)
@@ -246,26 +237,10 @@ MAE = Metric("mae", False, _sum_absolute, _first_mean)
 
 # the main one comes first
 METRICS_BY_TASK: Mapping[str, tuple[Metric, ...]] = {
-    "binary": (
-        ACCURACY,
-        BALANCED_ACCURACY,
-        AVERAGE_PRECISION,
-        ROC_AUC,
-        LOG_LOSS,
-        BRIER_SCORE,
-        F1_SCORE,
-        ERROR_RATE,
-    ),
-    "classes": (
-        ACCURACY,
-        BALANCED_ACCURACY,
-        LOG_LOSS,
-        BRIER_SCORE,
-        MACRO_F1,
-        AVERAGE_PRECISION,
-        ROC_AUC,
-        ERROR_RATE,
-    ),
+    "binary": (ACCURACY, BALANCED_ACCURACY, AVERAGE_PRECISION, ROC_AUC)
+    + (LOG_LOSS, BRIER_SCORE, F1_SCORE, ERROR_RATE),
+    "classes": (ACCURACY, BALANCED_ACCURACY, LOG_LOSS, BRIER_SCORE)
+    + (MACRO_F1, AVERAGE_PRECISION, ROC_AUC, ERROR_RATE),
     "labels": (LABEL_ACCURACY, LABEL_F1, AVERAGE_PRECISION, ROC_AUC, LOG_LOSS, BRIER_SCORE),
     "regression": (R2, RMSE, MAE),
 }
@@ -330,9 +305,6 @@ def constant_prediction(targets: Tensor, outputs: int) -> Tensor:
     return targets.double().reshape(len(targets), -1).mean(0)[None, None]
 
 
-# Intervals
-
-
 def confidence_interval(
     name: str, predictions: Tensor, targets: Tensor, *, confidence: float = 0.95
 ) -> tuple[float, float]:
@@ -368,8 +340,7 @@ def _rank_interval(
     rarer = float(torch.minimum(truth.sum(0), (1 - truth).sum(0)).clamp(min=1).min())
     if metric is AVERAGE_PRECISION:
         area = float(average_precision(probabilities, truth, weights))
-        positives = float(truth.sum(0).clamp(min=1).min())
-        error = math.sqrt(area * (1 - area) / positives)
+        error = math.sqrt(area * (1 - area) / float(truth.sum(0).clamp(min=1).min()))
     else:
         area, error = (float(v) for v in roc_auc(probabilities, truth, weights))
     return delong_interval(area, error, rarer=rarer, confidence=confidence)

@@ -30,9 +30,6 @@ class Plan(NamedTuple):
     per_epoch: int
 
 
-# Optimizers
-
-
 class StepContext(NamedTuple):
     """What an update may know about the step it makes."""
 
@@ -140,9 +137,6 @@ class Penalty(Protocol):
     def gradient(self, rows: Rows, decay_mask: Row, meter: Meter | None) -> Rows: ...
 
 
-# Schedules
-
-
 class Schedule(Protocol):
     """The multiple of the learning rate at each step, in float64."""
 
@@ -163,9 +157,6 @@ class ReactiveSchedule(Protocol):
     def observe(self, score: Column, state: State) -> State:
         """`score` is lower-is-better, one for each network."""
         ...
-
-
-# Networks
 
 
 class Activation(Protocol):
@@ -334,9 +325,6 @@ class LoadsWeights(Protocol):
         ...
 
 
-# Tasks
-
-
 class Source(Protocol):
     """Where the examples are and what is to be learned from them."""
 
@@ -389,9 +377,6 @@ class SnapshotRule(Protocol):
     def ends(self, factors: Tensor) -> Tensor:
         """Whether the weights after each step are kept, from the multiples of the rate, [S]."""
         ...
-
-
-# Losses
 
 
 class Loss(Protocol):

@@ -1,5 +1,6 @@
 """How far a run is: what its jobs report, and the board that all of its processes know."""
 
+import contextlib
 import os
 import struct
 import tempfile
@@ -49,11 +50,8 @@ class ProgressBoard:
 
     def write(self, job: int, *, share: float, training: int) -> None:
         """Note where a job stands. What cannot be written is not worth ending a run."""
-        try:
-            with open(self.path, "r+b") as file:
-                os.pwrite(file.fileno(), JOB_ROW.pack(share, training), job * JOB_ROW.size)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError), open(self.path, "r+b") as file:
+            os.pwrite(file.fileno(), JOB_ROW.pack(share, training), job * JOB_ROW.size)
 
     def read(self) -> RunProgress:
         """Where the run stands."""

@@ -323,8 +323,7 @@ class ReduceOnPlateau(_Scheduled):
     def observe(self, score: Column, state: State) -> State:
         score = score.double()
         better = score < self._bar(state["best"])
-        rests = state["resting"] > 0
-        stale = torch.where(better | rests, 0.0, state["stale"] + 1)
+        stale = torch.where(better | (state["resting"] > 0), 0.0, state["stale"] + 1)
         reduce = stale > _column(self.patience)
         lower = torch.maximum(state["factor"] * _column(self.gamma), _column(self.minimum))
         rested = (state["resting"] - 1).clamp(min=0)

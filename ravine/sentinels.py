@@ -74,9 +74,8 @@ def find_signal_sentinels(x: NDArray) -> tuple[Sentinel, ...]:
 def _is_padding(x: NDArray, axis: int) -> NDArray:
     """Which slices along an axis of x are those with which this and another signal begin."""
     first = x.take([0], axis)
-    _, at, counts = np.unique(
-        first.reshape(len(x), -1), axis=0, return_inverse=True, return_counts=True
-    )
+    flat = first.reshape(len(x), -1)
+    _, at, counts = np.unique(flat, axis=0, return_inverse=True, return_counts=True)
     alike = np.logical_and.accumulate((x == first).all(3 - axis, keepdims=True), axis)
     return alike & (counts[at.reshape(-1)] > 1)[:, None, None]
 
@@ -112,6 +111,5 @@ def _distance(others: NDArray, end: float) -> tuple[float, float]:
         nearest = float(np.abs(others - end).min())
     if not spread > 0 or len(np.unique(others)) < MIN_OTHER_VALUES:
         return 0.0, 0.0
-    has_own_sign = end < 0 <= others.min()
-    outlying = has_own_sign and middle - end > SIGN_DISTANCE * spread
+    outlying = end < 0 <= others.min() and middle - end > SIGN_DISTANCE * spread
     return nearest / spread, MIN_SIGN_GAP if outlying else SENTINEL_DISTANCE

@@ -169,9 +169,8 @@ def _step(value: Any, name: str, path: str) -> Any:
             raise RecipeError(f"no setting {path!r}", why=why)
         return value[int(name)]
     if not is_part(value):
-        raise RecipeError(
-            f"no setting {path!r}", why=f"{value_text(value)} has no settings of its own"
-        )
+        why = f"{value_text(value)} has no settings of its own"
+        raise RecipeError(f"no setting {path!r}", why=why)
     known = field_types(type(value))
     if name not in known:
         what = f"{type(value).__name__} has no setting {name!r}"

@@ -102,9 +102,6 @@ def _signed_rank_counts(pairs: int) -> np.ndarray:
     return counts
 
 
-# Quantiles and tails
-
-
 def normal_quantile(confidence: float) -> float:
     """The quantile of the normal distribution at (1 + confidence) / 2.
 
@@ -130,9 +127,6 @@ def binomial_tail(count: int, of: int, chance: float) -> float:
     0.25
     """
     return float(bdtrc(count - 1, of, chance))
-
-
-# Shares and areas
 
 
 def wilson_interval(share: float, count: float, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -234,9 +228,6 @@ def even_places(count: int, most: int) -> Tensor:
     """
     places = torch.linspace(0, count - 1, min(most, count)).round().long()
     return places.clamp(max=count - 1)  # in float32 the last of over 2^24 rows is rounded up
-
-
-# Trends
 
 
 def theil_sen(x: np.ndarray, y: np.ndarray, z: float) -> tuple[float, float, float]:

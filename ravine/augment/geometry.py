@@ -177,8 +177,7 @@ class Zoom:
         width = (size * shape).sqrt().clamp(max=1)
         height = (size / shape).sqrt().clamp(max=1)
         across = (right - 0.5) * (1 - width) * x.shape[-1]
-        below = (down - 0.5) * (1 - height) * x.shape[-2]
-        maps = scaling_maps(height, width, below, across)
+        maps = scaling_maps(height, width, (down - 0.5) * (1 - height) * x.shape[-2], across)
         return with_pixels(batch, warp(x, maps, "border"), context, "zoom")
 
 

@@ -36,9 +36,8 @@ class Erase:
     def __call__(self, batch: Batch, context: ForwardContext, /) -> Batch:
         x = batch.numbers
         drawn_from = sampling.step_generators(context, "erase")
-        whether, size, shape, down, right = sampling.draw_uniforms(
-            drawn_from, x, x.shape[1], 5
-        ).unbind(-1)
+        drawn = sampling.draw_uniforms(drawn_from, x, x.shape[1], 5)
+        whether, size, shape, down, right = drawn.unbind(-1)
         size = (size * match(self.area, size)).sqrt()
         log = torch.as_tensor(self.ratio, dtype=torch.float64).log()
         shape = ((shape - 0.5) * match(log, shape)).exp()

@@ -15,41 +15,28 @@ from collections.abc import Callable, Mapping, Sequence
 
 import cyclopts
 
+from ravine.cli import study, train
 from ravine.cli.diagnose import check_command, doctor_command, explain_command
 from ravine.cli.options import nearest_setting, option_value
 from ravine.cli.output import print_json
 from ravine.cli.signals import Stopped
 from ravine.cli.streams import drop_output, has_no_reader
-from ravine.cli.study import (
-    augment_command,
-    ensemble_command,
-    gallery_command,
-    range_command,
-    search_command,
-)
-from ravine.cli.train import (
-    predict_command,
-    recipes_command,
-    show_command,
-    train_command,
-    verify_resume_command,
-)
 from ravine.errors import InputError, Interrupted, RavineError, memory_error, nearest, printable
 
 COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
-    "train": train_command,
-    "predict": predict_command,
-    "show": show_command,
-    "recipes": recipes_command,
-    "verify-resume": verify_resume_command,
+    "train": train.train_command,
+    "predict": train.predict_command,
+    "show": train.show_command,
+    "recipes": train.recipes_command,
+    "verify-resume": train.verify_resume_command,
     "check": check_command,
     "doctor": doctor_command,
     "explain": explain_command,
-    "range": range_command,
-    "search": search_command,
-    "ensemble": ensemble_command,
-    "augment": augment_command,
-    "gallery": gallery_command,
+    "range": study.range_command,
+    "search": study.search_command,
+    "ensemble": study.ensemble_command,
+    "augment": study.augment_command,
+    "gallery": study.gallery_command,
 }
 
 

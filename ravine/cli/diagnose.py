@@ -118,20 +118,12 @@ def explain_command(
         Where to draw the experiment of the gallery that shows it: a .svg file.
     """
     from ravine.causes import CAUSES
-    from ravine.diagnosis.explain import (
-        cause_page,
-        find_topic,
-        list_rules,
-        normalize_code,
-        rule_page,
-        rule_to_json,
-        rules_naming,
-    )
+    from ravine.diagnosis import explain
     from ravine.diagnosis.registry import ALL_RULES, RULES_BY_FAMILY
     from ravine.old_names import RETIRED_CODES
 
     color = text_style(sys.stdout)["color"]
-    topic = find_topic(name, ALL_RULES) if name else ""
+    topic = explain.find_topic(name, ALL_RULES) if name else ""
     if picture is not None:
         draw_experiment(topic, picture, force=force)
     if not topic:
@@ -143,19 +135,19 @@ def explain_command(
             }
             print_json({"families": listed})
         else:
-            print(list_rules(RULES_BY_FAMILY, color=color))
+            print(explain.list_rules(RULES_BY_FAMILY, color=color))
     elif isinstance(topic, str):
         if json:
-            codes = [rule.code for rule in rules_naming(topic, ALL_RULES)]
+            codes = [rule.code for rule in explain.rules_naming(topic, ALL_RULES)]
             print_json({"cause": topic, "means": CAUSES[topic], "codes": codes})
         else:
-            print(cause_page(topic, ALL_RULES, color=color))
+            print(explain.cause_page(topic, ALL_RULES, color=color))
     elif json:
-        print_json(rule_to_json(topic))
+        print_json(explain.rule_to_json(topic))
     else:
-        if normalize_code(name) in RETIRED_CODES:
-            echo(f"{normalize_code(name)} is now {topic.code}.\n")
-        print(rule_page(topic, ALL_RULES, color=color))
+        if explain.normalize_code(name) in RETIRED_CODES:
+            echo(f"{explain.normalize_code(name)} is now {topic.code}.\n")
+        print(explain.rule_page(topic, ALL_RULES, color=color))
     return 0
 
 

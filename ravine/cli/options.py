@@ -83,9 +83,8 @@ def recipe_for(
             raise InputError(f"--recipe {name} beside {what}", why=why, do=do)
         recipe = read_recipe(what)
     elif data.holds_images(what):
-        recipe = named_recipe("image" if name is None else name).vary(
-            "data", data.Images(source=what)
-        )
+        images = data.Images(source=what)
+        recipe = named_recipe("image" if name is None else name).vary("data", images)
     else:
         recipe = named_recipe("default" if name is None else name).vary("data.source", what)
     recipe = apply_options(recipe, options)
@@ -112,9 +111,6 @@ def moved_files(options: RecipeOptions) -> dict[str, str]:
         raise InputError("a run takes no other recipe and no other target", why=why, do=do)
     pairs = [assignment.partition("=") for assignment in options.set_]
     return {place.strip(): str(setting_from(value)) for place, _, value in pairs}
-
-
-# Hints where an option is unknown
 
 
 def nearest_setting(option: str) -> str:

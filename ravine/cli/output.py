@@ -31,8 +31,7 @@ def print_json(fields: Mapping[str, Any]) -> None:
 
 def echo(text: str, *, file: TextIO | None = None) -> None:
     """Print a text that may hold names from elsewhere, each line as `printable` has it."""
-    lines = "\n".join(map(printable, text.split("\n")))
-    print(lines, file=file or sys.stdout, flush=True)
+    print("\n".join(map(printable, text.split("\n"))), file=file or sys.stdout, flush=True)
 
 
 def print_result(result: Any, *, as_json: bool) -> None:

@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ravine.cli import options as cli
-from ravine.cli.output import (
-    FIGURE_ENDINGS,
-    check_writable,
-    echo,
-    print_json,
-    print_result,
-    write_figure,
-)
+from ravine.cli import output
 from ravine.errors import InputError
 from ravine.files import write_atomically
 
@@ -60,12 +53,12 @@ def range_command(
     """
     from ravine.studies.lr_range_test import range_test
 
-    check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
+    output.check_writable(out, force=force, endings=output.FIGURE_ENDINGS, what="figures")
     recipe = cli.recipe_for(what, options)
     found = range_test(recipe, low=low, high=high, rates=rates, seeds=seeds, steps=steps)
     if out is not None:
-        write_figure(found.figure(), out)
-    print_result(found, as_json=json)
+        output.write_figure(found.figure(), out)
+    output.print_result(found, as_json=json)
     return 0
 
 
@@ -105,15 +98,15 @@ def search_command(
     from ravine.recipe_files import recipe_text
     from ravine.studies.search import read_spaces, search
 
-    check_writable(out, force=force, endings=(".toml",), what="recipes")
+    output.check_writable(out, force=force, endings=(".toml",), what="recipes")
     recipe = cli.recipe_for(what, options)
     spaces = read_spaces(space, recipe)
     found = search(recipe, spaces, method=method, trials=trials, seeds=seeds, seed=seed)
     if out is not None:
         write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
-    print_result(found, as_json=json)
+    output.print_result(found, as_json=json)
     if out is not None and not json:
-        echo(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
+        output.echo(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
     return 0
 
 
@@ -139,7 +132,7 @@ def ensemble_command(
     from ravine.studies.ensemble import compare_ensembles
 
     found = compare_ensembles(cli.recipe_for(what, options), members=members, repeats=repeats)
-    print_result(found, as_json=json)
+    output.print_result(found, as_json=json)
     return 0
 
 
@@ -163,9 +156,9 @@ def augment_command(
     """
     from ravine.studies.contact_sheet import contact_sheet
 
-    check_writable(out, force=force, endings=FIGURE_ENDINGS, what="figures")
-    write_figure(contact_sheet(image_recipe_for(what, options)), out)
-    echo(f"the contact sheet is in {out}", file=sys.stderr)
+    output.check_writable(out, force=force, endings=output.FIGURE_ENDINGS, what="figures")
+    output.write_figure(contact_sheet(image_recipe_for(what, options)), out)
+    output.echo(f"the contact sheet is in {out}", file=sys.stderr)
     return 0
 
 
@@ -230,16 +223,16 @@ def gallery_command(
         list_experiments([find_experiment(known) for known in experiment_names()], json=json)
         return 0
     chosen = experiment_names() if name is None else (name,)
-    say = (lambda line: None) if quiet else (lambda line: echo(line, file=sys.stderr))
+    say = (lambda line: None) if quiet else (lambda line: output.echo(line, file=sys.stderr))
     results = run_experiments(chosen, folder=out, quick=quick, say=say)
     if json:
         print(results_to_json(results), end="")
     else:
         for result in results:
             text = result.error if result.outcome is None else result.outcome.said
-            echo(hanging_text("", f"{result.experiment.name}: {result.verdict}. {text}"))
+            output.echo(hanging_text("", f"{result.experiment.name}: {result.verdict}. {text}"))
         if out is not None:
-            echo(f"the page is {out / PAGE_FILE}", file=sys.stderr)
+            output.echo(f"the page is {out / PAGE_FILE}", file=sys.stderr)
     return 3 if any(result.outcome is None for result in results) else 0
 
 
@@ -249,9 +242,9 @@ def list_experiments(experiments: Sequence[Experiment], *, json: bool) -> None:
 
     if json:
         names = ("name", "title", "rows", "seconds")
-        print_json({"experiments": [{n: getattr(e, n) for n in names} for e in experiments]})
+        output.print_json({"experiments": [{n: getattr(e, n) for n in names} for e in experiments]})
         return
     width = max((len(e.name) for e in experiments), default=0)
     for experiment in experiments:
         label = f"{experiment.name:{width}}  {experiment.seconds:3.0f} s  "
-        echo(hanging_text(label, f"{experiment.title} ({' '.join(experiment.rows)})"))
+        output.echo(hanging_text(label, f"{experiment.title} ({' '.join(experiment.rows)})"))

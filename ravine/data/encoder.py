@@ -380,10 +380,8 @@ def allow_odd_cells(
                     notes.append(_describe_gaps(values, ends, "stand for an open end"))
         columns.append(column)
     sentinels += _find_target_sentinels(encoder.target, table, notes)
-    fitted = dataclasses.replace(
-        encoder, column_encoders=tuple(columns), sentinels=tuple(sentinels)
-    )
-    return fitted, table.assign(**numbers)
+    whole = dataclasses.replace(encoder, column_encoders=tuple(columns), sentinels=tuple(sentinels))
+    return whole, table.assign(**numbers)
 
 
 def _find_target_sentinels(

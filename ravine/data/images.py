@@ -78,9 +78,8 @@ class ImageEncoder:
     @property
     def spec(self) -> image_file.ImageSpec:
         """What every image is brought to."""
-        return image_file.ImageSpec(
-            self.image.height, self.image.width, self.image.channels, self.fit
-        )
+        image = self.image
+        return image_file.ImageSpec(image.height, image.width, image.channels, self.fit)
 
     def read(self, given: ExamplesLike, *, memory: str = DEFAULT_MEMORY) -> LoadedImages:
         """Images from a folder, a file, a table or list of paths, or an array, as the encoder's.

@@ -197,7 +197,7 @@ def _with_unit(
         unit = MULTIPLES_UNIT
     else:
         unit = choose_unit(read)
-    fits = {name: name not in letters and _fits(name, unit) for name in units}
+    fits = {name: name not in letters and not np.isnan(_scale(1.0, name, unit)) for name in units}
     odd = [kept[i] for i in range(len(kept)) if not (are_numbers[i] and fits[found.get(i, "")])]
     examples = {found.get(i, ""): kept[i][0] for i in rows if values[i] or i in found}
     usual = {name: text for name, text in examples.items() if fits[name]}
@@ -207,10 +207,6 @@ def _with_unit(
 def _are_multiples(kept: Sequence[tuple[str, int]]) -> bool:
     """Whether k, M or B follows decimals, as in 1.5k: after whole numbers, 12B may be a seat."""
     return any(re.search(r"\d[.,]\d+ ?(?:k|K|M|Mio|B|bn)$", text) for text, _ in kept)
-
-
-def _fits(unit: str, own: str) -> bool:
-    return not np.isnan(_scale(1.0, unit, own))
 
 
 def _scale(value: float, unit: str, own: str) -> float:

@@ -287,17 +287,15 @@ def _check_complete(present: np.ndarray, name: str) -> None:
         raise DataError(what, why="the split needs it in every row", do=do)
 
 
-def check_splits(
-    rows: SplitRows, frame: pd.DataFrame, task_type: TaskType, notes: list[str]
-) -> None:
+def check_splits(rows: SplitRows, frame: pd.DataFrame, task: TaskType, notes: list[str]) -> None:
     """Raise `DataError` where training lacks a class or a split has only one; note other gaps."""
-    if task_type.kind not in ("binary", "classes"):
+    if task.kind not in ("binary", "classes"):
         return
-    texts, codes = texts_of(frame[task_type.names[0]])
+    texts, codes = texts_of(frame[task.names[0]])
     held = {name: set(codes[r].tolist()) for name, r in rows._asdict().items()}
     absent = [c for c in range(len(texts)) if c not in held["train"]]
     if absent:
-        what = f"no training row has the class {texts[absent[0]]!r} of {task_type.names[0]}"
+        what = f"no training row has the class {texts[absent[0]]!r} of {task.names[0]}"
         most = max(int((codes == c).sum()) for c in absent)
         do = f'set split.name = "Stratified", or data.min_class_rows = {most + 1} to leave it out'
         raise DataError(what, why="all its rows are in other splits", do=do)

@@ -278,8 +278,7 @@ def evenly_spaced_rows(count: int, most: int) -> Array:
 def target_columns(y: Array, kind: str) -> Array:
     """Targets as columns [N, K]: of classes a column of 0 and 1 for each that occurs."""
     if kind in CLASS_KINDS and (y.ndim == 1 or y.shape[1:] == (1,)):
-        names = np.unique(y.reshape(-1))
-        return (y.reshape(-1, 1) == names[None]).astype(float)
+        return (y.reshape(-1, 1) == np.unique(y.reshape(-1))[None]).astype(float)
     return y.reshape(len(y), -1).astype(float)
 
 

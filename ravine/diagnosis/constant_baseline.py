@@ -54,8 +54,7 @@ def find_best_constant(
         nonlocal best_loss, best
         leaf = torch.tensor(free).reshape(shape).to(outputs).requires_grad_()
         try:
-            answer = to_output(leaf, class_axis).expand(outputs.shape)
-            value = loss(answer, targets).sum()
+            value = loss(to_output(leaf, class_axis).expand(outputs.shape), targets).sum()
             (gradient,) = torch.autograd.grad(value, leaf)
         except Exception:
             return REFUSED_LOSS, np.zeros_like(free)
@@ -102,9 +101,6 @@ def _closed_forms(
                 yield mean.logit(eps=MIN_CLASS_FRACTION)
 
 
-# Losses of torch, from their graph
-
-
 class SavedTargetBaseline:
     """The best constant answer to the targets of a torch loss, read from the loss's own graph.
 
@@ -140,8 +136,7 @@ class SavedTargetBaseline:
                 counts = torch.bincount(target, minlength=node._saved_self.shape[1]).double()
                 sums = squares = counts
             else:
-                rows = len(target) if target.dim() else 1
-                target = target.double().reshape(rows, -1)
+                target = target.double().reshape(len(target) if target.dim() else 1, -1)
                 sums, squares = target.sum(0), target.square().sum(0)
         except (AttributeError, RuntimeError):  # the graph was freed: backward came first
             return kind

@@ -208,7 +208,7 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     constant = f"{fit.baseline} to the {fit.examples} examples {fit.constant_loss:.3g}"
     text = f"at a learning rate of {nearest.lr:g}, {networks}, {constant}"
     evidence = Evidence("least loss", worst, limit=fit.loss_at(LEARNED_LOSS), text=text)
-    rate_cause = "learning-rate-low" if nearest.factor > 1 else "learning-rate-high"
+    cause = "learning-rate-low" if nearest.factor > 1 else "learning-rate-high"
     if fit.by_adam is not None and math.isfinite(fit.by_adam.steps):
         rates = sorted(attempt.lr for attempt in fit.attempts)
         text = f"at rates from {rates[0]:g} to {rates[-1]:g} the given optimizer does not"
@@ -219,7 +219,7 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
             Change("optimizer", "adam"),
             where="optimizer",
             title="a small batch can be overfit, but not with this optimizer",
-            cause=rate_cause if nearest.factor != 1 else "optimizer",
+            cause=cause if nearest.factor != 1 else "optimizer",
             suspects=("optimizer",) if nearest.factor != 1 else ("learning-rate-high",),
         )
         return
@@ -228,9 +228,7 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
         where, change = fit.lr_path, Change(fit.lr_path, nearest.lr)
         title = f"a small batch is learned only in part, at {nearest.factor:g} times the rate"
         suspects = ("architecture-too-small",)
-        yield observe(
-            evidence, change, where=where, title=title, cause=rate_cause, suspects=suspects
-        )
+        yield observe(evidence, change, where=where, title=title, cause=cause, suspects=suspects)
     else:
         yield observe(evidence, where="network", suspects=("hidden-activation", "initialization"))
 

@@ -63,8 +63,7 @@ def resumed_differently(resumed: ResumeComparison) -> Iterator[Observation]:
     seen = (resumed.first_difference, *restored, at_end)
     if lost:
         parts = "; ".join(CHECKPOINT_PARTS[kind] for kind in lost)
-        change = Change("loop", f"save and load {parts}")
-        yield observe(*seen, change, where=", ".join(lost))
+        yield observe(*seen, Change("loop", f"save and load {parts}"), where=", ".join(lost))
     else:
         nothing = Evidence("values not restored", 0)
         do = "save what else it reads, as its own torch.Generator, or use_deterministic_algorithms"

@@ -47,9 +47,8 @@ class EfficientNetLite0(nn.Module):
             blocks = []
             for i in range(count):
                 step = stride if i == 0 else 1
-                blocks.append(
-                    InvertedResidual(width, channels, kernel=kernel, stride=step, widen=widen)
-                )
+                block = InvertedResidual(width, channels, kernel=kernel, stride=step, widen=widen)
+                blocks.append(block)
                 width = channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)

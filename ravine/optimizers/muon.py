@@ -62,8 +62,7 @@ def orthogonalize(matrices: Tensor, *, steps: int) -> Tensor:
     a, b, c = NEWTON_SCHULZ_COEFFICIENTS
     wide = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if wide else matrices
-    size = torch.linalg.vector_norm(x.flatten(1), dim=1).view(-1, 1, 1)
-    x = x / size.clamp_min(1e-7)
+    x = x / torch.linalg.vector_norm(x.flatten(1), dim=1).view(-1, 1, 1).clamp_min(1e-7)
     for _ in range(steps):
         square = x @ x.transpose(1, 2)
         x = a * x + (b * square + c * (square @ square)) @ x

@@ -129,8 +129,7 @@ class ASGD:
         rate = context._replace(factor=1.0).rate(slowed, rows)
         share = match(per_network(lambda t0: 1 / max(1, context.step - 1 - t0), self.t0), rows)
         new = rows - rate * (match(self.lambd, rows) * (context.decay_mask * rows) + grads)
-        average = state["average"] + share * (new - state["average"])
-        return new, {"average": average}
+        return new, {"average": state["average"] + share * (new - state["average"])}
 
     def eval_weights(self, rows: Rows, state: State) -> Rows:
         """The average of the iterates."""

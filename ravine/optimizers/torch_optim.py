@@ -147,20 +147,16 @@ class TorchOptimizer:
         names = updated[0][1]
         return new, {name: torch.stack([kept[name] for _, kept in updated]) for name in names}
 
-    def _update_one(
-        self, row: Tensor, grad: Tensor, kept: State, rate: float
-    ) -> tuple[Tensor, State]:
+    def _update_one(self, row: Tensor, grad: Tensor, kept: State, rate: float) -> UpdateResult:
         row = row.clone()
-        instance = self._instance(row, rate)
+        make = _usable_classes()[self.optimizer]
+        instance = make([row], lr=rate, foreach=False, **self.settings)
         if kept:
             instance.state[row] = {name: value.clone() for name, value in kept.items()}
         row.grad = grad.clone()
         instance.step()
         row.grad = None
         return row, {n: v for n, v in instance.state[row].items() if isinstance(v, Tensor)}
-
-    def _instance(self, row: Tensor, rate: float) -> torch.optim.Optimizer:
-        return _usable_classes()[self.optimizer]([row], lr=rate, foreach=False, **self.settings)
 
 
 @functools.cache

@@ -169,9 +169,8 @@ def _leaves(layout: Layout, rows: Rows) -> dict[str, Tensor]:
 
 
 def _flat(found: Sequence[Tensor | None], leaves: Mapping[str, Tensor]) -> Rows:
-    parts = [
-        torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves.values(), strict=True)
-    ]
+    pairs = zip(found, leaves.values(), strict=True)
+    parts = [torch.zeros_like(x) if g is None else g for g, x in pairs]
     return torch.cat([p.reshape(p.shape[0], -1) for p in parts], 1)
 
 
@@ -292,8 +291,7 @@ def signs(rows: Rows, seed: int, index: int = 0) -> Rows:
 
 def _orthogonal(r: Rows, basis: Tensor) -> Rows:
     for _ in range(2):
-        shares = torch.einsum("pkw,pw->pk", basis, r)
-        r = r - torch.einsum("pkw,pk->pw", basis, shares)
+        r = r - torch.einsum("pkw,pk->pw", basis, torch.einsum("pkw,pw->pk", basis, r))
     return r
 
 

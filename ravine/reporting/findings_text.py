@@ -78,8 +78,7 @@ def finding_text(
     The first line has mark, code, title, and on the right the confidence.
     """
     mark, columns = _mark(finding, color=color, plain=plain)
-    exact = finding.confidence == "exact"
-    sure = "exact" if exact else f"confidence {finding.confidence}"
+    sure = "exact" if finding.confidence == "exact" else f"confidence {finding.confidence}"
     first, *rest = textwrap.wrap(printable(finding.title), width - columns - len(sure) - 2) or [""]
     lines = [f"{mark}{first:{width - columns - len(sure)}}{sure}"]
     lines += [f"{'':{columns}}{line}" for line in rest]
@@ -238,5 +237,4 @@ def _trial(trial: Trial) -> str:
 
 
 def _number(value: float) -> str:
-    as_whole = value == 0 or 1000 <= abs(value) < 1e7
-    return f"{value:,.0f}" if as_whole else f"{value:.3g}"
+    return f"{value:,.0f}" if value == 0 or 1000 <= abs(value) < 1e7 else f"{value:.3g}"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -22,44 +23,11 @@ from numpy.typing import ArrayLike
 SERIES_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 GRAY_COLOR = "#6B6B6B"  # reference lines, remarks
 
-HOUSE_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9.5,
-    "axes.labelcolor": "#222222",
-    "axes.edgecolor": "#888888",
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.formatter.limits": (-4, 5),
-    "axes.formatter.useoffset": False,
-    "axes.prop_cycle": cycler(color=list(SERIES_COLORS)),
-    "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.6,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "xtick.labelcolor": "#222222",
-    "ytick.labelcolor": "#222222",
-    "legend.fontsize": 9,
-    "legend.frameon": True,
-    "legend.framealpha": 0.85,
-    "legend.edgecolor": "none",
-    "legend.handlelength": 2.2,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    "image.cmap": "cividis",
-    "image.interpolation": "nearest",
-    "mathtext.fontset": "dejavusans",
-    "figure.titlesize": 10.5,
-    "svg.fonttype": "path",  # drawn as laid out, whatever fonts the reader has
-    "svg.hashsalt": "ravine",  # otherwise the ids, and so the bytes, differ from run to run
-}
+# what is not said there is as the reader's own settings have it
+HOUSE_STYLE = matplotlib.rc_params_from_file(
+    Path(__file__).with_name("house.mplstyle"), use_default_template=False
+)
+HOUSE_STYLE["axes.prop_cycle"] = cycler(color=list(SERIES_COLORS))
 
 
 def in_house_style(method: Callable[..., Any]) -> Any:

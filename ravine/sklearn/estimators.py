@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ravine.data import Data, ImageEncoder, Random, Stratified, Task, TaskType, task_of_rows
+from ravine.data import Data, ImageEncoder, Random, Stratified, Task, task_of_rows
 from ravine.recipe import Recipe
 from ravine.sklearn import inputs, parameters
 from ravine.sklearn.inputs import CheckedExamples
@@ -117,10 +117,6 @@ class _Network(BaseEstimator):
         """The mean prediction of the networks, [N, C]."""
         model = self._model
         return model.decoded_prediction(inputs.check_features(self, X, reset=False, least=1))
-
-    @property
-    def _target(self) -> TaskType:
-        return self._model.encoder.target.task_type
 
     def _recipe(self, split: Random | Stratified) -> Recipe:
         """The recipe with the estimator's parameters; `settings` are applied last."""
@@ -282,7 +278,7 @@ class NetworkClassifier(ClassifierMixin, _Network):
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each example, [N]; for labels 0 or 1, [N, C]."""
         found = self.predict_proba(X)
-        if self._target.kind == "labels":
+        if self._model.encoder.target.task_type.kind == "labels":
             return (found > 0.5).astype(np.int64)
         return self.classes_[found.argmax(1)]
 

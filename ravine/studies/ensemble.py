@@ -46,8 +46,6 @@ from ravine.training.train import train_on
 
 COMPARISON_RESAMPLES = 400  # of the test examples and the repeats
 
-# Models of models
-
 
 def join_models(models: Sequence[Model]) -> Model:
     """All members of several models, whose recipes differ in numbers and seeds alone, as one.
@@ -212,9 +210,6 @@ def _gains(metric: Metric, predictions: Tensor, targets: Tensor | None) -> Tenso
     values = metric.of(predictions, targets)
     values = values if metric.higher_is_better else -values
     return torch.where(values.isnan(), -math.inf, values)
-
-
-# Comparing
 
 
 # ways to spend a budget

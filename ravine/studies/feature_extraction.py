@@ -6,6 +6,7 @@ Letters: N images, C channels, H × W places, F features.
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,9 +75,8 @@ def features(
     path = None
     if cache is not None:
         path = Path(cache).expanduser() / f"{_digest(module, known, layer, tensor)}.safetensors"
-        found = _read_cache(path)
-        if found is not None:
-            return found
+        with suppress(OSError, KeyError, ValueError, safetensors.SafetensorError):
+            return safetensors.torch.load_file(path)["features"]
     prepare = to_unit_range
     if known is not None:
         prepare = pretrained.PreprocessLayer(known, tensor.shape[1]).preprocess
@@ -167,9 +167,6 @@ def heads_on_features(
     return recipe, pd.concat(tables, ignore_index=True)
 
 
-# What is given
-
-
 def _check_images(given: Any) -> Tensor:
     try:
         tensor = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
@@ -223,9 +220,6 @@ def _answers(task: Task, targets: Tensor) -> dict[str, Any]:
     return {name: values[:, i].tolist() for i, name in enumerate(task.targets)}
 
 
-# Computing and keeping
-
-
 @torch.inference_mode()
 def _compute(
     module: nn.Module,
@@ -261,10 +255,3 @@ def _digest(module: nn.Module, known: ImageFormat | None, layer: str | None, ima
         hashed.update(value.detach().cpu().contiguous().numpy().tobytes())
     hashed.update(images.cpu().contiguous().numpy().data)
     return hashed.hexdigest()
-
-
-def _read_cache(path: Path) -> Tensor | None:
-    try:
-        return safetensors.torch.load_file(path)["features"]
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError):
-        return None

@@ -32,8 +32,6 @@ from ravine.training.train import train, train_on
 
 EXAMPLE_ADVICE = "write --space optimizer.lr=log:1e-4..1e-1"
 
-# Spaces
-
 
 class SearchSpace(Protocol):
     """The values that a setting may take."""
@@ -219,9 +217,6 @@ def _is_integer(recipe: Recipe, path: str) -> bool:
         return False
     hint = field_types(type(owner))[name]
     return not is_number(hint) and "int" in str(hint)
-
-
-# Searching
 
 
 def search(

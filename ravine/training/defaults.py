@@ -123,8 +123,7 @@ def _with_batch_and_epochs(recipe: Recipe, task: Task) -> Recipe:
     if recipe.epochs is None:
         least = 8 if of_images else min(60, max(20, 1_200_000 / count))
         wanted = (10_000 if of_images else 400_000) / count
-        most = 30 if of_images else 300
-        recipe = replace(recipe, epochs=int(min(most, max(least, wanted))))
+        recipe = replace(recipe, epochs=int(min(30 if of_images else 300, max(least, wanted))))
     return recipe
 
 

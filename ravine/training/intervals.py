@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -57,12 +56,8 @@ def predict_with_interval(
     middle, spread = members.mean(0), members.std(0, correction=0)
     ratio = torch.tensor(calibration["ratios"][str(_level(interval))], dtype=torch.float64)
     half = ratio * (spread + torch.tensor(calibration["offset"], dtype=torch.float64))
-    ends = [target.decode(end).numpy() for end in (middle - half, middle + half)]
-    return _with_ends(model.prediction_frame(middle, frame), ends)
-
-
-def _with_ends(predictions: pd.DataFrame, ends: list[np.ndarray]) -> pd.DataFrame:
-    low, high = ends
+    low, high = (target.decode(end).numpy() for end in (middle - half, middle + half))
+    predictions = model.prediction_frame(middle, frame)
     columns = {}
     for i, target in enumerate(predictions.columns):
         name = f"{target} interval" if f"{target} low" in predictions else target

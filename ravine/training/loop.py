@@ -208,8 +208,7 @@ class ScheduleFactors:
         place = step - self.first
         if self.first < 0 or place >= self.table.shape[1]:
             steps = torch.arange(step, step + FACTORS_AT_ONCE, dtype=torch.float64)[None]
-            schedule = self.cohort.parts.schedule
-            self.table = schedule.factor(steps, self.cohort.job.plan)
+            self.table = self.cohort.parts.schedule.factor(steps, self.cohort.job.plan)
             self.first = step
             place = 0
             self.shared = self.table[0].tolist()

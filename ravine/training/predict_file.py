@@ -6,15 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ravine.data import (
-    Drift,
-    Encoder,
-    ImageEncoder,
-    find_identifiers,
-    open_blocks,
-    round_floats,
-    with_identifiers,
-)
+from ravine import data
 from ravine.training.run import Run
 
 
@@ -34,29 +26,29 @@ class FilePredictions:
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         encoder = self.run.require_model().encoder
-        images = isinstance(encoder, ImageEncoder)
+        images = isinstance(encoder, data.ImageEncoder)
         for block in self._of_images(encoder) if images else self._of_table(encoder):
             self.count += len(block)
             yield block
 
-    def _of_table(self, encoder: Encoder) -> Iterator[pd.DataFrame]:
-        table = open_blocks(self.source, self.notes, encoder.known_columns)
-        drift = Drift(encoder)
+    def _of_table(self, encoder: data.Encoder) -> Iterator[pd.DataFrame]:
+        table = data.open_blocks(self.source, self.notes, encoder.known_columns)
+        drift = data.Drift(encoder)
         identifiers = None
         for rows in table.read(self.run.require_model().block_rows):
             predictions = self.run.predict(rows, interval=self.interval)
             drift.add(rows)
             if identifiers is None:
-                identifiers = find_identifiers(table, encoder, predictions.columns)
-            rounded = round_floats(predictions, encoder.target)
-            yield with_identifiers(rounded, rows, identifiers)
+                identifiers = data.find_identifiers(table, encoder, predictions.columns)
+            rounded = data.round_floats(predictions, encoder.target)
+            yield data.with_identifiers(rounded, rows, identifiers)
         self.notes += drift.describe()
 
-    def _of_images(self, encoder: ImageEncoder) -> Iterator[pd.DataFrame]:
+    def _of_images(self, encoder: data.ImageEncoder) -> Iterator[pd.DataFrame]:
         images = encoder.read(self.source)
         self.notes += images.notes
         predictions = self.run.predict(images, interval=self.interval)
-        predictions = round_floats(predictions, encoder.target)
+        predictions = data.round_floats(predictions, encoder.target)
         if images.names:
             predictions.insert(0, "file" if "path" in predictions else "path", images.names)
         yield predictions

@@ -81,10 +81,8 @@ def assemble_run(
     trained = _members_of(place, assignments, results)
     series = _series(trained)
     model = _model(recipe, task, trained)
-    score, test_values = (
-        (None, []) if model is None else score_model(model, task, baseline=baseline)
-    )
-    members = _members(recipe, trained, series, test_values)
+    score, tested = (None, []) if model is None else score_model(model, task, baseline=baseline)
+    members = _members(recipe, trained, series, tested)
     steps = training_plan(recipe, task).steps
     reported = [network.result.ended.effects[network.row] for network in trained]
     effects = list_effects(recipe, reported, series, members, steps=steps)

@@ -26,6 +26,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ravine import recipe_files
 from ravine.data import Encoder, ImageEncoder, Task, encoder_from_plain, signature_of
 from ravine.errors import InputError, RunError, first_line
 from ravine.files import check_readable, require_path, run_state, write_atomically
@@ -37,14 +38,6 @@ from ravine.old_names import get_key
 from ravine.part import stack
 from ravine.protocols import ImageShape, Signature
 from ravine.recipe import Recipe
-from ravine.recipe_files import (
-    plain_recipe,
-    recipe_differences,
-    recipe_from,
-    recipe_text,
-    with_lasting_paths,
-    with_paths_from,
-)
 from ravine.record import (
     RECORD_SCHEMA,
     Record,
@@ -111,7 +104,7 @@ def write_plan(
     """
     plan = {
         "schema": RECORD_SCHEMA,
-        "recipe": plain_recipe(with_lasting_paths(recipe, folder)),
+        "recipe": recipe_files.plain_recipe(recipe_files.with_lasting_paths(recipe, folder)),
         "fingerprint": task.fingerprint,
         "device": device,
         "jobs": [list(members) for members in jobs],
@@ -120,7 +113,7 @@ def write_plan(
         "versions": plan_versions(),
     }
     write_atomically(folder / "plan.json", json_with_digest(plan))
-    write_atomically(folder / "recipe.toml", recipe_text(recipe, folder).encode())
+    write_atomically(folder / "recipe.toml", recipe_files.recipe_text(recipe, folder).encode())
 
 
 def plan_versions() -> dict[str, str]:
@@ -132,9 +125,7 @@ def plan_versions() -> dict[str, str]:
 def other_versions(plan: Mapping[str, Any]) -> str:
     """Which versions have changed since a plan was made, in a sentence; empty if none has."""
     began, *since = [plan.get("versions", {}), *plan.get("resumed_with", ()), plan_versions()]
-    seen = {
-        name: dict.fromkeys([old, *(v.get(name) for v in since)]) for name, old in began.items()
-    }
+    seen = {n: dict.fromkeys([old, *(v.get(n) for v in since)]) for n, old in began.items()}
     changes = [f"{name} {', then '.join(map(str, v))}" for name, v in seen.items() if len(v) > 1]
     if not changes:
         return ""
@@ -201,24 +192,24 @@ def check_same_recipe(recipe: Recipe, folder: Path, module: ModuleFactory | None
     """
     path = folder / "recipe.toml"
     if not path.exists():
-        return write_atomically(path, recipe_text(recipe, folder).encode())
+        return write_atomically(path, recipe_files.recipe_text(recipe, folder).encode())
     do = f"undo the change, or train anew: ravine train {path}"
     check_readable(path, RunError)
     try:
         own = _recipe_at(tomllib.loads(path.read_text("utf-8")), folder, module)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read", why=first_line(error), do=do) from None
-    if different := recipe_differences(own, recipe):
+    if different := recipe_files.recipe_differences(own, recipe):
         what = f"{path} was changed after the run began"
-        why = f"{different[0][0]} differs; a run goes on as it began"
-        raise RunError(what, why=why, do=do)
+        raise RunError(what, why=f"{different[0][0]} differs; a run goes on as it began", do=do)
 
 
 def _recipe_at(given: Mapping[str, Any], folder: Path, module: ModuleFactory | None) -> Recipe:
     """The recipe that plain data in a run's folder describe."""
     if module is not None:
         given = {**given, "network": {**given["network"], "make": module}}
-    return with_paths_from(recipe_from(given), Path(os.path.realpath(folder)))
+    recipe = recipe_files.recipe_from(given)
+    return recipe_files.with_paths_from(recipe, Path(os.path.realpath(folder)))
 
 
 def read_run(
@@ -289,14 +280,13 @@ def _checked_record(record: Record) -> Record:
     Raises `ValueError` where a field has, at any depth, another type.
     """
     _check_types(record, but="series")  # those are arrays, checked where they are read
-    _check_types(
-        TaskFields(**{f.name: record.task[f.name] for f in dataclasses.fields(TaskFields)})
-    )
+    fields = dataclasses.fields(TaskFields)
+    _check_types(TaskFields(**{f.name: record.task[f.name] for f in fields}))
     for finding in record.findings:
         _check_types(Finding.from_json(finding))
     if is_name_of(TorchModule, record.recipe["network"]["name"]):  # its function is only named
         return record
-    recipe = to_plain(recipe_from({"base": "plain", **record.recipe}))
+    recipe = to_plain(recipe_files.recipe_from({"base": "plain", **record.recipe}))
     if not isinstance(recipe["batch"], int | str) or not isinstance(recipe["epochs"], int):
         raise ValueError("its recipe is not resolved")
     return dataclasses.replace(record, recipe=recipe)

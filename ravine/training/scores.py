@@ -76,26 +76,19 @@ def _metric_values(
 def _score_others(
     task: Task, held_out: Examples, prediction: Tensor, truth: Tensor, baseline: bool
 ) -> tuple[dict[str, Baseline], ScoresByTarget]:
-    """What the baselines reach, and the scores of each target for model and baselines."""
-    known = metrics.METRICS_BY_TASK[task.kind]
-    baselines, predictions = {}, {"network": prediction}
-    for name, (other, note) in _baseline_predictions(task, held_out, baseline).items():
-        values = {} if other is None else _metric_values(known, other, truth)[0]
-        baselines[name] = Baseline(values, note)
-        if other is not None:
-            predictions[name] = other
-    return baselines, _score_targets(task, predictions, truth)
-
-
-def _baseline_predictions(
-    task: Task, held_out: Examples, baseline: bool
-) -> dict[str, tuple[Tensor | None, str]]:
-    """What the best constant answer and boosted trees predict, [1, N, C]; how, or why not."""
+    """What the best constant and boosted trees reach; the scores of each target, for all."""
     constant, source = _constant_prediction(task)
     constant = None if constant is None else constant.expand(1, held_out.count, -1)
     trees, note = predict_with_trees(task, held_out) if baseline else (None, NO_BASELINE_NOTE)
     trees = None if trees is None else task.encoder.target.decode(trees)
-    return {"constant": (constant, source), "trees": (trees, note)}
+    known = metrics.METRICS_BY_TASK[task.kind]
+    baselines, predictions = {}, {"network": prediction}
+    for name, other, text in (("constant", constant, source), ("trees", trees, note)):
+        values = {} if other is None else _metric_values(known, other, truth)[0]
+        baselines[name] = Baseline(values, text)
+        if other is not None:
+            predictions[name] = other
+    return baselines, _score_targets(task, predictions, truth)
 
 
 def _constant_prediction(task: Task) -> tuple[Tensor | None, str]:

@@ -23,7 +23,7 @@ from ravine.recipe_files import recipe_text, with_lasting_paths
 from ravine.record import Event
 from ravine.run_progress import Progress, ProgressBoard
 from ravine.serialization import to_plain
-from ravine.training import arguments
+from ravine.training import arguments, run_folder
 from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
@@ -37,17 +37,6 @@ from ravine.training.loop import train_cohort
 from ravine.training.moved_files import with_moved_files
 from ravine.training.results import JobResult, assemble_run
 from ravine.training.run import Run
-from ravine.training.run_folder import (
-    check_same_recipe,
-    new_folder,
-    note_versions,
-    planned_jobs,
-    planned_recipe,
-    read_run,
-    unfinished_plan,
-    write_plan,
-    write_run,
-)
 from ravine.training.run_lock import STOP_FILE, lock_folder
 from ravine.training.snapshots import keep_snapshots, report_snapshots
 from ravine.training.workers import start_crew
@@ -104,13 +93,13 @@ def train(
     controls = _controls(
         assignments, folder, report, workers=workers, seconds=checkpoint_seconds, stop=stop
     )
-    with contextlib.nullcontext() if folder is None else new_folder(folder):
+    with contextlib.nullcontext() if folder is None else run_folder.new_folder(folder):
         if folder is not None:
             recipe_text(recipe, folder)  # raises here where it cannot be written
         findings = () if check is None else check(recipe, task)
         if folder is not None:
             members = [a.shares[0].members for a in assignments]
-            write_plan(folder, recipe, task, members, device=device, findings=findings)
+            run_folder.write_plan(folder, recipe, task, members, device=device, findings=findings)
         began = time.monotonic()
         results = train_jobs(assignments, controls, workers=workers)
         return _finish_run(
@@ -189,20 +178,20 @@ def resume(
     check_arguments(resume, locals())
     folder = require_path(folder, "the run's folder")
     workers = arguments.require_workers(workers)
-    unfinished_plan(folder)
+    run_folder.unfinished_plan(folder)
     with lock_folder(folder):
-        plan = unfinished_plan(folder)
-        recipe = planned_recipe(plan, folder, module)
-        check_same_recipe(recipe, folder, module)
+        plan = run_folder.unfinished_plan(folder)
+        recipe = run_folder.planned_recipe(plan, folder, module)
+        run_folder.check_same_recipe(recipe, folder, module)
         recipe = with_moved_files(recipe, files or {}, folder, frame=frame)
         task = _load_same_task(recipe, frame, plan, folder)
         device = arguments.require_device(plan["device"])
-        jobs = planned_jobs(plan, recipe, folder)
+        jobs = run_folder.planned_jobs(plan, recipe, folder)
         assignments = [assign_members(m, recipe, task, device=device) for m in jobs]
         controls = _controls(
             assignments, folder, report, workers=workers, seconds=checkpoint_seconds, stop=stop
         )
-        versions = note_versions(plan, folder)
+        versions = run_folder.note_versions(plan, folder)
         began = time.monotonic()
         results = train_jobs(assignments, controls, workers=workers)
         return _finish_run(
@@ -234,7 +223,7 @@ def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
     `module` is the function that makes the network, where the run trained a torch module.
     """
     check_arguments(open_run, locals())
-    record, model = read_run(folder, module)
+    record, model = run_folder.read_run(folder, module)
     return Run(record, model, Path(folder))
 
 
@@ -318,9 +307,8 @@ def _controls(
     count = len(assignments)
     board = None
     if report is not None and count > 1:
-        board = ProgressBoard(
-            [a.seconds for a in assignments], [len(a.job.seeds) for a in assignments]
-        )
+        sizes = [len(a.job.seeds) for a in assignments]
+        board = ProgressBoard([a.seconds for a in assignments], sizes)
     if stop is None and folder is not None:
         stop = folder / STOP_FILE
     return [
@@ -365,5 +353,5 @@ def _finish_run(
     record = replace(record, findings=tuple(findings), events=noted + record.events)
     if folder is not None:
         record = replace(record, recipe=to_plain(with_lasting_paths(recipe, folder)))
-        write_run(record, model, folder)
+        run_folder.write_run(record, model, folder)
     return Run(record, model, folder)

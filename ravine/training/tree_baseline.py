@@ -41,8 +41,7 @@ def predict_with_trees(task: Task, held_out: Examples) -> tuple[Tensor | None, s
     trees = task.outputs if task.kind != "binary" else 1
     rounds = max(MIN_TREE_ROUNDS, min(TREE_ROUNDS, MAX_TREES // trees))
     columns = len(task.encoder.features) + len(task.encoder.code_sizes)
-    most = max(1000, int(MAX_WORK / (columns * trees * rounds)))
-    train = evenly_spaced(task.train, most)
+    train = evenly_spaced(task.train, max(1000, int(MAX_WORK / (columns * trees * rounds))))
     note = f"HistGradientBoosting, {rounds} rounds"
     if train.count < task.train.count:
         note += f", on {train.count:,} of {task.train.count:,} training rows"

@@ -129,7 +129,7 @@ def test_a_doctors_report_is_printed_where_it_cannot_be_kept(tmp_path, monkeypat
     def refuse(path, data):
         raise RunError(f"{path} cannot be written", why="Read-only file system")
 
-    monkeypatch.setattr("ravine.files.write_atomically", refuse)
+    monkeypatch.setattr("ravine.cli.diagnose.write_atomically", refuse)
     assert run_command(["doctor", str(tmp_path / "r"), "--no-trials", "--quiet"]) in (0, 1)
     said = capsys.readouterr()
     assert "RVN" in said.out or "nothing found" in said.out

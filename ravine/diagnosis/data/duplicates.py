@@ -55,7 +55,7 @@ def find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) 
         expected = _expect_overlap(counts, Counter(new_rows))
     elif overlap:
         part, new_part = (x[kept], y[kept]), (new_x[some], validation[1][some])
-        expected = _expect_overlap_by_permutation(part, new_part)
+        expected = _expect_permuted_overlap(part, new_part)
     return replace(
         found, validation_compared=len(new_rows), overlap=overlap, expected_overlap=expected
     )
@@ -82,9 +82,7 @@ def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float
     return float(new_rows * max(_repeated_share(counts), 1 - (1 - alike) ** rows))
 
 
-def _expect_overlap_by_permutation(
-    part: tuple[Array, Array], new_part: tuple[Array, Array]
-) -> float:
+def _expect_permuted_overlap(part: tuple[Array, Array], new_part: tuple[Array, Array]) -> float:
     """How many new rows would be among the others by chance; inputs and targets are columns."""
     tables = [np.concatenate([v.reshape(len(v), -1) for v in pair], 1) for pair in (part, new_part)]
     known = len(tables[0])

@@ -219,9 +219,8 @@ def _score_levels(at: Array, y: Array, kind: str, folds: Array) -> float:
         predicted[new] = means[at[new]]
     found = score_predictions(predicted, y, kind)
     if kind == "number" and levels > 2:
-        found = max(
-            found, float(_correlate(rank_columns(predicted), rank_columns(y)[:, 0])[0]) ** 2
-        )
+        by_rank = _correlate(rank_columns(predicted), rank_columns(y)[:, 0])[0]
+        found = max(found, float(by_rank) ** 2)
     return found
 
 
@@ -268,20 +267,17 @@ def find_correlation_drop(
     )
 
 
-def slope_errors(
-    train: tuple[Array, Array, Array], validation: tuple[Array, Array, Array]
-) -> Array:
+def slope_errors(train: tuple[Array, Array, Array], held_out: tuple[Array, Array, Array]) -> Array:
     """How far the slopes r sd(y)/sd(x) of columns fall from training to validation, in standard
     errors sqrt((1 - r^2)/(n - 2)) sd(y)/sd(x); of inputs [N, F], a target [N] and correlations [F].
     """
     slopes, variances = [], []
-    for x, y, r in (train, validation):
+    for x, y, r in (train, held_out):
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = y.std() / x.astype(float).std(0)
         slopes.append(r * ratio)
         variances.append((1 - r**2) / (len(y) - 2) * ratio**2)
-    fallen = (slopes[0] - slopes[1]) * np.sign(slopes[0])
-    return fallen / np.sqrt(variances[0] + variances[1])
+    return (slopes[0] - slopes[1]) * np.sign(slopes[0]) / np.sqrt(variances[0] + variances[1])
 
 
 def correlations(x: Array, y: Array) -> Array:

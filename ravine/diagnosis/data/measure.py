@@ -20,14 +20,7 @@ from ravine.diagnosis.baseline_learners import (
     score_on_validation,
     to_array,
 )
-from ravine.diagnosis.data.data_kinds import (
-    MAX_SAMPLE,
-    count_classes,
-    find_layout,
-    find_task_kind,
-    profile_classes,
-    single_answers,
-)
+from ravine.diagnosis.data import data_kinds
 from ravine.diagnosis.data.duplicates import find_duplicates
 from ravine.diagnosis.data.leaking_columns import find_correlation_drop, find_leaking_columns
 from ravine.diagnosis.data.profile import (
@@ -51,10 +44,6 @@ MAX_NAMED_COLUMNS = 1000  # of which figures are kept
 MAX_COUNT_SPREAD = 5.0  # of whole numbers that are flags or counts, of no unit
 
 
-def _all_rows(x: Array) -> Array:
-    return np.ones(len(x), bool)
-
-
 def profile_data(
     inputs: Tensor,
     targets: Tensor,
@@ -64,7 +53,7 @@ def profile_data(
     sources: Sequence[str] = (),
     target_names: Sequence[str] = (),
     sentinels: Sequence[Sentinel] | None = None,
-    known_rows: Callable[[Array], Array] = _all_rows,
+    known_rows: Callable[[Array], Array] = lambda x: np.ones(len(x), bool),
     shuffled: bool = True,
     batch: int = 32,
     outputs: tuple[int, ...] = (),
@@ -94,21 +83,21 @@ def profile_data(
         held_out = to_array(validation[0]), to_array(validation[1])
     x = to_array(inputs)
     y = to_array(targets)
-    layout = find_layout(x)
-    kind = find_task_kind(x, y, outputs)
+    layout = data_kinds.find_layout(x)
+    kind = data_kinds.find_task_kind(x, y, outputs)
     named = layout == "table" and x.shape[1:] == (len(names),)
     name_column = names.__getitem__ if named else number_column
     sources = sources if named else ()
     name_source = sources.__getitem__ if sources else name_column
     broken = _find_not_finite(x, name_column, whole="" if named else "inputs")
-    sample = evenly_spaced_rows(len(x), MAX_SAMPLE)
+    sample = evenly_spaced_rows(len(x), data_kinds.MAX_SAMPLE)
     found = DataProfile(
         rows=len(x),
         shape=x.shape[1:],
         layout=layout,
         kind=kind,
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
-        classes=profile_classes(y, kind, outputs, tuple(target_names)),
+        classes=data_kinds.profile_classes(y, kind, outputs, tuple(target_names)),
         shifted_targets=find_turned_targets(x, y),
     )
     if layout != "tokens":
@@ -147,7 +136,7 @@ def profile_data(
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=_measure_order(y, kind, batch, seed))
     if held_out is not None:
-        classes = replace(found.classes, validation=count_classes(held_out[1], kind))
+        classes = replace(found.classes, validation=data_kinds.count_classes(held_out[1], kind))
         beside = _profile_validation(found, y, held_out[1])
         if layout != "tokens":
             shift = measure_shift(x[sample], held_out[0], name_column=name_column)
@@ -318,7 +307,7 @@ def _rows_without_sentinels(x: Array, inputs: NumberStats | None) -> Array:
 
 def _measure_order(y: Array, kind: str, batch: int, seed: int) -> ExampleOrder | None:
     """How alike targets of a batch are in the given order; None for targets by place or label."""
-    answers = single_answers(y, kind)
+    answers = data_kinds.single_answers(y, kind)
     batch = max(2, batch)
     if answers is None or len(y) < 20:
         return None

@@ -49,8 +49,7 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
     if found:
         lowest = Evidence("lowest target", targets.low)
         highest = Evidence("highest target", targets.high)
-        change = Change("target.scale", "standardize")
-        yield observe(*found, lowest, highest, change)
+        yield observe(*found, lowest, highest, Change("target.scale", "standardize"))
 
 
 @rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also=("leakage",))
@@ -60,9 +59,8 @@ def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
         limit = 100 * SAME_TOKEN_FRACTION
         copying = "a network that copies is right"
         change = Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]")
-        yield observe(
-            Evidence(name, 100 * data.same_tokens, "%", limit=limit, text=copying), change
-        )
+        same = Evidence(name, 100 * data.same_tokens, "%", limit=limit, text=copying)
+        yield observe(same, change)
 
 
 @rule("RVN-D12", "note", "imbalance", confidence="low", needs="inputs")
@@ -115,9 +113,8 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
         constant = f"the best constant has {known.constant_score:.3g}"
         best_score = Evidence("best score", known.score, text=constant)
         change = Change("data", "check whether inputs and targets are paired")
-        yield observe(
-            Evidence(name, known.signal, unit, limit=SURE_SIGNAL, text=tried), best_score, change
-        )
+        signal = Evidence(name, known.signal, unit, limit=SURE_SIGNAL, text=tried)
+        yield observe(signal, best_score, change)
 
 
 @rule("RVN-D15", "error", "labels", confidence="high", needs="inputs", explains=("RVN-D14",))

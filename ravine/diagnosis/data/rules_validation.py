@@ -78,9 +78,8 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         distance = Evidence(name, shift.median_shift, "spreads", limit=MEDIAN_SHIFT, text=of)
         spread = Evidence("spread over that in training", ratio, limit=limit, text=of)
         change = Change("data", "mean and spread of the training examples, for both")
-        seen = observe(
-            distance, spread, change, where="validation", suspects=("split", "normalization")
-        )
+        suspects = ("split", "normalization")
+        seen = observe(distance, spread, change, where="validation", suspects=suspects)
         yield seen if several else replace(seen, severity="note", confidence="medium")
     elif abs(shift.largest_shift) > COLUMN_SHIFT and shift.largest_z > SURE_SHIFT:
         name = "distance of its median from that in training"

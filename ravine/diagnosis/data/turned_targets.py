@@ -68,8 +68,7 @@ def find_turned_targets(x: Array, y: Array) -> ShiftedTargets | None:
     scores = gains.sum(0) / np.where(whole > 0, whole, np.inf)
     best = int(scores.argmax())
     more = gains[:, best] - gains[:, 0]
-    error = float(more.std()) / len(more) ** 0.5
-    signal = float(more.mean()) / max(error, 1e-30)
+    signal = float(more.mean()) / max(float(more.std()) / len(more) ** 0.5, 1e-30)
     clear = scores[best] >= MIN_EXPLAINED and scores[0] <= GIVEN_SHARE * scores[best]
     if not clear or signal <= BEYOND_DOUBT:
         return None
