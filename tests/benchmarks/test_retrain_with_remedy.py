@@ -58,7 +58,7 @@ def test_every_network_that_is_trained_is_counted():
     with count_runs() as counted:
         for module in modules:
             with pytest.raises(AttributeError):
-                module.train_program(None, seed=0)  # type: ignore[arg-type]
+                module.train_program(None, seed=0)
     assert len(counted) == 3
     assert all(module.train_program is train_program for module in modules)
 

@@ -177,8 +177,9 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
 
 def _is_far_better(one: Outcome, other: Outcome) -> bool:
     """Whether the score is higher by far."""
-    known = one.score is not None and other.score is not None
-    return known and one.score - other.score >= CLEAR_SCORE_GAIN / 2
+    if one.score is None or other.score is None:
+        return False
+    return one.score - other.score >= CLEAR_SCORE_GAIN / 2
 
 
 @rule(
