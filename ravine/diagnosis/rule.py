@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property, partial
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Required, TypeAlias, TypedDict, Unpack
 
 from ravine.diagnosis.explanation import Explanation, read_explanation
 from ravine.errors import join_first
@@ -46,7 +46,21 @@ FindFault: TypeAlias = Callable[[Any], Iterable[Observation]]
 FINDING_DEFAULTS = ("code", "title", "severity", "confidence", "cause", "explains", "advice")
 
 
-def observe(*seen: Evidence | Change | None, **about: Any) -> Observation:
+class ObservationFields(TypedDict, total=False):
+    """The fields of `Observation` beside evidence and changes, which `observe` takes by place."""
+
+    where: str
+    since: int | None
+    suspects: tuple[str, ...]
+    title: str
+    severity: str
+    confidence: str
+    cause: str
+    advice: str
+    trial: Trial | None
+
+
+def observe(*seen: Evidence | Change | None, **about: Unpack[ObservationFields]) -> Observation:
     """An observation of evidence and what to change; `about` are its other fields."""
     evidence = tuple(each for each in seen if isinstance(each, Evidence))
     changes = tuple(each for each in seen if isinstance(each, Change))
@@ -104,7 +118,18 @@ class Rule:
         return found
 
 
-def rule(code: str, severity: str, cause: str, **about: Any) -> Callable[[FindFault], Rule]:
+class RuleFields(TypedDict, total=False):
+    """The other fields of `Rule`."""
+
+    needs: Required[str]
+    confidence: str
+    explains: tuple[str, ...]
+    also: tuple[str, ...]
+
+
+def rule(
+    code: str, severity: str, cause: str, **about: Unpack[RuleFields]
+) -> Callable[[FindFault], Rule]:
     """Make a function that finds a fault the rule of a code; `about` are other fields of `Rule`.
 
     What the function measures and misses stands in the explanation of the code: it needs no
@@ -120,7 +145,9 @@ def rule(code: str, severity: str, cause: str, **about: Any) -> Callable[[FindFa
     return partial(Rule, code=code, severity=severity, cause=cause, **about)
 
 
-def symptom(code: str, severity: str, cause: str, **about: Any) -> Callable[[FindFault], Rule]:
+def symptom(
+    code: str, severity: str, cause: str, **about: Unpack[RuleFields]
+) -> Callable[[FindFault], Rule]:
     """Make a function the rule of a code which says that something goes wrong, not why."""
     return partial(Rule, code=code, severity=severity, cause=cause, symptom=True, **about)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ravine.diagnosis.data.profile import NumberStats
+from ravine.diagnosis.initialization.probed_program import LARGE_NUMBERS
 from ravine.diagnosis.initialization.profile import StartProfile
 from ravine.diagnosis.trials.trial_results import SPREAD_EVIDENCE
 from ravine.examination.subject import Facts, Strength, Subject, SubjectProfile
@@ -17,7 +18,7 @@ from ravine.finding import MANUAL_CHANGES, Evidence
 
 FAR_MEAN = 3.0  # standard deviations of a column's mean from 0
 SPREAD_RATIO = 10.0  # of standard deviations of columns
-LARGE_RMS, SMALL_RMS = 5.0, 0.2  # root mean square of inputs or targets
+SMALL_RMS = 0.2  # root mean square of inputs or targets
 WEIGHT_RATIO = 4.0  # times the usual size of weights, or a quarter of it
 LAYER_RATIO = 300.0  # of signal or gradient between layers
 FIRST_LOSS_RATIO = 2.0  # times the loss of the best constant answer, and as much more
@@ -157,8 +158,8 @@ def _off_scale(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
         found.append(Evidence(name, spreads.ratio, limit=SPREAD_RATIO, text=columns))
     size = math.hypot(spread.mean, spread.std)
     small = 0 < size < SMALL_RMS and spreads.largest > 0
-    if size > LARGE_RMS or small:
-        limit = LARGE_RMS if size > LARGE_RMS else SMALL_RMS
+    if size > LARGE_NUMBERS or small:
+        limit = LARGE_NUMBERS if size > LARGE_NUMBERS else SMALL_RMS
         found.append(Evidence(f"root mean square of the {what}", size, limit=limit))
     return tuple(found)
 

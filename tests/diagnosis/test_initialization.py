@@ -998,6 +998,14 @@ def test_what_makes_the_first_loss_finite_is_its_cause(model, scale, cause):
     assert found["RVN-I12"].cause == cause
 
 
+def test_outputs_are_blamed_on_the_weights_though_the_loss_of_zeros_is_infinite():
+    """With all weights 0 the outputs are finite, and so is their logarithm not."""
+    x, y = table()
+    model = nn.Sequential(net(), Then(nn.Identity(), lambda h: h.sqrt()))
+    found = examined(model, lambda out, y: -out[:, 0].log().mean(), x, y)["RVN-I12"]
+    assert found.cause == "initialization" and "weights 0" not in found.evidence[0].text
+
+
 def log_cosh(out, y):
     return torch.log(torch.cosh(out - y)).mean()
 

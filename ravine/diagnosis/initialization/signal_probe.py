@@ -72,16 +72,17 @@ def probe_first_loss(program: ProbedProgram) -> FirstLoss:
     return replace(
         found,
         not_finite=broken,
-        finite_when=_finite_when(program) if broken in ("outputs", "loss") else "",
+        finite_when=_finite_when(program, broken) if broken in ("outputs", "loss") else "",
         not_finite_at=where,
         finite_rows=float(finite_rows),
         target_size=float(y.double().abs().max()) if has_numbers else 0.0,
     )
 
 
-def _finite_when(program: ProbedProgram) -> str:
+def _finite_when(program: ProbedProgram, broken: str) -> str:
     """What makes the first loss finite: "standardized inputs"; "standardized targets", for which
-    outputs are shifted and scaled alike; or "no weights" (all 0). The first that does, or "".
+    outputs are shifted and scaled alike; or "no weights" (all 0), of broken outputs these alone,
+    whatever the loss makes of them. The first that does, or "".
     """
     x, y, out = program.inputs, program.targets, program.training_trace.output
     model, blank = program.training_model, copy.deepcopy(program.training_model)
@@ -101,9 +102,11 @@ def _finite_when(program: ProbedProgram) -> str:
     for what, make in tried.items():
         with contextlib.suppress(Exception):  # the loss may refuse such outputs
             outputs, targets = make()
-            if outputs is not None and is_finite(outputs):
-                if is_finite(program.loss(outputs, targets).detach()):
-                    return what
+            if outputs is None or not is_finite(outputs):
+                continue
+            enough = what == "no weights" and broken == "outputs"
+            if enough or is_finite(program.loss(outputs, targets).detach()):
+                return what
     return ""
 
 

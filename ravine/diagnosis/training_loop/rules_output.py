@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from statistics import median
-from typing import Any
+from typing import Unpack
 
 from ravine.diagnosis import op_names
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, ObservationFields, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
 from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.finding import Change, Evidence
@@ -301,7 +301,9 @@ def has_single_class(graph: Graph) -> bool:
     return bool(entropies)
 
 
-def _observe_at(graph: Graph, place: int, *seen: Evidence | Change, **about: Any) -> Observation:
+def _observe_at(
+    graph: Graph, place: int, *seen: Evidence | Change, **about: Unpack[ObservationFields]
+) -> Observation:
     """What is wrong from the start with the activation at a place, or with that before a loss.
 
     It is where its module is; without a module, at the last weight before it.
