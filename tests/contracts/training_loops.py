@@ -214,3 +214,33 @@ def on_a_plateau(watch, mode, metric):
             right = (model(x).argmax(1) == y).float().mean().item()
             scheduler.step(metric(torch.stack(losses).mean().item(), right))
     return list(model.parameters())
+
+
+def probed_once(watch, thaws=False, at=15):
+    """A body that is frozen while something else looks at it, and stays so unless it `thaws`."""
+    model = mlp()
+
+    def freeze(i):
+        if i == at:
+            model[0].requires_grad_(False)
+        if i == at + 5 and thaws:
+            model[0].requires_grad_(True)
+
+    return teach(watch, model, sgd(model), steps=300, after=freeze)
+
+
+class Choir(nn.Module):
+    """Three members, of which `asked` answer."""
+
+    def __init__(self, asked):
+        super().__init__()
+        self.members = nn.ModuleList(mlp() for _ in range(3))
+        self.asked = asked
+
+    def forward(self, x):
+        return sum(self.members[i](x) for i in self.asked)
+
+
+def members_asked(watch, *asked):
+    model = Choir(asked)
+    return teach(watch, model, sgd(model), steps=40)

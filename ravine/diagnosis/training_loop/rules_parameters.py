@@ -1,6 +1,8 @@
 """Parameters that do not train: in no optimizer, not registered, frozen, without a gradient."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
@@ -10,8 +12,10 @@ from ravine.finding import Change, Evidence
 OPTIMIZER_CHECK_STEPS = 7  # after which every optimizer of the usual loops has stepped
 MIN_SNAPSHOTS = 2
 FROZEN_STEPS = 200  # after which layers that are frozen are not thawed soon
+EARLY_FREEZE = 0.1  # of the steps: layers that trained no longer were not meant to be frozen
 TWIN_STEPS, TWIN_SNAPSHOTS = 2, 5
 UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
+LIST_ENTRY = re.compile(r"(?<![^.])\d+(?![^.])")  # of a list in a parameter's name
 
 
 @rule(
@@ -88,14 +92,35 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
         count = Evidence(name, len(frozen), text=f"of {len(own)}")
         as_initialized = Evidence("of these, matrices still as initialized", len(random), limit=0)
         where = join_names(p.name for p in random or frozen)
-        if random and not (history.ended or history.steps >= FROZEN_STEPS):
+        is_late = history.ended or history.steps >= FROZEN_STEPS
+        stopped = [p.name for p in frozen if p.optimizer is not None and p.received_gradient]
+        if (random or stopped) and not is_late:
             return  # they may be thawed yet
-        if random:
+        trained = [s.step for s in history.snapshots if any(map(s.gradient_norms.get, stopped))]
+        if trained and is_late and trained[-1] <= EARLY_FREEZE * history.steps:
+            last = Evidence("last step seen in which they trained", trained[-1])
+            change = Change("loop", "requires_grad_(True) again, or none that turns it off")
+            title, where = "layers train no longer after the first steps", join_names(stopped)
+            yield observe(
+                count, last, change, where=where, since=trained[-1], title=title, severity="warning"
+            )
+        elif random:
             change = Change("model", "requires_grad_(True), or load the weights before freezing")
             title = "layers are frozen at their random start"
             yield observe(count, as_initialized, change, where=where, title=title)
         else:
             yield observe(count, where=where, severity="note", confidence="exact")
+
+
+def _unused_siblings(history: LoopHistory, unused: list[str]) -> list[str]:
+    """Those that the loss leaves out while it reads another entry of their list in their place."""
+    if history.graph is None:
+        return []
+    uses = {n.parameter: history.graph.consumers[i] for i, n in enumerate(history.graph.nodes)}
+    counted = Counter((LIST_ENTRY.sub("*", name, count=1)) for name in unused)
+    read = {LIST_ENTRY.sub("*", name, count=1): count for name, count in uses.items() if name}
+    lists = {key for key, count in counted.items() if read.get(key, 0) > count}
+    return [name for name in unused if LIST_ENTRY.sub("*", name, count=1) in lists]
 
 
 def _has_twin_gradients(history: LoopHistory, names: list[str]) -> bool:
@@ -112,7 +137,7 @@ def _has_twin_gradients(history: LoopHistory, names: list[str]) -> bool:
     "warning",
     "detached-graph",
     needs=f"snapshots, updates {UNUSED_STEPS}",
-    also=("data-degenerate", "labels"),
+    also=("data-degenerate", "labels", "loss"),
 )
 def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
@@ -125,7 +150,7 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
             zero = Evidence("gradient of its parameters", 0.0, text="that of both calls cancels")
             title = "a network is compared with itself: it is called twice on the same inputs"
             change = Change("loop", "the other example of each pair for the second call")
-            cause, rest = "data-degenerate", ("labels",)
+            cause, rest = "data-degenerate", ("labels", "loss")
             yield observe(zero, change, where=path, title=title, cause=cause, suspects=rest)
             return
     rounded = history.graph.rounded_parameters if history.graph is not None else frozenset[str]()
@@ -146,6 +171,14 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         count = Evidence("parameters without a gradient so far", len(unused), limit=0, text=steps)
         ran = Evidence("of these, as initialized and in modules that ran", len(cut_off))
         change = Change("model", "no detach() or no_grad() between these layers and the loss")
+        siblings = _unused_siblings(history, [p.name for p in unused])
+        if siblings and not cut_off:
+            name = "parameters that another entry of their list stands in for"
+            title = "of a list of layers one is used again and again, the others never"
+            change = Change("model", "each entry of the list once")
+            count = Evidence(name, len(siblings), limit=0, text=steps)
+            yield observe(count, change, where=join_names(siblings), title=title)
+            return
         severity = "warning" if cut_off else "note"
         where = join_names(p.name for p in cut_off or unused)
         yield observe(count, ran, change, where=where, severity=severity)
