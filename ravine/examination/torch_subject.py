@@ -68,7 +68,8 @@ EXAMINATION_SECONDS = 12.0  # of all trials, about, on one core
 TRIAL_RUNS = 40  # in an examination, about
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
-BUDGET_FACTOR = 3  # where more steps are tried
+BUDGET_FACTOR = 3  # where more steps are tried; again and again
+MAX_LONGER_STEPS = 200  # while they are no more than these
 NORMALIZED_BATCH = 32  # tried where the program's is too small for batch normalization
 MAX_TINY_BATCH = 4  # examples, of which a loss that compares them sees little
 MIN_LARGE_BATCH, MIN_EPOCH_STEPS = 64, 3  # batches that may be too large
@@ -213,8 +214,12 @@ class TorchSubject:
         if program.form.whole and cause in ACTIVATION_CAUSES:
             return ()  # those of the loss cannot be told apart
         if cause == "too-few-steps":
-            whole = self.budget.steps == program.steps  # else trials are shorter than it is
-            return ((set_steps(BUDGET_FACTOR * program.steps),),) if whole else ()
+            if self.budget.steps != program.steps:
+                return ()  # trials are shorter than it is
+            longer = [BUDGET_FACTOR * program.steps]
+            while BUDGET_FACTOR * longer[-1] <= MAX_LONGER_STEPS:
+                longer.append(BUDGET_FACTOR * longer[-1])
+            return tuple((set_steps(steps),) for steps in longer)
         if cause == "batch-size":
             batch = program.train.batch
             if small_normalized_batch(program, self.calls):
