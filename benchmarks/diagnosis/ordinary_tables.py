@@ -11,9 +11,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, AdamW
 
-from benchmarks.diagnosis import posted_data
+from benchmarks.diagnosis import data, posted_data
 from benchmarks.diagnosis.data import Split, split
 from benchmarks.diagnosis.tables import column, mlp
 from benchmarks.diagnosis.training_script import (
@@ -24,6 +24,7 @@ from benchmarks.diagnosis.training_script import (
     fault,
     group,
     loader,
+    micro_f1,
     r2,
 )
 
@@ -777,6 +778,285 @@ TITANIC_GROUP = group(
     network="mlp",
 )
 
+
+# Parcels that come back: a column that is filled in only when they have
+
+
+def orders(rows: int = 1200) -> Split:
+    """Orders of clothes: price in cents, pieces, sizes of the same piece, customer's share of
+    parcels sent back, days of delivery, gift, refund booked in cents; does it come back (float)?
+    On the day of the order no refund is booked.
+    """
+    rng = np.random.default_rng(41)
+    price, pieces = np.exp(rng.normal(8.6, 0.6, rows)), 1 + rng.poisson(1.3, rows)
+    sizes, habit = rng.binomial(pieces - 1, 0.4), rng.beta(2, 4, rows)
+    days, gift = 1 + rng.poisson(2.5, rows), rng.random(rows) < 0.15
+    risk = 1.3 * sizes + 5 * (habit - 0.33) + 0.5 * (np.log(price) - 8.6) + 0.25 * (days - 3)
+    back = rng.random(rows) < 1 / (1 + np.exp(-(risk - 0.8 * gift - 0.6)))
+    refund = back * price * rng.choice([1.0, 0.5], rows)
+    x = np.stack([price, pieces, sizes, habit, days, gift, refund], 1)
+    d = split(x, back.astype(float))
+    return d._replace(tx=torch.cat([d.tx[:, :6], torch.zeros(len(d.tx), 1)], 1))
+
+
+def parcels(refund: bool = False) -> TrainingSetup:
+    d = orders()
+    d = d.standardized() if refund else d.inputs(lambda x: x[:, :6]).standardized()
+    return TrainingSetup(
+        model=mlp(d.x.shape[1], 16, 1),
+        loss=nn.BCEWithLogitsLoss(),
+        train=(d.x, column(d.y)),
+        validation=(d.vx, column(d.vy)),
+        optimizer=partial(AdamW, lr=3e-3),
+        batch_size=32,
+        epochs=20,
+        scorer=binary_accuracy(d.tx, d.ty),
+    )
+
+
+PARCELS_GROUP = group(
+    "parcels-sent-back",
+    parcels,
+    fault(
+        "refund-is-booked",
+        "leakage",
+        refund=True,
+        answers={"where": "6", "proof": "validation", "remedy": ("data", "without the refund")},
+    ),
+    family="table",
+    task="classification",
+    network="mlp",
+)
+
+
+# Fraud: rows copied to balance the classes, and only then split
+
+
+def fraud(copied: str = "after") -> TrainingSetup:
+    d = posted_data.payments(2000)
+    d = d.inputs(lambda x: torch.cat([(x[:, :1] + 1).log(), x[:, 1:]], 1)).standardized()
+
+    def balance(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        rare = (y > 0.5).nonzero().squeeze(1)
+        times = int((y < 0.5).sum()) // len(rare) - 1
+        rows = torch.cat([torch.arange(len(y)), rare.repeat(times)])
+        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(3))]
+        return x[rows], y[rows]
+
+    x, y, vx, vy = d.x, d.y, d.vx, d.vy
+    if copied == "before":
+        x, y = balance(torch.cat([x, vx]), torch.cat([y, vy]))
+        cut = int(0.75 * len(y))
+        x, vx, y, vy = x[:cut], x[cut:], y[:cut], y[cut:]
+    else:
+        x, y = balance(x, y)
+    return TrainingSetup(
+        model=mlp(6, 64, 64, 1) if copied == "before" else mlp(6, 8, 1),
+        loss=nn.BCEWithLogitsLoss(),
+        train=(x, column(y)),
+        validation=(vx, column(vy)),
+        optimizer=partial(Adam, lr=3e-3 if copied == "before" else 0.02),
+        batch_size=64,
+        epochs=40 if copied == "before" else 6,
+        scorer=found_and_spared(d.tx, d.ty),
+    )
+
+
+FRAUD_GROUP = group(
+    "balanced-fraud",
+    fraud,
+    fault(
+        "copied-then-split",
+        "leakage split overfitting",
+        copied="before",
+        answers={"proof": "validation", "remedy": ("data", "split before copying")},
+    ),
+    family="table",
+    task="classification",
+    network="mlp",
+)
+
+
+# Computers of the eighties: a sum where a mean was tuned
+
+
+def eighties(reduction: str = "mean", lr: float = 0.02) -> TrainingSetup:
+    d = posted_data.processors().inputs(lambda x: (x + 1).log()).standardized()
+    d = d.targets(lambda y: y.log()).targets_standardized()
+    return number(
+        d,
+        mlp(6, 32, 1),
+        partial(SGD, lr=lr, momentum=0.9),
+        batch=25,
+        epochs=60,
+        loss=nn.MSELoss(reduction=reduction),
+    )
+
+
+EIGHTIES_GROUP = group(
+    "speed-of-the-eighties",
+    eighties,
+    fault(
+        "sum-over-the-batch",
+        "loss-reduction learning-rate-high exploding dead-units",
+        reduction="sum",
+        answers={"remedy": ("lr", 1e-3)},
+    ),
+    family="table",
+    task="regression",
+    network="mlp",
+)
+
+
+# Tumors: the whole table in one batch, for as many epochs as with small ones
+
+
+def tumors(batch: int = 32, rate: float = 2e-3, act: type[nn.Module] = nn.ReLU) -> TrainingSetup:
+    d = posted_data.tumor_areas().standardized().targets_standardized()
+    return number(d, mlp(22, 32, 16, 1, act=act), partial(Adam, lr=rate), batch=batch, epochs=40)
+
+
+TUMORS_GROUP = group(
+    "sizes-of-tumors",
+    tumors,
+    fault(
+        "whole-table-at-once",
+        "too-few-steps batch-size learning-rate-low",
+        batch=1024,
+        rate=1e-3,
+        answers={"remedy": ("batch", 32)},
+    ),
+    fault(
+        "sigmoids-and-a-tiny-rate",
+        "learning-rate-low too-few-steps hidden-activation vanishing",
+        act=nn.Sigmoid,
+        rate=2e-5,
+    ),
+    family="table",
+    task="regression",
+    network="mlp",
+)
+
+
+# Animals: classes as numbers on a line
+
+
+def zoo(numbered: bool = False, lr: float = 0.01) -> TrainingSetup:
+    d = posted_data.animals()
+    if not numbered:
+        return TrainingSetup(
+            model=mlp(16, 24, 7),
+            loss=nn.CrossEntropyLoss(),
+            train=(d.x, d.y),
+            validation=(d.vx, d.vy),
+            optimizer=partial(Adam, lr=lr),
+            batch_size=16,
+            epochs=60,
+            scorer=accuracy(d.tx, d.ty),
+        )
+    right = accuracy(d.tx, d.ty)
+    return TrainingSetup(
+        model=mlp(16, 24, 1),
+        loss=nn.MSELoss(),
+        train=(d.x, column(d.y.float())),
+        validation=(d.vx, column(d.vy.float())),
+        optimizer=partial(Adam, lr=lr),
+        batch_size=16,
+        epochs=60,
+        scorer=Scorer(
+            d.tx,
+            d.ty,
+            lambda out, y: float((out.squeeze(1).round() == y).float().mean()),
+            right.chance,
+        ),
+    )
+
+
+ZOO_GROUP = group(
+    "zoo-register",
+    zoo,
+    fault("kinds-on-a-line", "loss output-activation", numbered=True),
+    family="table",
+    task="classification",
+    network="mlp",
+)
+
+
+# Complaints of patients: several answers may be yes
+
+
+def complaints(ending: str = "sigmoid") -> TrainingSetup:
+    d = data.tags(1000)
+    last = {"sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(dim=1)}[ending]
+    return TrainingSetup(
+        model=mlp(16, 64, 32, 6, last=last),
+        loss=nn.BCELoss(),
+        train=(d.x, d.y),
+        validation=(d.vx, d.vy),
+        optimizer=partial(Adam, lr=2e-3, weight_decay=1e-4),
+        batch_size=32,
+        epochs=20,
+        scorer=micro_f1(d.tx, d.ty, 0.5),
+    )
+
+
+COMPLAINTS_GROUP = group(
+    "complaints-of-patients",
+    complaints,
+    fault(
+        "softmax-for-several-answers",
+        "output-activation loss",
+        ending="softmax",
+        answers={"where": "5", "remedy": ("output", "sigmoid")},
+    ),
+    family="table",
+    task="multi-label",
+    network="mlp",
+)
+
+
+# The progress of diabetes: a network that is far too willing, and holes filled with -999
+
+
+def progress(
+    sizes: tuple[int, ...] = (10, 16, 1), epochs: int = 40, decay: float = 0.1, holes: bool = False
+) -> TrainingSetup:
+    d = posted_data.patients()
+    if holes:
+        draw = torch.Generator().manual_seed(5)
+
+        def spoil(x: Tensor) -> Tensor:
+            missing = torch.rand(x.shape, generator=draw) < torch.tensor(
+                [0.0, 0, 0.2, 0.2, 0, 0, 0, 0, 0.2, 0]
+            )
+            return torch.where(missing, -999.0, x)
+
+        d = d.inputs(spoil)
+    d = d.standardized().targets_standardized()
+    return number(d, mlp(*sizes), partial(AdamW, lr=3e-3, weight_decay=decay), epochs=epochs)
+
+
+PROGRESS_GROUP = group(
+    "progress-of-patients",
+    progress,
+    fault(
+        "two-hundred-epochs-of-a-wide-network",
+        "overfitting learning-rate-high",
+        sizes=(10, 128, 128, 1),
+        epochs=150,
+        decay=0.0,
+    ),
+    fault(
+        "holes-of-minus-999",
+        "data-degenerate input-scale",
+        holes=True,
+        answers={"remedy": ("data", "fill the holes")},
+    ),
+    family="table",
+    task="regression",
+    network="mlp",
+)
+
 SCRIPTS = (
     *CHARGES_GROUP,
     *CARS_GROUP,
@@ -790,4 +1070,11 @@ SCRIPTS = (
     *CHESS_GROUP,
     *DIGITS_GROUP,
     *TITANIC_GROUP,
+    *PARCELS_GROUP,
+    *FRAUD_GROUP,
+    *EIGHTIES_GROUP,
+    *TUMORS_GROUP,
+    *ZOO_GROUP,
+    *COMPLAINTS_GROUP,
+    *PROGRESS_GROUP,
 )
