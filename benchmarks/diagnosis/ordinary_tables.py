@@ -4,6 +4,7 @@ suit the loss, rates and budgets out of proportion, rows and answers that do not
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW
+from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.diagnosis import data, posted_data
 from benchmarks.diagnosis.data import Split, split
@@ -176,7 +178,8 @@ def charges(
         d = d.standardized()
     if in_thousands:
         d = d.targets(lambda y: y / 10_000)
-    return number(d, mlp(6, 32, 16, 1), partial(optimizer, lr=lr), epochs=40)
+    setup = number(d, mlp(6, 32, 16, 1), partial(optimizer, lr=lr), epochs=40)
+    return replace(setup, train=loader(d.x, d.y, 32))
 
 
 CHARGES_GROUP = group(
@@ -225,7 +228,8 @@ def car_prices(flat: bool = False, last: type[nn.Module] = nn.Identity) -> Train
     scorer = r2(d.tx, d.ty)
     if flat:
         d = d.targets(lambda y: y.squeeze(1))
-    return number(d, CarNet(last()), partial(Adam, lr=2e-3), epochs=30, scorer=scorer)
+    model = CarNet(last())
+    return number(d, model, Adam(model.parameters(), lr=2e-3), epochs=30, scorer=scorer)
 
 
 CARS_GROUP = group(
@@ -234,13 +238,13 @@ CARS_GROUP = group(
     fault("targets-without-a-column", "shape-pairing", flat=True, answers={"exact": True}),
     fault(
         "relu-behind-the-last-layer",
-        "output-activation",
+        "output-activation target-scale dead-units",
         last=nn.ReLU,
         answers={"where": "last", "remedy": ("output", "none")},
     ),
     fault(
         "sigmoid-behind-the-last-layer",
-        "output-activation",
+        "output-activation target-scale saturation",
         last=nn.Sigmoid,
         answers={"where": "last", "remedy": ("output", "none")},
     ),
@@ -262,7 +266,7 @@ def hearts(
     return TrainingSetup(
         model=mlp(7, wide, wide, 1, last=last),
         loss=nn.BCEWithLogitsLoss(),
-        train=(d.x, column(d.y)),
+        train=loader(d.x, column(d.y), 32, drop_last=True),
         validation=(d.vx, column(d.vy)),
         optimizer=partial(Adam, lr=3e-3),
         batch_size=32,
@@ -280,7 +284,7 @@ HEARTS_GROUP = group(
         last=nn.Sigmoid(),
         answers={"where": "5", "exact": True, "remedy": ("output", "none")},
     ),
-    fault("known-by-heart", "overfitting architecture-too-deep", wide=256, epochs=80),
+    fault("known-by-heart", "overfitting learning-rate-high", wide=192, epochs=50),
     family="table",
     task="classification",
     network="mlp",
@@ -639,7 +643,7 @@ CHESS_GROUP = group(
     chess,
     fault(
         "layers-in-a-plain-list",
-        "parameters-not-in-optimizer",
+        "parameters-not-in-optimizer frozen-parameters",
         listed=True,
         answers={"where": "hidden", "exact": True},
     ),
@@ -759,11 +763,11 @@ TITANIC_GROUP = group(
         "cross-entropy-of-one-output",
         "loss output-activation shape-pairing",
         kind="one",
-        answers={"exact": True, "proof": "unmoved", "unmoved": "fc1.weight"},
+        answers={"where": "fc3", "exact": True, "proof": "unmoved", "unmoved": "fc1.weight"},
     ),
     fault(
         "rounded-answers",
-        "output-activation detached-graph",
+        "output-activation detached-graph vanishing",
         kind="rounded",
         answers={"exact": True, "proof": "unmoved", "unmoved": "fc1.weight"},
     ),
@@ -857,7 +861,7 @@ def fraud(copied: str = "after") -> TrainingSetup:
         validation=(vx, column(vy)),
         optimizer=partial(Adam, lr=3e-3 if copied == "before" else 0.02),
         batch_size=64,
-        epochs=40 if copied == "before" else 6,
+        epochs=25 if copied == "before" else 6,
         scorer=found_and_spared(d.tx, d.ty),
     )
 
@@ -985,13 +989,25 @@ ZOO_GROUP = group(
 # Complaints of patients: several answers may be yes
 
 
+class ComplaintsDataset(Dataset[tuple[Tensor, Tensor]]):
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x = x
+        self.y = y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.x[index], self.y[index]
+
+
 def complaints(ending: str = "sigmoid") -> TrainingSetup:
     d = data.tags(1000)
     last = {"sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(dim=1)}[ending]
     return TrainingSetup(
         model=mlp(16, 64, 32, 6, last=last),
         loss=nn.BCELoss(),
-        train=(d.x, d.y),
+        train=DataLoader(ComplaintsDataset(d.x, d.y), batch_size=32, shuffle=True),
         validation=(d.vx, d.vy),
         optimizer=partial(Adam, lr=2e-3, weight_decay=1e-4),
         batch_size=32,
@@ -1007,7 +1023,7 @@ COMPLAINTS_GROUP = group(
         "softmax-for-several-answers",
         "output-activation loss",
         ending="softmax",
-        answers={"where": "5", "remedy": ("output", "sigmoid")},
+        answers={"where": "5", "exact": True, "remedy": ("output", "sigmoid")},
     ),
     family="table",
     task="multi-label",
@@ -1040,10 +1056,10 @@ PROGRESS_GROUP = group(
     "progress-of-patients",
     progress,
     fault(
-        "two-hundred-epochs-of-a-wide-network",
+        "hundred-epochs-of-a-wide-network",
         "overfitting learning-rate-high",
         sizes=(10, 128, 128, 1),
-        epochs=150,
+        epochs=100,
         decay=0.0,
     ),
     fault(
@@ -1051,6 +1067,92 @@ PROGRESS_GROUP = group(
         "data-degenerate input-scale",
         holes=True,
         answers={"remedy": ("data", "fill the holes")},
+    ),
+    family="table",
+    task="regression",
+    network="mlp",
+)
+
+
+# Penguins: grams beside millimeters, and the rate of a tutorial
+
+
+class PenguinNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(4, 16)
+        self.relu = nn.ReLU()
+        self.fc2 = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.relu(self.fc1(x)))
+
+
+def penguins(scaled: bool = True, lr: float = 0.05, momentum: float = 0.9) -> TrainingSetup:
+    d = posted_data.penguins().inputs(lambda x: x[:, :4])
+    if scaled:
+        d = d.standardized()
+    return TrainingSetup(
+        model=PenguinNet(),
+        loss=nn.CrossEntropyLoss(),
+        train=loader(d.x, d.y, 16),
+        validation=(d.vx, d.vy),
+        optimizer=partial(SGD, lr=lr, momentum=momentum),
+        batch_size=16,
+        epochs=15,
+        scorer=accuracy(d.tx, d.ty),
+    )
+
+
+PENGUINS_GROUP = group(
+    "kinds-of-penguins",
+    penguins,
+    fault(
+        "grams-and-millimeters",
+        "input-scale learning-rate-high dead-units",
+        scaled=False,
+        lr=0.01,
+        answers={"remedy": ("input.scale", "standardize")},
+    ),
+    fault(
+        "rate-of-a-tutorial",
+        "learning-rate-low too-few-steps",
+        lr=1e-3,
+        momentum=0.0,
+        answers={"remedy": ("lr", 0.1)},
+    ),
+    family="table",
+    task="classification",
+    network="mlp",
+)
+
+
+# Cars again, behind batch norms, two at a time
+
+
+def normed_cars(batch: int = 64, epochs: int = 40) -> TrainingSetup:
+    d = used_cars().standardized().targets_standardized()
+    model = nn.Sequential(
+        nn.Linear(6, 48),
+        nn.BatchNorm1d(48),
+        nn.ReLU(),
+        nn.Linear(48, 24),
+        nn.BatchNorm1d(24),
+        nn.ReLU(),
+        nn.Linear(24, 1),
+    )
+    return number(d, model, partial(Adam, lr=5e-3), batch=batch, epochs=epochs)
+
+
+NORMED_GROUP = group(
+    "prices-behind-norms",
+    normed_cars,
+    fault(
+        "two-at-a-time",
+        "batch-size normalization learning-rate-high",
+        batch=2,
+        epochs=3,
+        answers={"remedy": ("batch", 64)},
     ),
     family="table",
     task="regression",
@@ -1077,4 +1179,6 @@ SCRIPTS = (
     *ZOO_GROUP,
     *COMPLAINTS_GROUP,
     *PROGRESS_GROUP,
+    *PENGUINS_GROUP,
+    *NORMED_GROUP,
 )
