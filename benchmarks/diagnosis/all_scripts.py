@@ -17,6 +17,7 @@ from benchmarks.diagnosis import (
     later_tables,
     later_tables_odd,
     loops,
+    ordinary_networks,
     posted_habits,
     posted_healthy,
     posted_inputs,
@@ -63,4 +64,5 @@ ALL: tuple[TrainingScript, ...] = (
     *answered_networks.SCRIPTS,
     *answered_loops.SCRIPTS,
     *answered_mixed.SCRIPTS,
+    *ordinary_networks.SCRIPTS,
 )
