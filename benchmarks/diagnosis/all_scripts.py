@@ -18,6 +18,7 @@ from benchmarks.diagnosis import (
     later_tables_odd,
     loops,
     ordinary_networks,
+    ordinary_networks_odd,
     posted_habits,
     posted_healthy,
     posted_inputs,
@@ -65,4 +66,5 @@ ALL: tuple[TrainingScript, ...] = (
     *answered_loops.SCRIPTS,
     *answered_mixed.SCRIPTS,
     *ordinary_networks.SCRIPTS,
+    *ordinary_networks_odd.SCRIPTS,
 )
