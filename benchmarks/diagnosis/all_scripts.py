@@ -19,6 +19,8 @@ from benchmarks.diagnosis import (
     loops,
     ordinary_tables,
     ordinary_tables_odd,
+    ordinary_networks,
+    ordinary_networks_odd,
     posted_habits,
     posted_healthy,
     posted_inputs,
@@ -67,4 +69,6 @@ ALL: tuple[TrainingScript, ...] = (
     *answered_mixed.SCRIPTS,
     *ordinary_tables.SCRIPTS,
     *ordinary_tables_odd.SCRIPTS,
+    *ordinary_networks.SCRIPTS,
+    *ordinary_networks_odd.SCRIPTS,
 )
