@@ -17,6 +17,8 @@ from benchmarks.diagnosis import (
     later_tables,
     later_tables_odd,
     loops,
+    ordinary_loops,
+    ordinary_loops_odd,
     posted_habits,
     posted_healthy,
     posted_inputs,
@@ -63,4 +65,6 @@ ALL: tuple[TrainingScript, ...] = (
     *answered_networks.SCRIPTS,
     *answered_loops.SCRIPTS,
     *answered_mixed.SCRIPTS,
+    *ordinary_loops.SCRIPTS,
+    *ordinary_loops_odd.SCRIPTS,
 )
