@@ -12,8 +12,8 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD, Adam
-from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.optim import SGD, Adam, AdamW
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, StepLR
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from benchmarks.diagnosis import data, posted_data
@@ -537,6 +537,543 @@ FORECASTS = group(
 )
 
 
+# Two networks: one makes points like those of two moons, one tells them from real ones
+
+
+def likeness(noise: Tensor, points: Tensor) -> Scorer:
+    """1 - the energy distance of made and real points, where one point for all has 0."""
+
+    def energy(made: Tensor, real: Tensor) -> float:
+        between = 2 * torch.cdist(made, real).mean()
+        return float(between - torch.cdist(made, made).mean() - torch.cdist(real, real).mean())
+
+    worst = energy(points.mean(0, keepdim=True), points)
+    return Scorer(noise, points, lambda out, y: max(-1.0, 1 - energy(out, y) / worst), 0.0, -1.0)
+
+
+def made_points_loop(watch: Watch, detached: bool = False) -> tuple[nn.Module, Scorer]:
+    d = data.moons(1000)
+    generator = nn.Sequential(nn.Linear(8, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU())
+    generator.append(nn.Linear(48, 2))
+    critic = nn.Sequential(nn.Linear(2, 48), nn.LeakyReLU(0.2), nn.Linear(48, 48))
+    critic.extend([nn.LeakyReLU(0.2), nn.Linear(48, 1)])
+    criterion = nn.BCEWithLogitsLoss()
+    generator_optimizer = Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.999))
+    critic_optimizer = Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.999))
+    with watch(generator, generator_optimizer) as watched:
+        for _ in range(60):
+            for real, _ in loader(d.x, d.y, 60):
+                ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
+                made = generator(torch.randn(len(real), 8))
+                if detached:
+                    made = made.detach()
+                critic_optimizer.zero_grad()
+                critic_loss = criterion(critic(real), ones)
+                critic_loss = critic_loss + criterion(critic(made.detach()), zeros)
+                critic_loss.backward()
+                critic_optimizer.step()
+                generator_optimizer.zero_grad()
+                generator_loss = criterion(critic(made), ones)
+                watched.loss(generator_loss)
+                generator_loss.backward()
+                generator_optimizer.step()
+    return generator, likeness(torch.randn(200, 8), d.tx)
+
+
+MADE_POINTS = group(
+    "made-points-loop",
+    made_points_loop,
+    fault(
+        "made-ones-detached",
+        "detached-graph",
+        detached=True,
+        answers={
+            "exact": True,
+            "unmoved": "0.weight",
+            "proof": "unmoved",
+            "remedy": ("loop", "detach in the critic's loss only"),
+        },
+    ),
+    family="loop",
+    task="generation",
+    network="mlp",
+    kind="loop",
+    steps=600,
+)
+
+
+# A variational coder, after the example that all copy
+
+
+class DigitCoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(64, 48)
+        self.fc21, self.fc22 = nn.Linear(48, 8), nn.Linear(48, 8)
+        self.fc3, self.fc4 = nn.Linear(8, 48), nn.Linear(48, 64)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = F.relu(self.fc1(x))
+        mu, logvar = self.fc21(hidden), self.fc22(hidden)
+        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp() if self.training else mu
+        return torch.sigmoid(self.fc4(F.relu(self.fc3(z)))), mu, logvar
+
+
+def copied_coder_loop(watch: Watch, reduction: str = "sum") -> tuple[nn.Module, Scorer]:
+    d = posted_data.pixels().inputs(lambda x: x / 16)
+    model = DigitCoder()
+    optimizer = Adam(model.parameters(), lr=5e-3)
+    with watch(model, optimizer) as watched:
+        for _ in range(35):
+            model.train()
+            for x, _ in loader(d.x, d.y, 64):
+                optimizer.zero_grad()
+                recon, mu, logvar = model(x)
+                error = F.binary_cross_entropy(recon, x, reduction=reduction)
+                divergence = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+                loss = error + divergence
+                watched.loss(loss)
+                loss.backward()
+                optimizer.step()
+    return model, r2(d.tx, d.tx)
+
+
+COPIED_CODER = group(
+    "copied-coder-loop",
+    copied_coder_loop,
+    fault(
+        "a-mean-beside-a-sum",
+        "loss-reduction loss over-regularized",
+        reduction="mean",
+        answers={"remedy": ("formula", "both parts summed")},
+    ),
+    family="loop",
+    task="generation",
+    network="mlp",
+    kind="loop",
+    steps=595,
+)
+
+
+# The next token, by attention
+
+
+class SmallWriter(nn.Module):
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.masked = masked
+        self.tokens, self.places = nn.Embedding(8, 32), nn.Embedding(16, 32)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(32) for _ in range(3))
+        self.attention = nn.MultiheadAttention(32, 2, batch_first=True)
+        self.feed = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32))
+        self.head = nn.Linear(32, 8)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        length = tokens.shape[1]
+        x = self.tokens(tokens) + self.places(torch.arange(length))
+        mask = torch.ones(length, length).triu(1).bool() if self.masked else None
+        h = self.norm1(x)
+        x = x + self.attention(h, h, h, attn_mask=mask, need_weights=False)[0]
+        return self.head(self.norm3(x + self.feed(self.norm2(x))))
+
+
+def small_writer_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
+    d = data.text()
+    model = SmallWriter(masked=fault != "no mask")
+    optimizer = Adam(model.parameters(), lr=3e-3)
+    with watch(model, optimizer) as watched:
+        for _ in range(20):
+            for x, y in loader(d.x, d.y, 25):
+                logits = model(x)
+                if fault == "view":
+                    loss = F.cross_entropy(logits.view(len(x), 8, -1), y)
+                elif fault == "the same token":
+                    loss = F.cross_entropy(logits.transpose(1, 2), x)
+                else:
+                    loss = F.cross_entropy(logits.transpose(1, 2), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+    return model, accuracy(d.tx, d.ty)
+
+
+SMALL_WRITER = group(
+    "small-writer-loop",
+    small_writer_loop,
+    fault(
+        "no-mask",
+        "causality leakage",
+        fault="no mask",
+        answers={
+            "exact": True,
+            "where": "attention",
+            "proof": "leak",
+            "remedy": ("model", "a causal mask"),
+        },
+    ),
+    fault(
+        "view-for-transpose",
+        "shape-pairing",
+        fault="view",
+        answers={"exact": True, "remedy": ("loop", "transpose")},
+    ),
+    fault(
+        "targets-not-shifted",
+        "leakage labels",
+        fault="the same token",
+        answers={"exact": True, "remedy": ("loop", "shift the targets by one")},
+    ),
+    family="loop",
+    task="generation",
+    network="attention",
+    kind="loop",
+    steps=240,
+)
+
+
+# Two answers about a penguin: its species, its weight in grams
+
+
+class SpeciesAndMass(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Sequential(nn.Linear(4, 24), nn.Tanh(), nn.Linear(24, 24), nn.Tanh())
+        self.species, self.mass = nn.Linear(24, 3), nn.Linear(24, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.shared(x)
+        return self.species(h), self.mass(h)
+
+
+def species_and_mass_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
+    d = posted_data.penguins()
+    grams = d.x[:, 3:4]
+    if fault != "grams":
+        grams = (grams - grams.mean()) / grams.std()
+    d = d.inputs(lambda x: x[:, [0, 1, 2, 4]]).standardized()
+    model = SpeciesAndMass()
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with watch(model, optimizer) as watched:
+        for _ in range(30):
+            order = torch.randperm(len(d.x))
+            for rows in order.split(20):
+                species, mass = model(d.x[rows])
+                species_loss = F.cross_entropy(species, d.y[rows])
+                mass_loss = F.mse_loss(mass, grams[rows])
+                optimizer.zero_grad()
+                if fault == "zeroed between":
+                    species_loss.backward(retain_graph=True)
+                    optimizer.zero_grad()
+                    mass_loss.backward()
+                else:
+                    (species_loss + mass_loss).backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                watched.loss(species_loss + mass_loss)
+    return model, accuracy(d.tx, d.ty)
+
+
+SPECIES_AND_MASS = group(
+    "species-and-mass-loop",
+    species_and_mass_loop,
+    fault(
+        "one-in-grams-and-clipped",
+        "target-scale loss gradient-clipping",
+        fault="grams",
+        answers={"remedy": ("target.scale", "standardize")},
+    ),
+    fault(
+        "zeroed-between",
+        "zero-grad step-order",
+        fault="zeroed between",
+        answers={
+            "exact": True,
+            "where": "species",
+            "unmoved": "species.weight",
+            "proof": "unmoved",
+            "remedy": ("loop", "zero_grad once, before both"),
+        },
+    ),
+    family="loop",
+    task="classification",
+    network="mlp",
+    kind="loop",
+    steps=300,
+)
+
+
+# A warm-up out of a paper
+
+
+class BracketReader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 16, padding_idx=0)
+        self.gru = nn.GRU(16, 32, batch_first=True)
+        self.fc = nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = (x != 0).sum(1)
+        states, _ = self.gru(self.embedding(x))
+        return self.fc(states[torch.arange(len(x)), lengths - 1])
+
+
+def warm_reader_loop(watch: Watch, warmup_steps: int = 40) -> tuple[nn.Module, Scorer]:
+    d = data.brackets(1200)
+    model = BracketReader()
+    optimizer = AdamW(model.parameters(), lr=3e-3)
+    scheduler = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup_steps))
+    with watch(model, optimizer) as watched:
+        for _ in range(12):
+            for x, y in loader(d.x, d.y, 32):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(x), y)
+                watched.loss(loss)
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                scheduler.step()
+    return model, accuracy(d.tx, d.ty)
+
+
+WARM_READER = group(
+    "warm-reader-loop",
+    warm_reader_loop,
+    fault(
+        "ten-thousand-steps",
+        "schedule learning-rate-low too-few-steps",
+        warmup_steps=10000,
+        answers={"remedy": ("loop", "a warm-up of a tenth of the run")},
+    ),
+    family="loop",
+    task="classification",
+    network="recurrent",
+    kind="loop",
+    steps=276,
+)
+
+
+# Pulses in a signal of two channels
+
+
+def pulse_loop(watch: Watch, softmax: bool = False, lr: float = 0.05) -> tuple[nn.Module, Scorer]:
+    d = data.pulses()
+    layers = [nn.Conv1d(2, 16, 5, padding=2), nn.ReLU(), nn.MaxPool1d(2)]
+    layers += [nn.Conv1d(16, 16, 5, padding=2), nn.ReLU(), nn.AdaptiveMaxPool1d(1)]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 3))
+    if softmax:
+        net.append(nn.Softmax(dim=1))
+    criterion = nn.CrossEntropyLoss()
+    optimizer = SGD(net.parameters(), lr=lr, momentum=0.9)
+    with watch(net, optimizer) as watched:
+        for _ in range(12):
+            for signals, kinds in loader(d.x, d.y, 20):
+                optimizer.zero_grad()
+                loss = criterion(net(signals), kinds)
+                watched.loss(loss)
+                loss.backward()
+                optimizer.step()
+    return net, accuracy(d.tx, d.ty)
+
+
+PULSES = group(
+    "pulse-loop",
+    pulse_loop,
+    fault(
+        "a-small-rate", "learning-rate-low too-few-steps", lr=1e-4, answers={"remedy": ("lr", 0.05)}
+    ),
+    fault(
+        "softmax-and-a-small-rate",
+        "output-activation loss learning-rate-low too-few-steps",
+        softmax=True,
+        lr=1e-3,
+        answers={"where": "8"},
+    ),
+    family="loop",
+    task="classification",
+    network="cnn",
+    kind="loop",
+    steps=252,
+)
+
+
+# Adam, with whatever rate
+
+
+def adam_digits_loop(
+    watch: Watch, lr: float = 2e-3, softmax: bool = False
+) -> tuple[nn.Module, Scorer]:
+    d = data.digits().inputs(lambda x: x / 16)
+    net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    net.extend([nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()])
+    net.extend([nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)])
+    if softmax:
+        net.append(nn.Softmax(dim=1))
+    optimizer = Adam(net.parameters(), lr=lr)
+    with watch(net, optimizer) as watched:
+        for _ in range(15):
+            for images, labels in loader(d.x, d.y, 64):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(images), labels)
+                watched.loss(loss)
+                loss.backward()
+                optimizer.step()
+    return net, accuracy(d.tx, d.ty)
+
+
+ADAM_DIGITS = group(
+    "adam-digits-loop",
+    adam_digits_loop,
+    fault("a-tenth", "learning-rate-high dead-units", lr=0.1, answers={"remedy": ("lr", 2e-3)}),
+    fault(
+        "a-tenth-behind-a-softmax",
+        "learning-rate-high dead-units output-activation saturation loss",
+        lr=0.1,
+        softmax=True,
+    ),
+    family="loop",
+    task="classification",
+    network="cnn",
+    kind="loop",
+    steps=255,
+)
+
+
+# Pictures out of one folder for each class
+
+
+def folder_loop(watch: Watch, shuffle: bool = True) -> tuple[nn.Module, Scorer]:
+    d = data.shapes()
+    order = d.y.argsort(stable=True)
+    net = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU())
+    net.extend([nn.MaxPool2d(2), nn.Conv2d(12, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU()])
+    net.extend([nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(24, 4)])
+    optimizer = SGD(net.parameters(), lr=0.05, momentum=0.9)
+    with watch(net, optimizer) as watched:
+        for _ in range(12):
+            net.train()
+            for images, labels in loader(d.x[order], d.y[order], 15, shuffle=shuffle):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(images), labels)
+                watched.loss(loss)
+                loss.backward()
+                optimizer.step()
+            net.eval()
+    return net, accuracy(d.tx, d.ty)
+
+
+FOLDERS = group(
+    "folder-loop",
+    folder_loop,
+    fault("class-by-class", "shuffling", shuffle=False, answers={"remedy": ("data", "shuffle")}),
+    family="loop",
+    task="classification",
+    network="cnn",
+    kind="loop",
+    steps=336,
+)
+
+
+# Patients as they come out of the file
+
+
+def progress_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
+    d = posted_data.patients()
+    mean, std = (0.0, 1.0) if fault == "raw" else (float(d.y.mean()), float(d.y.std()))
+    if fault != "raw":
+        d = d.standardized()
+    model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 1))
+    criterion = nn.MSELoss()
+    optimizer = SGD(model.parameters(), lr=0.01)
+    with watch(model, optimizer) as watched:
+        for _ in range(30):
+            for i, (x, y) in enumerate(loader(d.x, (d.y - mean) / std, 8)):
+                loss = criterion(model(x), y)
+                loss.backward()
+                watched.loss(loss)
+                if fault == "four together":
+                    if i % 4 == 0:
+                        optimizer.step()
+                else:
+                    optimizer.step()
+                    optimizer.zero_grad()
+    return model, r2(d.tx, d.ty, std, mean)
+
+
+PROGRESS = group(
+    "progress-loop",
+    progress_loop,
+    fault(
+        "out-of-the-file",
+        "input-scale target-scale learning-rate-high exploding",
+        fault="raw",
+        answers={"remedy": ("input.scale", "standardize")},
+    ),
+    fault(
+        "four-together-and-never-zeroed",
+        "zero-grad",
+        fault="four together",
+        answers={"remedy": ("loop", "zero_grad after the step")},
+    ),
+    family="loop",
+    task="regression",
+    network="mlp",
+    kind="loop",
+    steps=1020,
+)
+
+
+# Blocks in a list
+
+
+class ListedBlocks(nn.Module):
+    def __init__(self, *, listed: bool) -> None:
+        super().__init__()
+        blocks = [
+            nn.Sequential(nn.Linear(n, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU()) for n in (2, 8)
+        ]
+        self.blocks = blocks if listed else nn.ModuleList(blocks)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def listed_loop(watch: Watch, listed: bool = False) -> tuple[nn.Module, Scorer]:
+    d = data.rings()
+    net = ListedBlocks(listed=listed)
+    optimizer = Adam(net.parameters(), lr=0.02)
+    with watch(net, optimizer) as watched:
+        for _ in range(40):
+            for x, y in loader(d.x, d.y, 30):
+                loss = F.cross_entropy(net(x), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+    return net, accuracy(d.tx, d.ty)
+
+
+LISTED = group(
+    "listed-loop",
+    listed_loop,
+    fault(
+        "a-list-of-python",
+        "parameters-not-in-optimizer frozen-parameters",
+        listed=True,
+        answers={"where": "blocks", "exact": True, "remedy": ("model", "nn.ModuleList")},
+    ),
+    family="loop",
+    task="classification",
+    network="mlp",
+    kind="loop",
+    steps=480,
+)
+
+
 SCRIPTS: tuple[TrainingScript, ...] = (
     *RAW_TUMORS,
     *FIRST_PROGRAM,
@@ -547,4 +1084,14 @@ SCRIPTS: tuple[TrainingScript, ...] = (
     *WINE_SCORES,
     *RARE_FRAUD,
     *FORECASTS,
+    *MADE_POINTS,
+    *COPIED_CODER,
+    *SMALL_WRITER,
+    *SPECIES_AND_MASS,
+    *WARM_READER,
+    *PULSES,
+    *ADAM_DIGITS,
+    *FOLDERS,
+    *PROGRESS,
+    *LISTED,
 )
