@@ -280,7 +280,7 @@ def price_loop(
     return model, r2(d.tx, d.ty, float(std), float(mean))
 
 
-PRICES = group(
+HOUSE_PRICES = group(
     "price-loop",
     price_loop,
     fault(
@@ -514,7 +514,7 @@ def forecast_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return net, r2(d.tx, d.ty)
 
 
-FORECASTS = group(
+WAVE_FORECASTS = group(
     "forecast-loop",
     forecast_loop,
     fault(
@@ -877,7 +877,7 @@ def pulse_loop(watch: Watch, softmax: bool = False, lr: float = 0.05) -> tuple[n
     return net, accuracy(d.tx, d.ty)
 
 
-PULSES = group(
+PULSE_KINDS = group(
     "pulse-loop",
     pulse_loop,
     fault(
@@ -963,7 +963,7 @@ def folder_loop(watch: Watch, shuffle: bool = True) -> tuple[nn.Module, Scorer]:
     return net, accuracy(d.tx, d.ty)
 
 
-FOLDERS = group(
+CLASS_FOLDERS = group(
     "folder-loop",
     folder_loop,
     fault("class-by-class", "shuffling", shuffle=False, answers={"remedy": ("data", "shuffle")}),
@@ -1001,7 +1001,7 @@ def progress_loop(watch: Watch, fault: str = "") -> tuple[nn.Module, Scorer]:
     return model, r2(d.tx, d.ty, std, mean)
 
 
-PROGRESS = group(
+PATIENT_PROGRESS = group(
     "progress-loop",
     progress_loop,
     fault(
@@ -1057,7 +1057,7 @@ def listed_loop(watch: Watch, listed: bool = False) -> tuple[nn.Module, Scorer]:
     return net, accuracy(d.tx, d.ty)
 
 
-LISTED = group(
+LISTED_BLOCKS = group(
     "listed-loop",
     listed_loop,
     fault(
@@ -1079,19 +1079,19 @@ SCRIPTS: tuple[TrainingScript, ...] = (
     *FIRST_PROGRAM,
     *BEST_EPOCH,
     *SCHEDULED_BARS,
-    *PRICES,
+    *HOUSE_PRICES,
     *NEW_HEAD,
     *WINE_SCORES,
     *RARE_FRAUD,
-    *FORECASTS,
+    *WAVE_FORECASTS,
     *MADE_POINTS,
     *COPIED_CODER,
     *SMALL_WRITER,
     *SPECIES_AND_MASS,
     *WARM_READER,
-    *PULSES,
+    *PULSE_KINDS,
     *ADAM_DIGITS,
-    *FOLDERS,
-    *PROGRESS,
-    *LISTED,
+    *CLASS_FOLDERS,
+    *PATIENT_PROGRESS,
+    *LISTED_BLOCKS,
 )

@@ -135,7 +135,7 @@ def patient_line_loop(watch: Watch) -> tuple[nn.Module, Scorer]:
     return line, r2(d.tx, d.ty)
 
 
-def patience_of_ten_loop(watch: Watch) -> tuple[nn.Module, Scorer]:
+def patience_of_twenty_loop(watch: Watch) -> tuple[nn.Module, Scorer]:
     d = data.cancer().standardized()
     model = nn.Sequential(nn.Linear(30, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
     criterion = nn.BCEWithLogitsLoss()
@@ -157,7 +157,7 @@ def patience_of_ten_loop(watch: Watch) -> tuple[nn.Module, Scorer]:
                 best, waited, best_state = validation, 0, copy.deepcopy(model.state_dict())
             else:
                 waited += 1
-                if waited == 10:
+                if waited == 20:
                     break
     model.load_state_dict(best_state)
     return model, binary_accuracy(d.tx, d.ty)
@@ -505,15 +505,15 @@ def restarted_rate_loop(watch: Watch) -> tuple[nn.Module, Scorer]:
     net = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 4))
     optimizer = SGD(net.parameters(), lr=0.03, momentum=0.9)
     batches = math.ceil(len(d.x) / 40)
-    scheduler = CosineAnnealingWarmRestarts(optimizer, T_0=10)
+    scheduler = CosineAnnealingWarmRestarts(optimizer, T_0=10 * batches)
     with watch(net, optimizer) as watched:
-        for epoch in range(30):
-            for i, (x, y) in enumerate(loader(d.x, d.y, 40)):
+        for _ in range(30):
+            for x, y in loader(d.x, d.y, 40):
                 loss = F.cross_entropy(net(x), y)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                scheduler.step(epoch + i / batches)
+                scheduler.step()
                 watched.loss(loss)
     return net, accuracy(d.tx, d.ty)
 
@@ -654,7 +654,7 @@ SCRIPTS: tuple[TrainingScript, ...] = (
     healthy_script(kept_digits_loop, "classification", "cnn", kind="loop", steps=204),
     healthy_script(marked_sum_loop, "regression", "recurrent", kind="loop", steps=540),
     healthy_script(patient_line_loop, "regression", "linear", kind="loop", steps=360),
-    healthy_script(patience_of_ten_loop, "classification", "mlp", kind="loop", steps=440),
+    healthy_script(patience_of_twenty_loop, "classification", "mlp", kind="loop", steps=440),
     healthy_script(six_tags_loop, "multi-label", "mlp", kind="loop", steps=575),
     healthy_script(squeezed_pixels_loop, "generation", "mlp", kind="loop", steps=1020),
     healthy_script(annealed_moons_loop, "classification", "mlp", kind="loop", steps=240),
