@@ -21,6 +21,8 @@ from benchmarks.diagnosis import (
     ordinary_tables_odd,
     ordinary_networks,
     ordinary_networks_odd,
+    ordinary_loops,
+    ordinary_loops_odd,
     posted_habits,
     posted_healthy,
     posted_inputs,
@@ -71,4 +73,6 @@ ALL: tuple[TrainingScript, ...] = (
     *ordinary_tables_odd.SCRIPTS,
     *ordinary_networks.SCRIPTS,
     *ordinary_networks_odd.SCRIPTS,
+    *ordinary_loops.SCRIPTS,
+    *ordinary_loops_odd.SCRIPTS,
 )
