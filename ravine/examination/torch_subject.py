@@ -69,7 +69,7 @@ TRIAL_RUNS = 40  # in an examination, about
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
 BUDGET_FACTOR = 3  # where more steps are tried; again and again
-MAX_LONGER_STEPS = 200  # while they are no more than these
+MAX_CHEAP_STEPS = 200  # while they are no more than these
 NORMALIZED_BATCH = 32  # tried where the program's is too small for batch normalization
 MAX_TINY_BATCH = 4  # examples, of which a loss that compares them sees little
 MIN_LARGE_BATCH, MIN_EPOCH_STEPS = 64, 3  # batches that may be too large
@@ -217,7 +217,7 @@ class TorchSubject:
             if self.budget.steps != program.steps:
                 return ()  # trials are shorter than it is
             longer = [BUDGET_FACTOR * program.steps]
-            while BUDGET_FACTOR * longer[-1] <= MAX_LONGER_STEPS:
+            while BUDGET_FACTOR * longer[-1] <= MAX_CHEAP_STEPS:
                 longer.append(BUDGET_FACTOR * longer[-1])
             return tuple((set_steps(steps),) for steps in longer)
         if cause == "batch-size":

@@ -33,6 +33,7 @@ from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_READ_NUMBERS = 65_536  # of a batch; of larger ones an excerpt is read
 MAX_READINGS = 64
+COPIES_IN_BATCH = 4  # rows of a batch for each different one, or more
 MIN_EVALUATION_ROWS = 8  # or those of a training batch
 MAX_EVALUATIONS = 16  # whose inputs are kept
 EVALUATION_INTERVAL = 20  # steps between those that are read, after the first 16
@@ -233,11 +234,12 @@ class InputMonitor:
     history: LoopHistory
     excerpt: Tensor | None = None  # of the first input
     nonfinite: bool = False
+    _few: Tensor | None = None  # the different rows of the first batch, if they are few
     _made_shape: tuple[int, ...] = ()  # of inputs that another model made
     _copies: list[Any] = field(default_factory=list)  # weak references: tensors of just this input
 
     def stop(self) -> None:
-        self.excerpt = None
+        self.excerpt = self._few = None
         self._copies = []
 
     def read(self, batch: Tensor, *, step: int, is_first_pass: bool) -> None:
@@ -263,6 +265,7 @@ class InputMonitor:
             old,
             count=old.count + 1,
             identical=old.identical + same,
+            few_examples=self._count_few(batch) if old.few_examples or not old.count else 0,
             rows=len(batch),
             table_rows=table_rows,
             first_step=step if not old.count else old.first_step,
@@ -287,6 +290,16 @@ class InputMonitor:
             read = self.history.evaluations
             read.append(read_input_level(batch_excerpt(batch), step))
             del read[:-MAX_EVALUATIONS]
+
+    def _count_few(self, batch: Tensor) -> int:
+        """How many examples all batches consist of, each many times in a batch; else 0."""
+        if not batch.is_floating_point() or batch.requires_grad or batch.numel() > MAX_READ_NUMBERS:
+            return 0
+        rows = torch.unique(batch.detach().flatten(1), dim=0) if batch.dim() > 1 else batch[:0]
+        if self._few is None and (rows != rows.round()).any():  # whole numbers recur by themselves
+            self._few = rows
+        is_few = 0 < COPIES_IN_BATCH * len(rows) <= len(batch) and self._few is not None
+        return len(rows) if is_few and torch.equal(rows, self._few) else 0
 
     def _is_same(self, excerpt: Tensor) -> bool:
         """Whether all inputs so far had the numbers of this one."""

@@ -54,6 +54,7 @@ class ModuleHooks:
         self.nodes = ModuleNodes()
         self.states = RecurrentStateMonitor()
         self.double_calls = TwinCallMonitor()
+        self.axes = TimeAxisMonitor()
         self.statistics = StatisticsMonitor()
 
     def register(self, *, fast_path: bool) -> None:
@@ -84,6 +85,7 @@ class ModuleHooks:
         """Begin with the calls of a new step, or those after a backward pass."""
         self.states.forget_step()
         self.double_calls.inputs = {}
+        self.axes = TimeAxisMonitor()
 
     def _after_module(
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
@@ -99,6 +101,7 @@ class ModuleHooks:
             self.inputs.update(id(x) for x in leaves if not isinstance(x, nn.Parameter))
         self.states.add_call(name, inputs, output)
         self.double_calls.add_call(name, inputs)
+        self.axes.add_call(name, module, inputs, output)
         if not isinstance(output, Tensor):
             return
         node = output.grad_fn
@@ -191,6 +194,30 @@ class TwinCallMonitor:
             if before is not None and before.shape == now.shape and torch.equal(before, now):
                 # equal rows may come from weights that begin at 0
                 self.steps[name] += not torch.equal(batch[0], batch[-1])
+
+
+class TimeAxisMonitor:
+    """Layers that take time as the first dimension of their inputs, and the last output made."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, tuple[int, int]] = {}  # time and batch, as the layer reads them
+        self.last_shape: tuple[int, ...] = ()
+
+    def add_call(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        batch = first_tensor(inputs)
+        if getattr(module, "batch_first", True) is False and batch is not None and batch.dim() == 3:
+            self.calls[name] = batch.shape[0], batch.shape[1]
+        if isinstance(output, Tensor):
+            self.last_shape = tuple(output.shape)
+
+    def examples_as_time(self) -> dict[str, tuple[int, int]]:
+        """The calls whose time is as long as the last output [N] or [N, K], and whose batch is not:
+        their time are the examples.
+        """
+        rows, width = (*self.last_shape, 0, 0)[:2] if len(self.last_shape) < 3 else (0, 0)
+        return {
+            n: at for n, at in self.calls.items() if at[0] == rows and at[1] not in (1, rows, width)
+        }
 
 
 def _flat_tensors(values: Iterable[Any]) -> Iterable[Tensor]:

@@ -244,3 +244,40 @@ class Choir(nn.Module):
 def members_asked(watch, *asked):
     model = Choir(asked)
     return teach(watch, model, sgd(model), steps=40)
+
+
+def drawn_by_weights(watch, *, rows=2, scale=1.0, whole=False, size=32):
+    """Batches that a sampler draws from the first `rows` of the examples."""
+    x, y = classes()
+    x = (scale * x).round() if whole else x
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for _ in range(STEPS):
+            at = torch.cat([torch.arange(rows), torch.randint(0, rows, (size,))])[:size]
+            loss = watched.loss(F.cross_entropy(model(x[at]), y[at]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return list(model.parameters())
+
+
+class OverTime(nn.Module):
+    """Answers of a layer over [N, T, F], or [T, N, F] if `turned`, at its last step."""
+
+    def __init__(self, layer, turned):
+        super().__init__()
+        self.layer, self.head, self.turned = layer, nn.Linear(8, 3), turned
+
+    def forward(self, x):
+        x = x.transpose(0, 1) if self.turned else x
+        many = (x, x, x) if isinstance(self.layer, nn.MultiheadAttention) else (x,)
+        out = self.layer(*many)[0]
+        return self.head(out[-1] if self.turned else out[:, -1])
+
+
+def over_time(watch, make=nn.GRU, *, turned=False, **settings):
+    """Sequences of six steps; what counts is the first."""
+    x = torch.randn(64, 6, 8)
+    model = OverTime(make(8, 8, **settings), turned)
+    return teach(watch, model, sgd(model), data=(x, x[:, 0, :3].argmax(1)))

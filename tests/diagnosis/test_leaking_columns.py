@@ -127,6 +127,11 @@ def with_gaps(values, share):
 
 BENT = DRAW.normal(size=ROWS)
 LEAKS_OF_NUMBERS = {
+    "booked only if so": (
+        np.where(LIVES, "a", "b"),
+        np.where(LIVES, DRAW.lognormal(5, 0.6, ROWS), 0.0),
+    ),
+    "99 if so": (np.where(LIVES, "a", "b"), np.where(LIVES, 99.0, DRAW.normal(40, 20, ROWS))),
     "a copy with gaps": (RATE, with_gaps(1.1 * RATE, 0.05)),
     "a copy with many gaps": (RATE, with_gaps(RATE, 0.3)),
     "a number that is bent back": (BENT**2, BENT + 0.001 * DRAW.normal(size=ROWS)),

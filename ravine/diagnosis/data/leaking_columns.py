@@ -119,7 +119,10 @@ def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) ->
     if not y.std() > 0:
         return 0.0
     straight = _score_columns_of_number if kind == "number" else _score_columns_of_classes
-    found = max(float(straight(x, y).max()), _score_levels(_number_values(x), answers, kind, folds))
+    values = _number_values(x)
+    filled = (values != np.bincount(values).argmax()).astype(int)  # in only where the answer is yes
+    found = max(_score_levels(at, answers, kind, folds) for at in (values, filled))
+    found = max(found, float(straight(x, y).max()))
     if x.shape[1] == 1 or len(known) > known.sum():
         found = max(found, _score_neighbors(x[:, 0], answers, kind, folds))
     return found

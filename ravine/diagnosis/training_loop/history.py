@@ -197,6 +197,8 @@ class InputHistory:
 
     count: int = 0
     identical: int = 0  # the first so many had the same numbers
+    # all have these few examples and no others, each many times; 0: they do not
+    few_examples: int = 0
     rows: int = 0
     table_rows: int = 0  # of a table in memory that contains it; 0: none, -1: the input is kept
     first_step: int = 0
@@ -342,6 +344,8 @@ class ModelHistory:
     twin_calls: Mapping[str, int] = field(default_factory=dict)
     statistics_shift: StatisticsShift = StatisticsShift()
     relative_distance: float = 0.0  # of the weights from their start, over their length there
+    # by layer that takes time first: time and batch of its inputs, where time has the examples
+    examples_as_time: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     lost_states: int = 0  # steps that began without the state that an earlier one had left
     repeated_draws: dict[str, RepeatedDraws] = field(default_factory=dict)  # by device
 

@@ -40,10 +40,29 @@ SINGLE_VALIDATION_PASS = r"(?:F+L?(?:B+L?)?Ss*){4,}N(?=F)"
     "shuffling",
     confidence="medium",
     needs="inputs",
-    also=("randomness", "overfitting"),
+    also=("randomness", "overfitting", "data-degenerate", "imbalance"),
 )
 def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
+    if inputs.few_examples and inputs.count >= REPEATED_INPUTS > inputs.identical:
+        few = Evidence("different examples in all batches", inputs.few_examples)
+        rows = Evidence("examples in the last batch", inputs.rows)
+        count = Evidence("batches read", inputs.count)
+        change = Change("data", "a sampler that draws from all rows: a weight for each of them")
+        title = "the same few examples are drawn again and again"
+        suspects = ("shuffling", "imbalance")
+        yield observe(
+            few,
+            rows,
+            count,
+            change,
+            title=title,
+            severity="warning",
+            cause="data-degenerate",
+            suspects=suspects,
+            since=0,
+        )
+        return
     if inputs.identical < max(REPEATED_INPUTS, inputs.count):
         return
     name = "inspected steps, all with the same inputs"
@@ -58,6 +77,14 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     change = Change("loop", "the next batch for each step")
     suspects = ("randomness", "overfitting")
     yield observe(equal, rows, table, change, severity="warning", suspects=suspects, since=since)
+
+
+@rule("RVN-L42", "error", "shape-pairing", confidence="high", needs="graph")
+def examples_as_time(history: LoopHistory) -> Iterator[Observation]:
+    for name, (time, batch) in history.model.examples_as_time.items():
+        first = Evidence("its inputs along dimension 0, read as time", time, text="as many outputs")
+        second = Evidence("along dimension 1, read as examples", batch)
+        yield observe(first, second, Change("model", "batch_first=True"), where=name)
 
 
 @rule("RVN-L41", "warning", "randomness", needs="forward", explains=("RVN-L22",))
