@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ravine.augment import sampling
 from ravine.effects import Effect
-from ravine.errors import RecipeError
 from ravine.part import Number, match, part, setting
 from ravine.protocols import Batch, ForwardContext
 
@@ -142,9 +141,8 @@ def _mix(
     With example weights w the loss is (1 − m) w L + m w' L': the weight becomes (1 − m) w + m w',
     of which the mixed-in examples have m w'.
     """
-    if batch.mixed_targets is not None or batch.targets is None:
-        what = "the batch is mixed already"
-        raise RecipeError(what, why="a loss has one share for others", do="use one of them")
+    # training examples have targets, and a recipe that mixes twice is refused before
+    assert batch.targets is not None and batch.mixed_targets is None
     if context.meter is not None:
         context.meter.add(name, share.double().mean(1))
     networks = torch.arange(numbers.shape[0], device=numbers.device)[:, None]

@@ -40,19 +40,13 @@ COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
 }
 
 
-def build_app() -> cyclopts.App:
-    """The application with all commands."""
-    application = cyclopts.App(
-        name="ravine",
-        help="Trains neural networks with PyTorch, many at once, with honest scores.",
-        version_flags=[],
-    )
-    for name, function in COMMAND_FUNCTIONS.items():
-        application.command(function, name=name)
-    return application
-
-
-app = build_app()
+app = cyclopts.App(
+    name="ravine",
+    help="Trains neural networks with PyTorch, many at once, with honest scores.",
+    version_flags=[],
+)
+for name, function in COMMAND_FUNCTIONS.items():
+    app.command(function, name=name)
 
 
 def run_command(arguments: list[str]) -> int:

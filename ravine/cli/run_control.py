@@ -43,7 +43,6 @@ def control_run(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | None
         with handle_signals(handle):
             yield None if quiet else progress, stop_file
     except (KeyboardInterrupt, Stopped, Interrupted) as error:
-        progress.close()
         if run_state(folder) != "begun":
             raise
         saved = isinstance(error, Interrupted)

@@ -47,13 +47,8 @@ def set_handler(handler: SignalHandler) -> dict[int, Any]:
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    taken = [n for n in ENDING_SIGNALS if n == signal.SIGINT or is_heeded(n)]
-    return {number: signal.signal(number, handler) for number in taken}
-
-
-def is_heeded(number: int) -> bool:
-    """Whether a signal does anything to this process."""
-    return signal.getsignal(number) != signal.SIG_IGN
+    heeded = [n for n in ENDING_SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in {signal.SIGINT, *heeded}}
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,12 +60,24 @@ def train_command(
         Fit boosted trees, too, and score them beside the networks.
     """
     from ravine.training import train as training
+    from ravine.training.run_folder import other_versions, unfinished_plan
 
     if resume is not None:
         if what or seeds or seed is not None or out or memory:
             what, why = "--resume goes on with a run as it began", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
-        run = resume_run(resume, options, workers=workers, baseline=baseline, quiet=quiet)
+        files = cli.moved_files(options)
+        if text := other_versions(unfinished_plan(resume)):
+            echo(f"note: {text}", file=sys.stderr)
+        with control_run(resume, quiet) as (report, stop_file):
+            run = training.resume(
+                resume,
+                files=files,
+                workers=workers,
+                report=report,
+                stop=stop_file,
+                baseline=baseline,
+            )
         return print_run(run, as_json=json)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
@@ -126,7 +138,9 @@ def predict_command(
         for note in found.notes:
             echo(note, file=sys.stderr)
         held.seek(0)
-        print_lines(held)
+        for line in held:
+            text = line.decode()
+            sys.stdout.write(printable(text.rstrip("\n")) + "\n" if sys.stdout.isatty() else text)
     return 0
 
 
@@ -195,13 +209,6 @@ def verify_resume_command(
     return 1 if found.different else 0
 
 
-def print_lines(lines: Iterable[bytes]) -> None:
-    """Write the lines of a file to stdout; to a terminal, as `printable` has them."""
-    for line in lines:
-        text = line.decode()
-        sys.stdout.write(printable(text.rstrip("\n")) + "\n" if sys.stdout.isatty() else text)
-
-
 def new_run_folder(recipe: Recipe) -> Path:
     """A folder for a run that does not exist yet: runs/NAME-1a2b."""
     import secrets
@@ -210,28 +217,6 @@ def new_run_folder(recipe: Recipe) -> Path:
     while (folder := Path("runs") / f"{stem}-{secrets.token_hex(2)}").exists():
         pass
     return folder
-
-
-def resume_run(
-    folder: Path, options: cli.RecipeOptions, *, workers: int | None, baseline: bool, quiet: bool
-) -> Run:
-    """Go on with the run in a folder; `options` may name new paths of its files."""
-    from ravine.training.train import resume
-
-    files = cli.moved_files(options)
-    tell_versions(folder)
-    with control_run(folder, quiet) as (report, stop_file):
-        return resume(
-            folder, files=files, workers=workers, report=report, stop=stop_file, baseline=baseline
-        )
-
-
-def tell_versions(folder: Path) -> None:
-    """Print which versions have changed since a run began, if any has."""
-    from ravine.training.run_folder import other_versions, unfinished_plan
-
-    if text := other_versions(unfinished_plan(folder)):
-        echo(f"note: {text}", file=sys.stderr)
 
 
 def announcement(*, check: bool, quiet: bool) -> Callable[[Recipe, Task], list[dict[str, Any]]]:

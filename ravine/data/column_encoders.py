@@ -216,10 +216,6 @@ class Date:
         """Days since 1970, float64 [N], NaN where missing."""
         return parsing.dates_of(values, self.name, self.style, self.odd_texts)
 
-    def style_of(self, values: pd.Series) -> str:
-        """The style of new values: its own, or another that all are in without doubt."""
-        return parsing.read_new_dates(values, self.style, self.odd_texts)[2]
-
     def read_cells(self, values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         """The days, and whether each cell holds something else, float64 and bool [N]."""
         return parsing.read_dates(values, self.style)

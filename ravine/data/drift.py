@@ -10,7 +10,7 @@ import pandas as pd
 from ravine.data.column_encoders import Codes, Date, Flag, Numeric, OneHot, Text, level_codes
 from ravine.data.encoder import Encoder
 from ravine.data.foreign_rows import is_total_word
-from ravine.data.parsing import signs_of, texts_of
+from ravine.data.parsing import read_new_dates, signs_of, texts_of
 
 MAX_COLUMNS_IN_NOTE = 8  # columns that are named in each sentence
 MAX_COUNTED_VALUES = 10_000  # different unknown values of a column
@@ -49,19 +49,25 @@ class Drift:
             if isinstance(column, (Numeric, Date)):
                 x = self.encoder.read_column(column, values)
                 self._add_outside(column, x)
-                self._add_unknown(column.name, values[_odd_cells(column, values)])
+                if column.odd_texts:
+                    odd = column.read_cells(values)[1] & ~values.isin(column.odd_texts).to_numpy()
+                    self._add_unknown(column.name, values[odd])
                 gaps = 0 if column.gaps else int(np.isnan(x).sum())
             elif isinstance(column, Text):
                 gaps = 0  # a text may have any words, or none
             else:
-                missing, unknown = values.isna().to_numpy(), _unknown_values(column, values)
+                if isinstance(column, Flag):
+                    known = signs_of(values)
+                else:
+                    known = level_codes(values, column.levels)
+                missing, unknown = values.isna().to_numpy(), known == 0
                 self._add_unknown(column.name, values[unknown & ~missing])
                 gaps = int((unknown & missing).sum())
             self.filled[column.name] += gaps
 
     def _in_style(self, column: Date, values: pd.Series) -> Date:
         """The column's encoder for the style that its new values are in."""
-        style = column.style_of(values)
+        style = read_new_dates(values, column.style, column.odd_texts)[2]
         if style == column.style:
             return column
         day = column.read(values)
@@ -156,19 +162,6 @@ def _number_text(value: float) -> str:
 
 def _day_text(day: float) -> str:
     return str(np.datetime64(int(day), "D"))
-
-
-def _odd_cells(column: Numeric | Date, values: pd.Series) -> np.ndarray:
-    """Whether each value is a text among numbers or dates that is taken for a gap, [N]."""
-    if not column.odd_texts:
-        return np.zeros(len(values), bool)
-    return column.read_cells(values)[1] & ~values.isin(column.odd_texts).to_numpy()
-
-
-def _unknown_values(column: Flag | OneHot | Codes, values: pd.Series) -> np.ndarray:
-    """Whether each value is one that the column's encoder does not know, [N]."""
-    known = signs_of(values) if isinstance(column, Flag) else level_codes(values, column.levels)
-    return known == 0
 
 
 def _join_columns(found: Sequence[str]) -> str:

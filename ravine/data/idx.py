@@ -8,14 +8,13 @@ import gzip
 import math
 import re
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from ravine.data.tables import missing_file
 from ravine.data.text_files import require_memory
-from ravine.errors import DataError
+from ravine.errors import DataError, wrap_errors
 from ravine.files import check_readable
 
 IDX_NAME = re.compile(
@@ -52,13 +51,10 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
     head = 4 + 4 * dimensions
     check_readable(path)
-    try:
+    what, do = f"{path} cannot be read", "copy or download it again"
+    with wrap_errors(DataError, what, do, why="it is damaged ({})".format):
         packed = path.suffix.lower() == ".gz"
         data = _unpack(path, head) if packed else np.memmap(path, np.uint8, "r")
-    except DataError:
-        raise
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise damage_error("cannot be read", f"it is damaged ({error})") from None
     if len(data) < 4 or bytes(data[:3]) != b"\x00\x00\x08":
         begins = bytes(data[:4]).hex(" ") or "nothing"
         raise damage_error("is no idx file of bytes", f"it begins with {begins}")

@@ -142,7 +142,7 @@ def _decode_files(
             yield from pool.map(work, paths[at : at + IMAGES_PER_CHUNK])
 
 
-def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
+def array_to_bytes(given: Any) -> np.ndarray:
     """Images as uint8 [N, C, H, W] from [N, H, W], [N, H, W, C] or [N, C, H, W]; floats up to 1.
 
     Where both the second and the last dimension could be channels, the last is. Four channels are
@@ -156,14 +156,14 @@ def array_to_bytes(given: Any, name: str = "X") -> np.ndarray:
     last = x.ndim == 4 and x.shape[-1] in (1, 3, 4)
     first = x.ndim == 4 and x.shape[1] in (1, 3, 4)
     if not (x.ndim == 3 or last or first):
-        what = f"{name} has the shape {shape or 'of one number'}"
+        what = f"X has the shape {shape or 'of one number'}"
         why = "images are [N, H, W], [N, H, W, C] or [N, C, H, W] with 1, 3 or 4 channels"
         raise DataError(what, why=why, do="reshape the array")
     if min(x.shape) < 1:
-        what = f"{name} has the shape {shape}"
+        what = f"X has the shape {shape}"
         raise DataError(what, why="there is nothing in it", do="give at least one image")
     x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1) if last else x
-    x = _as_bytes(x, name)
+    x = _as_bytes(x)
     if x.shape[1] == 4:
         alpha = x[:, 3:].astype(np.float32) / 255
         x = np.rint(x[:, :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
@@ -182,18 +182,18 @@ def read_array(
     return ReadResult(np.ones(len(order), bool), effects)
 
 
-def _as_bytes(x: np.ndarray, name: str) -> np.ndarray:
+def _as_bytes(x: np.ndarray) -> np.ndarray:
     if x.dtype == np.uint8:
         return x
     if x.dtype == bool:
         return x.astype(np.uint8) * np.uint8(255)
     if x.dtype.kind not in "iuf":
-        what = f"{name} holds {x.dtype}"
+        what = f"X holds {x.dtype}"
         raise DataError(what, why="images are numbers", do="give uint8, or floats from 0 to 1")
     low, high = float(x.min()), float(x.max())
     top = 1 if x.dtype.kind == "f" else 255
     if not (low >= 0 and high <= top):
-        what = f"{name} has values from {low:g} to {high:g}"
+        what = f"X has values from {low:g} to {high:g}"
         do = "divide by 255, or give uint8" if top == 1 else "give uint8"
         raise DataError(what, why=f"{x.dtype} images are 0 to {top}", do=do)
     return np.rint(x * 255).astype(np.uint8) if top == 1 else x.astype(np.uint8)
@@ -209,12 +209,8 @@ def _to_spec(x: np.ndarray, spec: image_file.ImageSpec) -> np.ndarray:
     if x.shape[2:] == (spec.height, spec.width):
         return x
     pil = image_file.pillow_module()
-
-    def fitted_pixels(pixels: np.ndarray) -> np.ndarray:
-        last = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-        return image_file.fit_image(pil.fromarray(last), spec)
-
-    return np.stack([fitted_pixels(pixels) for pixels in x])
+    channels_last = x[:, 0] if x.shape[1] == 1 else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    return np.stack([image_file.fit_image(pil.fromarray(one), spec) for one in channels_last])
 
 
 def channel_moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

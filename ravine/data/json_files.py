@@ -66,13 +66,11 @@ def read_json_value(text: TextFile) -> pd.DataFrame:
     with wrap_errors(DataError, f"{text.path} is no table", do):
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
             return frame_of_rows(value)
-        if isinstance(value, dict) and set(value) >= {"columns", "data"}:  # "split" of pandas
-            return pd.DataFrame(value["data"], columns=value["columns"])
-        lists = isinstance(value, dict) and all(isinstance(v, (list, dict)) for v in value.values())
-        if isinstance(value, dict) and value and lists:
-            return pd.DataFrame(value).reset_index(drop=True)
         if isinstance(value, dict) and value:
-            return frame_of_rows([value])
+            if set(value) >= {"columns", "data"}:  # "split" of pandas
+                return pd.DataFrame(value["data"], columns=value["columns"])
+            lists = all(isinstance(v, (list, dict)) for v in value.values())
+            return pd.DataFrame(value).reset_index(drop=True) if lists else frame_of_rows([value])
     why = "the value that begins in line 1 is not an object, nor an array of objects"
     raise DataError(f"{text.path} is no table", why=why, do=do)
 

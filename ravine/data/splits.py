@@ -204,21 +204,18 @@ class Given(_Split):
 
     def place_block(self, frame: pd.DataFrame, first: int, seed: int) -> np.ndarray:
         if self.column:
-            return self._from_column(frame)
+            texts, codes = _complete_texts(frame, self.column)
+            odd = [t for t in texts if t.lower() not in SPLIT_WORDS]
+            if odd:
+                what = f"the split column {self.column} has the value {odd[0]!r}"
+                why = "it must be train, validation or test"
+                raise DataError(what, why=why, do="rename the values")
+            return np.array([SPLIT_WORDS[t.lower()] for t in texts], np.int64)[codes]
         numbers = np.arange(first, first + len(frame))
         place = np.full(len(frame), -1 if self.train_rows else 0, np.int64)
         for i, rows in enumerate((self.train_rows, self.validation_rows, self.test_rows)):
             place[np.isin(numbers, rows)] = i
         return place
-
-    def _from_column(self, frame: pd.DataFrame) -> np.ndarray:
-        texts, codes = _complete_texts(frame, self.column)
-        odd = [t for t in texts if t.lower() not in SPLIT_WORDS]
-        if odd:
-            what = f"the split column {self.column} has the value {odd[0]!r}"
-            why = "it must be train, validation or test"
-            raise DataError(what, why=why, do="rename the values")
-        return np.array([SPLIT_WORDS[t.lower()] for t in texts], np.int64)[codes]
 
 
 BlockSplit: TypeAlias = Stratified | Random | Grouped | Given  # has `place_block`

@@ -21,7 +21,7 @@ from ravine.data.examples import Examples
 from ravine.data.foreign_rows import drop_foreign_rows
 from ravine.data.frames import TableLike
 from ravine.data.images import ImageEncoder, Images, read_images
-from ravine.data.parsing import counts_of, is_text, texts_of
+from ravine.data.parsing import is_text, texts_of
 from ravine.data.splits import (
     SPLIT_NAMES,
     AnySplit,
@@ -302,12 +302,16 @@ def leave_out_rare_classes(
     """
     every, tentative = np.arange(len(table)), []
     task_type = infer_task_type(table, targets, data.task, tentative, data.decimal)
-    rare = _rare_rows(table, own, task_type, data.min_class_rows)
+    rare = np.zeros(len(table), bool)
+    if task_type.kind in ("binary", "classes"):
+        texts, codes = texts_of(table[targets[0]])
+        counts = np.bincount(codes[:own], minlength=len(texts))
+        rare = (counts < data.min_class_rows)[codes]
     if not rare.any():
         notes += tentative
         return table, every, task_type
     name = targets[0]
-    classes, codes = texts_of(table[name][rare])
+    classes, _ = texts_of(table[name][rare])
     listed = join_first([repr(c) for c in classes])
     least = data.min_class_rows
     few = f"{len(classes)} classes of {name} have fewer than {least} rows"
@@ -324,13 +328,3 @@ def leave_out_rare_classes(
     notes.append(f"{few}: {gone} left out ({listed}); {change}.")
     table = table[~rare]
     return table, every[~rare], infer_task_type(table, targets, data.task, notes, data.decimal)
-
-
-def _rare_rows(table: pd.DataFrame, own: int, task_type: TaskType, least: int) -> np.ndarray:
-    if task_type.kind not in ("binary", "classes"):
-        return np.zeros(len(table), bool)
-    texts, codes = texts_of(table[task_type.names[0]])
-    counts = np.zeros(len(texts), np.int64)
-    found = counts_of(codes[:own])
-    counts[: len(found)] = found
-    return (counts < least)[codes]

@@ -69,7 +69,11 @@ def infer_task_type(
 
 def _classes_of(values: pd.Series, name: str, kind: str, *, why: str, notes: list[str]) -> TaskType:
     """The task of telling a column's values apart. Raises `DataError` where they are too many."""
-    classes = _distinct_classes(values)
+    texts, codes = parsing.texts_of(values)
+    # the first row of each class has it in its own type
+    rows = pd.Series(np.arange(len(codes))).groupby(codes, sort=True).first()
+    found = [_python_value(values.iloc[int(rows[i])]) for i in range(len(texts))]
+    classes = _sort_classes(v.strip() if isinstance(v, str) else v for v in found)
     if kind == "binary" and len(classes) != 2:
         what = f"the target {name} has {len(classes)} values"
         raise DataError(what, why="a binary task has two", do='set data.task = "classes"')
@@ -174,14 +178,6 @@ def _commonest(values: pd.Series, otherwise: Any) -> Any:
     """The most frequent value, if there is any."""
     found = _python_value(values.value_counts().index[0]) if len(values) else otherwise
     return found.strip() if isinstance(found, str) else found
-
-
-def _distinct_classes(values: pd.Series) -> tuple[Any, ...]:
-    """The distinct values, sorted, in their own types."""
-    texts, codes = parsing.texts_of(values)
-    first = pd.Series(np.arange(len(codes))).groupby(codes, sort=True).first()
-    found = [_python_value(values.iloc[int(first[i])]) for i in range(len(texts))]
-    return _sort_classes(v.strip() if isinstance(v, str) else v for v in found)
 
 
 def _sort_classes(values: Any) -> tuple[Any, ...]:

@@ -36,16 +36,6 @@ def elementwise_padded(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return f(F.pad(x.flatten(1), (0, -size % VECTOR_SIZE)))[:, :size].view(x.shape)
 
 
-def numeric_gain(f: Callable[[Tensor], Tensor]) -> float:
-    """1 / √E[f(z)²] for z ~ N(0, 1), by the trapezoidal rule over ±12; good to seven digits.
-
-    He's √2 for a ReLU; tanh gets 1.5925 (the often quoted 5/3 is another number).
-    """
-    z = torch.linspace(-12.0, 12.0, 48_001, dtype=torch.float64)
-    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    return 1 / math.sqrt(float(torch.trapezoid(f(z[None])[0].square() * density, z)))
-
-
 class Nonlinearity:
     """The base of all activations but the identity: their effect, and the gain as an integral."""
 
@@ -55,7 +45,13 @@ class Nonlinearity:
         raise NotImplementedError
 
     def gain(self) -> float:
-        return numeric_gain(self)
+        """1 / √E[f(z)²] for z ~ N(0, 1), by the trapezoidal rule over ±12; good to seven digits.
+
+        He's √2 for a ReLU; tanh gets 1.5925 (the often quoted 5/3 is another number).
+        """
+        z = torch.linspace(-12.0, 12.0, 48_001, dtype=torch.float64)
+        density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+        return 1 / math.sqrt(float(torch.trapezoid(self(z[None])[0].square() * density, z)))
 
 
 class Padded(Nonlinearity):

@@ -434,7 +434,6 @@ class PiecewiseLinearNumbers(BuiltLayer):
     """
 
     def __init__(self, features: int, *, bins: int, outputs_each: int, lr: float):
-        self.bins = bins
         start = Uniform(limit=1 / math.sqrt(bins))
         slot = partial(Slot, role="embedding", lr_multiplier=lr, fan_in=bins, fan_out=outputs_each)
         self.initializers = {
@@ -442,8 +441,8 @@ class PiecewiseLinearNumbers(BuiltLayer):
             slot(name="numbers.bias", shape=(features, 1, outputs_each)): start,
         }
         inner = torch.special.ndtri(torch.arange(1, bins, dtype=torch.float64) / bins)
-        edge = inner[-1] + 1.0 if bins > 1 else torch.tensor(2.0, dtype=torch.float64)
-        edges = torch.cat([-edge[None], inner, edge[None]]).float()
+        edge = inner[-1:] + 1.0
+        edges = torch.cat([-edge, inner, edge]).float()
         self.low = edges[:-1]
         self.width = edges.diff()
         self.outputs = features * outputs_each
@@ -453,8 +452,7 @@ class PiecewiseLinearNumbers(BuiltLayer):
         networks, examples = weight.shape[0], x.shape[1]
         places = (x[..., None] - self.low.to(x)) / self.width.to(x)  # [P or 1, B, F, bins]
         first, last = places[..., :1].clamp(max=1), places[..., -1:].clamp(min=0)
-        if self.bins > 1:
-            places = torch.cat([first, places[..., 1:-1].clamp(0, 1), last], -1)
+        places = torch.cat([first, places[..., 1:-1].clamp(0, 1), last], -1)
         places = places.expand(networks, -1, -1, -1).transpose(1, 2)
         mixed = torch.relu(torch.matmul(places, weight) + bias)
         if context.meter is not None:

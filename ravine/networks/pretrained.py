@@ -218,7 +218,12 @@ class Architecture(NamedTuple):
 
     def __call__(self, signature: protocols.Signature) -> nn.Module:
         network = self.network()
-        return freeze_batch_norms(network) if self.statistics == "frozen" else network
+        if self.statistics == "frozen":  # batch norms use what is stored, also in training
+            for module in network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train = _stay_in_eval_mode.__get__(module)
+                    module.training = False
+        return network
 
     def network(self) -> nn.Module:
         """The body: images in, features out."""
@@ -227,15 +232,6 @@ class Architecture(NamedTuple):
             network.classifier = nn.Identity()  # type: ignore[assignment]
             return network
         return _timm(self.of, pretrained=False)
-
-
-def freeze_batch_norms(network: nn.Module) -> nn.Module:
-    """The same network, its batch norms always using their stored statistics, also in training."""
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train = _stay_in_eval_mode.__get__(module)
-            module.training = False
-    return network
 
 
 def _stay_in_eval_mode(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -112,6 +112,7 @@ class RMSprop(CoupledDecay):
 class AdamSettings:
     """The settings of Adam's step."""
 
+    remembers: ClassVar[tuple[str, ...]] = ("mean", "square")
     lr: Number = setting(default=0.001, ge=0)
     beta1: Number = setting(default=0.9, ge=0, lt=1)
     beta2: Number = setting(default=0.999, ge=0, lt=1)
@@ -139,8 +140,8 @@ class Adam(AdamSettings, CoupledDecay):
     amsgrad: bool = False
 
     def start(self, rows: Rows) -> State:
-        names = ("mean", "square", "largest") if self.amsgrad else ("mean", "square")
-        return {name: torch.zeros_like(rows) for name in names}
+        largest = {"largest": torch.zeros_like(rows)} if self.amsgrad else {}
+        return super().start(rows) | largest
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         grads = self.add_decay(rows, grads, context)
@@ -170,7 +171,6 @@ class AdamW(AdamSettings, DecoupledDecay):
     and then Adam's step with ε outside. With weight decay 0 it is Adam.
     """
 
-    remembers: ClassVar[tuple[str, ...]] = ("mean", "square")
     acts: ClassVar[Effect] = DecoupledDecay.decay_effect
     weight_decay: Number = setting(default=0.01, ge=0)
     decay: Literal["torch", "fixed"] = "torch"
@@ -196,7 +196,6 @@ class NAdam(AdamSettings, CoupledDecay):
     w ← w − α [(1 − μₜ) / (1 − Πₜ) · g + μₜ₊₁ / (1 − Πₜ₊₁) · m] / (√v̂ + ε)
     """
 
-    remembers: ClassVar[tuple[str, ...]] = ("mean", "square")
     lr: Number = setting(default=0.002, ge=0)
     momentum_decay: Number = setting(default=4e-3, ge=0)
     weight_decay: Number = setting(default=0.0, ge=0)
@@ -207,10 +206,8 @@ class NAdam(AdamSettings, CoupledDecay):
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
         def momentum(step: int) -> Tensor:
-            def mu(beta1: float, decay: float) -> float:
-                return beta1 * (1 - 0.5 * 0.96 ** (step * decay))
-
-            return match(per_network(mu, self.beta1, self.momentum_decay), state["product"])
+            shrink = per_network(lambda d: 1 - 0.5 * 0.96 ** (step * d), self.momentum_decay)
+            return match(self.beta1 * shrink, state["product"])
 
         grads = self.add_decay(rows, grads, context)
         new = update_moments(grads, state, self.beta1, self.beta2)
@@ -234,7 +231,6 @@ class RAdam(AdamSettings, CoupledDecay):
         else     w ← w − α m̂
     """
 
-    remembers: ClassVar[tuple[str, ...]] = ("mean", "square")
     eps: Number = setting(default=1e-8, gt=0)
     weight_decay: Number = setting(default=0.0, ge=0)
 

@@ -136,7 +136,6 @@ class _WholeHessian:
             raise RecipeError(what, why=why, do=do)
 
     def start(self, rows: Rows) -> State:
-        self.check_memory(rows.shape[1])
         return {}
 
     def search(

@@ -87,23 +87,21 @@ def per_example_gradients(
     """g_i of each example, [P, B, W], unweighted, as at test time, by vmap over examples."""
     networks, count = rows.shape[0], batch.numbers.shape[1]
     assert batch.targets is not None
-    tensors = [t for t in (batch.numbers, batch.codes, batch.targets) if t is not None]
+    fields = [batch.numbers, batch.codes, batch.targets]
 
-    def total_loss(rows: Rows, *one: Tensor) -> Tensor:
-        fields = iter(t[:, None] for t in one)
-        numbers = next(fields)
-        codes = None if batch.codes is None else next(fields)
-        targets = next(fields)
+    def total_loss(rows: Rows, numbers: Tensor, codes: Tensor | None, targets: Tensor) -> Tensor:
+        numbers, targets = numbers[:, None], targets[:, None]
+        codes = None if codes is None else codes[:, None]
         context = ForwardContext(training=False, buffers=dict(buffers or {}))
         outputs = program(program.layout.views(rows), Batch(numbers, codes, targets), context)
         return loss.per_example(outputs, targets.expand(networks, *targets.shape[1:])).sum()
 
     return torch.func.vmap(
         torch.func.grad(total_loss),
-        in_dims=(None, *[1] * len(tensors)),
+        in_dims=(None, *(None if t is None else 1 for t in fields)),
         out_dims=1,
         chunk_size=min(count, EXAMPLES_AT_ONCE),
-    )(rows, *tensors)
+    )(rows, *fields)
 
 
 class GradientNoise(NamedTuple):

@@ -6,7 +6,6 @@ import threading
 import time
 from typing import TextIO
 
-from ravine.finding import Finding
 from ravine.reporting.findings_text import finding_line
 from ravine.run_progress import Progress
 
@@ -35,8 +34,12 @@ class ProgressLine:
 
     def __call__(self, at: Progress) -> None:
         with self._lock:
-            for finding in at.findings:
-                self._write_finding(finding)
+            for finding in at.findings:  # above the live line
+                self._clear()
+                plain = not (self.stream.encoding or "").lower().startswith("utf")
+                line = finding_line(finding, width=min(80, _columns()), plain=plain)
+                self.stream.write(f"{line}\n")
+                self.stream.flush()
             if self._at is None and at.board is not None:
                 threading.Thread(target=self._keep_writing, daemon=True).start()
             self._at = at
@@ -71,13 +74,6 @@ class ProgressLine:
             self._first = (seconds, share)
         gone, done = seconds - self._first[0], share - self._first[1]
         return gone / done * (1 - share) if done > 0 else None
-
-    def _write_finding(self, finding: Finding) -> None:
-        """Write a finding above the live line."""
-        self._clear()
-        plain = not (self.stream.encoding or "").lower().startswith("utf")
-        self.stream.write(finding_line(finding, width=min(80, _columns()), plain=plain) + "\n")
-        self.stream.flush()
 
     def _clear(self) -> None:
         if self._open:

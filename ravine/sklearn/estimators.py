@@ -153,14 +153,9 @@ class _Network(BaseEstimator):
         if encoder is None and not numbers:
             numbers = inputs.number_columns(frame, data.categories + data.texts)
         data = replace(data, target=task_type.names, task=kind, weight=weight, numbers=numbers)
+        table, seed = frame.assign(**columns), recipe.split_seed
         task = task_of_rows(
-            frame.assign(**columns),
-            task_type,
-            data,
-            own.split,
-            own.encoding,
-            seed=recipe.split_seed,
-            encoder=encoder,
+            table, task_type, data, own.split, own.encoding, seed=seed, encoder=encoder
         )
         recipe = replace(recipe, data=data)
         count = task.train.count
@@ -259,14 +254,9 @@ class NetworkClassifier(ClassifierMixin, _Network):
         X stays; the learning rate is `lr` throughout.
         """
         last = self._model if hasattr(self, "run_") else None
+        least = 2 if last is None else 1
         checked = inputs.check_examples(
-            self,
-            X,
-            y,
-            sample_weight,
-            inputs.check_classes,
-            reset=last is None,
-            least=2 if last is None else 1,
+            self, X, y, sample_weight, inputs.check_classes, reset=last is None, least=least
         )
         classes = self._classes_of_calls(inputs.classes_of(checked[1]), classes, last)
         return self._pass(self._with_codes(checked, y, classes), last)

@@ -7,6 +7,7 @@ import textwrap
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -76,10 +77,7 @@ def in_turn(classes: Tensor | None, count: int) -> Tensor:
     if classes is None:
         return torch.arange(count)
     codes = classes.reshape(-1).long().numpy()
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], codes[order])
-    turn = np.empty(count, np.int64)
-    turn[order] = np.arange(count) - starts
+    turn = pd.Series(codes).groupby(codes).cumcount()
     return torch.from_numpy(np.lexsort((codes, turn)))
 
 

@@ -254,9 +254,6 @@ class EnsembleComparison:
     repeats: int
     runs: Mapping[str, Run] = field(repr=False)
 
-    def __str__(self) -> str:
-        return self.summary()
-
     def __getitem__(self, name: str) -> BudgetResult:
         return next(line for line in self.lines if line.name == name)
 
@@ -275,6 +272,8 @@ class EnsembleComparison:
         )
         spread = "repeats and test examples:"
         return "\n".join([*aligned_rows(rows), means, "", title, spread, *aligned_rows(below)])
+
+    __str__ = summary
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""

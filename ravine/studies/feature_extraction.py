@@ -70,8 +70,7 @@ def features(
     tensor = _check_images(images)
     device = require_device(device)
     known, module = _load_frozen(network)
-    if layer is not None:
-        _layer_named(module, layer)
+    observed = module if layer is None else _layer_named(module, layer)
     path = None
     if cache is not None:
         path = Path(cache).expanduser() / f"{_digest(module, known, layer, tensor)}.safetensors"
@@ -80,7 +79,7 @@ def features(
     prepare = to_unit_range
     if known is not None:
         prepare = pretrained.PreprocessLayer(known, tensor.shape[1]).preprocess
-    found = _compute(module.to(device), layer, prepare, tensor, batch=batch, device=device)
+    found = _compute(module.to(device), observed, prepare, tensor, batch=batch, device=device)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, safetensors.torch.save({"features": found}))
@@ -124,7 +123,11 @@ def transfer(
     """
     check_arguments(transfer, locals())
     part = Pretrained(of=network) if isinstance(network, str) else network
-    recipe, frame = _with_source(recipe, source)
+    frame = source
+    if isinstance(source, (str, Path)):
+        recipe, frame = recipe.vary("data", Images(source=str(source))), None
+    elif source is not None and not isinstance(recipe.data, Images):
+        recipe = recipe.vary("data", Images())
     if mode == "scratch":
         anew = vary(vary(part, "weights", pretrained.RANDOM_WEIGHTS), "statistics", "batch")
         return train(recipe.vary("network", anew).vary("tuning", ()), frame, **options)
@@ -201,15 +204,6 @@ def _layer_named(module: nn.Module, layer: str) -> nn.Module:
     return named[layer]
 
 
-def _with_source(recipe: Recipe, source: Any) -> tuple[Recipe, Any]:
-    """The recipe and the frame that stand for a source."""
-    if source is None:
-        return recipe, None
-    if isinstance(source, (str, Path)):
-        return recipe.vary("data", Images(source=str(source))), None
-    return recipe if isinstance(recipe.data, Images) else recipe.vary("data", Images()), source
-
-
 def _answers(task: Task, targets: Tensor) -> dict[str, Any]:
     """A split's answers in their own words, by column."""
     if task.kind in ("binary", "classes"):
@@ -223,7 +217,7 @@ def _answers(task: Task, targets: Tensor) -> dict[str, Any]:
 @torch.inference_mode()
 def _compute(
     module: nn.Module,
-    layer: str | None,
+    observed: nn.Module,
     prepare: Callable[[Tensor, torch.dtype], Tensor],
     images: Tensor,
     *,
@@ -231,7 +225,6 @@ def _compute(
     device: str,
 ) -> Tensor:
     outputs: list[Any] = []
-    observed = module if layer is None else _layer_named(module, layer)
     hook = observed.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     found = []
     try:

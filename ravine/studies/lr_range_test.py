@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ravine.argument_checks import Count, check_arguments
-from ravine.data import TableLike, Task
+from ravine.data import TableLike
 from ravine.data.examples import evenly_spaced
 from ravine.errors import RecipeError
 from ravine.recipe import Recipe
@@ -62,9 +62,6 @@ class RangeTest:
     too_high: float
     steps: int
 
-    def __str__(self) -> str:
-        return self.summary()
-
     @property
     def spacing(self) -> float:
         """The factor from one rate to the next: no answer is more precise."""
@@ -86,6 +83,8 @@ class RangeTest:
         if not math.isnan(self.too_high):
             lines.append(f"too high: {self.too_high:.2g} and more (the loss explodes)")
         return "\n".join(lines)
+
+    __str__ = summary
 
     def figure(self) -> Figure:
         """Loss at the end against the learning rate, with the usable range.
@@ -173,7 +172,10 @@ def range_test(
     bare = dataclasses.replace(
         resolved, schedule=Constant(), seeds=1, average=None, stop=None, snapshots=None
     )
-    task = _shorten_epochs(task, bare, steps)
+    # several epochs in these steps
+    most = max(2, steps // MIN_LOSS_POINTS) * batch_size(bare, task)
+    train = evenly_spaced(task.train, task.train.count if bare.batch == "all" else most)
+    task = dataclasses.replace(task, train=train, validation=None, test=None)
     per_epoch = -(-task.train.count // batch_size(bare, task))
     epochs = max(1, round(steps / per_epoch))
     grid = np.geomspace(low, high, rates)
@@ -250,10 +252,3 @@ def _last_loss(record: Record) -> float:
     if record.failures or series is None or not math.isfinite(series.values[-1, 0]):
         return math.inf
     return float(series.values[-1, 0])
-
-
-def _shorten_epochs(task: Task, recipe: Recipe, steps: int) -> Task:
-    """The task with so few training examples that a run makes several epochs in these steps."""
-    most = max(2, steps // MIN_LOSS_POINTS) * batch_size(recipe, task)
-    train = evenly_spaced(task.train, task.train.count if recipe.batch == "all" else most)
-    return dataclasses.replace(task, train=train, validation=None, test=None)

@@ -272,7 +272,7 @@ def _trial_of(
         math.nan if m.outcome == "diverged" else m.validation.get(metric.name, math.nan)
         for m in networks
     )
-    ends = (math.nan, math.nan)
+    low = high = math.nan
     if not run.record.failures:
         assert run.model is not None and task.validation is not None
         assert task.validation.targets is not None
@@ -280,9 +280,8 @@ def _trial_of(
         predictions = target.decode(run.model.member_predictions(task.validation))
         truth = target.decode(task.validation.targets.to(predictions.device))
         intervals = [metrics.confidence_interval(metric.name, p, truth) for p in predictions]
-        ends = tuple(np.mean(intervals, 0).tolist())
+        low, high = np.mean(intervals, 0).tolist()
     loss = float(np.mean([m.validation.get("loss", math.nan) for m in networks]))
-    low, high = ends
     return SearchTrial(values, recipe, float(np.mean(each)), each, low=low, high=high, loss=loss)
 
 

@@ -84,9 +84,6 @@ class Search:
 
         return sorted(self.trials, key=place)
 
-    def __str__(self) -> str:
-        return self.summary()
-
     def curve(self) -> np.ndarray:
         """The expected best score of k trials, [T] for k = 1 ... T (see `expected_best`)."""
         return expected_best([t.score for t in self.trials], higher_is_better=self.higher_is_better)
@@ -121,6 +118,8 @@ class Search:
             number = f"{score.value:.4g} [{score.low:.4g}, {score.high:.4g}]"
             lines.append(f"the best, trained again: {score.split} {score.metric} {number}")
         return "\n".join(lines)
+
+    __str__ = summary
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data."""

@@ -37,7 +37,10 @@ def recompute_statistics(
     built = BatchedNetwork(network, job.signature)
     for layer in built.layers:
         if isinstance(layer, TorchModuleLayer):
-            layer.module = _reset_module_momentum(layer.module)
+            layer.module = copy.deepcopy(layer.module)  # all networks of a shape share one
+            for norm in layer.module.modules():
+                if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                    norm.momentum = 1.0
     tensors = built.layout.views(weights)
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in buffers.items()}
     context = ForwardContext(training=True, seeds=job.seeds, batch=job.batch)
@@ -54,12 +57,3 @@ def recompute_statistics(
     if not count:
         return dict(buffers)
     return {name: (total / count).to(buffers[name].dtype) for name, total in sums.items()}
-
-
-def _reset_module_momentum(module: nn.Module) -> nn.Module:
-    """A copy, since all networks of a shape share one module, with momentum 1."""
-    module = copy.deepcopy(module)
-    for norm in module.modules():
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-            norm.momentum = 1.0
-    return module

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ravine.finding import Finding
@@ -73,23 +73,22 @@ class JobControl:
             share = cohort.step / cohort.job.plan.steps if cohort.ids else 1.0
             self.board.write(self.job, share=share, training=len(cohort.ids))
         if self.report is not None:
-            self.report(replace(self._progress(cohort), findings=found))
+            newest = {name: _median(points[-1][1]) for name, points in cohort.log.series.items()}
+            progress = Progress(
+                step=cohort.step,
+                steps=cohort.job.plan.steps,
+                per_epoch=cohort.job.plan.per_epoch,
+                networks=len(cohort.job.seeds),
+                training=len(cohort.ids),
+                values=newest,
+                findings=found,
+                board=self.board,
+            )
+            self.report(progress)
 
     def _save(self, cohort: Cohort) -> None:
         if self.checkpoint is not None:
             save_checkpoint(cohort, self.checkpoint)
-
-    def _progress(self, cohort: Cohort) -> Progress:
-        newest = {name: _median(points[-1][1]) for name, points in cohort.log.series.items()}
-        return Progress(
-            step=cohort.step,
-            steps=cohort.job.plan.steps,
-            per_epoch=cohort.job.plan.per_epoch,
-            networks=len(cohort.job.seeds),
-            training=len(cohort.ids),
-            values=newest,
-            board=self.board,
-        )
 
 
 def _median(values: list[float]) -> float:

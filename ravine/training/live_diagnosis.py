@@ -21,8 +21,6 @@ LIVE_RULES = tuple(rule for rule in CURVE_RULES if rule.needs not in KNOWN_AT_EN
 
 def is_diagnosis_due(cohort: Cohort) -> bool:
     """Whether this evaluation is the first after one of the `INTERIM_FRACTIONS` of the budget."""
-    if cohort.log.is_new("train/loss", cohort.step):
-        return False
     points = cohort.log.series["train/loss"]
     before = points[-2][0] if len(points) > 1 else 0
     steps = cohort.job.plan.steps

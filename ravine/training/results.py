@@ -68,7 +68,7 @@ def assemble_run(
     recipe: Recipe,
     task: Task,
     *,
-    place: int,
+    place: int = 0,
     assignments: Sequence[JobAssignment],
     results: Sequence[JobResult],
     seconds: float,
@@ -127,7 +127,10 @@ def _members(
 ) -> tuple[Member, ...]:
     """The members as the record has them, with test values for those that did not diverge."""
     healthy = [place for place, network in enumerate(trained) if network.outcome != "diverged"]
-    tested = dict(zip(healthy, _last_snapshots(trained, test_values), strict=False))
+    if test_values and trained[0].snapshots is not None:  # of those kept, the last of each counts
+        counts = [int(trained[place].at_end(FILLED_KEY).sum()) for place in healthy]
+        test_values = [test_values[end - 1] for end in np.cumsum(counts)]
+    tested = dict(zip(healthy, test_values, strict=False))
     return tuple(
         Member(
             seed=recipe.seed + network.member,
@@ -139,17 +142,6 @@ def _members(
         )
         for place, network in enumerate(trained)
     )
-
-
-def _last_snapshots(
-    trained: Sequence[TrainedMember], values: Sequence[dict[str, float]]
-) -> Sequence[dict[str, float]]:
-    """The values of each healthy member's last weights, from those of all that it kept."""
-    if not values or trained[0].snapshots is None:
-        return values
-    healthy = [network for network in trained if network.outcome != "diverged"]
-    counts = [int(network.at_end(FILLED_KEY).sum()) for network in healthy]
-    return [values[end - 1] for end in np.cumsum(counts)]
 
 
 def _validation_values(series: Mapping[str, Series], member: int, step: int) -> dict[str, float]:

@@ -93,13 +93,12 @@ def _score_others(
 
 def _constant_prediction(task: Task) -> tuple[Tensor | None, str]:
     """The best constant prediction (of validation rows if training is streamed), and its source."""
-    in_memory = isinstance(task.train, Examples)
     known = task.train if isinstance(task.train, Examples) else task.validation
     if known is None or known.targets is None:
         return None, "the training rows are read in pieces"
     targets = task.encoder.target.decode(known.targets.cpu())
     what = "means" if task.kind == "regression" else "class shares"
-    rows = "training" if in_memory else "validation"
+    rows = "training" if known is task.train else "validation"
     return metrics.constant_prediction(targets, task.outputs), f"{what} of the {rows} rows"
 
 

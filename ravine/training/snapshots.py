@@ -1,16 +1,13 @@
 """Snapshots: weights at the ends of a schedule's cycles, which become members of the model.
 
 They are kept among what is left of a cohort's networks (`ended`), so they are in every checkpoint
-whichever networks leave the batch. Letters: N networks of the job, K snapshots, S steps.
+whichever networks leave the batch. Letters: N networks of the job, K snapshots.
 """
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
-from ravine.protocols import Plan
-from ravine.recipe import Recipe
 from ravine.training.cohort import Cohort
 
 STEPS_AT_ONCE = 4096
@@ -31,7 +28,11 @@ def keep_snapshots(cohort: Cohort, pause: Callable[[Cohort], bool]) -> Callable[
     def keep_and_pause(cohort: Cohort) -> bool:
         for network, place in steps.get(cohort.step, ()):
             if network in cohort.ids:
-                _keep(cohort, cohort.ids.index(network), network, place)
+                row, tensors = cohort.ids.index(network), cohort.ended.tensors
+                tensors[WEIGHTS_KEY][network, place] = cohort.weights[row]
+                for name, value in cohort.buffers.items():
+                    tensors[f"{BUFFER_KEY}{name}"][network, place] = value[row]
+                tensors[FILLED_KEY][network, place] = True
         return pause(cohort)
 
     return keep_and_pause
@@ -53,20 +54,16 @@ def report_snapshots(cohort: Cohort) -> None:
 
 def snapshot_steps(cohort: Cohort) -> dict[int, list[tuple[int, int]]]:
     """The networks of the job that keep a snapshot, and its place, by the number of steps made."""
-    keep = cohort.parts.snapshots
+    keep, plan = cohort.parts.snapshots, cohort.job.plan
     assert keep is not None
+    blocks = torch.arange(plan.steps, dtype=torch.float64)[None].split(STEPS_AT_ONCE, 1)
     found: dict[int, list[tuple[int, int]]] = {}
     for network, recipe in enumerate(cohort.job.recipes):
-        ends = torch.nonzero(keep.ends(_factors(recipe, cohort.job.plan))).flatten().tolist()
+        factors = [recipe.schedule.factor(steps, plan).reshape(-1) for steps in blocks]
+        ends = torch.nonzero(keep.ends(torch.cat(factors))).flatten().tolist()
         for place, step in enumerate(ends if keep.last is None else ends[-keep.last :]):
             found.setdefault(step + 1, []).append((network, place))
     return found
-
-
-def _factors(recipe: Recipe, plan: Plan) -> Tensor:
-    """The schedule's multiples of the learning rate of one network, [S]."""
-    blocks = torch.arange(plan.steps, dtype=torch.float64)[None].split(STEPS_AT_ONCE, 1)
-    return torch.cat([recipe.schedule.factor(steps, plan).reshape(-1) for steps in blocks])
 
 
 def _allocate_slots(cohort: Cohort, count: int) -> None:
@@ -78,11 +75,3 @@ def _allocate_slots(cohort: Cohort, count: int) -> None:
     for name, value in like.items():
         tensors[name] = value.new_zeros(networks, count, *value.shape[1:])
     tensors[FILLED_KEY] = torch.zeros(networks, count, dtype=torch.bool)
-
-
-def _keep(cohort: Cohort, row: int, network: int, place: int) -> None:
-    tensors = cohort.ended.tensors
-    tensors[WEIGHTS_KEY][network, place] = cohort.weights[row]
-    for name, value in cohort.buffers.items():
-        tensors[f"{BUFFER_KEY}{name}"][network, place] = value[row]
-    tensors[FILLED_KEY][network, place] = True

@@ -24,10 +24,10 @@ from ravine.record import Event
 from ravine.run_progress import Progress, ProgressBoard
 from ravine.serialization import to_plain
 from ravine.training import arguments, run_folder
-from ravine.training.batches import Batches, InMemory, first_epoch, training_batches
+from ravine.training.batches import InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
-from ravine.training.cohort import Cohort, Job, end_of, start_cohort
+from ravine.training.cohort import Cohort, end_of, start_cohort
 from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
@@ -234,7 +234,9 @@ def train_jobs(
 
     A job goes on from its checkpoint if it has one.
     """
-    elsewhere = _jobs_elsewhere(assignments, workers)
+    processes_pay = sum(a.seconds for a in assignments) >= SECONDS_WORTH_A_PROCESS
+    # the others report progress
+    elsewhere = [i for i in range(len(assignments)) if i % workers and processes_pay]
     calls = [partial(train_jobs, [assignments[i]], [controls[i]], workers=1) for i in elsewhere]
     results: dict[int, JobResult] = {}
     with start_crew(calls, workers=workers - 1, controls=controls) as crew:
@@ -242,42 +244,27 @@ def train_jobs(
             if i in elsewhere:
                 continue
             with exact_arithmetic() as exact:
-                cohort = _start_or_load(assignment.job, control.checkpoint)
+                saved = control.checkpoint
+                if saved is not None and saved.exists():
+                    cohort = load_checkpoint(saved, assignment.job)
+                else:
+                    cohort = start_cohort(assignment.job)
                 if cohort.ids and control.is_stop_requested:
                     control.interrupted = True  # as far as it came, it is saved
                 elif cohort.ids:
                     batches = training_batches(assignment.task, cohort)
                     evaluate = Evaluator.of_task(assignment.task, assignment.job)
-                    _log_first_baseline(cohort, batches, evaluate)
+                    if cohort.step == 0:  # a checkpoint has it already
+                        examples = batches.examples if isinstance(batches, InMemory) else None
+                        log_constant_baseline(cohort, examples, evaluate.validation)
                     train_cohort(cohort, batches, evaluate, pause=keep_snapshots(cohort, control))
                     if not control.interrupted:
-                        _complete(cohort, assignment.task, control.checkpoint)
+                        _complete(cohort, assignment.task, saved)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
-            ended = (cohort.ended, cohort.log, control.interrupted)
-            results[i] = JobResult(*ended, end_of(cohort))
+            results[i] = JobResult(cohort.ended, cohort.log, control.interrupted, end_of(cohort))
         results |= {i: result for i, (result,) in zip(elsewhere, crew.results(), strict=True)}
     return [results[i] for i in range(len(assignments))]
-
-
-def _start_or_load(job: Job, checkpoint: Path | None) -> Cohort:
-    if checkpoint is not None and checkpoint.exists():
-        return load_checkpoint(checkpoint, job)
-    return start_cohort(job)
-
-
-def _log_first_baseline(cohort: Cohort, batches: Batches, evaluate: Evaluator) -> None:
-    """Log the constant baseline before the first step; a checkpoint has it already."""
-    if cohort.step == 0:
-        examples = batches.examples if isinstance(batches, InMemory) else None
-        log_constant_baseline(cohort, examples, evaluate.validation)
-
-
-def _jobs_elsewhere(assignments: Sequence[JobAssignment], workers: int) -> list[int]:
-    """The numbers of the jobs that other processes train; none where processes do not pay."""
-    if workers < 2 or sum(a.seconds for a in assignments) < SECONDS_WORTH_A_PROCESS:
-        return []
-    return [i for i in range(len(assignments)) if i % workers]  # the others report progress
 
 
 def _complete(cohort: Cohort, task: Task, checkpoint: Path | None) -> None:
@@ -341,13 +328,7 @@ def _finish_run(
     recipe, task = assignments[0].job.recipes[0], assignments[0].task
     seconds = time.monotonic() - began
     record, model = assemble_run(
-        recipe,
-        task,
-        place=0,
-        assignments=assignments,
-        results=results,
-        seconds=seconds,
-        baseline=baseline,
+        recipe, task, assignments=assignments, results=results, seconds=seconds, baseline=baseline
     )
     noted = (Event(step=0, kind="versions", text=versions),) if versions else ()
     record = replace(record, findings=tuple(findings), events=noted + record.events)

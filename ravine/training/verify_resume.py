@@ -86,7 +86,8 @@ def prove_resume(recipe: Recipe, *, kills: Count, say: Callable[[str], None]) ->
             what, why = "the run ended before it could be killed", "so nothing was proved"
             raise RunError(what, why=why, do="train for longer, such as --set epochs=100")
         different = [f for f in COMPARED_FILES if _bytes_of(whole / f) != _bytes_of(pieces / f)]
-        if _score(whole) != _score(pieces):
+        records = [json.loads((run / "record.json").read_text("utf-8")) for run in (whole, pieces)]
+        if records[0]["score"] != records[1]["score"]:
             different.append("score")
     return ResumeProof(killed, kills, tuple(different))
 
@@ -121,7 +122,3 @@ def _is_alive_after(process: subprocess.Popen, folder: Path, seconds: float) -> 
 
 def _bytes_of(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
-
-
-def _score(folder: Path) -> object:
-    return json.loads((folder / "record.json").read_text("utf-8"))["score"]

@@ -55,6 +55,6 @@ def train_from(
     results = train_jobs([assignment], [JobControl(seconds=math.inf)], workers=1)
     seconds = time.monotonic() - began
     record, model = assemble_run(
-        recipe, task, place=0, assignments=[assignment], results=results, seconds=seconds
+        recipe, task, assignments=[assignment], results=results, seconds=seconds
     )
     return Run(record, model), results[0].end
