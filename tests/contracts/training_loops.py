@@ -246,7 +246,7 @@ def members_asked(watch, *asked):
     return teach(watch, model, sgd(model), steps=40)
 
 
-def drawn_by_weights(watch, *, rows=2, scale=1.0, whole=False, size=32):
+def drawn_by_weights(watch, *, rows=4, scale=1.0, whole=False, size=32):
     """Batches that a sampler draws from the first `rows` of the examples."""
     x, y = classes()
     x = (scale * x).round() if whole else x

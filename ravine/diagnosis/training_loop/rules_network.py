@@ -14,7 +14,8 @@ EQUAL_UNITS_STEPS = 3  # before: with a last layer of zeros, units are equal for
 DEAD_UNITS_FRACTION = 0.9  # of a layer's units
 ALIVE_UNITS_FRACTION = DEAD_UNITS_FRACTION / 2  # dead at first: with fewer, training killed them
 RECURRENT_MODULES = ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell")
-NONLINEAR_MODULES = (*RECURRENT_MODULES, "MultiheadAttention")
+# and the last layer of an attention, whose class has a name of its own
+NONLINEAR_MODULES = (*RECURRENT_MODULES, "MultiheadAttention", "NonDynamicallyQuantizableLinear")
 
 
 @rule(
