@@ -41,6 +41,7 @@ from training_loops import (
     seeded_in_the_loop,
     sgd,
     teach,
+    two_parts,
 )
 
 
@@ -1440,6 +1441,11 @@ HEALTHY = [
     partial(over_time, turned=True),
     partial(over_time, batch_first=True),
     lambda watch: over_time(watch, nn.MultiheadAttention, batch_first=True),
+    partial(two_parts, loss=partial(F.cross_entropy, reduction="sum")),
+    partial(two_parts, part=lambda h: 1e-4 * h.abs().sum()),
+    partial(two_parts, part=lambda h: 0.1 * h.square().sum(1).mean()),
+    partial(two_parts, part=lambda h: 0.5 * h.square().sum() / len(h)),
+    partial(two_parts, part=lambda w: 0.3 * w.square().sum(), weights=True),
     fixed_features,
     partial(probed_once, thaws=True),
     partial(probed_once, at=150),

@@ -37,6 +37,7 @@ from training_loops import (
     seeded_in_the_loop,
     sgd,
     teach,
+    two_parts,
 )
 
 
@@ -1095,6 +1096,9 @@ SICK = [
     (over_time, "RVN-L42"),
     (lambda watch: over_time(watch, nn.LSTM, num_layers=2), "RVN-L42"),
     (lambda watch: over_time(watch, nn.MultiheadAttention), "RVN-L42"),
+    (two_parts, "RVN-H12"),
+    (lambda watch: two_parts(watch, lambda h: 0.5 * (h.exp() - h - 1).sum()), "RVN-H12"),
+    (lambda watch: two_parts(watch, torch.sum, lambda out, y: -out[:, 0].mean()), "RVN-H12"),
     (frozen_at_random, "RVN-L08"),
     (probed_once, "RVN-L08"),
     (lambda watch: probed_once(watch, at=28), "RVN-L08"),

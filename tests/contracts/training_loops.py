@@ -281,3 +281,19 @@ def over_time(watch, make=nn.GRU, *, turned=False, **settings):
     x = torch.randn(64, 6, 8)
     model = OverTime(make(8, 8, **settings), turned)
     return teach(watch, model, sgd(model), data=(x, x[:, 0, :3].argmax(1)))
+
+
+def two_parts(watch, part=lambda h: h.square().sum(), loss=F.cross_entropy, weights=False):
+    """A loss with a second part, of the features or of the weights."""
+    x, y = classes()
+    model = mlp()
+    optimizer = sgd(model, 0.001)
+    with watch(model, optimizer) as watched:
+        for a, b in batches(x, y, STEPS):
+            features = model[:4](a)
+            added = part(model[4].weight if weights else features)
+            value = watched.loss(loss(model[4](features), b) + added)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    return list(model.parameters())

@@ -50,6 +50,7 @@ class Node:
     factor: float = 1.0  # of a product with a number, or a quotient by one
     constant: tuple[int, ...] = ()  # of a product or a quotient: the shape of what has no gradient
     cosines: bool = False  # of a matrix product: rows and columns have a length of 1
+    averaged: bool = False  # of a loss: it is the mean over its elements
 
 
 @dataclass
@@ -150,6 +151,17 @@ class Graph:
             place = max(node.inputs)
         return place, factor
 
+    def terms(self) -> Iterator[tuple[int, float]]:
+        """The places of what is added up to the loss, each with its factor."""
+        waiting = [(0, 1.0)]
+        while waiting:
+            place, factor = waiting.pop()
+            place, own = self.scores_of(place)
+            if place >= 0 and self.nodes[place].name in ("Add", "Sub"):
+                waiting += [(i, factor * own) for i in self.nodes[place].inputs]
+            elif place >= 0:
+                yield place, factor * own
+
     def is_averaged(self, place: int) -> bool:
         """Whether all numbers of an output go into one mean or sum, and nowhere else."""
         while True:
@@ -160,6 +172,10 @@ class Graph:
             node = self.nodes[place]
             if node.name not in SCALING_NODES or node.constant:
                 return node.name in ("Mean", "Sum") and node.shape == ()
+
+    def mixes_before(self, place: int) -> bool:
+        """Whether a layer with weights is among the operations before a place."""
+        return any(self.nodes[i].name in MIXING_NODES for i in self._head_from(place))
 
     def last_weight(self, place: int) -> str:
         """The weight of the last affine layer before a place, "" if there are several or none."""
@@ -225,6 +241,8 @@ def read_graph(
         else:
             node = _read_node(made, name, inputs, names)
             lost = _read_written_out_loss(made) if name in ("Abs", "Pow") else None
+        if getattr(made, "_saved_reduction", None) == 1:
+            node = replace(node, averaged=True)
         if lost is not None:
             unreachable[len(nodes)] = lost
         nodes.append(replace(node, module=known.modules.get(made, "")))

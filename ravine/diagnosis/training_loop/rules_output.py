@@ -16,6 +16,7 @@ UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
 MIN_FAR_INPUTS, FAR_INPUT_FRACTION = 4, 0.4  # of a critic; those that are made are within it
 MIN_CLASSES, FLAT_LOSS_FRACTION = 4, 0.9  # of the loss of equal scores: no class can be told
 SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
+SUM_FACTOR, MIN_SUMMED_ROWS = 0.25, 8  # by which a sum is multiplied, at least; its examples
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
 MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
 
@@ -278,6 +279,36 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
     seen = Evidence("inspected losses whose targets all are the same class", reads, limit=0)
     title = "all targets are the same class"
     yield observe(seen, Change("data", "the class of each example"), since=0, title=title)
+
+
+@rule(
+    "RVN-H12",
+    "warning",
+    "loss-reduction",
+    confidence="high",
+    needs="graph",
+    also=("loss", "over-regularized"),
+)
+def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
+    graph = history.graph
+    if graph is None:
+        return
+    parts = [(graph.nodes[place], place, abs(factor)) for place, factor in graph.terms()]
+    parts = [part for part in parts if part[0].shape == () and part[0].inputs[:1] > (-1,)]
+    taken = {place: graph.nodes[node.inputs[0]].shape or () for node, place, _ in parts}
+    means = [taken[place] for node, place, _ in parts if node.averaged or node.name == "Mean"]
+    for node, place, factor in parts:
+        shape = taken[place]
+        if node.name != "Sum" or factor < SUM_FACTOR or not shape or shape[0] < MIN_SUMMED_ROWS:
+            continue
+        beside = next((mean for mean in means if mean[:1] == shape[:1]), None)
+        if beside is not None and graph.mixes_before(place):
+            added = Evidence("numbers that one part of the loss adds up", math.prod(shape))
+            text = f"{shape[0]} examples in both"
+            averaged = Evidence("numbers that another averages", math.prod(beside), text=text)
+            change = Change("loss", "both parts as sums, or both as means over the examples")
+            yield observe(added, averaged, change, since=0, suspects=("loss", "over-regularized"))
+            return
 
 
 def has_single_class(graph: Graph) -> bool:
