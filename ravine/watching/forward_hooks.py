@@ -188,6 +188,10 @@ class ModeMonitor:
     def find_modules(self) -> None:
         modules = self.model.named_modules()
         self.modules = {n or type(m).__name__: m for n, m in modules if depends_on_mode(m)}
+        means = [getattr(m, "running_mean", None) for m in self.modules.values()]
+        learned = [bool(mean.any()) for mean in means if mean is not None]
+        modes = self.history.model.modes
+        self.history.model.modes = replace(modes, has_statistics=bool(learned) and all(learned))
 
     def update(self, *, inspected: bool) -> bool:
         """After a step: note its mode. True if it is certain just now that the mode is wrong."""

@@ -286,11 +286,7 @@ def rounded_away(watch):
 def rate_too_high(watch):
     model = mlp(1)
     teach(
-        watch,
-        model,
-        sgd(model, 30.0),
-        data=numbers(),
-        loss=lambda o, y: F.mse_loss(o.squeeze(1), y),
+        watch, model, sgd(model, 1.0), data=numbers(), loss=lambda o, y: F.mse_loss(o.squeeze(1), y)
     )
 
 
@@ -868,6 +864,16 @@ def frozen_at_random(watch):
     teach(watch, model, sgd(model[2:]))
 
 
+def never_in_training_mode(watch):
+    model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
+    teach(watch, model.eval(), sgd(model))
+
+
+def hardly_moved(watch, lr):
+    model = mlp()
+    teach(watch, model, sgd(model, lr), steps=300)
+
+
 def scheduled_twice(watch, last=lambda o: LambdaLR(o, lambda i: 0.99**i)):
     model = mlp()
     optimizer = sgd(model)
@@ -1099,6 +1105,8 @@ SICK = [
     (two_parts, "RVN-H12"),
     (lambda watch: two_parts(watch, lambda h: 0.5 * (h.exp() - h - 1).sum()), "RVN-H12"),
     (lambda watch: two_parts(watch, torch.sum, lambda out, y: -out[:, 0].mean()), "RVN-H12"),
+    (never_in_training_mode, "RVN-L12"),
+    (lambda watch: hardly_moved(watch, lr=1e-4), "RVN-T02"),
     (frozen_at_random, "RVN-L08"),
     (probed_once, "RVN-L08"),
     (lambda watch: probed_once(watch, at=28), "RVN-L08"),

@@ -258,7 +258,7 @@ def rising(factor, percent=25, kind="NllLoss"):
 
 def exploded(distance=101.0, height=101.0, low=186):
     """The mean is as high from the start, as single losses are higher still."""
-    return reported([1.0, 1e6] * (low // 2) + [height] * 64, kind="", distance=distance)
+    return reported([1.0, 150.0] * (low // 2) + [height] * 64, kind="", distance=distance)
 
 
 def seldom(steps=5, *, passes=10, last=0.6, level=9.0):
@@ -464,8 +464,8 @@ def test_thresholds(code, severity, beyond, short_of):
         (
             "RVN-T02",
             "learning-rate-low",
-            at_chance(1.0, distance=0.0099),
-            at_chance(1.0, distance=0.0101),
+            at_chance(1.0, distance=0.0499),
+            at_chance(1.0, distance=0.0501),
         ),
     ],
 )

@@ -73,9 +73,11 @@ def restarts(rng, n):
 HEALTHY = (flat, slow, fast, heavy_tails, skewed, game, with_memory, restarts)
 
 
-def found(values, *, low_rate_from=None, kind="NllLoss", constant=CONSTANT, moved=1.0):
+def found(values, *, low_rate_from=None, kind="NllLoss", constant=CONSTANT, moved=1.0, first=None):
     """The codes found when the losses are reported one by one and tested as in a watched loop."""
-    loss = LossHistory(kind=kind, baseline=constant, baseline_error=0.01, first=[values[0]])
+    loss = LossHistory(
+        kind=kind, baseline=constant, baseline_error=0.01, first=[first or values[0]]
+    )
     rates = LearningRates(highest=1.0, now=1.0)
     model = ModelHistory(relative_distance=moved)
     history = LoopHistory(loss=loss, rates=rates, model=model)
@@ -122,6 +124,11 @@ def jumps_at_once(rng, n):
     return values
 
 
+def explodes_and_returns(rng, n):
+    """As of weights that are thrown away, whose last bias then comes back."""
+    return 1.1 + 10 ** (8 - np.linspace(0, 9, n)) + 0.1 * rng.standard_normal(n)
+
+
 def at_chance(rng, n):
     return CONSTANT + 0.02 + 0.1 * rng.standard_normal(n)
 
@@ -138,6 +145,7 @@ def jumpy(rng, n):
     [
         (rises, "RVN-T03", {}),
         (jumps_at_once, "RVN-T03", {}),
+        (explodes_and_returns, "RVN-T03", {"moved": 101.0, "first": 1.1}),
         (at_chance, "RVN-T02", {}),
         (at_chance, "RVN-T09", {"low_rate_from": 60}),
         (jumpy, "RVN-T04", {}),
@@ -146,6 +154,12 @@ def jumpy(rng, n):
 def test_faults_are_seen(family, code, settings):
     rng = np.random.default_rng(3)
     assert sum(code in found(family(rng, 512), **settings) for _ in range(40)) >= 36
+
+
+def test_large_losses_without_exploded_weights_are_none():
+    values = explodes_and_returns(np.random.default_rng(3), 512)
+    assert "RVN-T03" not in found(values, moved=99.0, first=1.1, constant=None)
+    assert "RVN-T03" not in found(np.minimum(values, 90.0), moved=101.0, first=1.1, constant=None)
 
 
 def test_other_losses_may_grow_a_hundredfold():

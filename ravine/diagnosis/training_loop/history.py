@@ -258,6 +258,7 @@ class ModuleModes:
     in_evaluation: int = 0  # of these, modules that train but were in evaluation mode
     names: tuple[str, ...] = ()
     was_training: bool = False  # the model was in training mode at an earlier step
+    has_statistics: bool = False  # batch norms have learned theirs before watching began
     evaluation_steps: int = 0  # consecutive steps in evaluation mode
 
 

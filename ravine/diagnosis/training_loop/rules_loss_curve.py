@@ -39,7 +39,7 @@ MIN_SPIKES = 2
 UNLEARNED_FRACTION = 0.8  # of a constant answer's loss: a run that was below it had learned
 FAR_DISTANCE = 1.5  # over the weights' length: so far only large steps move them
 EXPLODED_DISTANCE = 100.0  # over the weights' length
-MIN_DISTANCE = 0.01  # over the weights' length: weights that learn move farther
+MIN_DISTANCE = 0.05  # over the weights' length: weights that learn move farther
 TYPICAL_FRACTION = 0.1  # of the mean: with a lower median, a few outliers make the mean
 
 
@@ -60,6 +60,7 @@ def significance(losses: int) -> float:
     confidence="medium",
     needs="losses",
     also=("exploding", "input-scale"),
+    explains=("RVN-S03",),
 )
 def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     loss = history.loss
@@ -80,6 +81,12 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     # weights that exploded in the first steps, where nothing was low before
     if history.ended and history.model.relative_distance > EXPLODED_DISTANCE:
         rose = rose or min(recent) > FAR_RISEN_FACTOR * max(loss.first, default=math.inf) > 0
+        if not rose and max(early) > FAR_RISEN_FACTOR * start > 0:
+            peak = Evidence("highest mean of a stretch", max(early), limit=FAR_RISEN_FACTOR * start)
+            moved = history.model.relative_distance
+            moved = Evidence("distance that the weights moved, over their length", moved)
+            title, change = "the weights exploded", Change("lr", history.rates.now / 10)
+            yield observe(Evidence("first loss", start), peak, moved, change, title=title)
     if rose and 0 < start * factor < min(late):
         mean = Evidence("mean loss of the last quarter", level, limit=factor * start)
         yield observe(Evidence("first loss", start), mean, Change("lr", history.rates.now / 10))
@@ -114,13 +121,15 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
         if distance == 0:  # no step at all: no rate moves these weights
             cause, suspects = "detached-graph", ("frozen-parameters", "learning-rate-low")
         elif distance < MIN_DISTANCE:
-            cause, suspects = "learning-rate-low", ("schedule", "too-few-steps")
+            cause, suspects = "learning-rate-low", ("labels", "too-few-steps", "schedule")
         elif distance > FAR_DISTANCE or level > WORSE_FACTOR * loss.baseline or has_unlearned:
             cause, suspects = "learning-rate-high", ("labels", "shuffling")
         mean_loss = Evidence("mean loss of the last quarter", level, limit=limit)
         constant_loss = Evidence("loss of the best constant answer", loss.baseline)
         moved = Evidence("distance that the weights moved, of their length", 100 * distance, "%")
-        yield observe(mean_loss, constant_loss, moved, cause=cause, suspects=suspects)
+        faster = cause == "learning-rate-low" and history.rates.now > 0
+        changes = (Change("lr", 10 * history.rates.now),) if faster else ()
+        yield observe(mean_loss, constant_loss, moved, *changes, cause=cause, suspects=suspects)
 
 
 @symptom(
