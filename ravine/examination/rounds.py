@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ravine.diagnosis.registry import TRIAL_RULES
 from ravine.diagnosis.rule import run_rules
-from ravine.diagnosis.trials.trial_results import NEAR_PERFECT_SCORE, Outcome, TrialResults
+from ravine.diagnosis.trials.trial_results import Outcome, TrialResults
 from ravine.errors import InputError
 from ravine.examination.remedies import remedies_of
 from ravine.examination.report import (
@@ -94,7 +94,7 @@ def examine_once(subject: Subject, profile: SubjectProfile, *, say: Say) -> Roun
     assert own is not None
     if any(is_certain(f) for f in found):
         result = cure_certain(subject, profile)
-    elif own.base.score is not None and own.base.score >= NEAR_PERFECT_SCORE:
+    elif own.is_near_perfect:
         why = "nothing is left to gain: the score is near its best"
         result = Round(excuse_unlearnable(found, profile.data), why=why)
     else:

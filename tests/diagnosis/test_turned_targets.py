@@ -46,6 +46,17 @@ def test_the_turn_that_the_targets_need_is_named(examples, turn):
     assert found.signal > 12 and found.constant_score < 0.2 * found.score
 
 
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("share", [0.35, 0.5])
+def test_a_part_that_is_turned_is_found(turn, share):
+    x, y = boats()
+    some = np.random.default_rng(4).random(len(y)) < share
+    found = find_turned_targets(x, np.where(some[:, None, None], TARGET_TURNS[turn](y), y))
+    assert found is not None and found.turned == INVERSE.get(turn, turn)
+    assert found.turned_share == pytest.approx(some[1::2].mean(), abs=0.1)
+    assert found.constant_score == pytest.approx(1 - some[1::2].mean(), abs=0.1)
+
+
 def test_pictures_that_are_no_squares_are_only_mirrored():
     x, y = boats()
     found = find_turned_targets(x[..., :12], y[..., :12][..., ::-1])

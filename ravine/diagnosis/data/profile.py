@@ -212,6 +212,7 @@ class ShiftedTargets:
     score: float
     constant_score: float
     turned: str = ""  # how maps are to be turned; then the last score is that of the given ones
+    turned_share: float = 1.0  # of the maps; if not all, the last score is the share of the others
     # from which on; then scores are correlations of predictions with other and with own targets
     first_row: int | None = None
 

@@ -120,7 +120,14 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
 @rule("RVN-D15", "error", "labels", confidence="high", needs="inputs", explains=("RVN-D14",))
 def shifted_targets(data: DataProfile) -> Iterator[Observation]:
     shifted = data.shifted_targets
-    if shifted is not None and shifted.turned:
+    if shifted is not None and shifted.turned and shifted.turned_share < 1:
+        name = f"targets that fit their inputs only when {shifted.turned}"
+        share = Evidence(name, 100 * shifted.turned_share, "%", limit=0)
+        kept = Evidence("targets that fit as they are", 100 * shifted.constant_score, "%")
+        change = Change("data", "each random transform on inputs and targets alike")
+        title = f"some targets fit the inputs only when {shifted.turned}"
+        yield observe(share, kept, change, title=title, suspects=("augmentation",))
+    elif shifted is not None and shifted.turned:
         sure = f"{shifted.signal:.0f} standard errors beyond that of the targets as they are"
         score = Evidence(f"R2 of small patches with the targets {shifted.turned}", shifted.score)
         given = Evidence("R2 with the targets as they are", shifted.constant_score, text=sure)

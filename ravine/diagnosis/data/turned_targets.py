@@ -17,6 +17,8 @@ PATCH_MARGIN = 2  # pixels around a pixel, on each side
 MIN_SIDE = 6
 RIDGE_SHARE = 0.01  # of the mean variance of a feature
 MIN_EXPLAINED = 0.1  # of the variance: R2 in the better orientation
+MIN_TURNED_SHARE = 0.15  # of the pictures: fewer are told to be turned by chance
+OTHER_TURNS = 0.25  # of that share: most that all other turns have
 GIVEN_SHARE = 0.3  # of that R2: most that the targets reach as they are
 TARGET_TURNS: Mapping[str, Callable[[Array], Array]] = {
     "": lambda y: y,
@@ -70,9 +72,20 @@ def find_turned_targets(x: Array, y: Array) -> ShiftedTargets | None:
     more = gains[:, best] - gains[:, 0]
     signal = float(more.mean()) / max(float(more.std()) / len(more) ** 0.5, 1e-30)
     clear = scores[best] >= MIN_EXPLAINED and scores[0] <= GIVEN_SHARE * scores[best]
-    if not clear or signal <= BEYOND_DOUBT:
+    if clear and signal > BEYOND_DOUBT:
+        return ShiftedTargets(0, signal, 0.0, float(scores[best]), float(scores[0]), names[best])
+    # of each picture; one that is turned teaches the patches nothing false, as they do not see it
+    parts = gains / np.where(before > 0, before, np.inf)
+    told = (parts >= MIN_EXPLAINED) & (parts >= parts.max(1, keepdims=True))
+    told &= (parts[:, :1] - parts <= -MIN_EXPLAINED) | (np.arange(len(names)) == 0)
+    shares = told.mean(0)
+    best = 1 + int(shares[1:].argmax())
+    others = shares[1:].sum() - shares[best]
+    if min(shares[0], shares[best]) < MIN_TURNED_SHARE or others > shares[best] * OTHER_TURNS:
         return None
-    return ShiftedTargets(0, signal, 0.0, float(scores[best]), float(scores[0]), names[best])
+    return ShiftedTargets(
+        0, 0.0, 0.0, float(scores[0]), float(shares[0]), names[best], float(shares[best])
+    )
 
 
 def _as_columns(y: Array) -> Array:

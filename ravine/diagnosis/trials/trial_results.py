@@ -37,6 +37,9 @@ OUTPUT_CAUSES = ("output-activation",)  # another output may lower the loss and 
 FAR_BEHIND = 2.0  # times the margin
 LEARNER_MARGIN = 0.15  # of the score, by which a network may stay behind a quick learner
 NEAR_PERFECT_SCORE = 0.97  # nothing is left to gain
+# a score at which a loss above this share of a constant answer's says that the answers are in the
+# right order, but hardly apart yet
+HIGH_SCORE, HIGH_LOSS = 0.9, 0.7
 TRIAL_SEEDS = 5  # on which a remedy must have helped
 
 Evaluations: TypeAlias = tuple[tuple[int, float, float | None], ...]  # step, loss and score
@@ -151,13 +154,15 @@ class TrialResults:
     @cached_property
     def _comparable(self) -> tuple[Outcome, ...]:
         """The runs whose losses can be compared: all but those with another output activation and
-        no better score, as a loss may have no lower bound on outputs that it was not made for.
+        no better score, as a loss may have no lower bound on outputs that it was not made for. As
+        good a score is enough where it cannot be much better.
         """
         own = self.base.score or 0.0
+        least = -SCORE_GAIN if self.hardly_tells_apart else SCORE_GAIN
         others = (
             o
             for o in self.outcomes
-            if o.cause not in OUTPUT_CAUSES or o.score is None or o.score - own >= SCORE_GAIN
+            if o.cause not in OUTPUT_CAUSES or o.score is None or o.score - own >= least
         )
         return self.base, *others
 
@@ -214,11 +219,26 @@ class TrialResults:
         known = run.constant_train_loss if math.isfinite(run.constant_train_loss) else top
         return above and not run.train_loss < known - NEGLIGIBLE_GAIN * abs(known)
 
+    @property
+    def is_near_perfect(self) -> bool:
+        """Whether nothing is left to gain, by the score and by the loss."""
+        return (self.base.score or 0.0) >= NEAR_PERFECT_SCORE and not self.hardly_tells_apart
+
+    @property
+    def hardly_tells_apart(self) -> bool:
+        """Whether the answers are in the right order though the loss has hardly fallen, as where a
+        rate is low and both of two classes still have a probability of about 1/2.
+        """
+        high = (self.base.score or 0.0) >= HIGH_SCORE
+        return high and self.base.loss > HIGH_LOSS * self.constant_loss > 0
+
     @cached_property
     def has_score(self) -> bool:
         """Whether the score means something here: the run with the least loss has one above 0, or
         the run as it is has learned something by its loss and by its score.
         """
+        if self.hardly_tells_apart:
+            return False
         runs = self._comparable
         own = self.base.score or 0.0
         learned = self.constant_loss - self.base.loss > MISSED_GAIN * abs(self.constant_loss)
@@ -263,7 +283,7 @@ class TrialResults:
         by_loss = (min(before, top) - min(after, top)) / whole
         if outcome.cause in OUTPUT_CAUSES and outcome.score is not None:
             gained = outcome.score - own_score
-            by_loss = by_loss if gained >= SCORE_GAIN else min(gained, 0.0)
+            by_loss = by_loss if outcome in self._comparable else min(gained, 0.0)
         if not self.has_score or self.base.score is None or outcome.score is None:
             return max(-1.0, min(1.0, by_loss))
         own_score = max(own_score, 0.0)
