@@ -70,6 +70,7 @@ class ForwardHooks:
     def start(self) -> None:
         """Register the hooks, as far as the model takes any."""
         self.modes.find_modules()
+        self.history.model.repeated_layers = module_hooks.find_repeated_layers(self.model)
         for name, module in self.model.named_modules():  # as a copy or in place
             if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
                 self.history.model.compiled = self.history.model.compiled or name or "the model"

@@ -220,6 +220,22 @@ class TimeAxisMonitor:
         }
 
 
+def find_repeated_layers(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Layers with weights that stand in several places of one list, by their first place.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> find_repeated_layers(nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(2, 2)))
+    {'0': ('0', '2')}
+    """
+    places: dict[tuple[str, int], list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        parent = name.rpartition(".")[0]
+        is_listed = isinstance(model.get_submodule(parent), nn.ModuleList | nn.Sequential)
+        if is_listed and name and next(module.parameters(), None) is not None:
+            places.setdefault((parent, id(module)), []).append(name)
+    return {each[0]: tuple(each) for each in places.values() if len(each) > 1}
+
+
 def _flat_tensors(values: Iterable[Any]) -> Iterable[Tensor]:
     """The tensors of arguments or results, also those in tuples and lists."""
     for x in values:

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import (
 )
 from training_loops import (
     STEPS,
+    Choir,
     Stepwise,
     batches,
     classes,
@@ -874,6 +875,14 @@ def hardly_moved(watch, lr):
     teach(watch, model, sgd(model, lr), steps=300)
 
 
+def list_multiplied(watch, make=nn.Sequential):
+    layer = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+    model = make(*[layer] * 3, nn.Linear(8, 3)) if make is nn.Sequential else Choir((0, 1, 2))
+    if isinstance(model, Choir):
+        model.members = nn.ModuleList([model.members[0]] * 3)
+    teach(watch, model, sgd(model))
+
+
 def scheduled_twice(watch, last=lambda o: LambdaLR(o, lambda i: 0.99**i)):
     model = mlp()
     optimizer = sgd(model)
@@ -1107,6 +1116,8 @@ SICK = [
     (lambda watch: two_parts(watch, torch.sum, lambda out, y: -out[:, 0].mean()), "RVN-H12"),
     (never_in_training_mode, "RVN-L12"),
     (lambda watch: hardly_moved(watch, lr=1e-4), "RVN-T02"),
+    (list_multiplied, "RVN-S04"),
+    (lambda watch: list_multiplied(watch, nn.ModuleList), "RVN-S04"),
     (frozen_at_random, "RVN-L08"),
     (probed_once, "RVN-L08"),
     (lambda watch: probed_once(watch, at=28), "RVN-L08"),

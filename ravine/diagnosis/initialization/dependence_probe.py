@@ -3,7 +3,7 @@
 Letters: N examples, n of them in a small batch, T places.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -42,6 +42,7 @@ STEP_SIZE = 1e-2  # of a usual weight
 COPY_DISTANCE = 1e-3  # of what they moved: rows that are equal but for rounding
 COPIED_FRACTION = 0.5  # of the rows of a matrix
 MAX_COMPARED_ROWS = 512
+MAX_COMPARED_NUMBERS = 8  # tell nearly all matrices apart
 NEXT_FRACTION = 0.99  # of the targets that are the next input
 
 
@@ -218,7 +219,10 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
         and not isinstance(parameter_owner(model, name), nn.Embedding | nn.EmbeddingBag)
         and _stay_copies(weight, parameters[name].detach())
     )
-    found = InputDependence(stuck_weights=stuck, copied_weights=copied)
+    after = {name: parameters[name].detach() for name in before if name in moved}
+    found = InputDependence(
+        stuck_weights=stuck, copied_weights=copied, twin_weights=_find_twins(before, after)
+    )
     if not constant or is_constant(program.inputs):
         return found
     if not is_constant(program.training_trace.output):
@@ -253,6 +257,28 @@ def _stay_copies(before: Tensor, after: Tensor) -> bool:
     copied &= torch.cdist(last, last, compute_mode=exact) <= COPY_DISTANCE * moved[:, None]
     copied.fill_diagonal_(False)
     return float(copied.any(1).double().mean()) >= COPIED_FRACTION
+
+
+def _find_twins(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Matrices that started as a copy of another one and moved as it did."""
+    known: dict[tuple[float, ...], list[str]] = {}
+    for name in after:
+        weight = before[name]
+        if weight.dim() > 1 and weight.numel() > 1 and bool((weight != weight.flatten()[0]).any()):
+            known.setdefault(tuple(weight.flatten()[:MAX_COMPARED_NUMBERS].tolist()), []).append(
+                name
+            )
+    found: list[str] = []
+    for names in known.values():
+        first = names[0]
+        for other in names[1:]:
+            if before[first].shape != before[other].shape:
+                continue
+            moved = float((after[first] - before[first]).norm())
+            apart = float((after[first] - after[other]).norm())
+            if torch.equal(before[first], before[other]) and apart <= COPY_DISTANCE * moved:
+                found += [first, other]
+    return tuple(dict.fromkeys(found))
 
 
 def _explain_constant(program: ProbedProgram) -> ConstantOutput:

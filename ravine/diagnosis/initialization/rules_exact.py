@@ -244,7 +244,14 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-I07", "error", "initialization", needs="dependence", explains=("RVN-S01", "RVN-C03"))
+@rule(
+    "RVN-I07",
+    "error",
+    "initialization",
+    needs="dependence",
+    explains=("RVN-S01", "RVN-C03"),
+    also=("replicas",),
+)
 def copied_units(start: StartProfile) -> Iterator[Observation]:
     copied = start.dependence.copied_weights
     if copied:
@@ -252,6 +259,14 @@ def copied_units(start: StartProfile) -> Iterator[Observation]:
         evidence = Evidence(name, len(copied), limit=0, text=join_names(copied))
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         yield observe(evidence, change, where=module_of(copied[0]))
+    twins = start.dependence.twin_weights
+    if twins:
+        name = "weight matrices that start equal to another one and get equal updates"
+        evidence = Evidence(name, len(twins), limit=0, text=join_names(twins))
+        change = Change("init", "each layer drawn anew after it is copied")
+        title, suspects = "layers start as copies of each other", ("replicas",)
+        where = module_of(twins[0])
+        yield observe(evidence, change, where=where, title=title, suspects=suspects)
 
 
 @rule("RVN-I08", "warning", "train-eval-mode", needs="repeat", also=("dropout", "randomness"))

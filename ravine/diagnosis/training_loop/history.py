@@ -338,6 +338,8 @@ class ModelHistory:
 
     parameters: tuple[WatchedParameter, ...] = ()
     modes: ModuleModes = ModuleModes()
+    # by layer with weights that stands in several places of one list: these places
+    repeated_layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     compiled: str = ""  # a part that torch.compile has compiled: its inside cannot be read
     overwrites: WeightOverwrites = WeightOverwrites()
     detached_states: tuple[DetachedState, ...] = ()
