@@ -1054,7 +1054,7 @@ def noise_in_place(watch):
 
     def add(i):
         if i % 4 == 3:
-            x.add_(0.5 * torch.randn_like(x))
+            x.add_(0.9 * torch.randn_like(x))
 
     teach(watch, model, sgd(model), data=(x, y), after=add, steps=70)
 
