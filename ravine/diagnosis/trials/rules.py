@@ -172,7 +172,7 @@ def small_network(results: TrialResults) -> Iterator[Observation]:
     change = Change("model", "more units, or layers that see more of the input")
     gained = Evidence("part of the possible gain, with more units", 100 * gain, "%")
     suspects = ("labels", "hidden-activation")
-    yield observe(by_heart, gained, change, trial=wider.trial, suspects=suspects)
+    yield observe(by_heart, gained, change, trial=wider.trial, suspects=suspects, since=0)
 
 
 def _is_far_better(one: Outcome, other: Outcome) -> bool:
