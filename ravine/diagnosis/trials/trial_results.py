@@ -85,11 +85,6 @@ class Outcome:
         """
         return any(e.name == SPREAD_EVIDENCE.format("targets") for e in self.evidence)
 
-    @property
-    def required_gain(self) -> float:
-        """What it must gain to explain anything."""
-        return MISSED_GAIN if self.evidence else UNSUPPORTED_GAIN
-
 
 @dataclass(frozen=True, kw_only=True)
 class WholeRun:
@@ -300,6 +295,15 @@ class TrialResults:
             return max(-1.0, min(by_score, 0.0))
         return max(-1.0, min(1.0, by_loss))
 
+    def required_gain(self, outcome: Outcome) -> float:
+        """What a remedy must gain to explain anything: less where evidence speaks for it, and where
+        it does as well as a quick learner that is far ahead of the run as it is.
+        """
+        score, own = outcome.score or 0.0, self.base.score or 0.0
+        catches_up = self.is_behind and score >= (self.learner.score or math.inf) - SCORE_GAIN
+        supported = bool(outcome.evidence) or (catches_up and score - own >= CLEAR_SCORE_GAIN)
+        return MISSED_GAIN if supported else UNSUPPORTED_GAIN
+
     @cached_property
     def ranking(self) -> tuple[Outcome, ...]:
         """Remedies that make up for what was missed, the likeliest cause first.
@@ -309,7 +313,7 @@ class TrialResults:
         are made together alone, that whose evidence is farthest beyond its limit.
         """
         gains = [(self.gain_of(outcome), outcome) for outcome in self.outcomes]
-        enough = [(gain, outcome) for gain, outcome in gains if gain >= outcome.required_gain]
+        enough = [(gain, o) for gain, o in gains if gain >= self.required_gain(o)]
         best = max((gain for gain, _ in enough), default=math.inf)
 
         def rank(pair: tuple[float, Outcome]) -> tuple[bool, int, int, float, float]:
