@@ -1451,6 +1451,8 @@ HEALTHY = [
     lambda watch: over_time(watch, nn.MultiheadAttention, batch_first=True),
     partial(two_parts, loss=partial(F.cross_entropy, reduction="sum")),
     partial(two_parts, part=lambda h: 1e-4 * h.abs().sum()),
+    partial(two_parts, part=lambda h: h.abs().sum() / len(h), late=True),
+    partial(two_parts, loss=partial(F.cross_entropy, label_smoothing=0.1), weights=True, late=True),
     partial(two_parts, part=lambda h: 0.1 * h.square().sum(1).mean()),
     partial(two_parts, part=lambda h: 0.5 * h.square().sum() / len(h)),
     partial(two_parts, part=lambda w: 0.3 * w.square().sum(), weights=True),

@@ -283,8 +283,12 @@ def over_time(watch, make=nn.GRU, *, turned=False, **settings):
     return teach(watch, model, sgd(model), data=(x, x[:, 0, :3].argmax(1)))
 
 
-def two_parts(watch, part=lambda h: h.square().sum(), loss=F.cross_entropy, weights=False):
-    """A loss with a second part, of the features or of the weights."""
+def two_parts(
+    watch, part=lambda h: h.square().sum(), loss=F.cross_entropy, weights=False, late=False
+):
+    """A loss with a second part, of the features or of the weights; reported `late`: after the
+    backward pass.
+    """
     x, y = classes()
     model = mlp()
     optimizer = sgd(model, 0.001)
@@ -292,8 +296,10 @@ def two_parts(watch, part=lambda h: h.square().sum(), loss=F.cross_entropy, weig
         for a, b in batches(x, y, STEPS):
             features = model[:4](a)
             added = part(model[4].weight if weights else features)
-            value = watched.loss(loss(model[4](features), b) + added)
+            value = loss(model[4](features), b) + added
             optimizer.zero_grad()
+            value = value if late else watched.loss(value)
             value.backward()
+            value = watched.loss(value) if late else value
             optimizer.step()
     return list(model.parameters())

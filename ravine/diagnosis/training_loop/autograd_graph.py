@@ -47,7 +47,7 @@ class Node:
     high: float = 0.0  # of a loss: the greatest value of its target
     module: str = ""  # whose forward pass ends with this operation
     multi_label: bool = False  # of a loss after a softmax: targets do not sum to 1 along it
-    factor: float = 1.0  # of a product with a number, or a quotient by one
+    factor: float = 1.0  # of a product with a number, or a quotient by one; NaN if unknown
     constant: tuple[int, ...] = ()  # of a product or a quotient: the shape of what has no gradient
     cosines: bool = False  # of a matrix product: rows and columns have a length of 1
     averaged: bool = False  # of a loss: it is the mean over its elements
@@ -286,7 +286,7 @@ def _read_constant(made: Any, name: str) -> dict[str, Any]:
         first = made.next_functions[0][0] is None
         other = made._saved_self if first else made._saved_other
     except RuntimeError:  # the graph was freed
-        return {}
+        return {"factor": math.nan}
     if other is None or (first and name == "Div"):
         return {}
     if other.dim() or not other.is_cpu:

@@ -299,12 +299,13 @@ def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
     means = [taken[place] for node, place, _ in parts if node.averaged or node.name == "Mean"]
     for node, place, factor in parts:
         shape = taken[place]
-        if node.name != "Sum" or factor < SUM_FACTOR or not shape or shape[0] < MIN_SUMMED_ROWS:
+        rows = shape[0] if shape else 0
+        if node.name != "Sum" or not factor >= SUM_FACTOR or rows < MIN_SUMMED_ROWS:
             continue
         beside = next((mean for mean in means if mean[:1] == shape[:1]), None)
         if beside is not None and graph.mixes_before(place):
             added = Evidence("numbers that one part of the loss adds up", math.prod(shape))
-            text = f"{shape[0]} examples in both"
+            text = f"{rows} examples in both"
             averaged = Evidence("numbers that another averages", math.prod(beside), text=text)
             change = Change("loss", "both parts as sums, or both as means over the examples")
             yield observe(added, averaged, change, since=0, suspects=("loss", "over-regularized"))
