@@ -272,6 +272,7 @@ class InputMonitor:
             identical=old.identical + same,
             few_examples=self._count_few(batch) if old.few_examples or not old.count else 0,
             rows=len(batch),
+            in_place=old.in_place + (batch._is_view() and batch._version > 0),
             table_rows=table_rows,
             first_step=step if not old.count else old.first_step,
             readings=readings,

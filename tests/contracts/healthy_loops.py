@@ -124,6 +124,18 @@ def same_examples_made_anew(watch):
     return list(model.parameters())
 
 
+def layers_in_turns(watch):
+    """The last layers stand still first; at the end they do again."""
+    model = mlp()
+
+    def turn(i):
+        model[:2].requires_grad_(i // 10 % 2 == 1)
+        model[2:].requires_grad_(i // 10 % 2 == 0)
+
+    model[2:].requires_grad_(False)
+    return teach(watch, model, sgd(model), steps=250, after=turn)
+
+
 def kept_statistics(watch):
     """Fine-tuning with the statistics that batch norm has learned before."""
     model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))

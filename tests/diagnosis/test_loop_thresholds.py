@@ -172,14 +172,15 @@ def evaluated_at(mean, spread, count=2, readings=8, ended=False):
     )
 
 
-def changing(factor, *, order=(0, 1, 2, 3), shift=0.0, at_first=4):
+def changing(factor, *, order=(0, 1, 2, 3), shift=0.0, at_first=4, in_place=0):
     """At the end of a loop, readings of its first steps and pairs of later ones."""
     steps = [*range(at_first), *(10 * i + j for i in range(1, len(order)) for j in range(2))]
     parts = [order[0 if s < 10 else s // 10] / (len(order) - 1) for s in steps]
     readings = tuple(
         InputReading(s, shift * p, factor**p) for s, p in zip(steps, parts, strict=True)
     )
-    loss, inputs = LossHistory(kind="MseLoss"), InputHistory(count=1, readings=readings)
+    inputs = InputHistory(count=1, readings=readings, in_place=in_place)
+    loss = LossHistory(kind="MseLoss")
     return LoopHistory(inputs=inputs, loss=loss, steps=100, ended=True)
 
 
@@ -388,6 +389,7 @@ def found(history):
         ),
         ("RVN-L37", "warning", changing(2.01), changing(1.99)),
         ("RVN-L37", "warning", changing(1 / 2.01), changing(1 / 1.99)),
+        ("RVN-L37", "warning", changing(1.51, in_place=1), changing(1.49, in_place=1)),
         ("RVN-L37", "warning", changing(4.0), changing(4.0, at_first=3)),
         ("RVN-L37", "warning", changing(4.0), changing(4.0, order=(0, 2, 1, 3))),
         ("RVN-L37", "warning", changing(4.0), changing(4.0, order=(0, 1, 2), at_first=6)),

@@ -200,6 +200,7 @@ class InputHistory:
     # all have these few examples and no others, each many times; 0: they do not
     few_examples: int = 0
     rows: int = 0
+    in_place: int = 0  # a part of a larger tensor that had been written
     table_rows: int = 0  # of a table in memory that contains it; 0: none, -1: the input is kept
     first_step: int = 0
     readings: tuple[InputReading, ...] = ()  # of floating numbers

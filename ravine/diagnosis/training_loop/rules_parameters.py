@@ -88,7 +88,8 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
     if frozen and history.snapshots:
         name = "parameters with requires_grad=False"
         trains = any(p.trainable and p.optimizer is not None for p in own)
-        random = [p for p in frozen if trains and p.default_initialized and p.module_ran]
+        untrained = [p for p in frozen if p.default_initialized and not p.received_gradient]
+        random = [p for p in untrained if trains and p.module_ran]
         count = Evidence(name, len(frozen), text=f"of {len(own)}")
         as_initialized = Evidence("of these, matrices still as initialized", len(random), limit=0)
         where = join_names(p.name for p in random or frozen)

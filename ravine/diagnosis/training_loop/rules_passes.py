@@ -25,6 +25,7 @@ LESSER_FACTOR, LESSER_DISTANCE = 1.5, 0.5  # where both differ; the second in sp
 CHANGE_READINGS, CHANGE_STRETCHES = 10, 8  # at least
 CHANGE_STRETCHES_AT_END = 4  # a series in the order of time has turned by then
 CHANGE_FACTOR, CHANGE_DISTANCE = 2.0, 1.0  # the second in spreads
+IN_PLACE_FACTOR = 1.5  # where inputs are written into the data: none does that on purpose
 TREND_AGREEMENT = 0.9  # rank correlation with time
 MOVED_MEAN = 1.0  # standard deviations
 MIN_REPEATED_DRAWS = 4  # inspected steps in a row
@@ -211,7 +212,8 @@ def changing_inputs(history: LoopHistory) -> Iterator[Observation]:
     spreads, means = [mean(r.spread for r in run) for run in runs], [r[-1].mean for r in runs]
     low, high = min(r.spread for r in first), max(r.spread for r in first)
     last = mean(spreads[-quarter:])
-    widens = last > CHANGE_FACTOR * high or CHANGE_FACTOR * last < low
+    factor = IN_PLACE_FACTOR if history.inputs.in_place else CHANGE_FACTOR
+    widens = last > factor * high or factor * last < low
     moves = abs(means[-1] - means[0]) > CHANGE_DISTANCE * max(spreads)
     is_moving = abs(_rank_correlation(means)) > TREND_AGREEMENT
     is_widening = abs(_rank_correlation(spreads)) > TREND_AGREEMENT
