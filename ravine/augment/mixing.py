@@ -141,7 +141,7 @@ def _mix(
     With example weights w the loss is (1 − m) w L + m w' L': the weight becomes (1 − m) w + m w',
     of which the mixed-in examples have m w'.
     """
-    # training examples have targets, and a recipe that mixes twice is refused before
+    # training examples have targets, and a recipe with both Mixup and CutMix was refused
     assert batch.targets is not None and batch.mixed_targets is None
     if context.meter is not None:
         context.meter.add(name, share.double().mean(1))

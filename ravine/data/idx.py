@@ -46,13 +46,14 @@ def labels_file(images: Path) -> Path:
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The bytes in an idx file of so many dimensions. Raises `DataError` for any other file."""
 
+    do = "copy or download it again"
+
     def damage_error(what: str, why: str) -> DataError:
-        return DataError(f"{path} {what}", why=why, do="copy or download it again")
+        return DataError(f"{path} {what}", why=why, do=do)
 
     head = 4 + 4 * dimensions
     check_readable(path)
-    what, do = f"{path} cannot be read", "copy or download it again"
-    with wrap_errors(DataError, what, do, why="it is damaged ({})".format):
+    with wrap_errors(DataError, f"{path} cannot be read", do, why="it is damaged ({})".format):
         packed = path.suffix.lower() == ".gz"
         data = _unpack(path, head) if packed else np.memmap(path, np.uint8, "r")
     if len(data) < 4 or bytes(data[:3]) != b"\x00\x00\x08":

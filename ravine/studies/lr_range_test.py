@@ -172,7 +172,7 @@ def range_test(
     bare = dataclasses.replace(
         resolved, schedule=Constant(), seeds=1, average=None, stop=None, snapshots=None
     )
-    # several epochs in these steps
+    # so few training examples that a run makes several epochs in these steps
     most = max(2, steps // MIN_LOSS_POINTS) * batch_size(bare, task)
     train = evenly_spaced(task.train, task.train.count if bare.batch == "all" else most)
     task = dataclasses.replace(task, train=train, validation=None, test=None)

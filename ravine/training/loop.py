@@ -158,33 +158,40 @@ def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows
 
 
 @dataclass(frozen=True)
-class BatchObjective(Objective):
+class BatchObjective:
     """The loss of a step's batch, penalties included: a `SearchObjective`."""
 
+    objective: Objective
     first: LossAndGradient
+
+    def value_and_grad(self, rows: Rows) -> LossAndGradient:
+        return self.objective.value_and_grad(rows)
+
+    def hessian(self, rows: Rows) -> Tensor:
+        return self.objective.hessian(rows)
 
 
 def search_(cohort: Cohort, batch: Batch, first: LossAndGradient, context: StepContext) -> None:
-    """The update of an optimizer that evaluates a batch's loss often; writes weights and state.
-
-    `first` are the batch's own losses and the whole gradient.
-    """
-    optimizer, penalties = cohort.parts.optimizer, cohort.parts.penalties
+    """The update of an optimizer that evaluates a batch's loss often; writes weights and state."""
+    optimizer = cohort.parts.optimizer
     assert isinstance(optimizer, SearchOptimizer)
-    penalty = partial(penalty_sum, penalties, decay_mask=cohort.workspace.decay_mask)
-    found = Objective.of_program(
-        cohort.network,
-        cohort.workspace.loss,
-        batch,
-        buffers=cohort.buffers,
-        context=forward_context(cohort, None),
-        more=penalty if penalties else None,
-    )
-    first = LossAndGradient(first.losses + penalty(cohort.weights), first.grads)
-    objective = BatchObjective(found.losses, found.layout, first)
+    objective = batch_objective(cohort, batch, first)
     new, state = optimizer.search(cohort.weights, objective, cohort.state.optimizer, context)
     cohort.weights.copy_(new)
     cohort.state.optimizer.update(state)
+
+
+def batch_objective(cohort: Cohort, batch: Batch, first: LossAndGradient) -> BatchObjective:
+    """The objective of a step; `first` are the batch's own losses and the whole gradient."""
+    penalties = cohort.parts.penalties
+    penalty = partial(penalty_sum, penalties, decay_mask=cohort.workspace.decay_mask)
+    context, more = forward_context(cohort, None), penalty if penalties else None
+    loss = cohort.workspace.loss
+    objective = Objective.of_program(
+        cohort.network, loss, batch, buffers=cohort.buffers, context=context, more=more
+    )
+    losses = first.losses + penalty(cohort.weights)
+    return BatchObjective(objective, LossAndGradient(losses, first.grads))
 
 
 class ScheduleFactors:

@@ -127,7 +127,8 @@ def _members(
 ) -> tuple[Member, ...]:
     """The members as the record has them, with test values for those that did not diverge."""
     healthy = [place for place, network in enumerate(trained) if network.outcome != "diverged"]
-    if test_values and trained[0].snapshots is not None:  # of those kept, the last of each counts
+    # one value for each snapshot kept: the last of each network counts
+    if test_values and trained[0].snapshots is not None:
         counts = [int(trained[place].at_end(FILLED_KEY).sum()) for place in healthy]
         test_values = [test_values[end - 1] for end in np.cumsum(counts)]
     tested = dict(zip(healthy, test_values, strict=False))

@@ -235,7 +235,7 @@ def train_jobs(
     A job goes on from its checkpoint if it has one.
     """
     processes_pay = sum(a.seconds for a in assignments) >= SECONDS_WORTH_A_PROCESS
-    # the others report progress
+    # jobs 0, workers, 2 workers, ... stay in this process, which reports progress
     elsewhere = [i for i in range(len(assignments)) if i % workers and processes_pay]
     calls = [partial(train_jobs, [assignments[i]], [controls[i]], workers=1) for i in elsewhere]
     results: dict[int, JobResult] = {}

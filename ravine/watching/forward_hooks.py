@@ -192,7 +192,7 @@ class ModeMonitor:
         means = [getattr(m, "running_mean", None) for m in self.modules.values()]
         learned = [bool(mean.any()) for mean in means if mean is not None]
         modes = self.history.model.modes
-        self.history.model.modes = replace(modes, has_statistics=bool(learned) and all(learned))
+        self.history.model.modes = replace(modes, loaded_statistics=bool(learned) and all(learned))
 
     def update(self, *, inspected: bool) -> bool:
         """After a step: note its mode. True if it is certain just now that the mode is wrong."""
@@ -301,11 +301,13 @@ class InputMonitor:
         """How many examples all batches consist of, each many times in a batch; else 0."""
         if not batch.is_floating_point() or batch.requires_grad or batch.numel() > MAX_READ_NUMBERS:
             return 0
-        rows = torch.unique(batch.detach().flatten(1), dim=0) if batch.dim() > 1 else batch[:0]
-        if self._few is None and (rows != rows.round()).any():  # whole numbers recur by themselves
-            self._few = rows
-        is_few = 0 < COPIES_IN_BATCH * len(rows) <= len(batch) and self._few is not None
-        return len(rows) if is_few and torch.equal(rows, self._few) else 0
+        if batch.dim() < 2:
+            return 0
+        rows = torch.unique(batch.detach().flatten(1), dim=0)
+        if COPIES_IN_BATCH * len(rows) > len(batch) or not (rows != rows.round()).any():
+            return 0  # whole numbers recur by themselves
+        self._few = rows if self._few is None else self._few
+        return len(rows) if torch.equal(rows, self._few) else 0
 
     def _is_same(self, excerpt: Tensor) -> bool:
         """Whether all inputs so far had the numbers of this one."""

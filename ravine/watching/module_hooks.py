@@ -54,7 +54,7 @@ class ModuleHooks:
         self.nodes = ModuleNodes()
         self.states = RecurrentStateMonitor()
         self.double_calls = TwinCallMonitor()
-        self.axes = TimeAxisMonitor()
+        self.time_axes = TimeAxisMonitor()
         self.statistics = StatisticsMonitor()
 
     def register(self, *, fast_path: bool) -> None:
@@ -85,7 +85,7 @@ class ModuleHooks:
         """Begin with the calls of a new step, or those after a backward pass."""
         self.states.forget_step()
         self.double_calls.inputs = {}
-        self.axes = TimeAxisMonitor()
+        self.time_axes = TimeAxisMonitor()
 
     def _after_module(
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
@@ -101,7 +101,7 @@ class ModuleHooks:
             self.inputs.update(id(x) for x in leaves if not isinstance(x, nn.Parameter))
         self.states.add_call(name, inputs, output)
         self.double_calls.add_call(name, inputs)
-        self.axes.add_call(name, module, inputs, output)
+        self.time_axes.add_call(name, module, inputs, output)
         if not isinstance(output, Tensor):
             return
         node = output.grad_fn
@@ -167,10 +167,9 @@ class RecurrentStateMonitor:
 
     def detached_states(self, graph: Graph) -> tuple[DetachedState, ...]:
         """The modules whose state is detached at every call, by the graph of the loss."""
-        uses = [(n.parameter, graph.consumers[i]) for i, n in enumerate(graph.nodes) if n.parameter]
         found = []
         for name, (detached, attached) in self.calls.items():
-            own = (count for parameter, count in uses if parameter.startswith(f"{name}."))
+            own = (n for parameter, n in graph.uses.items() if parameter.startswith(f"{name}."))
             used = max(own, default=0)
             if detached >= MIN_DETACHED_CALLS and not attached and used:
                 found.append(DetachedState(where=name, detached_calls=detached, loss_calls=used))
@@ -212,11 +211,15 @@ class TimeAxisMonitor:
 
     def examples_as_time(self) -> dict[str, tuple[int, int]]:
         """The calls whose time is as long as the last output [N] or [N, K], and whose batch is not:
-        their time are the examples.
+        they read examples as time.
         """
-        rows, width = (*self.last_shape, 0, 0)[:2] if len(self.last_shape) < 3 else (0, 0)
+        if len(self.last_shape) not in (1, 2):
+            return {}
+        rows, *width = self.last_shape
         return {
-            n: at for n, at in self.calls.items() if at[0] == rows and at[1] not in (1, rows, width)
+            name: (time, batch)
+            for name, (time, batch) in self.calls.items()
+            if time == rows and batch not in (1, rows, *width)
         }
 
 

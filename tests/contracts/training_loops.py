@@ -216,7 +216,7 @@ def on_a_plateau(watch, mode, metric):
     return list(model.parameters())
 
 
-def probed_once(watch, thaws=False, at=15):
+def freeze_early(watch, thaws=False, at=15):
     """A body that is frozen while something else looks at it, and stays so unless it `thaws`."""
     model = mlp()
 
@@ -229,7 +229,7 @@ def probed_once(watch, thaws=False, at=15):
     return teach(watch, model, sgd(model), steps=300, after=freeze)
 
 
-class Choir(nn.Module):
+class Ensemble(nn.Module):
     """Three members, of which `asked` answer."""
 
     def __init__(self, asked):
@@ -241,12 +241,12 @@ class Choir(nn.Module):
         return sum(self.members[i](x) for i in self.asked)
 
 
-def members_asked(watch, *asked):
-    model = Choir(asked)
+def ensemble_of(watch, *asked):
+    model = Ensemble(asked)
     return teach(watch, model, sgd(model), steps=40)
 
 
-def drawn_by_weights(watch, *, rows=4, scale=1.0, whole=False, size=32):
+def sampler_of_few_rows(watch, *, rows=4, scale=1.0, whole=False, size=32):
     """Batches that a sampler draws from the first `rows` of the examples."""
     x, y = classes()
     x = (scale * x).round() if whole else x

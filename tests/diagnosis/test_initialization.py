@@ -470,7 +470,7 @@ def test_equal_weights_stay_equal_and_softmax_regression_from_zeros_does_not(val
     assert examined(linear, F.cross_entropy, x, y) == {}
 
 
-class Committee(nn.Module):
+class Ensemble(nn.Module):
     """Members that are added, or follow each other; as they are drawn, or copies of the first."""
 
     def __init__(self, made="copies", follow=False, member=None):
@@ -494,12 +494,17 @@ class Committee(nn.Module):
 
 @pytest.mark.parametrize(
     ("member", "where"),
-    [(None, "members.0.0"), (nn.Linear(6, 6), "members.0"), (nn.Conv1d(6, 6, 1), "members.0")],
+    [
+        (lambda: nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)), "members.0.0"),
+        (lambda: nn.Linear(6, 6), "members.0"),
+        (lambda: nn.Conv1d(6, 6, 1), "members.0"),
+    ],
 )
 def test_copies_of_a_layer_that_work_side_by_side_stay_copies(member, where):
     x, y = table()
-    model = Committee(member=member)
-    if isinstance(member, nn.Conv1d):
+    torch.manual_seed(0)
+    model = Ensemble(member=member())
+    if isinstance(model.members[0], nn.Conv1d):
         model = nn.Sequential(nn.Unflatten(1, (6, 1)), model)
         model[1].head = nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
         where = f"1.{where}"
@@ -510,8 +515,8 @@ def test_copies_of_a_layer_that_work_side_by_side_stay_copies(member, where):
 
 def test_copies_that_follow_each_other_and_drawn_members_are_healthy():
     x, y = table()
-    assert "RVN-I07" not in examined(Committee(follow=True), F.cross_entropy, x, y)
-    assert "RVN-I07" not in examined(Committee("drawn"), F.cross_entropy, x, y)
+    assert "RVN-I07" not in examined(Ensemble(follow=True), F.cross_entropy, x, y)
+    assert "RVN-I07" not in examined(Ensemble("drawn"), F.cross_entropy, x, y)
     layer = nn.TransformerEncoderLayer(6, 2, 12, dropout=0.0, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
     model = nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Linear(3, 6), encoder, nn.Flatten())

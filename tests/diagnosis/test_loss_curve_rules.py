@@ -125,7 +125,7 @@ def jumps_at_once(rng, n):
 
 
 def explodes_and_returns(rng, n):
-    """As of weights that are thrown away, whose last bias then comes back."""
+    """Rises to 1e8 times at once and falls back to its start."""
     return 1.1 + 10 ** (8 - np.linspace(0, 9, n)) + 0.1 * rng.standard_normal(n)
 
 

@@ -42,8 +42,8 @@ def test_the_turn_that_the_targets_need_is_named(examples, turn):
     x, y = examples()
     assert find_turned_targets(x, y) is None
     found = find_turned_targets(x, TARGET_TURNS[turn](y))
-    assert found is not None and found.turned == INVERSE.get(turn, turn)
-    assert found.signal > 12 and found.constant_score < 0.2 * found.score
+    assert found is not None and found.turn == INVERSE.get(turn, turn)
+    assert found.signal > 12 and found.given_score < 0.2 * found.score
 
 
 @pytest.mark.parametrize("turn", TURNS)
@@ -52,15 +52,16 @@ def test_a_part_that_is_turned_is_found(turn, share):
     x, y = boats()
     some = np.random.default_rng(4).random(len(y)) < share
     found = find_turned_targets(x, np.where(some[:, None, None], TARGET_TURNS[turn](y), y))
-    assert found is not None and found.turned == INVERSE.get(turn, turn)
+    assert found is not None and found.turn == INVERSE.get(turn, turn)
+    # noise hides the turn of a few of the 60 pictures that are judged
     assert found.turned_share == pytest.approx(some[1::2].mean(), abs=0.1)
-    assert found.constant_score == pytest.approx(1 - some[1::2].mean(), abs=0.1)
+    assert found.given_share == pytest.approx(1 - some[1::2].mean(), abs=0.1)
 
 
 def test_pictures_that_are_no_squares_are_only_mirrored():
     x, y = boats()
     found = find_turned_targets(x[..., :12], y[..., :12][..., ::-1])
-    assert found is not None and found.turned == "mirrored left to right"
+    assert found is not None and found.turn == "mirrored left to right"
 
 
 def rings() -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +81,7 @@ def sky() -> tuple[np.ndarray, np.ndarray]:
 
 def mirrored_in_part() -> tuple[np.ndarray, np.ndarray]:
     x, y = boats()
-    x[::4] = x[::4, :, :, ::-1]
+    x[1::20] = x[1::20, :, :, ::-1]  # one of ten pictures that are judged
     return x, y
 
 

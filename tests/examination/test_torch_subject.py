@@ -174,9 +174,11 @@ def test_an_optimizer_and_a_batch_size_are_tried_where_they_may_matter():
     assert subject(batch_size=14).strengths("batch-size") == ((set_batch_size(2),),)  # two steps
 
 
-def test_more_steps_are_three_times_the_budget_and_unknown_causes_have_no_strength():
+def test_more_steps_are_tried_by_threes_up_to_200_and_unknown_causes_have_no_strength():
     given = subject()
-    assert given.program.steps == 8 and given.strengths("too-few-steps") == ((set_steps(24),),)
+    longer = ((set_steps(24),), (set_steps(72),))
+    assert given.program.steps == 8 and given.strengths("too-few-steps") == longer
+    assert subject(epochs=20).strengths("too-few-steps") == ((set_steps(240),),)
     assert given.strengths("leakage") == ()
     assert given.treatments_for(profile(given).findings) == ()
 

@@ -112,7 +112,8 @@ def _leaks_of(
 
 def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) -> float:
     """How well one column of the table, as x [N, F], predicts the target: by a line or class means,
-    by its levels, or by its neighboring values; of a number with gaps where it is known.
+    by its levels, by whether it holds its commonest value, or by its neighboring values; of a
+    number with gaps where it is known.
     """
     known = _known_rows(x)
     x, y, answers, folds = x[known], y[known], answers[known], folds[known]
@@ -120,8 +121,9 @@ def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) ->
         return 0.0
     straight = _score_columns_of_number if kind == "number" else _score_columns_of_classes
     values = _number_values(x)
-    filled = (values != np.bincount(values).argmax()).astype(int)  # in only where the answer is yes
-    found = max(_score_levels(at, answers, kind, folds) for at in (values, filled))
+    # such as a refund, 0 unless there was one
+    is_uncommon = (values != np.bincount(values).argmax()).astype(int)
+    found = max(_score_levels(at, answers, kind, folds) for at in (values, is_uncommon))
     found = max(found, float(straight(x, y).max()))
     if x.shape[1] == 1 or len(known) > known.sum():
         found = max(found, _score_neighbors(x[:, 0], answers, kind, folds))

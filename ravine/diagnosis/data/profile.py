@@ -202,19 +202,27 @@ class ExampleOrder:
 
 @dataclass(frozen=True)
 class ShiftedTargets:
-    """Targets of other rows, or maps in another orientation, that are informative where the given
-    ones are not.
-    """
+    """Targets of other rows that are informative where the given ones are not."""
 
     rows: int  # 0: the targets stand in the opposite order
     signal: float
     given_signal: float
     score: float
     constant_score: float
-    turned: str = ""  # how maps are to be turned; then the last score is that of the given ones
-    turned_share: float = 1.0  # of the maps; if not all, the last score is the share of the others
     # from which on; then scores are correlations of predictions with other and with own targets
     first_row: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnedTargets:
+    """Maps that fit their pictures in another orientation, all of them or some."""
+
+    turn: str  # what makes them fit
+    score: float  # R2 of small patches with the turned maps, of all pictures
+    given_score: float  # and with the maps as they are
+    signal: float = 0.0  # by how many standard errors the first is above the second
+    turned_share: float = 1.0  # of the pictures: these fit only when turned
+    given_share: float = 0.0  # these fit as they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +284,7 @@ class DataProfile:
     order: ExampleOrder | None = None  # None where training shuffles
     baseline: BaselineResult | None = None
     shifted_targets: ShiftedTargets | None = None
+    turned_targets: TurnedTargets | None = None
 
     def has(self, need: str) -> bool | None:
         """Whether it was measured: "inputs", "columns" (None: no table), "numbers" (the inputs are

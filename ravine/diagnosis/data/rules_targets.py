@@ -107,7 +107,11 @@ def sorted_examples(data: DataProfile) -> Iterator[Observation]:
 @rule("RVN-D14", "note", "labels", confidence="medium", needs="baseline")
 def no_information(data: DataProfile) -> Iterator[Observation]:
     known = data.baseline
-    if known is not None and known.informative is False and data.shifted_targets is None:
+    if (
+        known is not None
+        and known.informative is False
+        and not (data.shifted_targets or data.turned_targets)
+    ):
         name, unit = "association of predictions and targets", "standard errors"
         tried = f"the surest of {join_names(known.losses, 5)}, {known.examples} examples"
         constant = f"the best constant has {known.constant_score:.3g}"
@@ -117,22 +121,30 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
         yield observe(signal, best_score, change)
 
 
-@rule("RVN-D15", "error", "labels", confidence="high", needs="inputs", explains=("RVN-D14",))
+@rule(
+    "RVN-D15",
+    "error",
+    "labels",
+    confidence="high",
+    needs="inputs",
+    also=("augmentation",),
+    explains=("RVN-D14",),
+)
 def shifted_targets(data: DataProfile) -> Iterator[Observation]:
-    shifted = data.shifted_targets
-    if shifted is not None and shifted.turned and shifted.turned_share < 1:
-        name = f"targets that fit their inputs only when {shifted.turned}"
-        share = Evidence(name, 100 * shifted.turned_share, "%", limit=0)
-        kept = Evidence("targets that fit as they are", 100 * shifted.constant_score, "%")
+    shifted, turned = data.shifted_targets, data.turned_targets
+    if turned is not None and turned.turned_share < 1:
+        name = f"targets that fit their inputs only when {turned.turn}"
+        share = Evidence(name, 100 * turned.turned_share, "%", limit=0)
+        kept = Evidence("targets that fit as they are", 100 * turned.given_share, "%")
         change = Change("data", "each random transform on inputs and targets alike")
-        title = f"some targets fit the inputs only when {shifted.turned}"
+        title = f"some targets fit the inputs only when {turned.turn}"
         yield observe(share, kept, change, title=title, suspects=("augmentation",))
-    elif shifted is not None and shifted.turned:
-        sure = f"{shifted.signal:.0f} standard errors beyond that of the targets as they are"
-        score = Evidence(f"R2 of small patches with the targets {shifted.turned}", shifted.score)
-        given = Evidence("R2 with the targets as they are", shifted.constant_score, text=sure)
-        change = Change("data", f"targets {shifted.turned}, or the inputs read as they are")
-        title = f"targets fit the inputs when {shifted.turned}"
+    elif turned is not None:
+        sure = f"{turned.signal:.0f} standard errors beyond that of the targets as they are"
+        score = Evidence(f"R2 of small patches with the targets {turned.turn}", turned.score)
+        given = Evidence("R2 with the targets as they are", turned.given_score, text=sure)
+        change = Change("data", f"targets {turned.turn}, or the inputs read as they are")
+        title = f"targets fit the inputs when {turned.turn}"
         yield observe(score, given, change, title=title)
     elif shifted is not None:
         way = "on" if shifted.rows > 0 else "back"

@@ -4,12 +4,12 @@ the targets in another orientation than as they are.
 Shapes: N pictures, C channels, K columns of a pixel's target, P pixels, F numbers of a patch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ravine.diagnosis.baseline_learners import Array, evenly_spaced_rows
-from ravine.diagnosis.data.profile import BEYOND_DOUBT, ShiftedTargets
+from ravine.diagnosis.data.profile import BEYOND_DOUBT, TurnedTargets
 
 MIN_IMAGES, MAX_IMAGES, MAX_PIXELS = 30, 240, 150
 MAX_CHANNELS = 4  # and as many columns of the targets
@@ -17,9 +17,9 @@ PATCH_MARGIN = 2  # pixels around a pixel, on each side
 MIN_SIDE = 6
 RIDGE_SHARE = 0.01  # of the mean variance of a feature
 MIN_EXPLAINED = 0.1  # of the variance: R2 in the better orientation
-MIN_TURNED_SHARE = 0.15  # of the pictures: fewer are told to be turned by chance
-OTHER_TURNS = 0.25  # of that share: most that all other turns have
 GIVEN_SHARE = 0.3  # of that R2: most that the targets reach as they are
+MIN_TURNED_SHARE = 0.15  # of the pictures: fewer may fit a turn by chance
+OTHER_TURNS = 0.25  # of that share: most that all other turns have
 TARGET_TURNS: Mapping[str, Callable[[Array], Array]] = {
     "": lambda y: y,
     "mirrored left to right": lambda y: y[..., ::-1],
@@ -32,9 +32,10 @@ TARGET_TURNS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-def find_turned_targets(x: Array, y: Array) -> ShiftedTargets | None:
+def find_turned_targets(x: Array, y: Array) -> TurnedTargets | None:
     """The orientation of the maps [N, H, W] or [N, K, H, W] that fits pictures [N, C, H, W] far
-    better than the given one does, for pictures that the learner did not see; or None.
+    better than the given one does, for pictures that the learner did not see: for all together, or
+    for some of them; or None.
 
     The learner is a ridge on the patch around a pixel and its squares; what is usual at a
     place, and the mean of a picture, are taken off both, for these say nothing of the orientation.
@@ -73,18 +74,30 @@ def find_turned_targets(x: Array, y: Array) -> ShiftedTargets | None:
     signal = float(more.mean()) / max(float(more.std()) / len(more) ** 0.5, 1e-30)
     clear = scores[best] >= MIN_EXPLAINED and scores[0] <= GIVEN_SHARE * scores[best]
     if clear and signal > BEYOND_DOUBT:
-        return ShiftedTargets(0, signal, 0.0, float(scores[best]), float(scores[0]), names[best])
-    # of each picture; one that is turned teaches the patches nothing false, as they do not see it
-    parts = gains / np.where(before > 0, before, np.inf)
-    told = (parts >= MIN_EXPLAINED) & (parts >= parts.max(1, keepdims=True))
-    told &= (parts[:, :1] - parts <= -MIN_EXPLAINED) | (np.arange(len(names)) == 0)
-    shares = told.mean(0)
-    best = 1 + int(shares[1:].argmax())
-    others = shares[1:].sum() - shares[best]
-    if min(shares[0], shares[best]) < MIN_TURNED_SHARE or others > shares[best] * OTHER_TURNS:
+        return TurnedTargets(
+            turn=names[best], score=scores[best], given_score=scores[0], signal=signal
+        )
+    # a picture that is turned teaches the patches nothing false: they do not see where its map is
+    return _find_partly_turned(gains / np.where(before > 0, before, np.inf), names)
+
+
+def _find_partly_turned(parts: Array, names: Sequence[str]) -> TurnedTargets | None:
+    """The orientation that some pictures need while others are right as they are, by the `parts`
+    [N, orientations] of the variance that is explained of each; or None.
+    """
+    fits = (parts >= MIN_EXPLAINED) & (parts >= parts.max(1, keepdims=True))
+    fits[:, 1:] &= parts[:, 1:] - parts[:, :1] >= MIN_EXPLAINED
+    given, *shares = fits.mean(0).tolist()
+    best = max(range(len(shares)), key=shares.__getitem__)
+    others = sum(shares) - shares[best]
+    if min(given, shares[best]) < MIN_TURNED_SHARE or others > OTHER_TURNS * shares[best]:
         return None
-    return ShiftedTargets(
-        0, 0.0, 0.0, float(scores[0]), float(shares[0]), names[best], float(shares[best])
+    return TurnedTargets(
+        turn=names[best + 1],
+        score=float(parts[:, best + 1].mean()),
+        given_score=float(parts[:, 0].mean()),
+        turned_share=shares[best],
+        given_share=given,
     )
 
 

@@ -6,6 +6,7 @@ Letters: N examples, n of them in a small batch, T places.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ STEP_SIZE = 1e-2  # of a usual weight
 COPY_DISTANCE = 1e-3  # of what they moved: rows that are equal but for rounding
 COPIED_FRACTION = 0.5  # of the rows of a matrix
 MAX_COMPARED_ROWS = 512
-MAX_COMPARED_NUMBERS = 8  # tell nearly all matrices apart
+KEY_NUMBERS = 8  # of a matrix: they tell nearly all apart
 NEXT_FRACTION = 0.99  # of the targets that are the next input
 
 
@@ -221,7 +222,9 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
     )
     after = {name: parameters[name].detach() for name in before if name in moved}
     found = InputDependence(
-        stuck_weights=stuck, copied_weights=copied, twin_weights=_find_twins(before, after)
+        stuck_weights=stuck,
+        copied_weights=copied,
+        equal_weights=_find_copied_matrices(before, after),
     )
     if not constant or is_constant(program.inputs):
         return found
@@ -259,21 +262,19 @@ def _stay_copies(before: Tensor, after: Tensor) -> bool:
     return float(copied.any(1).double().mean()) >= COPIED_FRACTION
 
 
-def _find_twins(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Matrices that started as a copy of another one and moved as it did."""
-    known: dict[tuple[float, ...], list[str]] = {}
+def _find_copied_matrices(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+) -> tuple[str, ...]:
+    """Matrices that start equal to another and move as it does; constant ones are left out."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
     for name in after:
         weight = before[name]
-        if weight.dim() > 1 and weight.numel() > 1 and bool((weight != weight.flatten()[0]).any()):
-            known.setdefault(tuple(weight.flatten()[:MAX_COMPARED_NUMBERS].tolist()), []).append(
-                name
-            )
+        if weight.dim() > 1 and bool((weight != weight.flatten()[0]).any()):
+            key = weight.shape, *weight.flatten()[:KEY_NUMBERS].tolist()
+            groups.setdefault(key, []).append(name)
     found: list[str] = []
-    for names in known.values():
-        first = names[0]
-        for other in names[1:]:
-            if before[first].shape != before[other].shape:
-                continue
+    for first, *others in groups.values():
+        for other in others:
             moved = float((after[first] - before[first]).norm())
             apart = float((after[first] - after[other]).norm())
             if torch.equal(before[first], before[other]) and apart <= COPY_DISTANCE * moved:

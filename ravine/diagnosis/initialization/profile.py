@@ -92,7 +92,7 @@ class InputDependence:
 
     stuck_weights: tuple[str, ...] = ()  # matrices of zeros with a gradient of exactly 0
     copied_weights: tuple[str, ...] = ()  # matrices whose rows start and stay equal
-    twin_weights: tuple[str, ...] = ()  # matrices that start and stay equal to another one
+    equal_weights: tuple[str, ...] = ()  # matrices that start and stay equal to another one
     constant: ConstantOutput | None = None
 
 

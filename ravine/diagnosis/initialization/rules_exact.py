@@ -259,13 +259,13 @@ def copied_units(start: StartProfile) -> Iterator[Observation]:
         evidence = Evidence(name, len(copied), limit=0, text=join_names(copied))
         change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         yield observe(evidence, change, where=module_of(copied[0]))
-    twins = start.dependence.twin_weights
-    if twins:
+    equal = start.dependence.equal_weights
+    if equal:
         name = "weight matrices that start equal to another one and get equal updates"
-        evidence = Evidence(name, len(twins), limit=0, text=join_names(twins))
+        evidence = Evidence(name, len(equal), limit=0, text=join_names(equal))
         change = Change("init", "each layer drawn anew after it is copied")
         title, suspects = "layers start as copies of each other", ("replicas",)
-        where = module_of(twins[0])
+        where = module_of(equal[0])
         yield observe(evidence, change, where=where, title=title, suspects=suspects)
 
 

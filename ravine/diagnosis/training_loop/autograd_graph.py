@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.diagnosis.constant_baseline import MEAN_REDUCTION
 from ravine.diagnosis.op_names import (
     AFFINE_NODES,
     BATCH_NORM_NODES,
@@ -29,6 +30,7 @@ from ravine.diagnosis.output_range import unreachable_fraction
 
 MAX_NODES = 20_000  # of a larger graph, so many are read
 UNNAMED_PARAMETER = "?"
+MAX_TERMS = 1000  # that wait to be followed, as of a number that is added to itself again and again
 COSINE_ROWS, COSINE_TOLERANCE = 16, 1e-3  # vectors whose length is worked out, and its rounding
 UNIT_SUM_TOLERANCE = 1e-3  # by which targets may miss a sum of 1
 
@@ -47,7 +49,8 @@ class Node:
     high: float = 0.0  # of a loss: the greatest value of its target
     module: str = ""  # whose forward pass ends with this operation
     multi_label: bool = False  # of a loss after a softmax: targets do not sum to 1 along it
-    factor: float = 1.0  # of a product with a number, or a quotient by one; NaN if unknown
+    # of a product with a number, a quotient by one, the second part of a sum; NaN: unknown
+    factor: float = 1.0
     constant: tuple[int, ...] = ()  # of a product or a quotient: the shape of what has no gradient
     cosines: bool = False  # of a matrix product: rows and columns have a length of 1
     averaged: bool = False  # of a loss: it is the mean over its elements
@@ -78,6 +81,11 @@ class Graph:
         """How many operations use the output of each node."""
         counts = Counter(i for node in self.nodes for i in node.inputs)
         return tuple(counts[place] for place in range(len(self.nodes)))
+
+    @cached_property
+    def uses(self) -> Mapping[str, int]:
+        """By parameter: how many operations use it."""
+        return {n.parameter: self.consumers[i] for i, n in enumerate(self.nodes) if n.parameter}
 
     @cached_property
     def parameters(self) -> frozenset[str]:
@@ -157,10 +165,14 @@ class Graph:
         while waiting:
             place, factor = waiting.pop()
             place, own = self.scores_of(place)
-            if place >= 0 and self.nodes[place].name in ("Add", "Sub"):
-                waiting += [(i, factor * own) for i in self.nodes[place].inputs]
-            elif place >= 0:
-                yield place, factor * own
+            if place < 0 or len(waiting) > MAX_TERMS:
+                continue
+            node, factor = self.nodes[place], factor * own
+            if node.name in ("Add", "Sub"):
+                second = -node.factor if node.name == "Sub" else node.factor
+                waiting += zip(node.inputs, (factor, factor * second), strict=False)
+            else:
+                yield place, factor
 
     def is_averaged(self, place: int) -> bool:
         """Whether all numbers of an output go into one mean or sum, and nowhere else."""
@@ -241,11 +253,10 @@ def read_graph(
         else:
             node = _read_node(made, name, inputs, names)
             lost = _read_written_out_loss(made) if name in ("Abs", "Pow") else None
-        if getattr(made, "_saved_reduction", None) == 1:
-            node = replace(node, averaged=True)
         if lost is not None:
             unreachable[len(nodes)] = lost
-        nodes.append(replace(node, module=known.modules.get(made, "")))
+        is_mean = getattr(made, "_saved_reduction", None) == MEAN_REDUCTION
+        nodes.append(replace(node, module=known.modules.get(made, ""), averaged=is_mean))
     return Graph(tuple(nodes), unreachable)
 
 
@@ -265,6 +276,8 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
     node = Node(name, inputs, shape, parameter, dim, groups, low, high, multi_label=multi_label)
     if name in ("Mul", "Div"):
         return replace(node, **_read_constant(made, name))
+    if name in ("Add", "Sub"):
+        return replace(node, factor=float(getattr(made, "_saved_alpha", 1.0)))
     return replace(node, cosines=True) if name == "Mm" and _has_cosines(made) else node
 
 

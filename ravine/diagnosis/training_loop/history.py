@@ -197,7 +197,7 @@ class InputHistory:
 
     count: int = 0
     identical: int = 0  # the first so many had the same numbers
-    # all have these few examples and no others, each many times; 0: they do not
+    # different examples, where all batches consist of the same few; 0: they do not
     few_examples: int = 0
     rows: int = 0
     in_place: int = 0  # a part of a larger tensor that had been written
@@ -259,7 +259,7 @@ class ModuleModes:
     in_evaluation: int = 0  # of these, modules that train but were in evaluation mode
     names: tuple[str, ...] = ()
     was_training: bool = False  # the model was in training mode at an earlier step
-    has_statistics: bool = False  # batch norms have learned theirs before watching began
+    loaded_statistics: bool = False  # batch norms had running statistics when watching began
     evaluation_steps: int = 0  # consecutive steps in evaluation mode
 
 

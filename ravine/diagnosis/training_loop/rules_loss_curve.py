@@ -79,12 +79,12 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
         rose = low > factor * (loss.baseline + loss.baseline_error)
     recent = list(loss.summary.recent)[-MIN_LOSSES:]
     # weights that exploded in the first steps, where nothing was low before
-    if history.ended and history.model.relative_distance > EXPLODED_DISTANCE:
+    distance = history.model.relative_distance
+    if history.ended and distance > EXPLODED_DISTANCE:
         rose = rose or min(recent) > FAR_RISEN_FACTOR * max(loss.first, default=math.inf) > 0
         if not rose and max(early) > FAR_RISEN_FACTOR * start > 0:
             peak = Evidence("highest mean of a stretch", max(early), limit=FAR_RISEN_FACTOR * start)
-            moved = history.model.relative_distance
-            moved = Evidence("distance that the weights moved, over their length", moved)
+            moved = Evidence("distance that the weights moved, over their length", distance)
             title, change = "the weights exploded", Change("lr", history.rates.now / 10)
             yield observe(Evidence("first loss", start), peak, moved, change, title=title)
     if rose and 0 < start * factor < min(late):

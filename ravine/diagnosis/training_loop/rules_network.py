@@ -70,12 +70,14 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     "RVN-S04",
     "warning",
     "architecture-too-small",
-    needs="graph",
+    needs="updates",
     also=("replicas", "initialization"),
 )
 def repeated_layers(history: LoopHistory) -> Iterator[Observation]:
     for places in history.model.repeated_layers.values():
-        count = Evidence("places of one layer in a list", len(places), limit=1, text="one weight")
+        count = Evidence(
+            "places of one layer in a list", len(places), limit=1, text="one set of weights"
+        )
         change = Change("model", "a layer of its own for each place: [make() for _ in range(n)]")
         yield observe(count, change, where=join_names(places), since=0)
 

@@ -16,7 +16,8 @@ UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
 MIN_FAR_INPUTS, FAR_INPUT_FRACTION = 4, 0.4  # of a critic; those that are made are within it
 MIN_CLASSES, FLAT_LOSS_FRACTION = 4, 0.9  # of the loss of equal scores: no class can be told
 SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
-SUM_FACTOR, MIN_SUMMED_ROWS = 0.25, 8  # by which a sum is multiplied, at least; its examples
+SUM_FACTOR = 0.25  # least factor of the sum
+MIN_SUMMED_ROWS = 8  # examples
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
 MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
 
@@ -294,9 +295,12 @@ def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
     if graph is None:
         return
     parts = [(graph.nodes[place], place, abs(factor)) for place, factor in graph.terms()]
-    parts = [part for part in parts if part[0].shape == () and part[0].inputs[:1] > (-1,)]
+    parts = [
+        part for part in parts if part[0].shape == () and max(part[0].inputs[:1], default=-1) >= 0
+    ]
     taken = {place: graph.nodes[node.inputs[0]].shape or () for node, place, _ in parts}
-    means = [taken[place] for node, place, _ in parts if node.averaged or node.name == "Mean"]
+    means = [(node, place) for node, place, _ in parts if node.averaged or node.name == "Mean"]
+    means = [taken[place] for _, place in means if graph.mixes_before(place)]
     for node, place, factor in parts:
         shape = taken[place]
         rows = shape[0] if shape else 0

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.history import LoopHistory
@@ -12,10 +13,10 @@ from ravine.finding import Change, Evidence
 OPTIMIZER_CHECK_STEPS = 7  # after which every optimizer of the usual loops has stepped
 MIN_SNAPSHOTS = 2
 FROZEN_STEPS = 200  # after which layers that are frozen are not thawed soon
-EARLY_FREEZE = 0.1  # of the steps: layers that trained no longer were not meant to be frozen
+EARLY_FREEZE = 0.1  # of the steps: a freeze so early is taken for a mistake
 TWIN_STEPS, TWIN_SNAPSHOTS = 2, 5
 UNUSED_STEPS = 20  # after which a parameter without a gradient counts as unused
-LIST_ENTRY = re.compile(r"(?<![^.])\d+(?![^.])")  # of a list in a parameter's name
+_list_of = partial(re.compile(r"(?<![^.])\d+(?![^.])").sub, "*", count=1)  # a parameter stands in
 
 
 @rule(
@@ -85,43 +86,41 @@ def unregistered_parameters(history: LoopHistory) -> Iterator[Observation]:
 def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
     own = [p for p in history.model.parameters if p.in_model]
     frozen = [p for p in own if not p.trainable]
-    if frozen and history.snapshots:
-        name = "parameters with requires_grad=False"
-        trains = any(p.trainable and p.optimizer is not None for p in own)
-        untrained = [p for p in frozen if p.default_initialized and not p.received_gradient]
-        random = [p for p in untrained if trains and p.module_ran]
-        count = Evidence(name, len(frozen), text=f"of {len(own)}")
+    if not frozen or not history.snapshots:
+        return
+    trains = any(p.trainable and p.optimizer is not None for p in own)
+    untrained = [p for p in frozen if p.default_initialized and not p.received_gradient]
+    random = [p for p in untrained if trains and p.module_ran]
+    stopped = [p.name for p in frozen if p.optimizer is not None and p.received_gradient]
+    if (random or stopped) and not (history.ended or history.steps >= FROZEN_STEPS):
+        return  # they may be thawed yet
+    count = Evidence("parameters with requires_grad=False", len(frozen), text=f"of {len(own)}")
+    trained = [s.step for s in history.snapshots if any(map(s.gradient_norms.get, stopped))]
+    early = bool(trained) and trained[-1] <= EARLY_FREEZE * history.steps
+    if random:
         as_initialized = Evidence("of these, matrices still as initialized", len(random), limit=0)
-        where = join_names(p.name for p in random or frozen)
-        is_late = history.ended or history.steps >= FROZEN_STEPS
-        stopped = [p.name for p in frozen if p.optimizer is not None and p.received_gradient]
-        if (random or stopped) and not is_late:
-            return  # they may be thawed yet
-        trained = [s.step for s in history.snapshots if any(map(s.gradient_norms.get, stopped))]
-        if trained and is_late and trained[-1] <= EARLY_FREEZE * history.steps:
-            last = Evidence("last step seen in which they trained", trained[-1])
-            change = Change("loop", "requires_grad_(True) again, or none that turns it off")
-            title, where = "layers train no longer after the first steps", join_names(stopped)
-            yield observe(
-                count, last, change, where=where, since=trained[-1], title=title, severity="warning"
-            )
-        elif random:
-            change = Change("model", "requires_grad_(True), or load the weights before freezing")
-            title = "layers are frozen at their random start"
-            yield observe(count, as_initialized, change, where=where, title=title)
-        else:
-            yield observe(count, where=where, severity="note", confidence="exact")
+        change = Change("model", "requires_grad_(True), or load the weights before freezing")
+        title, where = "layers are frozen at their random start", join_names(p.name for p in random)
+        yield observe(count, as_initialized, change, where=where, title=title)
+    if early:
+        last = Evidence("last step seen in which they trained", trained[-1])
+        change = Change("loop", "requires_grad_(True) after the code that froze them")
+        title, where = "layers that trained at first are frozen", join_names(stopped)
+        yield observe(
+            count, last, change, where=where, since=trained[-1], title=title, severity="warning"
+        )
+    if not random and not early:
+        where = join_names(p.name for p in frozen)
+        yield observe(count, where=where, severity="note", confidence="exact")
 
 
 def _unused_siblings(history: LoopHistory, unused: list[str]) -> list[str]:
     """Those that the loss leaves out while it reads another entry of their list in their place."""
-    if history.graph is None:
-        return []
-    uses = {n.parameter: history.graph.consumers[i] for i, n in enumerate(history.graph.nodes)}
-    counted = Counter((LIST_ENTRY.sub("*", name, count=1)) for name in unused)
-    read = {LIST_ENTRY.sub("*", name, count=1): count for name, count in uses.items() if name}
-    lists = {key for key, count in counted.items() if read.get(key, 0) > count}
-    return [name for name in unused if LIST_ENTRY.sub("*", name, count=1) in lists]
+    used = Counter[str]()
+    for name, count in history.graph.uses.items() if history.graph is not None else ():
+        used[_list_of(name)] = max(used[_list_of(name)], count)
+    counted = Counter(map(_list_of, unused))
+    return [name for name in unused if used[_list_of(name)] > counted[_list_of(name)]]
 
 
 def _has_twin_gradients(history: LoopHistory, names: list[str]) -> bool:
@@ -129,7 +128,7 @@ def _has_twin_gradients(history: LoopHistory, names: list[str]) -> bool:
     graph, norms = history.graph, [s.gradient_norms for s in history.snapshots]
     if graph is None or not names or len(norms) < TWIN_SNAPSHOTS:
         return False
-    uses = {n.parameter: graph.consumers[i] for i, n in enumerate(graph.nodes)}
+    uses = graph.uses
     return all(uses.get(n, 0) > 1 and all(step.get(n) == 0 for step in norms) for n in names)
 
 
@@ -175,7 +174,7 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         siblings = _unused_siblings(history, [p.name for p in unused])
         if siblings and not cut_off:
             name = "parameters that another entry of their list stands in for"
-            title = "of a list of layers one is used again and again, the others never"
+            title = "an entry of a list of layers is used in place of others"
             change = Change("model", "each entry of the list once")
             count = Evidence(name, len(siblings), limit=0, text=steps)
             yield observe(count, change, where=join_names(siblings), title=title)

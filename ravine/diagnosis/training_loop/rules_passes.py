@@ -260,7 +260,7 @@ def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
         severity, before = "error", "after steps in training mode"
         if not was_training:
             severity, before = "warning", "the model never was in training mode"
-            if modes.has_statistics:  # kept as they are on purpose, in fine-tuning
+            if modes.loaded_statistics:  # kept as they are on purpose, in fine-tuning
                 severity = "note"
         in_row = Evidence("steps in a row in evaluation mode", steps, limit=0, text=before)
         count = Evidence("dropout and batch norm modules", modes.in_evaluation)

@@ -49,7 +49,9 @@ FIRST_ADVICE = {  # what to look at first where no change helped; of other cause
 TRIAL_METHOD = (
     "The same program is run again with this change, from the same seed, and evaluated on examples "
     f"that it was not trained on. It must gain {MISSED_GAIN:.0%} ({UNSUPPORTED_GAIN:.0%} without "
-    "other evidence) of the possible gain, which is the loss of the best constant answer less "
+    f"other evidence, unless it gains {CLEAR_SCORE_GAIN:g} of the score and comes within "
+    f"{SCORE_GAIN:g} of a quick learner that is far ahead) of the possible gain, which is the loss "
+    "of the best constant answer less "
     f"the least loss of any run, and, where there is a score, {SCORE_GAIN:g} of it on a scale from "
     f"0, a constant answer, to 1; or {CLEAR_SCORE_GAIN:g} of the score alone, or "
     f"{LARGE_SCORE_GAIN:g} if that is half of what it lacks. Then both are run with {TRIAL_SEEDS} "

@@ -37,9 +37,8 @@ OUTPUT_CAUSES = ("output-activation",)  # another output may lower the loss and 
 FAR_BEHIND = 2.0  # times the margin
 LEARNER_MARGIN = 0.15  # of the score, by which a network may stay behind a quick learner
 NEAR_PERFECT_SCORE = 0.97  # nothing is left to gain
-# a score at which a loss above this share of a constant answer's says that the answers are in the
-# right order, but hardly apart yet
-HIGH_SCORE, HIGH_LOSS = 0.9, 0.7
+UNDERCONFIDENT_SCORE = 0.9  # or more, though the loss is
+UNDERCONFIDENT_LOSS = 0.7  # of the best constant answer's, or more
 TRIAL_SEEDS = 5  # on which a remedy must have helped
 
 Evaluations: TypeAlias = tuple[tuple[int, float, float | None], ...]  # step, loss and score
@@ -149,11 +148,11 @@ class TrialResults:
     @cached_property
     def _comparable(self) -> tuple[Outcome, ...]:
         """The runs whose losses can be compared: all but those with another output activation and
-        no better score, as a loss may have no lower bound on outputs that it was not made for. As
-        good a score is enough where it cannot be much better.
+        no better score, as a loss may have no lower bound on outputs that it was not made for.
+        Where the run is underconfident, a score at most SCORE_GAIN lower is enough.
         """
         own = self.base.score or 0.0
-        least = -SCORE_GAIN if self.hardly_tells_apart else SCORE_GAIN
+        least = -SCORE_GAIN if self.is_underconfident else SCORE_GAIN
         others = (
             o
             for o in self.outcomes
@@ -217,22 +216,23 @@ class TrialResults:
     @property
     def is_near_perfect(self) -> bool:
         """Whether nothing is left to gain, by the score and by the loss."""
-        return (self.base.score or 0.0) >= NEAR_PERFECT_SCORE and not self.hardly_tells_apart
+        return (self.base.score or 0.0) >= NEAR_PERFECT_SCORE and not self.is_underconfident
 
     @property
-    def hardly_tells_apart(self) -> bool:
+    def is_underconfident(self) -> bool:
         """Whether the answers are in the right order though the loss has hardly fallen, as where a
         rate is low and both of two classes still have a probability of about 1/2.
         """
-        high = (self.base.score or 0.0) >= HIGH_SCORE
-        return high and self.base.loss > HIGH_LOSS * self.constant_loss > 0
+        high = (self.base.score or 0.0) >= UNDERCONFIDENT_SCORE
+        return high and self.base.loss > UNDERCONFIDENT_LOSS * self.constant_loss > 0
 
     @cached_property
     def has_score(self) -> bool:
         """Whether the score means something here: the run with the least loss has one above 0, or
-        the run as it is has learned something by its loss and by its score.
+        the run as it is has learned something by its loss and by its score. Never where the run is
+        underconfident: its score hides what the loss still lacks.
         """
-        if self.hardly_tells_apart:
+        if self.is_underconfident:
             return False
         runs = self._comparable
         own = self.base.score or 0.0
@@ -278,7 +278,7 @@ class TrialResults:
         by_loss = (min(before, top) - min(after, top)) / whole
         if outcome.cause in OUTPUT_CAUSES and outcome.score is not None:
             gained = outcome.score - own_score
-            by_loss = by_loss if outcome in self._comparable else min(gained, 0.0)
+            by_loss = by_loss if any(outcome is o for o in self._comparable) else min(gained, 0.0)
         if not self.has_score or self.base.score is None or outcome.score is None:
             return max(-1.0, min(1.0, by_loss))
         own_score = max(own_score, 0.0)
