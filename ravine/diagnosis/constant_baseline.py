@@ -13,7 +13,7 @@ from torch import Tensor
 from ravine.diagnosis.op_names import node_name
 from ravine.diagnosis.output_kinds import MIN_CLASS_FRACTION, OUTPUT_KINDS, Loss, find_target_kind
 
-MEAN_REDUCTION = 1  # how torch numbers reduction="mean" in a node of its graph
+MEAN_REDUCTION, SUM_REDUCTION = 1, 2  # how torch numbers these in a node of its graph
 SEARCH_ITERATIONS = 40
 WEIGHT_NAMES = ("weight", "pos_weight")
 REFUSED_LOSS = 1e30  # stands for numbers that the loss refuses

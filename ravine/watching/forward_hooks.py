@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
 
 from ravine.diagnosis import op_names
 from ravine.diagnosis.output_range import unreachable_fraction
@@ -33,6 +34,7 @@ from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_READ_NUMBERS = 65_536  # of a batch; of larger ones an excerpt is read
 MAX_READINGS = 64
+MIN_ROW_NUMBERS, MAX_ROW_NUMBERS = 5, 512  # of an example, by which equal ones are known
 COPIES_IN_BATCH = 4  # rows of a batch for each different one, or more
 MIN_EVALUATION_ROWS = 8  # or those of a training batch
 MAX_EVALUATIONS = 16  # whose inputs are kept
@@ -190,7 +192,8 @@ class ModeMonitor:
         modules = self.model.named_modules()
         self.modules = {n or type(m).__name__: m for n, m in modules if depends_on_mode(m)}
         means = [getattr(m, "running_mean", None) for m in self.modules.values()]
-        learned = [bool(mean.any()) for mean in means if mean is not None]
+        known = [mean for mean in means if mean is not None]
+        learned = [not is_lazy(mean) and not mean.is_meta and bool(mean.any()) for mean in known]
         modes = self.history.model.modes
         self.history.model.modes = replace(modes, loaded_statistics=bool(learned) and all(learned))
 
@@ -299,13 +302,19 @@ class InputMonitor:
 
     def _count_few(self, batch: Tensor) -> int:
         """How many examples all batches consist of, each many times in a batch; else 0."""
-        if not batch.is_floating_point() or batch.requires_grad or batch.numel() > MAX_READ_NUMBERS:
+        if not batch.is_floating_point() or batch.requires_grad or batch.dim() < 2:
             return 0
-        if batch.dim() < 2:
+        numbers = batch.detach().flatten(1)
+        numbers = numbers[:, :: -(-numbers.shape[1] // MAX_ROW_NUMBERS)]
+        rows = torch.unique(numbers, dim=0)
+        # what has few levels or whole numbers recurs by itself
+        varied = 2 * len(torch.unique(rows)) >= rows.numel() and bool((rows != rows.round()).any())
+        if (
+            COPIES_IN_BATCH * len(rows) > len(batch)
+            or rows.shape[1] < MIN_ROW_NUMBERS
+            or not varied
+        ):
             return 0
-        rows = torch.unique(batch.detach().flatten(1), dim=0)
-        if COPIES_IN_BATCH * len(rows) > len(batch) or not (rows != rows.round()).any():
-            return 0  # whole numbers recur by themselves
         self._few = rows if self._few is None else self._few
         return len(rows) if torch.equal(rows, self._few) else 0
 

@@ -170,7 +170,7 @@ class LossReader:
         history.loss.parameters |= graph.parameters
         self._note_single_class(graph)
         history.model.detached_states = modules.states.detached_states(graph)
-        history.model.examples_as_time = modules.time_axes.examples_as_time()
+        history.model.examples_as_time = modules.time_axes.examples_as_time(graph)
         # in a game, the loss of a player that is not trained here is rightly negated
         history.loss.negated = is_negated(value) and names.are_optimized(graph.parameters)
 

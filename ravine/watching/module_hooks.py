@@ -101,7 +101,7 @@ class ModuleHooks:
             self.inputs.update(id(x) for x in leaves if not isinstance(x, nn.Parameter))
         self.states.add_call(name, inputs, output)
         self.double_calls.add_call(name, inputs)
-        self.time_axes.add_call(name, module, inputs, output)
+        self.time_axes.add_call(name, module, inputs)
         if not isinstance(output, Tensor):
             return
         node = output.grad_fn
@@ -196,26 +196,25 @@ class TwinCallMonitor:
 
 
 class TimeAxisMonitor:
-    """Layers that take time as the first dimension of their inputs, and the last output made."""
+    """Layers that take time as the first dimension of their inputs [time, batch, features]."""
 
     def __init__(self) -> None:
         self.calls: dict[str, tuple[int, int]] = {}  # time and batch, as the layer reads them
-        self.last_shape: tuple[int, ...] = ()
 
-    def add_call(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def add_call(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         batch = first_tensor(inputs)
         if getattr(module, "batch_first", True) is False and batch is not None and batch.dim() == 3:
             self.calls[name] = batch.shape[0], batch.shape[1]
-        if isinstance(output, Tensor):
-            self.last_shape = tuple(output.shape)
 
-    def examples_as_time(self) -> dict[str, tuple[int, int]]:
-        """The calls whose time is as long as the last output [N] or [N, K], and whose batch is not:
-        they read examples as time.
+    def examples_as_time(self, graph: Graph) -> dict[str, tuple[int, int]]:
+        """The calls whose time is as long as the answers [N] or [N, K] that a loss of torch's takes
+        and whose batch is not: they read examples as time.
         """
-        if len(self.last_shape) not in (1, 2):
+        losses = (node for node in graph.nodes if node.averaged and node.inputs[:1] > (-1,))
+        shapes: set[tuple[int, ...]] = {graph.nodes[n.inputs[0]].shape or () for n in losses}
+        if len(shapes) != 1 or len(min(shapes)) not in (1, 2):
             return {}
-        rows, *width = self.last_shape
+        rows, *width = min(shapes)
         return {
             name: (time, batch)
             for name, (time, batch) in self.calls.items()
@@ -224,19 +223,22 @@ class TimeAxisMonitor:
 
 
 def find_repeated_layers(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Layers with weights that stand in several places of one list, by their first place.
+    """Layers with a weight matrix that stand in several places of one list, by their first place.
 
     >>> layer = nn.Linear(2, 2)
     >>> find_repeated_layers(nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(2, 2)))
     {'0': ('0', '2')}
     """
-    places: dict[tuple[str, int], list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        parent = name.rpartition(".")[0]
-        is_listed = isinstance(model.get_submodule(parent), nn.ModuleList | nn.Sequential)
-        if is_listed and name and next(module.parameters(), None) is not None:
-            places.setdefault((parent, id(module)), []).append(name)
-    return {each[0]: tuple(each) for each in places.values() if len(each) > 1}
+    found: dict[str, tuple[str, ...]] = {}
+    for path, parent in model.named_modules():
+        if not isinstance(parent, nn.ModuleList | nn.Sequential):
+            continue
+        places: dict[int, list[str]] = {}
+        for name, layer in parent._modules.items():
+            if layer is not None and any(p.dim() > 1 for p in layer.parameters()):
+                places.setdefault(id(layer), []).append(f"{path}.{name}" if path else name)
+        found |= {each[0]: tuple(each) for each in places.values() if len(each) > 1}
+    return found
 
 
 def _flat_tensors(values: Iterable[Any]) -> Iterable[Tensor]:

@@ -136,6 +136,35 @@ def layers_in_turns(watch):
     return teach(watch, model, sgd(model), steps=250, after=turn)
 
 
+def few_levels(watch):
+    """Doses of five levels, each in six columns."""
+    x = torch.tensor([0.1, 0.5, 1.0, 2.5, 5.0])[torch.randint(5, (64,))][:, None].expand(-1, 6)
+    model = mlp(features=6)
+    return teach(watch, model, sgd(model), data=(x.contiguous(), torch.randint(3, (64,))))
+
+
+def shared_heads(watch):
+    """One head for two depths, in a list as long as these."""
+    body, head = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)]), nn.Linear(8, 3)
+    model = nn.ModuleDict({"body": body, "heads": nn.ModuleList([head, head])})
+
+    def forward(x):
+        first = body[0](x).relu()
+        return model["heads"][0](first) + model["heads"][1](body[1](first).relu())
+
+    return teach(watch, model, sgd(model), forward=forward)
+
+
+def recovers_from_zeros(watch):
+    """Weights that begin at 0 and meet large inputs at times."""
+    x, y = numbers(640)
+    x = torch.where((torch.arange(640) % 320 < 32)[:, None], 20 * x, x)
+    model = nn.Linear(8, 1)
+    nn.init.zeros_(model.weight)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    return teach(watch, model, optimizer, data=(x, x[:, :1]), loss=F.mse_loss, steps=600)
+
+
 def kept_statistics(watch):
     """Fine-tuning with the statistics that batch norm has learned before."""
     model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
@@ -1458,6 +1487,14 @@ HEALTHY = [
     zero_last_layer,
     partial(sampler_of_few_rows, rows=16),
     partial(sampler_of_few_rows, rows=4, whole=True),
+    partial(sampler_of_few_rows, rows=4, columns=4),
+    few_levels,
+    shared_heads,
+    recovers_from_zeros,
+    partial(two_parts, part=lambda h: (h.square() / len(h)).sum()),
+    partial(two_parts, loss=lambda o, y: 32 * F.cross_entropy(o, y)),
+    partial(two_parts, part=lambda h: (h.mean(0) - 0.05).abs().sum()),
+    partial(two_parts, part=lambda h: (h.square() * torch.full((len(h), 1), 0.03)).sum()),
     partial(over_time, turned=True),
     partial(over_time, batch_first=True),
     lambda watch: over_time(watch, nn.MultiheadAttention, batch_first=True),

@@ -287,7 +287,11 @@ def rounded_away(watch):
 def rate_too_high(watch):
     model = mlp(1)
     teach(
-        watch, model, sgd(model, 1.0), data=numbers(), loss=lambda o, y: F.mse_loss(o.squeeze(1), y)
+        watch,
+        model,
+        sgd(model, 30.0),
+        data=numbers(),
+        loss=lambda o, y: F.mse_loss(o.squeeze(1), y),
     )
 
 

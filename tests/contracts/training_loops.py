@@ -246,11 +246,11 @@ def ensemble_of(watch, *asked):
     return teach(watch, model, sgd(model), steps=40)
 
 
-def sampler_of_few_rows(watch, *, rows=4, scale=1.0, whole=False, size=32):
+def sampler_of_few_rows(watch, *, rows=4, whole=False, columns=8, size=32):
     """Batches that a sampler draws from the first `rows` of the examples."""
     x, y = classes()
-    x = (scale * x).round() if whole else x
-    model = mlp()
+    x = x.round() if whole else x[:, :columns]
+    model = mlp(features=x.shape[1])
     optimizer = sgd(model)
     with watch(model, optimizer) as watched:
         for _ in range(STEPS):

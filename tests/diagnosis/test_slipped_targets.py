@@ -10,7 +10,7 @@ from sklearn import datasets
 from torch import Tensor
 
 from ravine.diagnosis.data.measure import profile_data
-from ravine.diagnosis.data.profile import ShiftedTargets
+from ravine.diagnosis.data.profile import ShiftedTargets, TurnedTargets
 from ravine.diagnosis.registry import DATA_RULES
 from ravine.diagnosis.rule import run_rules
 
@@ -38,7 +38,7 @@ def yes_or_no() -> tuple[Tensor, Tensor]:
     return x, (y > 0.5).float()[:, None]
 
 
-def slip_of(x: Tensor, y: Tensor) -> ShiftedTargets | None:
+def slip_of(x: Tensor, y: Tensor) -> ShiftedTargets | TurnedTargets | None:
     return profile_data(x, y).shifted_targets
 
 

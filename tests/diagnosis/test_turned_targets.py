@@ -58,6 +58,17 @@ def test_a_part_that_is_turned_is_found(turn, share):
     assert found.given_share == pytest.approx(1 - some[1::2].mean(), abs=0.1)
 
 
+def test_several_random_turns_are_found():
+    x, y = boats(240)
+    draw = np.random.default_rng(5)
+    for axis in (-1, -2):
+        some = draw.random(len(y)) < 0.5
+        y = np.where(some[:, None, None], np.flip(y, axis), y)
+    found = find_turned_targets(x, y)
+    assert found is not None and found.turned_share == pytest.approx(0.75, abs=0.1)
+    assert found.turn.split(" or ") == [TURNS[0], TURNS[1], TURNS[2]]
+
+
 def test_pictures_that_are_no_squares_are_only_mirrored():
     x, y = boats()
     found = find_turned_targets(x[..., :12], y[..., :12][..., ::-1])

@@ -98,7 +98,7 @@ def profile_data(
         kind=kind,
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
         classes=data_kinds.profile_classes(y, kind, outputs, tuple(target_names)),
-        turned_targets=find_turned_targets(x, y),
+        shifted_targets=find_turned_targets(x, y),
     )
     if layout != "tokens":
         stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)
@@ -173,7 +173,7 @@ def _add_baseline(
         score = score_on_validation((inputs, targets), validation, best, seed=seed)
         best = replace(best, validation_score=score)
     found = replace(found, baseline=best)
-    if best is not None and best.informative and found.turned_targets is None:
+    if best is not None and best.informative and found.shifted_targets is None:
         slip = find_slip(inputs, targets, kind, given=best, seed=seed)
         return replace(found, shifted_targets=slip)
     if best is None or best.informative is not False:

@@ -217,7 +217,7 @@ class ShiftedTargets:
 class TurnedTargets:
     """Maps that fit their pictures in another orientation, all of them or some."""
 
-    turn: str  # what makes them fit
+    turn: str  # what makes them fit, perhaps several
     score: float  # R2 of small patches with the turned maps, of all pictures
     given_score: float  # and with the maps as they are
     signal: float = 0.0  # by how many standard errors the first is above the second
@@ -283,8 +283,7 @@ class DataProfile:
     same_tokens: float = 0.0  # share of target tokens that are the input token at their place
     order: ExampleOrder | None = None  # None where training shuffles
     baseline: BaselineResult | None = None
-    shifted_targets: ShiftedTargets | None = None
-    turned_targets: TurnedTargets | None = None
+    shifted_targets: ShiftedTargets | TurnedTargets | None = None
 
     def has(self, need: str) -> bool | None:
         """Whether it was measured: "inputs", "columns" (None: no table), "numbers" (the inputs are

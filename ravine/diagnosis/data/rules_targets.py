@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ravine.diagnosis.data.profile import SURE_SIGNAL, DataProfile
+from ravine.diagnosis.data.profile import SURE_SIGNAL, DataProfile, ShiftedTargets, TurnedTargets
 from ravine.diagnosis.data.rules_inputs import FAR_OFFSET, MIN_EXAMPLES
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
@@ -107,11 +107,7 @@ def sorted_examples(data: DataProfile) -> Iterator[Observation]:
 @rule("RVN-D14", "note", "labels", confidence="medium", needs="baseline")
 def no_information(data: DataProfile) -> Iterator[Observation]:
     known = data.baseline
-    if (
-        known is not None
-        and known.informative is False
-        and not (data.shifted_targets or data.turned_targets)
-    ):
+    if known is not None and known.informative is False and data.shifted_targets is None:
         name, unit = "association of predictions and targets", "standard errors"
         tried = f"the surest of {join_names(known.losses, 5)}, {known.examples} examples"
         constant = f"the best constant has {known.constant_score:.3g}"
@@ -131,7 +127,8 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
     explains=("RVN-D14",),
 )
 def shifted_targets(data: DataProfile) -> Iterator[Observation]:
-    shifted, turned = data.shifted_targets, data.turned_targets
+    shifted = data.shifted_targets
+    turned = shifted if isinstance(shifted, TurnedTargets) else None
     if turned is not None and turned.turned_share < 1:
         name = f"targets that fit their inputs only when {turned.turn}"
         share = Evidence(name, 100 * turned.turned_share, "%", limit=0)
@@ -146,7 +143,7 @@ def shifted_targets(data: DataProfile) -> Iterator[Observation]:
         change = Change("data", f"targets {turned.turn}, or the inputs read as they are")
         title = f"targets fit the inputs when {turned.turn}"
         yield observe(score, given, change, title=title)
-    elif shifted is not None:
+    elif isinstance(shifted, ShiftedTargets):
         way = "on" if shifted.rows > 0 else "back"
         how = f"{abs(shifted.rows)} row {way}" if shifted.rows else "in the opposite order"
         sure = f"{shifted.signal:.0f} standard errors beyond chance"

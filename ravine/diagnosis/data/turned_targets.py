@@ -88,15 +88,16 @@ def _find_partly_turned(parts: Array, names: Sequence[str]) -> TurnedTargets | N
     fits = (parts >= MIN_EXPLAINED) & (parts >= parts.max(1, keepdims=True))
     fits[:, 1:] &= parts[:, 1:] - parts[:, :1] >= MIN_EXPLAINED
     given, *shares = fits.mean(0).tolist()
-    best = max(range(len(shares)), key=shares.__getitem__)
-    others = sum(shares) - shares[best]
-    if min(given, shares[best]) < MIN_TURNED_SHARE or others > OTHER_TURNS * shares[best]:
+    common = [i for i, share in enumerate(shares) if share >= MIN_TURNED_SHARE]
+    others = sum(share for i, share in enumerate(shares) if i not in common)
+    turned = sum(shares) - others
+    if not common or given < MIN_TURNED_SHARE or others > OTHER_TURNS * turned:
         return None
     return TurnedTargets(
-        turn=names[best + 1],
-        score=float(parts[:, best + 1].mean()),
+        turn=" or ".join(names[1 + i] for i in common),
+        score=float(parts[:, 1:].max(1).mean()),
         given_score=float(parts[:, 0].mean()),
-        turned_share=shares[best],
+        turned_share=turned,
         given_share=given,
     )
 

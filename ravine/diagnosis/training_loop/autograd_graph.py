@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ravine.diagnosis.constant_baseline import MEAN_REDUCTION
+from ravine.diagnosis.constant_baseline import MEAN_REDUCTION, SUM_REDUCTION
 from ravine.diagnosis.op_names import (
     AFFINE_NODES,
     BATCH_NORM_NODES,
@@ -30,7 +30,7 @@ from ravine.diagnosis.output_range import unreachable_fraction
 
 MAX_NODES = 20_000  # of a larger graph, so many are read
 UNNAMED_PARAMETER = "?"
-MAX_TERMS = 1000  # that wait to be followed, as of a number that is added to itself again and again
+MAX_LOSS_TERMS = 1000  # that wait to be followed: a number may be added to itself again and again
 COSINE_ROWS, COSINE_TOLERANCE = 16, 1e-3  # vectors whose length is worked out, and its rounding
 UNIT_SUM_TOLERANCE = 1e-3  # by which targets may miss a sum of 1
 
@@ -53,7 +53,8 @@ class Node:
     factor: float = 1.0
     constant: tuple[int, ...] = ()  # of a product or a quotient: the shape of what has no gradient
     cosines: bool = False  # of a matrix product: rows and columns have a length of 1
-    averaged: bool = False  # of a loss: it is the mean over its elements
+    averaged: bool = False  # of a loss of torch's: it is the mean over its elements
+    summed: bool = False  # or their sum
 
 
 @dataclass
@@ -165,7 +166,7 @@ class Graph:
         while waiting:
             place, factor = waiting.pop()
             place, own = self.scores_of(place)
-            if place < 0 or len(waiting) > MAX_TERMS:
+            if place < 0 or len(waiting) > MAX_LOSS_TERMS:
                 continue
             node, factor = self.nodes[place], factor * own
             if node.name in ("Add", "Sub"):
@@ -255,8 +256,9 @@ def read_graph(
             lost = _read_written_out_loss(made) if name in ("Abs", "Pow") else None
         if lost is not None:
             unreachable[len(nodes)] = lost
-        is_mean = getattr(made, "_saved_reduction", None) == MEAN_REDUCTION
-        nodes.append(replace(node, module=known.modules.get(made, ""), averaged=is_mean))
+        reduction, module = getattr(made, "_saved_reduction", None), known.modules.get(made, "")
+        mean, total = reduction == MEAN_REDUCTION, reduction == SUM_REDUCTION
+        nodes.append(replace(node, module=module, averaged=mean, summed=total))
     return Graph(tuple(nodes), unreachable)
 
 

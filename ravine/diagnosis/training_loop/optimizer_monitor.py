@@ -104,11 +104,12 @@ class OverwriteMonitor:
 
     @torch.no_grad()
     def relative_distance(self) -> float:
-        """How far the weights are from their start, over their length there."""
+        """How far the weights are from their start, over their length there; inf if that is 0."""
         pairs = zip(self.parameters, self.starts, strict=False)
         apart = (float((sample(p).float() - start.float()).norm()) for p, start in pairs)
         length = math.hypot(*(float(start.float().norm()) for start in self.starts))
-        return math.hypot(*apart) / max(length, 1e-30)
+        distance = math.hypot(*apart)
+        return distance / length if length else math.inf if distance else 0.0
 
 
 def read_versions(parameters: Sequence[Tensor]) -> list[int]:

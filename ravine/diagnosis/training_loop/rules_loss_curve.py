@@ -80,9 +80,10 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     recent = list(loss.summary.recent)[-MIN_LOSSES:]
     # weights that exploded in the first steps, where nothing was low before
     distance = history.model.relative_distance
-    if history.ended and distance > EXPLODED_DISTANCE:
+    if history.ended and EXPLODED_DISTANCE < distance < math.inf:
         rose = rose or min(recent) > FAR_RISEN_FACTOR * max(loss.first, default=math.inf) > 0
-        if not rose and max(early) > FAR_RISEN_FACTOR * start > 0:
+        came_back = level < DONE_FRACTION * start
+        if not rose and not came_back and max(early) > FAR_RISEN_FACTOR * start > 0:
             peak = Evidence("highest mean of a stretch", max(early), limit=FAR_RISEN_FACTOR * start)
             moved = Evidence("distance that the weights moved, over their length", distance)
             title, change = "the weights exploded", Change("lr", history.rates.now / 10)

@@ -16,6 +16,7 @@ ALIVE_UNITS_FRACTION = DEAD_UNITS_FRACTION / 2  # dead at first: with fewer, tra
 RECURRENT_MODULES = ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell")
 # and the last layer of an attention, whose class has a name of its own
 NONLINEAR_MODULES = (*RECURRENT_MODULES, "MultiheadAttention", "NonDynamicallyQuantizableLinear")
+SAME_INPUT_STEPS = 2  # in which all places of one layer have one input
 
 
 @rule(
@@ -74,12 +75,14 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
     also=("replicas", "initialization"),
 )
 def repeated_layers(history: LoopHistory) -> Iterator[Observation]:
-    for places in history.model.repeated_layers.values():
+    for first, places in history.model.repeated_layers.items():
+        same = history.model.twin_calls.get(first, 0) >= SAME_INPUT_STEPS  # and so are its outputs
         count = Evidence(
             "places of one layer in a list", len(places), limit=1, text="one set of weights"
         )
         change = Change("model", "a layer of its own for each place: [make() for _ in range(n)]")
-        yield observe(count, change, where=join_names(places), since=0)
+        severity = "" if same else "note"
+        yield observe(count, change, where=join_names(places), since=0, severity=severity)
 
 
 @symptom(

@@ -18,6 +18,9 @@ MIN_CLASSES, FLAT_LOSS_FRACTION = 4, 0.9  # of the loss of equal scores: no clas
 SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
 SUM_FACTOR = 0.25  # least factor of the sum
 MIN_SUMMED_ROWS = 8  # examples
+MAX_MEAN_FACTOR = (
+    0.25  # of the number of examples: a mean with as large a factor is on a sum's scale
+)
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
 MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
 
@@ -294,26 +297,28 @@ def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
     graph = history.graph
     if graph is None:
         return
-    parts = [(graph.nodes[place], place, abs(factor)) for place, factor in graph.terms()]
-    parts = [
-        part for part in parts if part[0].shape == () and max(part[0].inputs[:1], default=-1) >= 0
-    ]
-    taken = {place: graph.nodes[node.inputs[0]].shape or () for node, place, _ in parts}
-    means = [(node, place) for node, place, _ in parts if node.averaged or node.name == "Mean"]
-    means = [taken[place] for _, place in means if graph.mixes_before(place)]
-    for node, place, factor in parts:
-        shape = taken[place]
-        rows = shape[0] if shape else 0
-        if node.name != "Sum" or not factor >= SUM_FACTOR or rows < MIN_SUMMED_ROWS:
+    means: list[tuple[int, ...]] = []
+    sums: list[tuple[int, ...]] = []
+    for place, factor in graph.terms():
+        node = graph.nodes[place]
+        if node.shape != () or not node.inputs or not graph.mixes_before(place):
             continue
-        beside = next((mean for mean in means if mean[:1] == shape[:1]), None)
-        if beside is not None and graph.mixes_before(place):
-            added = Evidence("numbers that one part of the loss adds up", math.prod(shape))
-            text = f"{rows} examples in both"
-            averaged = Evidence("numbers that another averages", math.prod(beside), text=text)
-            change = Change("loss", "both parts as sums, or both as means over the examples")
-            yield observe(added, averaged, change, since=0, suspects=("loss", "over-regularized"))
-            return
+        inner, own = graph.scores_of(node.inputs[0])
+        shape = graph.nodes[node.inputs[0]].shape or () if inner >= 0 else ()
+        rows, factor = (*shape, 0)[0], abs(factor)
+        if (node.averaged or node.name == "Mean") and factor < MAX_MEAN_FACTOR * rows:
+            means.append(shape)
+        is_sum = node.summed or (node.name == "Sum" and graph.nodes[inner].name != "Mul")
+        enough = len(shape) > 1 and rows >= MIN_SUMMED_ROWS and factor * abs(own) >= SUM_FACTOR
+        sums += [shape] if is_sum and enough else []
+    pairs = [(one, other) for one in sums for other in means if one[:1] == other[:1]]
+    if pairs:
+        one, other = pairs[0]
+        added = Evidence("numbers that one part of the loss adds up", math.prod(one))
+        text = f"{one[0]} examples in both"
+        averaged = Evidence("numbers that another averages", math.prod(other), text=text)
+        change = Change("loss", "both parts as sums, or both as means over the examples")
+        yield observe(added, averaged, change, since=0, suspects=("loss", "over-regularized"))
 
 
 def has_single_class(graph: Graph) -> bool:

@@ -92,7 +92,7 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
     untrained = [p for p in frozen if p.default_initialized and not p.received_gradient]
     random = [p for p in untrained if trains and p.module_ran]
     stopped = [p.name for p in frozen if p.optimizer is not None and p.received_gradient]
-    if (random or stopped) and not (history.ended or history.steps >= FROZEN_STEPS):
+    if not history.ended and (stopped or (random and history.steps < FROZEN_STEPS)):
         return  # they may be thawed yet
     count = Evidence("parameters with requires_grad=False", len(frozen), text=f"of {len(own)}")
     trained = [s.step for s in history.snapshots if any(map(s.gradient_norms.get, stopped))]
@@ -115,12 +115,15 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
 
 
 def _unused_siblings(history: LoopHistory, unused: list[str]) -> list[str]:
-    """Those that the loss leaves out while it reads another entry of their list in their place."""
-    used = Counter[str]()
+    """Those that the loss leaves out while it reads another entry of their list, of their shape, in
+    their place.
+    """
+    kinds = {p.name: (_list_of(p.name), p.shape) for p in history.model.parameters}
+    used = Counter[tuple[str, tuple[int, ...]] | None]()
     for name, count in history.graph.uses.items() if history.graph is not None else ():
-        used[_list_of(name)] = max(used[_list_of(name)], count)
-    counted = Counter(map(_list_of, unused))
-    return [name for name in unused if used[_list_of(name)] > counted[_list_of(name)]]
+        used[kinds.get(name)] = max(used[kinds.get(name)], count)
+    counted = Counter(kinds[name] for name in unused)
+    return [name for name in unused if used[kinds[name]] > counted[kinds[name]]]
 
 
 def _has_twin_gradients(history: LoopHistory, names: list[str]) -> bool:

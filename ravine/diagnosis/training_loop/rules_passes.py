@@ -80,7 +80,7 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     yield observe(equal, rows, table, change, severity="warning", suspects=suspects, since=since)
 
 
-@rule("RVN-L42", "error", "shape-pairing", confidence="high", needs="graph")
+@rule("RVN-L42", "warning", "shape-pairing", confidence="high", needs="graph")
 def examples_as_time(history: LoopHistory) -> Iterator[Observation]:
     for name, (time, batch) in history.model.examples_as_time.items():
         first = Evidence("its inputs along dimension 0, read as time", time, text="as many outputs")
