@@ -59,6 +59,38 @@ def required(remedy):
 # Gains
 
 
+@pytest.mark.parametrize(
+    ("score", "loss", "underconfident"),
+    [(0.91, 0.71, True), (0.89, 0.71, False), (0.91, 0.69, False), (0.98, 0.71, True)],
+)
+def test_a_right_order_counts_little_while_the_loss_has_hardly_fallen(score, loss, underconfident):
+    seen = results(loss, outcome("learning-rate-low", 0.2, score), score=score)
+    assert seen.is_underconfident is underconfident
+    assert seen.has_score is not underconfident
+    assert seen.is_near_perfect is False
+    found = ["learning-rate-low"] if underconfident else []
+    assert [o.cause for o in seen.ranking] == found
+
+
+def test_a_high_score_at_a_low_loss_leaves_nothing_to_gain():
+    assert results(0.1, score=0.98).is_near_perfect and not results(0.1, score=0.96).is_near_perfect
+
+
+@pytest.mark.parametrize(
+    ("score", "learner", "found"),
+    [(0.87, 0.91, True), (0.87, 0.93, False), (0.80, 0.84, True), (0.79, 0.83, False)],
+)
+def test_a_remedy_that_catches_up_with_a_quick_learner_needs_no_other_evidence(
+    score, learner, found
+):
+    """It gains 0.3 of the score at least, and less than 0.45 of the loss."""
+    beside = LearnerComparison(score=learner, train_score=0.55, validation_score=0.5)
+    remedy = outcome("learning-rate-low", 0.45, score)
+    seen = results(0.7, remedy, outcome("dropout", 0.0, 0.2), score=0.5, learner=beside)
+    assert seen.is_behind and 0.2 <= seen.gain_of(remedy) < 0.45
+    assert bool(seen.ranking) is found
+
+
 def test_a_gain_is_a_share_of_what_there_was_to_gain():
     seen = results(0.8, outcome("optimizer", 0.3), outcome("dropout", 0.0))
     assert [seen.gain_of(o) for o in seen.outcomes] == pytest.approx([0.5, 0.8])
