@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -293,9 +293,7 @@ def _with_gaps(scaling: Scaling, x: np.ndarray, gaps: bool) -> np.ndarray:
 
 
 ColumnEncoder: TypeAlias = Numeric | Flag | OneHot | Codes | Date | Text
-COLUMN_ENCODERS: Mapping[str, type] = {
-    c.__name__: c for c in (Numeric, Flag, OneHot, Codes, Date, Text)
-}
+COLUMN_ENCODERS: Mapping[str, type] = {c.__name__: c for c in get_args(ColumnEncoder)}
 DateEncoding: TypeAlias = Literal["cycles", "days", "drop"]
 
 

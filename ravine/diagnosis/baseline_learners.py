@@ -164,9 +164,7 @@ def _cross_validate(
 ) -> BaselineResult:
     folds = assign_folds(groups, seed)
     few = _main_directions(x)
-    constant = np.empty_like(y)
-    for fold in range(FOLD_COUNT):
-        constant[folds == fold] = y[folds != fold].mean(0)
+    constant = np.stack([y[folds != fold].mean(0) for fold in range(FOLD_COUNT)])[folds]
     losses, predictions, signals = {}, {}, {}
     for name in learners:
         learner = _learner(name, kind)

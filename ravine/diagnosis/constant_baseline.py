@@ -181,11 +181,8 @@ class SavedTargetBaseline:
 def _supported_kind(node: Any) -> str:
     """The name of a loss node whose best constant answer is known, "" for any other node."""
     kind = node_name(node)
-    if kind not in ("NllLoss", "MseLoss", "BinaryCrossEntropyWithLogits"):
+    known = kind in ("NllLoss", "MseLoss", "BinaryCrossEntropyWithLogits")
+    if not known or node._saved_reduction != MEAN_REDUCTION:
         return ""
-    if node._saved_reduction != MEAN_REDUCTION:
-        return ""
-    takes_log_softmax = node_name(node.next_functions[0][0]) == "LogSoftmax"
-    if kind == "NllLoss" and not takes_log_softmax:
-        return ""
-    return kind
+    is_other = kind == "NllLoss" and node_name(node.next_functions[0][0]) != "LogSoftmax"
+    return "" if is_other else kind

@@ -5,7 +5,6 @@ Everything happens on copies: the model, the optimizer and torch's random number
 were.
 """
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -93,9 +92,7 @@ def examine(
     check_arguments(examine, locals())
     limit = None if minutes is None else TimeLimit(minutes)
     do = "train it for one epoch in a loop of your own: what this raises is in the program"
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(keeping_buffers(model))
-        stack.enter_context(showing_warnings_once())
+    with keeping_buffers(model), showing_warnings_once():
         with wrap_errors(InputError, "the program cannot be read", do, why=typed_message):
             program = read_program(
                 model,
@@ -110,13 +107,13 @@ def examine(
                 seed=seed,
             )
         subject = TorchSubject(program, limit=limit)
-        stack.enter_context(repeatable(device_of(program.model)))
-        try:
-            report = examine_subject(subject, trials=trials)
-        except (RavineError, MemoryError):
-            raise
-        except Exception as error:  # of Ravine's own
-            report = _examine_less(subject, error, trials=trials)
+        with repeatable(device_of(program.model)):
+            try:
+                report = examine_subject(subject, trials=trials)
+            except (RavineError, MemoryError):
+                raise
+            except Exception as error:  # of Ravine's own
+                report = _examine_less(subject, error, trials=trials)
     return replace(report, left_out=(*subject.left_out, *report.left_out))
 
 

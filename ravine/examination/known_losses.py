@@ -3,6 +3,7 @@
 Letters: N examples, T tokens, K classes.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -48,16 +49,15 @@ def find_known_loss(way: Way, outputs: Any, batch: Any, trial: ProgramTrial) -> 
     value = float(trial.value(way, outputs, None).detach())
     of_outputs = [(p, t) for p, t in iterate_paths(outputs) if isinstance(t, Tensor) and t.dim()]
     of_batch = [(p, t) for p, t in iterate_paths(batch) if isinstance(t, Tensor) and t.dim()]
-    for path, output in of_outputs[:MAX_TRIED_OUTPUTS]:
-        for other, targets in of_batch:
-            for loss, places in KNOWN_LOSSES:
-                try:
-                    with torch.no_grad():
-                        found = float(loss(output, _move_targets(targets, places)))
-                except Exception:  # shapes or types that do not fit
-                    continue
-                if math.isclose(found, value, rel_tol=SAME_LOSS):
-                    return _known_way(way, path, other, loss, places)
+    tried = itertools.product(of_outputs[:MAX_TRIED_OUTPUTS], of_batch, KNOWN_LOSSES)
+    for (path, output), (other, targets), (loss, places) in tried:
+        try:
+            with torch.no_grad():
+                found = float(loss(output, _move_targets(targets, places)))
+        except Exception:  # shapes or types that do not fit
+            continue
+        if math.isclose(found, value, rel_tol=SAME_LOSS):
+            return _known_way(way, path, other, loss, places)
     return None
 
 

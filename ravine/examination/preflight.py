@@ -163,8 +163,10 @@ def profile_recipe_data(recipe: Recipe, task: Task) -> DataProfile:
     """What is to be known of a task's examples as networks get them, columns by name."""
     count = affordable_count(task.signature, PROFILED_ROWS, PROFILED_NUMBERS)
     train = evenly_spaced(task.train, count)
-    validation = None
-    scale = _code_scale(train)
+    validation, scale = None, None
+    if train.codes is not None:
+        codes = train.codes.float()
+        scale = codes.mean(0), codes.std(0, correction=0).clamp_min(1e-6)
     assert train.targets is not None
     if task.validation is not None and task.validation.targets is not None:
         some = evenly_spaced(task.validation, count)
@@ -233,13 +235,6 @@ def _network_inputs(task: Task, some: Examples, scale: tuple[Tensor, Tensor] | N
     if some.codes is None or scale is None:
         return some.numbers
     return torch.cat([some.numbers, (some.codes.float() - scale[0]) / scale[1]], 1)
-
-
-def _code_scale(some: Examples) -> tuple[Tensor, Tensor] | None:
-    if some.codes is None:
-        return None
-    codes = some.codes.float()
-    return codes.mean(0), codes.std(0, correction=0).clamp_min(1e-6)
 
 
 def profile_recipe_start(recipe: Recipe, task: Task) -> StartProfile:

@@ -97,11 +97,8 @@ CHANGES_BY_CAUSE: Mapping[str, Callable[[Recipe, Task], Iterable[ChangeSet]]] = 
         (Change("schedule", {"name": name}),) for name in ("Cosine", "Constant")
     ],
     "dropout": _no_dropout,
-    "initialization": _other_start,
-    "dead-units": _other_start,
-    "saturation": _other_start,
-    "vanishing": _other_start,
-    "exploding": _other_start,
+    **dict.fromkeys(("initialization", "dead-units", "saturation"), _other_start),
+    **dict.fromkeys(("vanishing", "exploding"), _other_start),
 }
 
 

@@ -76,7 +76,13 @@ class RecipeSubject:
         if trials:
             own = self.trials = prepare_trials(recipe, task, run=run, frame=self.frame, say=say)
             runs = tuple(own.evaluate(own.run))
-            profile = replace(profile, runs=runs, results=_own_results(own, runs))
+            results = TrialResults(  # to which trials are compared
+                base=median_outcome("healthy", runs[:SCREENING_SEEDS]),
+                constant_loss=own.constant_loss,
+                start_loss=own.constant_loss,
+                steps=training_plan(own.shorten_with((), own.budget.steps), own.task).steps,
+            )
+            profile = replace(profile, runs=runs, results=results)
             run = run or (own.run if own.whole else None)
         if run is None:
             return profile
@@ -156,17 +162,6 @@ class RecipeSubject:
 
     def try_unmeasured_remedies(self, results: TrialResults) -> TrialResults:
         return results
-
-
-def _own_results(trials: RecipeTrials, runs: Sequence[SeedRun]) -> TrialResults:
-    """The recipe's own run, to which trials are compared."""
-    tried = trials.shorten_with((), trials.budget.steps)
-    return TrialResults(
-        base=median_outcome("healthy", runs[:SCREENING_SEEDS]),
-        constant_loss=trials.constant_loss,
-        start_loss=trials.constant_loss,
-        steps=training_plan(tried, trials.task).steps,
-    )
 
 
 def curves_with_constant(record: Record, recipe: Recipe, task: Task) -> TrainingCurves:

@@ -88,14 +88,8 @@ def remedies_of(subject: Subject, profile: SubjectProfile) -> list[Remedy]:
 
 
 def _remedy(subject: Subject, cause: str, facts: Facts) -> Remedy:
-    return Remedy(
-        cause,
-        subject.strengths(cause),
-        evidence=facts.evidence,
-        where=facts.where,
-        suspects=facts.suspects,
-        ordered=cause in ORDERED_CAUSES,
-    )
+    about = facts.evidence, facts.where, facts.suspects
+    return Remedy(cause, subject.strengths(cause), *about, ordered=cause in ORDERED_CAUSES)
 
 
 def _merge_by_cause(remedies: Iterable[Remedy]) -> list[Remedy]:

@@ -23,13 +23,7 @@ from ravine.examination.report import (
     stopping_step,
 )
 from ravine.examination.subject import CannotTryError, Say, Subject, SubjectProfile, stay_silent
-from ravine.examination.together import (
-    are_in_doubt,
-    confirm_together,
-    fewest,
-    join_strengths,
-    try_together,
-)
+from ravine.examination.together import are_in_doubt, confirm_together, fewest, try_together
 from ravine.examination.trials import (
     Cure,
     changes_by_hand,
@@ -56,9 +50,7 @@ def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -
     with subject.limit_threads():
         profile = subject.profile(trials=trials, say=say)
         if profile.results is None:
-            new = profile.findings
-            if any(is_certain(f) for f in new):
-                new = merge_certain_findings(new, lead_findings(new))
+            new = merge_certain_findings(profile.findings, lead_findings(profile.findings))
             result = Round(new, why="no trials were asked for")
         else:
             first = examine_once(subject, profile, say=say)
@@ -157,7 +149,7 @@ def examine_again(subject: Subject, profile: SubjectProfile, first: Round, *, sa
     while cures:
         say("examining it with what helped")
         try:
-            joined = join_strengths(subject, cures)
+            joined = subject.join([cure.strength for cure in cures])
             changed = subject.with_treatments(joined, loss_in_doubt=are_in_doubt(cures))
             again = changed.profile(trials=True, say=say)
         except (CannotTryError, InputError):

@@ -12,18 +12,11 @@ from ravine.diagnosis.trials.trial_results import (
     Outcome,
     TrialResults,
 )
-from ravine.examination.remedies import Remedy
-from ravine.examination.subject import CannotTryError, Say, SeedRun, Strength, Subject
+from ravine.examination.remedies import GENERAL_CAUSES, Remedy
+from ravine.examination.subject import CannotTryError, Say, SeedRun, Subject
 from ravine.examination.trials import LOSS_CAUSES, Cure, Screening, confirm, median_outcome
 
 KEPT_GAIN = 0.9  # of what all changes gain together, that fewer of them must keep
-RATE_CAUSES = (
-    "learning-rate-high",
-    "learning-rate-low",
-    "too-few-steps",
-    "batch-size",
-    "optimizer",
-)
 COMPANION_CAUSES = (  # causes whose strengths are tried beside all that facts speak for
     ("learning-rate-high", 2),
     ("learning-rate-low", 2),
@@ -45,10 +38,11 @@ def try_together(
     """
     best = results.best_explanation
     alone = None if best is None else screening.cure(best)
+    tried = {cause: strength for cause, (strength, _) in screening.best_runs.items()}
     facts = [
-        Cure(r.cause, _best_strength(r, screening), r.evidence, r.where)
+        Cure(r.cause, tried.get(r.cause, r.strengths[0]), r.evidence, r.where)
         for r in remedies
-        if r.evidence and r.cause not in RATE_CAUSES and (best is None or r.cause != best.cause)
+        if r.evidence and r.cause not in GENERAL_CAUSES and (best is None or r.cause != best.cause)
     ]
     single = () if alone is None else (alone,)
     if not facts:
@@ -91,7 +85,7 @@ def confirm_together(
     """The outcome of all cures together with its verdict; None where they cannot be made."""
     budget = subject.budget
     in_doubt = are_in_doubt(cures)
-    strength = join_strengths(subject, cures)
+    strength = subject.join([cure.strength for cure in cures])
     run = partial(subject.run, steps=budget.steps, loss_in_doubt=in_doubt)
     (changed,) = run([strength], seeds=range(budget.seeds))
     if isinstance(changed, CannotTryError):
@@ -105,11 +99,6 @@ def confirm_together(
     return confirm(compared, outcome, before, changed, loss_in_doubt=in_doubt)
 
 
-def join_strengths(subject: Subject, cures: Iterable[Cure]) -> Strength:
-    """The treatments of several cures, as they are made together."""
-    return subject.join([cure.strength for cure in cures])
-
-
 def _try_sets(
     subject: Subject, results: TrialResults, sets: Sequence[Sequence[Cure]]
 ) -> tuple[TrialResults, list[float]]:
@@ -119,7 +108,7 @@ def _try_sets(
     budget = subject.budget
     in_doubt = any(are_in_doubt(cures) for cures in sets)
     runs = subject.run(
-        [join_strengths(subject, cures) for cures in sets],
+        [subject.join([cure.strength for cure in cures]) for cures in sets],
         seeds=range(budget.screening_seeds),
         steps=budget.screening_steps,
         loss_in_doubt=in_doubt,
@@ -151,8 +140,3 @@ def _gain_by_score(results: TrialResults, outcome: Outcome) -> float:
 def are_in_doubt(cures: Iterable[Cure]) -> bool:
     """Whether cures change what the loss measures, so that the score alone tells what they do."""
     return any(cure.is_certain and cure.cause in LOSS_CAUSES for cure in cures)
-
-
-def _best_strength(remedy: Remedy, screening: Screening) -> Strength:
-    tried = screening.best_runs.get(remedy.cause)
-    return remedy.strengths[0] if tried is None else tried[0]

@@ -179,10 +179,8 @@ def train_program(
     a watcher reports its faults. The third loss that is not finite ends the run, and so does the
     first step after `end`, by the monotonic clock.
     """
-    losses = program.loss, program.evaluation_loss or program.loss
-    train_loss, evaluation_loss = (  # one may remember its calls
-        copy_loss(loss, program.model) for loss in losses
-    )
+    train_loss = copy_loss(program.loss, program.model)  # one may remember its calls
+    evaluation_loss = copy_loss(program.evaluation_loss or program.loss, program.model)
     steps = program.steps if steps is None else steps
     due = {*evaluate_at, steps}
     examples = program.evaluation_examples()

@@ -140,7 +140,8 @@ def try_cures(
             continue
         (more,) = subject.run([()], seeds=missing, steps=steps, loss_in_doubt=in_doubt)
         own = [*own, *_require_runs(more)]
-        if all(_is_same_run(a, b) for a, b in zip(own, changed, strict=True)):
+        pairs = zip(own, changed, strict=True)
+        if all((a.loss, a.score) == (b.loss, b.score) for a, b in pairs):
             why = "the change did not act: every run is the same to the last bit"
             finding = replace(finding, changes=lasting_changes(finding))
             continue
@@ -358,10 +359,6 @@ def _broken_tie(before: SeedRun, after: SeedRun) -> float:
     error, tied = _error(after), before.score == after.score
     hair = TIE_BREAK * float(np.sign(after.loss - before.loss)) if tied else 0.0
     return error * (1 + hair)
-
-
-def _is_same_run(a: SeedRun, b: SeedRun) -> bool:
-    return (a.loss, a.score) == (b.loss, b.score)
 
 
 def _require_runs(found: list[SeedRun] | CannotTryError) -> list[SeedRun]:

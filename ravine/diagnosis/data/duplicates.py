@@ -32,6 +32,10 @@ def find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) 
     counts = Counter(rows)
     sample = x[evenly_spaced_rows(len(x), MAX_SAMPLE)]
     natural = not has_measured_numbers(sample.reshape(len(sample), -1))
+    copies = 0.0
+    if len(counts) < len(rows):
+        flat = x[kept].reshape(len(kept), -1)
+        copies = _expect_by_permutation(flat, lambda sums: len(sums) - len(np.unique(sums)))
     found = Duplicates(
         compared=len(rows),
         distinct=len(counts),
@@ -39,7 +43,7 @@ def find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) 
         natural=natural,
         contradicted=sum(first[row] != answer for row, answer in zip(rows, answers, strict=True)),
         repeated=_repeated_share(counts),
-        expected_copies=_expect_copies(x[kept]) if len(counts) < len(rows) else 0.0,
+        expected_copies=copies,
     )
     if validation is None:
         return found
@@ -59,12 +63,6 @@ def find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) 
     return replace(
         found, validation_compared=len(new_rows), overlap=overlap, expected_overlap=expected
     )
-
-
-def _expect_copies(x: Array) -> float:
-    """How many examples would be copies of others by chance."""
-    flat = x.reshape(len(x), -1)
-    return _expect_by_permutation(flat, lambda sums: len(sums) - len(np.unique(sums)))
 
 
 def _repeated_share(counts: Counter[bytes]) -> float:

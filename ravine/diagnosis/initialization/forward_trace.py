@@ -278,14 +278,10 @@ def equal_at(one: Tensor, other: Tensor, places: Iterable[int], size: int) -> bo
     unequal, compared = unequal_elements(one, other), False
     places = list(places)
     for d, length in enumerate(one.shape):
-        if length == size:
+        if length >= size and length % size == 0:
             compared = True
-            if not bool(unequal.movedim(d, 0)[places].any()):
-                return True
-        elif length > size and length % size == 0:
-            compared = True
-            outer = unequal.movedim(d, 0).reshape(size, length // size, -1)
-            inner = unequal.movedim(d, 0).reshape(length // size, size, -1)
+            outer = unequal.movedim(d, 0).unflatten(0, (size, length // size))
+            inner = unequal.movedim(d, 0).unflatten(0, (length // size, size))
             if not bool(outer[places].any()) or not bool(inner[:, places].any()):
                 return True
     return False if compared else None

@@ -25,7 +25,8 @@ FAR_OUTPUTS = 10.0  # times as far apart as they are
 
 def probe_gradients(program: ProbedProgram) -> GradientFlow:
     """Does the loss have a graph, and which parameters that act does its gradient not reach?"""
-    if not learning_parameters(program.model):
+    learning = learning_parameters(program.model)
+    if not learning:
         return GradientFlow(missing="frozen")
     if not program.outputs.requires_grad:
         return GradientFlow(missing="outputs", cut_at=_find_cut(program.model, program.trace))
@@ -39,8 +40,8 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
         if is_flat(prepare_loss(program)):
             return GradientFlow(missing="flat")
     zero = [name for name, g in grads.items() if g is not None and not bool((g != 0).any())]
-    if _has_zero_weights(program.model):
-        zero = []  # these stop a gradient, too, until they have moved
+    if any(not n.endswith("bias") and not bool((p != 0).any()) for n, p in learning.items()):
+        zero = []  # weights of 0, of a last layer or a gate, stop a gradient, too, until they move
     steps = _find_steps(program.training_trace.output) if zero else ()
     flattened = tuple(zero) if steps else ()
     few, unreached = program.inputs[program.few], []
@@ -52,12 +53,6 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
         if bool(unequal_elements(program.few_trace.output, outputs).any()):
             unreached.append(name)
     return GradientFlow(unreached=tuple(unreached), flattened=flattened, steps=steps)
-
-
-def _has_zero_weights(model: nn.Module) -> bool:
-    """Whether a parameter that is no bias starts at 0, as a last layer or a gate may."""
-    learning = learning_parameters(model).items()
-    return any(not n.endswith("bias") and not bool((p != 0).any()) for n, p in learning)
 
 
 def _find_steps(outputs: Tensor) -> tuple[str, ...]:
@@ -98,14 +93,11 @@ def is_flat(probed: ProbedLoss) -> bool:
 
 def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:
     """The first module that learns, none of whose calls made a tensor with a graph."""
-    has_graph = {call.where: False for call in trace.functions}
-    for call in trace.functions:
-        has_graph[call.where] |= call.output.requires_grad
-    for name, module in model.named_modules():
-        learns = any(p.requires_grad for p in module.parameters(recurse=False))
-        if learns and has_graph.get(name) is False:
-            return name
-    return ""
+    without_graph = {call.where for call in trace.functions}
+    without_graph -= {call.where for call in trace.functions if call.output.requires_grad}
+    called = ((name, m) for name, m in model.named_modules() if name in without_graph)
+    learning = (n for n, m in called if any(p.requires_grad for p in m.parameters(recurse=False)))
+    return next(learning, "")
 
 
 def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:

@@ -22,18 +22,12 @@ FORMS_BY_KIND = {  # in which outputs of a kind give answers, if they can
 }
 SURE_LOGIT = 8.0  # of an answer that is sure
 SURE_PROBABILITY = 0.98  # of such an answer
-SURENESS_LEVELS = (
-    1.0,
-    0.5,
-    0.0,
-    -0.5,
-    -1.0,
-)  # of answers from right to wrong ones, as parts of a logit
+# of answers from right to wrong ones, as parts of a logit
+SURENESS_LEVELS = (1.0, 0.5, 0.0, -0.5, -1.0)
 MIN_PATH_FALL = 0.01  # of the whole fall from right to wrong answers, at each of these
 LARGE_SCALES = (1e2, 1e4)  # of logits: there a loss without bound shows
-ANSWER_NOISE = (
-    0.5  # of a logit, or of the spread: a correlation is the same for answers of every size
-)
+# of a logit, or of the spread: a correlation is the same for answers of every size
+ANSWER_NOISE = 0.5
 FAR_LOGIT = 14.0  # whose probability is not yet 1 in float32
 BOUND_FACTOR = 2.0  # times the largest loss of sure answers: within it, a loss has bounds
 PAIRED_EXAMPLES = 8  # on which a sum over pairs is looked for

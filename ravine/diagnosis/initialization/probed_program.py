@@ -17,7 +17,7 @@ TraceOrError = ForwardTrace | Exception  # an exception where the model raised i
 MAX_PROBED_EXAMPLES = 256
 MAX_INPUT_NUMBERS = 2**18  # numbers that the inputs of these have together
 MIN_PROBED_EXAMPLES = 16  # however large
-SMALL_BATCHES = (7, 11, 13, 17, 5)  # sizes of the small batch
+SMALL_BATCHES = (7, 11, 13, 17, 5)  # sizes of the small batch: one that no dimension has
 LARGE_NUMBERS = 5.0  # root mean square of inputs or targets
 EQUAL_OUTPUTS = 1e-6  # of the largest output: equal but for rounding
 
@@ -87,7 +87,9 @@ def prepare_program(
     # what was compiled is probed as it was before: compiling anew for every probe takes long
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).eval()
     trace = trace_forward(model, inputs, seed=seed, copy_modules=True)
-    few = _small_batch(inputs, targets, trace.output)
+    others = {*inputs.shape[1:], *targets.shape[1:], *trace.output.shape[1:]}
+    size = next((s for s in SMALL_BATCHES if s not in others), SMALL_BATCHES[0])
+    few = even_places(len(inputs), size)
     batch = inputs[few]
     training_model = copy_model(model, training=True)
     passes: list[TraceOrError] = []
@@ -100,13 +102,6 @@ def prepare_program(
     return ProbedProgram(
         model, loss, inputs, targets, seed, trace, few, training_model, tuple(passes)
     )
-
-
-def _small_batch(inputs: Tensor, targets: Tensor, outputs: Tensor) -> Tensor:
-    """The rows [n] of a few examples: a number of them that no other dimension has."""
-    others = {*inputs.shape[1:], *targets.shape[1:], *outputs.shape[1:]}
-    size = next((s for s in SMALL_BATCHES if s not in others), SMALL_BATCHES[0])
-    return even_places(len(inputs), size)
 
 
 def copy_model(model: nn.Module, *, training: bool) -> nn.Module:

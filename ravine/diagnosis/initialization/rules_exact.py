@@ -1,11 +1,11 @@
 """Facts about a model before the first step, which no threshold decides."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import ConstantOutput, SignalFlow, StartProfile
-from ravine.diagnosis.initialization.rules_network import LOST_SIGNAL
+from ravine.diagnosis.initialization.rules_network import LOST_SIGNAL, NEW_WEIGHTS
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
@@ -129,8 +129,7 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
     if found.zero_weights:
         name = "weight matrices of zeros without a gradient"
         evidence = Evidence(name, len(found.zero_weights), limit=0)
-        change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
-        return observe(evidence, change, where=module_of(found.zero_weights[0]))
+        return observe(evidence, NEW_WEIGHTS, where=module_of(found.zero_weights[0]))
     if found.varies_when_scaled:
         change, suspects = Change("input.scale", "standardize"), ("initialization", "saturation")
         where = found.constant_from
@@ -161,8 +160,8 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
     if not found.constant_from:  # lost between modules: a difference of equals, an index, a mask
         change = Change("model", "a forward() whose outputs use the inputs")
         return observe(change, cause="detached-graph", suspects=("data-degenerate", "vanishing"))
-    change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
-    return observe(change, where=found.constant_from, suspects=("vanishing", "hidden-activation"))
+    suspects = ("vanishing", "hidden-activation")
+    return observe(NEW_WEIGHTS, where=found.constant_from, suspects=suspects)
 
 
 @rule(
@@ -201,29 +200,27 @@ def missing_gradient(start: StartProfile) -> Iterator[Observation]:
         yield observe(zero, Change("model", advice), where=where, title=title, suspects=suspects)
     elif found.unreached:
         name = "parameters that the outputs depend on, as initialized, without a gradient"
-        unreached = Evidence(name, len(found.unreached), limit=0, text=join_names(found.unreached))
         advice = "no detach() or no_grad() after these layers, or requires_grad_(False) for them"
-        change = Change("model", advice)
-        where = module_of(found.unreached[0])
         title = "layers in use get no gradient"
-        suspects = ("frozen-parameters",)
-        yield observe(
-            unreached, change, where=where, severity="warning", title=title, suspects=suspects
-        )
+        yield _parameters_without_gradient(found.unreached, name, advice, title)
     if found.without:
         name = "parameters without a gradient, on these examples"
-        without = Evidence(name, len(found.without), limit=0, text=join_names(found.without))
         advice = "use them in what the loss is computed from, freeze them, or leave them out"
-        title, where = "parameters get no gradient", module_of(found.without[0])
-        suspects = ("frozen-parameters",)
-        yield observe(
-            without,
-            Change("model", advice),
-            where=where,
-            severity="warning",
-            title=title,
-            suspects=suspects,
-        )
+        title = "parameters get no gradient"
+        yield _parameters_without_gradient(found.without, name, advice, title)
+
+
+def _parameters_without_gradient(
+    lost: Sequence[str], name: str, advice: str, title: str
+) -> Observation:
+    return observe(
+        Evidence(name, len(lost), limit=0, text=join_names(lost)),
+        Change("model", advice),
+        where=module_of(lost[0]),
+        severity="warning",
+        title=title,
+        suspects=("frozen-parameters",),
+    )
 
 
 @rule(
@@ -257,8 +254,7 @@ def copied_units(start: StartProfile) -> Iterator[Observation]:
     if copied:
         name = "weight matrices with rows that start equal and get equal updates"
         evidence = Evidence(name, len(copied), limit=0, text=join_names(copied))
-        change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
-        yield observe(evidence, change, where=module_of(copied[0]))
+        yield observe(evidence, NEW_WEIGHTS, where=module_of(copied[0]))
     equal = start.dependence.equal_weights
     if equal:
         name = "weight matrices that start equal to another one and get equal updates"

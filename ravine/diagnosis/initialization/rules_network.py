@@ -22,6 +22,7 @@ SHIFTED_MEAN, STRETCHED_STD = 1.0, 2.0  # standard deviations; times
 SLOW_MOMENTUM, FAST_MOMENTUM = 1e-3, 0.99
 ROUNDING_SPREAD = 1e-5  # spread of outputs over examples, by rounding alone
 HIGH_DROPOUT = 0.8
+NEW_WEIGHTS = Change("init", "nn.init.kaiming_normal_(layer.weight)")
 
 
 @symptom(
@@ -60,11 +61,10 @@ def compare_with_guessing(start: StartProfile, *, low: float, high: float) -> It
     if layer is not None:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
         weights = Evidence(name, layer.weight_rms, limit=layer.expected_rms, text=usual)
-        change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
         yield observe(
             *evidence,
             weights,
-            change,
+            NEW_WEIGHTS,
             where=layer.where,
             suspects=("saturation", "exploding"),
             severity="warning",
@@ -171,7 +171,7 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
     ratio = 1.0 if layer is None else layer.weight_ratio
     cause, change = "saturation", Change("input.scale", "standardize")
     if ratio >= LARGE_WEIGHT_RATIO:
-        cause, change = "initialization", Change("init", "nn.init.kaiming_normal_(layer.weight)")
+        cause, change = "initialization", NEW_WEIGHTS
     elif start.first_loss.input_spread > LARGE_INPUT_SPREAD:
         cause = "input-scale"
     limit = DEAD_FRACTION * a.units
@@ -204,8 +204,7 @@ def odd_weight_scale(start: StartProfile) -> Iterator[Observation]:
         name, usual = "weights, root mean square", f"usual for {worst.fan_in} inputs"
         weights = Evidence(name, worst.weight_rms, limit=worst.expected_rms, text=usual)
         far_off = Evidence("layers with such weights", len(found), limit=0, text=join_names(found))
-        change = Change("init", "nn.init.kaiming_normal_(layer.weight)")
-        yield observe(weights, far_off, change, where=worst.where)
+        yield observe(weights, far_off, NEW_WEIGHTS, where=worst.where)
 
 
 def has_large_weights(layer: LayerStats) -> bool:

@@ -73,10 +73,9 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
         evidence.append(Evidence(name, 100 * gain, "%", limit=limit))
     if found.score is not None and results.base.score is not None and results.has_score:
         name = "score without the change, in the first runs"
-        score = (
-            f"{found.score:.3g} with it; 1 is perfect, 0 the best constant answer, less is worse"
-        )
-        evidence.append(Evidence(name, results.base.score, text=score))
+        scale = "1 is perfect, 0 the best constant answer, less is worse"
+        text = f"{found.score:.3g} with it; {scale}"
+        evidence.append(Evidence(name, results.base.score, text=text))
     sure = found.trial is not None and (bool(found.evidence) or gain > SURE_GAIN)
     from_the_start = bool(found.evidence) and cause != "learning-rate-high"
     yield observe(
