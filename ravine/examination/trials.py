@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from ravine.diagnosis.trials.trial_results import SCORE_GAIN, Outcome, TrialResults
+from ravine.diagnosis.trials.trial_results import MISSED_GAIN, SCORE_GAIN, Outcome, TrialResults
 from ravine.examination.remedies import Remedy
 from ravine.examination.subject import (
     CannotTryError,
@@ -266,7 +266,8 @@ class Screening:
                 self.best_runs[remedy.cause] = strength, runs
             does_harm = gain < -HARMFUL_LOSS and self._is_wrong_way(remedy, outcome)
             still = best is not None and self._is_still(best) and self._is_still(outcome)
-            if gain >= best_gain - HARMFUL_LOSS and not does_harm and not still:
+            idle = remedy.cause == "too-few-steps" and gain < MISSED_GAIN  # longer runs cost more
+            if gain >= best_gain - HARMFUL_LOSS and not (does_harm or still or idle):
                 self.open.append(remedy)
 
     def _is_still(self, outcome: Outcome) -> bool:

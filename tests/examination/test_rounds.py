@@ -131,7 +131,8 @@ def test_where_a_cause_is_certain_it_is_cured_before_anything_else_is_tried():
 )
 def test_nothing_is_tried_where_nothing_is_wanted_or_left_to_gain(trials, score, why):
     changes = (Change("dropout", 0),)
-    subject = Recorder(finding("RVN-I19", "dropout", changes=changes), own_score=score)
+    found = finding("RVN-I19", "dropout", changes=changes)
+    subject = Recorder(found, own_score=score, own_loss=0.1)
     report = examine_subject(subject, trials=trials)
     assert subject.asked == [] and "RVN-X13" in report.checks.not_measured
     (told,) = report.findings
@@ -140,8 +141,9 @@ def test_nothing_is_tried_where_nothing_is_wanted_or_left_to_gain(trials, score,
     assert [why in text for text in report.left_out] == [True] * trials
 
 
-def test_a_score_a_little_lower_leaves_something_to_gain():
-    subject = Recorder(own_score=0.96)
+@pytest.mark.parametrize(("score", "loss"), [(0.96, 0.1), (0.97, 1.0)])
+def test_a_lower_score_or_a_high_loss_leaves_something_to_gain(score, loss):
+    subject = Recorder(own_score=score, own_loss=loss)
     examine_subject(subject, trials=True)
     assert subject.asked
 
