@@ -317,7 +317,7 @@ def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
         added = Evidence("numbers that one part of the loss adds up", math.prod(one))
         text = f"{one[0]} examples in both"
         averaged = Evidence("numbers that another averages", math.prod(other), text=text)
-        change = Change("loss", "both parts as sums, or both as means over the examples")
+        change = Change("loss", "each part summed over an example's numbers, then averaged")
         yield observe(added, averaged, change, since=0, suspects=("loss", "over-regularized"))
 
 
