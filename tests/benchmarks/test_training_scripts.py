@@ -104,6 +104,7 @@ SAMPLED_OR_SLOW = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Using a target size")  # the fault of some
 @pytest.mark.parametrize("script", SAMPLED_OR_SLOW)
 def test_a_program_starts(script):
     if script.kind == "loop":
