@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -55,7 +56,8 @@ def watch(
     found without being given; one that is none of torch's is judged by the rates that it sets.
     After the first 200 steps, two in `every` are inspected closely. Findings are printed to stderr
     when they are found, and all of them at the end, unless `quiet`. Raises `InputError` for what is
-    no module or no torch optimizer, for a scheduler without `step`, and for `every` below 10.
+    no module or no torch optimizer, for a model whose weights are not made yet, for a scheduler
+    without `step`, and for `every` below 10.
 
     >>> import torch
     >>> model = nn.Linear(2, 1)
@@ -71,6 +73,13 @@ def watch(
         what = f"the model is a {type(model).__name__}"
         why = "only a torch.nn.Module can be watched"
         raise InputError(what, why=why, do="give the module whose parameters are trained")
+    empty = [name for name, p in model.named_parameters() if is_lazy(p) or p.is_meta]
+    if empty:
+        what, why = (
+            f"the parameter {empty[0]!r} has no numbers yet",
+            "it is lazy, or on device meta",
+        )
+        raise InputError(what, why=why, do="call the model on a batch, or load its weights, before")
     optimizers = tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
     for one in optimizers:
         if not isinstance(one, Optimizer):

@@ -124,3 +124,17 @@ def test_registered_lists_hide_nothing():
     model.again = [model.known[0]]
     model.by_name = {"a": nn.Linear(2, 2, bias=False), "b": 3}
     assert list(hidden_parameters(model)) == ["by_name.a.weight"]
+
+
+def test_the_terms_of_a_loss_have_their_factors():
+    a, b, c = (torch.ones((), requires_grad=True).square() for _ in range(3))
+    loss = torch.add(2 * a, 3 * (b - c) / 4, alpha=0.5)
+    graph = read(nn.Module(), loss)
+    assert sorted(factor for _, factor in graph.terms()) == [-0.375, 0.375, 2.0]
+
+
+def test_a_number_that_is_added_to_itself_again_and_again_takes_no_time():
+    value = torch.ones((), requires_grad=True).square()
+    for _ in range(60):  # 2^60 terms
+        value = value + value
+    assert len(list(read(nn.Module(), value).terms())) <= 1000

@@ -634,3 +634,17 @@ def test_rprop_fits_all_examples_at_once_in_whatever_order(batch, found):
             loss.backward()
             optimizer.step()
     assert ("RVN-L40" in {f.code for f in watched.findings()}) is found
+
+
+@pytest.mark.parametrize(
+    "model", [nn.Sequential(nn.LazyLinear(8), nn.ReLU()), nn.Linear(4, 8, device="meta")]
+)
+def test_weights_that_are_not_made_yet_are_refused(model):
+    with pytest.raises(InputError, match="has no numbers yet"):
+        ravine.watch(model)
+
+
+def test_batch_norm_that_is_made_at_its_first_pass_is_watched():
+    model = nn.Sequential(nn.Linear(8, 8), nn.LazyBatchNorm1d(affine=False), nn.Linear(8, 3))
+    with ravine.watch(model, quiet=True) as watcher:
+        watcher.loss(F.cross_entropy(model(torch.randn(16, 8)), torch.arange(16) % 3))

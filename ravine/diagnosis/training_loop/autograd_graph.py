@@ -30,7 +30,7 @@ from ravine.diagnosis.output_range import unreachable_fraction
 
 MAX_NODES = 20_000  # of a larger graph, so many are read
 UNNAMED_PARAMETER = "?"
-MAX_LOSS_TERMS = 1000  # that wait to be followed: a number may be added to itself again and again
+MAX_LOSS_TERMS = 1000  # that are followed: a number may be added to itself again and again
 COSINE_ROWS, COSINE_TOLERANCE = 16, 1e-3  # vectors whose length is worked out, and its rounding
 UNIT_SUM_TOLERANCE = 1e-3  # by which targets may miss a sum of 1
 
@@ -163,10 +163,12 @@ class Graph:
     def terms(self) -> Iterator[tuple[int, float]]:
         """The places of what is added up to the loss, each with its factor."""
         waiting = [(0, 1.0)]
-        while waiting:
+        for _ in range(MAX_LOSS_TERMS):
+            if not waiting:
+                return
             place, factor = waiting.pop()
             place, own = self.scores_of(place)
-            if place < 0 or len(waiting) > MAX_LOSS_TERMS:
+            if place < 0:
                 continue
             node, factor = self.nodes[place], factor * own
             if node.name in ("Add", "Sub"):

@@ -18,9 +18,7 @@ MIN_CLASSES, FLAT_LOSS_FRACTION = 4, 0.9  # of the loss of equal scores: no clas
 SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
 SUM_FACTOR = 0.25  # least factor of the sum
 MIN_SUMMED_ROWS = 8  # examples
-MAX_MEAN_FACTOR = (
-    0.25  # of the number of examples: a mean with as large a factor is on a sum's scale
-)
+MAX_MEAN_FACTOR = 0.25  # of the number of examples: with more a mean is on a sum's scale
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
 MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
 
