@@ -32,6 +32,7 @@ from ravine.diagnosis.data.profile import (
     Steepness,
     ValidationProfile,
 )
+from ravine.diagnosis.data.reshaped_inputs import find_reshaped_inputs
 from ravine.diagnosis.data.shifted_targets import find_shifted_targets, find_slip
 from ravine.diagnosis.data.turned_targets import find_turned_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
@@ -99,6 +100,7 @@ def profile_data(
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
         classes=data_kinds.profile_classes(y, kind, outputs, tuple(target_names)),
         shifted_targets=find_turned_targets(x, y),
+        reshaped=find_reshaped_inputs(x),
     )
     if layout != "tokens":
         stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)

@@ -226,6 +226,18 @@ class TurnedTargets:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReshapedInputs:
+    """Inputs whose numbers were neighbors before a reshape; distances are mean squared differences,
+    in variances.
+    """
+
+    shape: tuple[int, ...]  # of an example
+    own: float  # of neighbors as they are
+    before: float  # of what were neighbors
+    signal: float  # least, in standard errors
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassCounts:
     """Examples by class, of labels by label; empty for numbers. `names` are () if unknown."""
 
@@ -284,6 +296,7 @@ class DataProfile:
     order: ExampleOrder | None = None  # None where training shuffles
     baseline: BaselineResult | None = None
     shifted_targets: ShiftedTargets | TurnedTargets | None = None
+    reshaped: ReshapedInputs | None = None
 
     def has(self, need: str) -> bool | None:
         """Whether it was measured: "inputs", "columns" (None: no table), "numbers" (the inputs are

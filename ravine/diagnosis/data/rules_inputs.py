@@ -150,3 +150,26 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
         change = Change("data", "check how the targets are read")
         title = "copies of an input have other targets"
         yield observe(evidence, change, cause="labels", title=title)
+
+
+@rule(
+    "RVN-D21",
+    "error",
+    "shape-pairing",
+    confidence="high",
+    needs="numbers",
+    also=("data-degenerate",),
+)
+def reshaped_inputs(data: DataProfile) -> Iterator[Observation]:
+    found = data.reshaped
+    if found is None:
+        return
+    channels, *places = found.shape
+    sure = f"{found.signal:.0f} standard errors nearer than all others"
+    what = "rows" if len(places) > 1 else "places"
+    name = f"mean squared difference of numbers {channels} {what} apart, over the variance"
+    before = Evidence(name, found.before, limit=found.own, text=sure)
+    own = Evidence(f"of neighboring {what}", found.own)
+    order = "0, 3, 1, 2" if len(places) > 1 else "0, 2, 1"
+    change = Change("data", f"x.permute({order}), not reshape, to put the channels first")
+    yield observe(before, own, change, suspects=("data-degenerate",))

@@ -85,7 +85,9 @@ def _check_places(name: str, call: Arguments, loss: Tensor) -> Iterator[BrokenCo
     """Targets name each class once, then -1 follows: not a 0 or 1 for each class."""
     rows = torch.atleast_2d(call["target"])
     named = rows.eq(-1).cumsum(1) == 0
-    twice = torch.stack([row[own].unique().numel() < own.sum() for row, own in zip(rows, named)])
+    twice = torch.stack(
+        [row[own].unique().numel() < own.sum() for row, own in zip(rows, named, strict=True)]
+    )
     if bool(twice.any()):
         change = "the numbers of the classes that apply, then -1; or nn.MultiLabelSoftMarginLoss()"
         yield BrokenContract(name, "examples that name a class twice", _share(twice), change)
@@ -132,7 +134,7 @@ def _check_logarithms(name: str, call: Arguments, loss: Tensor) -> Iterator[Brok
             change = "log_target=True, or targets that are probabilities"
             yield BrokenContract(name, "targets below 0", _share(logs < 0), change)
         axes = _unit_axes(target.exp() if bool((target <= 0).all()) else target)
-    unlike = [bool((out.logsumexp(a).abs().median() > SUM_ERROR)) for a in axes]
+    unlike = [bool(out.logsumexp(a).abs().median() > SUM_ERROR) for a in axes]
     above = bool((out > POSITIVE_LOGARITHM).any())
     if not axes or not all(unlike) or not above or not out.requires_grad:
         return
