@@ -650,7 +650,7 @@ def count_passes(model, x, y, loss=F.cross_entropy):
 
 def test_passes_over_the_same_inputs_are_shared_among_the_probes():
     x, y = table()
-    # all examples: two passes, and one after each small step but the last, and one in training mode;
+    # all examples: two passes, one after each small step but the last, and one in training mode;
     # a small batch: as it is, with other random numbers, and with either half changed
     expected = {(96, False): 5, (96, True): 1, (7, False): 4}
     assert count_passes(Counting(), x, y) == expected

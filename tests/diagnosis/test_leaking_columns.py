@@ -164,15 +164,19 @@ def streets(rows, codes, kind, seed):
     return code, x, (y > 0).astype(float) if kind == "binary" else y
 
 
-@pytest.mark.parametrize("kind", ["number", "binary"])
+@pytest.mark.parametrize("kind", ["number", "binary", "classes"])
 @pytest.mark.parametrize("own", [True, False])
 def test_target_encoding_is_found_if_a_row_s_own_target_is_in_it(kind, own):
-    (code, x, y), (new_code, new, new_y) = (streets(n, 200, kind, n) for n in (500, 250))
+    (code, x, y), (new_code, new, new_y) = (
+        streets(n, 200, "number" if kind == "number" else "binary", n) for n in (500, 250)
+    )
     total, count = np.bincount(code, y, 200), np.bincount(code, minlength=200)
     sums, counts = (total[code], count[code]) if own else (total[code] - y, count[code] - 1)
     made = np.where(counts > 0, sums / np.maximum(counts, 1), y.mean())
     new_made = np.where(count > 0, total / np.maximum(count, 1), y.mean())[new_code]
     x, new = np.c_[x, made], np.c_[new, new_made]
+    if kind == "classes":  # class indices 0 and 1
+        y, new_y = y.astype(int), new_y.astype(int)
     data = profile_data(
         torch.tensor(x), torch.tensor(y), validation=(torch.tensor(new), torch.tensor(new_y))
     )

@@ -100,7 +100,6 @@ def profile_data(
         not_finite=(*broken, *_find_not_finite(y, "target {}".format, whole="target")),
         classes=data_kinds.profile_classes(y, kind, outputs, tuple(target_names)),
         shifted_targets=find_turned_targets(x, y),
-        reshaped=find_reshaped_inputs(x),
     )
     if layout != "tokens":
         stats = measure_numbers(x[sample], name_source, by_channel=x.ndim > 2)
@@ -110,6 +109,8 @@ def profile_data(
             stats = replace(stats, constant_columns=constant, sentinels=tuple(codes))
         elif stats is not None and layout == "signals":
             stats = replace(stats, sentinels=find_signal_sentinels(x[sample]))
+        if stats is not None and layout in ("signals", "images"):
+            stats = replace(stats, reshaped=find_reshaped_inputs(x))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
@@ -143,7 +144,8 @@ def profile_data(
         if layout != "tokens":
             shift = measure_shift(x[sample], held_out[0], name_column=name_column)
             beside = replace(beside, shift=shift)
-        if layout == "table" and kind in ("number", "binary"):
+        two = kind == "classes" and y.size == len(y) and set(found.classes.train) == {0, 1}
+        if layout == "table" and (two or kind in ("number", "binary")):
             drop = find_correlation_drop((x, y), held_out, name_column=name_column)
             beside = replace(beside, correlation_drop=drop)
         found = replace(found, classes=classes, validation=beside)

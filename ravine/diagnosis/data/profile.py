@@ -59,6 +59,18 @@ class Steepness:
         return self.raw / self.standardized if self.standardized > 0 else 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReshapedInputs:
+    """Inputs whose numbers were neighbors before a reshape; distances are mean squared differences,
+    in variances.
+    """
+
+    shape: tuple[int, ...]  # of an example
+    own: float  # of neighbors as they are
+    before: float  # of what were neighbors
+    signal: float  # least, in standard errors
+
+
 @dataclass(frozen=True)
 class NumberStats:
     """Where numbers lie. Constant columns are named and count nowhere else."""
@@ -78,6 +90,7 @@ class NumberStats:
     measured_spreads: SpreadRange = field(default_factory=SpreadRange)
     steepness: Steepness = field(default_factory=Steepness)
     sentinels: tuple[Sentinel, ...] = ()
+    reshaped: ReshapedInputs | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,18 +239,6 @@ class TurnedTargets:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReshapedInputs:
-    """Inputs whose numbers were neighbors before a reshape; distances are mean squared differences,
-    in variances.
-    """
-
-    shape: tuple[int, ...]  # of an example
-    own: float  # of neighbors as they are
-    before: float  # of what were neighbors
-    signal: float  # least, in standard errors
-
-
-@dataclass(frozen=True, kw_only=True)
 class ClassCounts:
     """Examples by class, of labels by label; empty for numbers. `names` are () if unknown."""
 
@@ -296,7 +297,6 @@ class DataProfile:
     order: ExampleOrder | None = None  # None where training shuffles
     baseline: BaselineResult | None = None
     shifted_targets: ShiftedTargets | TurnedTargets | None = None
-    reshaped: ReshapedInputs | None = None
 
     def has(self, need: str) -> bool | None:
         """Whether it was measured: "inputs", "columns" (None: no table), "numbers" (the inputs are

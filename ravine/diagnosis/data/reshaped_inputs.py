@@ -1,5 +1,5 @@
-"""Whether signals or pictures were reshaped to channels first where their dimensions were to be
-exchanged: numbers that were neighbors then stand as many places apart as there are channels.
+"""Whether inputs were reshaped, not permuted, to put channels first: what were neighbors then stand
+as many places apart as there are channels.
 
 Shapes: N examples, C channels, P places of a channel, W of a row of a picture.
 """
@@ -11,9 +11,9 @@ import numpy as np
 from ravine.diagnosis.baseline_learners import Array, evenly_spaced_rows
 from ravine.diagnosis.data.profile import ReshapedInputs
 
-MIN_EXAMPLES, MAX_EXAMPLES = 60, 1000
-MAX_NUMBERS, MAX_EXAMPLE = 2**22, 2**18  # numbers in all, beyond the least examples, and of one
-FARTHER = range(2, 7)  # times the distance of what were neighbors
+MIN_RESHAPED, MAX_RESHAPED = 60, 1000  # examples
+MAX_COMPARED_NUMBERS, MAX_EXAMPLE_NUMBERS = 2**22, 2**18  # beyond the least examples; of one
+FARTHER_MULTIPLES = range(2, 7)  # times the distance of what were neighbors
 MIN_ERRORS = 8.0  # standard errors of the least distance, or of a pattern on other examples
 MIN_NEAR_ERRORS, MIN_FARTHER_ERRORS = 2.0, 4.0  # of the distances, in one channel and farther
 PHASE_LAGS = 6  # of the products that show the pattern, at most
@@ -28,19 +28,23 @@ def find_reshaped_inputs(x: Array) -> ReshapedInputs | None:
     sure, products of numbers k places apart depend on the place modulo C, in every channel. What is
     farther away is less near: that tells signals with a period of C, such as a week, apart.
     """
-    if x.ndim not in (3, 4) or x.dtype.kind not in "fiu" or len(x) < MIN_EXAMPLES:
+    if x.ndim not in (3, 4) or x.dtype.kind not in "fiu" or len(x) < MIN_RESHAPED:
         return None
     channels, places = x.shape[1], int(np.prod(x.shape[2:]))
     unit = x.shape[3] if x.ndim == 4 else 1
     lag, size = channels * unit, channels * places
-    if channels < 2 or not max(FARTHER) * lag < size <= MAX_EXAMPLE or lag >= places:
+    if (
+        channels < 2
+        or not max(FARTHER_MULTIPLES) * lag < size <= MAX_EXAMPLE_NUMBERS
+        or lag >= places
+    ):
         return None
-    count = min(MAX_EXAMPLES, max(MIN_EXAMPLES, MAX_NUMBERS // size))
+    count = min(MAX_RESHAPED, max(MIN_RESHAPED, MAX_COMPARED_NUMBERS // size))
     rows = evenly_spaced_rows(len(x), count)
     flat = x[rows].reshape(len(rows), -1).astype(float)
     spread = flat.var(1)
     flat, spread = flat[spread > 0], spread[spread > 0]
-    if len(flat) < MIN_EXAMPLES or not np.isfinite(flat).all():
+    if len(flat) < MIN_RESHAPED or not np.isfinite(flat).all():
         return None
 
     def distances(lags: Iterable[int], crossing: bool) -> list[Array]:
@@ -57,7 +61,7 @@ def find_reshaped_inputs(x: Array) -> ReshapedInputs | None:
         for crossing in (False, True)
     }
     inside, across = (min(_errors(o - own) for o in others) for own, *others in near.values())
-    farther = np.mean(distances((lag * k for k in FARTHER), True), 0) - near[True][0]
+    farther = np.mean(distances((lag * k for k in FARTHER_MULTIPLES), True), 0) - near[True][0]
     decays = x.ndim == 4 or _errors(farther) >= MIN_FARTHER_ERRORS
     if inside < MIN_NEAR_ERRORS or across <= 0 or not decays:
         return None

@@ -161,7 +161,7 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     also=("data-degenerate",),
 )
 def reshaped_inputs(data: DataProfile) -> Iterator[Observation]:
-    found = data.reshaped
+    found = data.inputs.reshaped if data.inputs else None
     if found is None:
         return
     channels, *places = found.shape

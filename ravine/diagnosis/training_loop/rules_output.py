@@ -200,6 +200,7 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
     confidence="high",
     needs="graph",
     also=("target-scale",),
+    explains=("RVN-T02",),
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     graph, name = history.graph, history.inputs.made_by.lower()
@@ -259,7 +260,7 @@ def flat_softmax(history: LoopHistory) -> Iterator[Observation]:
             return
 
 
-@rule("RVN-H09", "error", "labels", needs="graph", also=("loss", "target-scale"))
+@rule("RVN-H09", "error", "labels", needs="graph", also=("loss", "target-scale", "imbalance"))
 def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
@@ -280,7 +281,8 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
         return
     seen = Evidence("inspected losses whose targets all are the same class", reads, limit=0)
     title = "all targets are the same class"
-    yield observe(seen, Change("data", "the class of each example"), since=0, title=title)
+    change = Change("data", "the class of each example, which a sampler draws by its weights")
+    yield observe(seen, change, since=0, title=title, suspects=("imbalance",))
 
 
 @rule(

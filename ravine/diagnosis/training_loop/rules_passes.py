@@ -108,7 +108,7 @@ def repeated_random_numbers(history: LoopHistory) -> Iterator[Observation]:
     "shuffling",
     confidence="high",
     needs="classes",
-    explains=("RVN-H09", "RVN-T02"),
+    explains=("RVN-H09", "RVN-S03", "RVN-T02"),
 )
 def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
     order = measure_class_order(history.loss.class_counts)
