@@ -238,3 +238,29 @@ def test_errors_of_slopes_are_the_textbook_s():
     expected = (slope - new_slope) / math.hypot(error, new_error)
     given = [(a, b, correlations(a, b)) for a, b in ((x, y), (new, new_y))]
     assert float(slope_errors(*given)[0]) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("noise", "severity"), [(0.0, "warning"), (0.02, "warning"), (0.06, "note"), (0.09, "note")]
+)
+def test_a_good_instrument_is_no_leak(noise, severity):
+    draw = np.random.default_rng(6)
+    others, error = draw.normal(size=(2, 500, 3))
+    y = others.sum(1) + draw.normal(size=500)
+    x = np.c_[others, y / y.std() + noise * error[:, 0]]
+    data = profile_data(torch.tensor(x), torch.tensor(y))
+    (found,) = (f for f in run_rules(DATA_RULES, data)[0] if f.code == "RVN-D08")
+    assert (found.where, found.severity) == ("column 3", severity)
+
+
+def test_columns_that_all_drop_are_no_leak():
+    """As where validation rows are of another kind."""
+    draw = np.random.default_rng(6)
+    y, new_y = draw.normal(size=(2, 300))
+    x, new = y[:, None] + 0.5 * draw.normal(size=(300, 4)), draw.normal(size=(300, 4))
+    x[:, 0] = y + 0.1 * draw.normal(size=300)
+    data = profile_data(
+        torch.tensor(x), torch.tensor(y), validation=(torch.tensor(new), torch.tensor(new_y))
+    )
+    assert data.validation.correlation_drop.z > 12
+    assert "RVN-D20" not in {f.code for f in run_rules(DATA_RULES, data)[0]}

@@ -109,7 +109,7 @@ def profile_data(
             stats = replace(stats, constant_columns=constant, sentinels=tuple(codes))
         elif stats is not None and layout == "signals":
             stats = replace(stats, sentinels=find_signal_sentinels(x[sample]))
-        if stats is not None and layout in ("signals", "images"):
+        if stats is not None and x.ndim in (3, 4):
             stats = replace(stats, reshaped=find_reshaped_inputs(x))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":

@@ -61,14 +61,14 @@ class Steepness:
 
 @dataclass(frozen=True, kw_only=True)
 class ReshapedInputs:
-    """Inputs whose numbers were neighbors before a reshape; distances are mean squared differences,
-    in variances.
+    """Mean squared differences, in variances, of neighbors and of what were some before a reshape,
+    and by how many standard errors the latter are surely nearer.
     """
 
     shape: tuple[int, ...]  # of an example
-    own: float  # of neighbors as they are
-    before: float  # of what were neighbors
-    signal: float  # least, in standard errors
+    own: float
+    before: float
+    signal: float
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ FAR_SENTINEL = 30.0  # spreads of the others
 IDENTICAL_FRACTION = 0.5  # of the examples: one and the same
 MIN_CONTRADICTED = 3  # copies of an input with other targets
 COPIES_MULTIPLE = 2.0  # times what chance gives
+NOISE_VARIANCE = 0.002  # of a number's: more that a column misses may be its noise
 CONTRADICTED_FRACTION = 0.05  # of the examples
 
 
@@ -123,7 +124,10 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
         without = f"without {dropped}, if {known} not known when predicting"
         alone = Evidence(f"{score} of this column alone", column.score)
         rest = Evidence(name, column.rest_score, text=text)
-        severity = "" if far_behind and column.rest_informative else "note"
+        # what a good instrument measures follows the target but for its noise
+        noisy = score.startswith("R2") and missed > NOISE_VARIANCE
+        sure = far_behind and column.rest_informative and not noisy
+        severity = "" if sure else "note"
         yield observe(alone, rest, Change("data", without), where=column.where, severity=severity)
 
 
