@@ -129,7 +129,7 @@ def _check_logarithms(name: str, call: Arguments, loss: Tensor) -> Iterator[Faul
 def _check_sequences(name: str, call: Arguments, loss: Tensor) -> Iterator[Fault]:
     yield from _check_logarithms(name, call, loss)
     sizes, places = (torch.as_tensor(call[f"{k}_lengths"]).tolist() for k in ("target", "input"))
-    y, rows = call["targets"], []
+    y = call["targets"]
     rows = [r[:n] for r, n in zip(y, sizes, strict=True)] if y.dim() == 2 else [*y.split(sizes)]
     blank, change = torch.cat(rows) == call["blank"], "classes from 1, and 0 for the blank"
     yield "targets that are the blank", blank, change, "error", "labels"
@@ -147,15 +147,10 @@ def _unit_axes(y: Tensor) -> list[int]:
 
 
 LOSS_CONTRACTS: Mapping[str, Callable[[str, Arguments, Tensor], Iterator[Fault]]] = {
-    "cosine_embedding_loss": _check_signs,
-    "hinge_embedding_loss": _check_signs,
-    "margin_ranking_loss": _check_signs,
-    "soft_margin_loss": _check_signs,
-    "multilabel_soft_margin_loss": _check_labels,
-    "multilabel_margin_loss": _check_labels,
-    "poisson_nll_loss": _check_numbers,
-    "gaussian_nll_loss": _check_numbers,
-    "nll_loss": _check_logarithms,
-    "kl_div": _check_logarithms,
+    **dict.fromkeys(("cosine_embedding_loss", "hinge_embedding_loss"), _check_signs),
+    **dict.fromkeys(("margin_ranking_loss", "soft_margin_loss"), _check_signs),
+    **dict.fromkeys(("multilabel_soft_margin_loss", "multilabel_margin_loss"), _check_labels),
+    **dict.fromkeys(("poisson_nll_loss", "gaussian_nll_loss"), _check_numbers),
+    **dict.fromkeys(("nll_loss", "kl_div"), _check_logarithms),
     "ctc_loss": _check_sequences,
 }

@@ -275,8 +275,7 @@ def broken_contract(start: StartProfile) -> Iterator[Observation]:
     for broken in start.contracts:
         seen = Evidence(broken.what, broken.share, "%", limit=0.0, text=broken.function)
         path = "data" if broken.cause in ("labels", "target-scale", "data-degenerate") else "loss"
-        title = f"{broken.function} gets {broken.what}"
-        other = "loss" if broken.cause != "loss" else "output-activation"
-        change, cause = Change(path, broken.change), broken.cause
-        about = {"severity": broken.severity, "suspects": (other,)}
-        yield observe(seen, change, title=title, cause=cause, **about)
+        title, cause = f"{broken.function} gets {broken.what}", broken.cause
+        suspects = ("loss" if cause != "loss" else "output-activation",)
+        change, severity = Change(path, broken.change), broken.severity
+        yield observe(seen, change, title=title, cause=cause, severity=severity, suspects=suspects)
