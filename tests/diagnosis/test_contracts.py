@@ -124,3 +124,56 @@ def test_what_may_be_meant_or_does_less_harm_is_told_apart(loss, y, severity):
 )
 def test_what_loss_functions_are_made_for_is_left_alone(loss, y):
     assert contracts(loss, y) == set()
+
+
+class Reader(nn.Module):
+    """Attention over padded tokens [N, T], and what it is masked by."""
+
+    def __init__(self, mask, layer=False):
+        super().__init__()
+        self.embed, self.mask, self.last = nn.Embedding(9, 8), mask, nn.Linear(8, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) if layer else None
+
+    def forward(self, x):
+        h, mask = self.embed(x), self.mask(x)
+        if self.layer is not None:
+            return self.last(self.layer(h, src_key_padding_mask=mask).mean(1))
+        return self.last(self.attention(h, h, h, key_padding_mask=mask)[0].mean(1))
+
+
+def padded(longest=10):
+    """Words 1 to 8, behind them 0."""
+    words, ends = torch.randint(1, 9, (ROWS, 12)), torch.randint(3, longest, (ROWS, 1))
+    return torch.where(torch.arange(12) < ends, words, 0)
+
+
+@pytest.mark.parametrize("layer", [False, True])
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (lambda x: x != 0, True),
+        (lambda x: torch.where(x != 0, -torch.inf, 0.0), True),
+        (lambda x: x == 0, False),
+        (lambda x: torch.where(x == 0, -torch.inf, 0.0), False),
+        (lambda x: (x == 0) | (x == 3), False),
+        (lambda x: None, False),
+        (lambda x: torch.arange(12).expand_as(x) >= 6, False),  # the first six
+        (lambda x: torch.arange(12).expand_as(x) < 6, False),  # the last six, words among them
+        (lambda x: torch.zeros_like(x, dtype=torch.bool), False),
+    ],
+)
+def test_a_mask_of_all_but_the_padding_is_found(mask, found, layer):
+    torch.manual_seed(7)
+    start = profile_start(Reader(mask, layer), F.cross_entropy, padded(), CLASSES)
+    assert start.broke.get("contracts") is None
+    codes = {f.code for f in run_rules(START_RULES, start)[0] if f.severity == "error"}
+    assert ("RVN-I24" in codes) is found
+
+
+def test_a_single_token_to_look_at_may_be_meant():
+    """The first token of a sentence sums it up for a small head; nothing is padded."""
+    torch.manual_seed(7)
+    x = torch.cat([torch.zeros(ROWS, 1).long(), torch.randint(1, 9, (ROWS, 11))], 1)
+    start = profile_start(Reader(lambda x: x != 0), F.cross_entropy, x, CLASSES)
+    assert not start.contracts

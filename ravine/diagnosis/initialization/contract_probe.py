@@ -1,4 +1,6 @@
-"""Whether torch's loss functions get what they are made for, wherever a loss calls them."""
+"""Whether torch's loss functions, and masks of attention, get what they are made for, wherever
+model and loss call them.
+"""
 
 import inspect
 import itertools
@@ -27,10 +29,11 @@ ZEROED_SEQUENCES = 0.1  # share that zero_infinity may leave out
 
 
 class _LossCalls(TorchFunctionMode):
-    """Records the calls of loss functions, with their arguments by name."""
+    """Records the calls of loss functions, with their arguments and the model's inputs by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Tensor) -> None:
         super().__init__()
+        self.inputs = inputs
         self.calls: list[tuple[str, Arguments]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -38,14 +41,14 @@ class _LossCalls(TorchFunctionMode):
         if name in LOSS_CONTRACTS and inspect.isfunction(func):  # a built-in has no signature
             bound = inspect.signature(func).bind(*args, **(kwargs or {}))
             bound.apply_defaults()
-            self.calls.append((name, bound.arguments))
+            self.calls.append((name, {**bound.arguments, "model_inputs": self.inputs}))
         return func(*args, **(kwargs or {}))
 
 
 def probe_contracts(program: ProbedProgram) -> tuple[BrokenContract, ...] | None:
     """What loss functions of torch get that they are not made for; None where none is called."""
     seed_generators(program.seed)
-    with _LossCalls() as recorder:
+    with _LossCalls(program.inputs) as recorder:
         loss = program.loss(program.model(program.inputs), program.targets).sum()
     found: dict[tuple[str, str], BrokenContract] = {}
     for name, call in recorder.calls:
@@ -140,6 +143,21 @@ def _check_sequences(name: str, call: Arguments, loss: Tensor) -> Iterator[Fault
         yield what, short, change, "error", "data-degenerate"
 
 
+def _check_padding(name: str, call: Arguments, loss: Tensor) -> Iterator[Fault]:
+    """Masks are True where attention does not look: not at all but one token, which ends rows."""
+    x, mask = call["model_inputs"], call["key_padding_mask"]
+    if mask is None or x.dim() not in (2, 3) or mask.shape != x.shape[:2]:
+        return
+    hidden = mask if mask.dtype == torch.bool else mask < 0
+    rows = x.reshape(*mask.shape, -1)
+    seen, others = rows[~hidden], rows[hidden]
+    ends_rows = bool((hidden[:, :-1] | ~hidden[:, 1:]).all()) and len(seen) and len(others)
+    one_is_seen = ends_rows and bool((seen == seen[0]).all())
+    if one_is_seen and bool((others != seen[0]).any(1).all()) and len(others.unique(dim=0)) > 1:
+        change = "mask = tokens == padding: True is left out"
+        yield "a mask of all but the padding", hidden, change, "error", "data-degenerate"
+
+
 def _unit_axes(y: Tensor) -> list[int]:
     """The dimensions along which targets sum to 1."""
     some = range(min(1, y.dim() - 1), y.dim())
@@ -153,4 +171,5 @@ LOSS_CONTRACTS: Mapping[str, Callable[[str, Arguments, Tensor], Iterator[Fault]]
     **dict.fromkeys(("poisson_nll_loss", "gaussian_nll_loss"), _check_numbers),
     **dict.fromkeys(("nll_loss", "kl_div"), _check_logarithms),
     "ctc_loss": _check_sequences,
+    "multi_head_attention_forward": _check_padding,
 }
