@@ -30,6 +30,7 @@ from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, find_tabl
 from ravine.watching import module_hooks
 from ravine.watching.failures import FailureLog
 from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, Inspection
+from ravine.watching.token_targets import TokenMonitor
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_READ_NUMBERS = 65_536  # of a batch; of larger ones an excerpt is read
@@ -64,6 +65,7 @@ class ForwardHooks:
         self.random_states = RandomStateMonitor(self.model, self.history)
         self.modules = module_hooks.ModuleHooks(self.model, self.history, self.failures)
         self.units = module_hooks.InactiveUnitMonitor(self.failures)
+        self.tokens = TokenMonitor(self.history, self.failures)
         self._can_be_hooked = False
         self._handle: Any = None
         self._entrance_handle: Any = None
@@ -176,6 +178,8 @@ class ForwardHooks:
         if not self.units.is_hooked:
             graph = None if self.history.model.compiled else self.history.graph
             self.modules.handles += self.units.register(graph, self.names.owners)
+            hook = self.failures.guard(self.tokens.read_output)  # of the first pass in a step
+            self.modules.handles.append(module.register_forward_hook(hook))
 
 
 @dataclass(eq=False)

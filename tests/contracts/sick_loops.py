@@ -71,6 +71,29 @@ def no_backward(watch):
             optimizer.step()
 
 
+class Writer(nn.Module):
+    def __init__(self, both=False):
+        super().__init__()
+        self.tokens, self.gru = nn.Embedding(6, 8), nn.GRU(8, 8, bidirectional=both)
+        self.head = nn.Linear(16 if both else 8, 6)
+
+    def forward(self, tokens):
+        return self.head(self.gru(self.tokens(tokens))[0])
+
+
+def own_tokens(watch, shift=0, both=False, scattered=False):
+    model, text = Writer(both), torch.randint(0, 6, (9, 200))
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for i in range(STEPS):
+            out = model(text[:-1, i : i + 10])
+            scores = out.view(8, 6, 10) if scattered else out.transpose(1, 2)
+            optimizer.zero_grad()
+            targets = text[shift : 8 + shift, i : i + 10]
+            watched.loss(F.cross_entropy(scores, targets)).backward()
+            optimizer.step()
+
+
 def wiped(watch, none=True):
     model = mlp()
     optimizer = sgd(model)
@@ -1258,6 +1281,9 @@ SICK = [
     (lambda watch: outliers(watch, limit=1e6, reward=1e4), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e7, reward=1e5), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e6, reward=-3e4), "RVN-T03"),
+    (own_tokens, "RVN-L43"),
+    (lambda watch: own_tokens(watch, shift=1, both=True), "RVN-I03"),
+    (lambda watch: own_tokens(watch, shift=1, scattered=True), "RVN-I22"),
     (lambda watch: dropping(watch, lambda i: torch.manual_seed(42)), "RVN-L41"),
     (lambda watch: dropping(watch, lambda i: torch.random.fork_rng()), "RVN-L41"),
     (set_to_one_state, "RVN-L41"),

@@ -27,6 +27,7 @@ from ravine.diagnosis.training_loop.history import (
     RepeatedDraws,
     ScaledGradients,
     SchedulerState,
+    TokenTargets,
     WatchedParameter,
     WeightOverwrites,
 )
@@ -129,6 +130,12 @@ def repeated(steps, *, in_pass=True, kind=""):
     model = ModelHistory(repeated_draws={"cpu": RepeatedDraws(steps=steps, in_pass=in_pass)})
     loss = LossHistory(kind=kind)
     return LoopHistory(tape=deque("FLBS"), model=model, loss=loss)
+
+
+def told(**counts):
+    tokens = TokenTargets(readings=sum(counts.values()), **counts)
+    model = ModelHistory(tokens=tokens)
+    return LoopHistory(tape=deque("FLBS"), model=model, graph=GRAPH, steps=8)
 
 
 def inputs(**recorded):
@@ -418,6 +425,8 @@ def found(history):
         ("RVN-L16", "warning", shares_of(9973), shares_of(10007)),
         ("RVN-L16", "warning", shares_of(1000, error=1.1e-7), shares_of(1000, error=1.3e-7)),
         ("RVN-L29", "error", skipping(51), skipping(49)),
+        ("RVN-L43", "error", told(own=2), told(own=1)),
+        ("RVN-I03", "error", told(next=2), told(next=1)),
         ("RVN-H08", "warning", unreachable(0.051), unreachable(0.049)),
         ("RVN-H08", "error", unreachable(0.51), unreachable(0.49)),
         ("RVN-H08", "warning", made_inputs(0.051), made_inputs(0.049)),

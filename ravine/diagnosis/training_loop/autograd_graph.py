@@ -6,18 +6,21 @@ A *place* is the index of an operation in its graph; the loss is at place 0.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ravine.diagnosis.constant_baseline import MEAN_REDUCTION, SUM_REDUCTION
 from ravine.diagnosis.op_names import (
     AFFINE_NODES,
     BATCH_NORM_NODES,
+    CONVOLUTION_NODES,
     MIXING_NODES,
     NODE_OUTPUT_RANGES,
     ROUNDING_NODES,
@@ -44,6 +47,7 @@ class Node:
     shape: tuple[int, ...] | None = None  # of its output
     parameter: str = ""  # of a leaf: the name of the parameter
     dim: int | None = None  # of a softmax
+    order: tuple[int, ...] = ()  # of a transpose or a permute: its input's dimensions
     groups: int = 1  # of a convolution
     low: float = 0.0  # of a loss: the least value of its target; of a hardtanh: its least output
     high: float = 0.0  # of a loss: the greatest value of its target
@@ -160,6 +164,34 @@ class Graph:
             place = max(node.inputs)
         return place, factor
 
+    def units_of_classes(self, place: int) -> tuple[int, tuple[NDArray[np.int64], ...]] | None:
+        """Of a softmax after views of a layer's output: the layer's units, and for the classes of
+        a few places the indices in that output: first the units, then the other dimensions. None
+        where the views only transpose, or split or merge the first dimensions.
+        """
+        shape = self.nodes[place].shape or ()
+        dim, place = (self.nodes[place].dim or 0) % len(shape), self.nodes[place].inputs[0]
+        sevenths = [(size * k) // 7 for k in range(7) for size in shape]
+        starts = np.array(sevenths).reshape(7, -1).T[:, :, None]
+        index = [np.broadcast_to(s, (7, shape[dim])) for s in starts]
+        index[dim], is_cut = np.broadcast_to(np.arange(shape[dim]), (7, shape[dim])), False
+        while place >= 0 and self.nodes[place].name in VIEW_NODES:
+            node, place = self.nodes[place], self.nodes[place].inputs[0]
+            before = (self.nodes[place].shape if place >= 0 else None) or ()
+            if node.shape is None or math.prod(node.shape) != math.prod(before):
+                return None
+            if node.order:
+                index = [index[node.order.index(d)] for d in range(len(before))]
+            elif node.shape != before:
+                flat = np.ravel_multi_index(tuple(index), node.shape)
+                index = list(np.unravel_index(flat, before))
+                is_cut |= node.shape[-1] != before[-1]
+        if place < 0 or not is_cut or self.nodes[place].name not in AFFINE_NODES:
+            return None
+        axis = 1 if self.nodes[place].name in CONVOLUTION_NODES else -1
+        units = (self.nodes[place].shape or (0,) * 2)[axis]
+        return units, (index.pop(axis), *index)
+
     def terms(self) -> Iterator[tuple[int, float]]:
         """The places of what is added up to the loss, each with its factor."""
         waiting = [(0, 1.0)]
@@ -188,9 +220,9 @@ class Graph:
             if node.name not in SCALING_NODES or node.constant:
                 return node.name in ("Mean", "Sum") and node.shape == ()
 
-    def mixes_before(self, place: int) -> bool:
-        """Whether a layer with weights is among the operations before a place."""
-        return any(self.nodes[i].name in MIXING_NODES for i in self._head_from(place))
+    def comes_after(self, place: int, names: Collection[str] = MIXING_NODES) -> bool:
+        """Whether the operations from a place back to the last layers have one of these names."""
+        return any(self.nodes[i].name in names for i in self._head_from(place))
 
     def last_weight(self, place: int) -> str:
         """The weight of the last affine layer before a place, "" if there are several or none."""
@@ -272,17 +304,33 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
         dim = _signed_dim(made._saved_dim)
     elif name == "Convolution":
         groups = int(made._saved_groups)
+    shape = _output_shape(made)
+    order = _order_of_dimensions(made, name, len(shape or ()))
     low, high = float(made._saved_min_val) if name == "Hardtanh" else 0.0, 0.0
     if name == "NllLoss":
         low, high = _class_range(made)
     multi_label = name == "BinaryCrossEntropy" and _misses_unit_sum(made, saved_target(made))
-    shape = _output_shape(made)
-    node = Node(name, inputs, shape, parameter, dim, groups, low, high, multi_label=multi_label)
+    node = Node(name, inputs, shape, parameter, dim, order, groups, low, high)
+    node = replace(node, multi_label=multi_label)
     if name in ("Mul", "Div"):
         return replace(node, **_read_constant(made, name))
     if name in ("Add", "Sub"):
         return replace(node, factor=float(getattr(made, "_saved_alpha", 1.0)))
     return replace(node, cosines=True) if name == "Mm" and _has_cosines(made) else node
+
+
+def _order_of_dimensions(made: Any, name: str, count: int) -> tuple[int, ...]:
+    """For each dimension of a transposed output, that of the input that it is."""
+    order = list(range(count))
+    if name in ("T", "Transpose") and count > 1:
+        one, other = (made._saved_dim0, made._saved_dim1) if name == "Transpose" else (0, 1)
+        one, other = _signed_dim(one), _signed_dim(other)
+        order[one], order[other] = order[other], order[one]
+    elif name == "Permute":
+        order = [_signed_dim(dim) % count for dim in made._saved_dims]
+    else:
+        return ()
+    return tuple(order)
 
 
 def _class_range(made: Any) -> tuple[float, float]:

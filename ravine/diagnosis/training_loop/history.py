@@ -229,6 +229,17 @@ class DetachedState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenTargets:
+    """Readings of the tokens that a model of sequences is given and is trained to tell."""
+
+    readings: int = 0
+    own: int = 0  # each place is to tell its own token, which it sees, and no later one
+    next: int = 0  # each place is to tell the next token, which it sees
+    where: str = ""  # modules that may look ahead
+    next_share: float = 0.0  # of the gradient that an output has at all tokens: at its target
+
+
+@dataclass(frozen=True, kw_only=True)
 class SchedulerState:
     """A learning rate scheduler."""
 
@@ -344,6 +355,7 @@ class ModelHistory:
     compiled: str = ""  # a part that torch.compile has compiled: its inside cannot be read
     overwrites: WeightOverwrites = WeightOverwrites()
     detached_states: tuple[DetachedState, ...] = ()
+    tokens: TokenTargets = TokenTargets()
     # by path ("": the model): steps with two calls on the same inputs before backward
     twin_calls: Mapping[str, int] = field(default_factory=dict)
     statistics_shift: StatisticsShift = StatisticsShift()

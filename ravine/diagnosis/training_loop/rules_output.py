@@ -1,10 +1,13 @@
 """Faults between output and loss in the graph: activations, shapes, targets out of reach."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Unpack
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ravine.diagnosis import op_names
 from ravine.diagnosis.rule import Observation, ObservationFields, observe, rule
@@ -193,6 +196,34 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
             yield _observe_at(graph, place, evidence, Change("output", "softmax(dim=1)"))
 
 
+@rule("RVN-I22", "error", "shape-pairing", needs="graph", also=("loss",))
+def misplaced_classes(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "NllLoss"):
+        softmax = graph.source(graph.nodes[place].inputs[0])
+        shape = graph.nodes[softmax].shape if softmax >= 0 else None
+        if not shape or graph.nodes[softmax].name != "LogSoftmax":
+            continue
+        found = graph.units_of_classes(softmax)
+        if found is None or found[0] != found[1][0].shape[-1] or found[0] < 2:
+            continue  # some units are for other things
+        units, (unit, *places) = found
+        varied = np.diff(np.sort(unit), axis=-1) != 0
+        # classes that all are of one unit may be places, where these are as many
+        if varied.all() or (not varied.any() and _are_neighbors(places)):
+            continue
+        name = "units of the last layer that one softmax goes over"
+        count = Evidence(name, len(np.unique(unit[-1])), limit=units, text=f"{list(shape)}")
+        advice = "transpose or permute, not view or reshape, between the last layer and the loss"
+        yield _observe_at(graph, softmax, count, Change("loop", advice), suspects=("loss",))
+        return
+
+
+def _are_neighbors(places: Sequence[NDArray[np.int64]]) -> bool:
+    """Whether the places that a softmax goes over follow each other along one dimension."""
+    steps = [np.diff(p, axis=-1) for p in places]
+    return sum(bool(step.any()) for step in steps) == 1 and all((s <= 1).all() for s in steps)
+
+
 @rule(
     "RVN-H08",
     "error",
@@ -299,7 +330,7 @@ def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
     sums: list[tuple[int, ...]] = []
     for place, factor in graph.terms():
         node = graph.nodes[place]
-        if node.shape != () or not node.inputs or not graph.mixes_before(place):
+        if node.shape != () or not node.inputs or not graph.comes_after(place):
             continue
         inner, own = graph.scores_of(node.inputs[0])
         shape = graph.nodes[node.inputs[0]].shape or () if inner >= 0 else ()
