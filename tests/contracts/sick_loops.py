@@ -699,6 +699,17 @@ def minus(watch):
     teach(watch, model, sgd(model), loss=lambda o, y: -F.cross_entropy(o, y))
 
 
+def divergence_of_wrong_sign(watch):
+    x, _ = numbers()
+    model = mlp(outputs=4)
+
+    def coded(out, y):
+        mean, log = out[:, :2], out[:, 2:]
+        return mean.square().mean() + (1 + log - mean**2 - log.exp()).sum() / 2
+
+    teach(watch, model, torch.optim.Adam(model.parameters(), lr=0.03), loss=coded, data=(x, x))
+
+
 def always_overflows(watch):
     model = mlp()
     optimizer = sgd(model)
@@ -1255,6 +1266,7 @@ SICK = [
     (on_a_large_scale, "RVN-L27"),
     (maximized, "RVN-L28"),
     (minus, "RVN-L28"),
+    (divergence_of_wrong_sign, "RVN-L28"),
     (always_overflows, "RVN-L29"),
     (clipped_before_unscaling, "RVN-L17"),
     (clipped_by_value, "RVN-L17"),

@@ -192,8 +192,10 @@ class Graph:
         units = (self.nodes[place].shape or (0,) * 2)[axis]
         return units, (index.pop(axis), *index)
 
-    def terms(self) -> Iterator[tuple[int, float]]:
-        """The places of what is added up to the loss, each with its factor."""
+    def terms(self, passed: Collection[str] = ()) -> Iterator[tuple[int, float]]:
+        """The places of what is added up to the loss, each with its factor; operations of the names
+        `passed` are passed by: with sums and means among them, the numbers of each example.
+        """
         waiting = [(0, 1.0)]
         for _ in range(MAX_LOSS_TERMS):
             if not waiting:
@@ -206,6 +208,8 @@ class Graph:
             if node.name in ("Add", "Sub"):
                 second = -node.factor if node.name == "Sub" else node.factor
                 waiting += zip(node.inputs, (factor, factor * second), strict=False)
+            elif node.name in passed:
+                waiting.append((node.inputs[0], factor))
             else:
                 yield place, factor
 
