@@ -245,6 +245,10 @@ class StepHooks:
             parameter.register_hook(guard(gradients.record_incoming)),
             parameter.register_post_accumulate_grad_hook(record_arrival),
         ]
+        gradients.hooked = [p for p in self._parameters(monitor) if p.requires_grad and p.is_leaf]
+        note = guard(gradients.note_arrival)
+        gradients.handles += [p.register_post_accumulate_grad_hook(note) for p in gradients.hooked]
+        gradients.hooked.append(parameter)
         gradients.keep_leftover()
 
     def _record_arrival(self, monitor: OptimizerMonitor, parameter: nn.Parameter) -> None:

@@ -102,6 +102,11 @@ def discarding(count, passes=3, losses=None, lost_terms=0):
     return stepped(count, gradient=gradient, losses=losses or passes)
 
 
+def losing(count, others=0):
+    lost = [replace(SNAPSHOT, gradient=ObservedGradient(lost=("head.weight",)))] * count
+    return LoopHistory(snapshots=[*lost, *[SNAPSHOT] * others], steps=100)
+
+
 def summed(count):
     history = stepped(count, gradient=ObservedGradient(passes=2), losses=2, loss_scale=1.0)
     history.loss.kind = "MseLoss"
@@ -342,6 +347,8 @@ def found(history):
         ("RVN-L20", "note", overwritten(clamped=2), overwritten(clamped=1)),
         ("RVN-L20", "warning", overwritten(repeated=10), overwritten(repeated=9)),
         ("RVN-L20", "warning", cut(0.51), cut(0.49)),
+        ("RVN-L21", "error", losing(3), losing(2)),
+        ("RVN-L21", "error", losing(10, others=10), losing(10, others=11)),
         ("RVN-L21", "error", discarding(3), discarding(2)),
         ("RVN-L21", "error", discarding(3, passes=3), discarding(3, passes=2)),
         ("RVN-L21", "error", discarding(3, 2, losses=1, lost_terms=1), discarding(3, losses=1)),

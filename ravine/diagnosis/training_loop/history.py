@@ -136,6 +136,8 @@ class ObservedGradient:
     leftover_fraction: float = 0.0  # the norm of the last step's part over that of the whole
     passes: int = 1  # backward passes that reached the parameter
     discarded: int = 0  # of these, gradients that were cleared though no step had used them
+    # parameters whose gradient came in a pass before the last and was gone before the step
+    lost: tuple[str, ...] = ()
     lost_terms: int = 0  # of reported losses: their last gradient came in a pass before the last
 
 

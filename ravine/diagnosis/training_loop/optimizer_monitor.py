@@ -6,7 +6,7 @@ changes, and of two for what anything but the optimizer writes. All that is kept
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -165,7 +165,8 @@ class GradientObserver:
 
     def __init__(self) -> None:
         self.parameter: nn.Parameter | None = None
-        self.handles: list[Any] = []  # hooks on the parameter
+        self.handles: list[Any] = []  # hooks on these parameters
+        self.hooked: list[Tensor] = []
         self.forget_step()
 
     def forget_step(self) -> None:
@@ -177,9 +178,12 @@ class GradientObserver:
         self.weights: Tensor | None = None  # their norms when it arrived
         self.norm: float | None = None
         self.norm_at_step: float | None = None
+        self.lost: tuple[str, ...] = ()
         self.accumulates = False
         self.leftover_fraction = 0.0
         self.passes, self.discarded = 0, 0
+        self.arrived: dict[int, tuple[int, Tensor]] = {}  # by id: the last pass, and the norm
+        self.last_pass = 0
         self.clip_calls, self.acting_clip_calls = 0, 0
 
     def record_clipping(self, parameters: Sequence[Tensor], own: set[int]) -> None:
@@ -203,11 +207,11 @@ class GradientObserver:
     def remove_hooks(self) -> None:
         for handle in self.handles:
             handle.remove()
-        if self.handles and self.parameter is not None:  # an empty table costs each backward 1 us
-            parameter: Any = self.parameter
+        parameter: Any
+        for parameter in self.hooked:  # an empty table costs each backward 1 us
             parameter._backward_hooks = parameter._backward_hooks or None
             parameter._post_accumulate_grad_hooks = parameter._post_accumulate_grad_hooks or None
-        self.handles = []
+        self.handles, self.hooked = [], []
 
     def keep_leftover(self) -> None:
         """Remember the gradient that is there before the step's own gradients arrive."""
@@ -242,6 +246,23 @@ class GradientObserver:
             share = float(leftover.norm()) / max(self.norm, 1e-30)
             self.leftover_fraction = share if self.accumulates else 0.0
 
+    def note_arrival(self, parameter: Tensor) -> None:
+        """Note that a gradient was added to any parameter; a second one is of another pass."""
+        grad = dense_gradient(parameter)
+        known = self.arrived.get(id(parameter))
+        self.last_pass += known is not None and known[0] == self.last_pass
+        if grad is not None:
+            self.arrived[id(parameter)] = self.last_pass, grad.norm()
+
+    def lost_parameters(
+        self, parameters: Iterable[Tensor], names: Mapping[int, str]
+    ) -> tuple[str, ...]:
+        """Parameters whose gradient came in a pass before the last, and is gone before the step."""
+        passes = ((p, *self.arrived.get(id(p), (self.last_pass, None))) for p in parameters)
+        early = ((p, norm) for p, at, norm in passes if at < self.last_pass and norm is not None)
+        gone = ((p, norm) for p, norm in early if p.grad is None or not bool(p.grad.any()))
+        return tuple(names.get(id(p), "?") for p, norm in gone if float(norm) > 0)
+
     def check_last(self) -> None:
         """Count no gradient as discarded where the step uses another one than the last to arrive.
 
@@ -267,6 +288,7 @@ class GradientObserver:
             leftover_fraction=self.leftover_fraction,
             passes=self.passes,
             discarded=self.discarded,
+            lost=self.lost,
         )
 
 
@@ -363,6 +385,7 @@ class OptimizerMonitor:
         self.sampler.gradient_norms = gradient_norms(parameters, names, scale)
         self.gradients.norm_at_step = gradient_norm(self.gradients.parameter, scale)
         self.gradients.check_last()
+        self.gradients.lost = self.gradients.lost_parameters(parameters, names)
         self.sampler.sample_weights(parameters)
         for weight in self.overwrites.parameters[:1]:
             self.sampler.sample_moments(self.optimizer, weight, scale)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ravine.diagnosis.op_names import ELEMENTWISE_LOSS_NODES
-from ravine.diagnosis.rule import Observation, observe, rule
+from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import UNNAMED_PARAMETER
 from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, WatchedParameter
 from ravine.finding import Change, Evidence
@@ -193,6 +193,15 @@ def _step_size(
 def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer:
         # a backward pass for another optimizer leaves gradients that are rightly cleared
+        return
+    lost = [s for s in history.snapshots if s.gradient.lost]
+    never = set[str]().union(*(s.gradient.lost for s in lost))
+    never -= {n for s in history.snapshots for n, norm in s.gradient_norms.items() if norm}
+    if never and len(lost) >= max(DISCARDING_STEPS, len(history.snapshots) / 2):
+        of_all = f"{join_names(n for n in lost[-1].gradient.lost if n in never)}"
+        cleared = Evidence("parameters whose gradient is cleared unused", len(never), limit=0)
+        change = Change("loop", "zero_grad once for each step, before all backward passes")
+        yield observe(cleared, change, where=of_all, since=lost[0].step)
         return
     found = [s for s in history.snapshots if 0 < s.gradient.discarded == s.gradient.passes - 1]
     found = [s for s in found if s.gradient.lost_terms or s.losses >= s.gradient.passes]

@@ -25,7 +25,6 @@ CUT_FRACTION = 0.5  # of the weights
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
 EQUAL_LOSSES = 8
 MIN_UNCHANGED_STEPS = 3
-FALLING_STRETCHES = 4  # of the losses
 UNBOUNDED_NODES = frozenset({*AFFINE_NODES, "Split", "SplitWithSizes"})
 
 
@@ -143,11 +142,11 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
         for place, factor in graph.terms(("Sum", "Mean"))
         if graph.nodes[place].name == "Exp" and (factor < 0)
     )
-    means = loss.summary.stretch_means(FALLING_STRETCHES)
-    is_falling = bool(means) and not maximize and means[-1] < min(0.0, *means[:-1])
+    recent = loss.summary.stretch_means(4)
+    is_falling = bool(recent) and not maximize and recent[-1] < min(0.0, *recent[:-1])
     if is_falling and history.ended and any(falls):
         title = "a part of the loss has the wrong sign: the loss falls without end"
-        last = Evidence("loss of the last steps", means[-1], text=f"{means[0]:.3g} at first")
+        last = Evidence("loss of the last steps", recent[-1], text=f"{recent[0]:.3g} at first")
         change = Change("loss", "the other sign before exp, as of the variance in a KL divergence")
         yield observe(last, change, since=0, title=title, cause="loss", suspects=("optimizer",))
         return
@@ -158,7 +157,6 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     if loss.negated:
         cause, suspect, title = "loss", "optimizer", "the loss has the wrong sign"
         change = Change("loop", "the loss without its minus")
-    recent = loss.summary.stretch_means(4)
     setting = Evidence("maximize of the optimizer", float(maximize))
     first = Evidence("loss at first", loss.first[0] if loss.first else None)
     last = Evidence("loss of the last steps", recent[-1] if recent else None)
