@@ -71,6 +71,18 @@ def no_backward(watch):
             optimizer.step()
 
 
+def best_without_copy(watch):
+    model, kept = mlp(), {}
+
+    def keep(i):
+        if i == 10:
+            kept.update(model.state_dict())
+        if i == 20:
+            model.load_state_dict(kept)
+
+    teach(watch, model, sgd(model), after=keep)
+
+
 class Writer(nn.Module):
     def __init__(self, both=False):
         super().__init__()
@@ -1293,6 +1305,7 @@ SICK = [
     (lambda watch: outliers(watch, limit=1e6, reward=1e4), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e7, reward=1e5), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e6, reward=-3e4), "RVN-T03"),
+    (best_without_copy, "RVN-L44"),
     (own_tokens, "RVN-L43"),
     (lambda watch: own_tokens(watch, shift=1, both=True), "RVN-I03"),
     (lambda watch: own_tokens(watch, shift=1, scattered=True), "RVN-I22"),

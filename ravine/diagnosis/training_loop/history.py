@@ -241,6 +241,16 @@ class TokenTargets:
     next_share: float = 0.0  # of the gradient that an output has at all tokens: at its target
 
 
+@dataclass(frozen=True)
+class KeptState:
+    """A state of the model that was kept and is its weights, not a copy of them."""
+
+    variable: str  # which holds it when watching ends
+    steps: int  # since it was taken
+    is_named: bool = False  # as what is to stay as it was
+    is_loaded: bool = False  # into the model whose weights it is
+
+
 @dataclass(frozen=True, kw_only=True)
 class SchedulerState:
     """A learning rate scheduler."""
@@ -358,6 +368,7 @@ class ModelHistory:
     overwrites: WeightOverwrites = WeightOverwrites()
     detached_states: tuple[DetachedState, ...] = ()
     tokens: TokenTargets = TokenTargets()
+    kept_state: KeptState | None = None
     # by path ("": the model): steps with two calls on the same inputs before backward
     twin_calls: Mapping[str, int] = field(default_factory=dict)
     statistics_shift: StatisticsShift = StatisticsShift()
