@@ -178,8 +178,14 @@ class ForwardHooks:
         if not self.units.is_hooked:
             graph = None if self.history.model.compiled else self.history.graph
             self.modules.handles += self.units.register(graph, self.names.owners)
-            hook = self.failures.guard(self.tokens.read_output)  # of the first pass in a step
+            hook = self.failures.guard(self._after_forward)
             self.modules.handles.append(module.register_forward_hook(hook))
+
+    def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self.tokens.read_output(module, output)
+        if isinstance(output, Tensor) and output.is_floating_point():
+            with contextlib.suppress(RuntimeError):  # within `vmap` no number can be read
+                self.history.output_size = float(output.detach().float().square().mean().sqrt())
 
 
 @dataclass(eq=False)

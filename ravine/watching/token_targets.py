@@ -37,7 +37,7 @@ class TokenMonitor:
     failures: FailureLog
     passes: int = 0
 
-    def read_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def read_output(self, module: nn.Module, output: Any) -> None:
         """After a forward pass: what an output depends on. Its gradient will show the targets."""
         if self.passes >= MAX_PASSES or not self.history.steps or _is_distributed():
             return

@@ -71,6 +71,19 @@ def no_backward(watch):
             optimizer.step()
 
 
+def in_large_units(watch):
+    x, y = numbers()
+    model = mlp(outputs=1)
+    teach(
+        watch,
+        model,
+        sgd(model, 1e-6),
+        loss=lambda out, b: F.mse_loss(out[:, 0], b),
+        data=(x, 1e3 + 1e3 * y),
+        steps=80,
+    )
+
+
 def best_without_copy(watch):
     model, kept = mlp(), {}
 
@@ -1305,8 +1318,9 @@ SICK = [
     (lambda watch: outliers(watch, limit=1e6, reward=1e4), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e7, reward=1e5), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e6, reward=-3e4), "RVN-T03"),
-    (best_without_copy, "RVN-L44"),
-    (own_tokens, "RVN-L43"),
+    (best_without_copy, "RVN-L43"),
+    (in_large_units, "RVN-D06"),
+    (own_tokens, "RVN-D09"),
     (lambda watch: own_tokens(watch, shift=1, both=True), "RVN-I03"),
     (lambda watch: own_tokens(watch, shift=1, scattered=True), "RVN-I22"),
     (lambda watch: dropping(watch, lambda i: torch.manual_seed(42)), "RVN-L41"),

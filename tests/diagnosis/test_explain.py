@@ -137,7 +137,7 @@ def test_a_code_with_two_checks_names_the_causes_of_both():
     assert {"dropout", "shuffling"} <= set(merged.also) and merged.severity == "warning"
     shared = {c.code for c in ALL_CHECKS if sum(o.code == c.code for o in ALL_CHECKS) > 1}
     curves = {"RVN-T02", "RVN-T03", "RVN-T04", "RVN-T07", "RVN-T09"}
-    assert shared == {"RVN-I03", "RVN-I22", "RVN-N01", *curves}
+    assert shared == {"RVN-D06", "RVN-D09", "RVN-I03", "RVN-I22", "RVN-N01", *curves}
 
 
 def test_a_page_may_name_thresholds_of_two_modules():

@@ -104,7 +104,7 @@ def smooth(scores, targets):
     ],
 )
 def test_own_tokens_as_targets_are_found(model, settings):
-    assert codes(model(), own, **settings) == {"RVN-L43"}
+    assert codes(model(), own, **settings) == {"RVN-D09"}
     assert not codes(model(), following, **settings)
 
 

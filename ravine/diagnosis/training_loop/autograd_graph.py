@@ -224,6 +224,16 @@ class Graph:
             if node.name not in SCALING_NODES or node.constant:
                 return node.name in ("Mean", "Sum") and node.shape == ()
 
+    def is_difference(self, place: int) -> bool:
+        """Whether a term is the mean squared difference of a last layer's outputs from targets."""
+        node = self.nodes[place]
+        if node.name == "Mean" and self.source_name(node.inputs[0]) == "Pow":
+            power = self.nodes[self.source(node.inputs[0])]
+            node = self.nodes[self.source(power.inputs[0])]
+        outputs = [i for i in node.inputs if i >= 0]
+        is_plain = node.name in ("Sub", "Rsub") or (node.name == "MseLoss" and node.averaged)
+        return is_plain and len(outputs) == 1 and self.source_name(outputs[0]) in AFFINE_NODES
+
     def comes_after(self, place: int, names: Collection[str] = MIXING_NODES) -> bool:
         """Whether the operations from a place back to the last layers have one of these names."""
         return any(self.nodes[i].name in names for i in self._head_from(place))

@@ -394,6 +394,7 @@ class LoopHistory:
     graph: Graph | None = None  # of the last inspected loss
     loss: LossHistory = field(default_factory=LossHistory)
     inputs: InputHistory = InputHistory()
+    output_size: float = 0.0  # root mean square of the model's output when it was read last
     evaluations: list[InputReading] = field(default_factory=list)  # first passes after `eval()`
     rates: LearningRates = field(default_factory=LearningRates)
     scaled_gradients: ScaledGradients = ScaledGradients()

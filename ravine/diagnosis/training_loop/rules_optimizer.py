@@ -143,7 +143,7 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
         if graph.nodes[place].name == "Exp" and (factor < 0)
     )
     recent = loss.summary.stretch_means(4)
-    is_falling = bool(recent) and not maximize and recent[-1] < min(0.0, *recent[:-1])
+    is_falling = bool(recent) and not maximize and recent[-1] < min(0.0, recent[0])
     if is_falling and history.ended and any(falls):
         title = "a part of the loss has the wrong sign: the loss falls without end"
         last = Evidence("loss of the last steps", recent[-1], text=f"{recent[0]:.3g} at first")

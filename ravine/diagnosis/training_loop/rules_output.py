@@ -23,6 +23,9 @@ SUM_FACTOR = 0.25  # least factor of the sum
 MIN_SUMMED_ROWS = 8  # examples
 MAX_MEAN_FACTOR = 0.25  # of the number of examples: with more a mean is on a sum's scale
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
+FAR_TARGETS = 20.0  # times the size of all outputs when training ends
+LARGE_DISTANCE = 30.0  # from the targets: less may be noise of standardized ones
+UNMOVED_FRACTION = 0.9  # of the distance at first
 MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
 
 
@@ -268,6 +271,29 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     yield _observe_at(
         graph, place, missed, *bounds, change, title=title, severity=severity, suspects=suspects
     )
+
+
+@rule(
+    "RVN-D06",
+    "warning",
+    "target-scale",
+    confidence="high",
+    needs="graph, losses",
+    also=("learning-rate-low", "too-few-steps"),
+    explains=("RVN-T02",),
+)
+def far_targets(history: LoopHistory) -> Iterator[Observation]:
+    graph, size, means = history.graph, history.output_size, history.loss.summary.stretch_means(4)
+    if graph is None or not history.ended or not means or not 0 < size < math.inf:
+        return
+    distance, first = math.sqrt(max(0.0, means[-1])), math.sqrt(max(0.0, history.loss.first[0]))
+    is_far = distance > max(FAR_TARGETS * size, LARGE_DISTANCE)
+    if is_far and distance > UNMOVED_FRACTION * first and graph.is_difference(0):
+        name, limit = "root of the mean squared error at the end", FAR_TARGETS * size
+        far = Evidence(name, distance, limit=limit, text=f"{first:.3g} at first")
+        outputs = Evidence("root mean square of the outputs at the end", size)
+        change = Change("target.scale", "standardize")
+        yield observe(far, outputs, change, since=0, suspects=("learning-rate-low",))
 
 
 @rule("RVN-H11", "error", "output-activation", needs="graph", also=("loss",))

@@ -187,7 +187,7 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         yield observe(count, ran, change, where=where, severity=severity)
 
 
-@rule("RVN-L44", "error", "checkpoint", needs="updates", also=("overfitting",))
+@rule("RVN-L43", "error", "checkpoint", needs="updates", also=("overfitting",))
 def state_without_copy(history: LoopHistory) -> Iterator[Observation]:
     kept = history.model.kept_state
     if kept is not None:

@@ -89,7 +89,7 @@ def examples_as_time(history: LoopHistory) -> Iterator[Observation]:
         yield observe(first, second, Change("model", "batch_first=True"), where=name)
 
 
-@rule("RVN-L43", "error", "leakage", needs="forward", also=("labels",))
+@rule("RVN-D09", "error", "leakage", needs="forward", also=("labels",))
 def own_tokens_as_targets(history: LoopHistory) -> Iterator[Observation]:
     tokens = history.model.tokens
     if tokens.readings == tokens.own >= TOKEN_READINGS:
