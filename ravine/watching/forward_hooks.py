@@ -186,6 +186,12 @@ class ForwardHooks:
         if isinstance(output, Tensor) and output.is_floating_point():
             with contextlib.suppress(RuntimeError):  # within `vmap` no number can be read
                 self.history.output_size = float(output.detach().float().square().mean().sqrt())
+                if output.grad_fn is not None:
+                    output.register_hook(self.failures.guard(self._read_output_gradient))
+
+    def _read_output_gradient(self, grad: Tensor) -> None:
+        sizes = grad.detach().float().abs()
+        self.history.evenness = float(sizes.median() / sizes.square().mean().sqrt())
 
 
 @dataclass(eq=False)

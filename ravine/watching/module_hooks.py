@@ -69,7 +69,7 @@ class ModuleHooks:
             if not name or id(module) in left_out or isinstance(module, torch.jit.ScriptModule):
                 continue
             hook = self.failures.guard(partial(self._after_module, name))
-            self.handles.append(module.register_forward_hook(hook))
+            self.handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def remove(self) -> None:
         for handle in self.handles:
@@ -88,8 +88,14 @@ class ModuleHooks:
         self.time_axes = TimeAxisMonitor()
 
     def _after_module(
-        self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
+        self,
+        name: str,
+        module: nn.Module,
+        given: tuple[Any, ...],
+        named: dict[str, Any],
+        output: Any,
     ) -> None:
+        inputs = (*given, *named.values())
         self.ran.add(id(module))
         if isinstance(module, BATCH_NORM_MODULES) and module.training:
             self.statistics.add_call(name, module, inputs[0])

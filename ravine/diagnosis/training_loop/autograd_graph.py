@@ -46,7 +46,7 @@ class Node:
     inputs: tuple[int, ...] = ()
     shape: tuple[int, ...] | None = None  # of its output
     parameter: str = ""  # of a leaf: the name of the parameter
-    dim: int | None = None  # of a softmax
+    dim: int | None = None  # of a softmax, or of a selection
     order: tuple[int, ...] = ()  # of a transpose or a permute: its input's dimensions
     groups: int = 1  # of a convolution
     low: float = 0.0  # of a loss: the least value of its target; of a hardtanh: its least output
@@ -314,7 +314,7 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
     parameter, dim, groups = "", None, 1
     if name == "AccumulateGrad":
         parameter = names.get(id(made.variable), UNNAMED_PARAMETER)
-    elif name in ("Softmax", "LogSoftmax"):
+    elif name in ("Softmax", "LogSoftmax", "Select"):
         dim = _signed_dim(made._saved_dim)
     elif name == "Convolution":
         groups = int(made._saved_groups)

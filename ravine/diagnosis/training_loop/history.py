@@ -395,6 +395,7 @@ class LoopHistory:
     loss: LossHistory = field(default_factory=LossHistory)
     inputs: InputHistory = InputHistory()
     output_size: float = 0.0  # root mean square of the model's output when it was read last
+    evenness: float = 1.0  # median size of its gradient over the root mean square
     evaluations: list[InputReading] = field(default_factory=list)  # first passes after `eval()`
     rates: LearningRates = field(default_factory=LearningRates)
     scaled_gradients: ScaledGradients = ScaledGradients()

@@ -287,7 +287,8 @@ def far_targets(history: LoopHistory) -> Iterator[Observation]:
     if graph is None or not history.ended or not means or not 0 < size < math.inf:
         return
     distance, first = math.sqrt(max(0.0, means[-1])), math.sqrt(max(0.0, history.loss.first[0]))
-    is_far = distance > max(FAR_TARGETS * size, LARGE_DISTANCE)
+    # the gradient of a squared error is the distance: most targets must be as far, not a few
+    is_far = history.evenness * distance > max(FAR_TARGETS * size, LARGE_DISTANCE)
     if is_far and distance > UNMOVED_FRACTION * first and graph.is_difference(0):
         name, limit = "root of the mean squared error at the end", FAR_TARGETS * size
         far = Evidence(name, distance, limit=limit, text=f"{first:.3g} at first")
@@ -361,6 +362,13 @@ def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
         inner, own = graph.scores_of(node.inputs[0])
         shape = graph.nodes[node.inputs[0]].shape or () if inner >= 0 else ()
         rows, factor = (*shape, 0)[0], abs(factor)
+        # of sums, or of a running one, by example
+        while node.name == "Sum" and len(shape) == 1 and graph.nodes[inner].name in ("Add", "Sum"):
+            part, more = graph.scores_of(max(graph.nodes[inner].inputs))
+            wide = graph.nodes[part].shape if part >= 0 else None
+            if not wide or wide[0] != rows:
+                break
+            inner, shape, own = part, wide, own * more
         if (node.averaged or node.name == "Mean") and factor < MAX_MEAN_FACTOR * rows:
             means.append(shape)
         is_sum = node.summed or (node.name == "Sum" and graph.nodes[inner].name != "Mul")

@@ -10,6 +10,7 @@ import numpy as np
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.class_order import BINARY_LOSS_NODES, measure_class_order
 from ravine.diagnosis.training_loop.history import InputReading, LoopHistory
+from ravine.diagnosis.training_loop.rules_network import RECURRENT_MODULES
 from ravine.finding import Change, Evidence
 
 REPEATED_INPUTS = 12  # inspected steps with the same inputs
@@ -83,10 +84,16 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
 
 @rule("RVN-L42", "warning", "shape-pairing", confidence="high", needs="graph")
 def examples_as_time(history: LoopHistory) -> Iterator[Observation]:
+    nodes = history.graph.nodes if history.graph is not None else ()
+    # the last of what a recurrent layer reads as examples: no mean of nodes or sensors
+    selects = any(n.name == "Select" and n.dim == 1 and len(n.shape or ()) == 2 for n in nodes)
+    owners = {p.name.rpartition(".")[0]: p.owner for p in history.model.parameters}
     for name, (time, batch) in history.model.examples_as_time.items():
+        is_sure = selects or owners.get(name) not in RECURRENT_MODULES
         first = Evidence("its inputs along dimension 0, read as time", time, text="as many outputs")
         second = Evidence("along dimension 1, read as examples", batch)
-        yield observe(first, second, Change("model", "batch_first=True"), where=name)
+        change, severity = Change("model", "batch_first=True"), "" if is_sure else "note"
+        yield observe(first, second, change, where=name, severity=severity)
 
 
 @rule("RVN-D09", "error", "leakage", needs="forward", also=("labels",))
