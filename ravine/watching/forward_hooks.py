@@ -30,7 +30,6 @@ from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, find_tabl
 from ravine.watching import module_hooks
 from ravine.watching.failures import FailureLog
 from ravine.watching.inspection_schedule import CONSECUTIVE_STEPS, FIRST_STEPS, Inspection
-from ravine.watching.token_targets import TokenMonitor
 
 SUSPECT_INPUTS = 10  # inspected steps with the same inputs, after which their table is searched
 MAX_READ_NUMBERS = 65_536  # of a batch; of larger ones an excerpt is read
@@ -65,7 +64,6 @@ class ForwardHooks:
         self.random_states = RandomStateMonitor(self.model, self.history)
         self.modules = module_hooks.ModuleHooks(self.model, self.history, self.failures)
         self.units = module_hooks.InactiveUnitMonitor(self.failures)
-        self.tokens = TokenMonitor(self.history, self.failures)
         self._can_be_hooked = False
         self._handle: Any = None
         self._entrance_handle: Any = None
@@ -178,20 +176,8 @@ class ForwardHooks:
         if not self.units.is_hooked:
             graph = None if self.history.model.compiled else self.history.graph
             self.modules.handles += self.units.register(graph, self.names.owners)
-            hook = self.failures.guard(self._after_forward)
+            hook = self.failures.guard(self.modules.outputs.read_output)
             self.modules.handles.append(module.register_forward_hook(hook))
-
-    def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self.tokens.read_output(module, output)
-        if isinstance(output, Tensor) and output.is_floating_point():
-            with contextlib.suppress(RuntimeError):  # within `vmap` no number can be read
-                self.history.output_size = float(output.detach().float().square().mean().sqrt())
-                if output.grad_fn is not None:
-                    output.register_hook(self.failures.guard(self._read_output_gradient))
-
-    def _read_output_gradient(self, grad: Tensor) -> None:
-        sizes = grad.detach().float().abs()
-        self.history.evenness = float(sizes.median() / sizes.square().mean().sqrt())
 
 
 @dataclass(eq=False)

@@ -22,6 +22,7 @@ from ravine.diagnosis.training_loop.history import (
 )
 from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, first_tensor
 from ravine.watching.failures import FailureLog
+from ravine.watching.output_monitor import OutputMonitor
 
 DROPOUT_MODULES = (nn.modules.dropout._DropoutNd,)
 BATCH_NORM_MODULES = (nn.modules.batchnorm._BatchNorm,)
@@ -52,6 +53,7 @@ class ModuleHooks:
         self.inputs: set[int] = set()  # ids of leaves with a gradient, in the first step
         self.first_calls: list[nn.Module] = []  # in the first step, with a graph
         self.nodes = ModuleNodes()
+        self.outputs = OutputMonitor(self.history, self.failures)
         self.states = RecurrentStateMonitor()
         self.double_calls = TwinCallMonitor()
         self.time_axes = TimeAxisMonitor()

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from ravine.diagnosis.registry import LOOP_RULES, LOSS_CURVE_RULES, SYMPTOM_CODES
 from ravine.diagnosis.training_loop.history import MIN_LOSSES, LoopHistory
-from ravine.finding import SEVERITY_LEVELS, Checks, Finding, Report, arrange
+from ravine.finding import Checks, Finding, Report, arrange
 from ravine.reporting.findings_text import closing, finding_line, findings_text
 from ravine.watching.failures import FailureLog
 
@@ -25,14 +25,13 @@ class RuleRunner:
     next_losses: int = MIN_LOSSES  # losses at which their curve is tested; then twice as many
 
     def run(self, history: LoopHistory) -> None:
-        """Run the rules that have found no more than a note, as far as what they need was recorded."""
+        """Run the rules that have found a note at most, as far as what they need was recorded."""
         losses = history.loss.summary.count
         tests_losses = history.ended or losses >= self.next_losses
         while self.next_losses <= losses:
             self.next_losses *= 2
-        levels = {f.code: SEVERITY_LEVELS.index(f.severity) for f in self.found}
-        lowest = len(SEVERITY_LEVELS) - 1  # a note may become more when more is known
-        done = {code for code, level in levels.items() if level < lowest}
+        notes = {f.code for f in self.found if f.severity == "note"}  # they may become more
+        done = {f.code for f in self.found} - notes
         done |= set() if tests_losses else LOSS_CURVE_CODES
         has = {need: history.has(need) for need in RULE_NEEDS}
         for rule in LOOP_RULES:
@@ -43,8 +42,9 @@ class RuleRunner:
             except Exception:  # a rule that fails must not stop the loop; the report names it
                 self.failures.failed[rule.code] = None
                 continue
-            new = [f for f in new if SEVERITY_LEVELS.index(f.severity) < levels.get(f.code, 9)]
-            self.found = [f for f in self.found if f.code not in {n.code for n in new}] + new
+            if rule.code in notes:
+                new = [f for f in new if f.severity != "note" and f.confidence == "exact"]
+            self.found = [f for f in self.found if not new or f.code != rule.code] + new
             for finding in new if self.out is not None else ():
                 print(f"ravine: {finding_line(finding, width=LINE_WIDTH)}", file=self.out)
 

@@ -71,6 +71,7 @@ class StepHooks:
         }
         for monitor in self.monitors:
             monitor.gradients.remove_hooks()
+            monitor.arrivals.remove_hooks()
             monitor.gradients.parameter = None
             monitor.overwrites.left = []
             monitor.forget_step()
@@ -240,6 +241,7 @@ class StepHooks:
         """If the next step is inspected: observe the gradients that arrive in it."""
         gradients = monitor.gradients
         gradients.remove_hooks()
+        monitor.arrivals.remove_hooks()
         parameter = gradients.parameter
         if parameter is None or not self.inspection.includes(monitor.steps):
             return
@@ -251,10 +253,7 @@ class StepHooks:
             parameter.register_hook(guard(gradients.record_incoming)),
             parameter.register_post_accumulate_grad_hook(record_arrival),
         ]
-        gradients.hooked = [p for p in self._parameters(monitor) if p.requires_grad and p.is_leaf]
-        note = guard(gradients.note_arrival)
-        gradients.handles += [p.register_post_accumulate_grad_hook(note) for p in gradients.hooked]
-        gradients.hooked.append(parameter)
+        monitor.arrivals.observe(self._parameters(monitor), guard(monitor.arrivals.note))
         gradients.keep_leftover()
 
     def _record_arrival(self, monitor: OptimizerMonitor, parameter: nn.Parameter) -> None:

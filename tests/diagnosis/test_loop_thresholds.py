@@ -23,6 +23,7 @@ from ravine.diagnosis.training_loop.history import (
     NonFiniteEvent,
     ObservedGradient,
     OptimizerSettings,
+    OutputSizes,
     PlateauMetrics,
     RepeatedDraws,
     ScaledGradients,
@@ -109,7 +110,8 @@ def losing(count, others=0):
 
 def far_off(size=1.0, end=1600.0, first=1600.0, wide=1.0):
     graph = Graph((Node("MseLoss", (1, -1), averaged=True), Node("Addmm", (-1, -1, -1))), {})
-    history = LoopHistory(graph=graph, output_size=size, steps=80, ended=True)
+    model = ModelHistory(outputs=OutputSizes(size))
+    history = LoopHistory(graph=graph, model=model, steps=80, ended=True)
     history.loss.first = [first * wide]
     for _ in range(80):
         history.loss.summary.add(end * wide)

@@ -47,7 +47,6 @@ class Node:
     shape: tuple[int, ...] | None = None  # of its output
     parameter: str = ""  # of a leaf: the name of the parameter
     dim: int | None = None  # of a softmax, or of a selection
-    order: tuple[int, ...] = ()  # of a transpose or a permute: its input's dimensions
     groups: int = 1  # of a convolution
     low: float = 0.0  # of a loss: the least value of its target; of a hardtanh: its least output
     high: float = 0.0  # of a loss: the greatest value of its target
@@ -80,6 +79,8 @@ class Graph:
     nodes: tuple[Node, ...]
     # by place of a loss: the share of its target's variance that the output cannot reach
     unreachable: Mapping[int, float]
+    # by place of a transpose or a permute: for each dimension, that of its input
+    orders: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def consumers(self) -> tuple[int, ...]:
@@ -176,12 +177,13 @@ class Graph:
         index = [np.broadcast_to(s, (7, shape[dim])) for s in starts]
         index[dim], is_cut = np.broadcast_to(np.arange(shape[dim]), (7, shape[dim])), False
         while place >= 0 and self.nodes[place].name in VIEW_NODES:
-            node, place = self.nodes[place], self.nodes[place].inputs[0]
-            before = (self.nodes[place].shape if place >= 0 else None) or ()
+            order, node = self.orders.get(place), self.nodes[place]
+            place = node.inputs[0]
+            before: tuple[int, ...] = (self.nodes[place].shape if place >= 0 else None) or ()
             if node.shape is None or math.prod(node.shape) != math.prod(before):
                 return None
-            if node.order:
-                index = [index[node.order.index(d)] for d in range(len(before))]
+            if order:
+                index = [index[order.index(d)] for d in range(len(before))]
             elif node.shape != before:
                 flat = np.ravel_multi_index(tuple(index), node.shape)
                 index = list(np.unravel_index(flat, before))
@@ -189,7 +191,7 @@ class Graph:
         if place < 0 or not is_cut or self.nodes[place].name not in AFFINE_NODES:
             return None
         axis = 1 if self.nodes[place].name in CONVOLUTION_NODES else -1
-        units = (self.nodes[place].shape or (0,) * 2)[axis]
+        units = (self.nodes[place].shape or (0, 0))[axis]
         return units, (index.pop(axis), *index)
 
     def terms(self, passed: Collection[str] = ()) -> Iterator[tuple[int, float]]:
@@ -288,6 +290,7 @@ def read_graph(
     places = {loss.grad_fn: 0}
     nodes: list[Node] = []
     unreachable: dict[int, float] = {}
+    orders: dict[int, tuple[int, ...]] = {}
     for made in order:  # grows while it is read
         is_dropout = made in known.dropout
         sources = [known.dropout[made]] if is_dropout else [n for n, _ in made.next_functions]
@@ -304,10 +307,12 @@ def read_graph(
             lost = _read_written_out_loss(made) if name in ("Abs", "Pow") else None
         if lost is not None:
             unreachable[len(nodes)] = lost
+        if name in ("T", "Transpose", "Permute"):
+            orders[len(nodes)] = _order_of_dimensions(made, name, len(node.shape or ()))
         reduction, module = getattr(made, "_saved_reduction", None), known.modules.get(made, "")
         mean, total = reduction == MEAN_REDUCTION, reduction == SUM_REDUCTION
         nodes.append(replace(node, module=module, averaged=mean, summed=total))
-    return Graph(tuple(nodes), unreachable)
+    return Graph(tuple(nodes), unreachable, orders)
 
 
 def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str]) -> Node:
@@ -318,14 +323,12 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
         dim = _signed_dim(made._saved_dim)
     elif name == "Convolution":
         groups = int(made._saved_groups)
-    shape = _output_shape(made)
-    order = _order_of_dimensions(made, name, len(shape or ()))
     low, high = float(made._saved_min_val) if name == "Hardtanh" else 0.0, 0.0
     if name == "NllLoss":
         low, high = _class_range(made)
     multi_label = name == "BinaryCrossEntropy" and _misses_unit_sum(made, saved_target(made))
-    node = Node(name, inputs, shape, parameter, dim, order, groups, low, high)
-    node = replace(node, multi_label=multi_label)
+    shape = _output_shape(made)
+    node = Node(name, inputs, shape, parameter, dim, groups, low, high, multi_label=multi_label)
     if name in ("Mul", "Div"):
         return replace(node, **_read_constant(made, name))
     if name in ("Add", "Sub"):
@@ -335,15 +338,12 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
 
 def _order_of_dimensions(made: Any, name: str, count: int) -> tuple[int, ...]:
     """For each dimension of a transposed output, that of the input that it is."""
+    if name == "Permute":
+        return tuple(_signed_dim(dim) % count for dim in made._saved_dims)
     order = list(range(count))
-    if name in ("T", "Transpose") and count > 1:
-        one, other = (made._saved_dim0, made._saved_dim1) if name == "Transpose" else (0, 1)
-        one, other = _signed_dim(one), _signed_dim(other)
-        order[one], order[other] = order[other], order[one]
-    elif name == "Permute":
-        order = [_signed_dim(dim) % count for dim in made._saved_dims]
-    else:
-        return ()
+    pair = (made._saved_dim0, made._saved_dim1) if name == "Transpose" else (0, -1)
+    one, other = map(_signed_dim, pair)
+    order[one], order[other] = order[other], order[one]
     return tuple(order)
 
 

@@ -242,6 +242,14 @@ class TokenTargets:
 
 
 @dataclass(frozen=True)
+class OutputSizes:
+    """The model's output when it was read last."""
+
+    size: float = 0.0  # root mean square
+    evenness: float = 1.0  # of its gradient: the median size over the root mean square
+
+
+@dataclass(frozen=True)
 class KeptState:
     """A state of the model that was kept and is its weights, not a copy of them."""
 
@@ -369,6 +377,7 @@ class ModelHistory:
     detached_states: tuple[DetachedState, ...] = ()
     tokens: TokenTargets = TokenTargets()
     kept_state: KeptState | None = None
+    outputs: OutputSizes = OutputSizes()
     # by path ("": the model): steps with two calls on the same inputs before backward
     twin_calls: Mapping[str, int] = field(default_factory=dict)
     statistics_shift: StatisticsShift = StatisticsShift()
@@ -394,8 +403,6 @@ class LoopHistory:
     graph: Graph | None = None  # of the last inspected loss
     loss: LossHistory = field(default_factory=LossHistory)
     inputs: InputHistory = InputHistory()
-    output_size: float = 0.0  # root mean square of the model's output when it was read last
-    evenness: float = 1.0  # median size of its gradient over the root mean square
     evaluations: list[InputReading] = field(default_factory=list)  # first passes after `eval()`
     rates: LearningRates = field(default_factory=LearningRates)
     scaled_gradients: ScaledGradients = ScaledGradients()

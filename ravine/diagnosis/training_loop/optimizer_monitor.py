@@ -6,7 +6,8 @@ changes, and of two for what anything but the optimizer writes. All that is kept
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -165,8 +166,7 @@ class GradientObserver:
 
     def __init__(self) -> None:
         self.parameter: nn.Parameter | None = None
-        self.handles: list[Any] = []  # hooks on these parameters
-        self.hooked: list[Tensor] = []
+        self.handles: list[Any] = []  # hooks on the parameter
         self.forget_step()
 
     def forget_step(self) -> None:
@@ -178,12 +178,9 @@ class GradientObserver:
         self.weights: Tensor | None = None  # their norms when it arrived
         self.norm: float | None = None
         self.norm_at_step: float | None = None
-        self.lost: tuple[str, ...] = ()
         self.accumulates = False
         self.leftover_fraction = 0.0
         self.passes, self.discarded = 0, 0
-        self.arrived: dict[int, tuple[int, Tensor]] = {}  # by id: the last pass, and the norm
-        self.last_pass = 0
         self.clip_calls, self.acting_clip_calls = 0, 0
 
     def record_clipping(self, parameters: Sequence[Tensor], own: set[int]) -> None:
@@ -207,11 +204,11 @@ class GradientObserver:
     def remove_hooks(self) -> None:
         for handle in self.handles:
             handle.remove()
-        parameter: Any
-        for parameter in self.hooked:  # an empty table costs each backward 1 us
+        if self.handles and self.parameter is not None:  # an empty table costs each backward 1 us
+            parameter: Any = self.parameter
             parameter._backward_hooks = parameter._backward_hooks or None
             parameter._post_accumulate_grad_hooks = parameter._post_accumulate_grad_hooks or None
-        self.handles, self.hooked = [], []
+        self.handles = []
 
     def keep_leftover(self) -> None:
         """Remember the gradient that is there before the step's own gradients arrive."""
@@ -246,23 +243,6 @@ class GradientObserver:
             share = float(leftover.norm()) / max(self.norm, 1e-30)
             self.leftover_fraction = share if self.accumulates else 0.0
 
-    def note_arrival(self, parameter: Tensor) -> None:
-        """Note that a gradient was added to any parameter; a second one is of another pass."""
-        grad = dense_gradient(parameter)
-        known = self.arrived.get(id(parameter))
-        self.last_pass += known is not None and known[0] == self.last_pass
-        if grad is not None:
-            self.arrived[id(parameter)] = self.last_pass, grad.norm()
-
-    def lost_parameters(
-        self, parameters: Iterable[Tensor], names: Mapping[int, str]
-    ) -> tuple[str, ...]:
-        """Parameters whose gradient came in a pass before the last, and is gone before the step."""
-        passes = ((p, *self.arrived.get(id(p), (self.last_pass, None))) for p in parameters)
-        early = ((p, norm) for p, at, norm in passes if at < self.last_pass and norm is not None)
-        gone = ((p, norm) for p, norm in early if p.grad is None or not bool(p.grad.any()))
-        return tuple(names.get(id(p), "?") for p, norm in gone if float(norm) > 0)
-
     def check_last(self) -> None:
         """Count no gradient as discarded where the step uses another one than the last to arrive.
 
@@ -288,8 +268,43 @@ class GradientObserver:
             leftover_fraction=self.leftover_fraction,
             passes=self.passes,
             discarded=self.discarded,
-            lost=self.lost,
         )
+
+
+class ArrivalMonitor:
+    """The backward passes of an inspected step in which each parameter gets a gradient."""
+
+    def __init__(self) -> None:
+        self.hooks: list[tuple[Any, Any]] = []  # parameters, each with its handle
+        self.forget_step()
+
+    def forget_step(self) -> None:
+        self.last: dict[int, tuple[int, Tensor]] = {}  # by id: the last pass, and the norm
+        self.passes = 0
+        self.lost: tuple[str, ...] = ()
+
+    def observe(self, parameters: Iterable[Any], hook: Callable[..., None]) -> None:
+        leaves = (p for p in parameters if p.requires_grad and p.is_leaf)
+        self.hooks = [(p, p.register_post_accumulate_grad_hook(hook)) for p in leaves]
+
+    def remove_hooks(self) -> None:
+        for parameter, handle in self.hooks:
+            handle.remove()  # an empty table costs each backward 1 us
+            parameter._post_accumulate_grad_hooks = parameter._post_accumulate_grad_hooks or None
+        self.hooks = []
+
+    def note(self, parameter: Tensor) -> None:
+        """A gradient was added; a second one of a parameter is of another pass."""
+        grad, known = dense_gradient(parameter), self.last.get(id(parameter))
+        self.passes += known is not None and known[0] == self.passes
+        if grad is not None:
+            self.last[id(parameter)] = self.passes, grad.norm()
+
+    def find_lost(self, parameters: Iterable[Tensor], names: Mapping[int, str]) -> None:
+        """Parameters whose gradient came in a pass before the last, and is gone before the step."""
+        early = [p for p in parameters if self.last.get(id(p), (self.passes,))[0] < self.passes]
+        gone = [p for p in early if p.grad is None or not bool(p.grad.any())]
+        self.lost = tuple(names.get(id(p), "?") for p in gone if float(self.last[id(p)][1]) > 0)
 
 
 class StepSampler:
@@ -363,6 +378,7 @@ class OptimizerMonitor:
         self.index, self.optimizer = index, optimizer
         self.steps = 0
         self.gradients = GradientObserver()
+        self.arrivals = ArrivalMonitor()
         self.overwrites = OverwriteMonitor()
         self.sampler = StepSampler()
         # ids of parameters in groups whose learning rate was 0 at every inspected step
@@ -375,6 +391,7 @@ class OptimizerMonitor:
 
     def forget_step(self) -> None:
         self.gradients.forget_step()
+        self.arrivals.forget_step()
         self.sampler.forget_step()
 
     @torch.no_grad()
@@ -385,7 +402,7 @@ class OptimizerMonitor:
         self.sampler.gradient_norms = gradient_norms(parameters, names, scale)
         self.gradients.norm_at_step = gradient_norm(self.gradients.parameter, scale)
         self.gradients.check_last()
-        self.gradients.lost = self.gradients.lost_parameters(parameters, names)
+        self.arrivals.find_lost(parameters, names)
         self.sampler.sample_weights(parameters)
         for weight in self.overwrites.parameters[:1]:
             self.sampler.sample_moments(self.optimizer, weight, scale)
@@ -405,7 +422,7 @@ class OptimizerMonitor:
             step=self.steps,
             optimizer=self.index,
             settings=optimizer_settings(self.optimizer),
-            gradient=self.gradients.describe(names),
+            gradient=replace(self.gradients.describe(names), lost=self.arrivals.lost),
             gradient_norms=sampler.gradient_norms,
             weight_norm=float(tensor_norms(weights).norm()) if weights else 0.0,
             unchanged_fraction=sampler.unchanged_fraction(),

@@ -200,7 +200,7 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
 
 
 @rule("RVN-I22", "error", "shape-pairing", needs="graph", also=("loss",))
-def misplaced_classes(history: LoopHistory) -> Iterator[Observation]:
+def scattered_classes(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss"):
         softmax = graph.source(graph.nodes[place].inputs[0])
         shape = graph.nodes[softmax].shape if softmax >= 0 else None
@@ -283,12 +283,14 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     explains=("RVN-T02",),
 )
 def far_targets(history: LoopHistory) -> Iterator[Observation]:
-    graph, size, means = history.graph, history.output_size, history.loss.summary.stretch_means(4)
+    graph, means = history.graph, history.loss.summary.stretch_means(4)
+    size, evenness = history.model.outputs.size, history.model.outputs.evenness
     if graph is None or not history.ended or not means or not 0 < size < math.inf:
         return
-    distance, first = math.sqrt(max(0.0, means[-1])), math.sqrt(max(0.0, history.loss.first[0]))
+    last = min(means[-1], median(history.loss.summary.recent))  # a few batches may be far
+    distance, first = math.sqrt(max(0.0, last)), math.sqrt(max(0.0, history.loss.first[0]))
     # the gradient of a squared error is the distance: most targets must be as far, not a few
-    is_far = history.evenness * distance > max(FAR_TARGETS * size, LARGE_DISTANCE)
+    is_far = evenness * distance > max(FAR_TARGETS * size, LARGE_DISTANCE)
     if is_far and distance > UNMOVED_FRACTION * first and graph.is_difference(0):
         name, limit = "root of the mean squared error at the end", FAR_TARGETS * size
         far = Evidence(name, distance, limit=limit, text=f"{first:.3g} at first")
