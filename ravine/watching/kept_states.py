@@ -4,6 +4,7 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
@@ -75,7 +76,6 @@ class KeptStateMonitor:
 
 def _first_tensors(value: Any) -> Iterator[Tensor]:
     """The first tensor of a state, or of the states in a dictionary."""
-    values = list(value.values())[:MAX_VALUES] if isinstance(value, dict) else ()
-    yield from (v for v in values[:1] if isinstance(v, Tensor))
-    inner = (v for v in values if isinstance(v, dict))
-    yield from (t for v in inner for t in [*v.values()][:1] if isinstance(t, Tensor))
+    values = [*islice(value.values(), MAX_VALUES)] if isinstance(value, dict) else []
+    inner = (t for v in values if isinstance(v, dict) for t in islice(v.values(), 1))
+    yield from (t for t in (*values[:1], *inner) if isinstance(t, Tensor))

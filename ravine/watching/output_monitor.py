@@ -43,17 +43,17 @@ class OutputMonitor:
                 size = float(output.detach().abs().float().square().mean().sqrt())
                 hook = self.failures.guard(partial(self._read_evenness, size))
                 output.register_hook(hook)
-        if self.passes < MAX_PASSES and self.history.steps and _has_own_gradients(module):
-            for scores in _scores_in(output):
-                found = list(_embeddings(scores))
-                if found:
-                    self.passes += 1
-                    names = (n for n, m in module.named_modules() if _sees_both_sides(m))
-                    tokens = replace(self.history.model.tokens, where=join_names(names))
-                    self.history.model.tokens = tokens
-                    with suppress(RuntimeError):  # a part of the graph has no gradient of its own
-                        self._read_scores(scores, found)
-                    return
+        if self.passes >= MAX_PASSES or not self.history.steps or not _has_own_gradients(module):
+            return
+        self.passes += 1
+        texts = ((scores, list(_embeddings(scores))) for scores in _scores_in(output))
+        scores, found = next((text for text in texts if text[1]), (None, []))
+        if scores is not None:
+            names = (n for n, m in module.named_modules() if _sees_both_sides(m))
+            tokens = self.history.model.tokens
+            self.history.model.tokens = replace(tokens, where=join_names(names))
+            with suppress(RuntimeError):  # a part of the graph has no gradient of its own
+                self._read_scores(scores, found)
 
     def _read_evenness(self, size: float, grad: Tensor) -> None:
         sizes = grad.detach().abs().float()
@@ -127,7 +127,7 @@ def _match(targets: Tensor, tokens: Tensor, known: Tensor, axis: int) -> float:
 def _scores_in(output: Any) -> Iterator[Tensor]:
     """The tensors of an output that may be scores of classes."""
     parts = output.values() if isinstance(output, Mapping) else output
-    for part in parts if isinstance(parts, Sequence) or parts is not output else [parts]:
+    for part in parts if isinstance(output, Mapping | tuple | list) else [output]:
         if isinstance(part, Tensor) and part.grad_fn is not None and part.dim() in (2, 3):
             yield part
 

@@ -159,8 +159,7 @@ class Watcher:
         Raises `InputError` for what is no number.
         """
         if not self._read_quietly(value):
-            if not isinstance(value, Tensor):
-                _check_number(value)
+            _check_number(value)
             self._guarded_read(value)
         return value
 
@@ -217,7 +216,7 @@ class Watcher:
 
 def _check_number(value: Any) -> None:
     try:
-        float(value)
+        float(0.0 if isinstance(value, Tensor) else value)
     except (TypeError, ValueError):
         what, why = f"the loss is a {type(value).__name__}", "only a number or a tensor can be read"
         do = "give the loss of the step, best as a tensor before backward"
