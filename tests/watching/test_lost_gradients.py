@@ -78,7 +78,7 @@ def first_head_frozen(one, other, optimizer, model):
 def sharpness(one, other, optimizer, model):
     (one + other).backward()
     optimizer.zero_grad()
-    sum(model(torch.randn(16, 6))).backward()
+    torch.stack(model(torch.randn(16, 6))).sum().backward()
 
 
 def merged(one, other, optimizer, model):

@@ -187,7 +187,7 @@ class Graph:
             elif node.shape != before:
                 flat = np.ravel_multi_index(tuple(index), node.shape)
                 index = list(np.unravel_index(flat, before))
-                is_cut |= node.shape[-1] != before[-1]
+                is_cut |= node.shape[-1:] != before[-1:]
         if place < 0 or not is_cut or self.nodes[place].name not in AFFINE_NODES:
             return None
         axis = 1 if self.nodes[place].name in CONVOLUTION_NODES else -1
