@@ -240,6 +240,20 @@ class Graph:
         """Whether the operations from a place back to the last layers have one of these names."""
         return any(self.nodes[i].name in names for i in self._head_from(place))
 
+    def share_weights(self, one: str, other: str) -> bool:
+        """Whether affine layers with these weights have a parameter before both."""
+        behind = []
+        for weight in (one, other):
+            ends = (i for i, node in enumerate(self.nodes) if node.inputs)
+            waiting = [i for i in ends if self.weight_of(i) == weight]
+            found = set(waiting)
+            for place in waiting:  # grows while it is read
+                new = {i for i in self.nodes[place].inputs if i >= 0} - found
+                found |= new
+                waiting += new
+            behind.append({self.nodes[i].parameter for i in found} - {""})
+        return bool(behind[0] & behind[1])
+
     def last_weight(self, place: int) -> str:
         """The weight of the last affine layer before a place, "" if there are several or none."""
         places = [i for i in self._head_from(place) if self.nodes[i].name in AFFINE_NODES]
