@@ -307,7 +307,7 @@ def read_graph(
     orders: dict[int, tuple[int, ...]] = {}
     for made in order:  # grows while it is read
         is_dropout = made in known.dropout
-        sources = [known.dropout[made]] if is_dropout else [n for n, _ in made.next_functions]
+        sources = [known.dropout[made]] if is_dropout else _sources_of(made)
         for source in sources:
             if source is not None and source not in places and len(order) < MAX_NODES:
                 places[source] = len(order)
@@ -327,6 +327,26 @@ def read_graph(
         mean, total = reduction == MEAN_REDUCTION, reduction == SUM_REDUCTION
         nodes.append(replace(node, module=module, averaged=mean, summed=total))
     return Graph(tuple(nodes), unreachable, orders)
+
+
+def _sources_of(made: Any) -> list[Any]:
+    """The nodes that an operation takes; a slice of joined outputs takes the one that it cuts."""
+    sources = [source for source, _ in made.next_functions]
+    joined = sources[0] if node_name(made) == "Slice" else None
+    if joined is None or node_name(joined) != "Cat":
+        return sources
+    parts = [source for source, _ in joined.next_functions]
+    shapes = [None if part is None else _output_shape(part) for part in parts]
+    dim, other = (_signed_dim(node._saved_dim) for node in (made, joined))
+    start = end = 0
+    for part, shape in zip(parts, shapes, strict=True):
+        if shape is None or (dim - other) % len(shape):
+            break
+        start, end = end, end + shape[dim]
+        cut = min(made._saved_end, end) if part is parts[-1] else made._saved_end
+        if (made._saved_start, cut) == (start, end):
+            return [part]
+    return sources
 
 
 def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str]) -> Node:
