@@ -338,13 +338,14 @@ def _sources_of(made: Any) -> list[Any]:
     parts = [source for source, _ in joined.next_functions]
     shapes = [None if part is None else _output_shape(part) for part in parts]
     dim, other = (_signed_dim(node._saved_dim) for node in (made, joined))
-    start = end = 0
+    start, end, total = 0, 0, (_output_shape(joined) or (0,))[dim]
+    low, high = _signed_dim(made._saved_start), _signed_dim(made._saved_end)
+    cut = low + total * (low < 0), min(high + total * (high < 0), total)
     for part, shape in zip(parts, shapes, strict=True):
         if shape is None or (dim - other) % len(shape):
             break
         start, end = end, end + shape[dim]
-        cut = min(made._saved_end, end) if part is parts[-1] else made._saved_end
-        if (made._saved_start, cut) == (start, end):
+        if cut == (start, end):
             return [part]
     return sources
 
