@@ -338,7 +338,9 @@ def _sources_of(made: Any) -> list[Any]:
     parts = [source for source, _ in joined.next_functions]
     shapes = [None if part is None else _output_shape(part) for part in parts]
     dim, other = (_signed_dim(node._saved_dim) for node in (made, joined))
-    start, end, total = 0, 0, (_output_shape(joined) or (0,))[dim]
+    if (whole := _output_shape(joined)) is None:
+        return sources
+    start, end, total = 0, 0, whole[dim]
     low, high = _signed_dim(made._saved_start), _signed_dim(made._saved_end)
     cut = low + total * (low < 0), min(high + total * (high < 0), total)
     for part, shape in zip(parts, shapes, strict=True):
