@@ -59,11 +59,11 @@ def paired_interval(
 
 
 def sign_flip_p(differences: ArrayLike) -> float:
-    """The two-sided p value of a mean of differences [S], if each sign were as likely (Fisher 1935).
+    """The two-sided p value of a mean of differences [S] if all signs were as likely (Fisher 1935).
 
     The share of the 2^S ways to choose the signs whose mean is as far from 0, of more than 16
     differences that of 65,535 random ones and the one observed. 1 where all are 0. With S seeds it
-    is never below 2^(1 - S): five seeds cannot reach 0.05.
+    is never below 2^(1 - S): five seeds cannot reach 0.05 (`least_seeds`).
 
     >>> sign_flip_p([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     0.03125
@@ -113,13 +113,14 @@ def probability_of_better(differences: ArrayLike) -> Interval:
     return Interval(share, *wilson_interval(share, len(x)))
 
 
-def seeds_needed(differences: ArrayLike) -> float:
+def seeds_needed(differences: ArrayLike, *, level: float = 0.05) -> float:
     """How many seeds would tell a difference of this size from 0, four times of five.
 
-        n = (z₀.₉₇₅ + z₀.₈)² s² / d² + z₀.₉₇₅² / 2
+        n = (z + z₀.₈)² s² / d² + z² / 2,      z the quantile at 1 - level / 2
 
-    rounded up: a paired t test at 5 % with a power of 80 %, d the mean and s the standard deviation
-    of the differences (the last term: Guenther 1981). Infinite for d = 0, NaN for one seed.
+    rounded up: a paired t test with a power of 80 %, d the mean and s the standard deviation of the
+    differences (the last term: Guenther 1981), but no fewer than the sign-flip test needs to reach
+    the level at all (`least_seeds`). Infinite for d = 0, NaN for one seed.
 
     >>> seeds_needed([0.0, 1.0, 2.0, 1.0])
     8.0
@@ -129,6 +130,16 @@ def seeds_needed(differences: ArrayLike) -> float:
         return math.nan
     if x.mean() == 0:
         return math.inf
-    z = float(ndtri(0.975))
+    z = float(ndtri(1 - level / 2))
     ratio = float(x.std(ddof=1) / abs(x.mean()))
-    return float(max(2, math.ceil(((z + float(ndtri(TARGET_POWER))) * ratio) ** 2 + z * z / 2)))
+    count = math.ceil(((z + float(ndtri(TARGET_POWER))) * ratio) ** 2 + z * z / 2)
+    return float(max(count, least_seeds(level)))
+
+
+def least_seeds(level: float) -> int:
+    """With how many seeds the sign-flip test can reach a level: 2^(1 - S) is at most that.
+
+    >>> least_seeds(0.05), least_seeds(0.05 / 6)
+    (6, 8)
+    """
+    return 1 + math.ceil(math.log2(1 / level))

@@ -48,7 +48,7 @@ def test_holms_example():
 
 def test_as_many_seeds_are_needed_as_gpower_says():
     # G*Power 3.1, two dependent means, two tails, alpha 0.05, power 0.8: by effect size
-    for effect, count in ((0.2, 199), (0.5, 34), (0.8, 15)):
+    for effect, count in ((0.2, 199), (0.5, 34), (0.8, 15), (3.0, 6)):  # the last: flips need 6
         x = np.array([-1.0, 1.0] * 8)
         x = x / x.std(ddof=1) + effect
         assert seeds_needed(x) == count

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import cyclopts
 
 from ravine.cli import study, train
+from ravine.cli.compare import compare_command
 from ravine.cli.diagnose import check_command, doctor_command, explain_command
 from ravine.cli.options import nearest_setting, option_value
 from ravine.cli.output import print_json
@@ -32,6 +33,7 @@ COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "check": check_command,
     "doctor": doctor_command,
     "explain": explain_command,
+    "compare": compare_command,
     "range": study.range_command,
     "search": study.search_command,
     "ensemble": study.ensemble_command,
