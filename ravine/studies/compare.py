@@ -59,7 +59,8 @@ def compare(
     """
     workers = arguments.require_workers(workers)
     device = arguments.require_device(device)
-    check_arguments(compare, locals())
+    others = {name: value for name, value in locals().items() if name != "choices"}
+    check_arguments(compare, others)
     if seeds < LEAST_SEEDS:
         what, why = f"seeds is {seeds}", "a difference with an interval needs 2 at least"
         raise InputError(what, why=why, do="use 8 or more")
