@@ -12,8 +12,8 @@ from ravine.errors import InputError
 from ravine.paired import least_seeds
 from ravine.recipe import Recipe
 from ravine.studies.contestants import Choice, read_choices
-from ravine.studies.judging import NO_INTERVAL, SIGNIFICANCE_LEVEL, judge
 from ravine.studies.panel import Scored, panel_of
+from ravine.studies.score_differences import NO_INTERVAL, SIGNIFICANCE_LEVEL, compare_scores
 from ravine.studies.verdict import ChoiceResult, Verdict
 from ravine.training import arguments
 from ravine.training.defaults import batch_size, load_tasks, resolve, training_plan
@@ -93,7 +93,7 @@ def compare(
     ]
     samples = [scored[name].samples for name in contestants.names]
     higher = panel.metric.higher_is_better
-    ordered, differences = judge(results, samples, higher_is_better=higher, margin=margin)
+    ordered, differences = compare_scores(results, samples, higher_is_better=higher, margin=margin)
     return Verdict(
         metric=panel.metric.name,
         higher_is_better=higher,

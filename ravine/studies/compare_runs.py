@@ -8,7 +8,7 @@ from ravine.argument_checks import check_arguments
 from ravine.errors import InputError
 from ravine.files import require_path
 from ravine.record import Record, Score, read_record
-from ravine.studies.judging import NO_INTERVAL, judge
+from ravine.studies.score_differences import NO_INTERVAL, compare_scores
 from ravine.studies.verdict import ChoiceResult, Verdict
 
 LEAST_PAIRS = 2
@@ -47,7 +47,7 @@ def compare_runs(folders: Sequence[str | Path], *, margin: float | None = None) 
         scores = {m.seed: m.test.get(score.metric, math.nan) for m in record.members}
         chosen = tuple(scores[seed] for seed in (common if paired else sorted(scores)))
         results.append(ChoiceResult(name=name, kind="run", scores=chosen, score=NO_INTERVAL))
-    ordered, differences = judge(
+    ordered, differences = compare_scores(
         results,
         [None] * len(results),
         higher_is_better=score.higher_is_better,

@@ -1,16 +1,15 @@
 """What is compared: recipes, modules and estimators by name, made ready for a fair comparison."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from torch import nn
 
 from ravine.errors import InputError, RecipeError, shorten, value_text
-from ravine.networks.torch_module import TorchModule
+from ravine.networks.torch_module import ModuleFactory, TorchModule
 from ravine.part import is_part
-from ravine.protocols import Signature
 from ravine.recipe import Recipe
 from ravine.recipe_files import setting_from, with_settings
 from ravine.serialization import iterate_settings, to_plain
@@ -20,7 +19,7 @@ NOT_COMPARED = ("seed", "seeds", "split_seed")  # the same for all choices
 VARY_EXAMPLE = "write --vary optimizer=SGD,AdamW, or --vary optimizer.lr=1e-3,1e-2"
 
 # a recipe, an estimator of scikit-learn, or a function that makes a module
-Choice: TypeAlias = Recipe | Callable[[Signature], nn.Module] | Any
+Choice: TypeAlias = Recipe | ModuleFactory | Any
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def read_choices(
     choices: Mapping[str, Choice] | Sequence[Recipe], base: Recipe | None, seeds: int
 ) -> Contestants:
     """The choices, checked and given the seeds of the first recipe. Raises `InputError`."""
-    named = _named(choices)
+    named = _choices_by_name(choices)
     if len(named) < 2:
         what = f"there is {'one choice' if named else 'no choice'}"
         do = "give at least two; on the command line --vary optimizer=SGD,AdamW makes them"
@@ -63,7 +62,7 @@ def read_choices(
         elif hasattr(choice, "fit") and hasattr(choice, "predict"):
             estimators[name] = choice
         elif callable(choice) and not isinstance(choice, nn.Module):
-            recipes[name] = replace(first, network=TorchModule(make=choice))
+            recipes[name] = replace(first, network=TorchModule(make=cast(ModuleFactory, choice)))
         else:
             why = "a choice is a Recipe, an estimator of scikit-learn, or a function of a Signature"
             do = "write lambda signature: nn.Sequential(...)"
@@ -81,7 +80,7 @@ def read_choices(
     return Contestants(tuple(named), aligned, estimators, tuple(notes))
 
 
-def _named(choices: Any) -> dict[str, Any]:
+def _choices_by_name(choices: Any) -> dict[str, Any]:
     if isinstance(choices, Mapping):
         for name in choices:
             if not isinstance(name, str) or not name.strip():

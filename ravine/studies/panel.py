@@ -64,7 +64,7 @@ class Panel:
         is_seeded = "random_state" in estimator.get_params(deep=False)
         predictions, began = [], time.perf_counter()
         for i in range(count if is_seeded else 1):
-            one = clone(estimator)
+            one: Any = clone(estimator)
             if is_seeded:
                 one.set_params(random_state=seed + i)
             try:
@@ -131,6 +131,7 @@ def panel_of(names: Sequence[str], tasks: Sequence[Task], recipes: Sequence[Reci
     if held_out is None:
         what, do = "the recipes keep no test split and no validation split", "set split.test"
         raise RecipeError(what, why="there is nothing to compare them on", do=f"{do} above 0")
+    assert held_out.targets is not None
     truth = first.encoder.target.decode(held_out.targets)
     for name, task, other in zip(names, tasks, recipes, strict=True):
         rows = getattr(task, split)

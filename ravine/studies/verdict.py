@@ -28,7 +28,7 @@ from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows, hanging_te
 from ravine.statistics import Interval
 
 VERDICT_FILE = "verdict.json"
-NAME_WIDTH = 24  # of choices, in tables
+CHOICE_WIDTH = 24  # of choices, in tables
 
 Outcome: TypeAlias = Literal["better", "equivalent", "undecided"]
 
@@ -192,7 +192,9 @@ def _score_table(verdict: Verdict) -> str:
         seconds = "" if math.isnan(choice.seconds) else f"{choice.seconds:.3g}"
         value, low, high = (_score(x) for x in choice.score)
         interval = f"{low} to {high}" if low else ""
-        rows.append([shorten(choice.name, NAME_WIDTH), failed, value or "none", interval, seconds])
+        rows.append(
+            [shorten(choice.name, CHOICE_WIDTH), failed, value or "none", interval, seconds]
+        )
     rows += [[name, "", _score(value), "", ""] for name, value in verdict.references.items()]
     return "\n".join([title, "", *aligned_rows(rows)])
 
@@ -205,7 +207,7 @@ def _difference_table(verdict: Verdict) -> str:
         interval = f"{low} to {high}" if low else ""
         needed = f"{d.seeds_needed:,.0f}" if math.isfinite(d.seeds_needed) else ""
         wins = f"{d.probability.value:.0%}".replace("%", " %")
-        name = shorten(d.worse, NAME_WIDTH)
+        name = shorten(d.worse, CHOICE_WIDTH)
         rows.append([name, value, interval, wins, _p_value(d.corrected_p), needed])
     table = aligned_rows(rows)
     if max(map(len, table)) > TERMINAL_WIDTH:
@@ -297,16 +299,18 @@ def open_verdict(folder: str | Path) -> Verdict:
 
 
 def _choice_from(plain: Mapping[str, Any]) -> ChoiceResult:
-    fields = {f.name: plain[f.name] for f in dataclasses.fields(ChoiceResult)}
-    numbers = {"scores": tuple(map(_number, plain["scores"])), "score": _interval(plain["score"])}
-    return ChoiceResult(**fields | numbers | {"seconds": _number(plain["seconds"])})
+    fields: dict[str, Any] = {f.name: plain[f.name] for f in dataclasses.fields(ChoiceResult)}
+    fields |= {"scores": tuple(map(_number, plain["scores"])), "score": _interval(plain["score"])}
+    fields["seconds"] = _number(plain["seconds"])
+    return ChoiceResult(**fields)
 
 
 def _difference_from(plain: Mapping[str, Any]) -> Difference:
-    fields = {f.name: plain[f.name] for f in dataclasses.fields(Difference)}
-    numbers = {name: _interval(plain[name]) for name in ("interval", "probability")}
-    needed = math.inf if plain["seeds_needed"] is None else plain["seeds_needed"]
-    return Difference(**fields | numbers | {"seeds_needed": needed})
+    fields: dict[str, Any] = {f.name: plain[f.name] for f in dataclasses.fields(Difference)}
+    fields |= {name: _interval(plain[name]) for name in ("interval", "probability")}
+    if fields["seeds_needed"] is None:
+        fields["seeds_needed"] = math.inf
+    return Difference(**fields)
 
 
 def _number(value: float | None) -> float:

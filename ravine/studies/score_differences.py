@@ -20,7 +20,7 @@ EQUIVALENCE_CONFIDENCE = 0.9  # two one-sided tests at 5 % (Schuirmann 1987)
 NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
-def judge(
+def compare_scores(
     choices: Sequence[ChoiceResult],
     resampled: Sequence[np.ndarray | None],
     *,
@@ -53,7 +53,7 @@ def judge(
         else:
             found.append(_unpaired_difference(known[i], known[j], sign=sign, margin=margin))
     corrected = holm([difference.p for difference in found]).tolist()
-    differences = tuple(map(_settled, found, corrected))
+    differences = tuple(map(_with_outcome, found, corrected))
     return tuple(known[i] for i in order), differences
 
 
@@ -143,7 +143,7 @@ def _lies_within(interval: Interval, margin: float | None) -> bool:
     return margin is not None and -margin < interval.low and interval.high < margin
 
 
-def _settled(difference: Difference, corrected_p: float) -> Difference:
+def _with_outcome(difference: Difference, corrected_p: float) -> Difference:
     """A difference with its corrected p value, "better" where that and the interval say so."""
     is_shown = corrected_p <= SIGNIFICANCE_LEVEL and not difference.interval.low <= 0
     outcome = "better" if is_shown and difference.outcome == "undecided" else difference.outcome
