@@ -131,13 +131,12 @@ def panel_of(names: Sequence[str], tasks: Sequence[Task], recipes: Sequence[Reci
     if held_out is None:
         what, do = "the recipes keep no test split and no validation split", "set split.test"
         raise RecipeError(what, why="there is nothing to compare them on", do=f"{do} above 0")
-    assert held_out.targets is not None
-    truth = first.encoder.target.decode(held_out.targets)
+    truth = _true_answers(first, split)
     for name, task, other in zip(names, tasks, recipes, strict=True):
         rows = getattr(task, split)
         same = rows is not None and task.kind == first.kind and rows.count == held_out.count
         same = same and np.array_equal(task.rows[split], first.rows[split])
-        if not same or not torch.equal(task.encoder.target.decode(rows.targets), truth):
+        if not same or not torch.equal(_true_answers(task, split), truth):
             what = f"{name!r} is scored on other rows than {names[0]!r}"
             why = "their data or splits differ, and scores on other rows say nothing of a choice"
             raise RecipeError(what, why=why, do="use the same data and split for both")
@@ -150,6 +149,11 @@ def panel_of(names: Sequence[str], tasks: Sequence[Task], recipes: Sequence[Reci
     return Panel(
         first, metrics.main_metric(first.kind, recipe.metric), split, held_out, truth, notes
     )
+
+
+def _true_answers(task: Task, split: str) -> Tensor:
+    targets = getattr(task, split).targets
+    return task.encoder.target.decode(targets)
 
 
 def _class_probabilities(estimator: Any, new: Any, classes: int) -> np.ndarray:

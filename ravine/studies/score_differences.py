@@ -1,4 +1,4 @@
-"""Judging choices by their scores: means and differences with intervals, tests, Holm's correction.
+"""Choices compared by their scores: means and differences with intervals, tests, Holm's correction.
 
 Letters: C choices, S seeds, B bootstrap samples of the rows.
 """
