@@ -16,7 +16,7 @@ from ravine.cli import output
 from ravine.errors import InputError, RunError, shorten
 
 MAX_DEPTH = 3  # folders below the one that is listed
-LISTED_SOURCE_WIDTH = 16
+LISTED_SOURCE_WIDTH = 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ def _table(runs: Sequence[ListedRun], folder: Path) -> list[str]:
     def number(value: float | None) -> str:
         return "" if value is None else score_text(value)
 
-    rows = [["", "learned from", "score", "constant", "trees", "found", "when"]]
+    rows = [["", "data", "score", "constant", "trees", "found", "when"]]
     for run in runs:
         score = f"{run.metric} {number(run.score)}" if run.score is not None else run.state
         if run.state == "finished" and run.score is None:
