@@ -6,6 +6,9 @@ from ravine.recipe import Recipe
 from ravine.recipe_files import read_recipe
 from ravine.record import Record
 from ravine.reporting.findings_text import findings_text
+from ravine.studies.compare import compare
+from ravine.studies.compare_runs import compare_runs
+from ravine.studies.verdict import Verdict
 from ravine.training.run import Run
 from ravine.training.train import open_run, resume, train, train_all
 from ravine.watching.watcher import watch
@@ -18,6 +21,9 @@ __all__ = [
     "Recipe",
     "Record",
     "Run",
+    "Verdict",
+    "compare",
+    "compare_runs",
     "doctor",
     "examine",
     "findings_text",

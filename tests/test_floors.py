@@ -28,6 +28,7 @@ FLOORS = (
         "effects",
         "protocols",
         "statistics",
+        "paired",
         "sentinels",
     },
     {"causes", "recipe", "record", "finding", "run_progress"},

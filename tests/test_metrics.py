@@ -15,10 +15,12 @@ from ravine.metrics import (
     ALL,
     AVERAGE_PRECISION,
     METRICS_BY_TASK,
+    ROC_AUC,
     confidence_interval,
     constant_prediction,
     main_metric,
     metric_named,
+    resampled_values,
     suited_metric,
 )
 
@@ -236,6 +238,25 @@ def test_the_bootstrap_is_as_wide_as_the_normal_theory(examples):
         half, rel=0.08
     )  # 2,000 resamples: a quantile is known to some 3 %
     assert (high + low) / 2 == pytest.approx(float(predictions.mean()), abs=0.2 * half)
+
+
+def test_all_networks_are_scored_on_the_same_resamples():
+    """The difference of two networks varies as that of scikit-learn's scores on shared samples."""
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.rand(300, generator=generator) < 0.4
+    predictions = (truth * 0.5 + torch.rand(2, 300, generator=generator))[..., None] / 1.5
+    values = resampled_values(ROC_AUC, predictions, truth.long())
+    alone = resampled_values(ROC_AUC, predictions[1:], truth.long())
+    assert values.shape == (2000, 2)
+    torch.testing.assert_close(values[:, 1:], alone)
+    draw, differences = np.random.default_rng(4), []
+    for _ in range(600):
+        rows = draw.integers(0, 300, 300)
+        a, b = (reference.roc_auc_score(truth[rows], p[rows, 0]) for p in predictions)
+        differences.append(a - b)
+    ours = (values[:, 0] - values[:, 1]).numpy()
+    assert ours.std() == pytest.approx(np.std(differences), rel=0.1)
+    assert ours.mean() == pytest.approx(np.mean(differences), abs=0.003)
 
 
 def test_intervals_cover_as_often_as_they_say():

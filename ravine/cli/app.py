@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 import cyclopts
 
 from ravine.cli import study, train
+from ravine.cli.compare import compare_command
 from ravine.cli.diagnose import check_command, doctor_command, explain_command
 from ravine.cli.options import nearest_setting, option_value
 from ravine.cli.output import print_json
+from ravine.cli.runs import runs_command
 from ravine.cli.signals import Stopped
 from ravine.cli.streams import drop_output, has_no_reader
 from ravine.errors import InputError, Interrupted, RavineError, memory_error, nearest, printable
@@ -27,11 +29,13 @@ COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "train": train.train_command,
     "predict": train.predict_command,
     "show": train.show_command,
+    "runs": runs_command,
     "recipes": train.recipes_command,
     "verify-resume": train.verify_resume_command,
     "check": check_command,
     "doctor": doctor_command,
     "explain": explain_command,
+    "compare": compare_command,
     "range": study.range_command,
     "search": study.search_command,
     "ensemble": study.ensemble_command,

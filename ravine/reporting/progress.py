@@ -58,8 +58,9 @@ class ProgressLine:
     def _write_line(self, at: Progress, *, now: bool = False) -> None:
         seconds = time.monotonic() - self.began
         pause = LIVE_SECONDS if self.live else PLAIN_SECONDS
-        ended = at.board is not None and at.board.read().training == 0
-        if self._closed.is_set() or ended or (seconds - self._last < pause and not now):
+        known = None if at.board is None else at.board.read()
+        ended = known is not None and (known.training == 0 or known.share >= 1)
+        if self._closed.is_set() or ((ended or seconds - self._last < pause) and not now):
             return
         self._last = seconds
         text = progress_line(at, seconds=seconds, left=self._seconds_left(at, seconds))

@@ -6,6 +6,7 @@ Letters: N examples, F columns, C outputs.
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -83,6 +84,14 @@ def _fit_and_predict(task: Task, train: Examples, held_out: Examples, rounds: in
                 probabilities[:, trees.classes_.astype(int)] = trees.predict_proba(new)
                 out.append(probabilities if task.kind == "classes" else probabilities[:, 1:])
     return torch.from_numpy(np.concatenate(out, 1).astype(np.float64))[None]
+
+
+def encoded_columns(task: Task, examples: Examples) -> pd.DataFrame:
+    """The columns as networks get them, as a table: numbers by their names, then categories."""
+    values = _columns(examples)
+    features = [str(name) for name in task.encoder.features]
+    codes = [f"code {i + 1}" for i in range(values.shape[1] - len(features))]
+    return pd.DataFrame(values, columns=[*features, *codes])
 
 
 def _columns(examples: Examples) -> np.ndarray:

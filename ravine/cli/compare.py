@@ -1,0 +1,124 @@
+"""The commands that set runs side by side: compare."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ravine.cli import options as cli
+from ravine.cli import output
+from ravine.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from ravine.studies.verdict import Verdict
+
+
+def compare_command(
+    *what: str,
+    vary: Annotated[
+        cli.Repeatable,
+        Parameter(help="A setting and its values, PATH=VALUE,VALUE; again for several settings."),
+    ] = (),
+    estimator: Annotated[
+        cli.Repeatable,
+        Parameter(help="An estimator of scikit-learn beside them: RandomForestClassifier; again."),
+    ] = (),
+    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
+    seeds: Annotated[cli.Integer, Parameter(help="How many networks of each choice.")] = 16,
+    margin: float | None = None,
+    trees: bool = True,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    quiet: cli.Quiet = False,
+    json: cli.Json = False,
+) -> int:
+    """Train choices with the same seeds and say which is better, and how sure that is.
+
+    Parameters
+    ----------
+    what
+        Recipes (.toml), or one table, recipe or bundled set with --vary, or folders of finished
+        runs.
+    margin
+        Choices whose scores differ by less are called equivalent.
+    trees
+        Whether the score of boosted trees stands beside the choices.
+    out
+        A folder for the verdict: verdict.json and scores.csv.
+    """
+    from ravine.reporting.progress import ProgressLine
+    from ravine.studies.compare import compare
+    from ravine.studies.compare_runs import compare_runs
+
+    if out is not None and out.exists():
+        why, do = "existing files are kept", "name a folder that does not exist"
+        raise InputError(f"{out} exists", why=why, do=do)
+    if what and all((Path(one) / "record.json").exists() for one in what):
+        if vary or estimator or options != cli.DEFAULT_OPTIONS:
+            why = "finished runs are compared as they are"
+            do = "leave out --vary, --estimator, --set, --recipe and --target"
+            raise InputError("runs are given with settings", why=why, do=do)
+        found = compare_runs(what, margin=margin)
+    else:
+        choices = _choices(what, vary, options)
+        choices |= {name: _estimator(name) for name in estimator}
+        progress = None if quiet else ProgressLine()
+        try:
+            found = compare(choices, seeds=seeds, margin=margin, trees=trees, report=progress)
+        finally:
+            if progress is not None:
+                progress.close()
+    return _finish(found, out, as_json=json)
+
+
+def _finish(found: Verdict, out: Path | None, *, as_json: bool) -> int:
+    if out is not None:
+        found.save(out)
+    output.print_result(found, as_json=as_json)
+    if out is not None and not as_json:
+        output.echo(f"the verdict is in {out}", file=sys.stderr)
+    return 0 if found.best is not None else 3
+
+
+def _choices(
+    what: Sequence[str], vary: Sequence[str], options: cli.RecipeOptions
+) -> dict[str, Any]:
+    """The recipes by name: of several files, or of one source and the values to vary."""
+    from ravine.studies.contestants import VARY_EXAMPLE, vary_recipe
+
+    if len(what) == 1:
+        recipe = cli.recipe_for(what[0], options)
+        return vary_recipe(recipe, vary) if vary else {Path(what[0]).stem: recipe}
+    if not what:
+        do = "write ravine compare a.toml b.toml, or ravine compare houses.csv --target price"
+        raise InputError("there is nothing to compare", do=f"{do} --vary optimizer=SGD,AdamW")
+    if vary:
+        why = f"{len(what)} recipes are named"
+        raise InputError("--vary varies one recipe", why=why, do="name one of them")
+    others = [one for one in what if not one.endswith(".toml")]
+    if others:
+        what_text = f"{others[0]} is not a recipe (.toml)"
+        why = "several choices are several recipes, or several folders of finished runs"
+        raise InputError(what_text, why=why, do=f"name one source and {VARY_EXAMPLE}")
+    names = [Path(one).stem for one in what]
+    names = list(what) if len(set(names)) < len(names) else names
+    if len(set(names)) < len(names):
+        raise InputError("a recipe is named twice", do="leave one of them out")
+    return {n: cli.recipe_for(one, options) for n, one in zip(names, what, strict=True)}
+
+
+def _estimator(name: str) -> Any:
+    """A classifier or regressor of scikit-learn by its name."""
+    from sklearn.utils import all_estimators
+
+    known = dict(all_estimators(type_filter=["classifier", "regressor"]))
+    if name not in known:
+        raise InputError(f"scikit-learn has no estimator {name!r}", why=nearest(name, known))
+    try:
+        return known[name]()
+    except TypeError:
+        why = "it needs settings"
+        raise InputError(f"{name} cannot be made", why=why, do="use ravine.compare") from None

@@ -1,0 +1,143 @@
+"""Comparing choices: the same seeds, splits and rows for all; one cohort for what has one shape."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+from ravine.argument_checks import Count, check_arguments
+from ravine.data import TableLike, Task
+from ravine.data.examples import evenly_spaced
+from ravine.errors import InputError
+from ravine.paired import least_seeds
+from ravine.recipe import Recipe
+from ravine.studies.contestants import Choice, read_choices
+from ravine.studies.panel import Scored, panel_of
+from ravine.studies.score_differences import NO_INTERVAL, SIGNIFICANCE_LEVEL, compare_scores
+from ravine.studies.verdict import ChoiceResult, Verdict
+from ravine.training import arguments
+from ravine.training.defaults import batch_size, load_tasks, resolve, training_plan
+from ravine.training.train import Report, train_on
+
+LEAST_SEEDS = 2
+TIMED_BATCHES, TIMED_SECONDS = 4, 0.2  # of one network alone
+LEAST_TIMED_EPOCHS, MAX_TIMED_EPOCHS = 4, 256
+
+
+def compare(
+    choices: Mapping[str, Choice] | Sequence[Recipe],
+    frame: TableLike | None = None,
+    *,
+    seeds: Count = 16,
+    base: Recipe | None = None,
+    margin: float | None = None,
+    trees: bool = True,
+    device: str = "cpu",
+    workers: int | None = None,
+    report: Report | None = None,
+) -> Verdict:
+    """Train several choices with the same seeds and say which is better, and how sure that is.
+
+    `choices` are recipes by name (or a list of recipes, named by what differs); a choice may also
+    be a scikit-learn estimator, or a function of a `Signature` that makes a `torch.nn.Module`:
+    these take the data and, for a module, the training of `base` (else of the first recipe). For
+    each of `seeds` seeds all choices have the same split, start, order of examples and dropout, as
+    far as they have these at all, and all are scored on the same test rows (the validation rows,
+    where the recipe keeps no test split). Each network is scored alone: what a recipe's own
+    `seeds` networks reach together is not compared.
+
+    With `margin`, choices whose scores differ by less are called equivalent. With `trees`, boosted
+    trees stand beside the choices, as does the best constant answer. `report` hears of the
+    progress. Raises `RecipeError` before any training for choices that cannot be built, that learn
+    from other data or are scored on other rows.
+
+    >>> import ravine
+    >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 5)
+    >>> verdict = compare({"fast": recipe, "slow": recipe.vary("optimizer.lr", 1e-4)}, seeds=8)
+    >>> verdict.best.name, len(verdict["fast"].scores)
+    ('fast', 8)
+    """
+    workers = arguments.require_workers(workers)
+    device = arguments.require_device(device)
+    others = {name: value for name, value in locals().items() if name != "choices"}
+    check_arguments(compare, others)
+    if seeds < LEAST_SEEDS:
+        what, why = f"seeds is {seeds}", "a difference with an interval needs 2 at least"
+        raise InputError(what, why=why, do="use 8 or more")
+    if margin is not None and margin <= 0:
+        raise InputError(f"margin is {margin:g}", why="it is a difference of scores above 0")
+    contestants = read_choices(choices, base, seeds)
+    names, recipes = list(contestants.recipes), list(contestants.recipes.values())
+    tasks = load_tasks(recipes, frame)
+    resolved = [resolve(r, t) for r, t in zip(recipes, tasks, strict=True)]
+    panel = panel_of(names, tasks, resolved)
+    runs = train_on(tasks, resolved, device=device, workers=workers, report=report)
+    scored: dict[str, Scored] = {}
+    for name, run, task in zip(names, runs, tasks, strict=True):
+        failed = run.model is None
+        seconds = math.nan if failed else seconds_alone(run.recipe, task, device=device)
+        scored[name] = panel.score_run(run, task)._replace(seconds=seconds)
+    first = resolved[0].seed
+    for name, estimator in contestants.estimators.items():
+        scored[name] = panel.score_estimator(name, estimator, seed=first, count=seeds)
+    results = [
+        ChoiceResult(
+            name=name,
+            kind="recipe" if name in contestants.recipes else "estimator",
+            scores=scored[name].scores,
+            score=NO_INTERVAL,
+            settings=contestants.settings_of(name),
+            seconds=scored[name].seconds,
+        )
+        for name in contestants.names
+    ]
+    samples = [scored[name].samples for name in contestants.names]
+    higher = panel.metric.higher_is_better
+    ordered, differences = compare_scores(results, samples, higher_is_better=higher, margin=margin)
+    return Verdict(
+        metric=panel.metric.name,
+        higher_is_better=higher,
+        split=panel.split,
+        rows=panel.held_out.count,
+        seeds=tuple(range(first, first + seeds)),
+        choices=ordered,
+        differences=differences,
+        margin=margin,
+        references=panel.references(trees),
+        notes=(*_too_few_seeds(len(results), seeds), *contestants.notes, *panel.notes),
+    )
+
+
+def _too_few_seeds(choices: int, seeds: int) -> list[str]:
+    """What to say where so few seeds cannot show any difference."""
+    least = least_seeds(SIGNIFICANCE_LEVEL / math.comb(choices, 2))
+    if seeds >= least:
+        return []
+    return [f"With {choices} choices, {least} seeds are needed for any difference to be shown."]
+
+
+def seconds_alone(recipe: Recipe, task: Task, *, device: str) -> float:
+    """The time to train one network of a resolved recipe alone, on one core, without evaluations.
+
+    The steps that it may make, at the cost of a step: the difference between a short and a longer
+    training on a few batches.
+    """
+    few = evenly_spaced(task.train, TIMED_BATCHES * batch_size(recipe, task))
+    short = dataclasses.replace(task, train=few, validation=None, test=None)
+    one = dataclasses.replace(recipe, seeds=1, stop=None, snapshots=None)
+    clock = time.process_time if device == "cpu" else time.perf_counter
+
+    def seconds(epochs: int) -> float:
+        began = clock()
+        train_on([short], [one.vary("epochs", epochs)], device=device, workers=1)
+        return clock() - began
+
+    seconds(1)  # what is made once in a process
+    least = seconds(LEAST_TIMED_EPOCHS)
+    epochs = LEAST_TIMED_EPOCHS
+    longer = 0.0
+    while longer < TIMED_SECONDS and epochs < MAX_TIMED_EPOCHS:
+        epochs *= 2
+        longer = seconds(epochs) - least
+    per_step = max(0.0, longer) / (TIMED_BATCHES * (epochs - LEAST_TIMED_EPOCHS))
+    return per_step * training_plan(recipe, task).steps

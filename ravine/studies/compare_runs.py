@@ -1,0 +1,94 @@
+"""Comparing runs that exist already, by the scores in their records."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from ravine.argument_checks import check_arguments
+from ravine.errors import InputError
+from ravine.files import require_path
+from ravine.record import Record, Score, read_record
+from ravine.studies.score_differences import NO_INTERVAL, compare_scores
+from ravine.studies.verdict import ChoiceResult, Verdict
+
+LEAST_PAIRS = 2
+
+
+def compare_runs(folders: Sequence[str | Path], *, margin: float | None = None) -> Verdict:
+    """Compare finished runs, network by network.
+
+    Runs on the same encoded data with seeds in common are paired by these seeds. Others are
+    compared as independent samples (`Verdict.paired` is False), and a note says so. Only the scores
+    are read, not the data: intervals are for other seeds, on these rows. Raises `RunError` for a
+    folder that is no finished run, `InputError` for runs that are scored differently.
+    """
+    check_arguments(compare_runs, locals())
+    records = {str(folder): read_record(require_path(folder, "folder")) for folder in folders}
+    if len(records) < 2:
+        what, do = "there is one run", "name two folders at least"
+        raise InputError(what, why="nothing stands beside it", do=do)
+    first = _check_same_scores(records)
+    seeds = [{m.seed for m in record.members} for record in records.values()]
+    common = sorted(set.intersection(*seeds))
+    same_data = len({record.task["fingerprint"] for record in records.values()}) == 1
+    paired = same_data and len(common) >= LEAST_PAIRS
+    notes = ["Intervals are for other seeds, on these rows: the data are not read again."]
+    if not paired:
+        why = (
+            "they have fewer than two seeds in common"
+            if same_data
+            else "they learned from other rows"
+        )
+        notes.append(f"The runs are not paired: {why}. Train them anew by ravine compare.")
+    score = first.score
+    assert score is not None
+    results = []
+    for name, record in records.items():
+        scores = {m.seed: m.test.get(score.metric, math.nan) for m in record.members}
+        chosen = tuple(scores[seed] for seed in (common if paired else sorted(scores)))
+        results.append(ChoiceResult(name=name, kind="run", scores=chosen, score=NO_INTERVAL))
+    ordered, differences = compare_scores(
+        results,
+        [None] * len(results),
+        higher_is_better=score.higher_is_better,
+        margin=margin,
+        paired=paired,
+    )
+    return Verdict(
+        metric=score.metric,
+        higher_is_better=score.higher_is_better,
+        split=score.split,
+        rows=score.examples,
+        seeds=tuple(common) if paired else (),
+        choices=ordered,
+        differences=differences,
+        margin=margin,
+        paired=paired,
+        references=_references(score),
+        notes=tuple(notes),
+    )
+
+
+def _references(score: Score) -> dict[str, float]:
+    """The scores of boosted trees and of the best constant answer, where the run has them."""
+    named = {"boosted trees": "trees", "constant answer": "constant"}
+    known = {name: score.baselines.get(key) for name, key in named.items()}
+    return {n: b.values[score.metric] for n, b in known.items() if b and score.metric in b.values}
+
+
+def _check_same_scores(records: dict[str, Record]) -> Record:
+    """The first record. Raises `InputError` where another has no such score."""
+    (name, first), *others = records.items()
+    for other, record in ((name, first), *others):
+        if record.score is None:
+            why = "every network diverged, or no split was held out"
+            raise InputError(f"{other} has no score", why=why, do="leave it out")
+    assert first.score is not None
+    for other, record in others:
+        assert record.score is not None
+        for what in ("metric", "split"):
+            one, two = getattr(first.score, what), getattr(record.score, what)
+            if one != two:
+                text = f"{name} is scored by {one}, {other} by {two}"
+                raise InputError(text, do="compare runs that are scored alike")
+    return first

@@ -1,0 +1,321 @@
+"""Verdicts: which of several choices is better, and how sure that is.
+
+Letters: C choices, S seeds, B bootstrap samples of the rows.
+"""
+
+import dataclasses
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from ravine.errors import shorten
+from ravine.files import require_path, write_atomically
+from ravine.record import (
+    RECORD_SCHEMA,
+    check_contents,
+    finite_json,
+    json_with_digest,
+    read_json,
+    score_text,
+)
+from ravine.reporting.findings_text import count_of
+from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows, hanging_text
+from ravine.statistics import Interval
+
+VERDICT_FILE = "verdict.json"
+CHOICE_WIDTH = 24  # of choices, in tables
+
+Outcome: TypeAlias = Literal["better", "equivalent", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceResult:
+    """How one of the choices did.
+
+    `scores` has a score for each seed, NaN where that network failed (it diverged). `score` is the
+    mean of the others, with an interval for other seeds and other rows. `settings` are those in
+    which the choices differ, by path. `seconds` is the time to train one network alone, on one
+    core.
+    """
+
+    name: str
+    kind: str  # "recipe", "estimator" or "run"
+    scores: tuple[float, ...]
+    score: Interval
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = math.nan
+    steps: int = 0
+
+    @property
+    def failures(self) -> int:
+        """For how many seeds the choice failed."""
+        return sum(map(math.isnan, self.scores))
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed for half of the seeds or more."""
+        return 2 * self.failures >= len(self.scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How much better one choice is than another, seed by seed.
+
+    `interval` is the mean difference over seeds for which neither failed, positive where `better`
+    is better, with an interval for other seeds and other rows. `p` is that of the sign-flip test
+    (of signed ranks where a network failed: a failure is worse than any score), `corrected_p` after
+    Holm over all differences of the verdict. `probability` is that of a seed for which `better` is
+    better. The outcome is "better" where `corrected_p` is at most 0.05 and the interval does not
+    hold 0, and "equivalent" where the 90 % interval lies within the verdict's margin.
+    """
+
+    better: str
+    worse: str
+    interval: Interval
+    p: float
+    probability: Interval
+    seeds_needed: float
+    corrected_p: float = math.nan
+    outcome: Outcome = "undecided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Choices, best first, their scores, and all differences between two of them.
+
+    `references` are scores that stand beside them: of the best constant answer, of boosted trees.
+    """
+
+    metric: str
+    higher_is_better: bool
+    split: str
+    rows: int
+    seeds: tuple[int, ...]
+    choices: tuple[ChoiceResult, ...]
+    differences: tuple[Difference, ...]
+    margin: float | None = None
+    paired: bool = True
+    references: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> ChoiceResult:
+        return next(choice for choice in self.choices if choice.name == name)
+
+    @property
+    def best(self) -> ChoiceResult | None:
+        """The choice with the best mean score; None where every choice failed."""
+        first = self.choices[0]
+        return None if first.has_failed else first
+
+    def from_best(self) -> list[Difference]:
+        """The differences between the best choice and each other one, in the order of these."""
+        leader = self.choices[0].name
+        found = {d.worse: d for d in self.differences if d.better == leader}
+        return [found[choice.name] for choice in self.choices[1:]]
+
+    def summary(self) -> str:
+        """The verdict as text for a terminal."""
+        tables = [_score_table(self)]
+        if self.best is not None:
+            tables.append(_difference_table(self))
+        texts = (*_failures(self), *self.conclusion(), *self.notes)
+        sentences = [hanging_text("", text) for text in texts]
+        return "\n\n".join([*tables, "\n".join(sentences)])
+
+    __str__ = summary
+
+    def conclusion(self) -> tuple[str, str]:
+        """Two sentences: which choice to take, and how sure that is."""
+        best = self.best
+        if best is None:
+            what = "Take none of them: each failed in at least half of its seeds."
+            return what, "Train with smaller learning rates: `ravine range` finds one."
+        found = [d for d in self.from_best() if not self[d.worse].has_failed]
+        open_ones = [d for d in found if d.outcome != "better"]
+        if not found:
+            count = f"{len(best.scores) - best.failures} of {len(best.scores)}"
+            return f"Take {best.name}: all others failed.", f"It trained in {count} seeds."
+        if not open_ones:
+            others = "each of the others" if len(found) > 1 else found[0].worse
+            return f"Take {best.name}: it is better than {others}.", _certainty(found[0], self)
+        names = [best.name, *(d.worse for d in open_ones)]
+        return _tie(names, open_ones, self), _open_question(open_ones, found, self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as JSON-ready data."""
+        data = dataclasses.asdict(self)
+        for choice, plain in zip(self.choices, data["choices"], strict=True):
+            plain["failures"] = choice.failures
+            plain["score"] = choice.score._asdict()
+        for difference, plain in zip(self.differences, data["differences"], strict=True):
+            plain["interval"] = difference.interval._asdict()
+            plain["probability"] = difference.probability._asdict()
+        data["best"] = None if self.best is None else self.best.name
+        return finite_json({"schema": RECORD_SCHEMA, **data})
+
+    def save(self, folder: str | Path) -> None:
+        """Write the verdict to a folder: verdict.json, and the scores as scores.csv."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "scores.csv", self.scores_frame().to_csv(index=False).encode())
+        write_atomically(folder / VERDICT_FILE, json_with_digest(self.to_json()))
+
+    def scores_frame(self) -> pd.DataFrame:
+        """The scores as a table, a row for each choice and seed; NaN where a network failed."""
+        rows = [
+            (choice.name, seed, score)
+            for choice in self.choices
+            for seed, score in zip(self.seeds, choice.scores, strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["choice", "seed", self.metric])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.summary())}</pre>"
+
+
+def _score_table(verdict: Verdict) -> str:
+    """What was measured, and a line for each choice and reference."""
+    seeds = f"{count_of(len(verdict.seeds), 'seed')}, paired" if verdict.paired else "not paired"
+    direction = "higher" if verdict.higher_is_better else "lower"
+    title = (
+        f"{verdict.metric} ({direction} is better) on {verdict.rows:,} {verdict.split} rows, "
+        f"{seeds}"
+    )
+    rows = [["", "failed", verdict.metric, "95 % interval", "seconds"]]
+    for choice in verdict.choices:
+        failed = f"{choice.failures} of {len(choice.scores)}" if choice.failures else "0"
+        seconds = "" if math.isnan(choice.seconds) else f"{choice.seconds:.3g}"
+        value, low, high = (_score(x) for x in choice.score)
+        interval = f"{low} to {high}" if low else ""
+        rows.append(
+            [shorten(choice.name, CHOICE_WIDTH), failed, value or "none", interval, seconds]
+        )
+    rows += [[name, "", _score(value), "", ""] for name, value in verdict.references.items()]
+    return "\n".join([title, "", *aligned_rows(rows)])
+
+
+def _difference_table(verdict: Verdict) -> str:
+    """How far the best choice is ahead of each other one."""
+    rows = [["", "by", "95 % interval", "wins", "p", "seeds needed"]]
+    for d in verdict.from_best():
+        value, low, high = (_score(x, sign=True) for x in d.interval)
+        interval = f"{low} to {high}" if low else ""
+        needed = f"{d.seeds_needed:,.0f}" if math.isfinite(d.seeds_needed) else ""
+        wins = f"{d.probability.value:.0%}".replace("%", " %")
+        name = shorten(d.worse, CHOICE_WIDTH)
+        rows.append([name, value, interval, wins, _p_value(d.corrected_p), needed])
+    table = aligned_rows(rows)
+    if max(map(len, table)) > TERMINAL_WIDTH:
+        table = aligned_rows([row[:-1] for row in rows])
+    return "\n".join([f"{verdict.choices[0].name} is ahead of the others:", *table])
+
+
+def _p_value(p: float) -> str:
+    return f"{p:.2g}" if p >= 0.001 else "<0.001"
+
+
+def _p_text(p: float) -> str:
+    return f"= {p:.2g}" if p >= 0.001 else "< 0.001"
+
+
+def _score(value: float, *, sign: bool = False) -> str:
+    if math.isnan(value):
+        return ""
+    text = score_text(value)
+    return f"+{text}" if sign and value >= 0 else text
+
+
+def _failures(verdict: Verdict) -> list[str]:
+    """Which choices failed, and how often."""
+    return [
+        f"{choice.name} failed in {choice.failures} of {len(choice.scores)} seeds: it diverged."
+        for choice in verdict.choices
+        if choice.failures
+    ]
+
+
+def _certainty(closest: Difference, verdict: Verdict) -> str:
+    """How sure it is that the best choice is better than the one after it."""
+    value, low, high = (_score(x) for x in closest.interval)
+    text = (
+        f"It is ahead of {closest.worse} by {value} (95 % interval {low} to {high}; "
+        f"p {_p_text(closest.corrected_p)}"
+    )
+    more = (
+        f", corrected for {len(verdict.differences)} comparisons" if verdict.differences[1:] else ""
+    )
+    return f"{text}{more})."
+
+
+def _tie(names: Sequence[str], open_ones: Sequence[Difference], verdict: Verdict) -> str:
+    """What to take where the best choice is not shown to be better than others."""
+    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    timed = [verdict[name] for name in names if not math.isnan(verdict[name].seconds)]
+    advice = ""
+    if len(timed) == len(names):
+        quickest = min(timed, key=lambda choice: choice.seconds)
+        advice = f": {quickest.name} is the quickest to train"
+    if all(d.outcome == "equivalent" for d in open_ones):
+        return f"{listed} are equal to within {verdict.margin:g}{advice}."
+    return f"No difference is shown between {listed}{advice}."
+
+
+def _open_question(
+    open_ones: Sequence[Difference], found: Sequence[Difference], verdict: Verdict
+) -> str:
+    """What would tell the best choices apart, and which are worse than they for sure."""
+    worse = [d.worse for d in found if d.outcome == "better"]
+    shown = f"; {verdict.choices[0].name} is better than {', '.join(worse)}" if worse else ""
+    needed = max((d.seeds_needed for d in open_ones if d.outcome == "undecided"), default=math.nan)
+    first = open_ones[0]
+    if all(d.outcome == "equivalent" for d in open_ones):
+        _, low, high = (_score(x, sign=True) for x in first.interval)
+        return f"{first.better} is ahead of {first.worse} by {low} to {high} (95 %){shown}."
+    if needed == math.inf:
+        return f"Their scores are the same in every seed{shown}."
+    if math.isnan(needed):
+        return f"These seeds do not tell them apart{shown}."
+    if needed <= len(verdict.seeds):
+        more = f"more {verdict.split} rows or some more seeds"
+        return f"To tell them apart, {more} would be needed{shown}."
+    return f"To tell them apart, about {needed:,.0f} seeds would be needed{shown}."
+
+
+def open_verdict(folder: str | Path) -> Verdict:
+    """A verdict from the folder that `Verdict.save` wrote; `RunError` where it is damaged."""
+    path = require_path(folder, "folder") / VERDICT_FILE
+    data = read_json(path)
+    with check_contents(path):
+        choices = tuple(_choice_from(plain) for plain in data["choices"])
+        differences = tuple(_difference_from(plain) for plain in data["differences"])
+        plain = {f.name: data[f.name] for f in dataclasses.fields(Verdict)}
+        plain |= {"seeds": tuple(data["seeds"]), "notes": tuple(data["notes"])}
+        return Verdict(**plain | {"choices": choices, "differences": differences})
+
+
+def _choice_from(plain: Mapping[str, Any]) -> ChoiceResult:
+    fields: dict[str, Any] = {f.name: plain[f.name] for f in dataclasses.fields(ChoiceResult)}
+    fields |= {"scores": tuple(map(_number, plain["scores"])), "score": _interval(plain["score"])}
+    fields["seconds"] = _number(plain["seconds"])
+    return ChoiceResult(**fields)
+
+
+def _difference_from(plain: Mapping[str, Any]) -> Difference:
+    fields: dict[str, Any] = {f.name: plain[f.name] for f in dataclasses.fields(Difference)}
+    fields |= {name: _interval(plain[name]) for name in ("interval", "probability")}
+    if fields["seeds_needed"] is None:
+        fields["seeds_needed"] = math.inf
+    return Difference(**fields)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _interval(plain: Mapping[str, Any]) -> Interval:
+    return Interval(*(_number(plain[name]) for name in Interval._fields))

@@ -1,0 +1,210 @@
+"""Comparisons of recipes, modules, estimators and runs: against training each alone, scikit-learn's
+own scores, and what must be refused.
+"""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression, RidgeClassifier
+from torch import nn
+
+import ravine
+from ravine.cli.app import run_command
+from ravine.errors import InputError, RecipeError, RunError
+from ravine.studies.contestants import vary_recipe
+from ravine.studies.verdict import open_verdict
+from ravine.training.defaults import load_task
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 6)
+
+
+@pytest.fixture(scope="module")
+def verdict(recipe):
+    choices = vary_recipe(recipe, ["optimizer=SGD,AdamW"])
+    choices["wild"] = recipe.vary("optimizer.lr", 1e20)
+    choices["forest"] = RandomForestClassifier(10)
+    choices["ridge"] = RidgeClassifier()
+    choices["module"] = lambda signature: nn.Linear(signature.numbers, signature.outputs)
+    return ravine.compare(choices, seeds=4, trees=False)
+
+
+def test_scores_are_those_of_each_recipe_trained_alone(recipe, verdict):
+    for name, varied in vary_recipe(recipe, ["optimizer=SGD,AdamW"]).items():
+        alone = ravine.train(varied.vary("seeds", 4), baseline=False)
+        assert verdict[name].scores == tuple(m.test["accuracy"] for m in alone.record.members)
+        assert verdict[name].settings == {"network": "Mlp", "optimizer": name}
+    assert (verdict.split, verdict.rows, verdict.seeds) == ("test", 24, (0, 1, 2, 3))
+
+
+def test_estimators_are_scored_as_scikit_learn_scores_them(recipe, verdict):
+    task = load_task(recipe)
+    x, y = task.train_examples.numbers.numpy(), task.train_examples.targets.numpy()
+    new, truth = task.test.numbers.numpy(), task.test.targets.numpy()
+    for seed in range(4):
+        forest = RandomForestClassifier(10, random_state=seed).fit(x, y)
+        assert verdict["forest"].scores[seed] == pytest.approx(forest.score(new, truth))
+    ridge = RidgeClassifier().fit(x, y).score(new, truth)
+    assert verdict["ridge"].scores == pytest.approx((ridge,) * 4)
+    assert verdict["ridge"].score.low < ridge  # the rows vary, though it has no seeds
+
+
+def test_failures_come_first_and_last(verdict):
+    assert verdict.choices[-1].name == "wild"
+    assert verdict["wild"].failures == 4
+    assert "wild failed in 4 of 4 seeds" in verdict.summary()
+    assert verdict.best.name != "wild"
+    assert all(math.isnan(score) for score in verdict["wild"].scores)
+
+
+def test_too_few_seeds_are_told(verdict):
+    assert "With 6 choices, 10 seeds are needed" in verdict.summary()
+
+
+def test_a_verdict_fits_a_terminal_and_is_read_back(verdict, tmp_path):
+    text = verdict.summary()
+    assert max(map(len, text.splitlines())) <= 80
+    verdict.save(tmp_path / "v")
+    again = open_verdict(tmp_path / "v")
+    assert str(again) == text
+    assert again.to_json() == verdict.to_json()
+    frame = pd.read_csv(tmp_path / "v" / "scores.csv")
+    assert len(frame) == 24 and frame["accuracy"].isna().sum() == 4
+    (tmp_path / "v" / "verdict.json").write_text("{}")
+    with pytest.raises(RunError):
+        open_verdict(tmp_path / "v")
+
+
+def test_regression_estimators_predict_in_units(tmp_path):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(200, 3))
+    frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2]})
+    frame["y"] = 1000 + 50 * x[:, 0] - 20 * x[:, 1] + draw.normal(size=200)
+    recipe = ravine.named_recipe("plain").vary("data.target", ("y",)).vary("epochs", 3)
+    found = ravine.compare({"net": recipe, "line": LinearRegression()}, frame, seeds=6)
+    assert found.metric == "r2"
+    assert found["line"].score.value > 0.95  # inputs are clipped smoothly, as networks get them
+    assert found.best.name == "line"
+    assert found.from_best()[0].outcome == "better"
+    assert set(found.references) == {"boosted trees", "constant answer"}
+    assert "Take line: it is better than net." in found.summary()
+
+
+def test_a_recipe_is_no_better_than_itself(recipe):
+    found = ravine.compare({"one": recipe, "same": recipe}, seeds=6, trees=False)
+    (difference,) = found.differences
+    assert difference.interval == (0.0, 0.0, 0.0)
+    assert difference.corrected_p == 1.0
+    assert "Their scores are the same in every seed" in found.summary()
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (lambda r: {"a": r}, "nothing stands beside it"),
+        (lambda r: {}, "no choice"),
+        (lambda r: {"a": r, "b": 3}, "the choice 'b' is 3"),
+        (lambda r: {"a": r, "b": nn.Linear(2, 2)}, "a function of a Signature"),
+        (lambda r: {"a": RidgeClassifier(), "b": RidgeClassifier()}, "no choice is a recipe"),
+        (lambda r: r, "it must be a mapping"),
+        (lambda r: [r, 3], "only recipes are named"),
+        (lambda r: {"a": r, "b": r.vary("data.source", "wine")}, "other rows"),
+        (lambda r: {"a": r, "b": r.vary("split.test", 0.3)}, "other rows"),
+        (lambda r: {"a": r, "b": r.vary("metric", "f1")}, "f1"),
+        (lambda r: {"a": r, "b": r.vary("metric", "macro_f1")}, "Set metric to the same"),
+        (lambda r: {"a": r, "b": LinearRegression(fit_intercept="no")}, "'b' cannot be fitted"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(recipe, choices, message):
+    with pytest.raises(InputError, match=message):
+        ravine.compare(choices(recipe), seeds=2, trees=False)
+
+
+def test_numbers_that_make_no_sense_are_refused(recipe):
+    pair = {"a": recipe, "b": recipe}
+    with pytest.raises(InputError, match="seeds is 1"):
+        ravine.compare(pair, seeds=1)
+    with pytest.raises(InputError, match="margin"):
+        ravine.compare(pair, margin=0.0)
+
+
+def test_all_combinations_are_named_by_what_varies(recipe):
+    found = vary_recipe(recipe, ["optimizer=SGD,AdamW", "network.hidden=[8],[8, 4]", "batch=16"])
+    assert list(found) == [
+        "SGD, hidden=[8]",
+        "SGD, hidden=[8, 4]",
+        "AdamW, hidden=[8]",
+        "AdamW, hidden=[8, 4]",
+    ]
+    assert {r.batch for r in found.values()} == {16}
+    for wrong in ("optimizer", "optimizer=", "=SGD"):
+        with pytest.raises(InputError, match="--vary"):
+            vary_recipe(recipe, [wrong])
+    with pytest.raises(InputError, match="twice"):
+        vary_recipe(recipe, ["epochs=1,2", "epochs=3"])
+    with pytest.raises(RecipeError, match="--vary optimizer=SGX"):
+        vary_recipe(recipe, ["optimizer=SGX,AdamW"])
+
+
+def run(folder, recipe, **settings):
+    for path, value in settings.items():
+        recipe = recipe.vary(path.replace("__", "."), value)
+    ravine.train(recipe, out=folder, baseline=False)
+    return str(folder)
+
+
+def test_finished_runs_are_paired_by_their_seeds(recipe, tmp_path):
+    recipe = recipe.vary("seeds", 8)
+    good = run(tmp_path / "good", recipe)
+    slow = run(tmp_path / "slow", recipe, optimizer__lr=1e-5)
+    found = ravine.compare_runs([good, slow])
+    assert found.paired and found.seeds == tuple(range(8))
+    assert found.from_best()[0].outcome == "better"
+    anew = ravine.compare({"g": recipe, "s": recipe.vary("optimizer.lr", 1e-5)}, seeds=8)
+    assert found[good].scores == anew["g"].scores
+    other = run(tmp_path / "other", recipe, optimizer__lr=1e-5, seed=100)
+    unpaired = ravine.compare_runs([good, other])
+    assert not unpaired.paired
+    assert "not paired" in unpaired.summary()
+    assert unpaired.from_best()[0].outcome == "better"
+
+
+def test_the_command_compares_recipes_and_runs(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["compare", "iris", "--recipe", "plain", "--set", "epochs=2", "--quiet"]
+    code = run_command([*arguments, "--vary", "optimizer=SGD,AdamW", "--seeds", "6", "--json"])
+    data = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert {choice["name"] for choice in data["choices"]} == {"SGD", "AdamW"}
+    assert data["best"] == data["choices"][0]["name"]
+    assert data["schema"] == 1
+    (tmp_path / "a.toml").write_text('base = "plain"\ndata.source = "iris"\nepochs = 2\n')
+    (tmp_path / "b.toml").write_text('base = "plain"\ndata.source = "iris"\nepochs = 3\n')
+    assert run_command(["compare", "a.toml", "b.toml", "--seeds", "6", "--quiet", "-o", "v"]) == 0
+    assert (tmp_path / "v" / "verdict.json").exists()
+    assert "p " in capsys.readouterr().out
+    for wrong in (
+        ["compare"],
+        ["compare", "iris"],
+        ["compare", "a.toml", "iris"],
+        ["compare", "a.toml", "a.toml"],
+        ["compare", "a.toml", "b.toml", "--vary", "epochs=1,2"],
+        ["compare", "a.toml", "b.toml", "-o", "v"],
+        ["compare", "a.toml", "b.toml", "--estimator", "RandomForrestClassifier"],
+    ):
+        assert run_command(wrong) == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_command_where_everything_failed_says_so(tmp_path, capsys):
+    arguments = ["compare", "iris", "--recipe", "plain", "--set", "epochs=2", "--quiet"]
+    code = run_command([*arguments, "--vary", "optimizer.lr=1e20,1e21", "--seeds", "2"])
+    out = capsys.readouterr().out
+    assert code == 3
+    assert "Take none of them" in out
