@@ -15,7 +15,7 @@ from ravine.cli import options as cli
 from ravine.cli import output
 from ravine.errors import InputError, RunError, shorten
 
-MAX_DEPTH = 3  # folders below the one that is listed
+MAX_RUN_DEPTH = 3  # folders below the one that is listed
 LISTED_SOURCE_WIDTH = 14
 
 
@@ -61,7 +61,7 @@ def runs_command(
     if not folder.is_dir():
         why = "it is a file" if folder.exists() else "it does not exist"
         raise InputError(f"{folder} is no folder", why=why, do="name the folder that holds runs")
-    found = [_listed(path) for path in _run_folders(folder, MAX_DEPTH)]
+    found = [_summarize_run(path) for path in _run_folders(folder, MAX_RUN_DEPTH)]
     keys = {
         "when": lambda run: -run.when,
         "name": lambda run: run.folder,
@@ -94,7 +94,7 @@ def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
             yield from _run_folders(below, depth - 1)
 
 
-def _listed(folder: Path) -> ListedRun:
+def _summarize_run(folder: Path) -> ListedRun:
     from ravine.diagnosis.registry import CURVE_RULES
     from ravine.diagnosis.rule import run_rules
     from ravine.diagnosis.training_curves.series import curves_of_record

@@ -21,7 +21,7 @@ from ravine.argument_checks import Count, check_arguments
 from ravine.data import Examples, TableLike, Task
 from ravine.errors import InputError, RecipeError, value_text
 from ravine.files import require_path
-from ravine.metrics import Metric
+from ravine.metrics import Metric, resampled_values
 from ravine.optimizers import Ema, Swa
 from ravine.optimizers.averaging import Snapshots
 from ravine.part import group_key
@@ -358,18 +358,16 @@ def _compare(
     metric = metrics.main_metric(task.kind)
     loss = metrics.RMSE if task.kind == "regression" else metrics.LOG_LOSS
     draw = np.random.default_rng(0)
-    count = len(truth)
-    # the first as they are, then resamples: weights of the examples, and which repeats
-    drawn = draw.multinomial(count, np.full(count, 1 / count), COMPARISON_RESAMPLES)
-    weights = [None, *torch.from_numpy(drawn).double()]
+    # the first as they are, then resamples, and which repeats
     places = draw.integers(0, repeats, (COMPARISON_RESAMPLES, repeats))
     places = np.concatenate([np.arange(repeats)[None], places])
 
     def resample(m: Metric, predictions: Tensor) -> np.ndarray:
         """The metric in each resample and repeat, [1 + COMPARISON_RESAMPLES, R]."""
         each = predictions.flatten(0, 1)
-        values = [m.of(each, truth, w).view(repeats, -1).mean(1).numpy() for w in weights]
-        return np.stack(values)
+        drawn = resampled_values(m, each, truth, resamples=COMPARISON_RESAMPLES)
+        values = torch.cat([m.of(each, truth)[None], drawn])
+        return values.view(len(values), repeats, -1).mean(2).numpy()
 
     values = {m.name: {n: resample(m, p) for n, p in means.items()} for m in {metric, loss}}
 

@@ -60,7 +60,7 @@ class BackwardStarts:
             return None
         if not self._late[place]:
             return start
-        (inner,) = _scaled(node) or (None,)
+        (inner,) = _inner_losses(node) or (None,)
         known.is_read = inner is not None
         return None if inner is None else LossGraph(inner, start)
 
@@ -70,7 +70,7 @@ class BackwardStarts:
         number = math.nan if node is not None else _number(loss)
         for starts in (self.starts, self._before):
             for place, start in enumerate(starts):
-                is_scaled = node is not None and node in _scaled(start.grad_fn)
+                is_scaled = node is not None and node in _inner_losses(start.grad_fn)
                 if is_scaled or node is start.grad_fn or number == start.value:
                     self._late[place] = is_scaled
                     return start.is_read
@@ -84,7 +84,7 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _scaled(node: Any) -> Sequence[Any]:
+def _inner_losses(node: Any) -> Sequence[Any]:
     """What is multiplied by a number, or divided by one, to give the output of a node."""
     if node_name(node) not in SCALING_NODES:
         return ()

@@ -48,7 +48,6 @@ class LossReader:
     def __init__(self, forward: ForwardHooks):
         self.forward = forward
         self.history, self.inspection = forward.history, forward.inspection
-        self.tape = self.history.tape
         self.count = 0  # in this step, if it is inspected
         self.starts = BackwardStarts()
         self.term_passes: list[int] = []  # of a step's losses: the last that each had; -1: none
@@ -65,7 +64,7 @@ class LossReader:
     def quiet_reader(self) -> Callable[[Any], bool]:
         """A function that reads a finite loss in a quiet step; False if `read` must do it."""
         inspection, keep = self.inspection, self._unsummarized.append
-        note, loss_event = self.tape.append, LoopEvent.LOSS
+        note, loss_event = self.history.tape.append, LoopEvent.LOSS
 
         def read_quietly(value: Any) -> bool:
             if is_compiling() or inspection.quiet_losses <= 0 or not inspection.quiet_steps:
@@ -89,7 +88,7 @@ class LossReader:
 
     def read(self, value: Any) -> bool:
         """Read a loss. True if the rules should run."""
-        self.tape.append(LoopEvent.LOSS)
+        self.history.tape.append(LoopEvent.LOSS)
         if self.inspection.active:
             self.count += 1
             was_read = self.starts.was_read(value)
