@@ -177,7 +177,7 @@ class ForwardHooks:
             graph = None if self.history.model.compiled else self.history.graph
             self.modules.handles += self.units.register(graph, self.names.owners)
             hook = self.failures.guard(self.modules.outputs.read_output)
-            self.modules.handles.append(module.register_forward_hook(hook))
+            self.modules.handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
 
 @dataclass(eq=False)

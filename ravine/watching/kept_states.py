@@ -1,5 +1,6 @@
 """Whether a state that was kept for later still is the weights themselves, which train on."""
 
+import inspect
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.training_loop.history import KeptState, LoopHistory
@@ -15,7 +17,7 @@ from ravine.watching.failures import FailureLog
 
 MAX_STATES = 64  # the last that are remembered
 MAX_FRAMES, MAX_VALUES = 8, 1000  # that are searched for a variable
-KEPT_NAMES = ("best", "snapshot", "backup", "checkpoint")  # in names of what is to stay as it was
+KEPT_NAME = "best"  # in the name of what is to stay as it was
 
 
 @dataclass(eq=False)
@@ -28,9 +30,12 @@ class KeptStateMonitor:
     monitors: Sequence[OptimizerMonitor]
     states: list[tuple[Any, int]] = field(default_factory=list)  # references to a tensor; steps
     handles: list[Any] = field(default_factory=list)
+    _is_saved: bool = False
 
     def start(self) -> None:
         guard, model = self.failures.guard, self.model
+        if isinstance(model, torch.jit.ScriptModule):  # which takes no such hooks
+            return
         self.handles = [
             model.register_state_dict_post_hook(guard(self._note_state)),
             model.register_load_state_dict_pre_hook(guard(self._compare_loaded)),
@@ -41,27 +46,31 @@ class KeptStateMonitor:
         for handle in self.handles:
             handle.remove()
         self.handles, living = [], {id(t()): step for t, step in self.states if t() is not None}
+        if self._is_saved:
+            living = {}
         frame: Any = sys._getframe()
         for _ in range(MAX_FRAMES):
             frame = frame and frame.f_back
-            for name, value in [*(frame.f_locals if frame else {}).items()][:MAX_VALUES]:
+            for name, value in _variables(frame)[:MAX_VALUES]:
                 step = next((living[id(t)] for t in _first_tensors(value) if id(t) in living), None)
                 if step is not None and 0 < step < self.history.steps:
-                    is_named = any(word in name.lower() for word in KEPT_NAMES)
+                    is_named = KEPT_NAME in name.lower()
                     kept = KeptState(name, self.history.steps - step, is_named=is_named)
                     self.history.model.kept_state = self.history.model.kept_state or kept
         self.states = []
 
     def forget(self) -> None:
-        """Something was saved in a file: perhaps all that was kept."""
-        self.states = []
+        """Something was saved in a file: perhaps what was kept."""
+        self._is_saved = True
 
     def _note_state(self, module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
         first = next(_first_tensors(state), None)
-        if not prefix and first is not None and self._is_weight(first):
+        if module is self.model and not prefix and first is not None and self._is_weight(first):
             self.states = [*self.states[1 - MAX_STATES :], (weakref.ref(first), self.history.steps)]
 
     def _compare_loaded(self, module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        if module is not self.model:  # a copy of it
+            return
         taken = {id(t()): step for t, step in self.states if t() is not None}
         tensors = [t for t in state.values() if isinstance(t, Tensor)] if not prefix else []
         steps = [self.history.steps - taken[id(t)] for t in tensors if id(t) in taken]
@@ -72,6 +81,18 @@ class KeptStateMonitor:
     def _is_weight(self, tensor: Tensor) -> bool:
         own = (*self.model.parameters(), *self.model.buffers())
         return any(p.data_ptr() == tensor.data_ptr() and p.shape == tensor.shape for p in own)
+
+
+def _variables(frame: Any) -> list[tuple[str, Any]]:
+    """The variables of a frame. Up to Python 3.12 a function's frame keeps a copy of all that were
+    read, which would live as long as it: that copy is emptied.
+    """
+    if frame is None:
+        return []
+    found = [*frame.f_locals.items()]
+    if sys.version_info < (3, 13) and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+        frame.f_locals.clear()
+    return found
 
 
 def _first_tensors(value: Any) -> Iterator[Tensor]:

@@ -36,10 +36,6 @@ def spots(rows=150, side=16):
     return ground + spot * (color - ground) + DRAW.normal(0, 0.1, (rows, side, side, 3))
 
 
-def plain_colors(rows=200):
-    return DRAW.uniform(size=(rows, 1, 1, 3)) + DRAW.normal(0, 0.2, (rows, 8, 8, 3))
-
-
 def channels_first(x):
     return np.moveaxis(x, -1, 1)
 
@@ -48,7 +44,7 @@ def reshaped(x):
     return x.reshape(len(x), x.shape[-1], *x.shape[1:-1])
 
 
-@pytest.mark.parametrize("make", [motions, walks, spots, plain_colors])
+@pytest.mark.parametrize("make", [motions, walks, spots])
 def test_a_reshape_is_found_and_a_permutation_is_not(make):
     x = make()
     found = find_reshaped_inputs(reshaped(x))
@@ -99,3 +95,10 @@ LOOK_ALIKES = {
 @pytest.mark.parametrize("name", LOOK_ALIKES)
 def test_inputs_that_look_alike_are_left_alone(name):
     assert find_reshaped_inputs(LOOK_ALIKES[name]()) is None
+
+
+def test_rows_with_a_pattern_of_their_own_are_left_alone():
+    """Every second row is brighter: rows two apart are alike, and so are those four apart."""
+    smooth = DRAW.normal(size=(200, 2, 12, 12)).cumsum(2).cumsum(3) / 12
+    striped = smooth + (np.arange(12) % 2)[:, None] * DRAW.normal(size=(200, 1, 1, 1))
+    assert find_reshaped_inputs(striped) is None

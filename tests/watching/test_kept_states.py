@@ -1,7 +1,9 @@
 """States that are kept without a copy, and ones that are copied, saved or read at once."""
 
 import copy
+import gc
 import io
+import weakref
 
 import pytest
 import torch
@@ -111,3 +113,39 @@ def test_a_state_that_is_loaded_at_once_or_written_through_is_left_alone():
                 value.mul_(0.999)
             model.load_state_dict(state)
     assert "RVN-L43" not in {f.code for f in watcher.findings()}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripted_models_and_copies_are_no_trouble():
+    scripted = torch.jit.script(nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(scripted.parameters(), lr=0.01)
+    with ravine.watch(scripted, optimizer, quiet=True) as watcher:
+        for _ in range(3):
+            optimizer.zero_grad()
+            watcher.loss(scripted(torch.randn(8, 4)).square().mean()).backward()
+            optimizer.step()
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with ravine.watch(model, optimizer, quiet=True):
+        twin = copy.deepcopy(model)
+    twin.load_state_dict(twin.state_dict())
+
+
+def test_the_caller_can_free_its_variables_after_watching():
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    large = torch.zeros(10)
+    reference = weakref.ref(large)
+    with ravine.watch(model, optimizer, quiet=True):
+        pass
+    large = None
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_save_of_something_else_does_not_hide_what_is_loaded():
+    def keep(model):
+        torch.save({}, io.BytesIO())
+        return model.state_dict()
+
+    assert severity(keep, loads=True) == "error"

@@ -1,5 +1,7 @@
 """Models of sequences that are trained to tell tokens they see, and their healthy neighbors."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -186,3 +188,100 @@ LAYER, IMAGES = nn.Linear(4, 6), nn.Conv2d(4, 6, 1)
 )
 def test_classes_that_a_view_scatters_are_found(layer, shape, reorder, found):
     assert layer_and_loss(layer, torch.randn(shape), 6, reorder) == found
+
+
+class Retained(nn.Module):
+    """Its hidden state's gradient is read; or changed by a hook, or made by hand."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.drawn = kind, []
+        self.tokens, self.gru = nn.Embedding(KINDS, 16), nn.GRU(16, 16, batch_first=True)
+        self.head = nn.Linear(16, KINDS)
+
+    def forward(self, tokens):
+        h = self.gru(self.tokens(tokens))[0]
+        if self.kind == "retained":
+            h.retain_grad()
+        elif self.kind == "noisy":
+            h.register_hook(lambda grad: grad + 0.001 * torch.randn_like(grad))
+        else:
+            h = UsedUp.apply(h)
+        self.hidden = h
+        return self.head(h)
+
+
+class UsedUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.x = x
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        del ctx.x
+        return 2 * grad
+
+
+@pytest.mark.parametrize("kind", ["retained", "noisy", "used up"])
+def test_backward_code_of_ones_own_is_called_once(kind):
+    found = []
+    for watched in (False, True):
+        torch.manual_seed(0)
+        model = Retained(kind)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with ravine.watch(model, optimizer, quiet=True) if watched else nullcontext() as watcher:
+            for _ in range(8):
+                b = torch.randint(KINDS, (ROWS, TIME))
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(b[:, :-1]).flatten(0, 1), b[:, 1:].flatten())
+                if watched:
+                    watcher.loss(loss)
+                loss.backward()
+                optimizer.step()
+        found.append([p.detach().clone() for p in model.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+    assert "RVN-I03" not in {f.code for f in watcher.findings()}
+
+
+class WordDropout(nn.Module):
+    """Told again from a sequence of which words are left out within the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.gru = nn.Embedding(KINDS, 16), nn.GRU(16, 16, batch_first=True)
+        self.head = nn.Linear(16, KINDS)
+
+    def forward(self, tokens):
+        e = self.tokens(tokens)
+        if self.training:
+            e = e * (torch.rand(*tokens.shape, 1) > 0.3)
+        return self.head(self.gru(e)[0])
+
+
+class Forced(nn.Module):
+    """A code of the sequence, from which it is told again with teacher forcing."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(KINDS, 16)
+        self.encoder, self.decoder = (nn.GRU(16, 16, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(16, KINDS)
+
+    def forward(self, tokens):
+        e = self.tokens(tokens)
+        return self.head(self.decoder(e, self.encoder(e)[1])[0])
+
+
+def test_denoising_and_teacher_forcing_are_left_alone():
+    for model, shift in ((WordDropout(), 0), (Forced(), 1)):
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        with ravine.watch(model, optimizer, quiet=True) as watcher:
+            for _ in range(8):
+                b = torch.randint(KINDS, (ROWS, TIME))
+                scores = model(b)[:, : TIME - shift]
+                optimizer.zero_grad()
+                loss = F.cross_entropy(scores.flatten(0, 1), b[:, shift:].flatten())
+                watcher.loss(loss).backward()
+                optimizer.step()
+        assert not {"RVN-D09", "RVN-I03"} & {f.code for f in watcher.findings()}

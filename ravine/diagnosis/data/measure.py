@@ -41,6 +41,7 @@ from ravine.sentinels import Sentinel, find_sentinels, find_signal_sentinels
 NameColumn: TypeAlias = Callable[[int], str]  # by its place
 
 MAX_COLUMNS = 500  # for what is costly
+MAX_SHARE_DIFFERENCE = 0.1  # of one of two classes, in training and validation
 MAX_NAMED_COLUMNS = 1000  # of which figures are kept
 MAX_COUNT_SPREAD = 5.0  # of whole numbers that are flags or counts, of no unit
 
@@ -145,6 +146,8 @@ def profile_data(
             shift = measure_shift(x[sample], held_out[0], name_column=name_column)
             beside = replace(beside, shift=shift)
         two = kind == "classes" and y.size == len(y) and set(found.classes.train) == {0, 1}
+        # correlations depend on the share of each class
+        two = two and abs(float(y.mean()) - float(held_out[1].mean())) <= MAX_SHARE_DIFFERENCE
         if layout == "table" and (two or kind in ("number", "binary")):
             drop = find_correlation_drop((x, y), held_out, name_column=name_column)
             beside = replace(beside, correlation_drop=drop)

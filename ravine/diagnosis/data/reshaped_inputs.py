@@ -46,7 +46,7 @@ def find_reshaped_inputs(x: Array) -> ReshapedInputs | None:
         for crossing in (False, True)
     )
     decay = _errors(np.mean([distance(far, True) for far in farther], 0) - near[True])
-    if inside < MIN_NEAR_ERRORS or across <= 0 or (x.ndim == 3 and decay < MIN_FARTHER_ERRORS):
+    if inside < MIN_NEAR_ERRORS or across <= 0 or decay < MIN_FARTHER_ERRORS:
         return None
     signal = min(inside, across)
     signal = signal if signal >= MIN_ERRORS else _phase_errors(flat, channels, channel)

@@ -238,7 +238,7 @@ class TokenTargets:
     own: int = 0  # each place is to tell its own token, which it sees, and no later one
     next: int = 0  # each place is to tell the next token, which it sees
     where: str = ""  # modules that may look ahead
-    next_share: float = 0.0  # of the gradient that an output has at all tokens: at its target
+    next_change: float = 0.0  # of an output, over its size, where the token it tells is replaced
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ CUT_FRACTION = 0.5  # of the weights
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
 EQUAL_LOSSES = 8
 MIN_UNCHANGED_STEPS = 3
+ENDLESS_MULTIPLE = 2.0  # times the size of the first losses, below 0: a loss without a bound
 UNBOUNDED_NODES = frozenset({*AFFINE_NODES, "Split", "SplitWithSizes"})
 
 
@@ -143,7 +144,7 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
         if graph.nodes[place].name == "Exp" and (factor < 0)
     )
     recent = loss.summary.stretch_means(4)
-    is_falling = bool(recent) and not maximize and recent[-1] < min(0.0, recent[0])
+    is_falling = bool(recent) and not maximize and recent[-1] < -ENDLESS_MULTIPLE * abs(recent[0])
     if is_falling and history.ended and any(falls):
         title = "a part of the loss has the wrong sign: the loss falls without end"
         last = Evidence("loss of the last steps", recent[-1], text=f"{recent[0]:.3g} at first")

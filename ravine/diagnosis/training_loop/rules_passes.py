@@ -116,8 +116,8 @@ def future_tokens(history: LoopHistory) -> Iterator[Observation]:
     if not terms or (others and len(terms) > 1):
         return
     if tokens.readings == tokens.next >= TOKEN_READINGS:
-        name = "share of an output's gradient that is at the token it should tell"
-        seen = Evidence(name, 100 * tokens.next_share, "%", limit=0, text="the next one")
+        name = "change of an output, over its size, when the token it should tell is replaced"
+        seen = Evidence(name, 100 * tokens.next_change, "%", limit=0, text="the next one")
         change = Change("model", "mask what comes later, before the softmax over the keys")
         yield observe(seen, change, where=tokens.where, since=0, suspects=("leakage",))
 
