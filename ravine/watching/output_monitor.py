@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge
 
 from ravine.diagnosis.op_names import node_name
 from ravine.diagnosis.rule import join_names
-from ravine.diagnosis.training_loop.history import LoopHistory, OutputSizes
+from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.watching.failures import FailureLog
 
 MAX_PASSES = 4  # that are read
@@ -49,16 +49,19 @@ class OutputMonitor:
         texts = ((scores, list(_embeddings(scores))) for scores in _scores_in(output))
         scores, found = next((text for text in texts if text[1]), (None, []))
         if scores is not None:
-            names = (n for n, m in module.named_modules() if _sees_both_sides(m))
-            tokens = self.history.model.tokens
-            self.history.model.tokens = replace(tokens, where=join_names(names))
+            may_look_ahead = (nn.MultiheadAttention, nn.RNNBase)
+            named = ((n, m) for n, m in module.named_modules() if isinstance(m, may_look_ahead))
+            names = (n for n, m in named if getattr(m, "bidirectional", True))
+            self._record(where=join_names(names))
             with suppress(RuntimeError):  # a part of the graph has no gradient of its own
                 self._read_scores(scores, found)
 
     def _read_evenness(self, size: float, grad: Tensor) -> None:
         sizes = grad.detach().abs().float()
-        evenness = float(sizes.median() / sizes.square().mean().sqrt())
-        self.history.model.outputs = OutputSizes(size, evenness)
+        self._record(size=size, evenness=float(sizes.median() / sizes.square().mean().sqrt()))
+
+    def _record(self, **readings: Any) -> None:
+        self.history.model.outputs = replace(self.history.model.outputs, **readings)
 
     def _read_scores(self, scores: Tensor, found: Sequence[tuple[Any, Tensor]]) -> None:
         rows = _by_place(scores, found[0][1].shape)
@@ -84,13 +87,13 @@ class OutputMonitor:
         known, targets = (rows != 0).any(-1), rows.argmin(-1)
         if int(known.sum()) < MIN_KNOWN_TARGETS or not bool(known[place]):
             return
-        old = self.history.model.tokens
+        old = self.history.model.outputs
         new = replace(old, readings=old.readings + 1)
         for tokens, sizes in seen:
             total, (i, j) = float(sizes.sum()), place
             least = SEEN_FRACTION * total
             later = (sizes[i + 1 :, j], sizes[i, j + 1 :])
-            shifted = [_match(targets, tokens, known, axis) for axis in (0, 1)]
+            shifted = [_share_of_next(targets, tokens, known, axis) for axis in (0, 1)]
             if bool((targets == tokens)[known].all()):
                 ends = sum(float(part.sum()) for part in later)
                 if max(shifted) < SHIFTED_FRACTION and ends <= least < sizes[place]:
@@ -99,11 +102,13 @@ class OutputMonitor:
                 size = float(later[shifted.index(max(shifted))][0])
                 if size > least:
                     new = replace(new, next=old.next + 1, next_share=size / total)
-        self.history.model.tokens = new
+        self.history.model.outputs = new
 
 
 def _has_own_gradients(module: nn.Module) -> bool:
-    """Whether a backward pass from one output is that output's alone, and nobody else's concern."""
+    """Whether a backward pass from one output shows what that output alone depends on, and neither
+    a hook nor another process takes part in it.
+    """
     inner = list(module.modules())
     mixes = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in inner)  # all places
     is_heard = any(m._backward_hooks or m._backward_pre_hooks for m in inner)
@@ -111,12 +116,7 @@ def _has_own_gradients(module: nn.Module) -> bool:
     return not (mixes or is_heard or is_shared)
 
 
-def _sees_both_sides(module: nn.Module) -> bool:
-    is_attention = isinstance(module, nn.MultiheadAttention)
-    return is_attention or (isinstance(module, nn.RNNBase) and module.bidirectional)
-
-
-def _match(targets: Tensor, tokens: Tensor, known: Tensor, axis: int) -> float:
+def _share_of_next(targets: Tensor, tokens: Tensor, known: Tensor, axis: int) -> float:
     """The share of the known targets that are the next token along an axis."""
     count = tokens.shape[axis] - 1
     same = targets.narrow(axis, 0, count) == tokens.narrow(axis, 1, count)

@@ -60,11 +60,9 @@ class RuleRunner:
         if any(f.code not in LOSS_CURVE_CODES for f in certain):
             explained |= LOSS_CURVE_CODES
         # a symptom may show its cause without doubt, as a NaN among the inputs does
-        proven = {f.code for f in self.found if f.confidence == "exact"} & SYMPTOM_CODES
-        explained -= proven
-        return arrange(
-            replace(f, severity="note") if f.code in explained else f for f in self.found
-        )
+        explained -= {f.code for f in self.found if f.confidence == "exact"} & SYMPTOM_CODES
+        noted = [replace(f, severity="note") if f.code in explained else f for f in self.found]
+        return arrange(noted)
 
     def report(self, history: LoopHistory) -> Report:
         """The findings, and how every check went."""

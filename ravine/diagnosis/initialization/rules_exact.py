@@ -236,9 +236,8 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
         name = "weight matrices of zeros whose gradient is exactly 0"
         which = f"{join_names(stuck)}: on all {start.examples} examples, for several steps"
         change = Change("init", "random weights, zeros in at most one of two layers in a row")
-        yield observe(
-            Evidence(name, len(stuck), limit=0, text=which), change, where=module_of(stuck[0])
-        )
+        evidence = Evidence(name, len(stuck), limit=0, text=which)
+        yield observe(evidence, change, where=module_of(stuck[0]))
 
 
 @rule(

@@ -83,22 +83,19 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
     left, kept = start.loss.baselines.unreachable, ()
     if left is not None:
         name = "of the loss of the best constant answer remains with the best outputs that the"
-        kept = (
-            Evidence(f"{name} activation allows", 100 * left, "%", limit=100 * UNREACHABLE_LOSS),
-        )
+        allowed = f"{name} activation allows"
+        kept = (Evidence(allowed, 100 * left, "%", limit=100 * UNREACHABLE_LOSS),)
     squashed = form.gives in ("probabilities", "0 to 1")
     if form.takes == "logits" and squashed and kind in ("classes", "tokens", "labels"):
-        evidence = Evidence(
-            "outputs between 0 and 1 where the loss takes logits", 100.0, "%", limit=0.0
-        )
+        name = "outputs between 0 and 1 where the loss takes logits"
+        evidence = Evidence(name, 100.0, "%", limit=0.0)
         change = Change("output", "linear")
         yield observe(evidence, *kept, change, where=form.last_at, suspects=("loss",))
     elif start.loss.targets.unlike_shares > 0:
         name = "of the examples have another number of labels than one"
         several = Evidence(name, 100 * start.loss.targets.unlike_shares, "%", limit=0)
-        unlabeled = Evidence(
-            "have none, which no softmax can say", 100 * start.loss.targets.unlabeled, "%"
-        )
+        name, share = "have none, which no softmax can say", 100 * start.loss.targets.unlabeled
+        unlabeled = Evidence(name, share, "%")
         yield observe(
             several,
             unlabeled,
@@ -274,7 +271,7 @@ def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
 def broken_contract(start: StartProfile) -> Iterator[Observation]:
     for broken in start.contracts:
         seen = Evidence(broken.what, broken.share, "%", limit=0.0, text=broken.function)
-        path = "data" if broken.cause in ("labels", "target-scale", "data-degenerate") else "loss"
+        path = "loss" if broken.cause in ("loss", "output-activation") else "data"
         title, cause = f"{broken.function} gets {broken.what}", broken.cause
         suspects = ("loss" if cause != "loss" else "output-activation",)
         change, severity = Change(path, broken.change), broken.severity

@@ -69,9 +69,8 @@ class LossSummary:
             self.means.append(self._sum / self._pending)
             self._sum, self._pending = 0.0, 0
             if len(self.means) == MAX_MEANS:
-                self.means = [
-                    (a + b) / 2 for a, b in zip(self.means[::2], self.means[1::2], strict=True)
-                ]
+                pairs = zip(self.means[::2], self.means[1::2], strict=True)
+                self.means = [(a + b) / 2 for a, b in pairs]
                 self.width *= 2
 
     def stretch_means(self, count: int, *, since: int = 0) -> tuple[float, ...]:
@@ -231,22 +230,19 @@ class DetachedState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenTargets:
-    """Readings of the tokens that a model of sequences is given and is trained to tell."""
+class OutputReadings:
+    """The model's outputs: their last size; in a model of sequences, the token each should predict.
 
-    readings: int = 0
-    own: int = 0  # each place is to tell its own token, which it sees, and no later one
-    next: int = 0  # each place is to tell the next token, which it sees
-    where: str = ""  # modules that may look ahead
-    next_share: float = 0.0  # of the gradient that an output has at all tokens: at its target
-
-
-@dataclass(frozen=True)
-class OutputSizes:
-    """The model's output when it was read last."""
+    `own` and `next` count the readings in which every target is such a token.
+    """
 
     size: float = 0.0  # root mean square
-    evenness: float = 1.0  # of its gradient: the median size over the root mean square
+    evenness: float = 1.0  # of the gradient: the median size over the root mean square
+    readings: int = 0  # of tokens
+    own: int = 0  # the token at its place, on which it depends, as on no later one
+    next: int = 0  # the next token, on which it depends
+    where: str = ""  # modules that may look ahead
+    next_share: float = 0.0  # of the gradient that an output has at all tokens: at its target
 
 
 @dataclass(frozen=True)
@@ -375,9 +371,8 @@ class ModelHistory:
     compiled: str = ""  # a part that torch.compile has compiled: its inside cannot be read
     overwrites: WeightOverwrites = WeightOverwrites()
     detached_states: tuple[DetachedState, ...] = ()
-    tokens: TokenTargets = TokenTargets()
     kept_state: KeptState | None = None
-    outputs: OutputSizes = OutputSizes()
+    outputs: OutputReadings = OutputReadings()
     # by path ("": the model): steps with two calls on the same inputs before backward
     twin_calls: Mapping[str, int] = field(default_factory=dict)
     statistics_shift: StatisticsShift = StatisticsShift()

@@ -230,10 +230,10 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     never = set[str]().union(*(s.gradient.lost for s in lost))
     never -= {n for s in history.snapshots for n, norm in s.gradient_norms.items() if norm}
     if never and len(lost) >= max(DISCARDING_STEPS, len(history.snapshots) / 2):
-        of_all = f"{join_names(n for n in lost[-1].gradient.lost if n in never)}"
+        where = join_names(n for n in lost[-1].gradient.lost if n in never)
         cleared = Evidence("parameters whose gradient is cleared unused", len(never), limit=0)
         change = Change("loop", "zero_grad once for each step, before all backward passes")
-        yield observe(cleared, change, where=of_all, since=lost[0].step)
+        yield observe(cleared, change, where=where, since=lost[0].step)
         return
     found = [s for s in history.snapshots if 0 < s.gradient.discarded == s.gradient.passes - 1]
     found = [s for s in found if s.gradient.lost_terms or s.losses >= s.gradient.passes]
@@ -266,9 +266,8 @@ def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
     found = [s for s in known if s.loss_scale == 1.0]
     if len(found) >= DISCARDING_STEPS and history.loss.kind:
         name, why = "gradients that are added for a step", "each of the mean loss of a batch"
-        yield observe(
-            Evidence(name, found[-1].gradient.passes, limit=1, text=why), since=found[0].step
-        )
+        added = Evidence(name, found[-1].gradient.passes, limit=1, text=why)
+        yield observe(added, since=found[0].step)
     graph = history.graph
     if graph is None:
         return

@@ -98,11 +98,8 @@ def large_epsilon(history: LoopHistory) -> Iterator[Observation]:
 def unfit_optimizer_setting(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
     for (snapshot,) in history.last_snapshots(1):
-        kind, betas, lr = (
-            snapshot.settings.kind,
-            snapshot.settings.betas,
-            max(snapshot.settings.lrs),
-        )
+        settings = snapshot.settings
+        kind, betas, lr = settings.kind, settings.betas, max(settings.lrs)
         if len(betas) == 2 and betas[0] >= math.sqrt(betas[1]):
             decay = Evidence("decay of the first moment", betas[0], limit=math.sqrt(betas[1]))
             yield observe(decay, Change("optimizer", "betas=(0.9, 0.999)"), since=0)
@@ -140,7 +137,7 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     falls = (
         graph.nodes[graph.scores_of(graph.nodes[place].inputs[0])[0]].name in UNBOUNDED_NODES
         for place, factor in graph.terms(("Sum", "Mean"))
-        if graph.nodes[place].name == "Exp" and (factor < 0)
+        if graph.nodes[place].name == "Exp" and factor < 0
     )
     recent = loss.summary.stretch_means(4)
     is_falling = bool(recent) and not maximize and recent[-1] < min(0.0, recent[0])
@@ -152,17 +149,15 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
         return
     if not (loss.negated or loss.kind) or maximize == loss.negated:
         return
-    cause, suspect, title = "optimizer", "loss", "the optimizer maximizes the loss"
+    cause, rest, title = "optimizer", ("loss",), "the optimizer maximizes the loss"
     change = Change("optimizer", "maximize=False")
     if loss.negated:
-        cause, suspect, title = "loss", "optimizer", "the loss has the wrong sign"
+        cause, rest, title = "loss", ("optimizer",), "the loss has the wrong sign"
         change = Change("loop", "the loss without its minus")
     setting = Evidence("maximize of the optimizer", float(maximize))
     first = Evidence("loss at first", loss.first[0] if loss.first else None)
     last = Evidence("loss of the last steps", recent[-1] if recent else None)
-    yield observe(
-        setting, first, last, change, since=0, title=title, cause=cause, suspects=(suspect,)
-    )
+    yield observe(setting, first, last, change, since=0, title=title, cause=cause, suspects=rest)
 
 
 @rule(

@@ -1,13 +1,12 @@
 """Faults between output and loss in the graph: activations, shapes, targets out of reach."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from statistics import median
 from typing import Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ravine.diagnosis import op_names
 from ravine.diagnosis.rule import Observation, ObservationFields, observe, rule
@@ -86,9 +85,8 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
 
 @rule("RVN-H10", "error", "output-activation", needs="graph", also=("loss",))
 def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
-    for graph, place in head_operations(
-        history, "BinaryCrossEntropy", *op_names.ELEMENTWISE_LOSS_NODES
-    ):
+    losses = ("BinaryCrossEntropy", *op_names.ELEMENTWISE_LOSS_NODES)
+    for graph, place in head_operations(history, *losses):
         node = graph.nodes[place]
         before = graph.nodes[graph.source(node.inputs[0])]
         units = before.shape[before.dim or 0] if before.shape else 0
@@ -211,20 +209,16 @@ def scattered_classes(history: LoopHistory) -> Iterator[Observation]:
             continue  # some units are for other things
         units, (unit, *places) = found
         varied = np.diff(np.sort(unit), axis=-1) != 0
+        steps = [np.diff(p, axis=-1) for p in places]
+        follow = sum(map(np.any, steps)) == 1 and all((step <= 1).all() for step in steps)
         # classes that all are of one unit may be places, where these are as many
-        if varied.all() or (not varied.any() and _are_neighbors(places)):
+        if varied.all() or (follow and not varied.any()):
             continue
         name = "units of the last layer that one softmax goes over"
         count = Evidence(name, len(np.unique(unit[-1])), limit=units, text=f"{list(shape)}")
         advice = "transpose or permute, not view or reshape, between the last layer and the loss"
         yield _observe_at(graph, softmax, count, Change("loop", advice), suspects=("loss",))
         return
-
-
-def _are_neighbors(places: Sequence[NDArray[np.int64]]) -> bool:
-    """Whether the places that a softmax goes over follow each other along one dimension."""
-    steps = [np.diff(p, axis=-1) for p in places]
-    return sum(bool(step.any()) for step in steps) == 1 and all((s <= 1).all() for s in steps)
 
 
 @rule(
@@ -243,10 +237,8 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     if len(far) >= max(MIN_FAR_INPUTS, FAR_INPUT_FRACTION * len(shares)):
         lost, limit = 100 * min(1.0, median(far)), 100 * UNREACHABLE_TARGET_FRACTION
         missed = Evidence("share of the examples' variance out of range", lost, "%", limit=limit)
-        suspects, change = (
-            ("target-scale",),
-            Change("data", f"examples scaled into the range of {name}"),
-        )
+        change = Change("data", f"examples scaled into the range of {name}")
+        suspects = ("target-scale",)
         severity = "error" if lost > 100 * MOSTLY_UNREACHABLE_FRACTION else "warning"
         title = f"the {name} of a generator cannot reach the examples"
         yield observe(missed, change, since=0, severity=severity, title=title, suspects=suspects)
@@ -268,10 +260,8 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     change = Change("output", f"no {before.lower()} at the output")
     title = f"{before.lower()} cannot reach the targets"
     severity = "error" if lost > MOSTLY_UNREACHABLE_FRACTION else "warning"
-    suspects = ("target-scale",)
-    yield _observe_at(
-        graph, place, missed, *bounds, change, title=title, severity=severity, suspects=suspects
-    )
+    found = _observe_at(graph, place, missed, *bounds, change, title=title, severity=severity)
+    yield replace(found, suspects=("target-scale",))
 
 
 @rule(

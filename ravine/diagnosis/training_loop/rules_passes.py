@@ -98,28 +98,26 @@ def examples_as_time(history: LoopHistory) -> Iterator[Observation]:
 
 @rule("RVN-D09", "error", "leakage", needs="forward", also=("labels",))
 def own_tokens_as_targets(history: LoopHistory) -> Iterator[Observation]:
-    tokens = history.model.tokens
-    if tokens.readings == tokens.own >= TOKEN_READINGS:
-        name = "inspected steps whose targets all are the token at the same place"
-        change = Change("loop", "targets shifted by one: inputs[:, :-1] and targets inputs[:, 1:]")
-        why = "which the output depends on"
-        own = Evidence(name, tokens.own, limit=0, text=why)
+    outputs = history.model.outputs
+    if outputs.readings == outputs.own >= TOKEN_READINGS:
+        name = "inspected steps whose targets are the input tokens at the same positions"
+        own = Evidence(name, outputs.own, limit=0, text="on which the outputs depend")
+        change = Change("loop", "inputs tokens[:, :-1], targets tokens[:, 1:]")
         yield observe(own, change, since=0, suspects=("labels",))
 
 
 @rule("RVN-I03", "error", "causality", needs="forward", also=("leakage",))
 def future_tokens(history: LoopHistory) -> Iterator[Observation]:
-    tokens, graph = history.model.tokens, history.graph
+    outputs, graph = history.model.outputs, history.graph
     terms = [place for place, _ in graph.terms()] if graph is not None else []
-    # other terms may be those of a code of the whole sequence, which is to be told from it
-    others = [p for p in terms if graph and not graph.comes_after(p, ("LogSoftmax",))]
-    if not terms or (others and len(terms) > 1):
+    if graph is None or not outputs.readings == outputs.next >= TOKEN_READINGS:
         return
-    if tokens.readings == tokens.next >= TOKEN_READINGS:
-        name = "share of an output's gradient that is at the token it should tell"
-        seen = Evidence(name, 100 * tokens.next_share, "%", limit=0, text="the next one")
+    # another term may be that of a code of the whole sequence, from which it is reconstructed
+    if len(terms) == 1 or all(graph.comes_after(term, ("LogSoftmax",)) for term in terms):
+        name = "share of an output's gradient that is at the token it should predict"
+        seen = Evidence(name, 100 * outputs.next_share, "%", limit=0, text="the next one")
         change = Change("model", "mask what comes later, before the softmax over the keys")
-        yield observe(seen, change, where=tokens.where, since=0, suspects=("leakage",))
+        yield observe(seen, change, where=outputs.where, since=0, suspects=("leakage",))
 
 
 @rule("RVN-L41", "warning", "randomness", needs="forward", explains=("RVN-L22",))
