@@ -169,7 +169,7 @@ def reshaped_inputs(data: DataProfile) -> Iterator[Observation]:
     if found is None:
         return
     channels, *places = found.shape
-    sure = f"{found.signal:.0f} standard errors nearer than all others"
+    sure = f"sure by {found.signal:.0f} standard errors"
     what = "rows" if len(places) > 1 else "places"
     name = f"mean squared difference of numbers {channels} {what} apart, over the variance"
     before = Evidence(name, found.before, limit=found.own, text=sure)

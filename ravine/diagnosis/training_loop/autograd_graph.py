@@ -50,7 +50,6 @@ class Node:
     groups: int = 1  # of a convolution
     low: float = 0.0  # of a loss: the least value of its target; of a hardtanh: its least output
     high: float = 0.0  # of a loss: the greatest value of its target
-    order: tuple[int, ...] = ()  # of a transpose or a permute: the dimensions of its input
     module: str = ""  # whose forward pass ends with this operation
     multi_label: bool = False  # of a loss after a softmax: targets do not sum to 1 along it
     # of a product with a number, a quotient by one, the second part of a sum; NaN: unknown
@@ -80,6 +79,8 @@ class Graph:
     nodes: tuple[Node, ...]
     # by place of a loss: the share of its target's variance that the output cannot reach
     unreachable: Mapping[int, float]
+    # by place of a transpose or a permute: for each dimension, that of its input
+    orders: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def consumers(self) -> tuple[int, ...]:
@@ -176,13 +177,13 @@ class Graph:
         index = [np.broadcast_to(s, (7, shape[dim])) for s in starts]
         index[dim], is_cut = np.broadcast_to(np.arange(shape[dim]), (7, shape[dim])), False
         while place >= 0 and self.nodes[place].name in VIEW_NODES:
-            node = self.nodes[place]
+            order, node = self.orders.get(place), self.nodes[place]
             place = node.inputs[0]
             before: tuple[int, ...] = (self.nodes[place].shape if place >= 0 else None) or ()
             if node.shape is None or math.prod(node.shape) != math.prod(before):
                 return None
-            if node.order:
-                index = [index[node.order.index(d)] for d in range(len(before))]
+            if order:
+                index = [index[order.index(d)] for d in range(len(before))]
             elif node.shape != before:
                 flat = np.ravel_multi_index(tuple(index), node.shape)
                 index = list(np.unravel_index(flat, before))
@@ -289,6 +290,7 @@ def read_graph(
     places = {loss.grad_fn: 0}
     nodes: list[Node] = []
     unreachable: dict[int, float] = {}
+    orders: dict[int, tuple[int, ...]] = {}
     for made in order:  # grows while it is read
         is_dropout = made in known.dropout
         sources = [known.dropout[made]] if is_dropout else [n for n, _ in made.next_functions]
@@ -306,11 +308,11 @@ def read_graph(
         if lost is not None:
             unreachable[len(nodes)] = lost
         if name in ("T", "Transpose", "Permute"):
-            node = replace(node, order=_order_of_dimensions(made, name, len(node.shape or ())))
+            orders[len(nodes)] = _order_of_dimensions(made, name, len(node.shape or ()))
         reduction, module = getattr(made, "_saved_reduction", None), known.modules.get(made, "")
         mean, total = reduction == MEAN_REDUCTION, reduction == SUM_REDUCTION
         nodes.append(replace(node, module=module, averaged=mean, summed=total))
-    return Graph(tuple(nodes), unreachable)
+    return Graph(tuple(nodes), unreachable, orders)
 
 
 def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str]) -> Node:

@@ -283,7 +283,7 @@ def far_targets(history: LoopHistory) -> Iterator[Observation]:
     # the gradient of a squared error is the distance: most targets must be as far, not a few
     is_far = evenness * distance > max(FAR_TARGETS * size, LARGE_DISTANCE)
     if is_far and distance > UNMOVED_FRACTION * first and graph.is_difference(0):
-        name, limit = "root of the mean squared error at the end", FAR_TARGETS * size
+        name, limit = "root mean squared error at the end", FAR_TARGETS * size
         far = Evidence(name, distance, limit=limit, text=f"{first:.3g} at first")
         outputs = Evidence("root mean square of the outputs at the end", size)
         change = Change("target.scale", "standardize")
@@ -331,7 +331,9 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
         return
     seen = Evidence("inspected losses whose targets all are the same class", reads, limit=0)
     title = "all targets are the same class"
-    change = Change("data", "the class of each example, which a sampler draws by its weights")
+    change = Change(
+        "data", "targets of all classes; for a weighted sampler, a weight for each example"
+    )
     yield observe(seen, change, since=0, title=title, suspects=("imbalance",))
 
 
