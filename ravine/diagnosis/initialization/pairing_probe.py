@@ -207,9 +207,8 @@ def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
     if not all(abs(value - base) <= close for value in alike):
         return ""
     for power in (1.0, 2.0):
-        one, other, both = (
-            loss_of(change(*places), narrow) ** power for places in ((0,), (1,), (0, 1))
-        )
+        places = ((0,), (1,), (0, 1))
+        one, other, both = (loss_of(change(*p), narrow) ** power for p in places)
         start = base**power
         effect = max(abs(one - start), abs(other - start))
         if effect > 0 and abs(both - one - other + start) <= 1e-3 * effect:

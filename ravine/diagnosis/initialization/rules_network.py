@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import ActivationStats, LayerStats, StartProfile
 from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
@@ -182,10 +183,8 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
         Evidence(name, a.flat_units, limit=limit, text=f"of {a.units} in {a.where}"),
         Evidence("weights over what is usual for so many inputs", ratio, "times"),
     )
-    severity = "warning" if lost else "note"
-    yield observe(
-        *evidence, change, where=a.where, severity=severity, cause=cause, suspects=suspects
-    )
+    found = observe(*evidence, change, where=a.where, cause=cause, suspects=suspects)
+    yield replace(found, severity="warning" if lost else "note")
 
 
 def _hidden_activations(start: StartProfile) -> list[ActivationStats]:
@@ -249,9 +248,8 @@ def high_dropout(start: StartProfile) -> Iterator[Observation]:
     if found:
         where, limit = max(found, key=found.__getitem__), 100 * HIGH_DROPOUT
         dropped = 100 * found[where]
-        evidence = Evidence(
-            "of the units are dropped", dropped, "%", limit=limit, text=join_names(found)
-        )
+        name, layers = "of the units are dropped", join_names(found)
+        evidence = Evidence(name, dropped, "%", limit=limit, text=layers)
         yield observe(evidence, Change("dropout", 0.2), where=where)
 
 

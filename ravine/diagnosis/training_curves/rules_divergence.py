@@ -39,9 +39,8 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     evidence = [Evidence("training ended at step", curves.steps, limit=curves.plan.budget)]
     if networks > 1 and curves.diverged:
         title = f"{curves.diverged} of {networks} networks diverged"
-        evidence = [
-            Evidence("networks that diverged", curves.diverged, limit=0, text=f"of {networks}")
-        ]
+        diverged, of = curves.diverged, f"of {networks}"
+        evidence = [Evidence("networks that diverged", diverged, limit=0, text=of)]
     cause, suspects = "learning-rate-high", ("exploding", "optimizer-numerics", "data-degenerate")
     if len(losses) > 3:
         first, last = float(losses.values[0]), float(losses.values[-1])

@@ -67,9 +67,8 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
         if mean < constant - NO_GAIN * scale or (name == "training loss" and not sure):
             # one of the two is better than the constant: something was learned, if only to overfit
             return
-        shown.append(
-            Evidence(f"{name}, second half", mean, limit=constant, text=CONSTANT_LIMIT_TEXT)
-        )
+        late_name = f"{name}, second half"
+        shown.append(Evidence(late_name, mean, limit=constant, text=CONSTANT_LIMIT_TEXT))
         worse.append(mean > constant + ERROR_EXCESS_FRACTION * abs(constant))
     if not shown:
         return
@@ -146,10 +145,8 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
     every = len(stuck) == len(distances)
     name, least = min(stuck.items(), key=lambda pair: pair[1])
     useless = bool(list(no_better_than_constant(curves)))
-    moves = f"{name} moves in the whole run by at most"
-    evidence = [
-        Evidence(moves, 100 * least, "%", limit=100 * STUCK_DISTANCE, text="of its weights")
-    ]
+    moves, of = f"{name} moves in the whole run by at most", "of its weights"
+    evidence = [Evidence(moves, 100 * least, "%", limit=100 * STUCK_DISTANCE, text=of)]
     if not every:
         evidence.append(Evidence("the layer that moves furthest", 100 * furthest, "%"))
     cause, suspects = "vanishing", ("frozen-parameters", "saturation")

@@ -231,9 +231,8 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     never -= {n for s in history.snapshots for n, norm in s.gradient_norms.items() if norm}
     if never and len(lost) >= max(DISCARDING_STEPS, len(history.snapshots) / 2):
         where = join_names(n for n in lost[-1].gradient.lost if n in never)
-        cleared = Evidence(
-            "parameters whose gradient is cleared before it is used", len(never), limit=0
-        )
+        name = "parameters whose gradient is cleared before it is used"
+        cleared = Evidence(name, len(never), limit=0)
         change = Change("loop", "zero_grad once for each step, before all backward passes")
         yield observe(cleared, change, where=where, since=lost[0].step)
         return

@@ -77,9 +77,8 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
 def repeated_layers(history: LoopHistory) -> Iterator[Observation]:
     for first, places in history.model.repeated_layers.items():
         same = history.model.twin_calls.get(first, 0) >= SAME_INPUT_STEPS  # and so are its outputs
-        count = Evidence(
-            "places of one layer in a list", len(places), limit=1, text="one set of weights"
-        )
+        name, shared = "places of one layer in a list", "one set of weights"
+        count = Evidence(name, len(places), limit=1, text=shared)
         change = Change("model", "a layer of its own for each place: [make() for _ in range(n)]")
         severity = "" if same else "note"
         yield observe(count, change, where=join_names(places), since=0, severity=severity)

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
@@ -106,9 +107,8 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
         last = Evidence("last step seen in which they trained", trained[-1])
         change = Change("loop", "requires_grad_(True) after the code that froze them")
         title, where = "layers that trained at first are frozen", join_names(stopped)
-        yield observe(
-            count, last, change, where=where, since=trained[-1], title=title, severity="warning"
-        )
+        seen = observe(count, last, change, where=where, since=trained[-1], title=title)
+        yield replace(seen, severity="warning")
     if not random and not early:
         where = join_names(p.name for p in frozen)
         yield observe(count, where=where, severity="note", confidence="exact")

@@ -153,12 +153,11 @@ class TrialResults:
         """
         own = self.base.score or 0.0
         least = -SCORE_GAIN if self.is_underconfident else SCORE_GAIN
-        others = (
-            o
-            for o in self.outcomes
-            if o.cause not in OUTPUT_CAUSES or o.score is None or o.score - own >= least
-        )
-        return self.base, *others
+
+        def is_comparable(o: Outcome) -> bool:
+            return o.cause not in OUTPUT_CAUSES or o.score is None or o.score - own >= least
+
+        return self.base, *filter(is_comparable, self.outcomes)
 
     @cached_property
     def least_loss(self) -> float:
@@ -346,9 +345,8 @@ class TrialResults:
         preferred = self.preferred
         if preferred is not None and preferred.trial and preferred.trial.verdict == "helped":
             return preferred
-        return next(
-            (o for o in self.ranking if o.trial is None or o.trial.verdict == "helped"), None
-        )
+        good = (o for o in self.ranking if o.trial is None or o.trial.verdict == "helped")
+        return next(good, None)
 
     @property
     def is_partly_explained(self) -> bool:
