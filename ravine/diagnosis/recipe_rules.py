@@ -177,8 +177,8 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="high",
     needs="small_batch",
-    also=("learning-rate-high", "learning-rate-low", "hidden-activation")
-    + ("initialization", "optimizer", "too-few-steps"),
+    also="learning-rate-high, learning-rate-low, hidden-activation, "
+    "initialization, optimizer, too-few-steps",
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)
@@ -237,7 +237,7 @@ def _is_far(attempt: OverfitAttempt) -> bool:
     return not 1 / NEAR_RATE_FACTOR <= attempt.factor <= NEAR_RATE_FACTOR
 
 
-@rule("RVN-C04", "error", "loss", needs="gradient", also=("precision",))
+@rule("RVN-C04", "error", "loss", needs="gradient", also="precision")
 def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
     error = require_measured(profile.gradient)
     if error.difference is not None and error.difference > GRADIENT_DIFFERENCE:
@@ -268,8 +268,8 @@ FIRST_STEP_TITLES = {  # by the cause of which the change was tried
     "too-few-steps",
     confidence="high",
     needs="first_steps",
-    also=tuple(cause for cause in FIRST_STEP_TITLES if cause != "too-few-steps"),
-    explains=("RVN-T02", "RVN-T03", "RVN-T06", "RVN-T09", "RVN-T14"),
+    also=", ".join(cause for cause in FIRST_STEP_TITLES if cause != "too-few-steps"),
+    explains="RVN-T02, RVN-T03, RVN-T06, RVN-T09, RVN-T14",
 )
 def wasted_first_steps(profile: RecipeProfile) -> Iterator[Observation]:
     first = require_measured(profile.first_steps)

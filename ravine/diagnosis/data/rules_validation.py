@@ -58,8 +58,8 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     "input-scale",
     confidence="high",
     needs="validation",
-    also=("split", "normalization"),
-    explains=("RVN-X20", "RVN-X23", "RVN-X24"),
+    also="split, normalization",
+    explains="RVN-X20, RVN-X23, RVN-X24",
 )
 def validation_shift(data: DataProfile) -> Iterator[Observation]:
     shift = data.validation.shift if data.validation else None
@@ -97,7 +97,7 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-D11", "warning", "split", confidence="high", needs="validation", also=("target-scale",))
+@rule("RVN-D11", "warning", "split", confidence="high", needs="validation", also="target-scale")
 def unseen_targets(data: DataProfile) -> Iterator[Observation]:
     if data.kind in ("classes", "binary", "tokens", "next"):
         yield from _unseen_classes(data.classes)
@@ -146,7 +146,7 @@ def _unseen_classes(classes: ClassCounts) -> Iterator[Observation]:
         yield observe(evidence, change, where="validation", title=title)
 
 
-@rule("RVN-D18", "warning", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))
+@rule("RVN-D18", "warning", "labels", confidence="high", needs="baseline", explains="RVN-D14")
 def uninformative_training(data: DataProfile) -> Iterator[Observation]:
     known = data.baseline
     other = data.validation.baseline if data.validation else None
@@ -169,8 +169,8 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
     "leakage",
     confidence="high",
     needs="validation",
-    also=("split", "overfitting"),
-    explains=("RVN-X20", "RVN-X24"),
+    also="split, overfitting",
+    explains="RVN-X20, RVN-X24",
 )
 def training_only_correlation(data: DataProfile) -> Iterator[Observation]:
     found = data.validation.correlation_drop if data.validation else None

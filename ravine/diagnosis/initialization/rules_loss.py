@@ -20,12 +20,7 @@ FIXED_WEIGHT = 0.2
 
 
 @rule(
-    "RVN-I09",
-    "error",
-    "loss",
-    needs="loss",
-    also=("output-activation", "labels"),
-    explains=("RVN-H05",),
+    "RVN-I09", "error", "loss", needs="loss", also="output-activation, labels", explains="RVN-H05"
 )
 def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     form = start.loss.form
@@ -75,8 +70,8 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     "error",
     "output-activation",
     needs="loss",
-    also=("loss", "target-scale"),
-    explains=("RVN-H01", "RVN-H02", "RVN-H08", "RVN-L19"),
+    also="loss, target-scale",
+    explains="RVN-H01, RVN-H02, RVN-H08, RVN-L19",
 )
 def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
     form, kind = start.loss.form, start.loss.targets.kind
@@ -122,7 +117,7 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
         )
 
 
-@rule("RVN-I11", "warning", "imbalance", confidence="high", needs="loss", also=("loss",))
+@rule("RVN-I11", "warning", "imbalance", confidence="high", needs="loss", also="loss")
 def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     classes = start.loss.classes
     weights, answer, shares = classes.weights, classes.answer, classes.shares
@@ -203,9 +198,9 @@ def light_weight_limit(odds: float) -> float:
     "error",
     "loss",
     needs="first_loss",
-    also=("data-degenerate", "initialization", "exploding", "input-scale")
-    + ("output-activation", "target-scale", "normalization"),
-    explains=("RVN-N01", "RVN-L19", "RVN-L24"),
+    also="data-degenerate, initialization, exploding, "
+    "input-scale, output-activation, target-scale, normalization",
+    explains="RVN-N01, RVN-L19, RVN-L24",
 )
 def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     what = start.first_loss.not_finite
@@ -265,8 +260,8 @@ def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
     "error",
     "labels",
     needs="contracts",
-    also=("loss", "output-activation", "target-scale", "data-degenerate"),
-    explains=("RVN-H05", "RVN-H08", "RVN-I09", "RVN-I12", "RVN-N01"),
+    also="loss, output-activation, target-scale, data-degenerate",
+    explains="RVN-H05, RVN-H08, RVN-I09, RVN-I12, RVN-N01",
 )
 def broken_contract(start: StartProfile) -> Iterator[Observation]:
     for broken in start.contracts:

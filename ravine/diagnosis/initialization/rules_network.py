@@ -32,8 +32,8 @@ NEW_WEIGHTS = Change("init", "nn.init.kaiming_normal_(layer.weight)")
     "initialization",
     confidence="medium",
     needs="first_loss",
-    also=("input-scale", "saturation", "exploding", "target-scale", "leakage"),
-    explains=("RVN-I17",),
+    also="input-scale, saturation, exploding, target-scale, leakage",
+    explains="RVN-I17",
 )
 def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     yield from compare_with_guessing(start, low=LOW_LOSS_FRACTION, high=HIGH_LOSS_RATIO)
@@ -84,8 +84,8 @@ def compare_with_guessing(start: StartProfile, *, low: float, high: float) -> It
     "vanishing",
     confidence="high",
     needs="network",
-    also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
-    explains=("RVN-I13", "RVN-I17", "RVN-C03"),
+    also="initialization, exploding, architecture-too-deep, hidden-activation",
+    explains="RVN-I13, RVN-I17, RVN-C03",
 )
 def fading_signal(start: StartProfile) -> Iterator[Observation]:
     flow = start.network.flow
@@ -130,8 +130,8 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     "dead-units",
     confidence="high",
     needs="network",
-    also=("initialization", "input-scale"),
-    explains=("RVN-C03",),
+    also="initialization, input-scale",
+    explains="RVN-C03",
 )
 def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     found = [a for a in _hidden_activations(start) if a.values_per_unit >= MIN_UNIT_VALUES]
@@ -152,8 +152,8 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     "saturation",
     confidence="high",
     needs="network",
-    also=("initialization", "input-scale"),
-    explains=("RVN-I17", "RVN-C03"),
+    also="initialization, input-scale",
+    explains="RVN-I17, RVN-C03",
 )
 def saturated_units(start: StartProfile) -> Iterator[Observation]:
     symmetric = ("tanh", "hardtanh", "softsign")
@@ -217,7 +217,7 @@ def has_large_weights(layer: LayerStats) -> bool:
     "normalization",
     confidence="high",
     needs="batch_norms",
-    also=("train-eval-mode",),
+    also="train-eval-mode",
 )
 def stale_statistics(start: StartProfile) -> Iterator[Observation]:
     name = "momentum of the running statistics"
@@ -258,7 +258,7 @@ def high_dropout(start: StartProfile) -> Iterator[Observation]:
     "error",
     "normalization",
     needs="network",
-    explains=("RVN-I04", "RVN-I14", "RVN-I17", "RVN-X22", "RVN-T02", "RVN-T07"),
+    explains="RVN-I04, RVN-I14, RVN-I17, RVN-X22, RVN-T02, RVN-T07",
 )
 def single_value_normalization(start: StartProfile) -> Iterator[Observation]:
     found = tuple(dict.fromkeys(start.network.single_value_norms))

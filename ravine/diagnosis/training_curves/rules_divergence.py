@@ -26,8 +26,8 @@ MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
     "error",
     "learning-rate-high",
     needs="loss",
-    also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
-    explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
+    also="exploding, optimizer-numerics, data-degenerate, precision",
+    explains="RVN-T02, RVN-T03, RVN-T04, RVN-T14",
 )
 def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     broken_at, networks = curves.broken_at, curves.plan.networks
@@ -69,8 +69,8 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     "learning-rate-high",
     confidence="high",
     needs="train",
-    also=("over-regularized", "loss", "exploding"),
-    explains=("RVN-T02", "RVN-T04", "RVN-T14"),
+    also="over-regularized, loss, exploding",
+    explains="RVN-T02, RVN-T04, RVN-T14",
 )
 @with_onset
 def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
@@ -109,7 +109,7 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     "learning-rate-high",
     confidence="medium",
     needs="validation",
-    also=("batch-size", "schedule"),
+    also="batch-size, schedule",
 )
 @with_onset
 def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:

@@ -37,9 +37,8 @@ COMMON_CLASS = 0.8  # of the rows: beyond it, the class's frequency explains the
     "labels",
     confidence="high",
     needs="constant_loss",
-    also=("learning-rate-low", "learning-rate-high", "too-few-steps", "gradient-clipping")
-    + ("over-regularized", "dropout", "dead-units", "vanishing", "saturation")
-    + ("initialization", "input-scale"),
+    also="learning-rate-low, learning-rate-high, too-few-steps, gradient-clipping, "
+    "over-regularized, dropout, dead-units, vanishing, saturation, initialization, input-scale",
 )
 @with_onset
 def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
@@ -91,7 +90,7 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="medium",
     needs="reachable",
-    also=("dropout", "over-regularized", "learning-rate-low"),
+    also="dropout, over-regularized, learning-rate-low",
 )
 def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     curve, train_blocks = curves.losses.monitored_curve, curves.losses.train_blocks
@@ -121,9 +120,8 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     "vanishing",
     confidence="high",
     needs="layers",
-    also=("learning-rate-low", "too-few-steps", "gradient-clipping")
-    + ("frozen-parameters", "saturation"),
-    explains=("RVN-T02",),
+    also="learning-rate-low, too-few-steps, gradient-clipping, frozen-parameters, saturation",
+    explains="RVN-T02",
 )
 @with_onset
 def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
@@ -178,7 +176,7 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
     "normalization",
     confidence="high",
     needs="modes",
-    also=("train-eval-mode", "batch-size"),
+    also="train-eval-mode, batch-size",
 )
 def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     modes, constant = curves.modes, curves.references.constant_train_loss
@@ -202,7 +200,7 @@ def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     "imbalance",
     confidence="exact",
     needs="answers",
-    also=("too-few-steps", "labels", "learning-rate-high", "learning-rate-low"),
+    also="too-few-steps, labels, learning-rate-high, learning-rate-low",
 )
 def one_answer_for_all(curves: TrainingCurves) -> Iterator[Observation]:
     answers = curves.score.answers

@@ -58,8 +58,8 @@ ORIGIN_TEXTS: Mapping[str, tuple[str, str, str]] = {
     "learning-rate-high",
     confidence="medium",
     needs="snapshots",
-    also=("exploding", "data-degenerate", "loss", "input-scale")
-    + ("optimizer-numerics", "output-activation", "loss-reduction", "target-scale"),
+    also="exploding, data-degenerate, loss, input-scale, "
+    "optimizer-numerics, output-activation, loss-reduction, target-scale",
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite
@@ -144,7 +144,7 @@ def _explain_by_divergence(
     return observe(*shown, cause="learning-rate-high", confidence=confidence, suspects=suspects)
 
 
-@rule("RVN-L29", "error", "precision", needs="scaler", explains=("RVN-N02",))
+@rule("RVN-L29", "error", "precision", needs="scaler", explains="RVN-N02")
 def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
     gradients = history.scaled_gradients
     if gradients.nonfinite > MAX_SKIPPED_FRACTION * gradients.count:

@@ -34,7 +34,7 @@ UNBOUNDED_NODES = frozenset({*AFFINE_NODES, "Split", "SplitWithSizes"})
     "optimizer",
     confidence="high",
     needs=f"steps, snapshots {STALE_STEPS}",
-    also=("optimizer-numerics", "learning-rate-low"),
+    also="optimizer-numerics, learning-rate-low",
 )
 def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     for snapshots in history.last_snapshots(STALE_STEPS):
@@ -59,7 +59,7 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     "optimizer",
     confidence="high",
     needs="optimizer",
-    also=("learning-rate-high", "learning-rate-low"),
+    also="learning-rate-high, learning-rate-low",
 )
 def lost_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     if history.model.lost_states >= MIN_LOST_STATES:
@@ -75,7 +75,7 @@ def lost_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     "optimizer-numerics",
     confidence="high",
     needs=f"steps, snapshots {EPSILON_STEPS}",
-    also=("learning-rate-low", "optimizer"),
+    also="learning-rate-low, optimizer",
 )
 def large_epsilon(history: LoopHistory) -> Iterator[Observation]:
     for snapshots in history.last_snapshots(EPSILON_STEPS):
@@ -92,9 +92,7 @@ def large_epsilon(history: LoopHistory) -> Iterator[Observation]:
             yield observe(ratio, change, since=since, suspects=suspects, severity=severity)
 
 
-@rule(
-    "RVN-L40", "warning", "optimizer", confidence="high", needs="steps", also=("learning-rate-low",)
-)
+@rule("RVN-L40", "warning", "optimizer", confidence="high", needs="steps", also="learning-rate-low")
 def unfit_optimizer_setting(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
     for (snapshot,) in history.last_snapshots(1):
@@ -123,8 +121,8 @@ def _is_whole(inputs: InputHistory) -> bool:
     "optimizer",
     confidence="high",
     needs="graph",
-    also=("loss",),
-    explains=("RVN-N01", "RVN-T03", "RVN-T02"),
+    also="loss",
+    explains="RVN-N01, RVN-T03, RVN-T02",
 )
 def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer or not history.snapshots or history.graph is None:
@@ -166,7 +164,7 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     "initialization",
     confidence="high",
     needs="steps",
-    also=("step-order", "optimizer", "over-regularized"),
+    also="step-order, optimizer, over-regularized",
 )
 def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
     overwrites = history.model.overwrites
@@ -220,8 +218,8 @@ def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "learning-rate-low",
     needs=f"steps, snapshots {MIN_UNCHANGED_STEPS}",
-    also=("precision",),
-    explains=("RVN-N02",),
+    also="precision",
+    explains="RVN-N02",
 )
 def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
@@ -251,7 +249,7 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
     "detached-graph",
     confidence="medium",
     needs=f"snapshots, updates {EQUAL_LOSSES}",
-    also=("dead-units", "learning-rate-low"),
+    also="dead-units, learning-rate-low",
 )
 def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
     losses = history.loss.first[:EQUAL_LOSSES]

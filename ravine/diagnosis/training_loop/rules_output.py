@@ -83,7 +83,7 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
             return
 
 
-@rule("RVN-H10", "error", "output-activation", needs="graph", also=("loss",))
+@rule("RVN-H10", "error", "output-activation", needs="graph", also="loss")
 def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
     losses = ("BinaryCrossEntropy", *op_names.ELEMENTWISE_LOSS_NODES)
     for graph, place in head_operations(history, *losses):
@@ -109,13 +109,7 @@ def log_softmax_twice(history: LoopHistory) -> Iterator[Observation]:
             yield _observe_at(graph, place, count, change)
 
 
-@rule(
-    "RVN-H04",
-    "error",
-    "output-activation",
-    needs="graph",
-    explains=("RVN-N02", "RVN-S03", "RVN-H01"),
-)
+@rule("RVN-H04", "error", "output-activation", needs="graph", explains="RVN-N02, RVN-S03, RVN-H01")
 def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "Softmax", "LogSoftmax"):
         node = graph.nodes[place]
@@ -197,7 +191,7 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
             yield _observe_at(graph, place, evidence, Change("output", "softmax(dim=1)"))
 
 
-@rule("RVN-I22", "error", "shape-pairing", needs="graph", also=("loss",))
+@rule("RVN-I22", "error", "shape-pairing", needs="graph", also="loss")
 def scattered_classes(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss"):
         softmax = graph.source(graph.nodes[place].inputs[0])
@@ -227,8 +221,8 @@ def scattered_classes(history: LoopHistory) -> Iterator[Observation]:
     "output-activation",
     confidence="high",
     needs="graph",
-    also=("target-scale",),
-    explains=("RVN-T02",),
+    also="target-scale",
+    explains="RVN-T02",
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     graph, name = history.graph, history.inputs.made_by.lower()
@@ -270,8 +264,8 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     "target-scale",
     confidence="high",
     needs="graph, losses",
-    also=("learning-rate-low", "too-few-steps"),
-    explains=("RVN-T02",),
+    also="learning-rate-low, too-few-steps",
+    explains="RVN-T02",
 )
 def far_targets(history: LoopHistory) -> Iterator[Observation]:
     graph, means = history.graph, history.loss.summary.stretch_means(4)
@@ -290,7 +284,7 @@ def far_targets(history: LoopHistory) -> Iterator[Observation]:
         yield observe(far, outputs, change, since=0, suspects=("learning-rate-low",))
 
 
-@rule("RVN-H11", "error", "output-activation", needs="graph", also=("loss",))
+@rule("RVN-H11", "error", "output-activation", needs="graph", also="loss")
 def flat_softmax(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         node = graph.nodes[place]
@@ -310,7 +304,7 @@ def flat_softmax(history: LoopHistory) -> Iterator[Observation]:
             return
 
 
-@rule("RVN-H09", "error", "labels", needs="graph", also=("loss", "target-scale", "imbalance"))
+@rule("RVN-H09", "error", "labels", needs="graph", also="loss, target-scale, imbalance")
 def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
@@ -343,7 +337,7 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
     "loss-reduction",
     confidence="high",
     needs="graph",
-    also=("loss", "over-regularized"),
+    also="loss, over-regularized",
 )
 def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
     graph = history.graph

@@ -25,7 +25,7 @@ _list_of = partial(re.compile(r"(?<![^.])\d+(?![^.])").sub, "*", count=1)  # a p
     "error",
     "parameters-not-in-optimizer",
     needs=f"steps {OPTIMIZER_CHECK_STEPS}",
-    explains=("RVN-L02",),
+    explains="RVN-L02",
 )
 def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     own = [p for p in history.model.parameters if p.in_model]
@@ -53,7 +53,7 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "parameters-not-in-optimizer",
     needs=f"snapshots {MIN_SNAPSHOTS}",
-    explains=("RVN-L05", "RVN-L02", "RVN-L01"),
+    explains="RVN-L05, RVN-L02, RVN-L01",
 )
 def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
@@ -140,7 +140,7 @@ def _has_twin_gradients(history: LoopHistory, names: list[str]) -> bool:
     "warning",
     "detached-graph",
     needs=f"snapshots, updates {UNUSED_STEPS}",
-    also=("data-degenerate", "labels", "loss"),
+    also="data-degenerate, labels, loss",
 )
 def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
@@ -187,7 +187,7 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         yield observe(count, ran, change, where=where, severity=severity)
 
 
-@rule("RVN-L43", "error", "checkpoint", needs="updates", also=("overfitting",))
+@rule("RVN-L43", "error", "checkpoint", needs="updates", also="overfitting")
 def state_without_copy(history: LoopHistory) -> Iterator[Observation]:
     kept = history.model.kept_state
     if kept is not None:
