@@ -280,12 +280,8 @@ def wasted_first_steps(profile: RecipeProfile) -> Iterator[Observation]:
     pairs = zip(gains, better, strict=True)
     best = next(run for gain, run in pairs if gain >= NEAR_BEST_GAIN * max(gains))
     name = "loss on validation examples after {:,} steps"
-    without = Evidence(
-        name.format(first.steps),
-        min(first.losses),
-        limit=first.constant_loss,
-        text=CONSTANT_LIMIT_TEXT,
-    )
+    text, limit = CONSTANT_LIMIT_TEXT, first.constant_loss
+    without = Evidence(name.format(first.steps), min(first.losses), limit=limit, text=text)
     after = Evidence(f"{name.format(best.steps)}, with the change", max(best.losses))
     yield observe(
         without,

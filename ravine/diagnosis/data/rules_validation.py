@@ -86,15 +86,8 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         change = Change("data", "a random split, unless new data will differ like this")
         evidence = Evidence(name, shift.largest_shift, "spreads", limit=COLUMN_SHIFT)
         title = f"{shift.largest_shift_name} is distributed differently in validation"
-        yield observe(
-            evidence,
-            change,
-            where="validation",
-            cause="split",
-            title=title,
-            severity="note",
-            confidence="medium",
-        )
+        seen = observe(evidence, change, where="validation", cause="split", title=title)
+        yield replace(seen, severity="note", confidence="medium")
 
 
 @rule("RVN-D11", "warning", "split", confidence="high", needs="validation", also="target-scale")

@@ -32,12 +32,10 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         return
     if start.loss.classes.ignored:
         name = "of the examples, all of target 0, that have no gradient at any outputs"
-        yield observe(
-            Evidence(name, 100 * start.loss.classes.ignored, "%", limit=0.0),
-            Change("loss", "targets of -1 and 1 for a margin, or nn.BCEWithLogitsLoss"),
-            title="examples with a target of 0 have no part in the loss",
-            suspects=("labels",),
-        )
+        ignored = Evidence(name, 100 * start.loss.classes.ignored, "%", limit=0.0)
+        change = Change("loss", "targets of -1 and 1 for a margin, or nn.BCEWithLogitsLoss")
+        title = "examples with a target of 0 have no part in the loss"
+        yield observe(ignored, change, title=title, suspects=("labels",))
         return
     kind = start.loss.targets.kind
     # of shares, a divergence is linear but for what does not depend on the outputs

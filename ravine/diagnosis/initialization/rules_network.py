@@ -62,15 +62,8 @@ def compare_with_guessing(start: StartProfile, *, low: float, high: float) -> It
     if layer is not None:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
         weights = Evidence(name, layer.weight_rms, limit=layer.expected_rms, text=usual)
-        yield observe(
-            *evidence,
-            weights,
-            NEW_WEIGHTS,
-            where=layer.where,
-            suspects=("saturation", "exploding"),
-            severity="warning",
-            confidence="high",
-        )
+        seen = observe(*evidence, weights, NEW_WEIGHTS, where=layer.where, severity="warning")
+        yield replace(seen, confidence="high", suspects=("saturation", "exploding"))
     else:
         spread = Evidence("spread of the inputs", start.first_loss.input_spread)
         change = Change("input.scale", "standardize")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ravine.diagnosis.op_names import ELEMENTWISE_LOSS_NODES
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import UNNAMED_PARAMETER
+from ravine.diagnosis.training_loop.class_order import BINARY_LOSS_NODES
 from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot, WatchedParameter
 from ravine.finding import Change, Evidence
 
@@ -20,11 +21,7 @@ MIN_RELATIVE_STEP = 1e-4
 UNEQUAL_FRACTION = 1e-3  # of the gradient of one head beside another
 DISCARDING_STEPS = 3  # inspected steps in which gradients were discarded or summed
 RATE_BY_GRADIENT = ("SGD", "ASGD")  # a gradient of half the size makes half the step
-DIVIDED_LOSSES = ELEMENTWISE_LOSS_NODES | {
-    "NllLoss",
-    "BinaryCrossEntropy",
-    "BinaryCrossEntropyWithLogits",
-}
+DIVIDED_LOSSES = ELEMENTWISE_LOSS_NODES | {"NllLoss", *BINARY_LOSS_NODES}
 IDLE_PASSES = 20  # backward passes without a step
 MIN_RUN_STEPS, FEW_STEPS = 4, 20  # of a whole run
 MANY_PASSES = 8  # backward passes to a step
@@ -276,15 +273,13 @@ def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
     if len(twice) >= DISCARDING_STEPS and twice[-1].settings.kind in RATE_BY_GRADIENT:
         passes = twice[-1].gradient.passes
         why = f"by {passes} before it is reported, and by {passes} after"
-        yield observe(
-            Evidence("divisions of the loss by the number of batches", 2, limit=1, text=why),
-            Evidence("gradients that are added for a step", passes),
-            Change("loop", "the loss divided once by the number of batches"),
-            since=twice[0].step,
-            severity="warning",
-            title="the loss is divided twice by the number of batches of a step",
-            suspects=("learning-rate-low",),
-        )
+        name = "divisions of the loss by the number of batches"
+        divisions = Evidence(name, 2, limit=1, text=why)
+        added = Evidence("gradients that are added for a step", passes)
+        change = Change("loop", "the loss divided once by the number of batches")
+        title = "the loss is divided twice by the number of batches of a step"
+        seen = observe(divisions, added, change, since=twice[0].step, title=title)
+        yield replace(seen, severity="warning", suspects=("learning-rate-low",))
 
 
 def _are_inverse(scale: float | None, passes: int) -> bool:

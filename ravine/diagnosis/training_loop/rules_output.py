@@ -170,10 +170,8 @@ def _meets_a_constant(graph: Graph, place: int) -> bool:
     if graph.nodes[place].name != "Expand":
         return True
     users = [node for node in graph.nodes if place in node.inputs]
-    return all(
-        user.name in op_names.BROADCASTING_NODES and sum(i >= 0 for i in user.inputs) == 1
-        for user in users
-    )
+    alone = (sum(i >= 0 for i in user.inputs) == 1 for user in users)
+    return all(user.name in op_names.BROADCASTING_NODES for user in users) and all(alone)
 
 
 @rule("RVN-H07", "error", "output-activation", needs="graph")
@@ -325,9 +323,7 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
         return
     seen = Evidence("inspected losses whose targets all are the same class", reads, limit=0)
     title = "all targets are the same class"
-    change = Change(
-        "data", "targets of all classes; for a weighted sampler, a weight for each example"
-    )
+    change = Change("data", "targets of all classes; for a sampler, a weight for each example")
     yield observe(seen, change, since=0, title=title, suspects=("imbalance",))
 
 

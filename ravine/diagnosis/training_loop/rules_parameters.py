@@ -191,14 +191,14 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
 def state_without_copy(history: LoopHistory) -> Iterator[Observation]:
     kept = history.model.kept_state
     if kept is not None:
-        severity, confidence = ("warning", "high") if kept.is_named else ("note", "medium")
         what = "loaded, which changes nothing" if kept.is_loaded else "its tensors are the weights"
-        yield observe(
-            Evidence("steps since the state was taken", kept.steps, limit=0, text=what),
+        steps = Evidence("steps since the state was taken", kept.steps, limit=0, text=what)
+        change, since = (
             Change("loop", "copy.deepcopy(model.state_dict())"),
-            where=kept.variable,
-            since=history.steps - kept.steps,
-            severity="" if kept.is_loaded else severity,
-            confidence="" if kept.is_loaded else confidence,
-            suspects=("overfitting",),
+            history.steps - kept.steps,
         )
+        found = observe(steps, change, where=kept.variable, since=since, suspects=("overfitting",))
+        if not kept.is_loaded:
+            severity, confidence = ("warning", "high") if kept.is_named else ("note", "medium")
+            found = replace(found, severity=severity, confidence=confidence)
+        yield found

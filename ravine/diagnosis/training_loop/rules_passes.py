@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import mean
 
 import numpy as np
@@ -52,19 +53,9 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
         rows = Evidence("examples in the last batch", inputs.rows)
         count = Evidence("batches read", inputs.count)
         change = Change("data", "a sampler that draws from all rows: a weight for each of them")
-        title = "the same few examples are drawn again and again"
-        suspects = ("shuffling", "imbalance")
-        yield observe(
-            few,
-            rows,
-            count,
-            change,
-            title=title,
-            severity="warning",
-            cause="data-degenerate",
-            suspects=suspects,
-            since=0,
-        )
+        title, cause = "the same few examples are drawn again and again", "data-degenerate"
+        seen = observe(few, rows, count, change, title=title, cause=cause, since=0)
+        yield replace(seen, severity="warning", suspects=("shuffling", "imbalance"))
         return
     if inputs.identical < max(REPEATED_INPUTS, inputs.count):
         return
@@ -316,14 +307,13 @@ def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     shift = history.model.statistics_shift
     if shift.distance > MOVED_MEAN:
         name = "distance of their means from those of training batches"
-        yield observe(
-            Evidence(name, shift.distance, "standard deviations", limit=MOVED_MEAN),
-            Evidence("inspected passes without a graph, in training mode", shift.passes, limit=0),
-            Change("loop", "model.eval() before this pass, model.train() after"),
-            where=shift.where,
-            title="a pass in training mode moves batch norm's statistics away from the data's",
-            suspects=("normalization",),
-        )
+        moved = Evidence(name, shift.distance, "standard deviations", limit=MOVED_MEAN)
+        name = "inspected passes without a graph, in training mode"
+        passes = Evidence(name, shift.passes, limit=0)
+        change = Change("loop", "model.eval() before this pass, model.train() after")
+        title = "a pass in training mode moves batch norm's statistics away from the data's"
+        seen = observe(moved, passes, change, where=shift.where, title=title)
+        yield replace(seen, suspects=("normalization",))
         return
     bursts = re.findall(VALIDATION_PASSES, history.events)
     if bursts or len(re.findall(SINGLE_VALIDATION_PASS, history.events)) >= 2:
