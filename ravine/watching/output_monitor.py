@@ -1,4 +1,4 @@
-"""What the model's outputs are: their size, the tokens that they depend on and are to tell.
+"""The model's outputs: their size, and the tokens that they depend on and should predict.
 
 Letters: A and B, the places [A, B] of a batch of tokens (examples and time, in either order);
 V classes.
