@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -126,15 +127,8 @@ def profile_data(
         values = measure_numbers(y)
         found = replace(found, targets=values and replace(values, sentinels=codes))
     if layout == "table" and x.ndim == 2:
-        leaking = find_leaking_columns(
-            x[sample],
-            y[sample],
-            kind,
-            name_column=name_column,
-            seed=seed,
-            sources=sources,
-            target_names=target_names,
-        )
+        find = partial(find_leaking_columns, name_column=name_column, sources=sources)
+        leaking = find(x[sample], y[sample], kind, seed=seed, target_names=target_names)
         found = replace(found, leaking_columns=leaking)
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=_measure_order(y, kind, batch, seed))

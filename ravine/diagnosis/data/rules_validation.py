@@ -107,14 +107,11 @@ def unseen_targets(data: DataProfile) -> Iterator[Observation]:
     ranges = f"training {train.low:.3g} to {train.high:.3g}"
     if new is not None:
         ranges += f", validation {new.low:.3g} to {new.high:.3g}"
-    yield observe(
-        Evidence(name, 100 * outside, "%", limit=100 * OUTSIDE_FRACTION, text=ranges),
-        Change("data", "a random split, and one scale for both"),
-        where="validation",
-        title="validation targets lie where training has none",
-        severity="" if outside >= OUTSIDE_FRACTION else "note",
-        suspects=("target-scale",),
-    )
+    beyond = Evidence(name, 100 * outside, "%", limit=100 * OUTSIDE_FRACTION, text=ranges)
+    change = Change("data", "a random split, and one scale for both")
+    title = "validation targets lie where training has none"
+    seen = observe(beyond, change, where="validation", title=title, suspects=("target-scale",))
+    yield replace(seen, severity="" if outside >= OUTSIDE_FRACTION else "note")
 
 
 def _unseen_classes(classes: ClassCounts) -> Iterator[Observation]:

@@ -52,15 +52,10 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         gets, severity, confidence = "probabilities", "warning", "high"
     else:
         return
-    yield observe(
-        evidence,
-        Change("loss", "nn.CrossEntropyLoss() on logits"),
-        where=form.last_at,
-        title=f"the loss takes log-probabilities and gets {gets}",
-        suspects=("output-activation",),
-        severity=severity,
-        confidence=confidence,
-    )
+    change = Change("loss", "nn.CrossEntropyLoss() on logits")
+    title, suspects = f"the loss takes log-probabilities and gets {gets}", ("output-activation",)
+    seen = observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
+    yield replace(seen, severity=severity, confidence=confidence)
 
 
 @rule(
@@ -89,30 +84,21 @@ def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
         several = Evidence(name, 100 * start.loss.targets.unlike_shares, "%", limit=0)
         name, share = "have none, which no softmax can say", 100 * start.loss.targets.unlabeled
         unlabeled = Evidence(name, share, "%")
-        yield observe(
-            several,
-            unlabeled,
-            Change("loss", "nn.BCEWithLogitsLoss()"),
-            where=form.last_at,
-            title="the loss has a softmax over labels that do not sum to 1",
-            cause="loss",
-            confidence="high",
-            # the items of a basket may well share one softmax: then only their order counts
-            severity="warning" if start.loss.targets.unlabeled > 0 else "note",
-            suspects=("output-activation",),
-        )
+        change = Change("loss", "nn.BCEWithLogitsLoss()")
+        title = "the loss has a softmax over labels that do not sum to 1"
+        seen = observe(several, unlabeled, change, where=form.last_at, title=title, cause="loss")
+        # the items of a basket may well share one softmax: then only their order counts
+        severity = "warning" if start.loss.targets.unlabeled > 0 else "note"
+        suspects = ("output-activation",)
+        yield replace(seen, severity=severity, confidence="high", suspects=suspects)
     elif left is not None and left > UNREACHABLE_LOSS:
         numbers = kind == "numbers"
         output = "linear" if numbers else "torch.sigmoid, or none and nn.BCEWithLogitsLoss"
-        yield observe(
-            *kept,
-            Change("output", output),
-            where=form.last_at,
-            title="the best outputs of the last activation miss the targets",
-            severity="error" if left > UNREACHABLE_ERROR else "warning",
-            confidence="high",
-            suspects=("target-scale",) if numbers else ("loss",),
-        )
+        title = "the best outputs of the last activation miss the targets"
+        seen = observe(*kept, Change("output", output), where=form.last_at, title=title)
+        suspects = ("target-scale",) if numbers else ("loss",)
+        severity = "error" if left > UNREACHABLE_ERROR else "warning"
+        yield replace(seen, severity=severity, confidence="high", suspects=suspects)
 
 
 @rule("RVN-I11", "warning", "imbalance", confidence="high", needs="loss", also="loss")

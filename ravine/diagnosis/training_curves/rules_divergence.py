@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,15 +53,9 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
             cause, suspects = "exploding", ("learning-rate-high", "optimizer-numerics", "precision")
     minor = networks > 1 and curves.diverged < networks / 2
     end = curves.steps if curves.outcome == "diverged" else None
-    yield observe(
-        *evidence,
-        failure_causes.LOWER_LEARNING_RATE,
-        since=end if broken_at is None else broken_at,
-        title=title,
-        severity="warning" if minor else "",
-        cause=cause,
-        suspects=suspects,
-    )
+    since, severity = end if broken_at is None else broken_at, "warning" if minor else ""
+    seen = observe(*evidence, failure_causes.LOWER_LEARNING_RATE, since=since, title=title)
+    yield replace(seen, severity=severity, cause=cause, suspects=suspects)
 
 
 @symptom(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.rule import Observation, join_names, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
@@ -72,16 +73,12 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     if not shown:
         return
     cause, *suspects = likely_causes(curves)
-    early = not curves.has_ended
-    yield observe(
-        *shown,
-        *distance_evidence(curves),
-        *changes_against(cause, curves),
-        title="not learned so far" if early else "",
-        severity="note" if early else "error" if all(worse) else "warning",
-        cause=cause,
-        suspects=tuple(suspects),
-    )
+    title, severity = "", "error" if all(worse) else "warning"
+    if not curves.has_ended:
+        title, severity = "not learned so far", "note"
+    seen = observe(*shown, *distance_evidence(curves), *changes_against(cause, curves))
+    seen = replace(seen, title=title, severity=severity)
+    yield replace(seen, cause=cause, suspects=tuple(suspects))
 
 
 @symptom(
@@ -150,15 +147,10 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
     cause, suspects = "vanishing", ("frozen-parameters", "saturation")
     if every:
         cause, suspects = "learning-rate-low", ("too-few-steps", "gradient-clipping")
-    yield observe(
-        *evidence,
-        *changes_against(cause, curves),
-        where="" if every else join_names(stuck),
-        severity="warning" if useless and curves.has_ended else "note",
-        title="the weights hardly move" if every else "",
-        cause=cause,
-        suspects=suspects,
-    )
+    where, title = ("", "the weights hardly move") if every else (join_names(stuck), "")
+    severity = "warning" if useless and curves.has_ended else "note"
+    seen = observe(*evidence, *changes_against(cause, curves), where=where, title=title)
+    yield replace(seen, severity=severity, cause=cause, suspects=suspects)
 
 
 def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:

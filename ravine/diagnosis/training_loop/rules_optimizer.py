@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -199,18 +200,11 @@ def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
             changes = (Change("loop", "weights that are not clamped"),)
     else:
         return
-    yield observe(
-        times,
-        Evidence("steps from the first time to the last", overwrites.interval),
-        *changes,
-        where=overwrites.where,
-        since=overwrites.first_step,
-        title=title,
-        severity=severity,
-        confidence=confidence,
-        cause=cause,
-        suspects=("initialization",) if cause else (),
-    )
+    steps = Evidence("steps from the first time to the last", overwrites.interval)
+    where, since, suspects = overwrites.where, overwrites.first_step, ("initialization",)
+    seen = observe(times, steps, *changes, where=where, since=since, title=title, cause=cause)
+    seen = replace(seen, severity=severity, confidence=confidence)
+    yield replace(seen, suspects=suspects if cause else ())
 
 
 @rule(

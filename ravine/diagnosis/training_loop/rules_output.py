@@ -262,7 +262,7 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     "target-scale",
     confidence="high",
     needs="graph, losses",
-    also="learning-rate-low, too-few-steps",
+    also="learning-rate-low",
     explains="RVN-T02",
 )
 def far_targets(history: LoopHistory) -> Iterator[Observation]:

@@ -139,12 +139,10 @@ def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
         return
     pure = "chance that two examples of a batch differ in class, over that in two batches"
     near = f"of other ones: {order.far:.2g}"
-    yield observe(
-        Evidence(pure, order.impurity_fraction, limit=PURE_BATCHES),
-        Evidence("chance that examples of successive batches agree", order.near, text=near),
-        Change("data", "shuffled before each epoch: DataLoader(..., shuffle=True)"),
-        since=history.loss.class_counts[0][0],
-    )
+    impurity = Evidence(pure, order.impurity_fraction, limit=PURE_BATCHES)
+    agree = Evidence("chance that examples of successive batches agree", order.near, text=near)
+    change = Change("data", "shuffled before each epoch: DataLoader(..., shuffle=True)")
+    yield observe(impurity, agree, change, since=history.loss.class_counts[0][0])
 
 
 @rule("RVN-L26", "warning", "input-scale", confidence="high", needs="inputs", explains="RVN-L37")
@@ -246,14 +244,12 @@ def changing_inputs(history: LoopHistory) -> Iterator[Observation]:
     warns = warns and not acts and bool(history.loss.kind)
     if not warns and not (history.ended and moves and is_moving):  # as in a series that grows
         return
-    yield observe(
-        Evidence("mean of the inputs at first", means[0], text=f"now {means[-1]:.3g}"),
-        Evidence("mean distance from it at first", spreads[0], text=f"now {spreads[-1]:.3g}"),
-        Change("data", "changed batches in new tensors, never in place"),
-        since=first[-1].step,
-        severity="" if warns else "note",
-        suspects=("augmentation", "input-scale"),
-    )
+    mean_at_first = Evidence("mean of the inputs at first", means[0], text=f"now {means[-1]:.3g}")
+    name, now = "mean distance from it at first", f"now {spreads[-1]:.3g}"
+    change = Change("data", "changed batches in new tensors, never in place")
+    severity, suspects = "" if warns else "note", ("augmentation", "input-scale")
+    seen = observe(mean_at_first, Evidence(name, spreads[0], text=now), change)
+    yield replace(seen, since=first[-1].step, severity=severity, suspects=suspects)
 
 
 def _rank_correlation(levels: Sequence[float]) -> float:
