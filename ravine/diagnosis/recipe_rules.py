@@ -5,7 +5,7 @@ What measures trains networks and stands in `ravine.examination.preflight_checks
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ravine.diagnosis.rule import Observation, observe, rule, symptom
@@ -191,15 +191,13 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     if math.isfinite(best.steps):
         short = f"at {own.lr:g}, {fit.max_steps} steps are not enough"
         text = f"at a learning rate of {best.lr:g}; {short}"
-        yield observe(
-            Evidence("steps to overfit the small batch", best.steps, text=text),
-            Change(fit.lr_path, best.lr),
-            where=fit.lr_path,
-            severity="warning" if _is_far(best) else "note",
-            title=f"a small batch can be overfit only at {best.factor:g} times the learning rate",
-            cause="learning-rate-low" if best.factor > 1 else "learning-rate-high",
-            suspects=("too-few-steps",),
-        )
+        steps = Evidence("steps to overfit the small batch", best.steps, text=text)
+        change, title = Change(fit.lr_path, best.lr), "a small batch can be overfit only at"
+        title = f"{title} {best.factor:g} times the learning rate"
+        cause = "learning-rate-low" if best.factor > 1 else "learning-rate-high"
+        seen = observe(steps, change, where=fit.lr_path, title=title, cause=cause)
+        severity = "warning" if _is_far(best) else "note"
+        yield replace(seen, severity=severity, suspects=("too-few-steps",))
         return
     nearest = min(fit.attempts, key=lambda a: min(a.least_losses))
     least, worst = min(nearest.least_losses), max(nearest.least_losses)

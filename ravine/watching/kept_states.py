@@ -53,7 +53,7 @@ class KeptStateMonitor:
         self.states = []
 
     def forget(self) -> None:
-        """Something was saved in a file: perhaps all that was kept."""
+        """Something was saved to a file: perhaps a copy of what was kept."""
         self.states = []
 
     def _note_state(self, module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -62,9 +62,9 @@ class KeptStateMonitor:
             self.states = [*self.states[1 - MAX_STATES :], (weakref.ref(first), self.history.steps)]
 
     def _compare_loaded(self, module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
-        taken = {id(t()): step for t, step in self.states if t() is not None}
+        living = {id(t()): step for t, step in self.states if t() is not None}
         tensors = [t for t in state.values() if isinstance(t, Tensor)] if not prefix else []
-        steps = [self.history.steps - taken[id(t)] for t in tensors if id(t) in taken]
+        steps = [self.history.steps - living[id(t)] for t in tensors if id(t) in living]
         written = any(m.overwrites.was_written() for m in self.monitors)  # perhaps through it
         if max(steps, default=0) > 0 and not written and all(map(self._is_weight, tensors)):
             self.history.model.kept_state = KeptState("", max(steps), is_loaded=True)

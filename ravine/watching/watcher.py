@@ -153,7 +153,7 @@ class Watcher:
     def loss(self, value: Any) -> Any:
         """Report the loss of a step, best as a tensor before `backward`. Returns it unchanged.
 
-        Raises `InputError` for what is no number.
+        Raises `InputError` for what is neither a number nor a tensor.
         """
         if not self._read_quietly(value):
             _check_number(value)

@@ -138,8 +138,8 @@ def profile_data(
         if layout != "tokens":
             shift = measure_shift(x[sample], held_out[0], name_column=name_column)
             beside = replace(beside, shift=shift)
-        two = kind == "classes" and y.size == len(y) and set(found.classes.train) == {0, 1}
-        if layout == "table" and (two or kind in ("number", "binary")):
+        is_binary = kind == "classes" and y.size == len(y) and set(found.classes.train) == {0, 1}
+        if layout == "table" and (is_binary or kind in ("number", "binary")):
             drop = find_correlation_drop((x, y), held_out, name_column=name_column)
             beside = replace(beside, correlation_drop=drop)
         found = replace(found, classes=classes, validation=beside)

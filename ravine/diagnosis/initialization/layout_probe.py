@@ -51,7 +51,7 @@ def probe_class_layout(program: ProbedProgram) -> ClassLayout | None:
     """Move the outputs of one unit of the last layer: what moves in the outputs of the model? And
     change one class among the targets: at which outputs of the layer does the gradient change?
 
-    RVN-I22 explains what must be. None where the last layer is not known, or where more than views
+    RVN-I22 explains both tests. None where the last layer is not known, or where more than views
     (and a softmax) follow it.
     """
     call = last_call(program.few_trace)

@@ -47,7 +47,7 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
     """Change one target: does the gradient change at its own example's output? None where that
     cannot be asked.
 
-    RVN-I02 explains what follows from it. Common factors, as of class weights, do not count.
+    RVN-I02 explains the test. Common factors, as of class weights, do not count.
     """
     n = len(probed.outputs)
     outputs, targets = jitter_outputs(probed), probed.targets

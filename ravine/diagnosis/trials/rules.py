@@ -343,9 +343,7 @@ shuffled_examples = remedy_rule("RVN-X16", "shuffling")
 balanced_classes = remedy_rule("RVN-X17", "imbalance")
 other_loss = remedy_rule("RVN-X18", "loss")
 unfrozen_parameters = remedy_rule("RVN-X19", "frozen-parameters")
-larger_network = remedy_rule(
-    "RVN-X51", "architecture-too-small", explains="RVN-C03, RVN-T02, RVN-T07"
-)
+more_units = remedy_rule("RVN-X51", "architecture-too-small", explains="RVN-C03, RVN-T02, RVN-T07")
 other_schedule = remedy_rule("RVN-X52", "schedule", explains="RVN-T02, RVN-T06, RVN-T09, RVN-T10")
 other_clipping = remedy_rule(
     "RVN-X53", "gradient-clipping", explains="RVN-T02, RVN-T12", also="exploding"

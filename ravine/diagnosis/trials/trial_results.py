@@ -295,8 +295,8 @@ class TrialResults:
         return max(-1.0, min(1.0, by_loss))
 
     def is_proved(self, outcome: Outcome) -> bool:
-        """Whether a remedy for which there is evidence helped with all seeds, surely by a part of
-        the score that counts, and as much as anything that was tried and as a quick learner.
+        """Whether a remedy that evidence speaks for helped with all seeds, with an interval above
+        SUPPORTED_SCORE_GAIN, and does as well as all that was tried and as a quick learner.
         """
         trial = outcome.trial
         if trial is None or trial.verdict != "helped" or trial.interval is None:
