@@ -137,11 +137,10 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     fall = progress.measure_fall(curves, lowest)
     in_the_middle = float(np.median(curve.values[half - half // 4 : half]))
     gained = in_the_middle - float(np.median(curve.values[-max(3, half // 4) :]))
-    unlearned = fall <= 0 or (
-        constant is not None and lowest > constant - progress.MIN_FALL * abs(constant)
-    )
+    least = progress.MIN_FALL * abs(constant or 0.0)
+    unlearned = constant is not None and lowest > constant - least
     solved = constant is not None and lowest < SOLVED_LOSS * abs(constant)
-    if unlearned or solved or abs(gained) > FLAT_GAIN * fall:
+    if fall <= 0 or unlearned or solved or abs(gained) > FLAT_GAIN * fall:
         return
     share, whole = 100 * gained / fall, "of all that was gained"
     late = Evidence("gained in the second half", share, "%", limit=100 * FLAT_GAIN, text=whole)
