@@ -160,9 +160,8 @@ def _is_deeper(value: Any, depth: int) -> bool:
     """Whether parts are nested more than `depth` deep in a value."""
     if isinstance(value, tuple):
         return any(_is_deeper(v, depth) for v in value)
-    return is_part(value) and (
-        depth == 0 or any(_is_deeper(v, depth - 1) for v in vars(value).values())
-    )
+    inner = vars(value).values() if is_part(value) else ()
+    return is_part(value) and (depth == 0 or any(_is_deeper(v, depth - 1) for v in inner))
 
 
 def _describe(cls: type, field: dataclasses.Field, given: Any) -> str:

@@ -85,10 +85,8 @@ def infer_column_types(
     [UsedColumn(name='a', kind='number', style='1,234.5')]
     """
     hints, notes = hints or ColumnHints(), [] if notes is None else notes
-    found = [
-        _infer_type(frame[name], str(name), rows, hints=hints, notes=notes)
-        for name in frame.columns
-    ]
+    columns = ((frame[name], str(name)) for name in frame.columns)
+    found = [_infer_type(*column, rows, hints=hints, notes=notes) for column in columns]
     used = [f for f in found if isinstance(f, UsedColumn)]
     return used, [f for f in found if isinstance(f, DroppedColumn)]
 

@@ -36,9 +36,8 @@ ALIASES_OF_UNITS = (
     "mi mile, ft foot feet, in inch inche, l liter litre, g gram, kg kilo, t tonne, lb pound, "
     "oz ounce"
 )
-UNIT_ALIASES = {
-    alias: unit for unit, *rest in map(str.split, ALIASES_OF_UNITS.split(",")) for alias in rest
-}
+_UNITS_WITH_ALIASES = [each.split() for each in ALIASES_OF_UNITS.split(",")]
+UNIT_ALIASES = {alias: unit for unit, *rest in _UNITS_WITH_ALIASES for alias in rest}
 OTHER_UNITS = "CC HP BHP PS RPM MP DPI PPI PPM PPB BTU MPG FPS SF UI BPM".split()  # in capitals
 KNOWN_UNITS = frozenset([*OTHER_UNITS, *(unit for units in QUANTITY_UNITS for unit in units)])
 # marks of a currency or a share, on which a number depends only beside others of its column

@@ -441,9 +441,8 @@ def _kernel(x: Array, y: Array, new: Array, seed: int) -> Array:
 def _trees(x: Array, y: Array, new: Array, seed: int) -> Array:
     features = x.shape[1]
     share = min(1.0, max(0.34, 8 / features)) if features < 60 else features**-0.5
-    model = ExtraTreesRegressor(
-        60, min_samples_leaf=2, max_features=share, random_state=seed, n_jobs=1
-    )
+    settings = {"min_samples_leaf": 2, "max_features": share, "random_state": seed}
+    model = ExtraTreesRegressor(60, n_jobs=1, **settings)
     return model.fit(x, y if y.shape[1] > 1 else y[:, 0]).predict(new).reshape(len(new), -1)
 
 

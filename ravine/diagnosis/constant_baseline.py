@@ -66,9 +66,8 @@ def find_best_constant(
             best = leaf.detach()
         return level, gradient.double().cpu().numpy().ravel()
 
-    forms = _closed_forms(
-        outputs, targets, target_kind=target_kind, output_kind=output_kind, class_axis=class_axis
-    )
+    kinds = {"target_kind": target_kind, "output_kind": output_kind}
+    forms = _closed_forms(outputs, targets, class_axis=class_axis, **kinds)
     starts = [form.double().cpu().expand(shape).numpy().ravel() for form in forms]
     start = min(starts, key=lambda free: evaluate(free)[0])
     options = {"maxiter": SEARCH_ITERATIONS}

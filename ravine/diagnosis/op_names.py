@@ -51,9 +51,7 @@ ROUNDING_NODES = frozenset({"Round", "Floor", "Ceil", "Trunc", "Sign"})  # their
 # Functions of torch, as they are called
 
 CONVOLUTION_FUNCTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
-TRANSPOSED_CONVOLUTION_FUNCTIONS = frozenset(
-    {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
-)
+TRANSPOSED_CONVOLUTION_FUNCTIONS = frozenset(f"conv_transpose{d}d" for d in (1, 2, 3))
 LAYER_FUNCTIONS = CONVOLUTION_FUNCTIONS | {"linear"}
 AFFINE_FUNCTIONS = LAYER_FUNCTIONS | TRANSPOSED_CONVOLUTION_FUNCTIONS  # their weight comes second
 MATMUL_FUNCTIONS = frozenset({"matmul", "__matmul__", "__rmatmul__", "mm", "addmm"})
@@ -74,9 +72,8 @@ ACTIVATION_FUNCTIONS = SATURATING_FUNCTIONS | frozenset(
 RECTIFIER_FUNCTIONS = frozenset({"relu", "relu6", "relu_", "threshold", "threshold_"})
 SOFTMAX_FUNCTIONS = frozenset({"softmax", "log_softmax"})
 EXAMPLE_NORM_FUNCTIONS = frozenset({"instance_norm"})  # by example and channel
-DROPOUT_FUNCTIONS = frozenset(
-    "alpha_dropout dropout dropout1d dropout2d dropout3d feature_alpha_dropout".split()
-)
+DROPOUT_FUNCTIONS = frozenset({"alpha_dropout", "feature_alpha_dropout", "dropout"})
+DROPOUT_FUNCTIONS |= {"dropout1d", "dropout2d", "dropout3d"}
 VIEW_FUNCTIONS = frozenset(
     "T __getitem__ clone contiguous double flatten float mT movedim permute reshape "
     "squeeze swapaxes to transpose type_as unsqueeze view view_as".split()

@@ -5,7 +5,7 @@ What measures trains networks and stands in `ravine.examination.preflight_checks
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ravine.diagnosis.rule import Observation, observe, rule, symptom
@@ -177,8 +177,8 @@ def ineffective_penalty(profile: RecipeProfile) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="high",
     needs="small_batch",
-    also=("learning-rate-high", "learning-rate-low", "hidden-activation")
-    + ("initialization", "optimizer", "too-few-steps"),
+    also="learning-rate-high, learning-rate-low, hidden-activation, "
+    "initialization, optimizer, too-few-steps",
 )
 def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     fit = require_measured(profile.small_batch)
@@ -191,15 +191,13 @@ def small_batch_not_overfit(profile: RecipeProfile) -> Iterator[Observation]:
     if math.isfinite(best.steps):
         short = f"at {own.lr:g}, {fit.max_steps} steps are not enough"
         text = f"at a learning rate of {best.lr:g}; {short}"
-        yield observe(
-            Evidence("steps to overfit the small batch", best.steps, text=text),
-            Change(fit.lr_path, best.lr),
-            where=fit.lr_path,
-            severity="warning" if _is_far(best) else "note",
-            title=f"a small batch can be overfit only at {best.factor:g} times the learning rate",
-            cause="learning-rate-low" if best.factor > 1 else "learning-rate-high",
-            suspects=("too-few-steps",),
-        )
+        steps = Evidence("steps to overfit the small batch", best.steps, text=text)
+        change, title = Change(fit.lr_path, best.lr), "a small batch can be overfit only at"
+        title = f"{title} {best.factor:g} times the learning rate"
+        cause = "learning-rate-low" if best.factor > 1 else "learning-rate-high"
+        seen = observe(steps, change, where=fit.lr_path, title=title, cause=cause)
+        severity = "warning" if _is_far(best) else "note"
+        yield replace(seen, severity=severity, suspects=("too-few-steps",))
         return
     nearest = min(fit.attempts, key=lambda a: min(a.least_losses))
     least, worst = min(nearest.least_losses), max(nearest.least_losses)
@@ -237,7 +235,7 @@ def _is_far(attempt: OverfitAttempt) -> bool:
     return not 1 / NEAR_RATE_FACTOR <= attempt.factor <= NEAR_RATE_FACTOR
 
 
-@rule("RVN-C04", "error", "loss", needs="gradient", also=("precision",))
+@rule("RVN-C04", "error", "loss", needs="gradient", also="precision")
 def wrong_gradient(profile: RecipeProfile) -> Iterator[Observation]:
     error = require_measured(profile.gradient)
     if error.difference is not None and error.difference > GRADIENT_DIFFERENCE:
@@ -268,8 +266,8 @@ FIRST_STEP_TITLES = {  # by the cause of which the change was tried
     "too-few-steps",
     confidence="high",
     needs="first_steps",
-    also=tuple(cause for cause in FIRST_STEP_TITLES if cause != "too-few-steps"),
-    explains=("RVN-T02", "RVN-T03", "RVN-T06", "RVN-T09", "RVN-T14"),
+    also=", ".join(cause for cause in FIRST_STEP_TITLES if cause != "too-few-steps"),
+    explains="RVN-T02, RVN-T03, RVN-T06, RVN-T09, RVN-T14",
 )
 def wasted_first_steps(profile: RecipeProfile) -> Iterator[Observation]:
     first = require_measured(profile.first_steps)
@@ -280,12 +278,8 @@ def wasted_first_steps(profile: RecipeProfile) -> Iterator[Observation]:
     pairs = zip(gains, better, strict=True)
     best = next(run for gain, run in pairs if gain >= NEAR_BEST_GAIN * max(gains))
     name = "loss on validation examples after {:,} steps"
-    without = Evidence(
-        name.format(first.steps),
-        min(first.losses),
-        limit=first.constant_loss,
-        text=CONSTANT_LIMIT_TEXT,
-    )
+    text, limit = CONSTANT_LIMIT_TEXT, first.constant_loss
+    without = Evidence(name.format(first.steps), min(first.losses), limit=limit, text=text)
     after = Evidence(f"{name.format(best.steps)}, with the change", max(best.losses))
     yield observe(
         without,

@@ -42,7 +42,7 @@ class ResumeComparison:
         return Evidence("losses after the resume that differ", 0, text="weights do")
 
 
-@rule("RVN-C15", "error", "checkpoint", needs="", also=("randomness",))
+@rule("RVN-C15", "error", "checkpoint", needs="", also="randomness")
 def resumed_differently(resumed: ResumeComparison) -> Iterator[Observation]:
     if not resumed.different:
         return

@@ -119,12 +119,12 @@ class Rule:
 
 
 class RuleFields(TypedDict, total=False):
-    """The other fields of `Rule`."""
+    """The other fields of `Rule`; commas part several needs, codes or causes."""
 
     needs: Required[str]
     confidence: str
-    explains: tuple[str, ...]
-    also: tuple[str, ...]
+    explains: str
+    also: str
 
 
 def rule(
@@ -142,14 +142,21 @@ def rule(
     >>> gradients_pile_up.code, len(list(gradients_pile_up(2)))
     ('RVN-L01', 1)
     """
-    return partial(Rule, code=code, severity=severity, cause=cause, **about)
+    return partial(Rule, code=code, severity=severity, cause=cause, **_split_lists(about))
 
 
 def symptom(
     code: str, severity: str, cause: str, **about: Unpack[RuleFields]
 ) -> Callable[[FindFault], Rule]:
     """Make a function the rule of a code which says that something goes wrong, not why."""
-    return partial(Rule, code=code, severity=severity, cause=cause, symptom=True, **about)
+    settings = _split_lists(about)
+    return partial(Rule, code=code, severity=severity, cause=cause, symptom=True, **settings)
+
+
+def _split_lists(about: RuleFields) -> dict[str, Any]:
+    settings: dict[str, Any] = {**about}
+    lists = [name for name in ("explains", "also") if name in settings]
+    return settings | {name: tuple(settings[name].split(", ")) for name in lists}
 
 
 def collect_rules(*modules: ModuleType) -> tuple[Rule, ...]:

@@ -82,9 +82,8 @@ def _are_alike(source: Any) -> bool:
 def hold_batches(batches: Iterable[Any]) -> BatchSource:
     """Batches in memory, in a new order in every epoch."""
     held = tuple(batches)
-    return BatchSource(
-        lambda: (held[place] for place in torch.randperm(len(held)).tolist()), len(held), held
-    )
+    n = len(held)
+    return BatchSource(lambda: (held[i] for i in torch.randperm(n).tolist()), n, held)
 
 
 def hold_out_batches(source: Any) -> tuple[Any, BatchSource | None]:

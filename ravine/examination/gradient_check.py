@@ -58,16 +58,14 @@ def measure_gradient(recipe: Recipe, task: Task) -> GradientError | None:
         others = (_random_direction(weights, recipe.seed, k) for k in draws)
         errors = [difference_errors(at, weights, d) for d in (grads / lengths, *others)]
     known = [error for each in errors for error in each.flatten().tolist() if error < math.inf]
-    return GradientError(
-        difference=max(known, default=None), networks=GRADIENT_NETWORKS, examples=batch.count
-    )
+    most = max(known, default=None)
+    return GradientError(difference=most, networks=GRADIENT_NETWORKS, examples=batch.count)
 
 
 def _float64_cohort(recipe: Recipe, task: Task, batch: int) -> Cohort:
     """Fresh networks of a recipe in float64; what changes gradients after they are made is off."""
-    bare = dataclasses.replace(
-        recipe, precision="float64", optimizer=SGD(lr=0.1), tuning=(), average=None, clip=None
-    )
+    bare = dataclasses.replace(recipe, tuning=(), average=None, clip=None)
+    bare = dataclasses.replace(bare, precision="float64", optimizer=SGD(lr=0.1))
     return start_cohort(
         Job(
             recipes=(bare,) * GRADIENT_NETWORKS,

@@ -40,9 +40,8 @@ def useful_changes(recipe: Recipe, changes: Iterable[Change]) -> tuple[Change, .
 
     What a rule for any program calls `input.scale` has its own name in a recipe.
     """
-    named = (
-        IN_RECIPES.get((c.path, str(c.value))) or IN_RECIPES.get((c.path, "")) or c for c in changes
-    )
+    names = IN_RECIPES
+    named = (names.get((c.path, str(c.value))) or names.get((c.path, "")) or c for c in changes)
     return tuple(c for c in named if c.path in MANUAL_CHANGES or _differs(recipe, c))
 
 

@@ -170,9 +170,8 @@ def _read_examples(
     elif form.whole is not None:
         count = count_rows(source) if hold_out and batch_size else None
         places = torch_data.draw_held_out(count, batch_size or 1, seed)
-        kept, held_out = (
-            (source, None) if places is None else (take_rows(source, p) for p in places)
-        )
+        parts = (source, None) if places is None else [take_rows(source, p) for p in places]
+        kept, held_out = parts
         data = torch_data.LoaderData(cut_into_batches(kept, batch_size), form.pair, form.whole)
         return data, None if held_out is None else _validation_data(form, held_out, batch_size)
     else:

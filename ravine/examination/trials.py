@@ -126,9 +126,8 @@ def try_cures(
     budget, steps = subject.budget, subject.budget.steps
     own: Sequence[SeedRun] = profile.runs
     in_doubt = finding.cause in LOSS_CAUSES
-    make_cure = partial(
-        Cure, finding.cause, evidence=finding.evidence, where=finding.where, is_certain=True
-    )
+    evidence, where = finding.evidence, finding.where
+    make_cure = partial(Cure, finding.cause, evidence=evidence, where=where, is_certain=True)
     failed: Trial | None = None
     cure: Cure | None = None
     why = "this change is made by hand" if finding.changes else "nothing to change was found"
@@ -178,9 +177,8 @@ def try_other_answers(subject: Subject, profile: SubjectProfile, finding: Findin
         return replace(finding, trial=Trial(verdict="not tried", why=str(changed)))
     missed = [[1.0 - (run.recall or 0.0) for run in runs] for runs in (profile.runs, changed)]
     assert profile.results is not None
-    trial = weigh(
-        *missed, steps=profile.results.steps, least=SCORE_GAIN / 2, what="1 - balanced accuracy"
-    )
+    what, steps = "1 - balanced accuracy", profile.results.steps
+    trial = weigh(*missed, steps=steps, least=SCORE_GAIN / 2, what=what)
     kept = finding.changes if trial.verdict == "helped" else changes_by_hand(finding)
     return replace(finding, trial=trial, changes=kept)
 

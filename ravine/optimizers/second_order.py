@@ -74,9 +74,8 @@ class Lbfgs:
         fine = losses.isfinite() & grads.isfinite().all(1, keepdim=True)
         steep = grads.abs().amax(1, keepdim=True) > FLAT_GRADIENT
         moves = steep & (-row_dot(grads, direction) >= MIN_DESCENT) & (begin > 0)
-        found = strong_wolfe(
-            objective, rows, direction, first=begin, wanted=fine & moves, tries=self.tries
-        )
+        wanted, tries = fine & moves, self.tries
+        found = strong_wolfe(objective, rows, direction, first=begin, wanted=wanted, tries=tries)
         moved = torch.where(found.t > 0, found.t * direction, 0.0)
         if context.meter is not None:
             for effect, value in zip(self.acts, (found.t, found.evaluations), strict=True):

@@ -162,8 +162,6 @@ class TorchOptimizer:
 @functools.cache
 def _usable_classes() -> dict[str, Any]:
     """The classes of torch.optim that need nothing but a vector and its gradient."""
-    base = torch.optim.Optimizer
-    named = {
-        n: c for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, base)
-    }
+    classes = ((n, c) for n, c in vars(torch.optim).items() if inspect.isclass(c))
+    named = {n: c for n, c in classes if issubclass(c, torch.optim.Optimizer)}
     return {n: c for n, c in named.items() if "foreach" in inspect.signature(c).parameters}

@@ -154,9 +154,8 @@ class _Network(BaseEstimator):
             numbers = inputs.number_columns(frame, data.categories + data.texts)
         data = replace(data, target=task_type.names, task=kind, weight=weight, numbers=numbers)
         table, seed = frame.assign(**columns), recipe.split_seed
-        task = task_of_rows(
-            table, task_type, data, own.split, own.encoding, seed=seed, encoder=encoder
-        )
+        parts = data, own.split, own.encoding
+        task = task_of_rows(table, task_type, *parts, seed=seed, encoder=encoder)
         recipe = replace(recipe, data=data)
         count = task.train.count
         if isinstance(recipe.batch, int) and recipe.batch > count:

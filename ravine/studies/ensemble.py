@@ -267,10 +267,8 @@ class EnsembleComparison:
             if line.lower is not None:
                 below.append([f"  {line.name}", "{:+.3g} [{:+.3g}, {:+.3g}]".format(*line.lower)])
         means = f"means of {self.repeats} repeats"
-        title = (
-            f"{self.loss} below that of one network of the same budget, with 95 % intervals over"
-        )
-        spread = "repeats and test examples:"
+        title = f"{self.loss} below that of one network of the same budget, with 95 % intervals"
+        spread = "over repeats and test examples:"
         return "\n".join([*aligned_rows(rows), means, "", title, spread, *aligned_rows(below)])
 
     __str__ = summary

@@ -169,9 +169,8 @@ def range_test(
             why = f"a range test needs at least {least}"
             raise RecipeError(f"{name} is {value}", why=why, do=f"use {least} or more")
     task, resolved = prepare(recipe, frame)
-    bare = dataclasses.replace(
-        resolved, schedule=Constant(), seeds=1, average=None, stop=None, snapshots=None
-    )
+    bare = dataclasses.replace(resolved, average=None, stop=None, snapshots=None)
+    bare = dataclasses.replace(bare, schedule=Constant(), seeds=1)
     # so few training examples that a run makes several epochs in these steps
     most = max(2, steps // MIN_LOSS_POINTS) * batch_size(bare, task)
     train = evenly_spaced(task.train, task.train.count if bare.batch == "all" else most)

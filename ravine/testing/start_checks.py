@@ -60,9 +60,8 @@ def assert_gradients_reach_every_parameter(
             rest = tuple(name for name in lost if name not in unreached)
             flow = profile.GradientFlow(unreached=unreached, without=rest)
     dependence = profile.InputDependence(stuck_weights=stuck)
-    start = profile.StartProfile(
-        examples=len(program.inputs), gradients=flow, dependence=dependence
-    )
+    count = len(program.inputs)
+    start = profile.StartProfile(examples=count, gradients=flow, dependence=dependence)
     names = (*flow.unreached, *flow.without)
     hint = f"If this is meant: except_for=({names[0]!r},), or its module" if names else ""
     missing = rules_exact.missing_gradient.findings(start)

@@ -175,9 +175,8 @@ def end_of(cohort: Cohort) -> InitialState | None:
     if cohort.job.start is None or "finished" not in outcomes or "stopped" in outcomes:
         return None
     state = cohort.state.optimizer
-    return InitialState(
-        weights=cohort.weights, buffers=cohort.buffers, optimizer=state, step=cohort.step
-    )
+    weights, buffers = cohort.weights, cohort.buffers
+    return InitialState(weights=weights, buffers=buffers, optimizer=state, step=cohort.step)
 
 
 def _optimizer_state(new: State, start: InitialState | None) -> State:

@@ -152,9 +152,8 @@ class SchedulerMonitor:
         watched = [optimizer_parameters(o) for o in self.optimizers]
         ids = {id(p) for some in watched for p in some}
         shapes = [p.shape for p in parameters]
-        return any(id(p) in ids for p in parameters) or any(
-            shapes == [p.shape for p in some] for some in watched
-        )
+        copies = (shapes == [p.shape for p in some] for some in watched)
+        return any(id(p) in ids for p in parameters) or any(copies)
 
     def note_first_step(self) -> None:
         """Before the first step of an optimizer: note which schedulers were stepped before it."""

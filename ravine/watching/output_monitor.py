@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ravine.diagnosis.op_names import node_name
 from ravine.diagnosis.rule import join_names
-from ravine.diagnosis.training_loop.history import LoopHistory, OutputSizes
+from ravine.diagnosis.training_loop.history import LoopHistory
 from ravine.rng import isolated_rng
 from ravine.watching.failures import FailureLog
 
@@ -64,11 +64,11 @@ class OutputMonitor:
             return
         if self.passes == 1:
             names = (n for n, m in module.named_modules() if _sees_both_sides(m))
-            tokens = self.history.model.tokens
-            self.history.model.tokens = replace(tokens, where=join_names(names))
+            tokens = self.history.model.outputs
+            self.history.model.outputs = replace(tokens, where=join_names(names))
             self.sight = _probe_copy(module, args, kwargs, found[0])
             is_recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
-            if self.sight is not None and is_recurrent and not self.history.model.tokens.where:
+            if self.sight is not None and is_recurrent and not self.history.model.outputs.where:
                 self.sight = replace(self.sight, next=(0.0, 0.0))  # perhaps a code of the sequence
         if self.sight is not None:
             scores.register_hook(self.failures.guard(partial(self._read_targets, found)))
@@ -76,7 +76,9 @@ class OutputMonitor:
     def _read_evenness(self, size: float, grad: Tensor) -> None:
         sizes = grad.detach().abs().float()
         evenness = float(sizes.median() / sizes.square().mean().sqrt())
-        self.history.model.outputs = OutputSizes(size, evenness)
+        self.history.model.outputs = replace(
+            self.history.model.outputs, size=size, evenness=evenness
+        )
 
     def _read_targets(self, found: Sequence[Tensor], grad: Tensor) -> None:
         rows, sight = _by_place(grad.detach(), found[0].shape), self.sight
@@ -85,7 +87,7 @@ class OutputMonitor:
         known, targets = (rows != 0).any(-1), rows.argmin(-1)
         if int(known.sum()) < MIN_KNOWN_TARGETS:
             return
-        old = self.history.model.tokens
+        old = self.history.model.outputs
         new = replace(old, readings=old.readings + 1)
         for tokens in (t for t in found if t.shape == found[0].shape):
             shifted = [_match(targets, tokens, known, axis) for axis in (0, 1)]
@@ -96,7 +98,7 @@ class OutputMonitor:
                 change = sight.next[shifted.index(max(shifted))]
                 if change > SEEN_CHANGE:
                     new = replace(new, next=old.next + 1, next_change=change)
-        self.history.model.tokens = new
+        self.history.model.outputs = new
 
 
 @torch.no_grad()

@@ -25,12 +25,12 @@ class RuleRunner:
     next_losses: int = MIN_LOSSES  # losses at which their curve is tested; then twice as many
 
     def run(self, history: LoopHistory) -> None:
-        """Run the rules that have found a note at most, as far as what they need was recorded."""
+        """Run the rules that found nothing yet, or a note, where what they need was recorded."""
         losses = history.loss.summary.count
         tests_losses = history.ended or losses >= self.next_losses
         while self.next_losses <= losses:
             self.next_losses *= 2
-        notes = {f.code for f in self.found if f.severity == "note"}  # they may become more
+        notes = {f.code for f in self.found if f.severity == "note"}  # that may become alarms
         done = {f.code for f in self.found} - notes
         done |= set() if tests_losses else LOSS_CURVE_CODES
         has = {need: history.has(need) for need in RULE_NEEDS}
@@ -60,11 +60,9 @@ class RuleRunner:
         if any(f.code not in LOSS_CURVE_CODES for f in certain):
             explained |= LOSS_CURVE_CODES
         # a symptom may show its cause without doubt, as a NaN among the inputs does
-        proven = {f.code for f in self.found if f.confidence == "exact"} & SYMPTOM_CODES
-        explained -= proven
-        return arrange(
-            replace(f, severity="note") if f.code in explained else f for f in self.found
-        )
+        explained -= {f.code for f in self.found if f.confidence == "exact"} & SYMPTOM_CODES
+        noted = [replace(f, severity="note") if f.code in explained else f for f in self.found]
+        return arrange(noted)
 
     def report(self, history: LoopHistory) -> Report:
         """The findings, and how every check went."""

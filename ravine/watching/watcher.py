@@ -75,10 +75,7 @@ def watch(
         raise InputError(what, why=why, do="give the module whose parameters are trained")
     empty = [name for name, p in model.named_parameters() if is_lazy(p) or p.is_meta]
     if empty:
-        what, why = (
-            f"the parameter {empty[0]!r} has no numbers yet",
-            "it is lazy, or on device meta",
-        )
+        what, why = f"the parameter {empty[0]!r} has no numbers yet", "it is lazy, or on meta"
         raise InputError(what, why=why, do="call the model on a batch, or load its weights, before")
     optimizers = tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
     for one in optimizers:
@@ -156,7 +153,7 @@ class Watcher:
     def loss(self, value: Any) -> Any:
         """Report the loss of a step, best as a tensor before `backward`. Returns it unchanged.
 
-        Raises `InputError` for what is no number.
+        Raises `InputError` for what is neither a number nor a tensor.
         """
         if not self._read_quietly(value):
             _check_number(value)

@@ -23,12 +23,11 @@ from ravine.diagnosis.training_loop.history import (
     NonFiniteEvent,
     ObservedGradient,
     OptimizerSettings,
-    OutputSizes,
+    OutputReadings,
     PlateauMetrics,
     RepeatedDraws,
     ScaledGradients,
     SchedulerState,
-    TokenTargets,
     WatchedParameter,
     WeightOverwrites,
 )
@@ -110,7 +109,7 @@ def losing(count, others=0):
 
 def far_off(size=1.0, end=1600.0, first=1600.0, wide=1.0):
     graph = Graph((Node("MseLoss", (1, -1), averaged=True), Node("Addmm", (-1, -1, -1))), {})
-    model = ModelHistory(outputs=OutputSizes(size))
+    model = ModelHistory(outputs=OutputReadings(size=size))
     history = LoopHistory(graph=graph, model=model, steps=80, ended=True)
     history.loss.first = [first * wide]
     for _ in range(80):
@@ -162,8 +161,8 @@ def repeated(steps, *, in_pass=True, kind=""):
 
 
 def told(**counts):
-    tokens = TokenTargets(readings=sum(counts.values()), **counts)
-    model = ModelHistory(tokens=tokens)
+    outputs = OutputReadings(readings=sum(counts.values()), **counts)
+    model = ModelHistory(outputs=outputs)
     return LoopHistory(tape=deque("FLBS"), model=model, graph=GRAPH, steps=8)
 
 

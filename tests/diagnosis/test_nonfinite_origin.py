@@ -14,6 +14,7 @@ from ravine.diagnosis.training_loop.nonfinite_origin import find_nonfinite_origi
 
 ROWS, CLASSES = 10, 3
 NONE = torch.zeros(ROWS, dtype=torch.bool)
+torch.manual_seed(0)  # of the model
 MODEL = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, CLASSES))
 INPUTS = torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(0))
 CLASS = torch.arange(ROWS) % CLASSES

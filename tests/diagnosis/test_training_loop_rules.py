@@ -156,8 +156,8 @@ def test_clipping_is_a_fault_only_where_it_stops_the_weights():
     ],
 )
 def test_why_numbers_stop_being_finite(event, cause, confidence):
-    (seen,) = rules_nonfinite.nonfinite_numbers(LoopHistory(nonfinite=event))
-    assert (seen.cause, seen.confidence) == (cause, confidence)
+    (found,) = rules_nonfinite.nonfinite_numbers.findings(LoopHistory(nonfinite=event))
+    assert (found.cause, found.confidence) == (cause, confidence)
 
 
 def test_a_rate_of_zero_counts_after_ten_steps_only():

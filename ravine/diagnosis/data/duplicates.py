@@ -60,9 +60,8 @@ def find_duplicates(x: Array, y: Array, validation: tuple[Array, Array] | None) 
     elif overlap:
         part, new_part = (x[kept], y[kept]), (new_x[some], validation[1][some])
         expected = _expect_permuted_overlap(part, new_part)
-    return replace(
-        found, validation_compared=len(new_rows), overlap=overlap, expected_overlap=expected
-    )
+    found = replace(found, overlap=overlap, expected_overlap=expected)
+    return replace(found, validation_compared=len(new_rows))
 
 
 def _repeated_share(counts: Counter[bytes]) -> float:

@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -127,15 +128,8 @@ def profile_data(
         values = measure_numbers(y)
         found = replace(found, targets=values and replace(values, sentinels=codes))
     if layout == "table" and x.ndim == 2:
-        leaking = find_leaking_columns(
-            x[sample],
-            y[sample],
-            kind,
-            name_column=name_column,
-            seed=seed,
-            sources=sources,
-            target_names=target_names,
-        )
+        find = partial(find_leaking_columns, name_column=name_column, sources=sources)
+        leaking = find(x[sample], y[sample], kind, seed=seed, target_names=target_names)
         found = replace(found, leaking_columns=leaking)
     if not shuffled and 2 * batch <= len(x):
         found = replace(found, order=_measure_order(y, kind, batch, seed))
@@ -145,10 +139,12 @@ def profile_data(
         if layout != "tokens":
             shift = measure_shift(x[sample], held_out[0], name_column=name_column)
             beside = replace(beside, shift=shift)
-        two = kind == "classes" and y.size == len(y) and set(found.classes.train) == {0, 1}
+        is_binary = kind == "classes" and y.size == len(y) and set(found.classes.train) == {0, 1}
         # correlations depend on the share of each class
-        two = two and abs(float(y.mean()) - float(held_out[1].mean())) <= MAX_SHARE_DIFFERENCE
-        if layout == "table" and (two or kind in ("number", "binary")):
+        is_binary = (
+            is_binary and abs(float(y.mean()) - float(held_out[1].mean())) <= MAX_SHARE_DIFFERENCE
+        )
+        if layout == "table" and (is_binary or kind in ("number", "binary")):
             drop = find_correlation_drop((x, y), held_out, name_column=name_column)
             beside = replace(beside, correlation_drop=drop)
         found = replace(found, classes=classes, validation=beside)

@@ -61,14 +61,14 @@ class Steepness:
 
 @dataclass(frozen=True, kw_only=True)
 class ReshapedInputs:
-    """Mean squared differences, in variances, of neighbors and of what were some before a reshape,
-    and by how many standard errors the latter are surely nearer.
+    """Mean squared differences, over the variance, of neighbors and of numbers that were neighbors
+    before a reshape.
     """
 
     shape: tuple[int, ...]  # of an example
     own: float
     before: float
-    signal: float
+    signal: float  # standard errors by which the second is surely less
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Whether inputs were reshaped, not permuted, to put channels first: what were neighbors then stand
 as many places apart as there are channels.
 
-Shapes: N examples, C channels, P places of a channel, W of a row of a picture.
+Shapes: N examples, C channels, P places of a channel, W of a row of an image.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ PHASE_LAGS = 6  # of the products that show the pattern, at most
 
 
 def find_reshaped_inputs(x: Array) -> ReshapedInputs | None:
-    """Signals [N, C, P] or pictures [N, C, H, W] that were [N, P, C] or [N, H, W, C] before a
+    """Signals [N, C, P] or images [N, C, H, W] that were [N, P, C] or [N, H, W, C] before a
     reshape, as RVN-D21 explains; None for others.
     """
     channels, places = x.shape[1], int(np.prod(x.shape[2:]))

@@ -19,7 +19,7 @@ NOISE_VARIANCE = 0.002  # of a number's: more that a column misses may be its no
 CONTRADICTED_FRACTION = 0.05  # of the examples
 
 
-@rule("RVN-D01", "error", "data-degenerate", needs="inputs", explains=("RVN-N01",))
+@rule("RVN-D01", "error", "data-degenerate", needs="inputs", explains="RVN-N01")
 def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
     for broken in data.not_finite:
         counts = f"of {data.rows}: {broken.nans} NaN, {broken.infinities} infinite"
@@ -31,7 +31,7 @@ def not_finite_numbers(data: DataProfile) -> Iterator[Observation]:
         yield replace(seen, severity="note", confidence="medium") if in_doubt else seen
 
 
-@rule("RVN-D02", "error", "data-degenerate", needs="duplicates", explains=("RVN-D14",))
+@rule("RVN-D02", "error", "data-degenerate", needs="duplicates", explains="RVN-D14")
 def equal_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is not None and copies.compared >= MIN_EXAMPLES and copies.distinct == 1:
@@ -83,7 +83,7 @@ def input_scale(data: DataProfile) -> Iterator[Observation]:
     "data-degenerate",
     confidence="medium",
     needs="numbers",
-    explains=("RVN-C03", "RVN-D05", "RVN-L27", "RVN-T02"),
+    explains="RVN-C03, RVN-D05, RVN-L27, RVN-T02",
 )
 def sentinels(data: DataProfile) -> Iterator[Observation]:
     of_targets = () if data.targets is None else data.targets.sentinels
@@ -131,9 +131,7 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
         yield observe(alone, rest, Change("data", without), where=column.where, severity=severity)
 
 
-@rule(
-    "RVN-D17", "note", "data-degenerate", confidence="medium", needs="duplicates", also=("labels",)
-)
+@rule("RVN-D17", "note", "data-degenerate", confidence="medium", needs="duplicates", also="labels")
 def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
     copies = data.duplicates
     if copies is None or copies.compared < MIN_EXAMPLES or copies.distinct == 1 or copies.natural:
@@ -157,19 +155,14 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
 
 
 @rule(
-    "RVN-D21",
-    "error",
-    "shape-pairing",
-    confidence="high",
-    needs="numbers",
-    also=("data-degenerate",),
+    "RVN-D21", "error", "shape-pairing", confidence="high", needs="numbers", also="data-degenerate"
 )
 def reshaped_inputs(data: DataProfile) -> Iterator[Observation]:
     found = data.inputs.reshaped if data.inputs else None
     if found is None:
         return
     channels, *places = found.shape
-    sure = f"{found.signal:.0f} standard errors nearer than all others"
+    sure = f"sure by {found.signal:.0f} standard errors"
     what = "rows" if len(places) > 1 else "places"
     name = f"mean squared difference of numbers {channels} {what} apart, over the variance"
     before = Evidence(name, found.before, limit=found.own, text=sure)

@@ -15,7 +15,7 @@ SHUFFLED_MARGIN = 0.15  # by which shuffling must lower it
 SAME_TOKEN_FRACTION = 0.99  # of target tokens: the input token at their place
 
 
-@rule("RVN-D04", "error", "data-degenerate", needs="inputs", explains=("RVN-D14",))
+@rule("RVN-D04", "error", "data-degenerate", needs="inputs", explains="RVN-D14")
 def equal_targets(data: DataProfile) -> Iterator[Observation]:
     if data.rows < MIN_EXAMPLES:
         return
@@ -52,7 +52,7 @@ def target_scale(data: DataProfile) -> Iterator[Observation]:
         yield observe(*found, lowest, highest, Change("target.scale", "standardize"))
 
 
-@rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also=("leakage",))
+@rule("RVN-D09", "warning", "labels", confidence="high", needs="sequences", also="leakage")
 def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
     if data.same_tokens >= SAME_TOKEN_FRACTION and len(data.classes.train) > 1:
         name = "targets that are the token at their own place"
@@ -123,8 +123,8 @@ def no_information(data: DataProfile) -> Iterator[Observation]:
     "labels",
     confidence="high",
     needs="inputs",
-    also=("augmentation",),
-    explains=("RVN-D14",),
+    also="augmentation",
+    explains="RVN-D14",
 )
 def shifted_targets(data: DataProfile) -> Iterator[Observation]:
     shifted = data.shifted_targets

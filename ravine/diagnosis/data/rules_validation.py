@@ -58,8 +58,8 @@ def leaked_examples(data: DataProfile) -> Iterator[Observation]:
     "input-scale",
     confidence="high",
     needs="validation",
-    also=("split", "normalization"),
-    explains=("RVN-X20", "RVN-X23", "RVN-X24"),
+    also="split, normalization",
+    explains="RVN-X20, RVN-X23, RVN-X24",
 )
 def validation_shift(data: DataProfile) -> Iterator[Observation]:
     shift = data.validation.shift if data.validation else None
@@ -86,18 +86,11 @@ def validation_shift(data: DataProfile) -> Iterator[Observation]:
         change = Change("data", "a random split, unless new data will differ like this")
         evidence = Evidence(name, shift.largest_shift, "spreads", limit=COLUMN_SHIFT)
         title = f"{shift.largest_shift_name} is distributed differently in validation"
-        yield observe(
-            evidence,
-            change,
-            where="validation",
-            cause="split",
-            title=title,
-            severity="note",
-            confidence="medium",
-        )
+        seen = observe(evidence, change, where="validation", cause="split", title=title)
+        yield replace(seen, severity="note", confidence="medium")
 
 
-@rule("RVN-D11", "warning", "split", confidence="high", needs="validation", also=("target-scale",))
+@rule("RVN-D11", "warning", "split", confidence="high", needs="validation", also="target-scale")
 def unseen_targets(data: DataProfile) -> Iterator[Observation]:
     if data.kind in ("classes", "binary", "tokens", "next"):
         yield from _unseen_classes(data.classes)
@@ -114,14 +107,11 @@ def unseen_targets(data: DataProfile) -> Iterator[Observation]:
     ranges = f"training {train.low:.3g} to {train.high:.3g}"
     if new is not None:
         ranges += f", validation {new.low:.3g} to {new.high:.3g}"
-    yield observe(
-        Evidence(name, 100 * outside, "%", limit=100 * OUTSIDE_FRACTION, text=ranges),
-        Change("data", "a random split, and one scale for both"),
-        where="validation",
-        title="validation targets lie where training has none",
-        severity="" if outside >= OUTSIDE_FRACTION else "note",
-        suspects=("target-scale",),
-    )
+    beyond = Evidence(name, 100 * outside, "%", limit=100 * OUTSIDE_FRACTION, text=ranges)
+    change = Change("data", "a random split, and one scale for both")
+    title = "validation targets lie where training has none"
+    seen = observe(beyond, change, where="validation", title=title, suspects=("target-scale",))
+    yield replace(seen, severity="" if outside >= OUTSIDE_FRACTION else "note")
 
 
 def _unseen_classes(classes: ClassCounts) -> Iterator[Observation]:
@@ -146,7 +136,7 @@ def _unseen_classes(classes: ClassCounts) -> Iterator[Observation]:
         yield observe(evidence, change, where="validation", title=title)
 
 
-@rule("RVN-D18", "warning", "labels", confidence="high", needs="baseline", explains=("RVN-D14",))
+@rule("RVN-D18", "warning", "labels", confidence="high", needs="baseline", explains="RVN-D14")
 def uninformative_training(data: DataProfile) -> Iterator[Observation]:
     known = data.baseline
     other = data.validation.baseline if data.validation else None
@@ -169,8 +159,8 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
     "leakage",
     confidence="high",
     needs="validation",
-    also=("split", "overfitting"),
-    explains=("RVN-X20", "RVN-X24"),
+    also="split, overfitting",
+    explains="RVN-X20, RVN-X24",
 )
 def training_only_correlation(data: DataProfile) -> Iterator[Observation]:
     found = data.validation.correlation_drop if data.validation else None

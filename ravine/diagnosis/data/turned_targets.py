@@ -74,9 +74,8 @@ def find_turned_targets(x: Array, y: Array) -> TurnedTargets | None:
     signal = float(more.mean()) / max(float(more.std()) / len(more) ** 0.5, 1e-30)
     clear = scores[best] >= MIN_EXPLAINED and scores[0] <= GIVEN_SHARE * scores[best]
     if clear and signal > BEYOND_DOUBT:
-        return TurnedTargets(
-            turn=names[best], score=scores[best], given_score=scores[0], signal=signal
-        )
+        given = scores[0]
+        return TurnedTargets(turn=names[best], score=scores[best], given_score=given, signal=signal)
     # a picture that is turned teaches the patches nothing false: they do not see where its map is
     return _find_partly_turned(gains / np.where(before > 0, before, np.inf), names)
 

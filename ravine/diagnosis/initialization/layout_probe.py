@@ -51,7 +51,7 @@ def probe_class_layout(program: ProbedProgram) -> ClassLayout | None:
     """Move the outputs of one unit of the last layer: what moves in the outputs of the model? And
     change one class among the targets: at which outputs of the layer does the gradient change?
 
-    RVN-I22 explains what must be. None where the last layer is not known, or where more than views
+    RVN-I22 explains both tests. None where the last layer is not known, or where more than views
     (and a softmax) follow it.
     """
     call = last_call(program.few_trace)
@@ -68,9 +68,8 @@ def probe_class_layout(program: ProbedProgram) -> ClassLayout | None:
     moved = [m for m in tried if m is not None]
     if len(moved) < len(chosen) or any(int(m.sum()) * units != m.numel() for m in moved):
         moved = []
-    own = [
-        d for d in range(out.dim() - 1) if moved and all(len(_indices(m, d)) == 1 for m in moved)
-    ]
+    dims = range(out.dim() - 1 if moved else 0)
+    own = [d for d in dims if all(len(_indices(m, d)) == 1 for m in moved)]
     found = ClassLayout(
         where=call.where,
         unit_axis=1 if out.dim() == 2 else own[0] + 1 if len(own) == 1 else None,

@@ -47,7 +47,7 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
     """Change one target: does the gradient change at its own example's output? None where that
     cannot be asked.
 
-    RVN-I02 explains what follows from it. Common factors, as of class weights, do not count.
+    RVN-I02 explains the test. Common factors, as of class weights, do not count.
     """
     n = len(probed.outputs)
     outputs, targets = jitter_outputs(probed), probed.targets
@@ -207,9 +207,8 @@ def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
     if not all(abs(value - base) <= close for value in alike):
         return ""
     for power in (1.0, 2.0):
-        one, other, both = (
-            loss_of(change(*places), narrow) ** power for places in ((0,), (1,), (0, 1))
-        )
+        places = ((0,), (1,), (0, 1))
+        one, other, both = (loss_of(change(*p), narrow) ** power for p in places)
         start = base**power
         effect = max(abs(one - start), abs(other - start))
         if effect > 0 and abs(both - one - other + start) <= 1e-3 * effect:

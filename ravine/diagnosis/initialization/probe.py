@@ -13,41 +13,31 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.constant_baseline import Loss
+from ravine.diagnosis.initialization import dependence_probe, signal_probe
 from ravine.diagnosis.initialization.contract_probe import probe_contracts
-from ravine.diagnosis.initialization.dependence_probe import (
-    probe_causality,
-    probe_dependence,
-    probe_mixing,
-    probe_repeat,
-)
 from ravine.diagnosis.initialization.gradient_probe import probe_gradients
 from ravine.diagnosis.initialization.layout_probe import probe_layout
 from ravine.diagnosis.initialization.loss_probe import probe_loss
 from ravine.diagnosis.initialization.pairing_probe import probe_loss_pairing
 from ravine.diagnosis.initialization.probed_program import ProbedProgram, prepare_program
 from ravine.diagnosis.initialization.profile import StartProfile
-from ravine.diagnosis.initialization.signal_probe import (
-    probe_batch_norms,
-    probe_first_loss,
-    probe_network,
-)
 from ravine.errors import typed_message
 from ravine.rng import isolated_rng
 
 # by the field of the profile
 START_PROBES: Mapping[str, Callable[[ProbedProgram], object | None]] = {
-    "mixing": probe_mixing,
+    "mixing": dependence_probe.probe_mixing,
     "pairing": probe_loss_pairing,
     "layout": probe_layout,
-    "causality": probe_causality,
-    "repeat": probe_repeat,
+    "causality": dependence_probe.probe_causality,
+    "repeat": dependence_probe.probe_repeat,
     "gradients": probe_gradients,
-    "dependence": probe_dependence,
+    "dependence": dependence_probe.probe_dependence,
     "loss": probe_loss,
     "contracts": probe_contracts,
-    "first_loss": probe_first_loss,
-    "network": probe_network,
-    "batch_norms": probe_batch_norms,
+    "first_loss": signal_probe.probe_first_loss,
+    "network": signal_probe.probe_network,
+    "batch_norms": signal_probe.probe_batch_norms,
 }
 
 

@@ -99,9 +99,8 @@ def prepare_program(
             passes.append(trace_forward(runner, x, seed=draw, copy_modules=True))
         except Exception as error:  # the model's own code may raise anything
             passes.append(error)
-    return ProbedProgram(
-        model, loss, inputs, targets, seed, trace, few, training_model, tuple(passes)
-    )
+    of_all = model, loss, inputs, targets, seed, trace
+    return ProbedProgram(*of_all, few, training_model, tuple(passes))
 
 
 def copy_model(model: nn.Module, *, training: bool) -> nn.Module:

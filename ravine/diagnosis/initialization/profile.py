@@ -158,14 +158,14 @@ class LossProfile:
 
 @dataclass(frozen=True)
 class BrokenContract:
-    """What a loss function of torch gets that it is not made for."""
+    """What a function of torch gets that it is not made for."""
 
-    function: str
     what: str
-    share: float  # in percent
     change: str
     severity: str = "error"
     cause: str = "labels"
+    function: str = ""
+    share: float = 0.0  # in percent
 
 
 @dataclass(frozen=True, kw_only=True)

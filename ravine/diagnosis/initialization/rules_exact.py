@@ -15,8 +15,8 @@ from ravine.finding import Change, Evidence
     "error",
     "shape-pairing",
     needs="mixing",
-    also=("normalization", "train-eval-mode"),
-    explains=("RVN-H07",),
+    also="normalization, train-eval-mode",
+    explains="RVN-H07",
 )
 def mixed_examples(start: StartProfile) -> Iterator[Observation]:
     found = start.mixing.difference
@@ -38,7 +38,7 @@ def mixed_examples(start: StartProfile) -> Iterator[Observation]:
         yield observe(mixed, change, where=where)
 
 
-@rule("RVN-I02", "error", "shape-pairing", needs="pairing", also=("labels",), explains=("RVN-H06",))
+@rule("RVN-I02", "error", "shape-pairing", needs="pairing", also="labels", explains="RVN-H06")
 def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
     found = start.pairing
     shapes = f"outputs {list(found.output_shape)}, targets {list(found.target_shape)}"
@@ -66,7 +66,7 @@ def mispaired_targets(start: StartProfile) -> Iterator[Observation]:
         yield observe(evidence, change, title=title, confidence="high")
 
 
-@rule("RVN-I22", "error", "shape-pairing", needs="layout", also=("loss",), explains=("RVN-H07",))
+@rule("RVN-I22", "error", "shape-pairing", needs="layout", also="loss", explains="RVN-H07")
 def misplaced_classes(start: StartProfile) -> Iterator[Observation]:
     found = start.layout
     if not found.mixed:
@@ -106,9 +106,9 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
     "error",
     "initialization",
     needs="dependence",
-    also=("output-activation", "dead-units", "detached-graph", "vanishing")
-    + ("hidden-activation", "input-scale", "data-degenerate", "saturation"),
-    explains=("RVN-S03", "RVN-I15", "RVN-I14", "RVN-H04", "RVN-C03"),
+    also="output-activation, dead-units, detached-graph, vanishing, "
+    "hidden-activation, input-scale, data-degenerate, saturation",
+    explains="RVN-S03, RVN-I15, RVN-I14, RVN-H04, RVN-C03",
 )
 def constant_output(start: StartProfile) -> Iterator[Observation]:
     found = start.dependence.constant
@@ -169,7 +169,7 @@ def _reason_for_constant(found: ConstantOutput, flow: SignalFlow | None) -> Obse
     "error",
     "detached-graph",
     needs="gradients",
-    also=("frozen-parameters", "loss", "hidden-activation", "vanishing"),
+    also="frozen-parameters, loss, hidden-activation, vanishing",
 )
 def missing_gradient(start: StartProfile) -> Iterator[Observation]:
     found = start.gradients
@@ -228,7 +228,7 @@ def _parameters_without_gradient(
     "error",
     "initialization",
     needs="dependence",
-    explains=("RVN-I04", "RVN-S03", "RVN-I15", "RVN-H04", "RVN-C03"),
+    explains="RVN-I04, RVN-S03, RVN-I15, RVN-H04, RVN-C03",
 )
 def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
     stuck = start.dependence.stuck_weights
@@ -236,9 +236,8 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
         name = "weight matrices of zeros whose gradient is exactly 0"
         which = f"{join_names(stuck)}: on all {start.examples} examples, for several steps"
         change = Change("init", "random weights, zeros in at most one of two layers in a row")
-        yield observe(
-            Evidence(name, len(stuck), limit=0, text=which), change, where=module_of(stuck[0])
-        )
+        evidence = Evidence(name, len(stuck), limit=0, text=which)
+        yield observe(evidence, change, where=module_of(stuck[0]))
 
 
 @rule(
@@ -246,8 +245,8 @@ def stuck_zero_weights(start: StartProfile) -> Iterator[Observation]:
     "error",
     "initialization",
     needs="dependence",
-    explains=("RVN-S01", "RVN-C03"),
-    also=("replicas",),
+    explains="RVN-S01, RVN-C03",
+    also="replicas",
 )
 def copied_units(start: StartProfile) -> Iterator[Observation]:
     copied = start.dependence.copied_weights
@@ -265,7 +264,7 @@ def copied_units(start: StartProfile) -> Iterator[Observation]:
         yield observe(evidence, change, where=where, title=title, suspects=suspects)
 
 
-@rule("RVN-I08", "warning", "train-eval-mode", needs="repeat", also=("dropout", "randomness"))
+@rule("RVN-I08", "warning", "train-eval-mode", needs="repeat", also="dropout, randomness")
 def random_evaluation(start: StartProfile) -> Iterator[Observation]:
     found = start.repeat.difference
     if found is None:

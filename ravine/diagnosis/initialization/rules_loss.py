@@ -20,12 +20,7 @@ FIXED_WEIGHT = 0.2
 
 
 @rule(
-    "RVN-I09",
-    "error",
-    "loss",
-    needs="loss",
-    also=("output-activation", "labels"),
-    explains=("RVN-H05",),
+    "RVN-I09", "error", "loss", needs="loss", also="output-activation, labels", explains="RVN-H05"
 )
 def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     form = start.loss.form
@@ -37,12 +32,10 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         return
     if start.loss.classes.ignored:
         name = "of the examples, all of target 0, that have no gradient at any outputs"
-        yield observe(
-            Evidence(name, 100 * start.loss.classes.ignored, "%", limit=0.0),
-            Change("loss", "targets of -1 and 1 for a margin, or nn.BCEWithLogitsLoss"),
-            title="examples with a target of 0 have no part in the loss",
-            suspects=("labels",),
-        )
+        ignored = Evidence(name, 100 * start.loss.classes.ignored, "%", limit=0.0)
+        change = Change("loss", "targets of -1 and 1 for a margin, or nn.BCEWithLogitsLoss")
+        title = "examples with a target of 0 have no part in the loss"
+        yield observe(ignored, change, title=title, suspects=("labels",))
         return
     kind = start.loss.targets.kind
     # of shares, a divergence is linear but for what does not depend on the outputs
@@ -59,15 +52,10 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
         gets, severity, confidence = "probabilities", "warning", "high"
     else:
         return
-    yield observe(
-        evidence,
-        Change("loss", "nn.CrossEntropyLoss() on logits"),
-        where=form.last_at,
-        title=f"the loss takes log-probabilities and gets {gets}",
-        suspects=("output-activation",),
-        severity=severity,
-        confidence=confidence,
-    )
+    change = Change("loss", "nn.CrossEntropyLoss() on logits")
+    title, suspects = f"the loss takes log-probabilities and gets {gets}", ("output-activation",)
+    seen = observe(evidence, change, where=form.last_at, title=title, suspects=suspects)
+    yield replace(seen, severity=severity, confidence=confidence)
 
 
 @rule(
@@ -75,57 +63,45 @@ def reversed_loss(start: StartProfile) -> Iterator[Observation]:
     "error",
     "output-activation",
     needs="loss",
-    also=("loss", "target-scale"),
-    explains=("RVN-H01", "RVN-H02", "RVN-H08", "RVN-L19"),
+    also="loss, target-scale",
+    explains="RVN-H01, RVN-H02, RVN-H08, RVN-L19",
 )
 def unfit_output_activation(start: StartProfile) -> Iterator[Observation]:
     form, kind = start.loss.form, start.loss.targets.kind
     left, kept = start.loss.baselines.unreachable, ()
     if left is not None:
         name = "of the loss of the best constant answer remains with the best outputs that the"
-        kept = (
-            Evidence(f"{name} activation allows", 100 * left, "%", limit=100 * UNREACHABLE_LOSS),
-        )
+        allowed = f"{name} activation allows"
+        kept = (Evidence(allowed, 100 * left, "%", limit=100 * UNREACHABLE_LOSS),)
     squashed = form.gives in ("probabilities", "0 to 1")
     if form.takes == "logits" and squashed and kind in ("classes", "tokens", "labels"):
-        evidence = Evidence(
-            "outputs between 0 and 1 where the loss takes logits", 100.0, "%", limit=0.0
-        )
+        name = "outputs between 0 and 1 where the loss takes logits"
+        evidence = Evidence(name, 100.0, "%", limit=0.0)
         change = Change("output", "linear")
         yield observe(evidence, *kept, change, where=form.last_at, suspects=("loss",))
     elif start.loss.targets.unlike_shares > 0:
         name = "of the examples have another number of labels than one"
         several = Evidence(name, 100 * start.loss.targets.unlike_shares, "%", limit=0)
-        unlabeled = Evidence(
-            "have none, which no softmax can say", 100 * start.loss.targets.unlabeled, "%"
-        )
-        yield observe(
-            several,
-            unlabeled,
-            Change("loss", "nn.BCEWithLogitsLoss()"),
-            where=form.last_at,
-            title="the loss has a softmax over labels that do not sum to 1",
-            cause="loss",
-            confidence="high",
-            # the items of a basket may well share one softmax: then only their order counts
-            severity="warning" if start.loss.targets.unlabeled > 0 else "note",
-            suspects=("output-activation",),
-        )
+        name, share = "have none, which no softmax can say", 100 * start.loss.targets.unlabeled
+        unlabeled = Evidence(name, share, "%")
+        change = Change("loss", "nn.BCEWithLogitsLoss()")
+        title = "the loss has a softmax over labels that do not sum to 1"
+        seen = observe(several, unlabeled, change, where=form.last_at, title=title, cause="loss")
+        # the items of a basket may well share one softmax: then only their order counts
+        severity = "warning" if start.loss.targets.unlabeled > 0 else "note"
+        suspects = ("output-activation",)
+        yield replace(seen, severity=severity, confidence="high", suspects=suspects)
     elif left is not None and left > UNREACHABLE_LOSS:
         numbers = kind == "numbers"
         output = "linear" if numbers else "torch.sigmoid, or none and nn.BCEWithLogitsLoss"
-        yield observe(
-            *kept,
-            Change("output", output),
-            where=form.last_at,
-            title="the best outputs of the last activation miss the targets",
-            severity="error" if left > UNREACHABLE_ERROR else "warning",
-            confidence="high",
-            suspects=("target-scale",) if numbers else ("loss",),
-        )
+        title = "the best outputs of the last activation miss the targets"
+        seen = observe(*kept, Change("output", output), where=form.last_at, title=title)
+        suspects = ("target-scale",) if numbers else ("loss",)
+        severity = "error" if left > UNREACHABLE_ERROR else "warning"
+        yield replace(seen, severity=severity, confidence="high", suspects=suspects)
 
 
-@rule("RVN-I11", "warning", "imbalance", confidence="high", needs="loss", also=("loss",))
+@rule("RVN-I11", "warning", "imbalance", confidence="high", needs="loss", also="loss")
 def reversed_class_weights(start: StartProfile) -> Iterator[Observation]:
     classes = start.loss.classes
     weights, answer, shares = classes.weights, classes.answer, classes.shares
@@ -206,9 +182,9 @@ def light_weight_limit(odds: float) -> float:
     "error",
     "loss",
     needs="first_loss",
-    also=("data-degenerate", "initialization", "exploding", "input-scale")
-    + ("output-activation", "target-scale", "normalization"),
-    explains=("RVN-N01", "RVN-L19", "RVN-L24"),
+    also="data-degenerate, initialization, exploding, "
+    "input-scale, output-activation, target-scale, normalization",
+    explains="RVN-N01, RVN-L19, RVN-L24",
 )
 def first_loss_not_finite(start: StartProfile) -> Iterator[Observation]:
     what = start.first_loss.not_finite
@@ -268,13 +244,13 @@ def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
     "error",
     "labels",
     needs="contracts",
-    also=("loss", "output-activation", "target-scale", "data-degenerate"),
-    explains=("RVN-H05", "RVN-H08", "RVN-I09", "RVN-I12", "RVN-N01"),
+    also="loss, output-activation, target-scale, data-degenerate",
+    explains="RVN-H05, RVN-H08, RVN-I09, RVN-I12, RVN-N01",
 )
 def broken_contract(start: StartProfile) -> Iterator[Observation]:
     for broken in start.contracts:
         seen = Evidence(broken.what, broken.share, "%", limit=0.0, text=broken.function)
-        path = "data" if broken.cause in ("labels", "target-scale", "data-degenerate") else "loss"
+        path = "loss" if broken.cause in ("loss", "output-activation") else "data"
         title, cause = f"{broken.function} gets {broken.what}", broken.cause
         suspects = ("loss" if cause != "loss" else "output-activation",)
         change, severity = Change(path, broken.change), broken.severity

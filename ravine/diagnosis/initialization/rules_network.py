@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import ActivationStats, LayerStats, StartProfile
 from ravine.diagnosis.rule import Observation, join_names, observe, rule, symptom
@@ -31,8 +32,8 @@ NEW_WEIGHTS = Change("init", "nn.init.kaiming_normal_(layer.weight)")
     "initialization",
     confidence="medium",
     needs="first_loss",
-    also=("input-scale", "saturation", "exploding", "target-scale", "leakage"),
-    explains=("RVN-I17",),
+    also="input-scale, saturation, exploding, target-scale, leakage",
+    explains="RVN-I17",
 )
 def unlike_guessing(start: StartProfile) -> Iterator[Observation]:
     yield from compare_with_guessing(start, low=LOW_LOSS_FRACTION, high=HIGH_LOSS_RATIO)
@@ -61,15 +62,8 @@ def compare_with_guessing(start: StartProfile, *, low: float, high: float) -> It
     if layer is not None:
         name, usual = f"weights of {layer.where}, root mean square", "usual for so many inputs"
         weights = Evidence(name, layer.weight_rms, limit=layer.expected_rms, text=usual)
-        yield observe(
-            *evidence,
-            weights,
-            NEW_WEIGHTS,
-            where=layer.where,
-            suspects=("saturation", "exploding"),
-            severity="warning",
-            confidence="high",
-        )
+        seen = observe(*evidence, weights, NEW_WEIGHTS, where=layer.where, severity="warning")
+        yield replace(seen, confidence="high", suspects=("saturation", "exploding"))
     else:
         spread = Evidence("spread of the inputs", start.first_loss.input_spread)
         change = Change("input.scale", "standardize")
@@ -83,8 +77,8 @@ def compare_with_guessing(start: StartProfile, *, low: float, high: float) -> It
     "vanishing",
     confidence="high",
     needs="network",
-    also=("initialization", "exploding", "architecture-too-deep", "hidden-activation"),
-    explains=("RVN-I13", "RVN-I17", "RVN-C03"),
+    also="initialization, exploding, architecture-too-deep, hidden-activation",
+    explains="RVN-I13, RVN-I17, RVN-C03",
 )
 def fading_signal(start: StartProfile) -> Iterator[Observation]:
     flow = start.network.flow
@@ -129,8 +123,8 @@ def fading_signal(start: StartProfile) -> Iterator[Observation]:
     "dead-units",
     confidence="high",
     needs="network",
-    also=("initialization", "input-scale"),
-    explains=("RVN-C03",),
+    also="initialization, input-scale",
+    explains="RVN-C03",
 )
 def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     found = [a for a in _hidden_activations(start) if a.values_per_unit >= MIN_UNIT_VALUES]
@@ -151,8 +145,8 @@ def initially_dead_units(start: StartProfile) -> Iterator[Observation]:
     "saturation",
     confidence="high",
     needs="network",
-    also=("initialization", "input-scale"),
-    explains=("RVN-I17", "RVN-C03"),
+    also="initialization, input-scale",
+    explains="RVN-I17, RVN-C03",
 )
 def saturated_units(start: StartProfile) -> Iterator[Observation]:
     symmetric = ("tanh", "hardtanh", "softsign")
@@ -182,10 +176,8 @@ def saturated_units(start: StartProfile) -> Iterator[Observation]:
         Evidence(name, a.flat_units, limit=limit, text=f"of {a.units} in {a.where}"),
         Evidence("weights over what is usual for so many inputs", ratio, "times"),
     )
-    severity = "warning" if lost else "note"
-    yield observe(
-        *evidence, change, where=a.where, severity=severity, cause=cause, suspects=suspects
-    )
+    found = observe(*evidence, change, where=a.where, cause=cause, suspects=suspects)
+    yield replace(found, severity="warning" if lost else "note")
 
 
 def _hidden_activations(start: StartProfile) -> list[ActivationStats]:
@@ -218,7 +210,7 @@ def has_large_weights(layer: LayerStats) -> bool:
     "normalization",
     confidence="high",
     needs="batch_norms",
-    also=("train-eval-mode",),
+    also="train-eval-mode",
 )
 def stale_statistics(start: StartProfile) -> Iterator[Observation]:
     name = "momentum of the running statistics"
@@ -249,9 +241,8 @@ def high_dropout(start: StartProfile) -> Iterator[Observation]:
     if found:
         where, limit = max(found, key=found.__getitem__), 100 * HIGH_DROPOUT
         dropped = 100 * found[where]
-        evidence = Evidence(
-            "of the units are dropped", dropped, "%", limit=limit, text=join_names(found)
-        )
+        name, layers = "of the units are dropped", join_names(found)
+        evidence = Evidence(name, dropped, "%", limit=limit, text=layers)
         yield observe(evidence, Change("dropout", 0.2), where=where)
 
 
@@ -260,7 +251,7 @@ def high_dropout(start: StartProfile) -> Iterator[Observation]:
     "error",
     "normalization",
     needs="network",
-    explains=("RVN-I04", "RVN-I14", "RVN-I17", "RVN-X22", "RVN-T02", "RVN-T07"),
+    explains="RVN-I04, RVN-I14, RVN-I17, RVN-X22, RVN-T02, RVN-T07",
 )
 def single_value_normalization(start: StartProfile) -> Iterator[Observation]:
     found = tuple(dict.fromkeys(start.network.single_value_norms))

@@ -1,16 +1,13 @@
 """One answer about the learning rate for all that is found in one run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ravine.diagnosis.training_curves.failure_causes import changes_against
 from ravine.finding import CONFIDENCE_LEVELS, SEVERITY_LEVELS, Change, Finding
 
 # of a finding that blames the rate the other way than what leads
-OTHER_CAUSES: Mapping[str, str] = {
-    "learning-rate-high": "schedule",
-    "learning-rate-low": "too-few-steps",
-}
+OTHER_CAUSES = {"learning-rate-high": "schedule", "learning-rate-low": "too-few-steps"}
 
 
 def agree_on_rate(findings: Iterable[Finding]) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,8 +27,8 @@ MIN_EVALUATIONS = 12  # of which the second half is checked for jumps
     "error",
     "learning-rate-high",
     needs="loss",
-    also=("exploding", "optimizer-numerics", "data-degenerate", "precision"),
-    explains=("RVN-T02", "RVN-T03", "RVN-T04", "RVN-T14"),
+    also="exploding, optimizer-numerics, data-degenerate, precision",
+    explains="RVN-T02, RVN-T03, RVN-T04, RVN-T14",
 )
 def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     broken_at, networks = curves.broken_at, curves.plan.networks
@@ -39,9 +40,8 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     evidence = [Evidence("training ended at step", curves.steps, limit=curves.plan.budget)]
     if networks > 1 and curves.diverged:
         title = f"{curves.diverged} of {networks} networks diverged"
-        evidence = [
-            Evidence("networks that diverged", curves.diverged, limit=0, text=f"of {networks}")
-        ]
+        diverged, of = curves.diverged, f"of {networks}"
+        evidence = [Evidence("networks that diverged", diverged, limit=0, text=of)]
     cause, suspects = "learning-rate-high", ("exploding", "optimizer-numerics", "data-degenerate")
     if len(losses) > 3:
         first, last = float(losses.values[0]), float(losses.values[-1])
@@ -53,15 +53,9 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
             cause, suspects = "exploding", ("learning-rate-high", "optimizer-numerics", "precision")
     minor = networks > 1 and curves.diverged < networks / 2
     end = curves.steps if curves.outcome == "diverged" else None
-    yield observe(
-        *evidence,
-        failure_causes.LOWER_LEARNING_RATE,
-        since=end if broken_at is None else broken_at,
-        title=title,
-        severity="warning" if minor else "",
-        cause=cause,
-        suspects=suspects,
-    )
+    since, severity = end if broken_at is None else broken_at, "warning" if minor else ""
+    seen = observe(*evidence, failure_causes.LOWER_LEARNING_RATE, since=since, title=title)
+    yield replace(seen, severity=severity, cause=cause, suspects=suspects)
 
 
 @symptom(
@@ -70,8 +64,8 @@ def divergence(curves: TrainingCurves) -> Iterator[Observation]:
     "learning-rate-high",
     confidence="high",
     needs="train",
-    also=("over-regularized", "loss", "exploding"),
-    explains=("RVN-T02", "RVN-T04", "RVN-T14"),
+    also="over-regularized, loss, exploding",
+    explains="RVN-T02, RVN-T04, RVN-T14",
 )
 @with_onset
 def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
@@ -110,7 +104,7 @@ def rising_training_loss(curves: TrainingCurves) -> Iterator[Observation]:
     "learning-rate-high",
     confidence="medium",
     needs="validation",
-    also=("batch-size", "schedule"),
+    also="batch-size, schedule",
 )
 @with_onset
 def jumping_loss(curves: TrainingCurves) -> Iterator[Observation]:

@@ -27,12 +27,7 @@ SOLVED_LOSS = 0.05  # of the constant's loss: nothing is left to gain
 
 
 @symptom(
-    "RVN-T06",
-    "note",
-    "too-few-steps",
-    confidence="medium",
-    needs="ended",
-    also=("learning-rate-low",),
+    "RVN-T06", "note", "too-few-steps", confidence="medium", needs="ended", also="learning-rate-low"
 )
 def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
     if curves.outcome != "finished":
@@ -94,8 +89,8 @@ def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     "schedule",
     confidence="high",
     needs="lr",
-    also=("learning-rate-low",),
-    explains=("RVN-T06", "RVN-T10"),
+    also="learning-rate-low",
+    explains="RVN-T06, RVN-T10",
 )
 def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     lr = curves.updates.lr
@@ -130,7 +125,7 @@ def early_end_of_schedule(curves: TrainingCurves) -> Iterator[Observation]:
     "schedule",
     confidence="medium",
     needs="ended",
-    also=("learning-rate-high", "architecture-too-small"),
+    also="learning-rate-high, architecture-too-small",
 )
 def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     curve, constant = curves.losses.monitored_curve, curves.monitored_constant_loss
@@ -142,11 +137,10 @@ def plateau(curves: TrainingCurves) -> Iterator[Observation]:
     fall = progress.measure_fall(curves, lowest)
     in_the_middle = float(np.median(curve.values[half - half // 4 : half]))
     gained = in_the_middle - float(np.median(curve.values[-max(3, half // 4) :]))
-    unlearned = fall <= 0 or (
-        constant is not None and lowest > constant - progress.MIN_FALL * abs(constant)
-    )
+    least = progress.MIN_FALL * abs(constant or 0.0)
+    unlearned = constant is not None and lowest > constant - least
     solved = constant is not None and lowest < SOLVED_LOSS * abs(constant)
-    if unlearned or solved or abs(gained) > FLAT_GAIN * fall:
+    if fall <= 0 or unlearned or solved or abs(gained) > FLAT_GAIN * fall:
         return
     share, whole = 100 * gained / fall, "of all that was gained"
     late = Evidence("gained in the second half", share, "%", limit=100 * FLAT_GAIN, text=whole)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ravine.diagnosis.rule import Observation, join_names, observe, symptom
 from ravine.diagnosis.training_curves.failure_causes import (
@@ -37,9 +38,8 @@ COMMON_CLASS = 0.8  # of the rows: beyond it, the class's frequency explains the
     "labels",
     confidence="high",
     needs="constant_loss",
-    also=("learning-rate-low", "learning-rate-high", "too-few-steps", "gradient-clipping")
-    + ("over-regularized", "dropout", "dead-units", "vanishing", "saturation")
-    + ("initialization", "input-scale"),
+    also="learning-rate-low, learning-rate-high, too-few-steps, gradient-clipping, "
+    "over-regularized, dropout, dead-units, vanishing, saturation, initialization, input-scale",
 )
 @with_onset
 def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
@@ -67,23 +67,18 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
         if mean < constant - NO_GAIN * scale or (name == "training loss" and not sure):
             # one of the two is better than the constant: something was learned, if only to overfit
             return
-        shown.append(
-            Evidence(f"{name}, second half", mean, limit=constant, text=CONSTANT_LIMIT_TEXT)
-        )
+        late_name = f"{name}, second half"
+        shown.append(Evidence(late_name, mean, limit=constant, text=CONSTANT_LIMIT_TEXT))
         worse.append(mean > constant + ERROR_EXCESS_FRACTION * abs(constant))
     if not shown:
         return
     cause, *suspects = likely_causes(curves)
-    early = not curves.has_ended
-    yield observe(
-        *shown,
-        *distance_evidence(curves),
-        *changes_against(cause, curves),
-        title="not learned so far" if early else "",
-        severity="note" if early else "error" if all(worse) else "warning",
-        cause=cause,
-        suspects=tuple(suspects),
-    )
+    title, severity = "", "error" if all(worse) else "warning"
+    if not curves.has_ended:
+        title, severity = "not learned so far", "note"
+    seen = observe(*shown, *distance_evidence(curves), *changes_against(cause, curves))
+    seen = replace(seen, title=title, severity=severity)
+    yield replace(seen, cause=cause, suspects=tuple(suspects))
 
 
 @symptom(
@@ -92,7 +87,7 @@ def no_better_than_constant(curves: TrainingCurves) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="medium",
     needs="reachable",
-    also=("dropout", "over-regularized", "learning-rate-low"),
+    also="dropout, over-regularized, learning-rate-low",
 )
 def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     curve, train_blocks = curves.losses.monitored_curve, curves.losses.train_blocks
@@ -122,9 +117,8 @@ def underfitting(curves: TrainingCurves) -> Iterator[Observation]:
     "vanishing",
     confidence="high",
     needs="layers",
-    also=("learning-rate-low", "too-few-steps", "gradient-clipping")
-    + ("frozen-parameters", "saturation"),
-    explains=("RVN-T02",),
+    also="learning-rate-low, too-few-steps, gradient-clipping, frozen-parameters, saturation",
+    explains="RVN-T02",
 )
 @with_onset
 def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
@@ -146,24 +140,17 @@ def stuck_layers(curves: TrainingCurves) -> Iterator[Observation]:
     every = len(stuck) == len(distances)
     name, least = min(stuck.items(), key=lambda pair: pair[1])
     useless = bool(list(no_better_than_constant(curves)))
-    moves = f"{name} moves in the whole run by at most"
-    evidence = [
-        Evidence(moves, 100 * least, "%", limit=100 * STUCK_DISTANCE, text="of its weights")
-    ]
+    moves, of = f"{name} moves in the whole run by at most", "of its weights"
+    evidence = [Evidence(moves, 100 * least, "%", limit=100 * STUCK_DISTANCE, text=of)]
     if not every:
         evidence.append(Evidence("the layer that moves furthest", 100 * furthest, "%"))
     cause, suspects = "vanishing", ("frozen-parameters", "saturation")
     if every:
         cause, suspects = "learning-rate-low", ("too-few-steps", "gradient-clipping")
-    yield observe(
-        *evidence,
-        *changes_against(cause, curves),
-        where="" if every else join_names(stuck),
-        severity="warning" if useless and curves.has_ended else "note",
-        title="the weights hardly move" if every else "",
-        cause=cause,
-        suspects=suspects,
-    )
+    where, title = ("", "the weights hardly move") if every else (join_names(stuck), "")
+    severity = "warning" if useless and curves.has_ended else "note"
+    seen = observe(*evidence, *changes_against(cause, curves), where=where, title=title)
+    yield replace(seen, severity=severity, cause=cause, suspects=suspects)
 
 
 def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
@@ -181,7 +168,7 @@ def _whole_distance(ratios: Curve, curves: TrainingCurves) -> float:
     "normalization",
     confidence="high",
     needs="modes",
-    also=("train-eval-mode", "batch-size"),
+    also="train-eval-mode, batch-size",
 )
 def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     modes, constant = curves.modes, curves.references.constant_train_loss
@@ -205,7 +192,7 @@ def different_modes(curves: TrainingCurves) -> Iterator[Observation]:
     "imbalance",
     confidence="exact",
     needs="answers",
-    also=("too-few-steps", "labels", "learning-rate-high", "learning-rate-low"),
+    also="too-few-steps, labels, learning-rate-high, learning-rate-low",
 )
 def one_answer_for_all(curves: TrainingCurves) -> Iterator[Observation]:
     answers = curves.score.answers

@@ -21,9 +21,7 @@ EARLY_BEST_FRACTION = 0.1  # of the budget
 EARLY_BEST_CHECK_FRACTION = 0.3  # of the budget: before, nothing is said of an early best
 
 
-@symptom(
-    "RVN-T05", "warning", "overfitting", confidence="high", needs="validation", also=("labels",)
-)
+@symptom("RVN-T05", "warning", "overfitting", confidence="high", needs="validation", also="labels")
 @with_onset
 def overfitting(curves: TrainingCurves) -> Iterator[Observation]:
     yield from list(_rising_again(curves)) or _memorization(curves)
@@ -140,7 +138,7 @@ def _score_stays(curves: TrainingCurves, best: int) -> bool:
     "learning-rate-high",
     confidence="medium",
     needs="validation",
-    also=("schedule", "exploding"),
+    also="schedule, exploding",
 )
 @with_onset
 def early_best(curves: TrainingCurves) -> Iterator[Observation]:

@@ -34,7 +34,7 @@ IDLE_CAUSES = {  # by the setting of a technique that did nothing
 POOR_LOSS = 0.5  # of the constant's loss
 
 
-@symptom("RVN-T11", "note", "optimizer", needs="effects", also=tuple(IDLE_CAUSES.values()))
+@symptom("RVN-T11", "note", "optimizer", needs="effects", also=", ".join(IDLE_CAUSES.values()))
 def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
     if not curves.has_ended or curves.outcome == "diverged":
         return
@@ -53,8 +53,8 @@ def idle_techniques(curves: TrainingCurves) -> Iterator[Observation]:
     "over-regularized",
     confidence="high",
     needs="loss",
-    also=("gradient-clipping", "dropout", "learning-rate-low", "learning-rate-high"),
-    explains=("RVN-T02", "RVN-T06", "RVN-T07", "RVN-T08"),
+    also="gradient-clipping, dropout, learning-rate-low, learning-rate-high",
+    explains="RVN-T02, RVN-T06, RVN-T07, RVN-T08",
 )
 @with_onset
 def excessive_regularization(curves: TrainingCurves) -> Iterator[Observation]:

@@ -231,22 +231,18 @@ class DetachedState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenTargets:
-    """Readings of the tokens that a model of sequences is given and is trained to tell."""
+class OutputReadings:
+    """The model's output when it was read last, and of models of sequences the tokens that they are
+    given and trained to tell.
+    """
 
-    readings: int = 0
+    size: float = 0.0  # root mean square
+    evenness: float = 1.0  # of its gradient: the median size over the root mean square
+    readings: int = 0  # of tokens
     own: int = 0  # each place is to tell its own token, which it sees, and no later one
     next: int = 0  # each place is to tell the next token, which it sees
     where: str = ""  # modules that may look ahead
     next_change: float = 0.0  # of an output, over its size, where the token it tells is replaced
-
-
-@dataclass(frozen=True)
-class OutputSizes:
-    """The model's output when it was read last."""
-
-    size: float = 0.0  # root mean square
-    evenness: float = 1.0  # of its gradient: the median size over the root mean square
 
 
 @dataclass(frozen=True)
@@ -375,9 +371,8 @@ class ModelHistory:
     compiled: str = ""  # a part that torch.compile has compiled: its inside cannot be read
     overwrites: WeightOverwrites = WeightOverwrites()
     detached_states: tuple[DetachedState, ...] = ()
-    tokens: TokenTargets = TokenTargets()
     kept_state: KeptState | None = None
-    outputs: OutputSizes = OutputSizes()
+    outputs: OutputReadings = OutputReadings()
     # by path ("": the model): steps with two calls on the same inputs before backward
     twin_calls: Mapping[str, int] = field(default_factory=dict)
     statistics_shift: StatisticsShift = StatisticsShift()

@@ -98,10 +98,8 @@ class OverwriteMonitor:
         first = before.first_step if sum(counts.values()) > 1 else step
         where = names.get(id(p), "")
         cut = max(before.cut_fraction, cut_fraction(self.parameters) if kind == "clamped" else 0.0)
-        interval = step - first
-        return WeightOverwrites(
-            **counts, cut_fraction=cut, where=where, first_step=first, interval=interval
-        )
+        counts |= {"first_step": first, "interval": step - first}
+        return WeightOverwrites(**counts, cut_fraction=cut, where=where)
 
     @torch.no_grad()
     def relative_distance(self) -> float:

@@ -38,7 +38,7 @@ BACKWARD_AFTER_STEP = r"(?:F+L?Ss*B+L?){3}"
 NO_GRAPH_STEPS = r"(?:N+LSs*){2}"
 
 
-@rule("RVN-L01", "error", "zero-grad", needs=f"snapshots {AGREEING_STEPS}", explains=("RVN-N01",))
+@rule("RVN-L01", "error", "zero-grad", needs=f"snapshots {AGREEING_STEPS}", explains="RVN-N01")
 def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
         # before the first step, there may be gradients of something else
@@ -57,8 +57,8 @@ def missing_zero_grad(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "step-order",
     needs=f"snapshots {AGREEING_STEPS}",
-    also=("detached-graph", "parameters-not-in-optimizer"),
-    explains=("RVN-N02",),
+    also="detached-graph, parameters-not-in-optimizer",
+    explains="RVN-N02",
 )
 def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     if history.loss.missing_graph or re.search(NO_GRAPH_STEP, history.events):
@@ -79,7 +79,7 @@ def step_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "zero-grad",
     needs=f"snapshots {AGREEING_STEPS}",
-    explains=("RVN-N02", "RVN-L02"),
+    explains="RVN-N02, RVN-L02",
 )
 def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]:
     if not re.search(CLEARED_BEFORE_STEP, history.events):
@@ -97,7 +97,7 @@ def gradients_cleared_before_step(history: LoopHistory) -> Iterator[Observation]
             yield observe(after, at_step, change, since=snapshots[0].step)
 
 
-@rule("RVN-L04", "error", "step-order", needs="forward", explains=("RVN-L02", "RVN-L03", "RVN-N02"))
+@rule("RVN-L04", "error", "step-order", needs="forward", explains="RVN-L02, RVN-L03, RVN-N02")
 def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
     if re.search(BACKWARD_AFTER_STEP, history.events):
         evidence = Evidence("times in a row that backward came after the step", 3)
@@ -109,7 +109,7 @@ def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "gradient-clipping",
     needs=f"steps, snapshots {CLIPPING_STEPS}",
-    also=("precision", "learning-rate-low"),
+    also="precision, learning-rate-low",
 )
 def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
     for snapshots in history.last_snapshots(CLIPPING_STEPS):
@@ -140,8 +140,8 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
     "warning",
     "gradient-clipping",
     needs=f"steps, snapshots {CLIPPING_STEPS}",
-    also=("step-order",),
-    explains=("RVN-N01", "RVN-T02", "RVN-T03", "RVN-T04"),
+    also="step-order",
+    explains="RVN-N01, RVN-T02, RVN-T03, RVN-T04",
 )
 def idle_clipping(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
@@ -184,11 +184,7 @@ def _step_size(
 
 
 @rule(
-    "RVN-L21",
-    "error",
-    "zero-grad",
-    needs=f"steps, snapshots {DISCARDING_STEPS}",
-    also=("step-order",),
+    "RVN-L21", "error", "zero-grad", needs=f"steps, snapshots {DISCARDING_STEPS}", also="step-order"
 )
 def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer:
@@ -223,7 +219,7 @@ def discarded_gradients(history: LoopHistory) -> Iterator[Observation]:
     "note",
     "loss-reduction",
     needs=f"steps, snapshots {DISCARDING_STEPS}",
-    also=("learning-rate-high", "learning-rate-low"),
+    also="learning-rate-high, learning-rate-low",
 )
 def summed_gradients(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer:
@@ -268,8 +264,8 @@ def _are_inverse(scale: float | None, passes: int) -> bool:
     "error",
     "step-order",
     needs="optimizer",
-    also=("parameters-not-in-optimizer", "too-few-steps", "batch-size"),
-    explains=("RVN-T02", "RVN-N02"),
+    also="parameters-not-in-optimizer, too-few-steps, batch-size",
+    explains="RVN-T02, RVN-N02",
 )
 def idle_optimizer(history: LoopHistory) -> Iterator[Observation]:
     for index, passes in history.idle_optimizers.items():
@@ -310,13 +306,7 @@ def first_step_without_gradient(history: LoopHistory) -> int | None:
     return found[0][0].step if found else None
 
 
-@rule(
-    "RVN-L10",
-    "error",
-    "detached-graph",
-    needs="snapshots",
-    explains=("RVN-L02", "RVN-N02", "RVN-L09"),
-)
+@rule("RVN-L10", "error", "detached-graph", needs="snapshots", explains="RVN-L02, RVN-N02, RVN-L09")
 def detached_loss(history: LoopHistory) -> Iterator[Observation]:
     missing, graph = history.loss.missing_graph, history.graph
     title = ""
@@ -342,7 +332,7 @@ def detached_loss(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "detached-graph",
     needs="forward",
-    explains=("RVN-L02", "RVN-L10", "RVN-N02", "RVN-L13"),
+    explains="RVN-L02, RVN-L10, RVN-N02, RVN-L13",
 )
 def training_without_graph(history: LoopHistory) -> Iterator[Observation]:
     norms = [s.gradient_norms for s in list(history.snapshots)[-2:] if s.has_gradient]

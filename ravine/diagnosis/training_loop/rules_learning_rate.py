@@ -45,7 +45,7 @@ def unused_scheduler(history: LoopHistory) -> Iterator[Observation]:
             yield observe(idle, change, where=scheduler.kind)
 
 
-@rule("RVN-L16", "warning", "schedule", needs="steps", explains=("RVN-L18", "RVN-L19"))
+@rule("RVN-L16", "warning", "schedule", needs="steps", explains="RVN-L18, RVN-L19")
 def exhausted_schedule(history: LoopHistory) -> Iterator[Observation]:
     advice = "scheduler.step() once an epoch, or the scheduler's length in steps"
     change = Change("loop", f"{advice}; for ReduceLROnPlateau its mode and patience")
@@ -95,7 +95,7 @@ def _has_wrong_mode(plateau: PlateauMetrics) -> bool:
     return agreement < -METRIC_CORRELATION and given[-1] > given[0] and are_shares
 
 
-@rule("RVN-L32", "warning", "schedule", confidence="high", needs="schedule", explains=("RVN-T02",))
+@rule("RVN-L32", "warning", "schedule", confidence="high", needs="schedule", explains="RVN-T02")
 def unfinished_schedule(history: LoopHistory) -> Iterator[Observation]:
     if not history.ended:
         return
@@ -144,8 +144,8 @@ def unfinished_schedule(history: LoopHistory) -> Iterator[Observation]:
     "warning",
     "schedule",
     needs=f"steps {IDLE_SCHEDULER_STEPS}",
-    also=("step-order",),
-    explains=("RVN-T02",),
+    also="step-order",
+    explains="RVN-T02",
 )
 def scheduler_of_another_optimizer(history: LoopHistory) -> Iterator[Observation]:
     rates = history.rates
@@ -176,8 +176,8 @@ def scheduler_of_another_optimizer(history: LoopHistory) -> Iterator[Observation
     "error",
     "learning-rate-low",
     needs=f"steps {ZERO_LR_STEPS}",
-    also=("schedule",),
-    explains=("RVN-N02",),
+    also="schedule",
+    explains="RVN-N02",
 )
 def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
     steps = history.rates.steps_at_zero
@@ -193,7 +193,7 @@ def zero_learning_rate(history: LoopHistory) -> Iterator[Observation]:
     "learning-rate-low",
     confidence="high",
     needs=f"steps {ZERO_GROUP_STEPS}",
-    also=("frozen-parameters", "schedule"),
+    also="frozen-parameters, schedule",
 )
 def zero_rate_group(history: LoopHistory) -> Iterator[Observation]:
     if history.rates.highest == 0 or history.rates.now == 0:

@@ -59,8 +59,8 @@ def significance(losses: int) -> float:
     "learning-rate-high",
     confidence="medium",
     needs="losses",
-    also=("exploding", "input-scale"),
-    explains=("RVN-S03",),
+    also="exploding, input-scale",
+    explains="RVN-S03",
 )
 def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     loss = history.loss
@@ -99,8 +99,8 @@ def rising_reported_loss(history: LoopHistory) -> Iterator[Observation]:
     "labels",
     confidence="medium",
     needs=f"baseline {NOTHING_LEARNED_LOSSES}",
-    also=("detached-graph", "frozen-parameters", "learning-rate-low", "shuffling")
-    + ("learning-rate-high", "architecture-too-small", "schedule", "too-few-steps"),
+    also="detached-graph, frozen-parameters, learning-rate-low, shuffling, "
+    "learning-rate-high, architecture-too-small, schedule, too-few-steps",
 )
 def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
     loss, distance = history.loss, history.model.relative_distance
@@ -133,9 +133,7 @@ def no_gain_over_baseline(history: LoopHistory) -> Iterator[Observation]:
         yield observe(mean_loss, constant_loss, moved, *changes, cause=cause, suspects=suspects)
 
 
-@symptom(
-    "RVN-T09", "warning", "schedule", confidence="medium", needs="losses", explains=("RVN-L16",)
-)
+@symptom("RVN-T09", "warning", "schedule", confidence="medium", needs="losses", explains="RVN-L16")
 def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     rates, loss, steps = history.rates, history.loss, history.steps
     low_steps = rates.steps_below_hundredth
@@ -165,7 +163,7 @@ def early_schedule_end(history: LoopHistory) -> Iterator[Observation]:
     "learning-rate-high",
     confidence="low",
     needs="losses",
-    also=("data-degenerate", "schedule"),
+    also="data-degenerate, schedule",
 )
 def loss_spikes(history: LoopHistory) -> Iterator[Observation]:
     values = list(history.loss.summary.recent)

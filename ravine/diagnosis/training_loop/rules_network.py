@@ -24,7 +24,7 @@ SAME_INPUT_STEPS = 2  # in which all places of one layer have one input
     "error",
     "initialization",
     needs=f"snapshots, updates {EQUAL_UNITS_STEPS + 1}",
-    explains=("RVN-N02",),
+    explains="RVN-N02",
 )
 def equal_units(history: LoopHistory) -> Iterator[Observation]:
     found: dict[str, tuple[int, int]] = {}
@@ -68,18 +68,13 @@ def missing_nonlinearity(history: LoopHistory) -> Iterator[Observation]:
 
 
 @rule(
-    "RVN-S04",
-    "warning",
-    "architecture-too-small",
-    needs="updates",
-    also=("replicas", "initialization"),
+    "RVN-S04", "warning", "architecture-too-small", needs="updates", also="replicas, initialization"
 )
 def repeated_layers(history: LoopHistory) -> Iterator[Observation]:
     for first, places in history.model.repeated_layers.items():
         same = history.model.twin_calls.get(first, 0) >= SAME_INPUT_STEPS  # and so are its outputs
-        count = Evidence(
-            "places of one layer in a list", len(places), limit=1, text="one set of weights"
-        )
+        name, shared = "places of one layer in a list", "one set of weights"
+        count = Evidence(name, len(places), limit=1, text=shared)
         change = Change("model", "a layer of its own for each place: [make() for _ in range(n)]")
         severity = "" if same else "note"
         yield observe(count, change, where=join_names(places), since=0, severity=severity)
@@ -90,8 +85,8 @@ def repeated_layers(history: LoopHistory) -> Iterator[Observation]:
     "warning",
     "dead-units",
     needs="graph, units",
-    also=("learning-rate-high", "initialization", "input-scale"),
-    explains=("RVN-N02",),
+    also="learning-rate-high, initialization, input-scale",
+    explains="RVN-N02",
 )
 def dead_relu_units(history: LoopHistory) -> Iterator[Observation]:
     last: dict[str, InactiveUnits] = {}

@@ -1,7 +1,7 @@
 """Numbers that are not finite: in the loss, weights and gradients, and in scaled gradients."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 from ravine.diagnosis.rule import Observation, observe, rule, symptom
 from ravine.diagnosis.training_loop.history import LoopHistory, NonFiniteEvent
@@ -58,37 +58,20 @@ ORIGIN_TEXTS: Mapping[str, tuple[str, str, str]] = {
     "learning-rate-high",
     confidence="medium",
     needs="snapshots",
-    also=("exploding", "data-degenerate", "loss", "input-scale")
-    + ("optimizer-numerics", "output-activation", "loss-reduction", "target-scale"),
+    also="exploding, data-degenerate, loss, input-scale, "
+    "optimizer-numerics, output-activation, loss-reduction, target-scale",
 )
 def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     event = history.nonfinite
     if event is None:
         return
     reason = _explain(event, history)
-    yield observe(
-        Evidence(f"{event.what} not finite", None, text=f"first at step {event.step}"),
-        *reason.shown,
-        where=event.where,
-        since=event.step,
-        cause=reason.cause,
-        confidence=reason.confidence,
-        suspects=reason.suspects,
-        title=f"the {event.what} is no longer finite",
-    )
+    first = Evidence(f"{event.what} not finite", None, text=f"first at step {event.step}")
+    title, evidence = f"the {event.what} is no longer finite", (first, *reason.evidence)
+    yield replace(reason, evidence=evidence, where=event.where, since=event.step, title=title)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NonFiniteReason:
-    """Why a number is not finite: the likeliest cause, how sure it is, other suspects, evidence."""
-
-    cause: str
-    confidence: str = "medium"
-    suspects: tuple[str, ...] = ()
-    shown: tuple[Evidence | Change, ...] = ()
-
-
-def _explain(event: NonFiniteEvent, history: LoopHistory) -> NonFiniteReason:
+def _explain(event: NonFiniteEvent, history: LoopHistory) -> Observation:
     """What explains an event: exact evidence first, then what the losses and weights suggest."""
     grew = event.highest_loss > GROWN_LOSS_FACTOR * max(abs(event.first_loss), 1e-12)
     overflows = event.origin is not None and event.origin.kind == "overflow"
@@ -96,65 +79,58 @@ def _explain(event: NonFiniteEvent, history: LoopHistory) -> NonFiniteReason:
         return _explain_by_origin(event.origin)
     if event.nonfinite_inputs:
         change = Change("data", "without NaN and infinities")
-        shown = (Evidence("inputs of the model not finite", None), change)
-        return NonFiniteReason(cause="data-degenerate", confidence="exact", shown=shown)
+        inputs = Evidence("inputs of the model not finite", None)
+        return observe(inputs, change, cause="data-degenerate", confidence="exact")
     if event.step == 0 and event.what == "loss" and event.where == "loss":
         why = "finite: the loss function makes the number"
-        shown = (Evidence("outputs of the model", None, text=why),)
+        outputs = Evidence("outputs of the model", None, text=why)
         suspects = ("output-activation", "target-scale")
-        return NonFiniteReason(cause="loss", confidence="high", suspects=suspects, shown=shown)
+        return observe(outputs, cause="loss", confidence="high", suspects=suspects)
     if event.what == "gradient" and not grew:
         why = "still finite: a root, logarithm or quotient at 0"
-        shown = (Evidence("loss", event.last_loss, text=why),)
-        suspects = ("exploding", "learning-rate-high")
-        return NonFiniteReason(cause="loss", suspects=suspects, shown=shown)
+        loss = Evidence("loss", event.last_loss, text=why)
+        return observe(loss, cause="loss", suspects=("exploding", "learning-rate-high"))
     if event.step == 0:
-        return NonFiniteReason(cause="exploding", suspects=("learning-rate-high", "input-scale"))
+        return observe(cause="exploding", suspects=("learning-rate-high", "input-scale"))
     usual_batch = event.input_growth is not None and event.input_growth < GROWN_INPUTS_FACTOR
     if not grew and not (overflows and usual_batch) and event.weight_growth < GROWN_WEIGHTS_FACTOR:
         return _explain_without_growth(event)
     return _explain_by_divergence(event, history, grew=grew)
 
 
-def _explain_by_origin(origin: NonFiniteOrigin) -> NonFiniteReason:
+def _explain_by_origin(origin: NonFiniteOrigin) -> Observation:
     """By the operation in the graph of the loss that made the number."""
     cause, why, advice = ORIGIN_TEXTS[origin.kind]
-    shown = (
-        Evidence("the first number that is not finite", None, text=why),
-        Evidence("operation that made it", None, text=origin.operation.lower()),
-        Change("loss" if cause == "loss" else "data", advice),
-    )
+    first = Evidence("the first number that is not finite", None, text=why)
+    made_by = Evidence("operation that made it", None, text=origin.operation.lower())
+    change = Change("loss" if cause == "loss" else "data", advice)
     suspects = ("loss" if cause == "data-degenerate" else "data-degenerate",)
-    confidence = "exact" if origin.without_weights else "high"
-    return NonFiniteReason(cause=cause, confidence=confidence, suspects=suspects, shown=shown)
+    sure = "exact" if origin.without_weights else "high"
+    return observe(first, made_by, change, cause=cause, confidence=sure, suspects=suspects)
 
 
-def _explain_without_growth(event: NonFiniteEvent) -> NonFiniteReason:
+def _explain_without_growth(event: NonFiniteEvent) -> Observation:
     """Steps that are too long show in losses and weights before numbers overflow."""
     cause, suspects = "data-degenerate", ("loss", "exploding", "learning-rate-high")
     if event.where and event.where != "loss":
         cause, suspects = "loss", ("data-degenerate", "exploding", "learning-rate-high")
     text = f"not above {GROWN_LOSS_FACTOR:g} times the first, {event.first_loss:.3g}"
     name = "weights when last inspected, over those of the first step"
-    shown = (
-        Evidence("highest loss before", event.highest_loss, text=text),
-        Evidence(name, event.weight_growth, limit=GROWN_WEIGHTS_FACTOR),
-    )
-    return NonFiniteReason(cause=cause, suspects=suspects, shown=shown)
+    highest = Evidence("highest loss before", event.highest_loss, text=text)
+    growth = Evidence(name, event.weight_growth, limit=GROWN_WEIGHTS_FACTOR)
+    return observe(highest, growth, cause=cause, suspects=suspects)
 
 
 def _explain_by_divergence(
     event: NonFiniteEvent, history: LoopHistory, *, grew: bool
-) -> NonFiniteReason:
+) -> Observation:
     """The loss or the weights grew first: steps were too long, or the loss has no least value."""
     fallen = event.first_loss - event.last_loss
     if event.last_loss < 0 and fallen > ENDLESS_FALL_FACTOR * max(1.0, abs(event.first_loss)):
         seen = Evidence("last finite loss", event.last_loss, text=f"first {event.first_loss:.3g}")
         change = Change("loss", "the right sign of each term, and a bound where one is rewarded")
         suspects = ("exploding", "learning-rate-high")
-        return NonFiniteReason(
-            cause="loss", confidence="high", suspects=suspects, shown=(seen, change)
-        )
+        return observe(seen, change, cause="loss", confidence="high", suspects=suspects)
     suspects = ("exploding", "input-scale", "optimizer-numerics")
     unscaled = (s.gradient for s in history.snapshots if s.loss_scale == 1.0)
     if any(g.passes > 1 and not g.discarded for g in unscaled):
@@ -164,15 +140,11 @@ def _explain_by_divergence(
     shown = [Evidence("highest loss before", event.highest_loss, text=first)]
     if event.lr > 0:  # known
         shown += [Evidence("learning rate", event.lr), Change("lr", event.lr / 10)]
-    return NonFiniteReason(
-        cause="learning-rate-high",
-        confidence="high" if grew else "medium",
-        suspects=suspects,
-        shown=tuple(shown),
-    )
+    confidence = "high" if grew else "medium"
+    return observe(*shown, cause="learning-rate-high", confidence=confidence, suspects=suspects)
 
 
-@rule("RVN-L29", "error", "precision", needs="scaler", explains=("RVN-N02",))
+@rule("RVN-L29", "error", "precision", needs="scaler", explains="RVN-N02")
 def skipped_steps(history: LoopHistory) -> Iterator[Observation]:
     gradients = history.scaled_gradients
     if gradients.nonfinite > MAX_SKIPPED_FRACTION * gradients.count:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -35,7 +36,7 @@ UNBOUNDED_NODES = frozenset({*AFFINE_NODES, "Split", "SplitWithSizes"})
     "optimizer",
     confidence="high",
     needs=f"steps, snapshots {STALE_STEPS}",
-    also=("optimizer-numerics", "learning-rate-low"),
+    also="optimizer-numerics, learning-rate-low",
 )
 def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     for snapshots in history.last_snapshots(STALE_STEPS):
@@ -60,7 +61,7 @@ def stale_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     "optimizer",
     confidence="high",
     needs="optimizer",
-    also=("learning-rate-high", "learning-rate-low"),
+    also="learning-rate-high, learning-rate-low",
 )
 def lost_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     if history.model.lost_states >= MIN_LOST_STATES:
@@ -76,7 +77,7 @@ def lost_optimizer_state(history: LoopHistory) -> Iterator[Observation]:
     "optimizer-numerics",
     confidence="high",
     needs=f"steps, snapshots {EPSILON_STEPS}",
-    also=("learning-rate-low", "optimizer"),
+    also="learning-rate-low, optimizer",
 )
 def large_epsilon(history: LoopHistory) -> Iterator[Observation]:
     for snapshots in history.last_snapshots(EPSILON_STEPS):
@@ -93,17 +94,12 @@ def large_epsilon(history: LoopHistory) -> Iterator[Observation]:
             yield observe(ratio, change, since=since, suspects=suspects, severity=severity)
 
 
-@rule(
-    "RVN-L40", "warning", "optimizer", confidence="high", needs="steps", also=("learning-rate-low",)
-)
+@rule("RVN-L40", "warning", "optimizer", confidence="high", needs="steps", also="learning-rate-low")
 def unfit_optimizer_setting(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
     for (snapshot,) in history.last_snapshots(1):
-        kind, betas, lr = (
-            snapshot.settings.kind,
-            snapshot.settings.betas,
-            max(snapshot.settings.lrs),
-        )
+        settings = snapshot.settings
+        kind, betas, lr = settings.kind, settings.betas, max(settings.lrs)
         if len(betas) == 2 and betas[0] >= math.sqrt(betas[1]):
             decay = Evidence("decay of the first moment", betas[0], limit=math.sqrt(betas[1]))
             yield observe(decay, Change("optimizer", "betas=(0.9, 0.999)"), since=0)
@@ -127,8 +123,8 @@ def _is_whole(inputs: InputHistory) -> bool:
     "optimizer",
     confidence="high",
     needs="graph",
-    also=("loss",),
-    explains=("RVN-N01", "RVN-T03", "RVN-T02"),
+    also="loss",
+    explains="RVN-N01, RVN-T03, RVN-T02",
 )
 def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer or not history.snapshots or history.graph is None:
@@ -141,7 +137,7 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     falls = (
         graph.nodes[graph.scores_of(graph.nodes[place].inputs[0])[0]].name in UNBOUNDED_NODES
         for place, factor in graph.terms(("Sum", "Mean"))
-        if graph.nodes[place].name == "Exp" and (factor < 0)
+        if graph.nodes[place].name == "Exp" and factor < 0
     )
     recent = loss.summary.stretch_means(4)
     is_falling = bool(recent) and not maximize and recent[-1] < -ENDLESS_MULTIPLE * abs(recent[0])
@@ -153,17 +149,15 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
         return
     if not (loss.negated or loss.kind) or maximize == loss.negated:
         return
-    cause, suspect, title = "optimizer", "loss", "the optimizer maximizes the loss"
+    cause, rest, title = "optimizer", ("loss",), "the optimizer maximizes the loss"
     change = Change("optimizer", "maximize=False")
     if loss.negated:
-        cause, suspect, title = "loss", "optimizer", "the loss has the wrong sign"
+        cause, rest, title = "loss", ("optimizer",), "the loss has the wrong sign"
         change = Change("loop", "the loss without its minus")
     setting = Evidence("maximize of the optimizer", float(maximize))
     first = Evidence("loss at first", loss.first[0] if loss.first else None)
     last = Evidence("loss of the last steps", recent[-1] if recent else None)
-    yield observe(
-        setting, first, last, change, since=0, title=title, cause=cause, suspects=(suspect,)
-    )
+    yield observe(setting, first, last, change, since=0, title=title, cause=cause, suspects=rest)
 
 
 @rule(
@@ -172,7 +166,7 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     "initialization",
     confidence="high",
     needs="steps",
-    also=("step-order", "optimizer", "over-regularized"),
+    also="step-order, optimizer, over-regularized",
 )
 def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
     overwrites = history.model.overwrites
@@ -207,18 +201,11 @@ def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
             changes = (Change("loop", "weights that are not clamped"),)
     else:
         return
-    yield observe(
-        times,
-        Evidence("steps from the first time to the last", overwrites.interval),
-        *changes,
-        where=overwrites.where,
-        since=overwrites.first_step,
-        title=title,
-        severity=severity,
-        confidence=confidence,
-        cause=cause,
-        suspects=("initialization",) if cause else (),
-    )
+    steps = Evidence("steps from the first time to the last", overwrites.interval)
+    where, since, suspects = overwrites.where, overwrites.first_step, ("initialization",)
+    seen = observe(times, steps, *changes, where=where, since=since, title=title, cause=cause)
+    seen = replace(seen, severity=severity, confidence=confidence)
+    yield replace(seen, suspects=suspects if cause else ())
 
 
 @rule(
@@ -226,8 +213,8 @@ def overwritten_weights(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "learning-rate-low",
     needs=f"steps, snapshots {MIN_UNCHANGED_STEPS}",
-    also=("precision",),
-    explains=("RVN-N02",),
+    also="precision",
+    explains="RVN-N02",
 )
 def steps_lost_in_rounding(history: LoopHistory) -> Iterator[Observation]:
     for index in range(history.optimizers):
@@ -257,7 +244,7 @@ def _is_unchanged(snapshot: StepSnapshot) -> bool:
     "detached-graph",
     confidence="medium",
     needs=f"snapshots, updates {EQUAL_LOSSES}",
-    also=("dead-units", "learning-rate-low"),
+    also="dead-units, learning-rate-low",
 )
 def unchanging_loss(history: LoopHistory) -> Iterator[Observation]:
     losses = history.loss.first[:EQUAL_LOSSES]

@@ -86,7 +86,7 @@ def activation_before_logits_loss(history: LoopHistory) -> Iterator[Observation]
             return
 
 
-@rule("RVN-H10", "error", "output-activation", needs="graph", also=("loss",))
+@rule("RVN-H10", "error", "output-activation", needs="graph", also="loss")
 def softmax_for_several_labels(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(
         history, "BinaryCrossEntropy", *op_names.ELEMENTWISE_LOSS_NODES
@@ -113,13 +113,7 @@ def log_softmax_twice(history: LoopHistory) -> Iterator[Observation]:
             yield _observe_at(graph, place, count, change)
 
 
-@rule(
-    "RVN-H04",
-    "error",
-    "output-activation",
-    needs="graph",
-    explains=("RVN-N02", "RVN-S03", "RVN-H01"),
-)
+@rule("RVN-H04", "error", "output-activation", needs="graph", explains="RVN-N02, RVN-S03, RVN-H01")
 def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "Softmax", "LogSoftmax"):
         node = graph.nodes[place]
@@ -201,7 +195,7 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
             yield _observe_at(graph, place, evidence, Change("output", "softmax(dim=1)"))
 
 
-@rule("RVN-I22", "error", "shape-pairing", needs="graph", also=("loss",))
+@rule("RVN-I22", "error", "shape-pairing", needs="graph", also="loss")
 def scattered_classes(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss"):
         softmax = graph.source(graph.nodes[place].inputs[0])
@@ -235,8 +229,8 @@ def _are_neighbors(places: Sequence[NDArray[np.int64]]) -> bool:
     "output-activation",
     confidence="high",
     needs="graph",
-    also=("target-scale",),
-    explains=("RVN-T02",),
+    also="target-scale",
+    explains="RVN-T02",
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     graph, name = history.graph, history.inputs.made_by.lower()
@@ -282,8 +276,8 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     "target-scale",
     confidence="high",
     needs="graph, losses",
-    also=("learning-rate-low", "too-few-steps", "loss", "gradient-clipping", "loss-reduction"),
-    explains=("RVN-T02",),
+    also="learning-rate-low, too-few-steps, loss, gradient-clipping, loss-reduction",
+    explains="RVN-T02",
 )
 def far_targets(history: LoopHistory) -> Iterator[Observation]:
     graph, means = history.graph, history.loss.summary.stretch_means(4)
@@ -335,7 +329,7 @@ def _unequal_heads(
     return None
 
 
-@rule("RVN-H11", "error", "output-activation", needs="graph", also=("loss",))
+@rule("RVN-H11", "error", "output-activation", needs="graph", also="loss")
 def flat_softmax(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
         node = graph.nodes[place]
@@ -355,7 +349,7 @@ def flat_softmax(history: LoopHistory) -> Iterator[Observation]:
             return
 
 
-@rule("RVN-H09", "error", "labels", needs="graph", also=("loss", "target-scale", "imbalance"))
+@rule("RVN-H09", "error", "labels", needs="graph", also="loss, target-scale, imbalance")
 def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
@@ -386,7 +380,7 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
     "loss-reduction",
     confidence="high",
     needs="graph",
-    also=("loss", "over-regularized"),
+    also="loss, over-regularized",
 )
 def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
     graph = history.graph

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
@@ -24,7 +25,7 @@ _list_of = partial(re.compile(r"(?<![^.])\d+(?![^.])").sub, "*", count=1)  # a p
     "error",
     "parameters-not-in-optimizer",
     needs=f"steps {OPTIMIZER_CHECK_STEPS}",
-    explains=("RVN-L02",),
+    explains="RVN-L02",
 )
 def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     own = [p for p in history.model.parameters if p.in_model]
@@ -52,7 +53,7 @@ def parameters_in_no_optimizer(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "parameters-not-in-optimizer",
     needs=f"snapshots {MIN_SNAPSHOTS}",
-    explains=("RVN-L05", "RVN-L02", "RVN-L01"),
+    explains="RVN-L05, RVN-L02, RVN-L01",
 )
 def outdated_optimizer(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
@@ -106,9 +107,8 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
         last = Evidence("last step seen in which they trained", trained[-1])
         change = Change("loop", "requires_grad_(True) after the code that froze them")
         title, where = "layers that trained at first are frozen", join_names(stopped)
-        yield observe(
-            count, last, change, where=where, since=trained[-1], title=title, severity="warning"
-        )
+        seen = observe(count, last, change, where=where, since=trained[-1], title=title)
+        yield replace(seen, severity="warning")
     if not random and not early:
         where = join_names(p.name for p in frozen)
         yield observe(count, where=where, severity="note", confidence="exact")
@@ -140,7 +140,7 @@ def _has_twin_gradients(history: LoopHistory, names: list[str]) -> bool:
     "warning",
     "detached-graph",
     needs=f"snapshots, updates {UNUSED_STEPS}",
-    also=("data-degenerate", "labels", "loss"),
+    also="data-degenerate, labels, loss",
 )
 def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
     parameters = history.model.parameters
@@ -187,18 +187,18 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         yield observe(count, ran, change, where=where, severity=severity)
 
 
-@rule("RVN-L43", "error", "checkpoint", needs="updates", also=("overfitting",))
+@rule("RVN-L43", "error", "checkpoint", needs="updates", also="overfitting")
 def state_without_copy(history: LoopHistory) -> Iterator[Observation]:
     kept = history.model.kept_state
     if kept is not None:
-        severity, confidence = ("warning", "high") if kept.is_named else ("note", "medium")
         what = "loaded, which changes nothing" if kept.is_loaded else "its tensors are the weights"
-        yield observe(
-            Evidence("steps since the state was taken", kept.steps, limit=0, text=what),
+        steps = Evidence("steps since the state was taken", kept.steps, limit=0, text=what)
+        change, since = (
             Change("loop", "copy.deepcopy(model.state_dict())"),
-            where=kept.variable,
-            since=history.steps - kept.steps,
-            severity="" if kept.is_loaded else severity,
-            confidence="" if kept.is_loaded else confidence,
-            suspects=("overfitting",),
+            history.steps - kept.steps,
         )
+        found = observe(steps, change, where=kept.variable, since=since, suspects=("overfitting",))
+        if not kept.is_loaded:
+            severity, confidence = ("warning", "high") if kept.is_named else ("note", "medium")
+            found = replace(found, severity=severity, confidence=confidence)
+        yield found

@@ -43,7 +43,7 @@ SINGLE_VALIDATION_PASS = r"(?:F+L?(?:B+L?)?Ss*){4,}N(?=F)"
     "shuffling",
     confidence="medium",
     needs="inputs",
-    also=("randomness", "overfitting", "data-degenerate", "imbalance"),
+    also="randomness, overfitting, data-degenerate, imbalance",
 )
 def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
     inputs = history.inputs
@@ -96,9 +96,9 @@ def examples_as_time(history: LoopHistory) -> Iterator[Observation]:
         yield observe(first, second, change, where=name, severity=severity)
 
 
-@rule("RVN-D09", "error", "leakage", needs="forward", also=("labels",))
+@rule("RVN-D09", "error", "leakage", needs="forward", also="labels")
 def own_tokens_as_targets(history: LoopHistory) -> Iterator[Observation]:
-    tokens = history.model.tokens
+    tokens = history.model.outputs
     if tokens.readings == tokens.own >= TOKEN_READINGS:
         name = "inspected steps whose targets all are the token at the same place"
         change = Change("loop", "targets shifted by one: inputs[:, :-1] and targets inputs[:, 1:]")
@@ -107,9 +107,9 @@ def own_tokens_as_targets(history: LoopHistory) -> Iterator[Observation]:
         yield observe(own, change, since=0, suspects=("labels",))
 
 
-@rule("RVN-I03", "error", "causality", needs="forward", also=("leakage",))
+@rule("RVN-I03", "error", "causality", needs="forward", also="leakage")
 def future_tokens(history: LoopHistory) -> Iterator[Observation]:
-    tokens, graph = history.model.tokens, history.graph
+    tokens, graph = history.model.outputs, history.graph
     terms = [place for place, _ in graph.terms()] if graph is not None else []
     # other terms may be those of a code of the whole sequence, which is to be told from it
     others = [p for p in terms if graph and not graph.comes_after(p, ("LogSoftmax",))]
@@ -122,7 +122,7 @@ def future_tokens(history: LoopHistory) -> Iterator[Observation]:
         yield observe(seen, change, where=tokens.where, since=0, suspects=("leakage",))
 
 
-@rule("RVN-L41", "warning", "randomness", needs="forward", explains=("RVN-L22",))
+@rule("RVN-L41", "warning", "randomness", needs="forward", explains="RVN-L22")
 def repeated_random_numbers(history: LoopHistory) -> Iterator[Observation]:
     for device, draws in history.model.repeated_draws.items():
         if draws.steps < MIN_REPEATED_DRAWS:
@@ -142,7 +142,7 @@ def repeated_random_numbers(history: LoopHistory) -> Iterator[Observation]:
     "shuffling",
     confidence="high",
     needs="classes",
-    explains=("RVN-H09", "RVN-S03", "RVN-T02"),
+    explains="RVN-H09, RVN-S03, RVN-T02",
 )
 def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
     order = measure_class_order(history.loss.class_counts)
@@ -158,7 +158,7 @@ def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
     )
 
 
-@rule("RVN-L26", "warning", "input-scale", confidence="high", needs="inputs", explains=("RVN-L37",))
+@rule("RVN-L26", "warning", "input-scale", confidence="high", needs="inputs", explains="RVN-L37")
 def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
     stds = [(reading.step, reading.std) for reading in history.inputs.readings if reading.std > 0]
     if len(stds) < DRIFT_SNAPSHOTS or not all(math.isfinite(std) for _, std in stds):
@@ -184,7 +184,7 @@ def drifting_input_scale(history: LoopHistory) -> Iterator[Observation]:
     "input-scale",
     confidence="high",
     needs="evaluations",
-    also=("normalization", "train-eval-mode"),
+    also="normalization, train-eval-mode",
 )
 def evaluation_on_another_scale(history: LoopHistory) -> Iterator[Observation]:
     training, evaluations = history.inputs.readings, history.evaluations
@@ -229,7 +229,7 @@ def _find_other_scale(evaluation: InputReading, training: Sequence[InputReading]
     "data-degenerate",
     confidence="high",
     needs="inputs",
-    also=("augmentation", "input-scale"),
+    also="augmentation, input-scale",
 )
 def changing_inputs(history: LoopHistory) -> Iterator[Observation]:
     readings = history.inputs.readings
@@ -286,7 +286,7 @@ def unusual_input_scale(history: LoopHistory) -> Iterator[Observation]:
         yield observe(scale, Evidence("mean of the inputs", readings[-1].mean))
 
 
-@rule("RVN-L12", "error", "train-eval-mode", needs="forward", explains=("RVN-N01",))
+@rule("RVN-L12", "error", "train-eval-mode", needs="forward", explains="RVN-N01")
 def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes
     steps, was_training = modes.evaluation_steps, modes.was_training
@@ -309,7 +309,7 @@ def training_in_evaluation_mode(history: LoopHistory) -> Iterator[Observation]:
     "train-eval-mode",
     confidence="high",
     needs="forward",
-    also=("normalization",),
+    also="normalization",
 )
 def validation_in_training_mode(history: LoopHistory) -> Iterator[Observation]:
     modes = history.model.modes

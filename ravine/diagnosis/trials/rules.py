@@ -96,7 +96,7 @@ def explain_by_cause(results: TrialResults, *, cause: str) -> Iterator[Observati
     "overfitting",
     confidence="high",
     needs="trials",
-    also=("labels", "architecture-too-small"),
+    also="labels, architecture-too-small",
 )
 def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     run = results.whole_run
@@ -125,7 +125,7 @@ def rising_held_out_loss(results: TrialResults) -> Iterator[Observation]:
     yield observe(rise, spread, own, Change("steps", step), since=since, suspects=("labels",))
 
 
-@rule("RVN-X21", "warning", "labels", confidence="medium", needs="trials", also=("overfitting",))
+@rule("RVN-X21", "warning", "labels", confidence="medium", needs="trials", also="overfitting")
 def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     run, learner, constant_loss = results.whole_run, results.learner, results.constant_loss
     if learner.informative is not False or not run.evaluations or not math.isfinite(constant_loss):
@@ -151,8 +151,8 @@ def unlearnable_labels(results: TrialResults) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="high",
     needs="trials",
-    also=("labels", "hidden-activation"),
-    explains=("RVN-T02", "RVN-T07"),
+    also="labels, hidden-activation",
+    explains="RVN-T02, RVN-T07",
 )
 def small_network(results: TrialResults) -> Iterator[Observation]:
     learner, wider = results.learner, results.wider
@@ -189,7 +189,7 @@ def _is_far_better(one: Outcome, other: Outcome) -> bool:
     "split",
     confidence="high",
     needs="trials",
-    also=("augmentation", "input-scale", "labels"),
+    also="augmentation, input-scale, labels",
 )
 def validation_differs_from_training(results: TrialResults) -> Iterator[Observation]:
     learner = results.learner
@@ -207,14 +207,7 @@ def validation_differs_from_training(results: TrialResults) -> Iterator[Observat
     yield observe(reached, kept, *_own_scores(results), change, suspects=suspects)
 
 
-@rule(
-    "RVN-X24",
-    "warning",
-    "overfitting",
-    confidence="medium",
-    needs="trials",
-    also=("loss", "labels"),
-)
+@rule("RVN-X24", "warning", "overfitting", confidence="medium", needs="trials", also="loss, labels")
 def memorized_training_examples(results: TrialResults) -> Iterator[Observation]:
     learner = results.learner
     if learner.score_on_validation is None or not _is_memorized(results):
@@ -246,7 +239,7 @@ def _own_scores(results: TrialResults) -> tuple[Evidence, Evidence]:
     return own, Evidence("on the validation examples", results.learner.validation_score)
 
 
-@rule("RVN-X25", "error", "loss", confidence="high", needs="trials", also=("exploding",))
+@rule("RVN-X25", "error", "loss", confidence="high", needs="trials", also="exploding")
 def endless_loss(results: TrialResults) -> Iterator[Observation]:
     if results.falls_without_end:
         losses = [loss for _, loss, _ in results.whole_run.evaluations if math.isfinite(loss)]
@@ -264,7 +257,7 @@ def endless_loss(results: TrialResults) -> Iterator[Observation]:
     "too-few-steps",
     confidence="high",
     needs="trials",
-    also=("labels", "loss", "architecture-too-small", "learning-rate-low", "learning-rate-high"),
+    also="labels, loss, architecture-too-small, learning-rate-low, learning-rate-high",
 )
 def nothing_learned(results: TrialResults) -> Iterator[Observation]:
     losses = [loss for _, loss, _ in results.whole_run.evaluations]
@@ -282,7 +275,7 @@ def nothing_learned(results: TrialResults) -> Iterator[Observation]:
     "architecture-too-small",
     confidence="medium",
     needs="trials",
-    also=("loss", "labels", "too-few-steps", "learning-rate-low", "learning-rate-high"),
+    also="loss, labels, too-few-steps, learning-rate-low, learning-rate-high",
 )
 def far_behind_quick_learner(results: TrialResults) -> Iterator[Observation]:
     if results.ends_above_constant or not results.is_behind:
@@ -350,12 +343,8 @@ shuffled_examples = remedy_rule("RVN-X16", "shuffling")
 balanced_classes = remedy_rule("RVN-X17", "imbalance")
 other_loss = remedy_rule("RVN-X18", "loss")
 unfrozen_parameters = remedy_rule("RVN-X19", "frozen-parameters")
-larger_network = remedy_rule(
-    "RVN-X51", "architecture-too-small", explains=("RVN-C03", "RVN-T02", "RVN-T07")
-)
-other_schedule = remedy_rule(
-    "RVN-X52", "schedule", explains=("RVN-T02", "RVN-T06", "RVN-T09", "RVN-T10")
-)
+more_units = remedy_rule("RVN-X51", "architecture-too-small", explains="RVN-C03, RVN-T02, RVN-T07")
+other_schedule = remedy_rule("RVN-X52", "schedule", explains="RVN-T02, RVN-T06, RVN-T09, RVN-T10")
 other_clipping = remedy_rule(
-    "RVN-X53", "gradient-clipping", explains=("RVN-T02", "RVN-T12"), also=("exploding",)
+    "RVN-X53", "gradient-clipping", explains="RVN-T02, RVN-T12", also="exploding"
 )

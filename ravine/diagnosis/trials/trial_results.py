@@ -153,12 +153,11 @@ class TrialResults:
         """
         own = self.base.score or 0.0
         least = -SCORE_GAIN if self.is_underconfident else SCORE_GAIN
-        others = (
-            o
-            for o in self.outcomes
-            if o.cause not in OUTPUT_CAUSES or o.score is None or o.score - own >= least
-        )
-        return self.base, *others
+
+        def is_comparable(o: Outcome) -> bool:
+            return o.cause not in OUTPUT_CAUSES or o.score is None or o.score - own >= least
+
+        return self.base, *filter(is_comparable, self.outcomes)
 
     @cached_property
     def least_loss(self) -> float:
@@ -296,8 +295,8 @@ class TrialResults:
         return max(-1.0, min(1.0, by_loss))
 
     def is_proved(self, outcome: Outcome) -> bool:
-        """Whether a remedy for which there is evidence helped with all seeds, surely by a part of
-        the score that counts, and as much as anything that was tried and as a quick learner.
+        """Whether a remedy that evidence speaks for helped with all seeds, with an interval above
+        SUPPORTED_SCORE_GAIN, and does as well as all that was tried and as a quick learner.
         """
         trial = outcome.trial
         if trial is None or trial.verdict != "helped" or trial.interval is None:
@@ -346,9 +345,8 @@ class TrialResults:
         preferred = self.preferred
         if preferred is not None and preferred.trial and preferred.trial.verdict == "helped":
             return preferred
-        return next(
-            (o for o in self.ranking if o.trial is None or o.trial.verdict == "helped"), None
-        )
+        good = (o for o in self.ranking if o.trial is None or o.trial.verdict == "helped")
+        return next(good, None)
 
     @property
     def is_partly_explained(self) -> bool:
