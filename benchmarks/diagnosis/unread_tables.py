@@ -12,10 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, AdamW
 
+from benchmarks.diagnosis import data, posted_data
 from benchmarks.diagnosis.data import Split, split
-from benchmarks.diagnosis.tables import mlp
+from benchmarks.diagnosis.healthy import healthy_script
+from benchmarks.diagnosis.tables import column, mlp
 from benchmarks.diagnosis.training_script import (
     Loss,
     Scorer,
@@ -83,8 +85,8 @@ def pay_of_people(rows: int = 800) -> Split:
     return split(np.stack([years, school, hours, age, leads], 1), pay[:, None])
 
 
-def yearly_pay(scaled: bool = True, flat: bool = False) -> TrainingSetup:
-    d = pay_of_people().standardized()
+def yearly_pay(scaled: bool = True, flat: bool = False, inputs: bool = True) -> TrainingSetup:
+    d = pay_of_people().standardized() if inputs else pay_of_people()
     mean, std = (float(d.y.mean()), float(d.y.std())) if scaled else (0.0, 1.0)
     scorer = r2(d.tx, d.ty, std, mean)
     d = d.targets(lambda y: (y - mean) / std)
@@ -109,6 +111,12 @@ YEARLY_PAY = group(
         "target-scale learning-rate-low too-few-steps",
         scaled=False,
         answers={"remedy": ("target.scale", "standardize")},
+    ),
+    fault(
+        "nothing-is-scaled",
+        "target-scale input-scale learning-rate-low too-few-steps",
+        scaled=False,
+        inputs=False,
     ),
     fault(
         "rows-against-a-column",
@@ -167,7 +175,6 @@ MILES_PER_GALLON = group(
         "input-scale learning-rate-low too-few-steps dead-units optimizer",
         scaled=False,
         lr=1e-7,
-        answers={"remedy": ("input.scale", "standardize, and a rate of 0.01")},
     ),
     family="table",
     task="regression",
@@ -271,7 +278,7 @@ LEAVING_A_BANK = group(
         "wide-and-long",
         "overfitting learning-rate-high",
         width=128,
-        epochs=70,
+        epochs=50,
         answers={"remedy": ("steps", 20 * 29)},
     ),
     family="table",
@@ -291,7 +298,7 @@ def complaints(rows: int = 1200, kinds: int = 6) -> Split:
     ill = (rng.random((rows, kinds)) < np.linspace(0.08, 0.2, kinds)).astype(float)
     shows = 3.2 * (rng.random((kinds, 14)) < 0.3)
     found = rng.random((rows, 14)) < 1 / (1 + np.exp(2.2 - ill @ shows))
-    age = 40 + 12 * (ill[:, :1] - ill[:, 5:]) + rng.normal(0, 12, (rows, 1))
+    age = 40 + 12 * (ill[:, :1] - ill[:, -1:]) + rng.normal(0, 12, (rows, 1))
     return split(np.concatenate([found, age], 1).astype(float), ill)
 
 
@@ -347,8 +354,11 @@ def kernels(rows: int = 420) -> Split:
     return split(np.stack([area, around, compact, length, width, skew, groove], 1), kind)
 
 
-def kernels_of_wheat(mixed: bool = True) -> TrainingSetup:
+def kernels_of_wheat(mixed: bool = True, together: bool = True) -> TrainingSetup:
     d = kernels().standardized()
+    if not together:
+        rng = np.random.default_rng(70)
+        d = d._replace(x=d.x[rng.permutation(len(d.x))], vx=d.vx[rng.permutation(len(d.vx))])
     order = d.y.argsort(stable=True)  # as the file has them
     return table(
         d,
@@ -372,6 +382,12 @@ KERNELS_OF_WHEAT = group(
         "shuffling normalization",
         mixed=False,
         answers={"remedy": ("data", "shuffle")},
+    ),
+    fault(
+        "answers-of-other-rows",
+        "labels shuffling",
+        together=False,
+        answers={"remedy": ("data", "mix rows and answers together")},
     ),
     family="table",
     task="classification",
@@ -472,6 +488,303 @@ FORGED_NOTES = group(
     network="mlp",
 )
 
+# Visitors of a museum: days with none, and a column that is always one
+
+
+def museum(rows: int = 700) -> Split:
+    """Hour, weekday, holiday, rain in mm, outside degrees, open (always 1); visitors, 0 to 400, a
+    tenth of the hours with none [N, 1].
+    """
+    rng = np.random.default_rng(69)
+    hour, day = rng.integers(9, 19, rows), rng.integers(0, 7, rows)
+    holiday, rain = rng.random(rows) < 0.1, rng.gamma(0.5, 3, rows)
+    degrees = rng.normal(14, 8, rows)
+    busy = 2.6 - (hour - 14.0) ** 2 / 12 + 0.9 * (day > 4) + 0.8 * holiday + 0.1 * rain
+    visitors = rng.poisson(np.exp(busy + 0.03 * (20 - degrees)))
+    x = np.stack([hour, day, holiday, rain, degrees, np.ones(rows)], 1)
+    return split(x.astype(float), visitors.astype(float)[:, None])
+
+
+def museum_visitors(
+    logarithm: Callable[[Tensor], Tensor] = torch.log1p, guard: float = 1e-8
+) -> TrainingSetup:
+    d = museum()
+    scorer_targets = d.ty.log1p()
+    mean, std = d.x.mean(0), d.x.std(0)
+    d = d.inputs(lambda x: (x - mean) / (std + guard)).targets(logarithm)
+    return table(
+        d,
+        mlp(6, 32, 32, 1),
+        nn.MSELoss(),
+        partial(AdamW, lr=5e-3),
+        batch=32,
+        epochs=20,
+        scorer=r2(d.tx, scorer_targets),
+    )
+
+
+MUSEUM_VISITORS = group(
+    "museum-visitors",
+    museum_visitors,
+    fault(
+        "logarithm-of-no-visitors",
+        "data-degenerate target-scale",
+        logarithm=torch.log,
+        answers={"exact": True, "remedy": ("data", "log1p")},
+    ),
+    fault(
+        "divided-by-a-spread-of-zero",
+        "data-degenerate input-scale",
+        guard=0.0,
+        answers={"where": "5", "exact": True, "remedy": ("data", "leave the column out")},
+    ),
+    family="table",
+    task="regression",
+    network="mlp",
+)
+
+
+# Progress of an illness: everything that one reads about regularization at once
+
+
+def serum_values(
+    dropped: float = 0.1, decay: float = 1e-4, lr: float = 3e-3, optimizer: Any = Adam
+) -> TrainingSetup:
+    d = posted_data.patients().standardized()
+    mean, std = float(d.y.mean()), float(d.y.std())
+    d = d.targets(lambda y: (y - mean) / std)
+    model = nn.Sequential(
+        nn.Linear(10, 16), nn.ReLU(), nn.Dropout(dropped), nn.Linear(16, 1), nn.Dropout(dropped / 3)
+    )
+    return table(
+        d,
+        model,
+        nn.MSELoss(),
+        partial(optimizer, lr=lr, weight_decay=decay),
+        batch=32,
+        epochs=15,
+        scorer=r2(d.tx, d.ty),
+    )
+
+
+SERUM_VALUES = group(
+    "serum-values",
+    serum_values,
+    fault(
+        "dropped-and-decayed-and-slow",
+        "dropout over-regularized learning-rate-low too-few-steps optimizer",
+        dropped=0.8,
+        decay=1.0,
+        lr=3e-4,
+    ),
+    family="table",
+    task="regression",
+    network="mlp",
+)
+
+
+# Healthy, and as one would write them
+
+
+def sorts_of_wine() -> TrainingSetup:
+    d = posted_data.tasted_wines(classes=True).standardized()
+    model = nn.Sequential(
+        nn.Linear(13, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3)
+    )
+    return table(
+        d,
+        model,
+        nn.CrossEntropyLoss(),
+        partial(Adam, lr=1e-2),
+        batch=16,
+        epochs=20,
+        scorer=accuracy(d.tx, d.ty),
+    )
+
+
+def malignant_by_a_line() -> TrainingSetup:
+    d = data.cancer().standardized()
+    return table(
+        d._replace(y=column(d.y), vy=column(d.vy)),
+        nn.Linear(30, 1),
+        nn.BCEWithLogitsLoss(),
+        partial(SGD, lr=0.1, weight_decay=1e-3),
+        batch=32,
+        epochs=20,
+        scorer=binary_accuracy(d.tx, d.ty),
+    )
+
+
+def price_of_a_home() -> TrainingSetup:
+    d = data.houses().standardized().targets_standardized()
+    return table(
+        d,
+        mlp(8, 64, 64, 1),
+        nn.SmoothL1Loss(),
+        partial(AdamW, lr=2e-3),
+        batch=32,
+        epochs=25,
+        scorer=r2(d.tx, d.ty),
+    )
+
+
+def islands_of_penguins() -> TrainingSetup:
+    d = posted_data.penguins().inputs(lambda x: x[:, :5]).standardized()
+    return table(
+        d,
+        mlp(5, 16, 3, act=nn.Tanh),
+        nn.CrossEntropyLoss(),
+        partial(SGD, lr=0.1, momentum=0.9),
+        batch=16,
+        epochs=15,
+        scorer=accuracy(d.tx, d.ty),
+    )
+
+
+def claims_in_five_years() -> TrainingSetup:
+    d = posted_data.accidents().standardized()
+    rate = partial(F.poisson_nll_loss, log_input=True)
+
+    def gain(out: Tensor, y: Tensor) -> float:
+        base = y.mean().log().expand_as(y)
+        return 1 - float(rate(out, y) - rate(y.clamp(min=1e-3).log(), y)) / float(
+            rate(base, y) - rate(y.clamp(min=1e-3).log(), y)
+        )
+
+    return table(
+        d,
+        mlp(5, 24, 1),
+        rate,
+        partial(Adam, lr=3e-3),
+        batch=64,
+        epochs=30,
+        scorer=Scorer(d.tx, d.ty, gain, 0.0, -1.0),
+    )
+
+
+def four_illnesses() -> TrainingSetup:
+    d = complaints(900, 4).standardized()
+    return table(
+        d,
+        mlp(15, 24, 4),
+        nn.BCEWithLogitsLoss(),
+        partial(Adam, lr=5e-3),
+        batch=32,
+        epochs=15,
+        scorer=micro_f1(d.tx, d.ty),
+    )
+
+
+# Healthy, though something looks odd
+
+
+class InDollars(nn.Module):
+    """Takes raw columns and answers in dollars: both scales are buffers."""
+
+    mean: Tensor
+    std: Tensor
+    unit: Tensor
+    middle: Tensor
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        super().__init__()
+        self.net = mlp(x.shape[1], 48, 1)
+        for name, value in (("mean", x.mean(0)), ("std", x.std(0)), ("unit", y.std())):
+            self.register_buffer(name, value)
+        self.register_buffer("middle", y.mean())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.middle + self.unit * self.net((x - self.mean) / self.std)
+
+
+def dollars_in_and_out() -> TrainingSetup:
+    d = pay_of_people()
+    unit = float(d.y.var())
+    return table(
+        d,
+        InDollars(d.x, d.y),
+        lambda out, y: F.mse_loss(out, y) / unit,
+        partial(Adam, lr=3e-3),
+        batch=32,
+        epochs=40,
+        scorer=r2(d.tx, d.ty),
+    )
+
+
+def probability_of_a_stroke() -> TrainingSetup:
+    """One in fifteen, no weights: a probability is asked for, not a class."""
+    d = people_at_risk().standardized().targets(lambda y: y.float()[:, None])
+    return table(
+        d,
+        mlp(6, 16, 1),
+        nn.BCEWithLogitsLoss(),
+        partial(Adam, lr=5e-3),
+        batch=64,
+        epochs=20,
+        scorer=likelihood(d.tx, d.ty),
+    )
+
+
+def notes_at_a_rate_of_one() -> TrainingSetup:
+    d = notes().standardized()
+    return table(
+        d,
+        nn.Linear(4, 1),
+        nn.BCEWithLogitsLoss(),
+        partial(SGD, lr=1.0),
+        batch=540,
+        epochs=150,
+        scorer=binary_accuracy(d.tx, d.ty),
+    )
+
+
+def always_open() -> TrainingSetup:
+    """A column of ones, and a softplus where no answer is below zero."""
+    d = museum()
+    spread = d.x.std(0).clamp(min=1e-3)
+    mean = d.x.mean(0)
+    d = d.inputs(lambda x: (x - mean) / spread).targets(lambda y: (1 + y).log())
+    return table(
+        d,
+        mlp(6, 32, 32, 1, last=nn.Softplus()),
+        nn.MSELoss(),
+        partial(Adam, lr=5e-3),
+        batch=32,
+        epochs=20,
+        scorer=r2(d.tx, d.ty),
+    )
+
+
+def half_of_every_layer() -> TrainingSetup:
+    """The training loss stays above that of the validation."""
+    d = posted_data.tasted_wines(classes=True).standardized()
+    model = nn.Sequential(
+        nn.Linear(13, 96), nn.ReLU(), nn.Dropout(0.5), nn.Linear(96, 96), nn.ReLU(), nn.Dropout(0.5)
+    ).append(nn.Linear(96, 3))
+    return table(
+        d,
+        model,
+        nn.CrossEntropyLoss(),
+        partial(Adam, lr=3e-3),
+        batch=16,
+        epochs=20,
+        scorer=accuracy(d.tx, d.ty),
+    )
+
+
+def kinds_by_log_softmax() -> TrainingSetup:
+    d = kernels().standardized()
+    return table(
+        d,
+        mlp(7, 24, 3, last=nn.LogSoftmax(dim=1)),
+        nn.NLLLoss(),
+        partial(SGD, lr=0.1, momentum=0.9),
+        batch=16,
+        epochs=12,
+        scorer=accuracy(d.tx, d.ty),
+    )
+
+
 SCRIPTS: tuple[TrainingScript, ...] = (
     *YEARLY_PAY,
     *MILES_PER_GALLON,
@@ -481,4 +794,18 @@ SCRIPTS: tuple[TrainingScript, ...] = (
     *KERNELS_OF_WHEAT,
     *UNPAID_DEBTS,
     *FORGED_NOTES,
+    *MUSEUM_VISITORS,
+    *SERUM_VALUES,
+    healthy_script(sorts_of_wine, "classification", "mlp"),
+    healthy_script(malignant_by_a_line, "classification", "linear"),
+    healthy_script(price_of_a_home, "regression", "mlp"),
+    healthy_script(islands_of_penguins, "classification", "mlp"),
+    healthy_script(claims_in_five_years, "regression", "mlp"),
+    healthy_script(four_illnesses, "multi-label", "mlp"),
+    healthy_script(dollars_in_and_out, "regression", "mlp"),
+    healthy_script(probability_of_a_stroke, "classification", "mlp"),
+    healthy_script(notes_at_a_rate_of_one, "classification", "linear"),
+    healthy_script(always_open, "regression", "mlp"),
+    healthy_script(half_of_every_layer, "classification", "mlp"),
+    healthy_script(kinds_by_log_softmax, "classification", "mlp"),
 )
