@@ -36,6 +36,7 @@ from benchmarks.diagnosis import (
     posted_units,
     sequences,
     tables,
+    unread_sequences,
 )
 from benchmarks.diagnosis.training_script import TrainingScript
 
@@ -75,4 +76,5 @@ ALL: tuple[TrainingScript, ...] = (
     *ordinary_networks_odd.SCRIPTS,
     *ordinary_loops.SCRIPTS,
     *ordinary_loops_odd.SCRIPTS,
+    *unread_sequences.SCRIPTS,
 )
