@@ -36,6 +36,7 @@ from benchmarks.diagnosis import (
     posted_units,
     sequences,
     tables,
+    unread_models,
     unread_sequences,
 )
 from benchmarks.diagnosis.training_script import TrainingScript
@@ -77,4 +78,5 @@ ALL: tuple[TrainingScript, ...] = (
     *ordinary_loops.SCRIPTS,
     *ordinary_loops_odd.SCRIPTS,
     *unread_sequences.SCRIPTS,
+    *unread_models.SCRIPTS,
 )

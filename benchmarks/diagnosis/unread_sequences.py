@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.optim import SGD, Adam, AdamW
 
-from benchmarks.diagnosis import data
 from benchmarks.diagnosis.data import Split, split
 from benchmarks.diagnosis.healthy import healthy_script
 from benchmarks.diagnosis.training_script import (
@@ -26,7 +25,6 @@ from benchmarks.diagnosis.training_script import (
     accuracy,
     fault,
     group,
-    mean_recall,
     r2,
 )
 
@@ -123,7 +121,7 @@ TICKET_DESKS = group(
     ticket_desks,
     fault(
         "last-step-is-padding",
-        "vanishing data-degenerate too-few-steps",
+        "vanishing data-degenerate",
         packed=False,
         answers={"remedy": ("model", "pack the sequences")},
     ),
@@ -184,7 +182,7 @@ NEXT_HOUR = group(
     next_hour,
     fault(
         "watts-as-they-are",
-        "input-scale target-scale learning-rate-low too-few-steps saturation",
+        "input-scale target-scale saturation",
         scaled=False,
     ),
     fault(
@@ -256,12 +254,7 @@ PUMP_STATES = group(
         scaled=False,
         answers={"remedy": ("input.scale", "standardized")},
     ),
-    fault(
-        "dropped-and-decayed",
-        "dropout over-regularized",
-        drop=0.8,
-        decay=0.1,
-    ),
+    fault("dropped-and-decayed", "dropout over-regularized", drop=0.8, decay=0.1),
     family="sequence",
     task="classification",
     network="recurrent",
@@ -289,10 +282,7 @@ def surname_places(
 ) -> TrainingSetup:
     tail: list[nn.Module] = [nn.Softmax(dim=1)] if softmax else []
     model = nn.Sequential(
-        nn.Embedding(21, 12),
-        Last(nn.GRU(12, 32, batch_first=True)),
-        nn.Linear(32, 12),
-        *tail,
+        nn.Embedding(21, 12), Last(nn.GRU(12, 32, batch_first=True)), nn.Linear(32, 12), *tail
     )
     return of_classes(surnames(), model, partial(optimizer, lr=lr), epochs=10)
 
@@ -307,10 +297,7 @@ SURNAME_PLACES = group(
         answers={"exact": True, "where": "3", "remedy": ("output", "none")},
     ),
     fault(
-        "rate-of-a-tutorial",
-        "learning-rate-low too-few-steps optimizer",
-        optimizer=SGD,
-        lr=0.005,
+        "rate-of-a-tutorial", "learning-rate-low too-few-steps optimizer", optimizer=SGD, lr=0.005
     ),
     family="sequence",
     task="classification",
@@ -553,9 +540,9 @@ REVIEW_MOODS = group(
     review_moods,
     fault("rate-of-a-large-model", "learning-rate-low too-few-steps", lr=2e-5, epochs=4),
     fault(
-        "rate-of-a-small-one",
+        "rate-of-plain-descent",
         "learning-rate-high optimizer saturation dead-units",
-        lr=0.06,
+        lr=0.3,
         answers={"remedy": ("lr", 0.003)},
     ),
     family="sequence",
@@ -599,6 +586,168 @@ LOADED_VECTORS = group(
 )
 
 
+# Healthy ones
+
+
+def turned(d: Split) -> Split:
+    return d.inputs(lambda x: (x - 2048) / 250)
+
+
+class Pooled(nn.Module):
+    """Kernels along the steps, and their largest values."""
+
+    def __init__(self, embed: nn.Module, channels: int, classes: int) -> None:
+        super().__init__()
+        self.embed = embed
+        self.conv = nn.Conv1d(channels, 32, 5, padding=2)
+        self.out = nn.Linear(32, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.conv(self.embed(x).transpose(1, 2)).relu().amax(2))
+
+
+def pump_by_kernels() -> TrainingSetup:
+    """Convolutions on three sensors."""
+    model = Pooled(nn.Identity(), 3, 4)
+    return of_classes(turned(pump_windows()), model, partial(Adam, lr=0.01), epochs=25)
+
+
+def watts_by_a_perceptron() -> TrainingSetup:
+    """A day of hours as 24 columns."""
+    d = hourly_watts()
+    mean, std = d.x.mean(), d.x.std()
+    d = d.inputs(lambda x: ((x - mean) / std)[:, :, 0]).targets(lambda y: (y - mean) / std)
+    model = nn.Sequential(nn.Linear(24, 32), nn.ReLU(), nn.Linear(32, 1))
+    return of_numbers(d, model, partial(Adam, lr=0.005), epochs=25)
+
+
+class MeanWords(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(120, 16, padding_idx=0)
+        self.out = nn.Linear(16, 4)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.out(self.embed(tokens).sum(1) / (tokens > 0).sum(1, keepdim=True))
+
+
+def tickets_by_mean_words() -> TrainingSetup:
+    """The mean vector of the words that are there."""
+    return of_classes(tickets(), MeanWords(), partial(Adam, lr=0.02), epochs=12)
+
+
+def surnames_by_a_cell() -> TrainingSetup:
+    """The last state of an LSTM, zeros in front."""
+    model = nn.Sequential(
+        nn.Embedding(21, 12), Last(nn.LSTM(12, 32, batch_first=True)), nn.Linear(32, 12)
+    )
+    return of_classes(surnames(2000), model, partial(Adam, lr=0.01), epochs=8)
+
+
+class NextTo(nn.Module):
+    def __init__(self, tokens: int, classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(tokens, 16, padding_idx=0)
+        self.conv = nn.Conv1d(16, 32, 3, padding=1)
+        self.out = nn.Linear(32, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.out(self.conv(self.embed(tokens).transpose(1, 2)).relu().transpose(1, 2))
+
+
+def addresses_by_kernels() -> TrainingSetup:
+    """Tags by the words on either side; words that are not there do not count."""
+    setup = address_parts()
+    return TrainingSetup(
+        **{**vars(setup), "model": NextTo(61, 4), "optimizer": partial(Adam, lr=0.01)}
+    )
+
+
+def tickets_by_kernels() -> TrainingSetup:
+    """Kernels of words, and their largest values."""
+    d = tickets(1500, 24)
+    model = Pooled(nn.Embedding(120, 16, padding_idx=0), 16, 4)
+    return of_classes(d, model, partial(Adam, lr=0.01), epochs=6)
+
+
+def bag_at_a_rate_of_four() -> TrainingSetup:
+    """A bag of words is learned at a rate of four."""
+    model = nn.Sequential(nn.EmbeddingBag(120, 16, padding_idx=0), nn.Linear(16, 4))
+    return of_classes(tickets(), model, partial(SGD, lr=4.0), epochs=15)
+
+
+class Change(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(24, 32), nn.ReLU(), nn.Linear(32, 1))
+        last = self.net[2]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, -1] + self.net(x[:, :, 0])
+
+
+def watts_as_a_change() -> TrainingSetup:
+    """The last hour and a change, which is zero at first."""
+    d = hourly_watts()
+    mean, std = d.x.mean(), d.x.std()
+    d = d.inputs(lambda x: (x - mean) / std).targets(lambda y: (y - mean) / std)
+    return of_numbers(d, Change(), partial(Adam, lr=0.005), epochs=25)
+
+
+def tags_summed() -> TrainingSetup:
+    """The loss is a sum over all words of a batch, the rate so much smaller."""
+
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(out.transpose(1, 2), y, reduction="sum")
+
+    setup = address_parts(loss, epochs=15)
+    optimizer = partial(SGD, lr=0.001, momentum=0.9)
+    return TrainingSetup(**{**vars(setup), "model": NextTo(61, 4), "optimizer": optimizer})
+
+
+def every_seventh_word() -> TrainingSetup:
+    """Six of seven answers are left out of the loss."""
+    d = address_words(1400)
+    drawn = torch.rand(d.y.shape, generator=torch.Generator().manual_seed(2)) < 1 / 7
+    kept = d._replace(y=torch.where(drawn, d.y, -100))
+    return of_classes(
+        kept,
+        NextTo(61, 4),
+        partial(Adam, lr=0.01),
+        epochs=15,
+        loss=lambda out, y: F.cross_entropy(out.transpose(1, 2), y, ignore_index=-100),
+        scorer=tag_scorer(d),
+    )
+
+
+class Spectrum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(48, 24), nn.ReLU(), nn.Linear(24, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(torch.fft.rfft(x, dim=1).abs().log1p().flatten(1))
+
+
+def pump_by_its_spectrum() -> TrainingSetup:
+    """Counts as they are; the model takes the logarithm of their spectrum."""
+    return of_classes(pump_windows(), Spectrum(), partial(Adam, lr=0.01), epochs=20)
+
+
+def rarely_one() -> TrainingSetup:
+    """Words as ones among zeros: an input of 120 columns of which ten are not zero."""
+
+    def ones(x: Tensor) -> Tensor:
+        return F.one_hot(x, 120)[:, :, 1:].amax(1).float()
+
+    d = tickets(1500, 24).inputs(ones)
+    model = nn.Sequential(nn.Linear(119, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4))
+    return of_classes(d, model, partial(Adam, lr=0.005), epochs=10)
+
+
 SCRIPTS: tuple[TrainingScript, ...] = (
     *TICKET_DESKS,
     *NEXT_HOUR,
@@ -609,4 +758,16 @@ SCRIPTS: tuple[TrainingScript, ...] = (
     *DATES_ANEW,
     *REVIEW_MOODS,
     *LOADED_VECTORS,
+    healthy_script(pump_by_kernels, "classification", "cnn"),
+    healthy_script(watts_by_a_perceptron, "regression", "mlp"),
+    healthy_script(tickets_by_mean_words, "classification", "linear"),
+    healthy_script(surnames_by_a_cell, "classification", "recurrent"),
+    healthy_script(addresses_by_kernels, "classification", "cnn"),
+    healthy_script(tickets_by_kernels, "classification", "cnn"),
+    healthy_script(bag_at_a_rate_of_four, "classification", "linear"),
+    healthy_script(watts_as_a_change, "regression", "mlp"),
+    healthy_script(tags_summed, "classification", "cnn"),
+    healthy_script(every_seventh_word, "classification", "cnn"),
+    healthy_script(pump_by_its_spectrum, "classification", "mlp"),
+    healthy_script(rarely_one, "classification", "mlp"),
 )
