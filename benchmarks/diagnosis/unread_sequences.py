@@ -180,11 +180,7 @@ def next_hour(scaled: bool = True, flat: bool = False, last: bool = False) -> Tr
 NEXT_HOUR = group(
     "watts-of-the-next-hour",
     next_hour,
-    fault(
-        "watts-as-they-are",
-        "input-scale target-scale saturation",
-        scaled=False,
-    ),
+    fault("watts-as-they-are", "input-scale target-scale saturation", scaled=False),
     fault(
         "answers-without-a-column",
         "shape-pairing",
