@@ -37,6 +37,8 @@ from benchmarks.diagnosis import (
     sequences,
     tables,
     unread_images,
+    unread_models,
+    unread_sequences,
     unread_tables,
 )
 from benchmarks.diagnosis.training_script import TrainingScript
@@ -79,4 +81,6 @@ ALL: tuple[TrainingScript, ...] = (
     *ordinary_loops_odd.SCRIPTS,
     *unread_tables.SCRIPTS,
     *unread_images.SCRIPTS,
+    *unread_sequences.SCRIPTS,
+    *unread_models.SCRIPTS,
 )
