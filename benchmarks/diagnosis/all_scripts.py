@@ -36,6 +36,8 @@ from benchmarks.diagnosis import (
     posted_units,
     sequences,
     tables,
+    unread_loops,
+    unread_methods,
 )
 from benchmarks.diagnosis.training_script import TrainingScript
 
@@ -75,4 +77,6 @@ ALL: tuple[TrainingScript, ...] = (
     *ordinary_networks_odd.SCRIPTS,
     *ordinary_loops.SCRIPTS,
     *ordinary_loops_odd.SCRIPTS,
+    *unread_loops.SCRIPTS,
+    *unread_methods.SCRIPTS,
 )
