@@ -8,24 +8,28 @@ form; `epochs` is there to train a healthy one longer.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD, Adam
-from torch.optim.lr_scheduler import StepLR
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from benchmarks.diagnosis import data
+from benchmarks.diagnosis import data, posted_data
 from benchmarks.diagnosis import later_table_data as later
 from benchmarks.diagnosis import ordinary_seq_data as ordinary
 from benchmarks.diagnosis import posted_seq_data as posted
+from benchmarks.diagnosis.healthy import healthy_script
 from benchmarks.diagnosis.tables import mlp
 from benchmarks.diagnosis.training_script import (
     Scorer,
     TrainingScript,
     Watch,
+    WatchedLoop,
     accuracy,
+    binary_accuracy,
     fault,
     group,
     loader,
@@ -623,6 +627,312 @@ TAKEN_UP = group(
 )
 
 
+# Healthy ones: eight plain, six odd
+
+
+def kept_at_its_best_loop(watch: Watch, epochs: int = 20) -> tuple[nn.Module, Scorer]:
+    """The weights of the least validation loss are put back in the end."""
+    d = data.cancer().standardized().targets(lambda y: y[:, None])
+    model = nn.Sequential(nn.Linear(30, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
+    optimizer = Adam(model.parameters(), lr=3e-3)
+    best, best_loss = copy.deepcopy(model.state_dict()), float("inf")
+    with watch(model, optimizer) as watched:
+        for _ in range(epochs):
+            model.train()
+            for x, y in loader(d.x, d.y, 16):
+                optimizer.zero_grad()
+                loss = F.binary_cross_entropy_with_logits(model(x), y)
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+            model.eval()
+            with torch.no_grad():
+                val_loss = F.binary_cross_entropy_with_logits(model(d.vx), d.vy).item()
+            if val_loss < best_loss:
+                best, best_loss = copy.deepcopy(model.state_dict()), val_loss
+    model.load_state_dict(best)
+    return model, binary_accuracy(d.tx, d.ty)
+
+
+def colors_by_a_cosine_loop(watch: Watch, epochs: int = 40) -> tuple[nn.Module, Scorer]:
+    """The rate falls to zero along a cosine, epoch by epoch."""
+    d = posted_data.named_colors().inputs(lambda x: x / 255 - 0.5)
+    net = mlp(3, 48, 8)
+    optimizer = AdamW(net.parameters(), lr=2e-2)
+    schedule = CosineAnnealingLR(optimizer, T_max=epochs)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 32):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(x), y)
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+            schedule.step()
+    return net, accuracy(d.tx, d.ty)
+
+
+def lent_by_the_hour_loop(watch: Watch, epochs: int = 30) -> tuple[nn.Module, Scorer]:
+    """The rate falls where the validation loss does not."""
+    d = later.bikes().standardized().targets_standardized()
+    net = mlp(6, 32, 32, 1)
+    optimizer = Adam(net.parameters(), lr=1e-2)
+    schedule = ReduceLROnPlateau(optimizer, factor=0.3, patience=4)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            net.train()
+            for x, y in loader(d.x, d.y, 48):
+                optimizer.zero_grad()
+                loss = F.mse_loss(net(x), y)
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+            net.eval()
+            with torch.no_grad():
+                schedule.step(F.mse_loss(net(d.vx), d.vy))
+    return net, r2(d.tx, d.ty)
+
+
+class WeatherReader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(3, 24, batch_first=True)
+        self.out = nn.Linear(24, 1)
+
+    def forward(self, hours: Tensor) -> Tensor:
+        return self.out(self.gru(hours)[1][-1])
+
+
+def cut_gradients_of_weather_loop(watch: Watch, epochs: int = 15) -> tuple[nn.Module, Scorer]:
+    d = ordinary.station().targets_standardized()
+    mean, std = ordinary.scale_of(d.x, (0, 1))
+    d = d.inputs(lambda x: (x - mean) / std)
+    model = WeatherReader()
+    optimizer = Adam(model.parameters(), lr=1e-2)
+    with watch(model, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 32):
+                optimizer.zero_grad()
+                loss = F.mse_loss(model(x), y)
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                watched.loss(loss)
+    return model, r2(d.tx, d.ty)
+
+
+def praise_in_a_bag_loop(watch: Watch, epochs: int = 15) -> tuple[nn.Module, Scorer]:
+    """Reviews as bags of words, padded with zeros."""
+    d = ordinary.reviews()
+    net = nn.Sequential(nn.EmbeddingBag(50, 16, mode="sum", padding_idx=0), nn.Linear(16, 2))
+    optimizer = Adam(net.parameters(), lr=1e-2)
+    right = 0
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for words, label in loader(d.x, d.y.long(), 32):
+                out = net(words)
+                loss = F.cross_entropy(out, label)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+                right += int((out.argmax(1) == label).sum())
+    return net, accuracy(d.tx, d.ty.long())
+
+
+def turned_fruit_loop(watch: Watch, epochs: int = 20) -> tuple[nn.Module, Scorer]:
+    """Pictures are flipped at random, in training only."""
+    d = posted.ripe_fruit()
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, 3)),
+    )
+    optimizer = AdamW(net.parameters(), lr=5e-3, weight_decay=0.01)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            net.train()
+            for x, y in loader(d.x, d.y, 32):
+                x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(x), y)
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+            net.eval()
+            share_right(net, d.vx, d.vy)
+    return net, accuracy(d.tx, d.ty)
+
+
+def board_in_one_cycle_loop(watch: Watch, epochs: int = 12) -> tuple[nn.Module, Scorer]:
+    """One cycle of the rate, batch by batch."""
+    d = posted_data.endgames().targets(lambda y: y.long())
+    d = d.inputs(lambda x: F.one_hot(x, 3).flatten(1).float())
+    net = mlp(108, 48, 2)
+    optimizer = SGD(net.parameters(), lr=0.01, momentum=0.9)
+    batches = loader(d.x, d.y, 64)
+    schedule = OneCycleLR(optimizer, 0.3, total_steps=epochs * len(batches))
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in batches:
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(x), y)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                watched.loss(loss)
+    return net, accuracy(d.tx, d.ty)
+
+
+def train_epoch(
+    model: nn.Module, batches: DataLoader[Any], optimizer: Optimizer, watched: WatchedLoop
+) -> float:
+    """The mean loss of the epoch."""
+    model.train()
+    total = 0.0
+    for x, y in batches:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        watched.loss(loss)
+        total += loss.item() * len(x)
+    return total / sum(len(y) for _, y in batches)
+
+
+def told_by_functions_loop(watch: Watch, epochs: int = 15) -> tuple[nn.Module, Scorer]:
+    """As tutorials have it: a function for the epoch, one for the test."""
+    d = data.digits().inputs(lambda x: x / 16)
+    model = digit_reader()
+    optimizer = Adam(model.parameters(), lr=3e-3)
+    batches = loader(d.x, d.y, 64)
+    with watch(model, optimizer) as watched:
+        for _ in range(epochs):
+            train_epoch(model, batches, optimizer, watched)
+            model.eval()
+            share_right(model, d.vx, d.vy)
+    return model, accuracy(d.tx, d.ty)
+
+
+def cleared_at_the_bottom_loop(watch: Watch, epochs: int = 20) -> tuple[nn.Module, Scorer]:
+    """Gradients are cleared after the step; losses of a batch are summed, and the rate is small."""
+    d = posted_data.penguins().inputs(lambda x: x[:, :5]).standardized()
+    net = mlp(5, 16, 3)
+    optimizer = SGD(net.parameters(), lr=2e-3, momentum=0.9)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 25):
+                loss = F.cross_entropy(net(x), y, reduction="sum")
+                watched.loss(loss)
+                loss.backward()
+                optimizer.step()
+                net.zero_grad()
+    return net, accuracy(d.tx, d.ty)
+
+
+def one_step_an_epoch_loop(watch: Watch, epochs: int = 400) -> tuple[nn.Module, Scorer]:
+    """The whole table is the batch."""
+    d = data.diabetes().targets(lambda y: y[:, None]).standardized().targets_standardized()
+    model = nn.Linear(10, 1)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as watched:
+        for _ in range(epochs):
+            loss = F.mse_loss(model(d.x), d.y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            watched.loss(loss)
+    return model, r2(d.tx, d.ty)
+
+
+def norms_kept_from_before_loop(watch: Watch, epochs: int = 15) -> tuple[nn.Module, Scorer]:
+    """Fine-tuning on sixty pictures; the norms stay as the pretraining left them."""
+    d = data.digits().inputs(lambda x: x / 16)
+    body = nn.Sequential(
+        *(nn.Conv2d(1, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU()),
+        *(nn.MaxPool2d(2), nn.Flatten()),
+    )
+    model = nn.Sequential(body, nn.Linear(192, 5))
+    optimizer = Adam(model.parameters(), lr=5e-3)
+    low, high = d.y < 5, d.y >= 5
+    for _ in range(6):
+        for x, y in loader(d.x[low], d.y[low], 32):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    model[1] = nn.Linear(192, 5)
+    optimizer = Adam(
+        [{"params": model[1].parameters()}, {"params": body.parameters(), "lr": 1e-3}], lr=1e-2
+    )
+    model.eval()
+    with watch(model, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x[high][:60], d.y[high][:60] - 5, 12):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(x), y)
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+    return model, accuracy(d.tx[d.ty >= 5], d.ty[d.ty >= 5] - 5)
+
+
+def sure_to_a_hundredth_loop(watch: Watch, epochs: int = 40) -> tuple[nn.Module, Scorer]:
+    """A Gaussian's likelihood: the loss goes below zero."""
+    d = data.waves().inputs(lambda x: x.flatten(1))
+    net = mlp(16, 32, 32, 2)
+    optimizer = Adam(net.parameters(), lr=3e-3)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 32):
+                mean, log_var = net(x).chunk(2, 1)
+                loss = F.gaussian_nll_loss(mean, y, log_var.clamp(-8, 8).exp())
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+                optimizer.step()
+                watched.loss(loss)
+    inner = r2(d.tx, d.ty)
+    return net, Scorer(d.tx, d.ty, lambda out, y: inner.score(out[:, :1], y), 0.0, -1.0)
+
+
+def blurred_answers_loop(watch: Watch, epochs: int = 30) -> tuple[nn.Module, Scorer]:
+    """Rows are mixed in pairs, labels smoothed: the loss stays at one, the answers are right."""
+    d = data.wine().standardized()
+    net = mlp(13, 32, 3)
+    optimizer = Adam(net.parameters(), lr=5e-3)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 18):
+                share = float(torch.rand(()))
+                other = torch.randperm(len(x))
+                out = net(share * x + (1 - share) * x[other])
+                loss = share * F.cross_entropy(out, y, label_smoothing=0.2)
+                loss = loss + (1 - share) * F.cross_entropy(out, y[other], label_smoothing=0.2)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+    return net, accuracy(d.tx, d.ty)
+
+
+def never_shuffled_strands_loop(watch: Watch, epochs: int = 15) -> tuple[nn.Module, Scorer]:
+    """Always in the same order, but in that of chance; a batch that is too small is left out."""
+    d = posted.strands().inputs(lambda x: x.transpose(1, 2)).targets(lambda y: y[:, None])
+    net = nn.Sequential(
+        *(nn.Conv1d(4, 16, 5), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(16, 1))
+    )
+    optimizer = Adam(net.parameters(), lr=1e-2)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 32, shuffle=False, drop_last=True):
+                optimizer.zero_grad()
+                loss = F.binary_cross_entropy_with_logits(net(x), y)
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+    return net, binary_accuracy(d.tx, d.ty)
+
+
 SCRIPTS: tuple[TrainingScript, ...] = (
     *CLEARED_DIGITS,
     *STAIRCASE,
@@ -636,4 +946,20 @@ SCRIPTS: tuple[TrainingScript, ...] = (
     *ADDED_UP,
     *KEEPING,
     *TAKEN_UP,
+    healthy_script(kept_at_its_best_loop, "classification", "mlp", kind="loop", steps=440),
+    healthy_script(colors_by_a_cosine_loop, "classification", "mlp", kind="loop", steps=440),
+    healthy_script(lent_by_the_hour_loop, "regression", "mlp", kind="loop", steps=450),
+    healthy_script(
+        cut_gradients_of_weather_loop, "regression", "recurrent", kind="loop", steps=225
+    ),
+    healthy_script(praise_in_a_bag_loop, "classification", "linear", kind="loop", steps=285),
+    healthy_script(turned_fruit_loop, "classification", "cnn", kind="loop", steps=200),
+    healthy_script(board_in_one_cycle_loop, "classification", "mlp", kind="loop", steps=360),
+    healthy_script(told_by_functions_loop, "classification", "cnn", kind="loop", steps=255),
+    healthy_script(cleared_at_the_bottom_loop, "classification", "mlp", kind="loop", steps=160),
+    healthy_script(one_step_an_epoch_loop, "regression", "linear", kind="loop", steps=400),
+    healthy_script(norms_kept_from_before_loop, "classification", "cnn", kind="loop", steps=75),
+    healthy_script(sure_to_a_hundredth_loop, "regression", "mlp", kind="loop", steps=480),
+    healthy_script(blurred_answers_loop, "classification", "mlp", kind="loop", steps=180),
+    healthy_script(never_shuffled_strands_loop, "classification", "cnn", kind="loop", steps=195),
 )

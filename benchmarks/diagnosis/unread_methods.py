@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import LinearLR
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from benchmarks.diagnosis import data, posted_data
 from benchmarks.diagnosis import ordinary_seq_data as ordinary
+from benchmarks.diagnosis.healthy import healthy_script
 from benchmarks.diagnosis.tables import mlp
 from benchmarks.diagnosis.training_script import (
     Scorer,
@@ -46,7 +48,7 @@ def likeness(noise: Tensor, points: Tensor) -> Scorer:
     )
 
 
-def forger_loop(watch: Watch, fault: str = "", epochs: int = 130) -> tuple[nn.Module, Scorer]:
+def forger_loop(watch: Watch, fault: str = "", epochs: int = 110) -> tuple[nn.Module, Scorer]:
     d = posted_data.penguins().inputs(lambda x: x[:, :2]).standardized()  # bills
     noise = torch.randn(len(d.tx), 4, generator=torch.Generator().manual_seed(1))
     generator, critic = mlp(4, 32, 32, 2), mlp(2, 32, 32, 1, act=lambda: nn.LeakyReLU(0.2))
@@ -54,9 +56,9 @@ def forger_loop(watch: Watch, fault: str = "", epochs: int = 130) -> tuple[nn.Mo
     told_by = Adam(critic.parameters(), lr=6e-3, betas=(0.5, 0.999))
     with watch(generator, made_by) as watched, watch(critic, told_by) as watched_critic:
         for _ in range(epochs):
-            for real, _ in loader(d.x, d.y, 48, drop_last=True):
-                ones, zeros = torch.ones(48, 1), torch.zeros(48, 1)
-                fake = generator(torch.randn(48, 4))
+            for real, _ in loader(d.x, d.y, 66, drop_last=True):
+                ones, zeros = torch.ones(66, 1), torch.zeros(66, 1)
+                fake = generator(torch.randn(66, 4))
                 told_by.zero_grad()
                 critic_loss = F.binary_cross_entropy_with_logits(critic(real), ones)
                 critic_loss = critic_loss + F.binary_cross_entropy_with_logits(
@@ -91,7 +93,7 @@ FORGER = group(
     task="generation",
     network="mlp",
     kind="loop",
-    steps=2 * 130 * 4,
+    steps=2 * 110 * 3,
 )
 
 
@@ -566,6 +568,226 @@ LONG_WARM_UP = group(
 )
 
 
+# Healthy ones: four plain, six odd
+
+
+def learns_from_a_teacher_loop(watch: Watch, epochs: int = 20) -> tuple[nn.Module, Scorer]:
+    """A small network answers as a large one does, and as the labels say."""
+    d = data.digits().inputs(lambda x: x.flatten(1) / 16)
+    teacher, student = mlp(64, 128, 10), mlp(64, 16, 10)
+    teaching = Adam(teacher.parameters(), lr=3e-3)
+    for _ in range(10):
+        for x, y in loader(d.x, d.y, 64):
+            teaching.zero_grad()
+            F.cross_entropy(teacher(x), y).backward()
+            teaching.step()
+    teacher.eval()
+    optimizer = Adam(student.parameters(), lr=5e-3)
+    with watch(student, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 64):
+                out = student(x)
+                with torch.no_grad():
+                    soft = F.softmax(teacher(x) / 2, 1)
+                distilled = F.kl_div(F.log_softmax(out / 2, 1), soft, reduction="batchmean")
+                loss = 0.5 * F.cross_entropy(out, y) + 0.5 * 4 * distilled
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+    return student, accuracy(d.tx, d.ty)
+
+
+def follows_slowly_loop(watch: Watch, epochs: int = 14) -> tuple[nn.Module, Scorer]:
+    """Values of moves, whose target network follows by a twentieth in each step."""
+    state, move, reward, following, ends, values = walks()
+    places = torch.eye(36)
+    net = mlp(36, 64, 4)
+    target = copy.deepcopy(net)
+    optimizer = Adam(net.parameters(), lr=2e-3)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for rows in torch.randperm(len(state)).split(60):
+                with torch.no_grad():
+                    best = target(places[following[rows]]).max(1).values
+                    wanted = reward[rows] + 0.9 * (1 - ends[rows]) * best
+                q = net(places[state[rows]]).gather(1, move[rows, None]).squeeze(1)
+                loss = F.mse_loss(q, wanted)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+                with torch.no_grad():
+                    for slow, new in zip(target.parameters(), net.parameters(), strict=True):
+                        slow.lerp_(new, 0.05)
+    return net, r2(places[:-1], values[:-1])
+
+
+def cleaned_heartbeats_loop(watch: Watch, epochs: int = 40) -> tuple[nn.Module, Scorer]:
+    """Beats with noise on them go in, and come out without it."""
+    d = ordinary.heartbeats()
+    mean, std = ordinary.scale_of(d.x, (0, 1, 2))
+    d = d.inputs(lambda x: ((x - mean) / std).flatten(1))
+    model = mlp(48, 64, 12, 64, 48)
+    optimizer = Adam(model.parameters(), lr=3e-3)
+    with watch(model, optimizer) as watched:
+        for _ in range(epochs):
+            model.train()
+            for x, _ in loader(d.x, d.y, 32):
+                optimizer.zero_grad()
+                loss = F.mse_loss(model(x + 0.3 * torch.randn_like(x)), x)
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+            model.eval()
+            with torch.no_grad():
+                F.mse_loss(model(d.vx), d.vx)
+    return model, r2(d.tx, d.tx)
+
+
+def mean_of_late_weights_loop(watch: Watch, epochs: int = 24) -> tuple[nn.Module, Scorer]:
+    """The last epochs are averaged, and the norms are measured anew."""
+    d = data.clusters(900)
+    net = nn.Sequential(nn.Linear(20, 48), nn.BatchNorm1d(48), nn.ReLU(), nn.Linear(48, 4))
+    optimizer = SGD(net.parameters(), lr=0.05, momentum=0.9)
+    average = AveragedModel(net)
+    with watch(net, optimizer) as watched:
+        for epoch in range(epochs):
+            for x, y in loader(d.x, d.y, 32, drop_last=True):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(net(x), y)
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+            if epoch >= epochs // 2:
+                average.update_parameters(net)
+    update_bn(loader(d.x, d.y, 32), average)
+    return average.module, accuracy(d.tx, d.ty)
+
+
+def hardest_half_loop(watch: Watch, epochs: int = 25) -> tuple[nn.Module, Scorer]:
+    """Only the worse half of each batch counts, so that the loss stays high."""
+    d = data.rings()
+    net = mlp(2, 32, 32, 3)
+    optimizer = Adam(net.parameters(), lr=5e-3)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 24):
+                losses = F.cross_entropy(net(x), y, reduction="none")
+                loss = losses.topk(len(y) // 2).values.mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+    return net, accuracy(d.tx, d.ty)
+
+
+def body_thaws_loop(watch: Watch, epochs: int = 12) -> tuple[nn.Module, Scorer]:
+    """First the head alone, then all of it with a tenth of the rate for the body."""
+    d = data.digits().inputs(lambda x: x.flatten(1) / 16)
+    body, head = nn.Sequential(nn.Linear(64, 64), nn.ReLU()), nn.Linear(64, 10)
+    model = nn.Sequential(body, head)
+    for thawed in (False, True):
+        body.requires_grad_(thawed)
+        groups = [{"params": head.parameters()}]
+        if thawed:
+            groups += [{"params": body.parameters(), "lr": 1e-3}]
+        optimizer = Adam(groups, lr=1e-2)
+        with watch(model, optimizer) as watched:
+            for _ in range(epochs):
+                for x, y in loader(d.x, d.y, 64):
+                    optimizer.zero_grad()
+                    loss = F.cross_entropy(model(x), y)
+                    loss.backward()
+                    optimizer.step()
+                    watched.loss(loss)
+    return model, accuracy(d.tx, d.ty)
+
+
+def actor_beside_critic_loop(watch: Watch, epochs: int = 40) -> tuple[nn.Module, Scorer]:
+    """The loss says little of how well it goes: a reward is to grow."""
+    d = data.iris().standardized()
+    actor, critic = mlp(4, 24, 3), mlp(4, 24, 1)
+    model = nn.ModuleList([actor, critic])
+    optimizer = Adam(model.parameters(), lr=1e-2)
+    with watch(model, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 15):
+                dist = torch.distributions.Categorical(logits=actor(x))
+                action, value = dist.sample(), critic(x).squeeze(1)
+                reward = torch.where(action == y, 1.0, -1.0)
+                advantage = (reward - value).detach()
+                loss = -(dist.log_prob(action) * advantage).mean()
+                loss = loss + 0.5 * F.mse_loss(value, reward) - 0.01 * dist.entropy().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+    return actor, accuracy(d.tx, d.ty)
+
+
+def brain_float_loop(watch: Watch, epochs: int = 12) -> tuple[nn.Module, Scorer]:
+    """Mixed precision without a scaler: bfloat16 needs none."""
+    d = data.shapes()
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 12, 5), nn.ReLU(), nn.MaxPool2d(2)), *(nn.Flatten(), nn.Linear(192, 4))
+    )
+    optimizer = Adam(net.parameters(), lr=5e-3)
+    with watch(net, optimizer) as watched:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 32):
+                optimizer.zero_grad(set_to_none=True)
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    loss = F.cross_entropy(net(x), y)
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+    return net, accuracy(d.tx, d.ty)
+
+
+def an_optimizer_for_each_loop(watch: Watch, epochs: int = 12) -> tuple[nn.Module, Scorer]:
+    """Words by plain steps with a large rate, the rest by Adam."""
+    d = ordinary.topics()
+    words = nn.EmbeddingBag(120, 16)
+    rest = mlp(16, 16, 4)
+    by_sgd, by_adam = SGD(words.parameters(), lr=2.0), Adam(rest.parameters(), lr=5e-3)
+    with watch(words, by_sgd) as watched, watch(rest, by_adam) as watched_too:
+        for _ in range(epochs):
+            for x, y in loader(d.x, d.y, 32):
+                loss = F.cross_entropy(rest(words(x)), y)
+                by_sgd.zero_grad()
+                by_adam.zero_grad()
+                loss.backward()
+                by_sgd.step()
+                by_adam.step()
+                watched.loss(loss)
+                watched_too.loss(loss)
+    return nn.Sequential(words, rest), accuracy(d.tx, d.ty)
+
+
+def agrees_with_its_past_loop(watch: Watch, epochs: int = 30) -> tuple[nn.Module, Scorer]:
+    """Forty labels; elsewhere the network is to answer under noise as its own average does."""
+    d = data.moons(900)
+    x, y, more = d.x[:40], d.y[:40], d.x[40:]
+    net = mlp(2, 32, 32, 2)
+    past = copy.deepcopy(net).requires_grad_(False)
+    optimizer = Adam(net.parameters(), lr=5e-3)
+    with watch(net, optimizer) as watched:
+        for epoch in range(epochs):
+            for rows in torch.randperm(len(more)).split(50):
+                wanted = F.softmax(past(more[rows]), 1)
+                guess = F.softmax(net(more[rows] + 0.05 * torch.randn(len(rows), 2)), 1)
+                agreement = min(1.0, epoch / 10) * F.mse_loss(guess, wanted)
+                loss = F.cross_entropy(net(x), y) + agreement
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.loss(loss)
+                for slow, new in zip(past.parameters(), net.parameters(), strict=True):
+                    slow.lerp_(new.detach(), 0.02)
+    return net, accuracy(d.tx, d.ty)
+
+
 SCRIPTS: tuple[TrainingScript, ...] = (
     *FORGER,
     *CODER_PAIR,
@@ -578,4 +800,14 @@ SCRIPTS: tuple[TrainingScript, ...] = (
     *SEARCHED_RATE,
     *LEAN_WEIGHTS,
     *LONG_WARM_UP,
+    healthy_script(learns_from_a_teacher_loop, "classification", "mlp", kind="loop", steps=340),
+    healthy_script(follows_slowly_loop, "regression", "mlp", kind="loop", steps=700),
+    healthy_script(cleaned_heartbeats_loop, "generation", "mlp", kind="loop", steps=560),
+    healthy_script(mean_of_late_weights_loop, "classification", "mlp", kind="loop", steps=384),
+    healthy_script(hardest_half_loop, "classification", "mlp", kind="loop", steps=375),
+    healthy_script(body_thaws_loop, "classification", "mlp", kind="loop", steps=408),
+    healthy_script(actor_beside_critic_loop, "classification", "mlp", kind="loop", steps=240),
+    healthy_script(brain_float_loop, "classification", "cnn", kind="loop", steps=168),
+    healthy_script(an_optimizer_for_each_loop, "classification", "mlp", kind="loop", steps=408),
+    healthy_script(agrees_with_its_past_loop, "classification", "mlp", kind="loop", steps=300),
 )
