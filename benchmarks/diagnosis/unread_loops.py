@@ -542,7 +542,7 @@ ADDED_UP = group(
 def keeping_loop(watch: Watch, fault: str = "", epochs: int = 25) -> tuple[nn.Module, Scorer]:
     d = data.clusters(900)
     model = mlp(20, 32, 4)
-    optimizer = Adam(model.parameters(), lr=5e-3)
+    optimizer = Adam(model.parameters(), lr=0.5 if "hot" in fault else 5e-3)
     best, best_loss = copy.deepcopy(model.state_dict()), 0.0 if fault else float("inf")
     with watch(model, optimizer) as watched:
         for _ in range(epochs):
@@ -566,6 +566,7 @@ KEEPING = group(
     "keeping-loop",
     keeping_loop,
     fault("the-largest-loss-kept", "metric", fault="largest"),
+    fault("the-largest-loss-kept-and-hot", "metric learning-rate-high", fault="largest, hot"),
     family="loop",
     task="classification",
     network="mlp",

@@ -412,7 +412,7 @@ class InkReader(nn.Module):
 def digit_and_ink_loop(watch: Watch, fault: str = "", epochs: int = 25) -> tuple[nn.Module, Scorer]:
     d = ordinary.digit_rows().inputs(lambda x: x.flatten(1))
     ink = d.x.sum(1, keepdim=True)
-    if fault != "per mille":
+    if "per mille" not in fault:
         ink = (ink - ink.mean()) / ink.std()
     else:
         ink = 1000 * ink  # of a pixel
@@ -426,7 +426,7 @@ def digit_and_ink_loop(watch: Watch, fault: str = "", epochs: int = 25) -> tuple
                 loss, ink_loss = F.cross_entropy(digit, y), F.mse_loss(amount, wanted)
                 optimizer.zero_grad()
                 loss.backward(retain_graph=True)
-                if fault == "cleared between":
+                if "cleared between" in fault:
                     optimizer.zero_grad()
                 ink_loss.backward()
                 optimizer.step()
@@ -444,6 +444,12 @@ DIGIT_AND_INK = group(
         answers={"exact": True, "where": "digit", "unmoved": "digit.weight", "proof": "unmoved"},
     ),
     fault("ink-in-thousandths", "target-scale loss loss-reduction", fault="per mille"),
+    fault(
+        "cleared-between-and-ink-in-thousandths",
+        "zero-grad step-order target-scale loss loss-reduction",
+        fault="cleared between, per mille",
+        answers={"exact": True, "where": "digit", "unmoved": "digit.weight", "proof": "unmoved"},
+    ),
     family="loop",
     task="classification",
     network="mlp",
@@ -520,7 +526,12 @@ def lean_weights_loop(watch: Watch, fault: str = "", epochs: int = 50) -> tuple[
 LEAN_WEIGHTS = group(
     "lean-weights-loop",
     lean_weights_loop,
-    fault("a-heavy-penalty", "over-regularized loss", fault="heavy"),
+    fault(
+        "a-heavy-penalty",
+        "over-regularized loss",
+        fault="heavy",
+        answers={"remedy": ("formula", "a penalty of 1e-5")},
+    ),
     family="loop",
     task="regression",
     network="mlp",
