@@ -37,6 +37,8 @@ from benchmarks.diagnosis import (
     sequences,
     tables,
     unread_images,
+    unread_loops,
+    unread_methods,
     unread_models,
     unread_sequences,
     unread_tables,
@@ -83,4 +85,6 @@ ALL: tuple[TrainingScript, ...] = (
     *unread_images.SCRIPTS,
     *unread_sequences.SCRIPTS,
     *unread_models.SCRIPTS,
+    *unread_loops.SCRIPTS,
+    *unread_methods.SCRIPTS,
 )
