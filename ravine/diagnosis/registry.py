@@ -54,7 +54,8 @@ LOSS_CURVE_RULES = collect_rules(rules_loss_curve)
 LOOP_RULES = (*_STEP_RULES, *_OUTPUT_RULES, *_NETWORK_RULES, *LOSS_CURVE_RULES)
 DATA_RULES = _sorted_rules(rules_inputs, rules_targets, rules_validation)
 # of these, what is found in the inputs alone
-INPUT_RULES = tuple(r for r in DATA_RULES if r.code in ("RVN-D01", "RVN-D03", "RVN-D05", "RVN-D19"))
+_INPUT_CODES = ("RVN-D01", "RVN-D03", "RVN-D05", "RVN-D19", "RVN-D21")
+INPUT_RULES = tuple(r for r in DATA_RULES if r.code in _INPUT_CODES)
 # and where there are several targets
 SEVERAL_TARGET_RULES = tuple(r for r in DATA_RULES if r in INPUT_RULES or r.code == "RVN-D06")
 START_RULES = _sorted_rules(rules_exact, rules_loss, start_network_rules)

@@ -83,8 +83,9 @@ def join_trials(
     found: list[Finding], causes: list[Finding], results: TrialResults
 ) -> tuple[list[Finding], list[Finding]]:
     """Findings with what was tried against their cause. A change that did not help is not
-    recommended, but of an exact finding; such a finding is an error if its cure helped. A cause
-    that trials name and a check has found already is reported once, by the finding of the check.
+    recommended, but of an exact finding; such a finding is an error if its cure helped, and a note
+    a warning where that is proved. A cause that trials name and a check has found already is
+    reported once, by the finding of the check.
     """
     outcomes = {o.cause: o for o in results.outcomes if o.trial is not None}
     joined: list[Finding] = []
@@ -97,6 +98,9 @@ def join_trials(
             sure = helped and finding.confidence == "exact" and finding.severity == "warning"
             severity = "error" if sure else finding.severity
             finding = replace(finding, trial=outcome.trial, changes=changes, severity=severity)
+            if finding.severity == "note" and results.is_proved(outcome):
+                suspects = tuple(dict.fromkeys((*finding.suspects, *outcome.suspects)))
+                finding = replace(finding, severity="warning", suspects=suspects)
         joined.append(finding)
     for cause in causes:
         same = [f for f in joined if f.code == cause.code or _is_same_fault(f, cause)]

@@ -235,7 +235,8 @@ class TorchSubject:
         return STRENGTHS_BY_CAUSE.get(cause, ())
 
     def cures(self, finding: Finding) -> tuple[Strength, ...]:
-        return CURES_BY_CAUSE.get(finding.cause, ())
+        by_hand = finding.cause == "shape-pairing" and {c.path for c in finding.changes} == {"data"}
+        return () if by_hand else CURES_BY_CAUSE.get(finding.cause, ())
 
     def treatments_for(self, changes: Sequence[Change]) -> Strength:
         """Nothing: what rules of programs ask for is meant for its author."""

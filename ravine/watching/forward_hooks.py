@@ -176,6 +176,8 @@ class ForwardHooks:
         if not self.units.is_hooked:
             graph = None if self.history.model.compiled else self.history.graph
             self.modules.handles += self.units.register(graph, self.names.owners)
+            hook = self.failures.guard(self.modules.outputs.read_output)
+            self.modules.handles.append(module.register_forward_hook(hook))
 
 
 @dataclass(eq=False)

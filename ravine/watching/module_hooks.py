@@ -22,6 +22,7 @@ from ravine.diagnosis.training_loop.history import (
 )
 from ravine.diagnosis.training_loop.tensor_stats import batch_excerpt, first_tensor
 from ravine.watching.failures import FailureLog
+from ravine.watching.output_monitor import OutputMonitor
 
 DROPOUT_MODULES = (nn.modules.dropout._DropoutNd,)
 BATCH_NORM_MODULES = (nn.modules.batchnorm._BatchNorm,)
@@ -52,6 +53,7 @@ class ModuleHooks:
         self.inputs: set[int] = set()  # ids of leaves with a gradient, in the first step
         self.first_calls: list[nn.Module] = []  # in the first step, with a graph
         self.nodes = ModuleNodes()
+        self.outputs = OutputMonitor(self.history, self.failures)
         self.states = RecurrentStateMonitor()
         self.double_calls = TwinCallMonitor()
         self.time_axes = TimeAxisMonitor()
@@ -69,7 +71,7 @@ class ModuleHooks:
             if not name or id(module) in left_out or isinstance(module, torch.jit.ScriptModule):
                 continue
             hook = self.failures.guard(partial(self._after_module, name))
-            self.handles.append(module.register_forward_hook(hook))
+            self.handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def remove(self) -> None:
         for handle in self.handles:
@@ -88,8 +90,14 @@ class ModuleHooks:
         self.time_axes = TimeAxisMonitor()
 
     def _after_module(
-        self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
+        self,
+        name: str,
+        module: nn.Module,
+        given: tuple[Any, ...],
+        named: dict[str, Any],
+        output: Any,
     ) -> None:
+        inputs = (*given, *named.values())
         self.ran.add(id(module))
         if isinstance(module, BATCH_NORM_MODULES) and module.training:
             self.statistics.add_call(name, module, inputs[0])

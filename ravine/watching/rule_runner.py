@@ -25,12 +25,14 @@ class RuleRunner:
     next_losses: int = MIN_LOSSES  # losses at which their curve is tested; then twice as many
 
     def run(self, history: LoopHistory) -> None:
-        """Run the rules that have found nothing yet, as far as what they need was recorded."""
+        """Run the rules that have found a note at most, as far as what they need was recorded."""
         losses = history.loss.summary.count
         tests_losses = history.ended or losses >= self.next_losses
         while self.next_losses <= losses:
             self.next_losses *= 2
-        done = {f.code for f in self.found} | (set() if tests_losses else LOSS_CURVE_CODES)
+        notes = {f.code for f in self.found if f.severity == "note"}  # they may become more
+        done = {f.code for f in self.found} - notes
+        done |= set() if tests_losses else LOSS_CURVE_CODES
         has = {need: history.has(need) for need in RULE_NEEDS}
         for rule in LOOP_RULES:
             if rule.code in done or rule.code in self.failures.failed or not has[rule.needs]:
@@ -40,7 +42,9 @@ class RuleRunner:
             except Exception:  # a rule that fails must not stop the loop; the report names it
                 self.failures.failed[rule.code] = None
                 continue
-            self.found += new
+            if rule.code in notes:
+                new = [f for f in new if f.severity != "note" and f.confidence == "exact"]
+            self.found = [f for f in self.found if not new or f.code != rule.code] + new
             for finding in new if self.out is not None else ():
                 print(f"ravine: {finding_line(finding, width=LINE_WIDTH)}", file=self.out)
 

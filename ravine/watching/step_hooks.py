@@ -19,6 +19,7 @@ from ravine.diagnosis.training_loop.parameter_names import ParameterNames, optim
 from ravine.diagnosis.training_loop.tensor_stats import count_duplicate_rows
 from ravine.watching.forward_hooks import ForwardHooks
 from ravine.watching.inspection_schedule import FIRST_STEPS
+from ravine.watching.kept_states import KeptStateMonitor
 from ravine.watching.learning_rates import READING_INTERVAL, LearningRateMonitor, SchedulerMonitor
 from ravine.watching.loss_reader import LossReader
 from ravine.watching.torch_calls import CallListener, add_listener, remove_listener
@@ -46,8 +47,11 @@ class StepHooks:
         self.duplicates = DuplicateRowMonitor(self.names)
         self.states = StateMonitor()
         guard = self.forward.failures.guard
+        failures, monitors = self.forward.failures, self.monitors
+        self.kept = KeptStateMonitor(self.names.model, self.history, failures, monitors)
         heard = (self._record_clipping, self.schedulers.note_step, self.forward.expect_evaluation)
-        self._listener = CallListener(*map(guard, (*heard, self.forward.note_seeding)))
+        heard = (*heard, self.forward.note_seeding, self.kept.forget)
+        self._listener = CallListener(*map(guard, heard))
         self._by_optimizer = {id(m.optimizer): m for m in self.monitors if m.optimizer is not None}
 
     def start(self) -> None:
@@ -56,15 +60,18 @@ class StepHooks:
         for monitor in self.monitors:
             monitor.start(self._parameters(monitor))
             self._observe_gradients(monitor)
+        self.kept.start()
         add_listener(self._listener)
 
     def stop(self) -> None:
+        self.forward.failures.guard(self.kept.stop)()
         remove_listener(self._listener)
         self.history.idle_optimizers = {
             m.index: m.gradients.passes for m in self.monitors if self._is_idle(m)
         }
         for monitor in self.monitors:
             monitor.gradients.remove_hooks()
+            monitor.arrivals.remove_hooks()
             monitor.gradients.parameter = None
             monitor.overwrites.left = []
             monitor.forget_step()
@@ -234,6 +241,7 @@ class StepHooks:
         """If the next step is inspected: observe the gradients that arrive in it."""
         gradients = monitor.gradients
         gradients.remove_hooks()
+        monitor.arrivals.remove_hooks()
         parameter = gradients.parameter
         if parameter is None or not self.inspection.includes(monitor.steps):
             return
@@ -245,6 +253,7 @@ class StepHooks:
             parameter.register_hook(guard(gradients.record_incoming)),
             parameter.register_post_accumulate_grad_hook(record_arrival),
         ]
+        monitor.arrivals.observe(self._parameters(monitor), guard(monitor.arrivals.note))
         gradients.keep_leftover()
 
     def _record_arrival(self, monitor: OptimizerMonitor, parameter: nn.Parameter) -> None:

@@ -22,7 +22,8 @@ from torch.optim.lr_scheduler import LRScheduler
 @dataclass(frozen=True, eq=False)
 class CallListener:
     """Called before torch clips the gradients of parameters, a scheduler steps, a module is put
-    into evaluation mode, or torch's generator gets a seed or a state, from a function's code.
+    into evaluation mode, torch's generator gets a seed or a state, from a function's code, or
+    something is saved in a file.
 
     A scheduler comes with what its step is given, or None. Clipping with an infinite limit only
     measures a norm and is not reported.
@@ -32,6 +33,7 @@ class CallListener:
     before_scheduler_step: Callable[[LRScheduler, Any], None]
     before_evaluation: Callable[[nn.Module], None]
     before_seeding: Callable[[Any, Any], None]
+    before_saving: Callable[[], None]
 
 
 _listeners: list[CallListener] = []
@@ -47,6 +49,8 @@ def add_listener(listener: CallListener) -> None:
         _exchange_scheduler_steps()
         _exchanges.callback(setattr, nn.Module, "train", nn.Module.train)
         nn.Module.train = _announce_evaluation(nn.Module.train)
+        _exchanges.callback(setattr, torch, "save", torch.save)
+        torch.save = _announce_saving(torch.save)
         for module in (torch, torch.random):
             for name in ("manual_seed", "set_rng_state"):
                 function = getattr(module, name)
@@ -128,6 +132,16 @@ def _announce_evaluation(function: Any) -> Any:
         return function(module, mode)
 
     return train
+
+
+def _announce_saving(function: Any) -> Any:
+    @wraps(function)
+    def save(*args: Any, **kwargs: Any) -> Any:
+        for listener in tuple(_listeners):
+            listener.before_saving()
+        return function(*args, **kwargs)
+
+    return save
 
 
 def _announce_seeding(function: Any) -> Any:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
@@ -154,8 +154,12 @@ class Watcher:
         return self
 
     def loss(self, value: Any) -> Any:
-        """Report the loss of a step, best as a tensor before `backward`. Returns it unchanged."""
+        """Report the loss of a step, best as a tensor before `backward`. Returns it unchanged.
+
+        Raises `InputError` for what is no number.
+        """
         if not self._read_quietly(value):
+            _check_number(value)
             self._guarded_read(value)
         return value
 
@@ -208,3 +212,12 @@ class Watcher:
         self._steps.update_history()
         self._rules.run(self.history)
         self._losses.next_test = self._rules.next_losses
+
+
+def _check_number(value: Any) -> None:
+    try:
+        float(0.0 if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError):
+        what, why = f"the loss is a {type(value).__name__}", "only a number or a tensor can be read"
+        do = "give the loss of the step, best as a tensor before backward"
+        raise InputError(what, why=why, do=do) from None

@@ -71,6 +71,54 @@ def no_backward(watch):
             optimizer.step()
 
 
+def in_large_units(watch):
+    x, y = numbers()
+    model = mlp(outputs=1)
+    teach(
+        watch,
+        model,
+        sgd(model, 1e-6),
+        loss=lambda out, b: F.mse_loss(out[:, 0], b),
+        data=(x, 1e3 + 1e3 * y),
+        steps=80,
+    )
+
+
+def best_without_copy(watch):
+    model, kept = mlp(), {}
+
+    def keep(i):
+        if i == 10:
+            kept.update(model.state_dict())
+        if i == 20:
+            model.load_state_dict(kept)
+
+    teach(watch, model, sgd(model), after=keep)
+
+
+class Writer(nn.Module):
+    def __init__(self, both=False):
+        super().__init__()
+        self.tokens, self.gru = nn.Embedding(6, 8), nn.GRU(8, 8, bidirectional=both)
+        self.head = nn.Linear(16 if both else 8, 6)
+
+    def forward(self, tokens):
+        return self.head(self.gru(self.tokens(tokens))[0])
+
+
+def own_tokens(watch, shift=0, both=False, scattered=False):
+    model, text = Writer(both), torch.randint(0, 6, (9, 200))
+    optimizer = sgd(model)
+    with watch(model, optimizer) as watched:
+        for i in range(STEPS):
+            out = model(text[:-1, i : i + 10])
+            scores = out.view(8, 6, 10) if scattered else out.transpose(1, 2)
+            optimizer.zero_grad()
+            targets = text[shift : 8 + shift, i : i + 10]
+            watched.loss(F.cross_entropy(scores, targets)).backward()
+            optimizer.step()
+
+
 def wiped(watch, none=True):
     model = mlp()
     optimizer = sgd(model)
@@ -676,6 +724,17 @@ def minus(watch):
     teach(watch, model, sgd(model), loss=lambda o, y: -F.cross_entropy(o, y))
 
 
+def divergence_of_wrong_sign(watch):
+    x, _ = numbers()
+    model = mlp(outputs=4)
+
+    def coded(out, y):
+        mean, log = out[:, :2], out[:, 2:]
+        return mean.square().mean() + (1 + log - mean**2 - log.exp()).sum() / 2
+
+    teach(watch, model, torch.optim.Adam(model.parameters(), lr=0.03), loss=coded, data=(x, x))
+
+
 def always_overflows(watch):
     model = mlp()
     optimizer = sgd(model)
@@ -1232,6 +1291,7 @@ SICK = [
     (on_a_large_scale, "RVN-L27"),
     (maximized, "RVN-L28"),
     (minus, "RVN-L28"),
+    (divergence_of_wrong_sign, "RVN-L28"),
     (always_overflows, "RVN-L29"),
     (clipped_before_unscaling, "RVN-L17"),
     (clipped_by_value, "RVN-L17"),
@@ -1258,6 +1318,11 @@ SICK = [
     (lambda watch: outliers(watch, limit=1e6, reward=1e4), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e7, reward=1e5), "RVN-T03"),
     (lambda watch: outliers(watch, limit=1e6, reward=-3e4), "RVN-T03"),
+    (best_without_copy, "RVN-L43"),
+    (in_large_units, "RVN-D06"),
+    (own_tokens, "RVN-D09"),
+    (lambda watch: own_tokens(watch, shift=1, both=True), "RVN-I03"),
+    (lambda watch: own_tokens(watch, shift=1, scattered=True), "RVN-I22"),
     (lambda watch: dropping(watch, lambda i: torch.manual_seed(42)), "RVN-L41"),
     (lambda watch: dropping(watch, lambda i: torch.random.fork_rng()), "RVN-L41"),
     (set_to_one_state, "RVN-L41"),

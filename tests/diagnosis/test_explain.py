@@ -136,7 +136,8 @@ def test_a_code_with_two_checks_names_the_causes_of_both():
     merged = next(rule for rule in ALL_RULES if rule.code == "RVN-T02")
     assert {"dropout", "shuffling"} <= set(merged.also) and merged.severity == "warning"
     shared = {c.code for c in ALL_CHECKS if sum(o.code == c.code for o in ALL_CHECKS) > 1}
-    assert shared == {"RVN-N01", "RVN-T02", "RVN-T03", "RVN-T04", "RVN-T07", "RVN-T09"}
+    curves = {"RVN-T02", "RVN-T03", "RVN-T04", "RVN-T07", "RVN-T09"}
+    assert shared == {"RVN-D06", "RVN-D09", "RVN-I03", "RVN-I22", "RVN-N01", *curves}
 
 
 def test_a_page_may_name_thresholds_of_two_modules():

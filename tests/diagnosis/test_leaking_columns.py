@@ -164,15 +164,19 @@ def streets(rows, codes, kind, seed):
     return code, x, (y > 0).astype(float) if kind == "binary" else y
 
 
-@pytest.mark.parametrize("kind", ["number", "binary"])
+@pytest.mark.parametrize("kind", ["number", "binary", "classes"])
 @pytest.mark.parametrize("own", [True, False])
 def test_target_encoding_is_found_if_a_row_s_own_target_is_in_it(kind, own):
-    (code, x, y), (new_code, new, new_y) = (streets(n, 200, kind, n) for n in (500, 250))
+    (code, x, y), (new_code, new, new_y) = (
+        streets(n, 200, "number" if kind == "number" else "binary", n) for n in (500, 250)
+    )
     total, count = np.bincount(code, y, 200), np.bincount(code, minlength=200)
     sums, counts = (total[code], count[code]) if own else (total[code] - y, count[code] - 1)
     made = np.where(counts > 0, sums / np.maximum(counts, 1), y.mean())
     new_made = np.where(count > 0, total / np.maximum(count, 1), y.mean())[new_code]
     x, new = np.c_[x, made], np.c_[new, new_made]
+    if kind == "classes":  # class indices 0 and 1
+        y, new_y = y.astype(int), new_y.astype(int)
     data = profile_data(
         torch.tensor(x), torch.tensor(y), validation=(torch.tensor(new), torch.tensor(new_y))
     )
@@ -234,3 +238,29 @@ def test_errors_of_slopes_are_the_textbook_s():
     expected = (slope - new_slope) / math.hypot(error, new_error)
     given = [(a, b, correlations(a, b)) for a, b in ((x, y), (new, new_y))]
     assert float(slope_errors(*given)[0]) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("noise", "severity"), [(0.0, "warning"), (0.02, "warning"), (0.06, "note"), (0.09, "note")]
+)
+def test_a_good_instrument_is_no_leak(noise, severity):
+    draw = np.random.default_rng(6)
+    others, error = draw.normal(size=(2, 500, 3))
+    y = others.sum(1) + draw.normal(size=500)
+    x = np.c_[others, y / y.std() + noise * error[:, 0]]
+    data = profile_data(torch.tensor(x), torch.tensor(y))
+    (found,) = (f for f in run_rules(DATA_RULES, data)[0] if f.code == "RVN-D08")
+    assert (found.where, found.severity) == ("column 3", severity)
+
+
+def test_columns_that_all_drop_are_no_leak():
+    """As where validation rows are of another kind."""
+    draw = np.random.default_rng(6)
+    y, new_y = draw.normal(size=(2, 300))
+    x, new = y[:, None] + 0.5 * draw.normal(size=(300, 4)), draw.normal(size=(300, 4))
+    x[:, 0] = y + 0.1 * draw.normal(size=300)
+    data = profile_data(
+        torch.tensor(x), torch.tensor(y), validation=(torch.tensor(new), torch.tensor(new_y))
+    )
+    assert data.validation.correlation_drop.z > 12
+    assert "RVN-D20" not in {f.code for f in run_rules(DATA_RULES, data)[0]}

@@ -23,10 +23,12 @@ from ravine.diagnosis.training_loop.history import (
     NonFiniteEvent,
     ObservedGradient,
     OptimizerSettings,
+    OutputSizes,
     PlateauMetrics,
     RepeatedDraws,
     ScaledGradients,
     SchedulerState,
+    TokenTargets,
     WatchedParameter,
     WeightOverwrites,
 )
@@ -101,6 +103,33 @@ def discarding(count, passes=3, losses=None, lost_terms=0):
     return stepped(count, gradient=gradient, losses=losses or passes)
 
 
+def losing(count, others=0):
+    lost = [replace(SNAPSHOT, gradient=ObservedGradient(lost=("head.weight",)))] * count
+    return LoopHistory(snapshots=[*lost, *[SNAPSHOT] * others], steps=100)
+
+
+def far_off(size=1.0, end=1600.0, first=1600.0, wide=1.0):
+    graph = Graph((Node("MseLoss", (1, -1), averaged=True), Node("Addmm", (-1, -1, -1))), {})
+    model = ModelHistory(outputs=OutputSizes(size))
+    history = LoopHistory(graph=graph, model=model, steps=80, ended=True)
+    history.loss.first = [first * wide]
+    for _ in range(80):
+        history.loss.summary.add(end * wide)
+    return history
+
+
+def unequal(share):
+    """A cross entropy beside a squared error, whose gradient is 1."""
+    parts = (Node("Mean", (3,)), Node("MseLoss", (4, -1), averaged=True))
+    heads = (Node("Addmm", (-1, -1, 5)), Node("Addmm", (-1, -1, 6)))
+    leaves = (Node("AccumulateGrad", parameter="a"), Node("AccumulateGrad", parameter="b"))
+    history = clipped(0.009, lr=0.1)
+    norms = {"a": share, "b": 1.0}
+    history.snapshots = [replace(s, gradient_norms=norms) for s in history.snapshots]
+    history.graph, history.ended = Graph((Node("Add", (1, 2)), *parts, *heads, *leaves), {}), True
+    return history
+
+
 def summed(count):
     history = stepped(count, gradient=ObservedGradient(passes=2), losses=2, loss_scale=1.0)
     history.loss.kind = "MseLoss"
@@ -129,6 +158,12 @@ def repeated(steps, *, in_pass=True, kind=""):
     model = ModelHistory(repeated_draws={"cpu": RepeatedDraws(steps=steps, in_pass=in_pass)})
     loss = LossHistory(kind=kind)
     return LoopHistory(tape=deque("FLBS"), model=model, loss=loss)
+
+
+def told(**counts):
+    tokens = TokenTargets(readings=sum(counts.values()), **counts)
+    model = ModelHistory(tokens=tokens)
+    return LoopHistory(tape=deque("FLBS"), model=model, graph=GRAPH, steps=8)
 
 
 def inputs(**recorded):
@@ -335,6 +370,12 @@ def found(history):
         ("RVN-L20", "note", overwritten(clamped=2), overwritten(clamped=1)),
         ("RVN-L20", "warning", overwritten(repeated=10), overwritten(repeated=9)),
         ("RVN-L20", "warning", cut(0.51), cut(0.49)),
+        ("RVN-D06", "warning", far_off(size=1.99), far_off(size=2.01)),
+        ("RVN-D06", "warning", far_off(wide=0.57), far_off(wide=0.56)),
+        ("RVN-D06", "warning", far_off(end=1300.0), far_off(end=1290.0)),
+        ("RVN-L17", "warning", unequal(0.99e-3), unequal(1.01e-3)),
+        ("RVN-L21", "error", losing(3), losing(2)),
+        ("RVN-L21", "error", losing(10, others=10), losing(10, others=11)),
         ("RVN-L21", "error", discarding(3), discarding(2)),
         ("RVN-L21", "error", discarding(3, passes=3), discarding(3, passes=2)),
         ("RVN-L21", "error", discarding(3, 2, losses=1, lost_terms=1), discarding(3, losses=1)),
@@ -418,6 +459,8 @@ def found(history):
         ("RVN-L16", "warning", shares_of(9973), shares_of(10007)),
         ("RVN-L16", "warning", shares_of(1000, error=1.1e-7), shares_of(1000, error=1.3e-7)),
         ("RVN-L29", "error", skipping(51), skipping(49)),
+        ("RVN-D09", "error", told(own=2), told(own=1)),
+        ("RVN-I03", "error", told(next=2), told(next=1)),
         ("RVN-H08", "warning", unreachable(0.051), unreachable(0.049)),
         ("RVN-H08", "error", unreachable(0.51), unreachable(0.49)),
         ("RVN-H08", "warning", made_inputs(0.051), made_inputs(0.049)),

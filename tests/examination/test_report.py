@@ -7,7 +7,7 @@ import pytest
 
 from ravine.diagnosis.data.measure import measure_numbers
 from ravine.diagnosis.data.profile import DataProfile
-from ravine.diagnosis.trials.trial_results import Outcome, TrialResults
+from ravine.diagnosis.trials.trial_results import LearnerComparison, Outcome, TrialResults
 from ravine.examination.report import (
     add_screening,
     excuse_unlearnable,
@@ -195,6 +195,38 @@ def test_a_check_has_found_what_a_trial_names_at_no_other_place(fields, same):
     seen = results(outcome("initialization", HELPED))
     told, rest = join_trials([known], [blamed], seen)
     assert (rest == []) is same and len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("base", "after", "least", "learner", "evidence", "severity"),
+    [
+        (0.6, 0.75, 0.1, 0.75, True, "warning"),
+        (0.6, 0.75, 0.1, 0.6, True, "warning"),
+        (0.2, 0.7, 0.3, 0.74, True, "warning"),
+        (0.6, 0.75, 0.09, 0.75, True, "note"),  # it may gain less than a tenth
+        (0.6, 0.75, 0.1, 0.9, True, "note"),  # a quick learner does far better: more is wrong
+        (0.6, 0.75, 0.1, 0.75, False, "note"),
+        (0.05, 0.0, -0.1, 0.0, True, "note"),
+    ],
+)
+def test_a_note_is_a_warning_where_its_remedy_is_proved(
+    base, after, least, learner, evidence, severity
+):
+    trial = replace(HELPED, interval=(-0.5, -least))
+    seen = (Evidence("dropout rate", 0.8, limit=0.4),) if evidence else ()
+    own = replace(outcome("healthy", loss=0.5), scores=(base,))
+    new = replace(
+        outcome("dropout", trial, loss=0.4),
+        scores=(after,),
+        evidence=seen,
+        suspects=("over-regularized",),
+    )
+    measured = TrialResults(
+        base=own, outcomes=(new,), constant_loss=1.0, learner=LearnerComparison(score=learner)
+    )
+    (told,), _ = join_trials([finding("RVN-I19", "dropout", severity="note")], [], measured)
+    assert told.severity == severity
+    assert told.suspects == (("over-regularized",) if severity == "warning" else ())
 
 
 def test_a_trial_confirms_the_check_that_explains_the_others():

@@ -238,10 +238,8 @@ def find_correlation_drop(
     """The column [N, F] whose correlation r with the target [N] drops most from training to
     validation, in standard errors: z = (atanh |r| - atanh |r'|) / sqrt(1/(n - 3) + 1/(n' - 3)).
 
-    The Fisher transform atanh r over n examples has the standard error 1/sqrt(n - 3), whatever r is
-    (Fisher 1915); z is at most that of the slopes, which stay where a column only has a narrower
-    range in validation. A correlation of the other sign in validation counts as r' = 0. The mean
-    target of a category, its own rows' targets among them, drops so (target encoding).
+    z is at most that of the slopes, which stay where a column only has a narrower range in
+    validation. A correlation of the other sign in validation counts as r' = 0.
 
     None for several targets, columns that are not numbers, fewer than 3 columns or 50 rows, and
     where all columns are constant.

@@ -32,6 +32,7 @@ from ravine.diagnosis.data.profile import (
     Steepness,
     ValidationProfile,
 )
+from ravine.diagnosis.data.reshaped_inputs import find_reshaped_inputs
 from ravine.diagnosis.data.shifted_targets import find_shifted_targets, find_slip
 from ravine.diagnosis.data.turned_targets import find_turned_targets
 from ravine.diagnosis.data.validation_shift import measure_shift
@@ -108,6 +109,8 @@ def profile_data(
             stats = replace(stats, constant_columns=constant, sentinels=tuple(codes))
         elif stats is not None and layout == "signals":
             stats = replace(stats, sentinels=find_signal_sentinels(x[sample]))
+        if stats is not None and x.ndim in (3, 4):
+            stats = replace(stats, reshaped=find_reshaped_inputs(x))
         found = replace(found, inputs=stats)
     elif y.shape == x.shape and y.dtype.kind in "iu":
         found = replace(found, same_tokens=float((y == x).mean()))
@@ -141,7 +144,8 @@ def profile_data(
         if layout != "tokens":
             shift = measure_shift(x[sample], held_out[0], name_column=name_column)
             beside = replace(beside, shift=shift)
-        if layout == "table" and kind in ("number", "binary"):
+        two = kind == "classes" and y.size == len(y) and set(found.classes.train) == {0, 1}
+        if layout == "table" and (two or kind in ("number", "binary")):
             drop = find_correlation_drop((x, y), held_out, name_column=name_column)
             beside = replace(beside, correlation_drop=drop)
         found = replace(found, classes=classes, validation=beside)

@@ -59,6 +59,18 @@ class Steepness:
         return self.raw / self.standardized if self.standardized > 0 else 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReshapedInputs:
+    """Mean squared differences, in variances, of neighbors and of what were some before a reshape,
+    and by how many standard errors the latter are surely nearer.
+    """
+
+    shape: tuple[int, ...]  # of an example
+    own: float
+    before: float
+    signal: float
+
+
 @dataclass(frozen=True)
 class NumberStats:
     """Where numbers lie. Constant columns are named and count nowhere else."""
@@ -78,6 +90,7 @@ class NumberStats:
     measured_spreads: SpreadRange = field(default_factory=SpreadRange)
     steepness: Steepness = field(default_factory=Steepness)
     sentinels: tuple[Sentinel, ...] = ()
+    reshaped: ReshapedInputs | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

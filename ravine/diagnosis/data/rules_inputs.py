@@ -15,6 +15,7 @@ FAR_SENTINEL = 30.0  # spreads of the others
 IDENTICAL_FRACTION = 0.5  # of the examples: one and the same
 MIN_CONTRADICTED = 3  # copies of an input with other targets
 COPIES_MULTIPLE = 2.0  # times what chance gives
+NOISE_VARIANCE = 0.002  # of a number's: more that a column misses may be its noise
 CONTRADICTED_FRACTION = 0.05  # of the examples
 
 
@@ -123,7 +124,10 @@ def leaking_columns(data: DataProfile) -> Iterator[Observation]:
         without = f"without {dropped}, if {known} not known when predicting"
         alone = Evidence(f"{score} of this column alone", column.score)
         rest = Evidence(name, column.rest_score, text=text)
-        severity = "" if far_behind and column.rest_informative else "note"
+        # what a good instrument measures follows the target but for its noise
+        noisy = score.startswith("R2") and missed > NOISE_VARIANCE
+        sure = far_behind and column.rest_informative and not noisy
+        severity = "" if sure else "note"
         yield observe(alone, rest, Change("data", without), where=column.where, severity=severity)
 
 
@@ -150,3 +154,26 @@ def repeated_inputs(data: DataProfile) -> Iterator[Observation]:
         change = Change("data", "check how the targets are read")
         title = "copies of an input have other targets"
         yield observe(evidence, change, cause="labels", title=title)
+
+
+@rule(
+    "RVN-D21",
+    "error",
+    "shape-pairing",
+    confidence="high",
+    needs="numbers",
+    also=("data-degenerate",),
+)
+def reshaped_inputs(data: DataProfile) -> Iterator[Observation]:
+    found = data.inputs.reshaped if data.inputs else None
+    if found is None:
+        return
+    channels, *places = found.shape
+    sure = f"{found.signal:.0f} standard errors nearer than all others"
+    what = "rows" if len(places) > 1 else "places"
+    name = f"mean squared difference of numbers {channels} {what} apart, over the variance"
+    before = Evidence(name, found.before, limit=found.own, text=sure)
+    own = Evidence(f"of neighboring {what}", found.own)
+    order = "0, 3, 1, 2" if len(places) > 1 else "0, 2, 1"
+    change = Change("data", f"x.permute({order}), not reshape, to put the channels first")
+    yield observe(before, own, change, suspects=("data-degenerate",))

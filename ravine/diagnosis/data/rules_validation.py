@@ -27,7 +27,7 @@ MIN_GAIN = 0.1  # of the constant loss: what a learner gains from validation exa
 MIN_GAIN_ERRORS = 4.0  # the same in its standard errors
 MIN_UNSEEN = 5  # validation targets of classes that training lacks
 UNSEEN_FRACTION = 0.05  # of the validation targets
-MIN_DROP_ERRORS = 6.0  # standard errors by which one column drops more than the others
+MIN_DROP_ERRORS = 6.0  # standard errors by which one column drops more than twice as others do
 MIN_LOST_VARIANCE = 0.15  # of the target's variance, explained in training only
 OUTSIDE_FRACTION = 0.5  # of validation targets: outside the range of training targets
 OUTSIDE_NOTE_FRACTION = 0.1
@@ -174,7 +174,7 @@ def uninformative_training(data: DataProfile) -> Iterator[Observation]:
 )
 def training_only_correlation(data: DataProfile) -> Iterator[Observation]:
     found = data.validation.correlation_drop if data.validation else None
-    if found is None or found.z - max(found.median_z, 0.0) < MIN_DROP_ERRORS:
+    if found is None or found.z - 2 * max(found.median_z, 0.0) < MIN_DROP_ERRORS:
         return
     lost = found.correlation**2 - found.validation_correlation**2
     if lost < MIN_LOST_VARIANCE:

@@ -51,9 +51,8 @@ def probe_class_layout(program: ProbedProgram) -> ClassLayout | None:
     """Move the outputs of one unit of the last layer: what moves in the outputs of the model? And
     change one class among the targets: at which outputs of the layer does the gradient change?
 
-    The first must be all that has some indices in each dimension. The second must be scores of one
-    place, and the softmax of the loss must go over the units. None where the last layer is not
-    known, or where more than views (and a softmax) follow it.
+    RVN-I22 explains what must be. None where the last layer is not known, or where more than views
+    (and a softmax) follow it.
     """
     call = last_call(program.few_trace)
     out = program.few_trace.output

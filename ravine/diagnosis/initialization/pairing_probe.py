@@ -47,11 +47,7 @@ def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
     """Change one target: does the gradient change at its own example's output? None where that
     cannot be asked.
 
-    A loss that compares all outputs with all targets does not change when only the targets change
-    places; it is called so where their shapes broadcast, or where two changed targets add up
-    exactly, as a sum over pairs does and a distance between distributions does not. A loss that
-    compares with others' targets has a gradient that changes at exactly one other example's output,
-    and not at its own, for most targets. Common factors, as of class weights, do not count.
+    RVN-I02 explains what follows from it. Common factors, as of class weights, do not count.
     """
     n = len(probed.outputs)
     outputs, targets = jitter_outputs(probed), probed.targets

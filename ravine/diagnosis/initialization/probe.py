@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.diagnosis.constant_baseline import Loss
+from ravine.diagnosis.initialization.contract_probe import probe_contracts
 from ravine.diagnosis.initialization.dependence_probe import (
     probe_causality,
     probe_dependence,
@@ -43,6 +44,7 @@ START_PROBES: Mapping[str, Callable[[ProbedProgram], object | None]] = {
     "gradients": probe_gradients,
     "dependence": probe_dependence,
     "loss": probe_loss,
+    "contracts": probe_contracts,
     "first_loss": probe_first_loss,
     "network": probe_network,
     "batch_norms": probe_batch_norms,

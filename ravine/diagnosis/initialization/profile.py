@@ -156,6 +156,18 @@ class LossProfile:
     targets: TargetProfile = field(default_factory=TargetProfile)
 
 
+@dataclass(frozen=True)
+class BrokenContract:
+    """What a loss function of torch gets that it is not made for."""
+
+    function: str
+    what: str
+    share: float  # in percent
+    change: str
+    severity: str = "error"
+    cause: str = "labels"
+
+
 @dataclass(frozen=True, kw_only=True)
 class FirstLoss:
     """The first loss in training mode."""
@@ -264,6 +276,7 @@ class StartProfile:
     gradients: GradientFlow = field(default_factory=GradientFlow)
     dependence: InputDependence = field(default_factory=InputDependence)
     loss: LossProfile = field(default_factory=LossProfile)
+    contracts: tuple[BrokenContract, ...] = ()
     first_loss: FirstLoss = field(default_factory=FirstLoss)
     network: NetworkProfile = field(default_factory=NetworkProfile)
     batch_norms: tuple[BatchNormStats, ...] = ()

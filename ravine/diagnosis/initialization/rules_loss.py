@@ -261,3 +261,21 @@ def classes_as_numbers(start: StartProfile) -> Iterator[Observation]:
         advice = "nn.CrossEntropyLoss() and one output for each class, if they are classes"
         change = Change("loss", advice)
         yield observe(evidence, change, where=start.loss.form.last_at)
+
+
+@rule(
+    "RVN-I24",
+    "error",
+    "labels",
+    needs="contracts",
+    also=("loss", "output-activation", "target-scale", "data-degenerate"),
+    explains=("RVN-H05", "RVN-H08", "RVN-I09", "RVN-I12", "RVN-N01"),
+)
+def broken_contract(start: StartProfile) -> Iterator[Observation]:
+    for broken in start.contracts:
+        seen = Evidence(broken.what, broken.share, "%", limit=0.0, text=broken.function)
+        path = "data" if broken.cause in ("labels", "target-scale", "data-degenerate") else "loss"
+        title, cause = f"{broken.function} gets {broken.what}", broken.cause
+        suspects = ("loss" if cause != "loss" else "output-activation",)
+        change, severity = Change(path, broken.change), broken.severity
+        yield observe(seen, change, title=title, cause=cause, severity=severity, suspects=suspects)

@@ -6,18 +6,21 @@ A *place* is the index of an operation in its graph; the loss is at place 0.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ravine.diagnosis.constant_baseline import MEAN_REDUCTION, SUM_REDUCTION
 from ravine.diagnosis.op_names import (
     AFFINE_NODES,
     BATCH_NORM_NODES,
+    CONVOLUTION_NODES,
     MIXING_NODES,
     NODE_OUTPUT_RANGES,
     ROUNDING_NODES,
@@ -43,7 +46,7 @@ class Node:
     inputs: tuple[int, ...] = ()
     shape: tuple[int, ...] | None = None  # of its output
     parameter: str = ""  # of a leaf: the name of the parameter
-    dim: int | None = None  # of a softmax
+    dim: int | None = None  # of a softmax, or of a selection
     groups: int = 1  # of a convolution
     low: float = 0.0  # of a loss: the least value of its target; of a hardtanh: its least output
     high: float = 0.0  # of a loss: the greatest value of its target
@@ -76,6 +79,8 @@ class Graph:
     nodes: tuple[Node, ...]
     # by place of a loss: the share of its target's variance that the output cannot reach
     unreachable: Mapping[int, float]
+    # by place of a transpose or a permute: for each dimension, that of its input
+    orders: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def consumers(self) -> tuple[int, ...]:
@@ -160,8 +165,39 @@ class Graph:
             place = max(node.inputs)
         return place, factor
 
-    def terms(self) -> Iterator[tuple[int, float]]:
-        """The places of what is added up to the loss, each with its factor."""
+    def units_of_classes(self, place: int) -> tuple[int, tuple[NDArray[np.int64], ...]] | None:
+        """Of a softmax after views of a layer's output: the layer's units, and for the classes of
+        a few places the indices in that output: first the units, then the other dimensions. None
+        where the views only transpose, or split or merge the first dimensions.
+        """
+        shape = self.nodes[place].shape or ()
+        dim, place = (self.nodes[place].dim or 0) % len(shape), self.nodes[place].inputs[0]
+        sevenths = [(size * k) // 7 for k in range(7) for size in shape]
+        starts = np.array(sevenths).reshape(7, -1).T[:, :, None]
+        index = [np.broadcast_to(s, (7, shape[dim])) for s in starts]
+        index[dim], is_cut = np.broadcast_to(np.arange(shape[dim]), (7, shape[dim])), False
+        while place >= 0 and self.nodes[place].name in VIEW_NODES:
+            order, node = self.orders.get(place), self.nodes[place]
+            place = node.inputs[0]
+            before: tuple[int, ...] = (self.nodes[place].shape if place >= 0 else None) or ()
+            if node.shape is None or math.prod(node.shape) != math.prod(before):
+                return None
+            if order:
+                index = [index[order.index(d)] for d in range(len(before))]
+            elif node.shape != before:
+                flat = np.ravel_multi_index(tuple(index), node.shape)
+                index = list(np.unravel_index(flat, before))
+                is_cut |= node.shape[-1:] != before[-1:]
+        if place < 0 or not is_cut or self.nodes[place].name not in AFFINE_NODES:
+            return None
+        axis = 1 if self.nodes[place].name in CONVOLUTION_NODES else -1
+        units = (self.nodes[place].shape or (0, 0))[axis]
+        return units, (index.pop(axis), *index)
+
+    def terms(self, passed: Collection[str] = ()) -> Iterator[tuple[int, float]]:
+        """The places of what is added up to the loss, each with its factor; operations of the names
+        `passed` are passed by: with sums and means among them, the numbers of each example.
+        """
         waiting = [(0, 1.0)]
         for _ in range(MAX_LOSS_TERMS):
             if not waiting:
@@ -174,6 +210,8 @@ class Graph:
             if node.name in ("Add", "Sub"):
                 second = -node.factor if node.name == "Sub" else node.factor
                 waiting += zip(node.inputs, (factor, factor * second), strict=False)
+            elif node.name in passed:
+                waiting.append((node.inputs[0], factor))
             else:
                 yield place, factor
 
@@ -188,9 +226,19 @@ class Graph:
             if node.name not in SCALING_NODES or node.constant:
                 return node.name in ("Mean", "Sum") and node.shape == ()
 
-    def mixes_before(self, place: int) -> bool:
-        """Whether a layer with weights is among the operations before a place."""
-        return any(self.nodes[i].name in MIXING_NODES for i in self._head_from(place))
+    def is_difference(self, place: int) -> bool:
+        """Whether a term is the mean squared difference of a last layer's outputs from targets."""
+        node = self.nodes[place]
+        if node.name == "Mean" and self.source_name(node.inputs[0]) == "Pow":
+            power = self.nodes[self.source(node.inputs[0])]
+            node = self.nodes[self.source(power.inputs[0])]
+        outputs = [i for i in node.inputs if i >= 0]
+        is_plain = node.name in ("Sub", "Rsub") or (node.name == "MseLoss" and node.averaged)
+        return is_plain and len(outputs) == 1 and self.source_name(outputs[0]) in AFFINE_NODES
+
+    def comes_after(self, place: int, names: Collection[str] = MIXING_NODES) -> bool:
+        """Whether the operations from a place back to the last layers have one of these names."""
+        return any(self.nodes[i].name in names for i in self._head_from(place))
 
     def last_weight(self, place: int) -> str:
         """The weight of the last affine layer before a place, "" if there are several or none."""
@@ -242,6 +290,7 @@ def read_graph(
     places = {loss.grad_fn: 0}
     nodes: list[Node] = []
     unreachable: dict[int, float] = {}
+    orders: dict[int, tuple[int, ...]] = {}
     for made in order:  # grows while it is read
         is_dropout = made in known.dropout
         sources = [known.dropout[made]] if is_dropout else [n for n, _ in made.next_functions]
@@ -258,17 +307,19 @@ def read_graph(
             lost = _read_written_out_loss(made) if name in ("Abs", "Pow") else None
         if lost is not None:
             unreachable[len(nodes)] = lost
+        if name in ("T", "Transpose", "Permute"):
+            orders[len(nodes)] = _order_of_dimensions(made, name, len(node.shape or ()))
         reduction, module = getattr(made, "_saved_reduction", None), known.modules.get(made, "")
         mean, total = reduction == MEAN_REDUCTION, reduction == SUM_REDUCTION
         nodes.append(replace(node, module=module, averaged=mean, summed=total))
-    return Graph(tuple(nodes), unreachable)
+    return Graph(tuple(nodes), unreachable, orders)
 
 
 def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str]) -> Node:
     parameter, dim, groups = "", None, 1
     if name == "AccumulateGrad":
         parameter = names.get(id(made.variable), UNNAMED_PARAMETER)
-    elif name in ("Softmax", "LogSoftmax"):
+    elif name in ("Softmax", "LogSoftmax", "Select"):
         dim = _signed_dim(made._saved_dim)
     elif name == "Convolution":
         groups = int(made._saved_groups)
@@ -283,6 +334,17 @@ def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int
     if name in ("Add", "Sub"):
         return replace(node, factor=float(getattr(made, "_saved_alpha", 1.0)))
     return replace(node, cosines=True) if name == "Mm" and _has_cosines(made) else node
+
+
+def _order_of_dimensions(made: Any, name: str, count: int) -> tuple[int, ...]:
+    """For each dimension of a transposed output, that of the input that it is."""
+    if name == "Permute":
+        return tuple(_signed_dim(dim) % count for dim in made._saved_dims)
+    order = list(range(count))
+    pair = (made._saved_dim0, made._saved_dim1) if name == "Transpose" else (0, -1)
+    one, other = map(_signed_dim, pair)
+    order[one], order[other] = order[other], order[one]
+    return tuple(order)
 
 
 def _class_range(made: Any) -> tuple[float, float]:

@@ -136,6 +136,8 @@ class ObservedGradient:
     leftover_fraction: float = 0.0  # the norm of the last step's part over that of the whole
     passes: int = 1  # backward passes that reached the parameter
     discarded: int = 0  # of these, gradients that were cleared though no step had used them
+    # parameters whose gradient came in a pass before the last and was gone before the step
+    lost: tuple[str, ...] = ()
     lost_terms: int = 0  # of reported losses: their last gradient came in a pass before the last
 
 
@@ -226,6 +228,35 @@ class DetachedState:
     where: str
     detached_calls: int
     loss_calls: int  # calls that the loss depends on
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTargets:
+    """Readings of the tokens that a model of sequences is given and is trained to tell."""
+
+    readings: int = 0
+    own: int = 0  # each place is to tell its own token, which it sees, and no later one
+    next: int = 0  # each place is to tell the next token, which it sees
+    where: str = ""  # modules that may look ahead
+    next_share: float = 0.0  # of the gradient that an output has at all tokens: at its target
+
+
+@dataclass(frozen=True)
+class OutputSizes:
+    """The model's output when it was read last."""
+
+    size: float = 0.0  # root mean square
+    evenness: float = 1.0  # of its gradient: the median size over the root mean square
+
+
+@dataclass(frozen=True)
+class KeptState:
+    """A state of the model that was kept and is its weights, not a copy of them."""
+
+    variable: str  # which holds it when watching ends
+    steps: int  # since it was taken
+    is_named: bool = False  # as what is to stay as it was
+    is_loaded: bool = False  # into the model whose weights it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +375,9 @@ class ModelHistory:
     compiled: str = ""  # a part that torch.compile has compiled: its inside cannot be read
     overwrites: WeightOverwrites = WeightOverwrites()
     detached_states: tuple[DetachedState, ...] = ()
+    tokens: TokenTargets = TokenTargets()
+    kept_state: KeptState | None = None
+    outputs: OutputSizes = OutputSizes()
     # by path ("": the model): steps with two calls on the same inputs before backward
     twin_calls: Mapping[str, int] = field(default_factory=dict)
     statistics_shift: StatisticsShift = StatisticsShift()

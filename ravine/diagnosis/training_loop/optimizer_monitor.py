@@ -6,7 +6,8 @@ changes, and of two for what anything but the optimizer writes. All that is kept
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -270,6 +271,42 @@ class GradientObserver:
         )
 
 
+class ArrivalMonitor:
+    """The backward passes of an inspected step in which each parameter gets a gradient."""
+
+    def __init__(self) -> None:
+        self.hooks: list[tuple[Any, Any]] = []  # parameters, each with its handle
+        self.forget_step()
+
+    def forget_step(self) -> None:
+        self.last: dict[int, tuple[int, Tensor]] = {}  # by id: the last pass, and the norm
+        self.passes = 0
+        self.lost: tuple[str, ...] = ()
+
+    def observe(self, parameters: Iterable[Any], hook: Callable[..., None]) -> None:
+        leaves = (p for p in parameters if p.requires_grad and p.is_leaf)
+        self.hooks = [(p, p.register_post_accumulate_grad_hook(hook)) for p in leaves]
+
+    def remove_hooks(self) -> None:
+        for parameter, handle in self.hooks:
+            handle.remove()  # an empty table costs each backward 1 us
+            parameter._post_accumulate_grad_hooks = parameter._post_accumulate_grad_hooks or None
+        self.hooks = []
+
+    def note(self, parameter: Tensor) -> None:
+        """A gradient was added; a second one of a parameter is of another pass."""
+        grad, known = dense_gradient(parameter), self.last.get(id(parameter))
+        self.passes += known is not None and known[0] == self.passes
+        if grad is not None:
+            self.last[id(parameter)] = self.passes, grad.norm()
+
+    def find_lost(self, parameters: Iterable[Tensor], names: Mapping[int, str]) -> None:
+        """Parameters whose gradient came in a pass before the last, and is gone before the step."""
+        early = [p for p in parameters if self.last.get(id(p), (self.passes,))[0] < self.passes]
+        gone = [p for p in early if p.grad is None or not bool(p.grad.any())]
+        self.lost = tuple(names.get(id(p), "?") for p in gone if float(self.last[id(p)][1]) > 0)
+
+
 class StepSampler:
     """What one step does to a sample of numbers, and with what gradients."""
 
@@ -341,6 +378,7 @@ class OptimizerMonitor:
         self.index, self.optimizer = index, optimizer
         self.steps = 0
         self.gradients = GradientObserver()
+        self.arrivals = ArrivalMonitor()
         self.overwrites = OverwriteMonitor()
         self.sampler = StepSampler()
         # ids of parameters in groups whose learning rate was 0 at every inspected step
@@ -353,6 +391,7 @@ class OptimizerMonitor:
 
     def forget_step(self) -> None:
         self.gradients.forget_step()
+        self.arrivals.forget_step()
         self.sampler.forget_step()
 
     @torch.no_grad()
@@ -363,6 +402,7 @@ class OptimizerMonitor:
         self.sampler.gradient_norms = gradient_norms(parameters, names, scale)
         self.gradients.norm_at_step = gradient_norm(self.gradients.parameter, scale)
         self.gradients.check_last()
+        self.arrivals.find_lost(parameters, names)
         self.sampler.sample_weights(parameters)
         for weight in self.overwrites.parameters[:1]:
             self.sampler.sample_moments(self.optimizer, weight, scale)
@@ -382,7 +422,7 @@ class OptimizerMonitor:
             step=self.steps,
             optimizer=self.index,
             settings=optimizer_settings(self.optimizer),
-            gradient=self.gradients.describe(names),
+            gradient=replace(self.gradients.describe(names), lost=self.arrivals.lost),
             gradient_norms=sampler.gradient_norms,
             weight_norm=float(tensor_norms(weights).norm()) if weights else 0.0,
             unchanged_fraction=sampler.unchanged_fraction(),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ravine.diagnosis.op_names import AFFINE_NODES
 from ravine.diagnosis.rule import Observation, observe, rule, symptom
 from ravine.diagnosis.training_loop.autograd_graph import UNNAMED_PARAMETER
 from ravine.diagnosis.training_loop.history import InputHistory, LoopHistory, StepSnapshot
@@ -24,6 +25,7 @@ CUT_FRACTION = 0.5  # of the weights
 UNCHANGED_FRACTION = 0.99  # of the sampled numbers
 EQUAL_LOSSES = 8
 MIN_UNCHANGED_STEPS = 3
+UNBOUNDED_NODES = frozenset({*AFFINE_NODES, "Split", "SplitWithSizes"})
 
 
 @rule(
@@ -130,11 +132,24 @@ def _is_whole(inputs: InputHistory) -> bool:
 def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     if not history.single_optimizer or not history.snapshots or history.graph is None:
         return
-    maximize = history.snapshots[-1].settings.maximize
-    parameters, loss = history.graph.parameters, history.loss
+    maximize, graph = history.snapshots[-1].settings.maximize, history.graph
+    parameters, loss = graph.parameters, history.loss
     trained = {p.name for p in history.model.parameters if p.optimizer == 0 and p.in_model}
     if UNNAMED_PARAMETER in parameters or not parameters <= trained:
         return  # perhaps inputs are changed on purpose so that the loss is large
+    falls = (
+        graph.nodes[graph.scores_of(graph.nodes[place].inputs[0])[0]].name in UNBOUNDED_NODES
+        for place, factor in graph.terms(("Sum", "Mean"))
+        if graph.nodes[place].name == "Exp" and (factor < 0)
+    )
+    recent = loss.summary.stretch_means(4)
+    is_falling = bool(recent) and not maximize and recent[-1] < min(0.0, recent[0])
+    if is_falling and history.ended and any(falls):
+        title = "a part of the loss has the wrong sign: the loss falls without end"
+        last = Evidence("loss of the last steps", recent[-1], text=f"{recent[0]:.3g} at first")
+        change = Change("loss", "the other sign before exp, as of the variance in a KL divergence")
+        yield observe(last, change, since=0, title=title, cause="loss", suspects=("optimizer",))
+        return
     if not (loss.negated or loss.kind) or maximize == loss.negated:
         return
     cause, suspect, title = "optimizer", "loss", "the optimizer maximizes the loss"
@@ -142,7 +157,6 @@ def maximized_loss(history: LoopHistory) -> Iterator[Observation]:
     if loss.negated:
         cause, suspect, title = "loss", "optimizer", "the loss has the wrong sign"
         change = Change("loop", "the loss without its minus")
-    recent = loss.summary.stretch_means(4)
     setting = Evidence("maximize of the optimizer", float(maximize))
     first = Evidence("loss at first", loss.first[0] if loss.first else None)
     last = Evidence("loss of the last steps", recent[-1] if recent else None)

@@ -1,10 +1,13 @@
 """Faults between output and loss in the graph: activations, shapes, targets out of reach."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Unpack
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ravine.diagnosis import op_names
 from ravine.diagnosis.rule import Observation, ObservationFields, observe, rule
@@ -20,6 +23,9 @@ SUM_FACTOR = 0.25  # least factor of the sum
 MIN_SUMMED_ROWS = 8  # examples
 MAX_MEAN_FACTOR = 0.25  # of the number of examples: with more a mean is on a sum's scale
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
+FAR_TARGETS = 20.0  # times the size of all outputs when training ends
+LARGE_DISTANCE = 30.0  # from the targets: less may be noise of standardized ones
+UNMOVED_FRACTION = 0.9  # of the distance at first
 MOSTLY_UNREACHABLE_FRACTION = 0.5  # of the target's variance: an error
 
 
@@ -193,6 +199,34 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
             yield _observe_at(graph, place, evidence, Change("output", "softmax(dim=1)"))
 
 
+@rule("RVN-I22", "error", "shape-pairing", needs="graph", also=("loss",))
+def scattered_classes(history: LoopHistory) -> Iterator[Observation]:
+    for graph, place in head_operations(history, "NllLoss"):
+        softmax = graph.source(graph.nodes[place].inputs[0])
+        shape = graph.nodes[softmax].shape if softmax >= 0 else None
+        if not shape or graph.nodes[softmax].name != "LogSoftmax":
+            continue
+        found = graph.units_of_classes(softmax)
+        if found is None or found[0] != found[1][0].shape[-1] or found[0] < 2:
+            continue  # some units are for other things
+        units, (unit, *places) = found
+        varied = np.diff(np.sort(unit), axis=-1) != 0
+        # classes that all are of one unit may be places, where these are as many
+        if varied.all() or (not varied.any() and _are_neighbors(places)):
+            continue
+        name = "units of the last layer that one softmax goes over"
+        count = Evidence(name, len(np.unique(unit[-1])), limit=units, text=f"{list(shape)}")
+        advice = "transpose or permute, not view or reshape, between the last layer and the loss"
+        yield _observe_at(graph, softmax, count, Change("loop", advice), suspects=("loss",))
+        return
+
+
+def _are_neighbors(places: Sequence[NDArray[np.int64]]) -> bool:
+    """Whether the places that a softmax goes over follow each other along one dimension."""
+    steps = [np.diff(p, axis=-1) for p in places]
+    return sum(bool(step.any()) for step in steps) == 1 and all((s <= 1).all() for s in steps)
+
+
 @rule(
     "RVN-H08",
     "error",
@@ -200,6 +234,7 @@ def softmax_over_batch(history: LoopHistory) -> Iterator[Observation]:
     confidence="high",
     needs="graph",
     also=("target-scale",),
+    explains=("RVN-T02",),
 )
 def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     graph, name = history.graph, history.inputs.made_by.lower()
@@ -239,6 +274,32 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     )
 
 
+@rule(
+    "RVN-D06",
+    "warning",
+    "target-scale",
+    confidence="high",
+    needs="graph, losses",
+    also=("learning-rate-low", "too-few-steps"),
+    explains=("RVN-T02",),
+)
+def far_targets(history: LoopHistory) -> Iterator[Observation]:
+    graph, means = history.graph, history.loss.summary.stretch_means(4)
+    size, evenness = history.model.outputs.size, history.model.outputs.evenness
+    if graph is None or not history.ended or not means or not 0 < size < math.inf:
+        return
+    last = min(means[-1], median(history.loss.summary.recent))  # a few batches may be far
+    distance, first = math.sqrt(max(0.0, last)), math.sqrt(max(0.0, history.loss.first[0]))
+    # the gradient of a squared error is the distance: most targets must be as far, not a few
+    is_far = evenness * distance > max(FAR_TARGETS * size, LARGE_DISTANCE)
+    if is_far and distance > UNMOVED_FRACTION * first and graph.is_difference(0):
+        name, limit = "root of the mean squared error at the end", FAR_TARGETS * size
+        far = Evidence(name, distance, limit=limit, text=f"{first:.3g} at first")
+        outputs = Evidence("root mean square of the outputs at the end", size)
+        change = Change("target.scale", "standardize")
+        yield observe(far, outputs, change, since=0, suspects=("learning-rate-low",))
+
+
 @rule("RVN-H11", "error", "output-activation", needs="graph", also=("loss",))
 def flat_softmax(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "LogSoftmax"):
@@ -259,7 +320,7 @@ def flat_softmax(history: LoopHistory) -> Iterator[Observation]:
             return
 
 
-@rule("RVN-H09", "error", "labels", needs="graph", also=("loss", "target-scale"))
+@rule("RVN-H09", "error", "labels", needs="graph", also=("loss", "target-scale", "imbalance"))
 def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "BinaryCrossEntropyWithLogits"):
         low, high = graph.nodes[place].low, graph.nodes[place].high
@@ -280,7 +341,8 @@ def targets_outside_probabilities(history: LoopHistory) -> Iterator[Observation]
         return
     seen = Evidence("inspected losses whose targets all are the same class", reads, limit=0)
     title = "all targets are the same class"
-    yield observe(seen, Change("data", "the class of each example"), since=0, title=title)
+    change = Change("data", "the class of each example, which a sampler draws by its weights")
+    yield observe(seen, change, since=0, title=title, suspects=("imbalance",))
 
 
 @rule(
@@ -299,11 +361,18 @@ def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
     sums: list[tuple[int, ...]] = []
     for place, factor in graph.terms():
         node = graph.nodes[place]
-        if node.shape != () or not node.inputs or not graph.mixes_before(place):
+        if node.shape != () or not node.inputs or not graph.comes_after(place):
             continue
         inner, own = graph.scores_of(node.inputs[0])
         shape = graph.nodes[node.inputs[0]].shape or () if inner >= 0 else ()
         rows, factor = (*shape, 0)[0], abs(factor)
+        # of sums, or of a running one, by example
+        while node.name == "Sum" and len(shape) == 1 and graph.nodes[inner].name in ("Add", "Sum"):
+            part, more = graph.scores_of(max(graph.nodes[inner].inputs))
+            wide = graph.nodes[part].shape if part >= 0 else None
+            if not wide or wide[0] != rows:
+                break
+            inner, shape, own = part, wide, own * more
         if (node.averaged or node.name == "Mean") and factor < MAX_MEAN_FACTOR * rows:
             means.append(shape)
         is_sum = node.summed or (node.name == "Sum" and graph.nodes[inner].name != "Mul")

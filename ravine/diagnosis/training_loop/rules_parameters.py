@@ -185,3 +185,20 @@ def parameters_without_gradient(history: LoopHistory) -> Iterator[Observation]:
         severity = "warning" if cut_off else "note"
         where = join_names(p.name for p in cut_off or unused)
         yield observe(count, ran, change, where=where, severity=severity)
+
+
+@rule("RVN-L43", "error", "checkpoint", needs="updates", also=("overfitting",))
+def state_without_copy(history: LoopHistory) -> Iterator[Observation]:
+    kept = history.model.kept_state
+    if kept is not None:
+        severity, confidence = ("warning", "high") if kept.is_named else ("note", "medium")
+        what = "loaded, which changes nothing" if kept.is_loaded else "its tensors are the weights"
+        yield observe(
+            Evidence("steps since the state was taken", kept.steps, limit=0, text=what),
+            Change("loop", "copy.deepcopy(model.state_dict())"),
+            where=kept.variable,
+            since=history.steps - kept.steps,
+            severity="" if kept.is_loaded else severity,
+            confidence="" if kept.is_loaded else confidence,
+            suspects=("overfitting",),
+        )

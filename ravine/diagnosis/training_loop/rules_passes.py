@@ -10,6 +10,7 @@ import numpy as np
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.class_order import BINARY_LOSS_NODES, measure_class_order
 from ravine.diagnosis.training_loop.history import InputReading, LoopHistory
+from ravine.diagnosis.training_loop.rules_network import RECURRENT_MODULES
 from ravine.finding import Change, Evidence
 
 REPEATED_INPUTS = 12  # inspected steps with the same inputs
@@ -29,6 +30,7 @@ IN_PLACE_FACTOR = 1.5  # where inputs are written into the data: none does that 
 TREND_AGREEMENT = 0.9  # rank correlation with time
 MOVED_MEAN = 1.0  # standard deviations
 MIN_REPEATED_DRAWS = 4  # inspected steps in a row
+TOKEN_READINGS = 2  # that must show the same
 
 # In the letters of `LoopEvent`
 VALIDATION_PASSES = r"S[LBsFE]*(N{2,})"
@@ -82,10 +84,42 @@ def repeated_batch(history: LoopHistory) -> Iterator[Observation]:
 
 @rule("RVN-L42", "warning", "shape-pairing", confidence="high", needs="graph")
 def examples_as_time(history: LoopHistory) -> Iterator[Observation]:
+    nodes = history.graph.nodes if history.graph is not None else ()
+    # the last of what a recurrent layer reads as examples: no mean of nodes or sensors
+    selects = any(n.name == "Select" and n.dim == 1 and len(n.shape or ()) == 2 for n in nodes)
+    owners = {p.name.rpartition(".")[0]: p.owner for p in history.model.parameters}
     for name, (time, batch) in history.model.examples_as_time.items():
+        is_sure = selects or owners.get(name) not in RECURRENT_MODULES
         first = Evidence("its inputs along dimension 0, read as time", time, text="as many outputs")
         second = Evidence("along dimension 1, read as examples", batch)
-        yield observe(first, second, Change("model", "batch_first=True"), where=name)
+        change, severity = Change("model", "batch_first=True"), "" if is_sure else "note"
+        yield observe(first, second, change, where=name, severity=severity)
+
+
+@rule("RVN-D09", "error", "leakage", needs="forward", also=("labels",))
+def own_tokens_as_targets(history: LoopHistory) -> Iterator[Observation]:
+    tokens = history.model.tokens
+    if tokens.readings == tokens.own >= TOKEN_READINGS:
+        name = "inspected steps whose targets all are the token at the same place"
+        change = Change("loop", "targets shifted by one: inputs[:, :-1] and targets inputs[:, 1:]")
+        why = "which the output depends on"
+        own = Evidence(name, tokens.own, limit=0, text=why)
+        yield observe(own, change, since=0, suspects=("labels",))
+
+
+@rule("RVN-I03", "error", "causality", needs="forward", also=("leakage",))
+def future_tokens(history: LoopHistory) -> Iterator[Observation]:
+    tokens, graph = history.model.tokens, history.graph
+    terms = [place for place, _ in graph.terms()] if graph is not None else []
+    # other terms may be those of a code of the whole sequence, which is to be told from it
+    others = [p for p in terms if graph and not graph.comes_after(p, ("LogSoftmax",))]
+    if not terms or (others and len(terms) > 1):
+        return
+    if tokens.readings == tokens.next >= TOKEN_READINGS:
+        name = "share of an output's gradient that is at the token it should tell"
+        seen = Evidence(name, 100 * tokens.next_share, "%", limit=0, text="the next one")
+        change = Change("model", "mask what comes later, before the softmax over the keys")
+        yield observe(seen, change, where=tokens.where, since=0, suspects=("leakage",))
 
 
 @rule("RVN-L41", "warning", "randomness", needs="forward", explains=("RVN-L22",))
@@ -108,7 +142,7 @@ def repeated_random_numbers(history: LoopHistory) -> Iterator[Observation]:
     "shuffling",
     confidence="high",
     needs="classes",
-    explains=("RVN-H09", "RVN-T02"),
+    explains=("RVN-H09", "RVN-S03", "RVN-T02"),
 )
 def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
     order = measure_class_order(history.loss.class_counts)

@@ -295,6 +295,18 @@ class TrialResults:
             return max(-1.0, min(by_score, 0.0))
         return max(-1.0, min(1.0, by_loss))
 
+    def is_proved(self, outcome: Outcome) -> bool:
+        """Whether a remedy for which there is evidence helped with all seeds, surely by a part of
+        the score that counts, and as much as anything that was tried and as a quick learner.
+        """
+        trial = outcome.trial
+        if trial is None or trial.verdict != "helped" or trial.interval is None:
+            return False
+        scores = [o.score or 0.0 for o in self.outcomes] + [self.learner.score or 0.0]
+        gains = self.has_score and -trial.interval[1] >= SUPPORTED_SCORE_GAIN
+        best = (outcome.score or 0.0) >= max(scores) - SCORE_GAIN
+        return bool(outcome.evidence) and gains and best
+
     def required_gain(self, outcome: Outcome) -> float:
         """What a remedy must gain to explain anything: less where evidence speaks for it, and where
         it does as well as a quick learner that is far ahead of the run as it is.
