@@ -13,6 +13,7 @@ from ravine.diagnosis.data.data_kinds import IGNORED_TARGET
 from ravine.diagnosis.output_kinds import Loss, find_class_axis
 from ravine.statistics import roc_auc
 
+ONE_SIDED_COSTS = 3.0  # times what errors to the other side cost
 MAX_SEPARATE_NUMBERS = 16  # targets of an example that count each by itself
 
 
@@ -22,7 +23,8 @@ def scaled_score(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> 
     Classes, also as one-hot targets: (mean recall − 1/K) / (1 − 1/K) over the K classes there are.
     Targets 0 and 1, or −1 and 1: 2 AUC − 1, averaged over labels. Numbers: R², not below −1;
     several: its mean over those that vary (of more than 16, as of pixels, R² of all together).
-    Outputs that are not finite: −1.
+    Unclear where the loss asks for a quantile: right answers are then off on purpose. Outputs that
+    are not finite: −1.
 
     >>> scaled_score(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 0]))
     1.0
@@ -47,6 +49,8 @@ def scaled_score(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> 
         return (recall - 1 / len(classes)) / (1 - 1 / len(classes))
     if outputs.numel() != targets.numel():
         return None
+    if loss is not None and asks_for_quantile(loss, targets):
+        return None
     out = outputs.reshape(len(targets), -1).double()
     y = targets.reshape(len(targets), -1).double()
     if bool(((y == 0) | (y == 1)).all()) or bool((y.abs() == 1).all()):
@@ -57,6 +61,26 @@ def scaled_score(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> 
     if y.shape[1] > MAX_SEPARATE_NUMBERS or not bool((spread > 0).any()):
         return max(-1.0, 1 - float(missed.sum() / spread.sum().clamp_min(1e-30)))
     return float((1 - missed / spread)[spread > 0].clamp_min(-1.0).mean())
+
+
+def asks_for_quantile(loss: Loss, targets: Tensor) -> bool:
+    """Whether a loss of numbers is least at the targets, and errors to one side cost far more.
+
+    >>> pinball = lambda out, y: torch.maximum(0.9 * (y - out), 0.1 * (out - y)).mean()
+    >>> asks_for_quantile(pinball, torch.tensor([1.0, 2.0])), asks_for_quantile(
+    ...     torch.nn.functional.mse_loss, torch.tensor([1.0, 2.0]))
+    (True, False)
+    """
+    if not targets.is_floating_point() or targets.dim() > 2 or len(targets) < 2:
+        return False
+    far = targets.std(0)
+    try:
+        with torch.no_grad():
+            right, over, under = (float(loss(targets + k * far, targets)) for k in (0, 1, -1))
+    except Exception:  # it needs something else than outputs like targets
+        return False
+    low, high = sorted((over - right, under - right))
+    return 0 < ONE_SIDED_COSTS * low <= high
 
 
 def scaled_accuracy(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from ravine.diagnosis.training_loop.history import (
 )
 from ravine.diagnosis.training_loop.nonfinite_origin import NonFiniteOrigin, find_nonfinite_origin
 from ravine.diagnosis.training_loop.rules_output import has_single_class
+from ravine.watching.backward_starts import BackwardStarts
 from ravine.watching.forward_hooks import ForwardHooks, InputMonitor
 
 FIRST_LOSSES = 8  # kept one by one
@@ -49,6 +50,7 @@ class LossReader:
         self.history, self.inspection = forward.history, forward.inspection
         self.tape = self.history.tape
         self.count = 0  # in this step, if it is inspected
+        self.starts = BackwardStarts()
         self.term_passes: list[int] = []  # of a step's losses: the last that each had; -1: none
         self.scaler = ScalerMonitor()
         self.divergence = DivergenceMonitor(self.history, forward.inputs)
@@ -90,8 +92,9 @@ class LossReader:
         self.tape.append(LoopEvent.LOSS)
         if self.inspection.active:
             self.count += 1
-            if isinstance(value, Tensor) and value.numel() == 1:
-                self._read_tensor(value, self.forward.monitor.steps)
+            was_read = self.starts.was_read(value)
+            if isinstance(value, Tensor) and value.numel() == 1 and not was_read:
+                self._read_tensor(value, self.forward.monitor.steps, is_first=self.count == 1)
         if not isinstance(value, Tensor):
             return self._add(float(value))
         self._are_on_cpu = value.is_cpu
@@ -127,10 +130,26 @@ class LossReader:
         if self.divergence.pending is not None:
             self.history.nonfinite, self.divergence.pending = self.divergence.pending, None
 
-    def _read_tensor(self, value: Tensor, step: int) -> None:
+    def before_backward(self, tensors: Any) -> None:
+        """A backward pass starts: where its loss is reported late, it is read now."""
+        if not self.inspection.active:
+            return
+        for start in (tensors,) if isinstance(tensors, Tensor) else tensors:
+            if isinstance(start, Tensor) and start.grad_fn is not None and start.numel() == 1:
+                is_first, step = not self.starts.starts, self.forward.monitor.steps
+                if (loss := self.starts.note(start)) is not None:
+                    self._read_tensor(cast(Tensor, loss), step, is_first=is_first)
+
+    def begin_step(self) -> None:
+        """Forget the last inspected step."""
+        self.count, self.term_passes = 0, []
+        self.starts.begin_step()
+
+    def _read_tensor(self, value: Tensor, step: int, *, is_first: bool) -> None:
         loss = self.history.loss
         if value.grad_fn is None:
-            is_leaf = value.requires_grad and not isinstance(value, nn.Parameter)
+            is_leaf = isinstance(value, Tensor) and value.requires_grad
+            is_leaf = is_leaf and not isinstance(value, nn.Parameter)
             loss.missing_graph = "leaf" if is_leaf else "none"
             return
         loss.missing_graph = ""
@@ -142,7 +161,7 @@ class LossReader:
         if kind:
             loss.baseline = self.baseline.loss
             loss.baseline_error = self.baseline.standard_error
-        if self.count == 1:
+        if is_first:
             self._count_classes(value, step)
         is_due = step < GRAPH_STEPS or step % self.inspection.every == 0
         if is_due and self._graph_step != self.history.steps:

@@ -50,7 +50,7 @@ class StepHooks:
         failures, monitors = self.forward.failures, self.monitors
         self.kept = KeptStateMonitor(self.names.model, self.history, failures, monitors)
         heard = (self._record_clipping, self.schedulers.note_step, self.forward.expect_evaluation)
-        heard = (*heard, self.forward.note_seeding, self.kept.forget)
+        heard = (*heard, self.forward.note_seeding, self.kept.forget, self.losses.before_backward)
         self._listener = CallListener(*map(guard, heard))
         self._by_optimizer = {id(m.optimizer): m for m in self.monitors if m.optimizer is not None}
 
@@ -196,7 +196,7 @@ class StepHooks:
         """Forget the last step, and hook what the next one needs."""
         self.forward.units.is_hooked = False
         self.forward.modules.forget_calls()
-        self.losses.count, self.losses.term_passes = 0, []
+        self.losses.begin_step()
         monitor.forget_step()
         self._observe_gradients(monitor)
         due = any(self.inspection.includes(m.steps) for m in self.monitors)

@@ -1,4 +1,4 @@
-"""Listen to calls of torch's gradient clipping, steps of schedulers, `eval()`, and seeds.
+"""Listen to calls of torch's backward, gradient clipping, steps of schedulers, `eval()`, and seeds.
 
 While there are listeners, these functions of torch are replaced by ones that call the listeners
 first. When the last listener is removed, torch is as it was.
@@ -22,8 +22,8 @@ from torch.optim.lr_scheduler import LRScheduler
 @dataclass(frozen=True, eq=False)
 class CallListener:
     """Called before torch clips the gradients of parameters, a scheduler steps, a module is put
-    into evaluation mode, torch's generator gets a seed or a state, from a function's code, or
-    something is saved in a file.
+    into evaluation mode, torch's generator gets a seed or a state, from a function's code,
+    something is saved in a file, or a backward pass starts from tensors.
 
     A scheduler comes with what its step is given, or None. Clipping with an infinite limit only
     measures a norm and is not reported.
@@ -34,6 +34,7 @@ class CallListener:
     before_evaluation: Callable[[nn.Module], None]
     before_seeding: Callable[[Any, Any], None]
     before_saving: Callable[[], None]
+    before_backward: Callable[[Any], None]
 
 
 _listeners: list[CallListener] = []
@@ -51,6 +52,8 @@ def add_listener(listener: CallListener) -> None:
         nn.Module.train = _announce_evaluation(nn.Module.train)
         _exchanges.callback(setattr, torch, "save", torch.save)
         torch.save = _announce_saving(torch.save)
+        _exchanges.callback(setattr, torch.autograd, "backward", torch.autograd.backward)
+        torch.autograd.backward = _announce_backward(torch.autograd.backward)
         for module in (torch, torch.random):
             for name in ("manual_seed", "set_rng_state"):
                 function = getattr(module, name)
@@ -142,6 +145,16 @@ def _announce_saving(function: Any) -> Any:
         return function(*args, **kwargs)
 
     return save
+
+
+def _announce_backward(function: Any) -> Any:
+    @wraps(function)
+    def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        for listener in _listeners:
+            listener.before_backward(tensors)
+        return function(tensors, *args, **kwargs)
+
+    return backward
 
 
 def _announce_seeding(function: Any) -> Any:

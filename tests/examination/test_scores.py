@@ -1,6 +1,7 @@
 """Scores of an examination against scikit-learn."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score, roc_auc_score
 
 from ravine.diagnosis.output_kinds import find_class_axis
-from ravine.examination.scores import scaled_accuracy, scaled_score
+from ravine.examination.scores import asks_for_quantile, scaled_accuracy, scaled_score
 
 RNG = torch.Generator().manual_seed(0)
 
@@ -143,3 +144,35 @@ def test_sequences_that_are_no_answers_place_by_place_have_no_score():
     """Of CTC: 16 places, eleven answers each, for two targets."""
     out, y = torch.randn(8, 16, 11, generator=RNG), torch.randint(0, 10, (8, 2), generator=RNG)
     assert scaled_score(out, y) is None and scaled_accuracy(out, y) is None
+
+
+def pinball(quantile, out, y):
+    return torch.maximum(quantile * (y - out), (quantile - 1) * (y - out)).mean()
+
+
+def test_answers_to_a_loss_of_quantiles_have_no_score():
+    """R² of a ninth decile is poor however good it is; the median's is like that of any answer."""
+    y = torch.randn(200, 1, generator=RNG)
+    answers = y + 1.3 + 0.1 * torch.randn(200, 1, generator=RNG)
+    for quantile in (0.05, 0.2, 0.9):
+        loss = partial(pinball, quantile)
+        assert asks_for_quantile(loss, y)
+        assert scaled_score(answers, y, loss) is None
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        partial(pinball, 0.5),
+        F.mse_loss,
+        F.smooth_l1_loss,
+        lambda out, y: (out.exp() - y * out).mean(),
+        lambda out, y: -F.mse_loss(out, y),
+        lambda out, y: ((out - y - 5) ** 2).mean(),
+        lambda out, y: out["mean"],
+    ],
+)
+def test_other_losses_ask_for_no_quantile(loss):
+    y = torch.randn(200, 1, generator=RNG)
+    assert not asks_for_quantile(loss, y)
+    assert scaled_score(y, y, loss) == 1.0
