@@ -138,3 +138,27 @@ def test_a_number_that_is_added_to_itself_again_and_again_takes_no_time():
     for _ in range(60):  # 2^60 terms
         value = value + value
     assert len(list(read(nn.Module(), value).terms())) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        (lambda joined: joined[:, :2], {"a"}),
+        (lambda joined: joined[:, 2:], {"b"}),
+        (lambda joined: joined[:, 2:7], {"b"}),
+        (lambda joined: joined[:, -5:], {"b"}),
+        (lambda joined: joined[:, 1:3], {"a", "b"}),
+        (lambda joined: joined[:, 3:], {"a", "b"}),
+        (lambda joined: joined[:2], {"a", "b"}),
+        (lambda joined: joined[:2, :2], {"a", "b"}),
+    ],
+)
+def test_a_slice_of_joined_outputs_is_the_output_that_it_cuts(cut, expected):
+    """Autograd agrees: the gradient by what is not cut is 0."""
+    a, b = torch.ones(3, 2, requires_grad=True), torch.ones(3, 5, requires_grad=True)
+    total = cut(torch.cat([a * 2, b * 3], 1)).sum()
+    graph = read_graph(total, {id(a): "a", id(b): "b"})
+    assert graph is not None and graph.parameters == expected
+    total.backward()
+    reached = {n for n, t in (("a", a), ("b", b)) if t.grad is not None and bool(t.grad.any())}
+    assert reached <= expected

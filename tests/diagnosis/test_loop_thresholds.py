@@ -118,15 +118,16 @@ def far_off(size=1.0, end=1600.0, first=1600.0, wide=1.0):
     return history
 
 
-def unequal(share):
-    """A cross entropy beside a squared error, whose gradient is 1."""
-    parts = (Node("Mean", (3,)), Node("MseLoss", (4, -1), averaged=True))
-    heads = (Node("Addmm", (-1, -1, 5)), Node("Addmm", (-1, -1, 6)))
-    leaves = (Node("AccumulateGrad", parameter="a"), Node("AccumulateGrad", parameter="b"))
-    history = clipped(0.009, lr=0.1)
-    norms = {"a": share, "b": 1.0}
-    history.snapshots = [replace(s, gradient_norms=norms) for s in history.snapshots]
-    history.graph, history.ended = Graph((Node("Add", (1, 2)), *parts, *heads, *leaves), {}), True
+def unequal(ratio, count=8, factor=1.0):
+    """A cross entropy, times a factor, beside a squared error, both of what one layer gives."""
+    parts = (Node("Mul", (3, -1), factor=factor), Node("MseLoss", (5, -1), averaged=True))
+    heads = (Node("Mean", (4,)), Node("Addmm", (-1, 6, 7)), Node("Addmm", (-1, 6, 8)))
+    body = (Node("Addmm", (-1, -1, 9)),)
+    leaves = tuple(Node("AccumulateGrad", parameter=name) for name in ("a", "b", "body"))
+    history = far_off(size=1e6)
+    norms = {"a": ratio, "b": 1.0, "body": 1.0}
+    history.snapshots = [replace(SNAPSHOT, gradient_norms=norms) for _ in range(count)]
+    history.graph = Graph((Node("Add", (1, 2)), *parts, *heads, *body, *leaves), {})
     return history
 
 
@@ -373,7 +374,9 @@ def found(history):
         ("RVN-D06", "warning", far_off(size=1.99), far_off(size=2.01)),
         ("RVN-D06", "warning", far_off(wide=0.57), far_off(wide=0.56)),
         ("RVN-D06", "warning", far_off(end=1300.0), far_off(end=1290.0)),
-        ("RVN-L17", "warning", unequal(0.99e-3), unequal(1.01e-3)),
+        ("RVN-D06", "warning", unequal(0.99e-3), unequal(1.01e-3)),
+        ("RVN-D06", "warning", unequal(1e-4), unequal(1e-4, count=7)),
+        ("RVN-D06", "warning", unequal(1e-4, factor=0.101), unequal(1e-4, factor=0.099)),
         ("RVN-L21", "error", losing(3), losing(2)),
         ("RVN-L21", "error", losing(10, others=10), losing(10, others=11)),
         ("RVN-L21", "error", discarding(3), discarding(2)),

@@ -240,6 +240,20 @@ class Graph:
         """Whether the operations from a place back to the last layers have one of these names."""
         return any(self.nodes[i].name in names for i in self._head_from(place))
 
+    def share_weights(self, one: str, other: str) -> bool:
+        """Whether affine layers with these weights have a parameter before both."""
+        behind = []
+        for weight in (one, other):
+            ends = (i for i, node in enumerate(self.nodes) if node.inputs)
+            waiting = [i for i in ends if self.weight_of(i) == weight]
+            found = set(waiting)
+            for place in waiting:  # grows while it is read
+                new = {i for i in self.nodes[place].inputs if i >= 0} - found
+                found |= new
+                waiting += new
+            behind.append({self.nodes[i].parameter for i in found} - {""})
+        return bool(behind[0] & behind[1])
+
     def last_weight(self, place: int) -> str:
         """The weight of the last affine layer before a place, "" if there are several or none."""
         places = [i for i in self._head_from(place) if self.nodes[i].name in AFFINE_NODES]
@@ -293,7 +307,7 @@ def read_graph(
     orders: dict[int, tuple[int, ...]] = {}
     for made in order:  # grows while it is read
         is_dropout = made in known.dropout
-        sources = [known.dropout[made]] if is_dropout else [n for n, _ in made.next_functions]
+        sources = [known.dropout[made]] if is_dropout else _sources_of(made)
         for source in sources:
             if source is not None and source not in places and len(order) < MAX_NODES:
                 places[source] = len(order)
@@ -313,6 +327,29 @@ def read_graph(
         mean, total = reduction == MEAN_REDUCTION, reduction == SUM_REDUCTION
         nodes.append(replace(node, module=module, averaged=mean, summed=total))
     return Graph(tuple(nodes), unreachable, orders)
+
+
+def _sources_of(made: Any) -> list[Any]:
+    """The nodes that an operation takes; a slice of joined outputs takes the one that it cuts."""
+    sources = [source for source, _ in made.next_functions]
+    joined = sources[0] if node_name(made) == "Slice" else None
+    if joined is None or node_name(joined) != "Cat":
+        return sources
+    parts = [source for source, _ in joined.next_functions]
+    shapes = [None if part is None else _output_shape(part) for part in parts]
+    dim, other = (_signed_dim(node._saved_dim) for node in (made, joined))
+    if (whole := _output_shape(joined)) is None:
+        return sources
+    start, end, total = 0, 0, whole[dim]
+    low, high = _signed_dim(made._saved_start), _signed_dim(made._saved_end)
+    cut = low + total * (low < 0), min(high + total * (high < 0), total)
+    for part, shape in zip(parts, shapes, strict=True):
+        if shape is None or (dim - other) % len(shape):
+            break
+        start, end = end, end + shape[dim]
+        if cut == (start, end):
+            return [part]
+    return sources
 
 
 def _read_node(made: Any, name: str, inputs: tuple[int, ...], names: Mapping[int, str]) -> Node:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ravine.diagnosis.op_names import ELEMENTWISE_LOSS_NODES
@@ -17,7 +17,6 @@ CLIPPED_FRACTION = 0.01  # of the gradient's norm
 SCALER_FACTOR = 256.0  # a loss that is multiplied by more is scaled by a gradient scaler
 # of the weights' norm in one step: with less, a thousand steps move them by a tenth at most
 MIN_RELATIVE_STEP = 1e-4
-UNEQUAL_FRACTION = 1e-3  # of the gradient of one head beside another
 DISCARDING_STEPS = 3  # inspected steps in which gradients were discarded or summed
 RATE_BY_GRADIENT = ("SGD", "ASGD")  # a gradient of half the size makes half the step
 DIVIDED_LOSSES = ELEMENTWISE_LOSS_NODES | {
@@ -110,7 +109,7 @@ def backward_after_step(history: LoopHistory) -> Iterator[Observation]:
     "error",
     "gradient-clipping",
     needs=f"steps, snapshots {CLIPPING_STEPS}",
-    also=("precision", "learning-rate-low", "target-scale", "loss"),
+    also=("precision", "learning-rate-low"),
 )
 def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
     for snapshots in history.last_snapshots(CLIPPING_STEPS):
@@ -122,19 +121,6 @@ def excessive_clipping(history: LoopHistory) -> Iterator[Observation]:
         if not one_norm and any(s.loss_scale is None for s in snapshots):
             continue  # perhaps a gradient scaler: nobody saw what the loss was multiplied by
         last = snapshots[-1]
-        heads = _unequal_heads(history, snapshots)
-        if heads and history.ended:
-            large, small, share = heads
-            clipped = Evidence("share of the gradient left", 100 * (kept[-1] or 0.0), "%")
-            name = f"gradient of {small} over that of {large}"
-            less = Evidence(name, share, limit=UNEQUAL_FRACTION)
-            change = Change("target.scale", "standardize")
-            title = "one part of the loss is so large that clipping leaves nothing of the other"
-            suspects = ("gradient-clipping", "loss")
-            found = observe(clipped, less, change, where=large, since=0, title=title)
-            found = replace(found, severity="warning", confidence="high", suspects=suspects)
-            yield replace(found, cause="target-scale")
-            return
         step_size, is_too_small = _step_size(last, norms[-1], history.model.parameters)
         if is_too_small:
             suspects, change = ("learning-rate-low",), Change("clip", "1.0, or none")
@@ -167,24 +153,6 @@ def idle_clipping(history: LoopHistory) -> Iterator[Observation]:
         change = Change("loop", "clip between loss.backward() and optimizer.step()")
         yield observe(Evidence(name, len(last), limit=0), change, since=last[0].step)
         return
-
-
-def _unequal_heads(
-    history: LoopHistory, snapshots: Sequence[StepSnapshot]
-) -> tuple[str, str, float] | None:
-    """The last weights of a squared error and of another part of the loss which always has next to
-    no gradient beside it, and the largest ratio of their gradients.
-    """
-    if (graph := history.graph) is None:
-        return None
-    heads = {graph.last_weight(place): graph.is_difference(place) for place, _ in graph.terms()}
-    for large in (name for name, differs in heads.items() if name and differs):
-        for small in heads.keys() - {large, ""}:
-            pairs = [(s.gradient_norms.get(small), s.gradient_norms.get(large)) for s in snapshots]
-            shares = [a / b if a and b else math.inf for a, b in pairs]
-            if max(shares) < UNEQUAL_FRACTION:
-                return large, small, max(shares)
-    return None
 
 
 def _kept_fraction(snapshot: StepSnapshot) -> float | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ravine.diagnosis import op_names
 from ravine.diagnosis.rule import Observation, ObservationFields, observe, rule
 from ravine.diagnosis.training_loop.autograd_graph import Graph
-from ravine.diagnosis.training_loop.history import LoopHistory
+from ravine.diagnosis.training_loop.history import LoopHistory, StepSnapshot
 from ravine.finding import Change, Evidence
 
 UNREACHABLE_TARGET_FRACTION = 0.05  # of the target's variance
@@ -23,6 +23,8 @@ SUM_FACTOR = 0.25  # least factor of the sum
 MIN_SUMMED_ROWS = 8  # examples
 MAX_MEAN_FACTOR = 0.25  # of the number of examples: with more a mean is on a sum's scale
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
+UNEQUAL_FRACTION = 1e-3  # of the gradient of one head beside another
+HEAD_SNAPSHOTS = 8  # inspected steps in which the gradients of two heads are compared
 FAR_TARGETS = 20.0  # times the size of all outputs when training ends
 LARGE_DISTANCE = 30.0  # from the targets: less may be noise of standardized ones
 UNMOVED_FRACTION = 0.9  # of the distance at first
@@ -280,13 +282,24 @@ def unreachable_target(history: LoopHistory) -> Iterator[Observation]:
     "target-scale",
     confidence="high",
     needs="graph, losses",
-    also=("learning-rate-low", "too-few-steps"),
+    also=("learning-rate-low", "too-few-steps", "loss", "gradient-clipping", "loss-reduction"),
     explains=("RVN-T02",),
 )
 def far_targets(history: LoopHistory) -> Iterator[Observation]:
     graph, means = history.graph, history.loss.summary.stretch_means(4)
+    if graph is None or not history.ended:
+        return
+    if heads := _unequal_heads(graph, history.snapshots):
+        large, small, ratio = heads
+        name = f"gradient of {small} over that of {large}, at most"
+        less = Evidence(name, ratio, limit=UNEQUAL_FRACTION)
+        title = "one part of the loss is so large that nothing else is learned"
+        suspects = ("loss", "gradient-clipping", "loss-reduction")
+        change = Change("target.scale", "standardize")
+        yield observe(less, change, where=large, since=0, title=title, suspects=suspects)
+        return
     size, evenness = history.model.outputs.size, history.model.outputs.evenness
-    if graph is None or not history.ended or not means or not 0 < size < math.inf:
+    if not means or not 0 < size < math.inf:
         return
     last = min(means[-1], median(history.loss.summary.recent))  # a few batches may be far
     distance, first = math.sqrt(max(0.0, last)), math.sqrt(max(0.0, history.loss.first[0]))
@@ -298,6 +311,28 @@ def far_targets(history: LoopHistory) -> Iterator[Observation]:
         outputs = Evidence("root mean square of the outputs at the end", size)
         change = Change("target.scale", "standardize")
         yield observe(far, outputs, change, since=0, suspects=("learning-rate-low",))
+
+
+def _unequal_heads(
+    graph: Graph, snapshots: Sequence[StepSnapshot]
+) -> tuple[str, str, float] | None:
+    """The last weights of a squared error and of another part of the loss, with weights before
+    both, which always has next to no gradient beside it, not for a factor; the largest ratio of
+    their gradients.
+    """
+    if len(snapshots) < HEAD_SNAPSHOTS:
+        return None
+    heads = {graph.last_weight(place): (place, abs(factor)) for place, factor in graph.terms()}
+    heads.pop("", None)
+    for large in (name for name, (place, _) in heads.items() if graph.is_difference(place)):
+        for small in heads.keys() - {large}:
+            pairs = [(s.gradient_norms.get(small), s.gradient_norms.get(large)) for s in snapshots]
+            ratio = max(a / b if a and b else math.inf for a, b in pairs)
+            alone = ratio * heads[large][1] / max(heads[small][1], 1e-30)
+            is_less = max(ratio, alone) < UNEQUAL_FRACTION
+            if is_less and graph.share_weights(large, small):
+                return large, small, ratio
+    return None
 
 
 @rule("RVN-H11", "error", "output-activation", needs="graph", also=("loss",))
