@@ -36,6 +36,12 @@ from benchmarks.diagnosis import (
     posted_units,
     sequences,
     tables,
+    unread_images,
+    unread_loops,
+    unread_methods,
+    unread_models,
+    unread_sequences,
+    unread_tables,
 )
 from benchmarks.diagnosis.training_script import TrainingScript
 
@@ -75,4 +81,10 @@ ALL: tuple[TrainingScript, ...] = (
     *ordinary_networks_odd.SCRIPTS,
     *ordinary_loops.SCRIPTS,
     *ordinary_loops_odd.SCRIPTS,
+    *unread_tables.SCRIPTS,
+    *unread_images.SCRIPTS,
+    *unread_sequences.SCRIPTS,
+    *unread_models.SCRIPTS,
+    *unread_loops.SCRIPTS,
+    *unread_methods.SCRIPTS,
 )
