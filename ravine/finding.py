@@ -218,8 +218,8 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
     Importance is severity, then whether the cause is confirmed, then confidence, then how early.
     `explains` keeps only codes that were found. Notes recommend nothing: their changes are left
-    out. At most two unconfirmed causes are named; further ones become suspects of the second, in
-    order.
+    out, and so is a note on the whole whose code an alarm has. At most two unconfirmed causes are
+    named; further ones become suspects of the second, in order.
 
     >>> lr = Finding(code="A", title="", severity="warning", confidence="high", cause="schedule",
     ...              explains=("B",))
@@ -229,6 +229,10 @@ def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     ['A', 'B']
     """
     ordered = sorted(findings, key=_importance)
+    alarms = {(f.code, f.cause) for f in ordered if f.severity != "note"}
+    ordered = [
+        f for f in ordered if f.severity != "note" or f.where or (f.code, f.cause) not in alarms
+    ]
     explained: set[str] = set()  # by an alarm
     told: set[str] = set()  # by any finding
     for finding in ordered:  # of two that explain each other, the more important one leads

@@ -166,6 +166,16 @@ def test_a_note_stands_before_no_alarm_that_it_explains():
     assert [f.code for f in arrange([other, note, alarm])] == ["RVN-B", "RVN-A", "RVN-C"]
 
 
+def test_a_note_of_a_code_that_has_an_alarm_is_left_out():
+    """A note on the whole says nothing more; one on another column does, and on another cause."""
+    alarm, note = finding("A", cause="target-scale"), finding("A", "note", cause="target-scale")
+    assert arrange([note, alarm]) == (alarm,)
+    column = replace(note, where="column 3")
+    other = replace(note, cause="labels")
+    assert len(arrange([column, alarm, other])) == 3
+    assert arrange([note]) == (note,)
+
+
 def test_what_is_left_out_is_not_explained():
     guesses = [
         finding("A", cause="optimizer", confidence="medium", explains=("C",)),
