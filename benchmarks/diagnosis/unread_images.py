@@ -322,6 +322,7 @@ HEAD_FOR_TILES = group(
             "where": "0",
             "exact": True,
             "unmoved": "0.0.weight",
+            "proof": "unmoved",
             "remedy": ("optimizer", "all parameters"),
         },
     ),

@@ -43,9 +43,7 @@ class ListedRun:
 
 
 def runs_command(
-    folder: Annotated[Path, Parameter(help="Where to look, up to three folders deep.")] = Path(
-        "runs"
-    ),
+    where: Annotated[str, Parameter(help="A folder; it is searched three folders deep.")] = "runs",
     /,
     *,
     sort: Literal["when", "score", "name"] = "when",
@@ -58,6 +56,11 @@ def runs_command(
     sort
         when (newest first), score (best first, by metric) or name.
     """
+    from ravine.files import require_path
+
+    folder = require_path(where, "the folder")
+    if not where.strip():
+        raise InputError("no folder is named", do="name the folder that holds runs")
     if not folder.is_dir():
         why = "it is a file" if folder.exists() else "it does not exist"
         raise InputError(f"{folder} is no folder", why=why, do="name the folder that holds runs")

@@ -373,7 +373,7 @@ def test_targets_of_very_different_size_are_called_so(kind):
     """At a thousand times the rate the large ones are learned, too: that is no low rate."""
     found = examine_two_numbers(kind, scale=1000.0, lr=1e-3).findings
     assert found[0].cause == "target-scale" and found[0].severity == "warning"
-    assert "largest over smallest spread of the targets" in found[0].evidence[0].name
+    assert "gradient of heads.0.weight over that of heads.1.weight" in found[0].evidence[0].name
 
 
 @pytest.mark.parametrize("kind", ["tuple", "dict", "list"])
