@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,8 +91,10 @@ def _choices(
     from ravine.studies.contestants import VARY_EXAMPLE, vary_recipe
 
     if len(what) == 1:
-        recipe = cli.recipe_for(what[0], options)
-        return vary_recipe(recipe, vary) if vary else {Path(what[0]).stem: recipe}
+        if not vary:
+            return {Path(what[0]).stem: cli.recipe_for(what[0], options)}
+        recipe = cli.recipe_for(what[0], replace(options, set_=()))
+        return vary_recipe(recipe, vary, options.set_)
     if not what:
         do = "write ravine compare a.toml b.toml, or ravine compare houses.csv --target price"
         raise InputError("there is nothing to compare", do=f"{do} --vary optimizer=SGD,AdamW")

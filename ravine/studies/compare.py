@@ -71,6 +71,8 @@ def compare(
     tasks = load_tasks(recipes, frame)
     resolved = [resolve(r, t) for r, t in zip(recipes, tasks, strict=True)]
     panel = panel_of(names, tasks, resolved)
+    for name, estimator in contestants.estimators.items():
+        panel.check_estimator(name, estimator)
     runs = train_on(tasks, resolved, device=device, workers=workers, report=report)
     scored: dict[str, Scored] = {}
     for name, run, task in zip(names, runs, tasks, strict=True):

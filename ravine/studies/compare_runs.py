@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ravine.argument_checks import check_arguments
@@ -37,7 +38,7 @@ def compare_runs(folders: Sequence[str | Path], *, margin: float | None = None) 
         why = (
             "they have fewer than two seeds in common"
             if same_data
-            else "they learned from other rows"
+            else "they learned from other rows, so none is called better"
         )
         notes.append(f"The runs are not paired: {why}. Train them anew by ravine compare.")
     score = first.score
@@ -54,6 +55,8 @@ def compare_runs(folders: Sequence[str | Path], *, margin: float | None = None) 
         margin=margin,
         paired=paired,
     )
+    if not same_data:  # what rows a score is of may differ by more than what was trained
+        differences = tuple(replace(d, outcome="undecided") for d in differences)
     return Verdict(
         metric=score.metric,
         higher_is_better=score.higher_is_better,

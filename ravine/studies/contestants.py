@@ -127,10 +127,14 @@ def _differing(recipes: Sequence[Recipe], recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def vary_recipe(recipe: Recipe, assignments: Sequence[str]) -> dict[str, Recipe]:
+def vary_recipe(
+    recipe: Recipe, assignments: Sequence[str], same: Sequence[str] = ()
+) -> dict[str, Recipe]:
     """All combinations of values, `optimizer=SGD,AdamW` and so on, as recipes by name.
 
-    Raises `InputError` for a setting that the recipe does not have, or values that it cannot take.
+    `same` are settings of all of them, `optimizer.lr=0.1`, which are taken together with those that
+    vary. Raises `InputError` for a setting that the recipe does not have, values that it cannot
+    take, and seeds: these are the same for all choices.
 
     >>> from ravine.catalog import named_recipe
     >>> list(vary_recipe(named_recipe("plain"), ["optimizer.lr=0.1,0.01", "epochs=5"]))
@@ -146,6 +150,9 @@ def vary_recipe(recipe: Recipe, assignments: Sequence[str]) -> dict[str, Recipe]
         lists.append([(path.strip(), text) for text in texts])
     paths = [options[0][0] for options in lists]
     for path in paths:
+        if path in NOT_COMPARED:
+            what, do = f"--vary varies {path}", "use --seeds for how many networks"
+            raise InputError(what, why="all choices have the same seeds and splits", do=do)
         if paths.count(path) > 1:
             do = f"write --vary {path}=VALUE,VALUE"
             raise InputError(f"--vary names {path} twice", why="once lists all its values", do=do)
@@ -158,7 +165,7 @@ def vary_recipe(recipe: Recipe, assignments: Sequence[str]) -> dict[str, Recipe]
             if len(options) > 1
         ]
         try:
-            varied_recipe = with_settings(recipe, *settings)
+            varied_recipe = with_settings(recipe, *same, *settings)
         except RecipeError as error:
             error.where = error.where.replace("--set", "--vary")
             raise

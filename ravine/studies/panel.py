@@ -21,6 +21,8 @@ from ravine.recipe import Recipe
 from ravine.training.run import Run
 from ravine.training.tree_baseline import encoded_columns, predict_with_trees
 
+HOPELESS_R2 = 1e3  # below 0 by more: a failure
+
 
 class Scored(NamedTuple):
     """A choice's score for each seed, NaN where it failed; the scores in samples of rows [B, S];
@@ -51,6 +53,16 @@ class Panel:
             predictions = task.encoder.target.decode(run.model.member_predictions(rows).cpu())
         ended = [member.outcome != "diverged" for member in run.record.members]
         return self._score(predictions, ended)
+
+    def check_estimator(self, name: str, estimator: Any) -> None:
+        """Raise `InputError` for a regressor where targets are classes, or the other way round."""
+        from sklearn.base import is_classifier, is_regressor
+
+        of_classes = self.task.kind in ("binary", "classes")
+        if is_regressor(estimator) if of_classes else is_classifier(estimator):
+            why = f"the targets are {'classes' if of_classes else 'numbers'}"
+            do = f"use a {'classifier' if of_classes else 'regressor'} of scikit-learn"
+            raise InputError(f"the choice {name!r} is for other targets", why=why, do=do)
 
     def score_estimator(self, name: str, estimator: Any, *, seed: int, count: int) -> Scored:
         """The score of a scikit-learn estimator for each seed, fitted to the training rows.
@@ -102,6 +114,9 @@ class Panel:
         samples = np.full((metrics.BOOTSTRAP_RESAMPLES, len(ended)), math.nan)
         if predictions is not None:
             scores[places] = self.metric.of(predictions, self.truth).numpy()
+            scores[scores < -HOPELESS_R2] = math.nan  # it diverged, though it stayed finite
+            places = np.flatnonzero(~np.isnan(scores))
+            predictions = predictions[torch.from_numpy(~np.isnan(scores[np.flatnonzero(ended)]))]
             drawn = resampled_values(self.metric, predictions, self.truth).numpy()
             samples = samples[: len(drawn)]
             samples[:, places] = drawn

@@ -28,6 +28,8 @@ from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows, hanging_te
 from ravine.statistics import Interval
 
 VERDICT_FILE = "verdict.json"
+QUICKER_FACTOR = 1.5  # times as long for the next: less is noise
+MANY_SEEDS = 1000  # more are not counted
 CHOICE_WIDTH = 24  # of choices, in tables
 
 Outcome: TypeAlias = Literal["better", "equivalent", "undecided"]
@@ -205,7 +207,9 @@ def _difference_table(verdict: Verdict) -> str:
     for d in verdict.from_best():
         value, low, high = (_score(x, sign=True) for x in d.interval)
         interval = f"{low} to {high}" if low else ""
-        needed = f"{d.seeds_needed:,.0f}" if math.isfinite(d.seeds_needed) else ""
+        needed = f"{d.seeds_needed:,.0f}" if d.seeds_needed <= MANY_SEEDS else ""
+        if MANY_SEEDS < d.seeds_needed < math.inf:
+            needed = f"over {MANY_SEEDS:,}"
         wins = f"{d.probability.value:.0%}".replace("%", " %")
         name = shorten(d.worse, CHOICE_WIDTH)
         rows.append([name, value, interval, wins, _p_value(d.corrected_p), needed])
@@ -255,11 +259,10 @@ def _certainty(closest: Difference, verdict: Verdict) -> str:
 def _tie(names: Sequence[str], open_ones: Sequence[Difference], verdict: Verdict) -> str:
     """What to take where the best choice is not shown to be better than others."""
     listed = f"{', '.join(names[:-1])} and {names[-1]}"
-    timed = [verdict[name] for name in names if not math.isnan(verdict[name].seconds)]
+    timed = sorted((verdict[name].seconds, name) for name in names)
     advice = ""
-    if len(timed) == len(names):
-        quickest = min(timed, key=lambda choice: choice.seconds)
-        advice = f": {quickest.name} is the quickest to train"
+    if timed[0][0] * QUICKER_FACTOR < timed[1][0]:  # NaN is no time
+        advice = f"; {timed[0][1]} is the quickest to train"
     if all(d.outcome == "equivalent" for d in open_ones):
         return f"{listed} are equal to within {verdict.margin:g}{advice}."
     return f"No difference is shown between {listed}{advice}."
@@ -277,7 +280,9 @@ def _open_question(
         _, low, high = (_score(x, sign=True) for x in first.interval)
         return f"{first.better} is ahead of {first.worse} by {low} to {high} (95 %){shown}."
     if needed == math.inf:
-        return f"Their scores are the same in every seed{shown}."
+        return f"Their scores are the same{shown}."
+    if needed > MANY_SEEDS:
+        return f"Not even {MANY_SEEDS:,} seeds would tell them apart{shown}."
     if math.isnan(needed):
         return f"These seeds do not tell them apart{shown}."
     if needed <= len(verdict.seeds):
