@@ -102,6 +102,11 @@ def _choices(
         why = f"{len(what)} recipes are named"
         raise InputError("--vary varies one recipe", why=why, do="name one of them")
     others = [one for one in what if not one.endswith(".toml")]
+    runs = [one for one in others if (Path(one) / "record.json").exists()]
+    if runs:
+        odd = next(one for one in what if one not in runs)
+        why, do = f"{runs[0]} is one", "name folders of finished runs alone"
+        raise InputError(f"{odd} is no finished run", why=why, do=do)
     if others:
         what_text = f"{others[0]} is not a recipe (.toml)"
         why = "several choices are several recipes, or several folders of finished runs"

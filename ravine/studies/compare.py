@@ -76,8 +76,7 @@ def compare(
     runs = train_on(tasks, resolved, device=device, workers=workers, report=report)
     scored: dict[str, Scored] = {}
     for name, run, task in zip(names, runs, tasks, strict=True):
-        failed = run.model is None
-        seconds = math.nan if failed else seconds_alone(run.recipe, task, device=device)
+        seconds = seconds_alone(run.recipe, task, device=device) if run.model else math.nan
         scored[name] = panel.score_run(run, task)._replace(seconds=seconds)
     first = resolved[0].seed
     for name, estimator in contestants.estimators.items():
@@ -86,6 +85,7 @@ def compare(
         ChoiceResult(
             name=name,
             kind="recipe" if name in contestants.recipes else "estimator",
+            seeds=tuple(range(first, first + seeds)),
             scores=scored[name].scores,
             score=NO_INTERVAL,
             settings=contestants.settings_of(name),
@@ -101,7 +101,6 @@ def compare(
         higher_is_better=higher,
         split=panel.split,
         rows=panel.held_out.count,
-        seeds=tuple(range(first, first + seeds)),
         choices=ordered,
         differences=differences,
         margin=margin,
@@ -136,8 +135,7 @@ def seconds_alone(recipe: Recipe, task: Task, *, device: str) -> float:
 
     seconds(1)  # what is made once in a process
     least = seconds(LEAST_TIMED_EPOCHS)
-    epochs = LEAST_TIMED_EPOCHS
-    longer = 0.0
+    epochs, longer = LEAST_TIMED_EPOCHS, 0.0
     while longer < TIMED_SECONDS and epochs < MAX_TIMED_EPOCHS:
         epochs *= 2
         longer = seconds(epochs) - least

@@ -10,7 +10,7 @@ from ravine.errors import InputError
 from ravine.files import require_path
 from ravine.record import Record, Score, read_record
 from ravine.studies.score_differences import NO_INTERVAL, compare_scores
-from ravine.studies.verdict import ChoiceResult, Verdict
+from ravine.studies.verdict import REFERENCE_NAMES, ChoiceResult, Verdict
 
 LEAST_PAIRS = 2
 
@@ -29,25 +29,24 @@ def compare_runs(folders: Sequence[str | Path], *, margin: float | None = None) 
         what, do = "there is one run", "name two folders at least"
         raise InputError(what, why="nothing stands beside it", do=do)
     first = _check_same_scores(records)
-    seeds = [{m.seed for m in record.members} for record in records.values()]
-    common = sorted(set.intersection(*seeds))
+    of_runs = [{m.seed for m in record.members} for record in records.values()]
+    common = sorted(set.intersection(*of_runs))
     same_data = len({record.task["fingerprint"] for record in records.values()}) == 1
     paired = same_data and len(common) >= LEAST_PAIRS
     notes = ["Intervals are for other seeds, on these rows: the data are not read again."]
     if not paired:
-        why = (
-            "they have fewer than two seeds in common"
-            if same_data
-            else "they learned from other rows, so none is called better"
-        )
+        why = "they learned from other rows, so none is called better"
+        why = "they have fewer than two seeds in common" if same_data else why
         notes.append(f"The runs are not paired: {why}. Train them anew by ravine compare.")
     score = first.score
     assert score is not None
     results = []
     for name, record in records.items():
         scores = {m.seed: m.test.get(score.metric, math.nan) for m in record.members}
-        chosen = tuple(scores[seed] for seed in (common if paired else sorted(scores)))
-        results.append(ChoiceResult(name=name, kind="run", scores=chosen, score=NO_INTERVAL))
+        seeds = tuple(common if paired else sorted(scores))
+        chosen = tuple(scores[seed] for seed in seeds)
+        result = ChoiceResult(name=name, kind="run", seeds=seeds, scores=chosen, score=NO_INTERVAL)
+        results.append(result)
     ordered, differences = compare_scores(
         results,
         [None] * len(results),
@@ -62,7 +61,6 @@ def compare_runs(folders: Sequence[str | Path], *, margin: float | None = None) 
         higher_is_better=score.higher_is_better,
         split=score.split,
         rows=score.examples,
-        seeds=tuple(common) if paired else (),
         choices=ordered,
         differences=differences,
         margin=margin,
@@ -74,8 +72,7 @@ def compare_runs(folders: Sequence[str | Path], *, margin: float | None = None) 
 
 def _references(score: Score) -> dict[str, float]:
     """The scores of boosted trees and of the best constant answer, where the run has them."""
-    named = {"boosted trees": "trees", "constant answer": "constant"}
-    known = {name: score.baselines.get(key) for name, key in named.items()}
+    known = {label: score.baselines.get(name) for name, label in REFERENCE_NAMES.items()}
     return {n: b.values[score.metric] for n, b in known.items() if b and score.metric in b.values}
 
 

@@ -18,8 +18,10 @@ from ravine.data import Examples, Task
 from ravine.errors import InputError, RecipeError, first_line
 from ravine.metrics import Metric, resampled_values
 from ravine.recipe import Recipe
+from ravine.studies.verdict import REFERENCE_NAMES
 from ravine.training.run import Run
-from ravine.training.tree_baseline import encoded_columns, predict_with_trees
+from ravine.training.scores import predict_baselines
+from ravine.training.tree_baseline import encoded_columns
 
 HOPELESS_R2 = 1e3  # below 0 by more: a failure
 
@@ -99,9 +101,8 @@ class Panel:
         estimator.fit(encoded_columns(task, train), y)
         new = encoded_columns(task, self.held_out)
         if task.kind in ("binary", "classes"):
-            found = _class_probabilities(
-                estimator, new, 2 if task.kind == "binary" else task.outputs
-            )
+            classes = 2 if task.kind == "binary" else task.outputs
+            found = _class_probabilities(estimator, new, classes)
             found = found[:, 1:] if task.kind == "binary" else found
         else:
             found = np.asarray(estimator.predict(new), dtype=float).reshape(len(new), -1)
@@ -113,10 +114,11 @@ class Panel:
         scores = np.full(len(ended), math.nan)
         samples = np.full((metrics.BOOTSTRAP_RESAMPLES, len(ended)), math.nan)
         if predictions is not None:
+            if self.task.kind == "regression":  # it diverged, though it stayed finite
+                is_hopeless = metrics.R2.of(predictions, self.truth) < -HOPELESS_R2
+                places = places[~is_hopeless.numpy()]
+                predictions = predictions[~is_hopeless]
             scores[places] = self.metric.of(predictions, self.truth).numpy()
-            scores[scores < -HOPELESS_R2] = math.nan  # it diverged, though it stayed finite
-            places = np.flatnonzero(~np.isnan(scores))
-            predictions = predictions[torch.from_numpy(~np.isnan(scores[np.flatnonzero(ended)]))]
             drawn = resampled_values(self.metric, predictions, self.truth).numpy()
             samples = samples[: len(drawn)]
             samples[:, places] = drawn
@@ -124,18 +126,13 @@ class Panel:
 
     def references(self, with_trees: bool) -> dict[str, float]:
         """The scores of the best constant answer and, where they can be had, of boosted trees."""
-        found = {}
-        if with_trees:
-            trees, _ = predict_with_trees(self.task, self.held_out)
-            if trees is not None:
-                trees = self.task.encoder.target.decode(trees)
-                found["boosted trees"] = float(self.metric.of(trees, self.truth))
-        if isinstance(self.task.train, Examples) and self.task.train.targets is not None:
-            known = self.task.encoder.target.decode(self.task.train.targets)
-            constant = metrics.constant_prediction(known, self.task.outputs)
-            constant = constant.expand(1, self.held_out.count, -1)
-            found["constant answer"] = float(self.metric.of(constant, self.truth))
-        return found
+        known = predict_baselines(self.task, self.held_out, with_trees=with_trees)
+        predictions = {label: known[name][0] for name, label in REFERENCE_NAMES.items()}
+        return {
+            label: float(self.metric.of(p, self.truth))
+            for label, p in predictions.items()
+            if p is not None
+        }
 
 
 def panel_of(names: Sequence[str], tasks: Sequence[Task], recipes: Sequence[Recipe]) -> Panel:
@@ -161,9 +158,8 @@ def panel_of(names: Sequence[str], tasks: Sequence[Task], recipes: Sequence[Reci
     notes = ()
     if split == "validation":
         notes = ("There is no test split: scores are of validation rows, which chose the weights.",)
-    return Panel(
-        first, metrics.main_metric(first.kind, recipe.metric), split, held_out, truth, notes
-    )
+    metric = metrics.main_metric(first.kind, recipe.metric)
+    return Panel(first, metric, split, held_out, truth, notes)
 
 
 def _true_answers(task: Task, split: str) -> Tensor:

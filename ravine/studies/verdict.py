@@ -30,6 +30,7 @@ from ravine.statistics import Interval
 VERDICT_FILE = "verdict.json"
 QUICKER_FACTOR = 1.5  # times as long for the next: less is noise
 MANY_SEEDS = 1000  # more are not counted
+REFERENCE_NAMES = {"trees": "boosted trees", "constant": "constant answer"}
 CHOICE_WIDTH = 24  # of choices, in tables
 
 Outcome: TypeAlias = Literal["better", "equivalent", "undecided"]
@@ -39,19 +40,18 @@ Outcome: TypeAlias = Literal["better", "equivalent", "undecided"]
 class ChoiceResult:
     """How one of the choices did.
 
-    `scores` has a score for each seed, NaN where that network failed (it diverged). `score` is the
-    mean of the others, with an interval for other seeds and other rows. `settings` are those in
-    which the choices differ, by path. `seconds` is the time to train one network alone, on one
-    core.
+    `scores` has one for each of `seeds`, NaN where that network failed (it diverged). `score` is
+    the mean of the others, with an interval for other seeds and other rows. `settings` are those in
+    which the choices differ, by path, `seconds` the time to train one network alone, on one core.
     """
 
     name: str
     kind: str  # "recipe", "estimator" or "run"
+    seeds: tuple[int, ...]
     scores: tuple[float, ...]
     score: Interval
     settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = math.nan
-    steps: int = 0
 
     @property
     def failures(self) -> int:
@@ -97,7 +97,6 @@ class Verdict:
     higher_is_better: bool
     split: str
     rows: int
-    seeds: tuple[int, ...]
     choices: tuple[ChoiceResult, ...]
     differences: tuple[Difference, ...]
     margin: float | None = None
@@ -107,6 +106,11 @@ class Verdict:
 
     def __getitem__(self, name: str) -> ChoiceResult:
         return next(choice for choice in self.choices if choice.name == name)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all choices; none where these are not paired."""
+        return self.choices[0].seeds if self.paired else ()
 
     @property
     def best(self) -> ChoiceResult | None:
@@ -157,6 +161,7 @@ class Verdict:
         for difference, plain in zip(self.differences, data["differences"], strict=True):
             plain["interval"] = difference.interval._asdict()
             plain["probability"] = difference.probability._asdict()
+        data["seeds"] = list(self.seeds)
         data["best"] = None if self.best is None else self.best.name
         return finite_json({"schema": RECORD_SCHEMA, **data})
 
@@ -172,7 +177,7 @@ class Verdict:
         rows = [
             (choice.name, seed, score)
             for choice in self.choices
-            for seed, score in zip(self.seeds, choice.scores, strict=True)
+            for seed, score in zip(choice.seeds, choice.scores, strict=True)
         ]
         return pd.DataFrame(rows, columns=["choice", "seed", self.metric])
 
@@ -194,9 +199,8 @@ def _score_table(verdict: Verdict) -> str:
         seconds = "" if math.isnan(choice.seconds) else f"{choice.seconds:.3g}"
         value, low, high = (_score(x) for x in choice.score)
         interval = f"{low} to {high}" if low else ""
-        rows.append(
-            [shorten(choice.name, CHOICE_WIDTH), failed, value or "none", interval, seconds]
-        )
+        name = shorten(choice.name, CHOICE_WIDTH)
+        rows.append([name, failed, value or "none", interval, seconds])
     rows += [[name, "", _score(value), "", ""] for name, value in verdict.references.items()]
     return "\n".join([title, "", *aligned_rows(rows)])
 
@@ -212,15 +216,13 @@ def _difference_table(verdict: Verdict) -> str:
             needed = f"over {MANY_SEEDS:,}"
         wins = f"{d.probability.value:.0%}".replace("%", " %")
         name = shorten(d.worse, CHOICE_WIDTH)
-        rows.append([name, value, interval, wins, _p_value(d.corrected_p), needed])
+        rows.append(
+            [name, value, interval, wins, _p_text(d.corrected_p).removeprefix("= "), needed]
+        )
     table = aligned_rows(rows)
     if max(map(len, table)) > TERMINAL_WIDTH:
         table = aligned_rows([row[:-1] for row in rows])
     return "\n".join([f"{verdict.choices[0].name} is ahead of the others:", *table])
-
-
-def _p_value(p: float) -> str:
-    return f"{p:.2g}" if p >= 0.001 else "<0.001"
 
 
 def _p_text(p: float) -> str:
@@ -250,10 +252,8 @@ def _certainty(closest: Difference, verdict: Verdict) -> str:
         f"It is ahead of {closest.worse} by {value} (95 % interval {low} to {high}; "
         f"p {_p_text(closest.corrected_p)}"
     )
-    more = (
-        f", corrected for {len(verdict.differences)} comparisons" if verdict.differences[1:] else ""
-    )
-    return f"{text}{more})."
+    count = len(verdict.differences)
+    return f"{text}, corrected for {count} comparisons)." if count > 1 else f"{text})."
 
 
 def _tie(names: Sequence[str], open_ones: Sequence[Difference], verdict: Verdict) -> str:
@@ -299,13 +299,14 @@ def open_verdict(folder: str | Path) -> Verdict:
         choices = tuple(_choice_from(plain) for plain in data["choices"])
         differences = tuple(_difference_from(plain) for plain in data["differences"])
         plain = {f.name: data[f.name] for f in dataclasses.fields(Verdict)}
-        plain |= {"seeds": tuple(data["seeds"]), "notes": tuple(data["notes"])}
+        plain |= {"notes": tuple(data["notes"])}
         return Verdict(**plain | {"choices": choices, "differences": differences})
 
 
 def _choice_from(plain: Mapping[str, Any]) -> ChoiceResult:
     fields: dict[str, Any] = {f.name: plain[f.name] for f in dataclasses.fields(ChoiceResult)}
     fields |= {"scores": tuple(map(_number, plain["scores"])), "score": _interval(plain["score"])}
+    fields["seeds"] = tuple(plain["seeds"])
     fields["seconds"] = _number(plain["seconds"])
     return ChoiceResult(**fields)
 

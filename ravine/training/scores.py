@@ -77,18 +77,27 @@ def _score_others(
     task: Task, held_out: Examples, prediction: Tensor, truth: Tensor, baseline: bool
 ) -> tuple[dict[str, Baseline], ScoresByTarget]:
     """What the best constant and boosted trees reach; the scores of each target, for all."""
-    constant, source = _constant_prediction(task)
-    constant = None if constant is None else constant.expand(1, held_out.count, -1)
-    trees, note = predict_with_trees(task, held_out) if baseline else (None, NO_BASELINE_NOTE)
-    trees = None if trees is None else task.encoder.target.decode(trees)
     known = metrics.METRICS_BY_TASK[task.kind]
     baselines, predictions = {}, {"network": prediction}
-    for name, other, text in (("constant", constant, source), ("trees", trees, note)):
+    for name, (other, text) in predict_baselines(task, held_out, with_trees=baseline).items():
         values = {} if other is None else _metric_values(known, other, truth)[0]
         baselines[name] = Baseline(values, text)
         if other is not None:
             predictions[name] = other
     return baselines, _score_targets(task, predictions, truth)
+
+
+def predict_baselines(
+    task: Task, held_out: Examples, *, with_trees: bool
+) -> dict[str, tuple[Tensor | None, str]]:
+    """What the best constant ("constant") and boosted trees ("trees") predict for held-out
+    examples, decoded [1, N, C], or None; and how, or why not.
+    """
+    constant, source = _constant_prediction(task)
+    constant = None if constant is None else constant.expand(1, held_out.count, -1)
+    trees, note = predict_with_trees(task, held_out) if with_trees else (None, NO_BASELINE_NOTE)
+    trees = None if trees is None else task.encoder.target.decode(trees)
+    return {"constant": (constant, source), "trees": (trees, note)}
 
 
 def _constant_prediction(task: Task) -> tuple[Tensor | None, str]:

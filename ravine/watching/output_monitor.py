@@ -32,7 +32,7 @@ MAX_COPIED_WEIGHTS = 50_000_000
 class TokenSight:
     """What the output of one place [A, B] of a copy of the model depends on, in evaluation mode."""
 
-    own: bool  # on the token at its place
+    own: bool  # on the token at its place; not where noise of its own may hide tokens
     next: tuple[float, float]  # by how much on the next token along each axis, over its size
     later: bool  # on any later one
 
@@ -76,9 +76,8 @@ class OutputMonitor:
     def _read_evenness(self, size: float, grad: Tensor) -> None:
         sizes = grad.detach().abs().float()
         evenness = float(sizes.median() / sizes.square().mean().sqrt())
-        self.history.model.outputs = replace(
-            self.history.model.outputs, size=size, evenness=evenness
-        )
+        outputs = self.history.model.outputs
+        self.history.model.outputs = replace(outputs, size=size, evenness=evenness)
 
     def _read_targets(self, found: Sequence[Tensor], grad: Tensor) -> None:
         rows, sight = _by_place(grad.detach(), found[0].shape), self.sight
@@ -137,19 +136,17 @@ def _probe_copy(module: nn.Module, args: Any, kwargs: Any, tokens: Tensor) -> To
                 part._forward_hooks.clear()
                 part._forward_pre_hooks.clear()
                 part.train(not isinstance(part, nn.modules.dropout._DropoutNd))
+                if isinstance(part, nn.MultiheadAttention | nn.RNNBase):
+                    part.dropout = 0.0
             draws = [scores(tokens) for _ in range(2)]
             probed.eval()
             own, (i, j) = scores(tokens), place
             after = change(slice(i + 1, None), j), change(i, slice(j + 1, None))
-            return (
-                TokenSight(
-                    own=change(*place) > SEEN_CHANGE,
-                    next=(change(i + 1, j), change(i, j + 1)),
-                    later=max(after) > SEEN_CHANGE,
-                )
-                if torch.equal(*draws)
-                else None
-            )  # noise of its own may hide tokens
+            return TokenSight(
+                own=change(*place) > SEEN_CHANGE and torch.equal(*draws),
+                next=(change(i + 1, j), change(i, j + 1)),
+                later=max(after) > SEEN_CHANGE,
+            )
     except Exception:  # it cannot be copied, or takes other inputs than these
         return None
 

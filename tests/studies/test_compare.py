@@ -14,6 +14,8 @@ from torch import nn
 
 import ravine
 from ravine.cli.app import run_command
+from ravine.cli.compare import _choices as cli_choices
+from ravine.cli.options import DEFAULT_OPTIONS
 from ravine.errors import InputError, RecipeError, RunError
 from ravine.studies.contestants import vary_recipe
 from ravine.studies.verdict import open_verdict
@@ -94,6 +96,20 @@ def test_regression_estimators_predict_in_units(tmp_path):
     assert found.from_best()[0].outcome == "better"
     assert set(found.references) == {"boosted trees", "constant answer"}
     assert "Take line: it is better than net." in found.summary()
+
+
+@pytest.mark.parametrize("metric", ["r2", "rmse"])
+def test_numbers_that_explode_without_being_infinite_are_failures(metric):
+    draw = np.random.default_rng(1)
+    frame = pd.DataFrame({"a": draw.normal(size=120), "b": draw.normal(size=120)})
+    frame["y"] = frame.a - frame.b
+    recipe = ravine.named_recipe("plain").vary("data.target", ("y",)).vary("epochs", 3)
+    recipe = recipe.vary("metric", metric)
+    found = ravine.compare(
+        {"good": recipe, "wild": recipe.vary("optimizer.lr", 50.0)}, frame, seeds=6, trees=False
+    )
+    assert found["wild"].failures >= 3
+    assert found.best.name == "good"
 
 
 def test_a_recipe_is_no_better_than_itself(recipe):
@@ -182,6 +198,12 @@ def test_finished_runs_are_paired_by_their_seeds(recipe, tmp_path):
     assert not unpaired.paired
     assert "not paired" in unpaired.summary()
     assert unpaired.from_best()[0].outcome == "better"
+    unpaired.save(tmp_path / "unpaired")
+    assert str(open_verdict(tmp_path / "unpaired")) == str(unpaired)
+    frame = pd.read_csv(tmp_path / "unpaired" / "scores.csv")
+    assert frame.groupby("choice").seed.min().to_dict() == {good: 0, other: 100}
+    with pytest.raises(InputError, match="nowhere is no finished run"):
+        cli_choices((good, "nowhere"), (), DEFAULT_OPTIONS)
 
 
 def test_the_command_compares_recipes_and_runs(recipe, tmp_path, capsys, monkeypatch):

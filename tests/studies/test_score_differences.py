@@ -14,7 +14,13 @@ NO_SCORE = Interval(math.nan, math.nan, math.nan)
 
 def choices(**scores):
     return [
-        ChoiceResult(name=name, kind="recipe", scores=tuple(map(float, each)), score=NO_SCORE)
+        ChoiceResult(
+            name=name,
+            kind="recipe",
+            seeds=tuple(range(len(each))),
+            scores=tuple(map(float, each)),
+            score=NO_SCORE,
+        )
         for name, each in scores.items()
     ]
 

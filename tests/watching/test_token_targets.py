@@ -244,6 +244,42 @@ def test_backward_code_of_ones_own_is_called_once(kind):
     assert "RVN-I03" not in {f.code for f in watcher.findings()}
 
 
+class Encoder(nn.Module):
+    """torch's own layers, whose attention has a dropout that is no module."""
+
+    def __init__(self, masked):
+        super().__init__()
+        self.masked = masked
+        self.tokens, self.places = nn.Embedding(KINDS, 16), nn.Embedding(TIME, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.head = nn.Linear(16, KINDS)
+
+    def forward(self, tokens):
+        time = tokens.shape[1]
+        x = self.tokens(tokens) + self.places(torch.arange(time))
+        mask = torch.ones(time, time).triu(1).bool() if self.masked else None
+        return self.head(self.layer(x, src_mask=mask))
+
+
+@pytest.mark.parametrize(
+    ("masked", "shift", "expected"),
+    [(False, 1, {"RVN-I03"}), (True, 1, set()), (True, 0, {"RVN-D09"}), (False, 0, set())],
+)
+def test_layers_with_dropout_of_their_own_are_looked_into(masked, shift, expected):
+    torch.manual_seed(0)
+    model = Encoder(masked)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with ravine.watch(model, optimizer, quiet=True) as watcher:
+        for _ in range(8):
+            b = torch.randint(KINDS, (ROWS, TIME))
+            scores = model(b[:, : TIME - shift])
+            optimizer.zero_grad()
+            loss = F.cross_entropy(scores.flatten(0, 1), b[:, shift:].flatten())
+            watcher.loss(loss).backward()
+            optimizer.step()
+    assert {f.code for f in watcher.findings()} & {"RVN-D09", "RVN-I03"} == expected
+
+
 class WordDropout(nn.Module):
     """Told again from a sequence of which words are left out within the model."""
 
