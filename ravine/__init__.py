@@ -20,6 +20,7 @@ HOME_MODULES = {
     "Recipe": "ravine.recipe",
     "Record": "ravine.record",
     "Run": "ravine.training.run",
+    "Tuning": "ravine.studies.tuning",
     "Verdict": "ravine.studies.verdict",
     "compare": "ravine.studies.compare",
     "compare_runs": "ravine.studies.compare_runs",
@@ -31,7 +32,9 @@ HOME_MODULES = {
     "read_recipe": "ravine.recipe_files",
     "resume": "ravine.training.train",
     "train": "ravine.training.train",
+    "resume_tuning": "ravine.studies.tune",
     "train_all": "ravine.training.train",
+    "tune": "ravine.studies.tune",
     "watch": "ravine.watching.watcher",
 }
 # type checkers cannot follow the table: scripts/public_stub.py writes it to __init__.pyi

@@ -8,6 +8,8 @@ from ravine.record import Record
 from ravine.reporting.findings_text import findings_text
 from ravine.studies.compare import compare
 from ravine.studies.compare_runs import compare_runs
+from ravine.studies.tune import resume_tuning, tune
+from ravine.studies.tuning import Tuning
 from ravine.studies.verdict import Verdict
 from ravine.training.run import Run
 from ravine.training.train import open_run, resume, train, train_all
@@ -21,6 +23,7 @@ __all__ = [
     "Recipe",
     "Record",
     "Run",
+    "Tuning",
     "Verdict",
     "compare",
     "compare_runs",
@@ -31,7 +34,9 @@ __all__ = [
     "open_run",
     "read_recipe",
     "resume",
+    "resume_tuning",
     "train",
     "train_all",
+    "tune",
     "watch",
 ]

@@ -48,6 +48,7 @@ CAUSES: Mapping[str, str] = {
     "randomness": "Random streams repeat, or differ where they should not.",
     "replicas": "Copies of a model that should be equal are not.",
     "causality": "An output depends on later inputs.",
+    "search-space": "The values that settings may take exclude better ones, or hold what is idle.",
     "seed-fragile": "The result depends on the seed: some runs fail, others do not.",
     "healthy": "Nothing is wrong.",
 }

@@ -53,10 +53,11 @@ def unwritable_file(path: Path, error: OSError) -> RunError:
 
 
 def run_state(folder: Path) -> Literal["no run", "begun", "finished"]:
-    """How far the run in a folder is, by its files: nothing of it, a plan, or a record."""
-    if (folder / "record.json").exists():
+    """How far the run or study in a folder is, by its files: nothing of it, begun, or a result."""
+    if any((folder / name).exists() for name in ("record.json", "tuning.json")):
         return "finished"
-    return "begun" if (folder / "plan.json").exists() else "no run"
+    begun = any((folder / name).exists() for name in ("plan.json", "study.db"))
+    return "begun" if begun else "no run"
 
 
 def sync_folder(folder: Path) -> None:

@@ -24,6 +24,8 @@ OLD_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 # metrics by the kind of task and the name that recipes had for them
 OLD_METRICS: Mapping[tuple[str, str], str] = {("classes", "f1"): "macro_f1"}
+# commands by the name that they have today
+RENAMED_COMMANDS: Mapping[str, str] = {"search": "tune"}
 # codes of findings by the code that says the same today
 RETIRED_CODES: Mapping[str, str] = {
     "RVN-C01": "RVN-I13",

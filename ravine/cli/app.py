@@ -23,7 +23,9 @@ from ravine.cli.output import print_json
 from ravine.cli.runs import runs_command
 from ravine.cli.signals import Stopped
 from ravine.cli.streams import drop_output, has_no_reader
+from ravine.cli.tune import tune_command
 from ravine.errors import InputError, Interrupted, RavineError, memory_error, nearest, printable
+from ravine.old_names import RENAMED_COMMANDS
 
 COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "train": train.train_command,
@@ -37,7 +39,7 @@ COMMAND_FUNCTIONS: Mapping[str, Callable[..., int]] = {
     "explain": explain_command,
     "compare": compare_command,
     "range": study.range_command,
-    "search": study.search_command,
+    "tune": tune_command,
     "ensemble": study.ensemble_command,
     "augment": study.augment_command,
     "gallery": study.gallery_command,
@@ -101,6 +103,10 @@ def _run(arguments: list[str]) -> int:
 def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> InputError:
     """The error for arguments that no command takes, with the option or setting that was meant."""
     command = next((a for a in arguments if not a.startswith("-")), "")
+    if command in RENAMED_COMMANDS:
+        new = RENAMED_COMMANDS[command]
+        do = f"see ravine {new} --help"
+        return InputError(f"ravine {command} is now ravine {new}", do=do)
     if command not in COMMAND_FUNCTIONS:
         why = nearest(command, COMMAND_FUNCTIONS)
         what = f"ravine has no command {command!r}" if command else "no command is named"

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def control_run(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | None, Path]]:
+def control_run(
+    folder: Path, quiet: bool, command: str = "train"
+) -> Iterator[tuple[ProgressLine | None, Path]]:
     """Handle signals while a run trains; gives its progress line, and the file that stops it.
 
     Before the run has begun a signal ends the process; after that the run saves a checkpoint first,
-    and a second Ctrl-C leaves at once. The exit code tells which signal it was.
+    and a second Ctrl-C leaves at once. The exit code tells which signal it was. `command` is the
+    one that goes on with it.
     """
     from ravine.files import run_state
     from ravine.reporting.progress import ProgressLine
@@ -47,7 +50,7 @@ def control_run(folder: Path, quiet: bool) -> Iterator[tuple[ProgressLine | None
             raise
         saved = isinstance(error, Interrupted)
         how = "stopped" if saved else "left at once, at its last checkpoint"
-        stopped = Interrupted(f"{how}; go on with: ravine train --resume {folder}")
+        stopped = Interrupted(f"{how}; go on with: ravine {command} --resume {folder}")
         stopped.exit_code = 128 + (numbers[0] if numbers else signal.SIGINT)
         raise stopped from None
     finally:

@@ -1,18 +1,17 @@
-"""Commands for many networks or figures: range, search, ensemble, augment, gallery."""
+"""Commands for many networks or figures: range, ensemble, augment, gallery."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from ravine.cli import options as cli
 from ravine.cli import output
 from ravine.errors import InputError
-from ravine.files import write_atomically
 
 if TYPE_CHECKING:
     from ravine.recipe import Recipe
@@ -59,54 +58,6 @@ def range_command(
     if out is not None:
         output.write_figure(found.figure(), out)
     output.print_result(found, as_json=json)
-    return 0
-
-
-def search_command(
-    what: cli.SourceName,
-    /,
-    *,
-    space: cli.Repeatable = (),
-    trials: cli.Integer = 32,
-    method: Literal["random", "grid"] = "random",
-    options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
-    seeds: cli.Integer = 1,
-    seed: cli.Integer = 0,
-    out: cli.OutputPath = None,
-    force: cli.Force = False,
-    json: cli.Json = False,
-) -> int:
-    """Search for good settings by the validation split; train the best again and score it on the
-    test split.
-
-    Parameters
-    ----------
-    space
-        A setting's values, again for several: optimizer.lr=log:1e-4..1e-1,
-        network.dropout.rate=0..0.5, batch=[16,64].
-    trials
-        How many random trials.
-    method
-        random, or grid: all combinations (ranges need a count, LOW..HIGH/5).
-    seeds
-        How many networks each trial trains.
-    seed
-        The seed of the random trials.
-    out
-        Where to write the best recipe (.toml).
-    """
-    from ravine.recipe_files import recipe_text
-    from ravine.studies.search import read_spaces, search
-
-    output.check_writable(out, force=force, endings=(".toml",), what="recipes")
-    recipe = cli.recipe_for(what, options)
-    spaces = read_spaces(space, recipe)
-    found = search(recipe, spaces, method=method, trials=trials, seeds=seeds, seed=seed)
-    if out is not None:
-        write_atomically(out, recipe_text(found.best.recipe, out.parent).encode())
-    output.print_result(found, as_json=json)
-    if out is not None and not json:
-        output.echo(f"the best recipe is in {out}: ravine train {out}", file=sys.stderr)
     return 0
 
 

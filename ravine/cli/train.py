@@ -209,12 +209,12 @@ def verify_resume_command(
     return 1 if found.different else 0
 
 
-def new_run_folder(recipe: Recipe) -> Path:
-    """A folder for a run that does not exist yet: runs/NAME-1a2b."""
+def new_run_folder(recipe: Recipe, prefix: str = "") -> Path:
+    """A folder for a run that does not exist yet: runs/NAME-1a2b, with a prefix before NAME."""
     import secrets
 
     stem = Path(recipe.data.source).name.split(".")[0] or "table"
-    while (folder := Path("runs") / f"{stem}-{secrets.token_hex(2)}").exists():
+    while (folder := Path("runs") / f"{prefix}{stem}-{secrets.token_hex(2)}").exists():
         pass
     return folder
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import ModuleType
 
-from ravine.diagnosis import recipe_rules, resume_rules
+from ravine.diagnosis import recipe_rules, resume_rules, tuning_rules
 from ravine.diagnosis.data import rules_inputs, rules_targets, rules_validation
 from ravine.diagnosis.initialization import rules_exact, rules_loss
 from ravine.diagnosis.initialization import rules_network as start_network_rules
@@ -75,6 +75,7 @@ CHECKS_BY_FAMILY: Mapping[str, tuple[Rule, ...]] = {
     "training curves": (*CURVE_RULES, *LOSS_CURVE_RULES),
     "trials": TRIAL_RULES,
     "a resumed run": RESUME_RULES,
+    "a study of settings": tuning_rules.TUNING_RULES,
 }
 ALL_CHECKS = tuple(check for checks in CHECKS_BY_FAMILY.values() for check in checks)
 

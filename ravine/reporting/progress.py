@@ -82,6 +82,14 @@ class ProgressLine:
             self.stream.flush()
             self._open = False
 
+    def write_above(self, text: str) -> None:
+        """Write a line that stays, above the live one, and measure the speed anew."""
+        with self._lock:
+            self._clear()
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+            self._first = None
+
     def close(self) -> None:
         """Clear the live line; no other is written."""
         with self._lock:

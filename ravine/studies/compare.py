@@ -90,6 +90,7 @@ def compare(
             score=NO_INTERVAL,
             settings=contestants.settings_of(name),
             seconds=scored[name].seconds,
+            validation=scored[name].validation,
         )
         for name in contestants.names
     ]

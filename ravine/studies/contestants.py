@@ -48,7 +48,7 @@ def read_choices(
         do = "give at least two; on the command line --vary optimizer=SGD,AdamW makes them"
         raise InputError(what, why="nothing stands beside it", do=do)
     if len(named) > MAX_CHOICES:
-        what, do = f"there are {len(named)} choices", "use ravine search to choose among many"
+        what, do = f"there are {len(named)} choices", "use ravine tune to choose among many"
         raise InputError(what, why=f"at most {MAX_CHOICES} can be compared fairly", do=do)
     own = [choice for choice in named.values() if isinstance(choice, Recipe)]
     first = base if base is not None else (own[0] if own else None)

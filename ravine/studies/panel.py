@@ -28,12 +28,13 @@ HOPELESS_R2 = 1e3  # below 0 by more: a failure
 
 class Scored(NamedTuple):
     """A choice's score for each seed, NaN where it failed; the scores in samples of rows [B, S];
-    the seconds to train it once.
+    the seconds to train it once; the scores on the validation split.
     """
 
     scores: tuple[float, ...]
     samples: np.ndarray
     seconds: float = math.nan
+    validation: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Panel:
             rows = getattr(task, self.split).to(run.model.weights.device, torch.float64)
             predictions = task.encoder.target.decode(run.model.member_predictions(rows).cpu())
         ended = [member.outcome != "diverged" for member in run.record.members]
-        return self._score(predictions, ended)
+        name = self.metric.name
+        validation = tuple(m.validation.get(name, math.nan) for m in run.record.members)
+        return self._score(predictions, ended)._replace(validation=validation)
 
     def check_estimator(self, name: str, estimator: Any) -> None:
         """Raise `InputError` for a regressor where targets are classes, or the other way round."""

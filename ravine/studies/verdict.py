@@ -42,7 +42,8 @@ class ChoiceResult:
 
     `scores` has one for each of `seeds`, NaN where that network failed (it diverged). `score` is
     the mean of the others, with an interval for other seeds and other rows. `settings` are those in
-    which the choices differ, by path, `seconds` the time to train one network alone, on one core.
+    which the choices differ, by path, `seconds` the time to train one network alone, on one core,
+    `validation` the score of each seed on the validation split, where a network has one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ChoiceResult:
     score: Interval
     settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = math.nan
+    validation: tuple[float, ...] = ()
 
     @property
     def failures(self) -> int:
@@ -306,7 +308,7 @@ def open_verdict(folder: str | Path) -> Verdict:
 def _choice_from(plain: Mapping[str, Any]) -> ChoiceResult:
     fields: dict[str, Any] = {f.name: plain[f.name] for f in dataclasses.fields(ChoiceResult)}
     fields |= {"scores": tuple(map(_number, plain["scores"])), "score": _interval(plain["score"])}
-    fields["seeds"] = tuple(plain["seeds"])
+    fields |= {"seeds": tuple(plain["seeds"]), "validation": tuple(plain["validation"])}
     fields["seconds"] = _number(plain["seconds"])
     return ChoiceResult(**fields)
 

@@ -19,6 +19,8 @@ STEPS_BETWEEN_CONTROLS = 8  # how often the clock and the stop file are looked a
 class JobControl:
     """Given to the loop as its `pause`: saves every `seconds`, reports, ends when asked.
 
+    Past the share `until` of the budget the job is left at its next evaluation, too, to go on from
+    its checkpoint; networks of the job that are in `leaving` then leave first, with that outcome.
     From time to time the training curves are diagnosed; a finding is saved at once, so that a run
     that is resumed does not report it again. `stop` is a file: when it exists, the run is saved and
     left. It reaches every process of a run.
@@ -31,6 +33,8 @@ class JobControl:
     report: Callable[[Progress], None] | None = None
     board: ProgressBoard | None = None
     interrupted: bool = False
+    until: float = 1.0
+    leaving: dict[int, str] = field(default_factory=dict)
     alpha: float = 0.0  # this job's share of the budget of false alarms; 0: no diagnosis
     _saved: float = field(default_factory=time.monotonic)
     _reported: int = -1
@@ -40,6 +44,11 @@ class JobControl:
     def is_stop_requested(self) -> bool:
         """Whether the run is to be saved and left."""
         return self._stop_requested or (self.stop is not None and self.stop.exists())
+
+    def has_come(self, cohort: Cohort) -> bool:
+        """Whether a job has come as far as it is to train for now."""
+        steps = cohort.job.plan.steps
+        return self.until * steps <= cohort.step < steps
 
     def request_stop(self) -> None:
         """Ask this job, and all that look at the same file, to save and leave."""
@@ -51,6 +60,10 @@ class JobControl:
         if not cohort.log.is_new("train/loss", cohort.step) and cohort.step != self._reported:
             self._reported = cohort.step
             self._after_evaluation(cohort)
+            if cohort.ids and self.has_come(cohort):
+                self.interrupted = True
+                self._save(cohort)
+                return True
         if not cohort.ids or cohort.step % STEPS_BETWEEN_CONTROLS:
             # when all have left, what is kept of them is not final yet: the job saves it then
             return False

@@ -105,6 +105,19 @@ def assemble_run(
     return record, model
 
 
+def assemble_members(
+    recipe: Recipe,
+    task: Task,
+    *,
+    place: int,
+    assignments: Sequence[JobAssignment],
+    results: Sequence[JobResult],
+) -> tuple[tuple[Member, ...], Model | None]:
+    """The members of the recipe at a place of a list, and its model, without record and score."""
+    trained = _members_of(place, assignments, results)
+    return _members(recipe, trained, _series(trained), []), _model(recipe, task, trained)
+
+
 def _members_of(
     place: int, assignments: Sequence[JobAssignment], results: Sequence[JobResult]
 ) -> list[TrainedMember]:

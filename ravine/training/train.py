@@ -90,7 +90,7 @@ def train(
     task, recipe = prepare(recipe, frame)
     assignments = assign_jobs([recipe], [task], device=device, workers=workers)
     folder = None if out is None else require_path(out, "out")
-    controls = _controls(
+    controls = controls_of(
         assignments, folder, report, workers=workers, seconds=checkpoint_seconds, stop=stop
     )
     with contextlib.nullcontext() if folder is None else run_folder.new_folder(folder):
@@ -141,7 +141,7 @@ def train_on(
     workers = arguments.require_workers(workers)
     assignments = assign_jobs(recipes, tasks, device=device, workers=workers)
     began = time.monotonic()
-    controls = _controls(
+    controls = controls_of(
         assignments, None, report, workers=workers, seconds=math.inf, diagnosed=len(recipes) == 1
     )
     results = train_jobs(assignments, controls, workers=workers)
@@ -188,7 +188,7 @@ def resume(
         device = arguments.require_device(plan["device"])
         jobs = run_folder.planned_jobs(plan, recipe, folder)
         assignments = [assign_members(m, recipe, task, device=device) for m in jobs]
-        controls = _controls(
+        controls = controls_of(
             assignments, folder, report, workers=workers, seconds=checkpoint_seconds, stop=stop
         )
         versions = run_folder.note_versions(plan, folder)
@@ -249,7 +249,10 @@ def train_jobs(
                     cohort = load_checkpoint(saved, assignment.job)
                 else:
                     cohort = start_cohort(assignment.job)
-                if cohort.ids and control.is_stop_requested:
+                if control.leaving:
+                    rows = [row for row, i in enumerate(cohort.ids) if i in control.leaving]
+                    cohort.end({row: control.leaving[cohort.ids[row]] for row in rows})
+                if cohort.ids and (control.is_stop_requested or control.has_come(cohort)):
                     control.interrupted = True  # as far as it came, it is saved
                 elif cohort.ids:
                     batches = training_batches(assignment.task, cohort)
@@ -280,7 +283,7 @@ def _complete(cohort: Cohort, task: Task, checkpoint: Path | None) -> None:
         save_checkpoint(cohort, checkpoint)
 
 
-def _controls(
+def controls_of(
     assignments: Sequence[JobAssignment],
     folder: Path | None,
     report: Report | None,

@@ -1,0 +1,399 @@
+"""Tuning: Optuna draws settings in batches, cohorts train them, and fresh seeds confirm the best.
+
+Letters: B bootstrap samples of the rows.
+"""
+
+import contextlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ravine import metrics
+from ravine.argument_checks import Count, Seed, check_arguments
+from ravine.catalog import PARTS_BY_ROLE
+from ravine.data import TableLike, Task
+from ravine.errors import InputError, RavineError, RecipeError, RunError
+from ravine.files import require_path
+from ravine.metrics import Metric, resampled_values
+from ravine.recipe import Recipe
+from ravine.recipe_files import with_lasting_paths, with_values
+from ravine.serialization import from_plain, to_plain
+from ravine.studies.compare import compare
+from ravine.studies.samplers import (
+    Halving,
+    PrunerName,
+    SamplerName,
+    batch_size,
+    grid_size,
+    make_sampler,
+)
+from ravine.studies.spaces import Space, SpaceLike, checked_space, setting_value
+from ravine.studies.study_storage import (
+    RESULT_ATTRIBUTE,
+    TrialBook,
+    facts_in,
+    open_book,
+    quiet_optuna,
+)
+from ravine.studies.tuning import RESULT_FILE, STARTING_NAME, TunedTrial, Tuning, trial_name
+from ravine.studies.verdict import Verdict
+from ravine.training import arguments
+from ravine.training.cohort import networks_at_once
+from ravine.training.defaults import load_tasks, network_width, prepare, resolve, training_plan
+from ravine.training.run_lock import lock_folder
+from ravine.training.rungs import Standing, TrainedRecipe, train_in_rungs
+from ravine.training.train import Report
+
+STUDY_SCHEMA = 1
+DEFAULT_TRIALS = 64
+TIE_RESAMPLES = 256  # B
+RESAMPLE_DIGITS = 6
+FIRST_BATCH = 16  # where the budget is a time: how long a trial takes is not known yet
+LEAST_BATCH, MAX_BATCH = 8, 256  # where trials do not depend on what others reached
+
+
+def tune(
+    recipe: Recipe,
+    space: Mapping[str, SpaceLike] | Literal["auto"] = "auto",
+    frame: TableLike | None = None,
+    *,
+    trials: Count | None = None,
+    minutes: float | None = None,
+    sampler: SamplerName = "tpe",
+    pruner: PrunerName = "none",
+    seeds: Count = 1,
+    seed: Seed = 0,
+    confirm: int = 3,
+    confirm_seeds: Count = 8,
+    out: str | Path | None = None,
+    storage: str | None = None,
+    name: str = "ravine",
+    device: str = "cpu",
+    workers: int | None = None,
+    report: Report | None = None,
+    each: Callable[[Tuning], None] | None = None,
+    stop: str | Path | None = None,
+) -> Tuning:
+    """Look for settings of a recipe that give the best validation score.
+
+    `space` has by the path of each setting its values: a distribution of Optuna, a text as on the
+    command line (`"log:1e-4..1e-1"`, `"0..0.5"`), or a list; "auto" takes the settings that matter
+    most around their present values. A trial trains `seeds` networks, the same seeds in all trials;
+    it has failed where one of them diverges. The budget is `trials` (64 where none is given) or
+    `minutes`.
+
+    `sampler` draws the trials: "random", "qmc" (scrambled Sobol points), "grid" (all combinations),
+    or by what ended trials reached "tpe", "gp" (a Gaussian process) or "cmaes". Trials are drawn in
+    batches and train as cohorts. `pruner` ends trials early: "halving" leaves the best third after
+    1/9 and after 1/3 of the budget, "hyperband" gives others more time (see `Halving`).
+
+    The best `confirm` trials are then trained with `confirm_seeds` fresh seeds beside the recipe as
+    it was, and compared on the test split (0: not). With `out` everything is kept in that folder,
+    `storage` is the URL of a database for Optuna (several processes may share it; studies there are
+    told apart by `name`): the same call goes on with a study that was stopped or killed. `report`
+    hears of the training, `each` of what was found after each batch. Raises `InputError` for wrong
+    input before any training, and `Interrupted` once the file `stop` exists.
+
+    >>> import ravine
+    >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 3)
+    >>> found = tune(recipe, {"optimizer.lr": "log:1e-3..1"}, trials=12, confirm=0)
+    >>> len(found.trials), found.metric, sorted(found.best.values)
+    (12, 'accuracy', ['optimizer.lr'])
+    """
+    workers = arguments.require_workers(workers)
+    device = arguments.require_device(device)
+    recipe = arguments.require_recipe(recipe)
+    others = {key: value for key, value in locals().items() if key != "space"}
+    check_arguments(tune, others)
+    if recipe.split.validation == 0:
+        what, do = "the recipe keeps no validation split", "set split.validation above 0"
+        raise RecipeError(what, why="trials are chosen by it", do=do)
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"minutes is {minutes:g}", why="it must be above 0")
+    if confirm < 0:
+        raise InputError(f"confirm is {confirm}", why="it counts trials", do="use 0 for none")
+    checked = checked_space(space, recipe)
+    with quiet_optuna():
+        make_sampler(sampler, checked, seed=seed, done=0)  # raises where the space has none
+    if sampler == "grid":
+        most = grid_size(checked)
+        trials = most if trials is None else min(trials, most)
+    if trials is None and minutes is None:
+        trials = DEFAULT_TRIALS
+    task, _ = prepare(recipe, frame)
+    metric = metrics.main_metric(task.kind, recipe.metric)
+    facts = {
+        "schema": STUDY_SCHEMA,
+        "recipe": to_plain(with_lasting_paths(recipe)),
+        "space": {path: distribution_to_json(d) for path, d in checked.items()},
+        "data": task.fingerprint,
+        "metric": metric.name,
+        "higher_is_better": metric.higher_is_better,
+        "sampler": sampler,
+        "pruner": pruner,
+        "seeds": seeds,
+        "seed": seed,
+    }
+    folder = None if out is None else require_path(out, "out")
+    with _study_folder(folder), quiet_optuna():
+        book = open_book(folder, storage, name, json.loads(json.dumps(facts)))
+        tuner = _Tuner(
+            recipe=recipe,
+            space=checked,
+            frame=frame,
+            task=replace(task, test=None),
+            metric=metric,
+            book=book,
+            facts=facts,
+            folder=folder,
+            training={
+                "device": device,
+                "workers": workers,
+                "report": report,
+                "stop": None if stop is None else Path(stop),
+            },
+        )
+        with book.show_signs():
+            tuner.use_budget(trials, minutes, each)
+            found = tuner.result()
+            if confirm and found.best is not None and not found.waiting:
+                found = replace(found, verdict=tuner.confirm(found, confirm, confirm_seeds))
+        if folder is not None:
+            found.save(folder)
+        return found
+
+
+def resume_tuning(folder: str | Path, frame: TableLike | None = None, **settings: Any) -> Tuning:
+    """Go on with the study in a folder: `tune` with its recipe, space, sampler, pruner and seeds.
+
+    `settings` are the others of `tune`, such as a larger number of `trials`. Raises `RunError`
+    where the folder holds no study.
+    """
+    check_arguments(resume_tuning, {"folder": folder, "frame": frame})
+    folder = require_path(folder, "the study's folder")
+    facts = facts_in(folder)
+    if facts.get("schema", 0) > STUDY_SCHEMA:
+        raise RunError(f"{folder} is of a newer version", do="install a newer Ravine")
+    space = {path: json_to_distribution(text) for path, text in facts["space"].items()}
+    own = {key: facts[key] for key in ("sampler", "pruner", "seeds", "seed")}
+    recipe = from_plain(Recipe, facts["recipe"], PARTS_BY_ROLE)
+    return tune(recipe, space, frame, out=folder, **own, **settings)
+
+
+@contextlib.contextmanager
+def _study_folder(folder: Path | None) -> Iterator[None]:
+    """Hold the folder of a study alone: a new one, or one that holds a study already."""
+    if folder is None:
+        yield
+        return
+    if folder.exists() and any(folder.iterdir()):
+        facts_in(folder)  # raises where other things are in it
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(f"{folder} cannot be made", why=why, do="name another folder") from None
+    with lock_folder(folder):
+        (folder / RESULT_FILE).unlink(missing_ok=True)  # it is written anew at the end
+        yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tuner:
+    """A study at work: what it is about, and how its trials are trained."""
+
+    recipe: Recipe
+    space: Space
+    frame: TableLike | None
+    task: Task  # without the test split: trials are chosen by validation
+    metric: Metric
+    book: TrialBook
+    facts: Mapping[str, Any]
+    folder: Path | None
+    training: Mapping[str, Any]
+
+    def use_budget(
+        self, trials: int | None, minutes: float | None, each: Callable[[Tuning], None] | None
+    ) -> None:
+        """Train batches of trials until the budget is spent: what was left behind first."""
+        began = time.monotonic()
+        trained = 0
+        while True:
+            batch = self.book.take_over()
+            if not batch:
+                spent = time.monotonic() - began
+                count = self._next_count(trials, minutes, trained=trained, spent=spent)
+                if count <= 0:
+                    return
+                sampler = make_sampler(
+                    self.facts["sampler"], self.space, seed=self.facts["seed"], done=self.book.count
+                )
+                batch = self.book.ask(self.space, count, sampler)
+            self._train_batch(batch)
+            trained += len(batch)
+            if each is not None:
+                each(self.result())
+
+    def _next_count(
+        self, trials: int | None, minutes: float | None, *, trained: int, spent: float
+    ) -> int:
+        """How many trials to draw next; 0 where the budget is spent."""
+        sampler, pruner = self.facts["sampler"], self.facts["pruner"]
+        resolved = resolve(self.recipe, self.task)
+        width = network_width(resolved, self.task)
+        together = networks_at_once(width, device=self.training["device"])
+        at_once = max(LEAST_BATCH, together * self.training["workers"] // self.facts["seeds"])
+        if pruner != "none":
+            at_once = MAX_BATCH
+        done = self.book.count
+        count = min(MAX_BATCH, batch_size(sampler, pruner, done=done, at_once=at_once))
+        if minutes is not None:
+            if not trained:
+                count = min(count, FIRST_BATCH)
+            else:
+                count = min(count, int((60 * minutes - spent) / (spent / trained)))
+        return count if trials is None else min(count, trials - done)
+
+    def _train_batch(self, batch: Sequence[Trial]) -> None:
+        """Train the trials of a batch together, and tell the study what they reached."""
+        recipes: dict[int, Recipe] = {}
+        for place, trial in enumerate(batch):
+            values = {path: setting_value(value) for path, value in trial.params.items()}
+            try:
+                varied = with_values(self.recipe, values).vary("seeds", self.facts["seeds"])
+                (task,) = load_tasks([varied], self.frame) if self._has_own_data else (self.task,)
+                recipes[place] = resolve(varied, task)
+            except RavineError as error:
+                result = {"outcome": "impossible", "score": math.nan, "why": str(error)}
+                self.book.tell(trial, result, is_finished=False)
+        places, resolved = list(recipes), list(recipes.values())
+        if not places:
+            return
+        tasks = [self.task] * len(resolved)
+        if self._has_own_data:
+            tasks = [replace(task, test=None) for task in load_tasks(resolved, self.frame)]
+            _check_same_rows(self.task, tasks)
+        halving, rungs = self._halving(len(places)), {place: {} for place in places}
+
+        def prune(share: float, standings: Sequence[Standing]) -> list[int]:
+            leaving = halving(share, standings)
+            for i, (place, standing) in enumerate(zip(places, standings, strict=True)):
+                if i not in halving.left or i in leaving:
+                    rungs[place][share] = standing.score
+            return leaving
+
+        kept = None
+        if self.folder is not None:
+            kept = self.folder / f"batch-{batch[0].number}"
+            kept.mkdir(exist_ok=True)
+        found = train_in_rungs(tasks, resolved, halving.shares, prune, folder=kept, **self.training)
+        for place, one, task, trained in zip(places, resolved, tasks, found, strict=True):
+            trial, reached = batch[place], rungs[place]
+            result = self._measure(one, task, trained, reached)
+            for share, score in reached.items():
+                trial.report(score, round(share * training_plan(one, task).steps))
+            if result["outcome"] == "diverged":
+                trial.report(math.nan, training_plan(one, task).steps)
+            self.book.tell(trial, result, is_finished=result["outcome"] == "finished")
+        if kept is not None:
+            shutil.rmtree(kept, ignore_errors=True)
+
+    @property
+    def _has_own_data(self) -> bool:
+        """Whether trials differ in how their data are read or encoded."""
+        return any(path.partition(".")[0] in ("data", "encoding") for path in self.space)
+
+    def _halving(self, count: int) -> Halving:
+        return Halving(self.facts["pruner"], count, higher_is_better=self.metric.higher_is_better)
+
+    def _measure(
+        self, recipe: Recipe, task: Task, trained: TrainedRecipe, rungs: Mapping[float, float]
+    ) -> dict[str, Any]:
+        """What a trial reached, as plain data."""
+        members = trained.members
+        scores = [m.validation.get(self.metric.name, math.nan) for m in members]
+        if any(m.outcome == "diverged" for m in members):
+            outcome, scores = "diverged", [math.nan] * len(members)
+        else:
+            outcome = "pruned" if any(m.outcome == "pruned" for m in members) else "finished"
+        resampled: list[float] = []
+        if outcome == "finished" and trained.model is not None and task.validation is not None:
+            resampled = _resampled_scores(self.metric, trained, task)
+        return {
+            "outcome": outcome,
+            "score": float(np.mean(scores)),
+            "scores": scores,
+            "loss": float(np.mean([m.validation.get("loss", math.nan) for m in members])),
+            "rungs": [[share, score] for share, score in rungs.items()],
+            "steps": sum(m.steps for m in members),
+            "budget": training_plan(recipe, task).steps * len(members),
+            "resampled": resampled,
+        }
+
+    def result(self) -> Tuning:
+        """What the study holds now."""
+        known = self.book.study.get_trials(deepcopy=False)
+        ended = [t for t in known if RESULT_ATTRIBUTE in t.user_attrs and t.state.is_finished()]
+        assert self.task.validation is not None
+        return Tuning(
+            recipe=self.recipe,
+            space=self.space,
+            trials=tuple(_tuned_trial(trial) for trial in ended),
+            metric=self.metric.name,
+            higher_is_better=self.metric.higher_is_better,
+            rows=self.task.validation.count,
+            sampler=self.facts["sampler"],
+            pruner=self.facts["pruner"],
+            waiting=sum(trial.state == TrialState.RUNNING for trial in known),
+        )
+
+    def confirm(self, found: Tuning, most: int, seeds: int) -> Verdict | None:
+        """The best trials and the recipe as it was, on seeds that no trial has used."""
+        fresh = self.recipe.vary("seed", self.recipe.seed + self.facts["seeds"])
+        chosen = [trial for trial in found.ranked() if trial.is_finished][:most]
+        choices = {trial_name(t): found.recipe_of(t).vary("seed", fresh.seed) for t in chosen}
+        keys = ("device", "workers", "report")
+        how = {key: self.training[key] for key in keys}
+        return compare(choices | {STARTING_NAME: fresh}, self.frame, seeds=seeds, **how)
+
+
+def _check_same_rows(first: Task, tasks: Sequence[Task]) -> None:
+    """Raise `RecipeError` where trials are not scored on the same rows."""
+    for task in tasks:
+        if not np.array_equal(task.rows["validation"], first.rows["validation"]):
+            what = "the space changes which rows are in the validation split"
+            why = "scores on other rows say nothing of a setting"
+            raise RecipeError(what, why=why, do="leave the settings of data out of it")
+
+
+def _resampled_scores(metric: Metric, trained: TrainedRecipe, task: Task) -> list[float]:
+    """The mean score of a trial's networks in bootstrap samples of the validation rows, [B]."""
+    assert trained.model is not None and task.validation is not None
+    assert task.validation.targets is not None
+    rows = task.validation.to(trained.model.weights.device, torch.float64)
+    target = task.encoder.target
+    predictions = target.decode(trained.model.member_predictions(rows).cpu())
+    truth = target.decode(task.validation.targets.cpu())
+    drawn = resampled_values(metric, predictions, truth, resamples=TIE_RESAMPLES).mean(1)
+    return [round(value, RESAMPLE_DIGITS) for value in drawn.tolist()]
+
+
+def _tuned_trial(trial: FrozenTrial) -> TunedTrial:
+    """A trial of Optuna's, with the result that was kept with it."""
+    plain = dict(trial.user_attrs[RESULT_ATTRIBUTE])
+    for key in ("score", "loss"):
+        plain[key] = math.nan if plain.get(key) is None else plain[key]
+    plain["rungs"] = {share: math.nan if s is None else s for share, s in plain.get("rungs", [])}
+    for key in ("scores", "resampled"):
+        plain[key] = tuple(plain.get(key, ()))
+    return TunedTrial(number=trial.number, values=dict(trial.params), **plain)

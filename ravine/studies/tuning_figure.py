@@ -1,0 +1,163 @@
+"""What tuning found, as a figure: scores by trial, what mattered, and each setting's slice."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from optuna.distributions import distribution_to_json
+
+from ravine.errors import shorten
+from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
+
+if TYPE_CHECKING:
+    from ravine.studies.tuning import TunedTrial, Tuning
+
+MAX_SLICES = 6  # the most important settings
+COLUMNS = 3
+LABEL_WIDTH = 14
+PALE_ALPHA, LINE_ALPHA = 0.55, 0.35
+
+
+def tuning_figure(found: Tuning) -> Figure:
+    """The history of the scores, the importance of the settings, their slices, and all trials as
+    lines across all settings (parallel coordinates).
+    """
+    paths = [*found.importance, *(path for path in found.space if path not in found.importance)]
+    shown = paths[:MAX_SLICES]
+    rows = -(-len(shown) // COLUMNS)
+    picture = figure(9.6, 2.9 * (2 + rows))
+    grid = picture.add_gridspec(2 + rows, COLUMNS)
+    _draw_history(picture.add_subplot(grid[0, :2]), found)
+    _draw_importance(picture.add_subplot(grid[0, 2]), found)
+    for i, path in enumerate(shown):
+        axes = picture.add_subplot(grid[1 + i // COLUMNS, i % COLUMNS])
+        _draw_slice(axes, found, path, label=i % COLUMNS == 0)
+    _draw_parallel(picture.add_subplot(grid[-1, :]), found, shown)
+    return picture
+
+
+def _scored(found: Tuning) -> list[TunedTrial]:
+    return [trial for trial in found.trials if math.isfinite(trial.score)]
+
+
+def _draw_history(axes: Axes, found: Tuning) -> None:
+    """Each trial's score, and the best so far of those that finished."""
+    sign = 1 if found.higher_is_better else -1
+    best, steps = -math.inf, []
+    for trial in found.trials:
+        best = max(best, sign * trial.score) if trial.is_finished else best
+        if math.isfinite(best):
+            steps.append((trial.number, sign * best))
+    for outcome, color, label in (
+        ("finished", SERIES_COLORS[0], "finished"),
+        ("pruned", GRAY_COLOR, "left early"),
+    ):
+        chosen = [t for t in _scored(found) if t.outcome == outcome]
+        if chosen:
+            x, y = [t.number for t in chosen], [t.score for t in chosen]
+            axes.plot(x, y, "o", color=color, alpha=PALE_ALPHA, markersize=4, label=label)
+    if steps:
+        axes.step(
+            *zip(*steps, strict=True), where="post", color=SERIES_COLORS[1], label="best so far"
+        )
+    failed = [t.number for t in found.trials if not math.isfinite(t.score)]
+    low, high = axes.get_ylim()
+    if failed:
+        worst = low if found.higher_is_better else high
+        axes.plot(failed, [worst] * len(failed), "x", color=SERIES_COLORS[4], label="failed")
+    axes.set(xlabel="trial", ylabel=f"validation {found.metric}")
+    axes.set_title("History")
+    axes.legend(loc="best")
+
+
+def _draw_importance(axes: Axes, found: Tuning) -> None:
+    names = [_short(path, found) for path in found.importance][::-1]
+    axes.barh(names, [100 * share for share in found.importance.values()][::-1], height=0.6)
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel="% of the scores' variance")
+    axes.set_title("Importance" if names else "Importance: too few trials")
+
+
+def _draw_slice(axes: Axes, found: Tuning, path: str, *, label: bool) -> None:
+    """The scores over one setting."""
+    trials = _scored(found)
+    places, ticks = _places(found, path)
+    for outcome, color in (("pruned", GRAY_COLOR), ("finished", SERIES_COLORS[0])):
+        chosen = [t for t in trials if t.outcome == outcome]
+        x = [places(t) for t in chosen]
+        axes.plot(x, [t.score for t in chosen], "o", color=color, alpha=PALE_ALPHA, markersize=4)
+    best = found.best
+    if best is not None:
+        axes.plot([places(best)], [best.score], "o", color=SERIES_COLORS[1], markersize=7)
+    if ticks is not None:
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlim(-0.5, len(ticks) - 0.5)
+    elif _attributes(found, path).get("log"):
+        axes.set_xscale("log")
+    axes.set(xlabel=_short(path, found), ylabel=f"validation {found.metric}" if label else "")
+
+
+def _draw_parallel(axes: Axes, found: Tuning, paths: list[str]) -> None:
+    """A line for each trial across all settings, the better the darker; the best one marked."""
+    ranked = [t for t in found.ranked() if math.isfinite(t.score)]
+    for rank, trial in reversed(list(enumerate(ranked))):
+        y = [_share(found, path, trial) for path in paths]
+        is_best = found.best is not None and trial.number == found.best.number
+        color = SERIES_COLORS[1] if is_best else SERIES_COLORS[0]
+        alpha = 1.0 if is_best else max(0.04, LINE_ALPHA * (1 - rank / len(ranked)) ** 2)
+        axes.plot(range(len(paths)), y, color=color, alpha=alpha, linewidth=2 if is_best else 1)
+    for i, path in enumerate(paths):
+        low, high = _end_texts(found, path)
+        style: dict[str, Any] = {"ha": "center", "fontsize": 8, "color": GRAY_COLOR}
+        axes.text(i, 1.03, high, va="bottom", **style)
+        axes.text(i, -0.03, low, va="top", **style)
+    axes.set_xticks(range(len(paths)), [_short(path, found) for path in paths])
+    axes.set_yticks([])
+    axes.set(ylim=(-0.12, 1.12), xlim=(-0.4, len(paths) - 0.6))
+    axes.set_title("All trials: the better, the darker; the best in orange")
+
+
+def _attributes(found: Tuning, path: str) -> dict[str, Any]:
+    return json.loads(distribution_to_json(found.space[path]))["attributes"]
+
+
+def _places(found: Tuning, path: str) -> tuple[Any, list[str] | None]:
+    """Where a trial stands on an axis for a setting, and the ticks of a list of values."""
+    choices = _attributes(found, path).get("choices")
+    if choices is None:
+        return (lambda trial: trial.values[path]), None
+    return (lambda trial: choices.index(trial.values[path])), [
+        shorten(str(choice), LABEL_WIDTH) for choice in choices
+    ]
+
+
+def _share(found: Tuning, path: str, trial: TunedTrial) -> float:
+    """How far up its range a trial's value is, 0 to 1."""
+    known, value = _attributes(found, path), trial.values[path]
+    if "choices" in known:
+        return known["choices"].index(value) / max(len(known["choices"]) - 1, 1)
+    scale = np.log if known["log"] else float
+    low, high = scale(known["low"]), scale(known["high"])
+    return float((scale(value) - low) / (high - low))
+
+
+def _end_texts(found: Tuning, path: str) -> tuple[str, str]:
+    known = _attributes(found, path)
+    ends = known["choices"][:: max(len(known["choices"]) - 1, 1)] if "choices" in known else ()
+    low, high = (ends[0], ends[-1]) if ends else (known["low"], known["high"])
+    return tuple(  # type: ignore[reportReturnType]
+        f"{end:.3g}" if isinstance(end, float) else shorten(str(end), LABEL_WIDTH)
+        for end in (low, high)
+    )
+
+
+def _short(path: str, found: Tuning) -> str:
+    """A setting's name without its part, where that is clear."""
+    name = path.rpartition(".")[2]
+    same = [known for known in found.space if known.rpartition(".")[2] == name]
+    return name if len(same) == 1 else path
