@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from optuna.distributions import FloatDistribution
 from scipy.stats import rankdata
 
 from ravine.data import Random
@@ -19,7 +20,8 @@ from ravine.networks.mlp import Mlp
 from ravine.penalties import L2
 from ravine.reporting.plot_style import SERIES_COLORS, figure
 from ravine.statistics import t_interval
-from ravine.studies.search import ChoiceSpace, LogUniformSpace, Search, UniformSpace, search
+from ravine.studies.tune import tune
+from ravine.studies.tuning import Tuning
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_mean, format_interval, label_numbers
 from ravine_gallery.marks import line_style
@@ -54,14 +56,15 @@ def compare_searches(quick: bool) -> ExperimentOutcome:
         penalties=(L2(),),
         epochs=epochs,
     )
-    found: dict[str, list[Search]] = {"grid": [], "random": []}
+    found: dict[str, list[Tuning]] = {"grid": [], "random": []}
     for r in range(ranges):
         space = _space(np.random.default_rng(r).uniform(-5.5, -4.0))
-        middles = [(i + 0.5) / GRID_LEVELS for i in range(GRID_LEVELS)]
-        cells = {path: ChoiceSpace(tuple(s.draw(m) for m in middles)) for path, s in space.items()}
-        found["grid"].append(search(recipe, cells, method="grid", seed=r, refit=False))
-        found["random"].append(search(recipe, space, trials=trials, seed=r, refit=False))
-    best = {name: np.array([s.best.score for s in each]) for name, each in found.items()}
+        cells = {path: _middles(s) for path, s in space.items()}
+        found["grid"].append(tune(recipe, cells, sampler="grid", seed=r, confirm=0))
+        found["random"].append(
+            tune(recipe, space, sampler="random", trials=trials, seed=r, confirm=0)
+        )
+    best = {name: np.array([_best_score(s) for s in each]) for name, each in found.items()}
     curves = {name: np.array([s.curve() for s in each]) for name, each in found.items()}  # [R, T]
     gain, few = t_interval(best["random"] - best["grid"]), GRID_LEVELS**2
     early = t_interval(curves["random"][:, few - 1] - curves["grid"][:, few - 1])
@@ -96,23 +99,36 @@ def compare_searches(quick: bool) -> ExperimentOutcome:
     return ExperimentOutcome(held=decide([gain]), said=said, numbers=numbers, figures=figures)
 
 
-def _space(low: float) -> dict[str, Any]:
+def _space(low: float) -> dict[str, FloatDistribution]:
     """Five decades of the learning rate from 10^low, and the other settings in their usual
     ranges.
     """
     return {
-        "optimizer.lr": LogUniformSpace(10**low, 10 ** (low + 5)),
-        "penalties.0.strength": LogUniformSpace(1e-7, 1e-3),
-        "network.dropout.rate": UniformSpace(0.0, 0.3),
+        "optimizer.lr": FloatDistribution(10**low, 10 ** (low + 5), log=True),
+        "penalties.0.strength": FloatDistribution(1e-7, 1e-3, log=True),
+        "network.dropout.rate": FloatDistribution(0.0, 0.3),
     }
 
 
-def rank_influence(found: Search, path: str) -> float:
+def _middles(space: FloatDistribution) -> list[float]:
+    """The middles of equal parts of a range, on its scale."""
+    ends = (np.log(space.low), np.log(space.high)) if space.log else (space.low, space.high)
+    shares = (np.arange(GRID_LEVELS) + 0.5) / GRID_LEVELS
+    values = ends[0] + shares * (ends[1] - ends[0])
+    return (np.exp(values) if space.log else values).tolist()
+
+
+def _best_score(found: Tuning) -> float:
+    assert found.best is not None
+    return found.best.score
+
+
+def rank_influence(found: Tuning, path: str) -> float:
     """How strongly accuracy depends on a setting, below its best value or above it: the larger
     |rank correlation|.
     """
     x = np.array([t.values[path] for t in found.trials])
-    y = np.array([0.0 if t.has_failed else t.score for t in found.trials])
+    y = np.array([t.score if t.is_finished else 0.0 for t in found.trials])
     top = x[y.argmax()]
     sides = [
         float(np.corrcoef(rankdata(x[side]), rankdata(y[side]))[0, 1])
@@ -122,7 +138,7 @@ def rank_influence(found: Search, path: str) -> float:
     return float(np.nanmax(np.abs(sides))) if sides else 0.0
 
 
-def _draw_trials(searches: dict[str, Search], important: str) -> Figure:
+def _draw_trials(searches: dict[str, Tuning], important: str) -> Figure:
     across = next(path for path, name in SETTING_NAMES.items() if name == important)
     up = next(path for path in reversed(SETTING_NAMES) if path != across)
     picture = figure(9.6, 3.8)
@@ -130,7 +146,7 @@ def _draw_trials(searches: dict[str, Search], important: str) -> Figure:
     style: Any = {"s": 26, "vmin": 0, "vmax": 100, "edgecolors": "#444444", "linewidths": 0.4}
     for ax, (name, found) in zip(panels, searches.items(), strict=True):
         x, y = ([t.values[path] for t in found.trials] for path in (across, up))
-        score = [0.0 if t.has_failed else 100 * t.score for t in found.trials]
+        score = [100 * t.score if t.is_finished else 0.0 for t in found.trials]
         ax.scatter(x, y, c=score, **style)
         ax.set(xscale="log", xlabel=important)
         ax.set_title(f"{name}: {len(set(x))} values of the {important}")

@@ -140,7 +140,7 @@ def divide_among_brackets(trials: int, most: int) -> list[int]:
     >>> divide_among_brackets(10, 2)
     [2, 1, 0, 2, 1, 2, 2, 1, 0, 2]
     """
-    counts = [math.ceil((most + 1) / (s + 1)) * REDUCTION_FACTOR**s for s in range(most + 1)]
+    counts = [math.ceil((most + 1) / (s + 1) * REDUCTION_FACTOR**s) for s in range(most + 1)]
     found, given = [], [0] * (most + 1)
     for _ in range(trials):
         s = min(range(most, -1, -1), key=lambda b: (given[b] / counts[b], -b))

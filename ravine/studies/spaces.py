@@ -71,11 +71,11 @@ def checked_space(space: Mapping[str, SpaceLike] | str, recipe: Recipe) -> Space
     Each end of a range and each of several values is tried, the other settings as they are. Raises
     `RecipeError`.
     """
-    if isinstance(space, str):
-        if space != AUTO_SPACE:
-            what, do = f"space is {value_text(space)}", 'write {"optimizer.lr": "log:1e-4..1e-1"}'
-            raise RecipeError(what, why="it must be a mapping, or 'auto'", do=do)
+    if space == AUTO_SPACE:
         return auto_space(recipe)
+    if not isinstance(space, Mapping):
+        what, do = f"space is {value_text(space)}", 'write {"optimizer.lr": "log:1e-4..1e-1"}'
+        raise InputError(what, why="it must be a mapping, or 'auto'", do=do)
     if not space:
         why = "no setting has a space"
         raise RecipeError("there is nothing to tune", why=why, do=EXAMPLE_ADVICE)

@@ -5,90 +5,153 @@ processes that share a database say so at intervals that they are still at work.
 """
 
 import contextlib
+import datetime
+import math
 import os
 import secrets
 import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event
 
 from ravine.errors import InputError, RunError, first_line
 from ravine.studies.spaces import Space
 
 STUDY_FILE = "study.db"
 FACTS_ATTRIBUTE = "ravine"  # of a study: what it tunes
-BATCH_ATTRIBUTE = "batch"  # of a trial: with which others it trains, and who trains it
+BATCH_ATTRIBUTE = "batch"  # of a trial: in which one it trains, and who trains that
 RESULT_ATTRIBUTE = "result"
+FAILURES = ("diverged", "impossible")  # outcomes of trials
 ALIVE_PREFIX = "alive/"  # of a study: when a process was last at work
 SECONDS_BETWEEN_SIGNS = 15.0
+CREATION_ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 3, 0.5
 SECONDS_OF_PATIENCE = 90.0  # after which a process is taken to be dead
+
+
+class OpenTrial(NamedTuple):
+    """A trial that is to be trained: its number, its key in the storage, its values by path."""
+
+    number: int
+    key: int
+    values: Mapping[str, Any]
+
+
+class TrialBatch(NamedTuple):
+    """Trials that train together, and the name that they have in common, also after a kill."""
+
+    name: str
+    trials: tuple[OpenTrial, ...]
 
 
 class TrialBook:
     """The trials of one study: those asked for, told, and left behind by others.
 
-    `is_shared` says whether other processes may work on the study at the same time.
+    `is_shared` says whether other processes may work on the study at the same time. What Optuna
+    does for one trial after another (each time reading them all) is done here for a batch, by the
+    methods of its storages.
     """
 
-    def __init__(self, study: optuna.Study, *, is_shared: bool):
+    def __init__(self, study: optuna.Study, storage: BaseStorage, *, is_shared: bool):
         self.study = study
+        self.storage = storage
+        self.study_id = storage.get_study_id_from_name(study.study_name)
         self.is_shared = is_shared
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
     @property
     def count(self) -> int:
         """How many trials have been asked for, by all processes."""
-        return len(self.study.get_trials(deepcopy=False))
+        return self.storage.get_n_trials(self.study_id)
 
-    def ask(self, space: Space, count: int, sampler: optuna.samplers.BaseSampler) -> list[Trial]:
+    def ask(self, space: Space, count: int, sampler: optuna.samplers.BaseSampler) -> TrialBatch:
         """New trials, to be trained as one batch."""
-        self.study.sampler = sampler
-        trials = [self.study.ask(space) for _ in range(count)]
-        self._claim(trials)
-        return trials
+        claim = self._claim(secrets.token_hex(4))
+        if not isinstance(sampler, optuna.samplers.RandomSampler):
+            self.study.sampler = sampler
+            numbers = [self.study.ask(space).number for _ in range(count)]
+            find = self.storage.get_trial_id_from_study_id_trial_number
+            keys = [find(self.study_id, number) for number in numbers]
+            for key in keys:
+                self.storage.set_trial_user_attr(key, BATCH_ATTRIBUTE, claim)
+            return self._batch(claim["name"], keys)
+        drawn = optuna.create_study(sampler=sampler)  # these do not depend on other trials
+        keys = []
+        for _ in range(count):
+            new = optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=drawn.ask(space).params,
+                distributions=space,
+                user_attrs={BATCH_ATTRIBUTE: claim},
+            )
+            keys.append(self.storage.create_new_trial(self.study_id, template_trial=new))
+        return self._batch(claim["name"], keys)
 
-    def take_over(self) -> list[Trial]:
-        """The trials of one batch that a dead process has left, in their order; often none."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        left: dict[int, list[Any]] = {}
-        for trial in running:
-            batch = trial.user_attrs.get(BATCH_ATTRIBUTE, {"first": -1, "owner": ""})
-            if not self._is_alive(batch["owner"]):
-                left.setdefault(batch["first"], []).append(trial)
-        left.pop(-1, None) if len(left) > 1 else None  # one that was asked for a moment ago
+    def take_over(self) -> TrialBatch | None:
+        """A batch that a dead process has left, with those of its trials that were told already:
+        all of them trained together. Often none.
+        """
+        batches: dict[str, list[int]] = {}
+        left: list[str] = []
+        for trial in self.known():
+            unclaimed = {"name": f"trial-{trial.number}", "owner": ""}
+            batch = trial.user_attrs.get(BATCH_ATTRIBUTE, unclaimed)
+            batches.setdefault(batch["name"], []).append(trial.number)
+            if trial.state == TrialState.RUNNING and not self._is_alive(batch["owner"], trial):
+                left.append(batch["name"])
         if not left:
-            return []
-        self.study.sampler = optuna.samplers.RandomSampler(seed=0)  # their values are drawn already
-        chosen = left[min(left)]
-        trials = [Trial(self.study, trial._trial_id) for trial in chosen]
-        self._claim(trials)
-        return trials
+            return None
+        find = self.storage.get_trial_id_from_study_id_trial_number
+        keys = [find(self.study_id, number) for number in batches[left[0]]]
+        for key in keys:
+            with contextlib.suppress(UpdateFinishedTrialError):
+                self.storage.set_trial_user_attr(key, BATCH_ATTRIBUTE, self._claim(left[0]))
+        return self._batch(left[0], keys)
 
-    def tell(self, trial: Trial, result: Mapping[str, Any], *, is_finished: bool) -> None:
+    def tell(self, trial: OpenTrial, result: Mapping[str, Any]) -> None:
         """Keep a trial's result. What another process has told meanwhile stands."""
-        trial.set_user_attr(RESULT_ATTRIBUTE, dict(result))
-        with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
-            if is_finished:
-                self.study.tell(trial, result["score"])
-            else:
-                self.study.tell(trial, state=TrialState.PRUNED)
+        is_finished = result["outcome"] == "finished"
+        state = TrialState.COMPLETE if is_finished else TrialState.PRUNED
+        with contextlib.suppress(UpdateFinishedTrialError):
+            for share, score in result["rungs"]:
+                step = round(share * result["budget"])
+                self.storage.set_trial_intermediate_value(trial.key, step, score)
+            if result["outcome"] in FAILURES:  # samplers take it for the worst there is
+                self.storage.set_trial_intermediate_value(trial.key, result["budget"], math.nan)
+            self.storage.set_trial_user_attr(trial.key, RESULT_ATTRIBUTE, dict(result))
+            values = [result["score"]] if is_finished else None
+            self.storage.set_trial_state_values(trial.key, state, values)
 
-    def _claim(self, trials: list[Trial]) -> None:
-        for trial in trials:
-            batch = {"first": trials[0].number, "owner": self.owner}
-            trial.set_user_attr(BATCH_ATTRIBUTE, batch)
+    def known(self) -> list[FrozenTrial]:
+        """All trials of the study."""
+        return self.storage.get_all_trials(self.study_id, deepcopy=False)
 
-    def _is_alive(self, owner: str) -> bool:
+    def _claim(self, name: str) -> dict[str, str]:
+        return {"name": name, "owner": self.owner}
+
+    def _batch(self, name: str, keys: Sequence[int]) -> TrialBatch:
+        trials = [self.storage.get_trial(key) for key in keys]
+        return TrialBatch(
+            name, tuple(OpenTrial(t.number, k, t.params) for t, k in zip(trials, keys, strict=True))
+        )
+
+    def _is_alive(self, owner: str, trial: FrozenTrial) -> bool:
         if owner == self.owner:
             return True
         if not self.is_shared:
             return False  # the folder is ours alone
+        if not owner:  # asked for, and not yet said by whom
+            assert trial.datetime_start is not None
+            age = datetime.datetime.now() - trial.datetime_start
+            return age.total_seconds() < SECONDS_OF_PATIENCE
         seen = self.study.user_attrs.get(f"{ALIVE_PREFIX}{owner}", 0.0)
         return time.time() - seen < SECONDS_OF_PATIENCE
 
@@ -127,13 +190,21 @@ def open_book(
     and `RunError` where a study of that name is about something else.
     """
     url = storage if storage is not None or folder is None else f"sqlite:///{folder / STUDY_FILE}"
-    direction = "maximize" if facts["higher_is_better"] else "minimize"
-    with quiet_optuna():
+    for attempt in range(CREATION_ATTEMPTS):
         try:
-            study = optuna.create_study(
-                storage=url, study_name=name, direction=direction, load_if_exists=True
-            )
+            with quiet_optuna():
+                kept = optuna.storages.InMemoryStorage() if url is None else _storage_at(url)
+                study = optuna.create_study(
+                    storage=kept,
+                    study_name=name,
+                    direction="maximize" if facts["higher_is_better"] else "minimize",
+                    load_if_exists=True,
+                )
+            break
         except Exception as error:  # of the driver of some database
+            if attempt + 1 < CREATION_ATTEMPTS:  # another process may be creating the tables
+                time.sleep(SECONDS_BETWEEN_ATTEMPTS)
+                continue
             why = first_line(error)
             do = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE, and see that "
             what = f"the storage {_without_password(url)} cannot be reached"
@@ -145,7 +216,26 @@ def open_book(
         differ = ", ".join(key for key in facts if known.get(key) != facts[key])
         why = f"it has other values of {differ}"
         raise RunError(f"the study {name!r} is another one", why=why, do="give this one its own")
-    return TrialBook(study, is_shared=storage is not None)
+    return TrialBook(study, kept, is_shared=storage is not None)
+
+
+def _storage_at(url: str) -> optuna.storages.RDBStorage:
+    """The storage of a URL. Of a SQLite file writes go to a log first, and who finds it locked
+    waits: a killed process loses nothing.
+    """
+    if not url.startswith("sqlite"):
+        return optuna.storages.RDBStorage(url)
+    waits = {"connect_args": {"timeout": SECONDS_OF_PATIENCE}}
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=waits)
+    with storage.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    event.listen(storage.engine, "connect", _write_to_log)
+    storage.engine.dispose()  # the connections made so far do not know of it
+    return storage
+
+
+def _write_to_log(connection: Any, record: Any) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def facts_in(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from optuna.distributions import distribution_to_json, json_to_distribution
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from ravine import metrics
 from ravine.argument_checks import Count, Seed, check_arguments
@@ -40,6 +40,7 @@ from ravine.studies.samplers import (
 from ravine.studies.spaces import Space, SpaceLike, checked_space, setting_value
 from ravine.studies.study_storage import (
     RESULT_ATTRIBUTE,
+    TrialBatch,
     TrialBook,
     facts_in,
     open_book,
@@ -230,7 +231,7 @@ class _Tuner:
         trained = 0
         while True:
             batch = self.book.take_over()
-            if not batch:
+            if batch is None:
                 spent = time.monotonic() - began
                 count = self._next_count(trials, minutes, trained=trained, spent=spent)
                 if count <= 0:
@@ -240,7 +241,7 @@ class _Tuner:
                 )
                 batch = self.book.ask(self.space, count, sampler)
             self._train_batch(batch)
-            trained += len(batch)
+            trained += len(batch.trials)
             if each is not None:
                 each(self.result())
 
@@ -264,18 +265,18 @@ class _Tuner:
                 count = min(count, int((60 * minutes - spent) / (spent / trained)))
         return count if trials is None else min(count, trials - done)
 
-    def _train_batch(self, batch: Sequence[Trial]) -> None:
+    def _train_batch(self, batch: TrialBatch) -> None:
         """Train the trials of a batch together, and tell the study what they reached."""
         recipes: dict[int, Recipe] = {}
-        for place, trial in enumerate(batch):
-            values = {path: setting_value(value) for path, value in trial.params.items()}
+        for place, trial in enumerate(batch.trials):
+            values = {path: setting_value(value) for path, value in trial.values.items()}
             try:
                 varied = with_values(self.recipe, values).vary("seeds", self.facts["seeds"])
                 (task,) = load_tasks([varied], self.frame) if self._has_own_data else (self.task,)
                 recipes[place] = resolve(varied, task)
             except RavineError as error:
-                result = {"outcome": "impossible", "score": math.nan, "why": str(error)}
-                self.book.tell(trial, result, is_finished=False)
+                result = {"outcome": "impossible", "score": math.nan, "rungs": [], "budget": 0}
+                self.book.tell(trial, result | {"why": str(error)})
         places, resolved = list(recipes), list(recipes.values())
         if not places:
             return
@@ -294,17 +295,11 @@ class _Tuner:
 
         kept = None
         if self.folder is not None:
-            kept = self.folder / f"batch-{batch[0].number}"
+            kept = self.folder / f"batch-{batch.name}"
             kept.mkdir(exist_ok=True)
         found = train_in_rungs(tasks, resolved, halving.shares, prune, folder=kept, **self.training)
         for place, one, task, trained in zip(places, resolved, tasks, found, strict=True):
-            trial, reached = batch[place], rungs[place]
-            result = self._measure(one, task, trained, reached)
-            for share, score in reached.items():
-                trial.report(score, round(share * training_plan(one, task).steps))
-            if result["outcome"] == "diverged":
-                trial.report(math.nan, training_plan(one, task).steps)
-            self.book.tell(trial, result, is_finished=result["outcome"] == "finished")
+            self.book.tell(batch.trials[place], self._measure(one, task, trained, rungs[place]))
         if kept is not None:
             shutil.rmtree(kept, ignore_errors=True)
 
@@ -342,7 +337,7 @@ class _Tuner:
 
     def result(self) -> Tuning:
         """What the study holds now."""
-        known = self.book.study.get_trials(deepcopy=False)
+        known = self.book.known()
         ended = [t for t in known if RESULT_ATTRIBUTE in t.user_attrs and t.state.is_finished()]
         assert self.task.validation is not None
         return Tuning(

@@ -26,7 +26,7 @@ from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_text, with_values
 from ravine.record import RECORD_SCHEMA, finite_json, json_with_digest
 from ravine.studies.spaces import Space, setting_value
-from ravine.studies.study_storage import quiet_optuna
+from ravine.studies.study_storage import FAILURES, quiet_optuna
 from ravine.studies.verdict import Verdict
 
 LEAST_SCORED_TRIALS = 8  # for importances
@@ -98,7 +98,7 @@ class Tuning:
     @property
     def failures(self) -> int:
         """How many trials diverged, or cannot be built."""
-        return sum(t.outcome in ("diverged", "impossible") for t in self.trials)
+        return sum(t.outcome in FAILURES for t in self.trials)
 
     @property
     def ties(self) -> tuple[TunedTrial, ...]:
@@ -260,7 +260,7 @@ class Tuning:
 
     def _comparable_score(self, trial: TunedTrial) -> float:
         """A trial's score at the share of the budget to which all trained."""
-        if trial.outcome in ("diverged", "impossible"):
+        if trial.outcome in FAILURES:
             return math.nan
         return next(iter(trial.rungs.values()), trial.score)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ravine.studies.search import Search, SearchTrial
+from ravine.studies.tuning import TunedTrial, Tuning
 from ravine_gallery import random_against_grid, snapshots
 
 
@@ -39,10 +39,21 @@ def test_both_searches_are_scored_alike(numbers):
 def test_the_influence_of_a_setting_is_seen_on_both_sides_of_its_best_value():
     x, other = np.linspace(0, 1, 401), np.random.default_rng(0).permutation(401)
     trials = tuple(
-        SearchTrial({"a": v, "b": w}, None, 1 - abs(v - 0.5), ())
-        for v, w in zip(x, other, strict=True)
+        TunedTrial(
+            number=i, values={"a": v, "b": w}, score=1 - abs(v - 0.5), loss=0.0, outcome="finished"
+        )
+        for i, (v, w) in enumerate(zip(x, other, strict=True))
     )
-    found = Search(trials, "accuracy", True)
+    found = Tuning(
+        recipe=None,
+        space={},
+        trials=trials,
+        metric="accuracy",
+        higher_is_better=True,
+        rows=1,
+        sampler="random",
+        pruner="none",
+    )
     assert random_against_grid.rank_influence(found, "a") == pytest.approx(1.0)
     assert random_against_grid.rank_influence(found, "b") < 0.3
 

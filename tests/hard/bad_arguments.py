@@ -29,7 +29,8 @@ from ravine.studies.ensemble import (
 )
 from ravine.studies.feature_extraction import feature_table, features, transfer
 from ravine.studies.lr_range_test import range_test
-from ravine.studies.search import ChoiceSpace, draw_trials, read_space, read_spaces, search
+from ravine.studies.spaces import read_space, read_spaces
+from ravine.studies.tune import tune
 from ravine.training.defaults import load_task
 from ravine_gallery.run_all import run_experiments
 
@@ -63,7 +64,7 @@ def calls() -> Calls:
     point = (probe := probe_run(run)).objective.at(probe.rows)
     images = torch.zeros(4, 3, 16, 16)
     body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    space = {"optimizer.lr": ChoiceSpace((0.1, 0.2))}
+    space = {"optimizer.lr": [0.1, 0.2]}
     digits = with_settings(ravine.named_recipe("image"), "data.source=digits", "epochs=1")
     module = dict(module=None)
     study = dict(recipe=recipe, frame=None)
@@ -112,13 +113,22 @@ def calls() -> Calls:
         ),
         "Recipe.vary": (recipe.vary, dict(path="epochs", value=3)),
         "Run.predict": (run.predict, dict(frame=x)),
-        "search": (
-            search,
-            dict(**study, space=space, method="grid", trials=1, seeds=1, seed=0, refit=False),
+        "tune": (
+            tune,
+            dict(
+                **study,
+                space=space,
+                trials=1,
+                sampler="grid",
+                pruner="none",
+                seeds=1,
+                seed=0,
+                confirm=0,
+                confirm_seeds=2,
+            ),
         ),
-        "read_space": (read_space, dict(text="epochs=1..2", recipe=recipe)),
+        "read_space": (read_space, dict(text="1..2", recipe=recipe, path="epochs")),
         "read_spaces": (read_spaces, dict(texts=["epochs=1..2"], recipe=recipe)),
-        "draw_trials": (draw_trials, dict(space=space, method="random", trials=1, seed=0)),
         "range_test": (range_test, dict(**study, low=0.01, high=1.0, rates=3, seeds=1, steps=10)),
         "compare_ensembles": (
             compare_ensembles,

@@ -72,9 +72,9 @@ RIGHT: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
         TARGET[:1],
         {"--target": "y", "--set": "epochs=1", "--rates": "3", "--seeds": "1", "--steps": "10"},
     ),
-    "search": (
+    "tune": (
         TARGET[:1],
-        {"--target": "y", "--set": "epochs=1", "--space": "optimizer.lr=[0.1]", "--trials": "1"},
+        {"--target": "y", "--set": "epochs=1", "--space": "optimizer.lr=[0.1]", "--budget": "1"},
     ),
     "ensemble": (
         TARGET[:1],
@@ -83,7 +83,7 @@ RIGHT: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     "augment": (("digits",), {"--recipe": "image", "-o": "sheet.png", "--force": ""}),
     "gallery": ((), {}),
 }
-ENDINGS = {"predict": ".csv", "range": ".svg", "search": ".toml", "augment": ".png"}
+ENDINGS = {"predict": ".csv", "range": ".svg", "augment": ".png"}
 NAMES = tuple("a blank,a word,control characters,a line break,zero,half,nan,infinity".split(","))
 NAMES += ("huge", "2**63 - 1", "10**30", "a list", "a table", "an assignment", "many units")
 NAMES += ("many epochs",)

@@ -1,0 +1,229 @@
+"""What tuning costs beside the tools that drive a plain loop, whether halving finds the same
+winner, and how often a comparison of a recipe with itself names a winner.
+
+Run: python -m benchmarks.tuning [--only search|halving|null] [--trials 256] [--studies 20]
+
+search: 256 random trials (rate, momentum, weight decay) of a network 20-64-3 on 10,000 rows, ten
+epochs: by `ravine.tune`, its folder and its statistics counted in, and by Optuna (and Ray Tune
+where it is installed) driving a plain loop of PyTorch with the same values: the validation accuracy
+after each epoch, two processes of one thread each.
+
+halving: studies of 54 trials on digits with other splits and draws; is the winner of successive
+halving the one of training all to their end, and at which share of the steps?
+
+null: 200 comparisons of a recipe with itself on other seeds: how often is one called better?
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import make_classification
+from torch import nn
+from torch.optim import SGD
+
+import ravine
+from ravine.recipe import Recipe
+from ravine.recipe_files import with_settings
+from ravine.statistics import wilson_interval
+from ravine.training.defaults import prepare
+
+PROCESSES = 2
+SPACE = {
+    "optimizer.lr": "log:1e-3..1",
+    "optimizer.momentum": "0..0.95",
+    "optimizer.weight_decay": "log:1e-6..1e-2",
+}
+BATCH, EPOCHS, HIDDEN = 128, 10, 64
+NULL_SEEDS = 8
+
+
+def table() -> pd.DataFrame:
+    x, y = make_classification(
+        10_000, 20, n_informative=10, n_classes=3, flip_y=0.05, random_state=0
+    )
+    return pd.DataFrame(x, columns=[f"x{i}" for i in range(20)]).assign(y=[f"c{k}" for k in y])
+
+
+def recipe_for_table() -> Recipe:
+    recipe = ravine.named_recipe("plain").vary("data.target", ("y",))
+    recipe = recipe.vary("network.hidden", (HIDDEN,)).vary("batch", BATCH)
+    return recipe.vary("epochs", EPOCHS)
+
+
+class PlainLoop:
+    """One trial as in a tutorial: the validation accuracy after the last epoch."""
+
+    def __init__(self) -> None:
+        task, _ = prepare(recipe_for_table(), table())
+        assert task.validation is not None
+        self.data = []
+        for examples in (task.train_examples, task.validation):
+            assert examples.targets is not None
+            self.data.append((examples.numbers.float(), examples.targets))
+
+    def __call__(self, values: Mapping[str, float], seed: int = 0) -> float:
+        torch.manual_seed(seed)
+        (x, y), (x_new, y_new) = self.data
+        model = nn.Sequential(nn.Linear(20, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 3))
+        lr, momentum, decay = (values[path] for path in SPACE)
+        optimizer = SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=decay)
+        accuracy = 0.0
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(x)).split(BATCH):
+                optimizer.zero_grad()
+                F.cross_entropy(model(x[rows]), y[rows]).backward()
+                optimizer.step()
+            with torch.no_grad():
+                accuracy = float((model(x_new).argmax(1) == y_new).float().mean())
+        return accuracy
+
+
+def drive_optuna(url: str, values: list[dict[str, float]]) -> None:
+    """What each of the processes does: Optuna's own loop over its share of the trials."""
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    run = PlainLoop()
+    study = optuna.load_study(study_name="plain", storage=url)
+    ranges = {"optimizer.lr": (1e-3, 1, True), "optimizer.momentum": (0, 0.95, False)}
+    ranges["optimizer.weight_decay"] = (1e-6, 1e-2, True)
+
+    def objective(trial: optuna.Trial) -> float:
+        drawn = {p: trial.suggest_float(p, a, b, log=log) for p, (a, b, log) in ranges.items()}
+        return run(drawn)
+
+    for given in values:
+        study.enqueue_trial(given)
+    study.optimize(objective, n_trials=len(values))
+
+
+def measure_search(trials: int) -> None:
+    frame, workers = table(), PROCESSES
+    with tempfile.TemporaryDirectory() as place:
+        began = time.perf_counter()
+        found = ravine.tune(
+            recipe_for_table(),
+            SPACE,
+            frame,
+            trials=trials,
+            sampler="random",
+            confirm=0,
+            out=Path(place) / "study",
+            workers=workers,
+        )
+        ours = time.perf_counter() - began
+        values = [dict(trial.values) for trial in found.trials]
+        url = f"sqlite:///{place}/plain.db"
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.create_study(storage=url, study_name="plain", direction="maximize")
+        parts = [(url, values[i::workers]) for i in range(workers)]
+        began = time.perf_counter()
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            pool.starmap(drive_optuna, parts)
+        theirs = time.perf_counter() - began
+        known = optuna.load_study(study_name="plain", storage=url).get_trials()
+    assert len(known) == trials == len(found.trials)
+    assert found.best is not None
+    print(f"{trials} trials: ravine.tune {ours:.1f} s, Optuna and a plain loop {theirs:.1f} s")
+    print(f"ratio {theirs / ours:.1f}; best {found.best.score:.4f}", end=" and ")
+    print(f"{max(t.value for t in known if t.value is not None):.4f} (other starts)")
+    seconds = drive_ray(values)
+    if seconds is None:
+        print("Ray Tune is not installed")
+    else:
+        print(f"Ray Tune and the plain loop {seconds:.1f} s: ratio {seconds / ours:.1f}")
+
+
+def drive_ray(values: list[dict[str, float]]) -> float | None:
+    """The seconds that Ray Tune takes for the same trials; None where it is not installed."""
+    try:
+        from ray import init, shutdown, tune  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+
+    def objective(config: dict) -> None:
+        torch.set_num_threads(1)
+        tune.report({"accuracy": PlainLoop()(config["values"])})
+
+    init(num_cpus=PROCESSES, include_dashboard=False, logging_level="error")
+    try:
+        began = time.perf_counter()
+        space = {"values": tune.grid_search(values)}
+        tune.Tuner(objective, param_space=space, run_config=tune.RunConfig(verbose=0)).fit()
+        return time.perf_counter() - began
+    finally:
+        shutdown()
+
+
+def measure_halving(studies: int) -> None:
+    settings = ("network.hidden=[32]", "epochs=27", "batch=32")
+    base = with_settings(ravine.named_recipe("plain").vary("data.source", "digits"), *settings)
+    same, near, costs = 0, 0, []
+    for k in range(studies):
+        recipe = base.vary("split_seed", k)
+        given = {"trials": 54, "sampler": "random", "seed": k, "confirm": 0}
+        space = {"optimizer.lr": "log:1e-4..1", "optimizer.momentum": "0..0.95"}
+        whole = ravine.tune(recipe, space, **given)
+        halved = ravine.tune(recipe, space, pruner="halving", **given)
+        assert whole.best is not None and halved.best is not None
+        is_same = whole.best.number == halved.best.number
+        tied = {whole.best.number, *(trial.number for trial in whole.ties)}
+        same, near = same + is_same, near + (halved.best.number in tied)
+        costs.append(halved.cost)
+        print(
+            f"study {k}: {whole.best.score:.4f} of {whole.best.number}, halved "
+            f"{halved.best.score:.4f} of {halved.best.number}, {halved.cost:.2f} of the steps",
+            flush=True,
+        )
+    print(f"the same winner in {same} of {studies}, it or one tied with it in {near}", end="; ")
+    print(f"{np.mean(costs):.2f} of the steps")
+
+
+def measure_null(comparisons: int) -> None:
+    settings = ("network.hidden=[16]", "epochs=3", f"seeds={NULL_SEEDS}")
+    base = with_settings(ravine.named_recipe("plain").vary("data.source", "digits"), *settings)
+    better = 0
+    for k in range(comparisons):
+        recipe = base.vary("split_seed", k)
+        with tempfile.TemporaryDirectory() as place:
+            folders = [Path(place) / name for name in ("one", "other")]
+            for folder, seed in zip(folders, (0, NULL_SEEDS), strict=True):
+                one = recipe.vary("seed", seed)
+                ravine.train(one, out=folder, baseline=False, workers=1)
+            verdict = ravine.compare_runs(folders)
+        better += any(d.outcome == "better" for d in verdict.differences)
+    low, high = wilson_interval(better / comparisons, comparisons)
+    print(
+        f"a recipe against itself: called better in {better} of {comparisons} "
+        f"({100 * better / comparisons:.1f} % [{100 * low:.1f}, {100 * high:.1f}])"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("search", "halving", "null"))
+    parser.add_argument("--trials", type=int, default=256)
+    parser.add_argument("--studies", type=int, default=20)
+    parser.add_argument("--comparisons", type=int, default=200)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.only in (None, "search"):
+        measure_search(options.trials)
+    if options.only in (None, "halving"):
+        measure_halving(options.studies)
+    if options.only in (None, "null"):
+        measure_null(options.comparisons)
+
+
+if __name__ == "__main__":
+    main()

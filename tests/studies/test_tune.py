@@ -1,0 +1,510 @@
+"""Tuning: spaces, samplers, halving against a plain count, trials that are ordinary runs, studies
+that are killed and shared, the command.
+"""
+
+import itertools
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from scipy.stats import qmc
+
+from ravine import catalog
+from ravine.cli import run_command
+from ravine.data import Random
+from ravine.errors import InputError, Interrupted, RavineError, RecipeError
+from ravine.recipe_files import read_recipe
+from ravine.studies import study_storage
+from ravine.studies.samplers import Halving, divide_among_brackets
+from ravine.studies.spaces import auto_space, checked_space, read_space, read_spaces
+from ravine.studies.tune import resume_tuning, tune
+from ravine.studies.tuning import TunedTrial, Tuning, expected_best
+from ravine.training.defaults import load_tasks, resolve
+from ravine.training.rungs import Standing, train_in_rungs
+from ravine.training.train import train
+
+PLAIN = catalog.plain().vary("data.source", "iris").vary("epochs", 4)
+CHOICES = CategoricalDistribution
+LR_SPACE = {"optimizer.lr": "log:1e-3..0.5"}
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_expected_best_of_k_is_the_mean_over_all_subsets(higher):
+    scores = np.random.default_rng(3).normal(size=7)
+    best = max if higher else min
+    for k, found in enumerate(expected_best(scores, higher_is_better=higher), 1):
+        expected = np.mean([best(chosen) for chosen in itertools.combinations(scores, k)])
+        assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_expected_best_is_unbiased_where_the_plug_in_estimate_is_not():
+    # the best of k of uniform numbers is k / (k + 1) on average; F^k of the sample (Dodge et al.)
+    # falls short
+    samples, k = np.random.default_rng(0).random((4000, 10)), 5
+    ours = np.mean([expected_best(s)[k - 1] for s in samples])
+    ordered, i = np.sort(samples, 1), np.arange(1, 11)
+    plug_in = (ordered * ((i / 10) ** k - ((i - 1) / 10) ** k)).sum(1).mean()
+    assert ours == pytest.approx(k / (k + 1), abs=0.005) and plug_in < k / (k + 1) - 0.02
+
+
+def test_failed_trials_count_as_the_worst_and_many_do_not_overflow():
+    assert expected_best([0.5, math.nan, 0.9]).tolist() == expected_best([0.5, 0.5, 0.9]).tolist()
+    many = expected_best(np.linspace(0, 1, 3000))
+    assert (
+        np.isfinite(many).all()
+        and (np.diff(many) > -1e-12).all()
+        and many[-1] == pytest.approx(1.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "space"),
+    [
+        ("optimizer.lr=log:1e-4..1e-1", FloatDistribution(1e-4, 1e-1, log=True)),
+        ("optimizer.lr = 0..0.5", FloatDistribution(0.0, 0.5)),
+        ("optimizer.momentum=0..1", FloatDistribution(0.0, 1.0)),
+        ("optimizer.lr=log:1e-4..1e-1/7", CHOICES(np.geomspace(1e-4, 1e-1, 7).tolist())),
+        ("epochs=10..50", IntDistribution(10, 50)),
+        ("batch=8..64/3", CHOICES([8, 36, 64])),
+        ("batch=[16, 64]", CHOICES([16, 64])),
+        ("network.hidden=[[8], [16, 16]]", CHOICES(["[8]", "[16, 16]"])),
+        ('network.activation=["Tanh", "SiLU"]', CHOICES(["Tanh", "SiLU"])),
+    ],
+)
+def test_spaces_are_read_as_written(text, space):
+    path, _, given = (x.strip() for x in text.partition("="))
+    assert read_space(given, PLAIN, path) == space
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("optimizer.lr", "PATH=SPACE"),
+        ("=1..2", "PATH=SPACE"),
+        ("optimizer.lr=", "PATH=SPACE"),
+        ("optimizer.learning_rate=0..1", "Did you mean 'lr'"),
+        ("optimizer.lr=fast", "is not a space"),
+        ("optimizer.lr=0.1", "is not a space"),
+        ("optimizer.lr=1..0.1", "below the upper"),
+        ("optimizer.lr=a..b", "not a space"),
+        ("optimizer.lr=log:0..1", "above 0"),
+        ("optimizer.lr=0..1/1", "both ends"),
+        ("batch=[16,", "not TOML"),
+        ("batch=[]", "empty"),
+        ("network.dropout.rate=0..0.5", "no settings of its own"),
+        ("optimizer.lr=0..inf", "below"),
+        ("optimizer.lr=nan..1", "below"),
+        ("optimizer.lr=1e-4...1e-1", "three dots"),
+        ("optimizer.lr=log:1e-4...1e-1", "three dots"),
+        ("optimizer.momentum=0...5/3", "three dots: a range has two"),
+        ("batch=16....64", "three dots"),
+    ],
+)
+def test_spaces_that_are_none_are_refused(text, words):
+    with pytest.raises(RecipeError, match=words):
+        read_spaces([text], PLAIN)
+
+
+def trial(number, score, loss=0.1, outcome="finished", **others):
+    values = others.pop("values", {"optimizer.lr": 0.1})
+    return TunedTrial(
+        number=number, values=values, score=score, loss=loss, outcome=outcome, **others
+    )
+
+
+def tuning(*trials, **others):
+    given = {
+        "recipe": PLAIN,
+        "space": checked_space(LR_SPACE, PLAIN),
+        "metric": "accuracy",
+        "higher_is_better": True,
+        "rows": 30,
+        "sampler": "random",
+        "pruner": "none",
+    }
+    return Tuning(trials=trials, **{**given, **others})
+
+
+def table_of(found):
+    """All that a study knows of its trials."""
+    return [
+        (t.number, dict(t.values), t.score, t.loss, t.outcome, t.steps, dict(t.rungs))
+        for t in found.trials
+    ]
+
+
+def test_trials_are_the_runs_that_train_gives():
+    space = {"optimizer.lr": [1e-4, 0.1], "network.hidden": [[8], [16, 4]]}
+    found = tune(PLAIN, space, sampler="grid", seeds=2, confirm=0)
+    assert len(found.trials) == 4 and found.failures == 0
+    assert len({tuple(t.values.values()) for t in found.trials}) == 4
+    for one in found.trials:
+        run = train(found.recipe_of(one).vary("seeds", 2))
+        scores = [m.validation["accuracy"] for m in run.record.members]
+        assert list(one.scores) == scores and one.score == pytest.approx(np.mean(scores))
+        assert one.steps == one.budget == sum(m.steps for m in run.record.members)
+    assert found.best.values["optimizer.lr"] == 0.1
+    assert found.best_recipe.seeds == PLAIN.seeds
+    assert found.curve()[-1] == found.best.score and str(found) == found.summary()
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "gp", "cmaes"])
+def test_each_sampler_draws_within_the_space_and_the_same_again(sampler):
+    space = {"optimizer.lr": "log:1e-3..1", "optimizer.momentum": "0..0.9", "batch": [16, 64]}
+    found = tune(PLAIN, space, trials=14, sampler=sampler, confirm=0)
+    for one in found.trials:
+        assert 1e-3 <= one.values["optimizer.lr"] <= 1
+        assert 0 <= one.values["optimizer.momentum"] <= 0.9 and one.values["batch"] in (16, 64)
+    assert len({t.values["optimizer.lr"] for t in found.trials}) == 14
+    again = tune(PLAIN, space, trials=14, sampler=sampler, confirm=0)
+    assert table_of(again) == table_of(found)
+    other = tune(PLAIN, space, trials=14, sampler=sampler, seed=1, confirm=0)
+    assert table_of(other) != table_of(found)
+
+
+def test_quasi_random_points_fill_a_square_more_evenly():
+    space = {"optimizer.lr": "0..1", "optimizer.momentum": "0..0.999"}
+    spread = {}
+    for sampler in ("qmc", "random"):
+        found = tune(PLAIN.vary("epochs", 1), space, trials=33, sampler=sampler, confirm=0)
+        points = np.array([list(t.values.values()) for t in found.trials[1:]])
+        spread[sampler] = qmc.discrepancy(points)
+    assert spread["qmc"] < 0.25 * spread["random"]
+
+
+def test_diverged_trials_are_counted_and_never_best():
+    space = {"optimizer.lr": [0.05, 1e20]}
+    found = tune(PLAIN, space, sampler="grid", confirm=0)
+    assert found.failures == 1 and found.best.values == {"optimizer.lr": 0.05}
+    assert "1 diverged" in found.summary()
+    none = tune(PLAIN, {"optimizer.lr": [1e20, 1e21]}, sampler="grid")
+    assert none.best is None and none.verdict is None and none.ties == ()
+    assert "No trial ended well" in none.summary() and none.to_json()["best"] is None
+
+
+def test_values_that_do_not_go_together_fail_alone():
+    space = {"network.hidden": [[8], [16, 16]], "network.hidden.0": [4, 9]}
+    recipe = PLAIN.vary("network.hidden", (8, 8))
+    found = tune(recipe, space, sampler="grid", confirm=0)
+    assert len(found.trials) == 4 and found.failures in (0, 4)
+
+
+def test_of_equal_trials_the_one_of_least_loss_is_best_and_the_tie_is_said():
+    rows = np.random.default_rng(0)
+    shared = rows.normal(0.9, 0.02, 256)
+    tried = (
+        trial(0, 0.9, 0.4, resampled=tuple(shared)),
+        trial(1, 0.9, 0.3, resampled=tuple(shared + rows.normal(0, 0.01, 256))),
+        trial(2, 0.8, 0.1, resampled=tuple(shared - 0.1 + rows.normal(0, 0.01, 256))),
+        trial(3, math.nan, math.nan, outcome="diverged"),
+    )
+    found = tuning(*tried)
+    assert [t.number for t in found.ranked()] == [1, 0, 2, 3]
+    # trial 2 is as uncertain as the others, but in the same samples it is always behind
+    assert [t.number for t in found.ties] == [0] and "a tie" in found.summary()
+    assert found.to_json()["ties"] == [0] and found.to_json()["best"]["number"] == 1
+    assert "ahead of all others" in tuning(*tried[1:]).summary()
+    lower = tuning(*tried[:3], metric="log_loss", higher_is_better=False)
+    assert lower.best.number == 2
+
+
+@pytest.mark.parametrize(
+    ("pruner", "trials", "staying"),
+    [("halving", 27, [9, 3]), ("halving", 10, [3, 1]), ("halving", 2, [1, 1])],
+)
+def test_halving_leaves_the_best_third_at_each_rung(pruner, trials, staying):
+    halving = Halving(pruner, trials, higher_is_better=False)
+    assert halving.shares == pytest.approx([1 / 9, 1 / 3])
+    scores = np.random.default_rng(0).permutation(trials).astype(float)
+    for share, count in zip(halving.shares, staying, strict=True):
+        halving(share, [Standing((s,), s) for s in scores])
+        left = sorted(scores[i] for i in range(trials) if i not in halving.left)
+        assert left == list(range(count))
+
+
+def test_a_network_that_diverged_leaves_first_and_hyperband_gives_time():
+    halving = Halving("halving", 3, higher_is_better=True)
+    assert halving(
+        1 / 9, [Standing((math.nan,), math.nan), Standing((0.1,), 9.0), Standing((0.1,), 8.0)]
+    ) == [1, 0]
+    brackets = divide_among_brackets(49, 3)
+    assert [brackets.count(s) for s in (3, 2, 1, 0)] == [27, 12, 6, 4]  # Li et al., eta = 3
+    hyperband = Halving("hyperband", 49, higher_is_better=True)
+    hyperband(hyperband.shares[0], [Standing((float(i),), 0.0) for i in range(49)])
+    assert len(hyperband.left) == 18 and all(brackets[i] == 3 for i in hyperband.left)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_stays_in_a_rung_has_the_numbers_of_a_run_alone(workers, tmp_path):
+    recipe = PLAIN.vary("epochs", 9).vary("batch", 8)  # so that every epoch is evaluated
+    recipes = [recipe.vary("optimizer.lr", 0.02 * (i + 1)) for i in range(6)]
+    tasks = load_tasks(recipes)
+    resolved = [resolve(r, t) for r, t in zip(recipes, tasks, strict=True)]
+    seen = []
+
+    def prune(share, standings):
+        seen.append([s.score for s in standings])
+        return {1 / 9: [0, 4, 5], 1 / 3: [1]}[share]
+
+    found = train_in_rungs(tasks, resolved, (1 / 9, 1 / 3), prune, folder=tmp_path, workers=workers)
+    for i, (recipe, one) in enumerate(zip(recipes, found, strict=True)):
+        run = train(recipe)
+        values = run.record.series["validation/accuracy"]
+        assert seen[0][i] == values.values[0, 0]
+        assert one.members[0].outcome == ("finished" if i in (2, 3) else "pruned")
+        if i in (2, 3):
+            assert one.members[0].validation == run.record.members[0].validation
+            assert torch.equal(one.model.weights, run.model.weights)
+            assert seen[1][i] == values.values[values.steps == run.record.members[0].steps // 3, 0]
+    steps = [one.members[0].steps for one in found]
+    assert steps == [run.record.members[0].steps * k // 9 for k in (1, 3, 9, 9, 1, 1)]
+
+
+def test_halving_costs_its_rungs_and_ends_with_a_finished_winner():
+    recipe = PLAIN.vary("epochs", 9).vary("batch", 8)
+    found = tune(recipe, LR_SPACE, trials=27, sampler="random", pruner="halving", confirm=0)
+    assert found.cost == pytest.approx((27 + 9 * 2 + 3 * 6) / (27 * 9))
+    assert sum(t.is_finished for t in found.trials) == 3 and found.best.is_finished
+    whole = tune(recipe, LR_SPACE, trials=27, sampler="random", confirm=0)
+    same = {t.number: t for t in whole.trials}
+    assert all(t.score == same[t.number].score for t in found.trials if t.is_finished)
+    assert found.importance == {} or set(found.importance) == {"optimizer.lr"}
+
+
+def test_the_best_are_confirmed_on_seeds_that_no_trial_had():
+    found = tune(PLAIN, LR_SPACE, trials=8, seeds=2, confirm=2, confirm_seeds=4)
+    assert found.verdict.seeds == (2, 3, 4, 5) and found.verdict.split == "test"
+    names = {f"trial {t.number}" for t in found.ranked()[:2]} | {"as it was"}
+    assert {choice.name for choice in found.verdict.choices} == names
+    searched, fresh = found.optimism()
+    assert searched == found.best.score
+    run = train(found.recipe_of(found.best).vary("seed", 2).vary("seeds", 4))
+    assert fresh == pytest.approx(np.mean([m.validation["accuracy"] for m in run.record.members]))
+    assert f"Trial {found.best.number} had validation accuracy" in found.summary()
+
+
+def test_an_automatic_space_fits_every_named_recipe():
+    for name in catalog.NAMED_RECIPES:
+        space = auto_space(catalog.named_recipe(name))
+        assert next(iter(space)) == "optimizer.lr" and len(space) >= 2
+        checked_space(space, catalog.named_recipe(name))
+
+
+def test_the_edge_of_a_range_and_an_idle_setting_are_findings():
+    rows = np.random.default_rng(1)
+    tried = []
+    for i in range(60):
+        lr, idle = 10 ** rows.uniform(-3, np.log10(0.5)), rows.uniform(0, 0.9)
+        score = 0.5 + 0.1 * np.log10(lr) + 0.002 * rows.normal()
+        values = {"optimizer.lr": lr, "optimizer.momentum": idle}
+        tried.append(trial(i, float(score), values=values))
+    space = checked_space({**LR_SPACE, "optimizer.momentum": "0..0.9"}, PLAIN)
+    found = tuning(*tried, space=space)
+    assert found.importance["optimizer.lr"] > 0.95
+    codes = {(f.code, f.where) for f in found.findings()}
+    assert codes == {("RVN-U01", "optimizer.lr"), ("RVN-U02", "optimizer.momentum")}
+    assert "let optimizer.lr also be above 0.5" in found.summary()
+    inner = [
+        trial(t.number, -abs(math.log10(t.values["optimizer.lr"]) + 1.6), values=t.values)
+        for t in tried
+    ]
+    assert "RVN-U01" not in {f.code for f in tuning(*inner, space=space).findings()}
+    assert tuning(*tried[:7], space=space).findings() == ()
+
+
+def test_many_settings_fit_a_terminal():
+    paths = [f"network.a_setting_with_a_long_name_{i}" for i in range(4)]
+    values = dict.fromkeys(paths, 0.123456)
+    space = {path: FloatDistribution(0.0, 1.0) for path in paths}
+    summary = tuning(trial(0, 0.9, values=values), space=space).summary()
+    assert max(map(len, summary.splitlines())) <= 80 and summary.count("0.1235") == 4
+
+
+def test_a_study_in_a_folder_goes_on_where_it_was(tmp_path):
+    space = {"optimizer.lr": "log:1e-3..0.5", "batch": [16, 32]}
+    settings = {"sampler": "tpe", "confirm": 0}
+    whole = tune(PLAIN, space, trials=25, **settings)
+    begun = tune(PLAIN, space, trials=20, out=tmp_path / "s", **settings)
+    more = resume_tuning(tmp_path / "s", trials=25, confirm=0)
+    assert table_of(begun) == table_of(whole)[:20] and table_of(more) == table_of(whole)
+    again = tune(PLAIN, space, trials=25, out=tmp_path / "s", **settings)
+    assert table_of(again) == table_of(whole)
+    kept = json.loads((tmp_path / "s" / "tuning.json").read_text())
+    assert len(kept["trials"]) == 25 and (tmp_path / "s" / "tuning.svg").exists()
+    assert read_recipe(tmp_path / "s" / "best.toml").batch == again.best.values["batch"]
+    with pytest.raises(RavineError, match="other values of space"):
+        tune(PLAIN, LR_SPACE, trials=3, out=tmp_path / "s")
+    with pytest.raises(RavineError, match="holds no study"):
+        resume_tuning(tmp_path)
+
+
+def test_a_study_is_stopped_by_a_file_and_loses_nothing(tmp_path):
+    stop = tmp_path / "stop-now"
+    recipe = PLAIN.vary("epochs", 40)
+
+    def each(found):
+        stop.touch()
+
+    settings = {"sampler": "tpe", "confirm": 0}
+    with pytest.raises(Interrupted):
+        tune(recipe, LR_SPACE, trials=20, out=tmp_path / "s", each=each, stop=stop, **settings)
+    stop.unlink()
+    found = resume_tuning(tmp_path / "s", trials=20, confirm=0)
+    assert table_of(found) == table_of(tune(recipe, LR_SPACE, trials=20, **settings))
+
+
+PROGRAM = """
+import sys
+from ravine import catalog
+from ravine.studies.tune import tune
+recipe = catalog.plain().vary("data.source", "iris").vary("epochs", 4)
+space, others = {"optimizer.lr": "log:1e-3..0.5"}, eval(sys.argv[1])
+tune(recipe, space, trials=30, sampler="tpe", confirm=0, workers=1, **others)
+"""
+
+
+def start(**settings):
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, repr(settings)])
+
+
+def trials_in(file):
+    import sqlite3
+
+    try:
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as known:
+            return known.execute("select count(*) from trials where state = 'COMPLETE'").fetchone()[
+                0
+            ]
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_a_killed_study_loses_no_trial_and_counts_none_twice(tmp_path):
+    process = start(out=str(tmp_path / "s"), pruner="none")
+    deadline = time.monotonic() + 120
+    while trials_in(tmp_path / "s" / "study.db") < 11 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    told = trials_in(tmp_path / "s" / "study.db")
+    found = resume_tuning(tmp_path / "s", trials=30, confirm=0)
+    whole = tune(PLAIN, LR_SPACE, trials=30, sampler="tpe", confirm=0)
+    assert 11 <= told <= 30 and table_of(found) == table_of(whole)
+
+
+def test_two_processes_share_a_study(tmp_path):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    both = [start(storage=url) for _ in range(2)]
+    assert [process.wait(timeout=240) for process in both] == [0, 0]
+    found = tune(PLAIN, LR_SPACE, trials=30, sampler="tpe", confirm=0, storage=url)
+    assert len({t.number for t in found.trials}) == len(found.trials) >= 30
+    assert len(found.trials) <= 40 and found.waiting == 0
+
+
+@pytest.fixture
+def postgres(tmp_path):
+    """The URL of an empty database on a server of its own."""
+    pytest.importorskip("psycopg2", reason="the driver psycopg2 is not installed")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path()]
+    if not (programs[-1] / "initdb").exists():
+        pytest.skip("there is no PostgreSQL server here")
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # a socket's path is short
+        as_user = []
+        if os.geteuid() == 0:  # which the server refuses to run as
+            shutil.chown(place, "postgres")
+            as_user = ["runuser", "-u", "postgres", "--"]
+
+        def call(program, *arguments):
+            command = [*as_user, str(programs[-1] / program), *arguments]
+            subprocess.run(command, check=True, capture_output=True, timeout=120, cwd="/")
+
+        data = f"{place}/data"
+        call("initdb", "-D", data, "-A", "trust", "-U", "me")
+        options = f"-c listen_addresses='' -c unix_socket_directories={place}"
+        call("pg_ctl", "-D", data, "-l", f"{place}/log", "-w", "-o", options, "start")
+        try:
+            call("createdb", "-h", place, "-U", "me", "studies")
+            yield f"postgresql+psycopg2://me@/studies?host={place}"
+        finally:
+            call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+def test_two_processes_share_a_server_and_a_killed_one_is_replaced(postgres, monkeypatch):
+    both = [start(storage=postgres) for _ in range(2)]
+    storage = optuna.storages.RDBStorage(postgres)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:  # until both are at work
+        known = storage.get_all_studies()
+        trials = storage.get_all_trials(known[0]._study_id) if known else []
+        if len({t.user_attrs["batch"]["owner"] for t in trials if "batch" in t.user_attrs}) == 2:
+            break
+        time.sleep(0.02)
+    both[0].kill()
+    both[0].wait()
+    assert both[1].wait(timeout=240) == 0
+    monkeypatch.setattr(study_storage, "SECONDS_OF_PATIENCE", 1.0)
+    time.sleep(1.5)
+    found = tune(PLAIN, LR_SPACE, trials=30, sampler="tpe", confirm=0, storage=postgres)
+    numbers = [t.number for t in found.trials]
+    assert len(set(numbers)) == len(numbers) >= 30 and found.waiting == 0
+    assert sorted(numbers) == list(range(len(numbers)))  # none was lost, none has two results
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"space": {}}, "nothing to tune"),
+        ({"sampler": "gird"}, "Did you mean"),
+        ({"trials": 0}, "at least 1"),
+        ({"sampler": "grid"}, "no count"),
+        ({"minutes": 0.0}, "above 0"),
+        ({"space": 3}, "space"),
+        ({"space": {"optimizer.lr": 0.1}}, "a distribution of Optuna"),
+        ({"space": {"optimizer.rate": "0..1"}}, "no setting 'rate'"),
+        ({"space": {"seed": "0..1"}}, "cannot be tuned"),
+        ({"space": {"optimizer.lr": [-1.0, 0.1]}}, "lr"),
+        ({"recipe": PLAIN.vary("split", Random(validation=0.0))}, "no validation split"),
+        ({"storage": "postgresql://me:secret@127.0.0.1:1/none"}, "me:...@127.0.0.1:1/none cannot"),
+        ({"storage": "no url"}, "cannot be reached"),
+    ],
+)
+def test_studies_that_are_none_are_refused_before_training(options, words):
+    options = {"recipe": PLAIN, "space": {"optimizer.lr": "0..1"}, **options}
+    with pytest.raises(InputError, match=words):
+        tune(**options)
+
+
+def test_the_command_prints_a_table_and_writes_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = ["tune", "iris", "--recipe", "plain", "--set", "epochs=3", "--quiet", "--confirm", "0"]
+    asked += ["--space", "optimizer.lr=log:1e-3..1e-1"]
+    assert run_command([*asked, "--budget", "3", "--out", "s"]) == 0
+    said = capsys.readouterr().out
+    assert "accuracy" in said and "3 trials" in said
+    best = read_recipe("s/best.toml")
+    assert f"{best.optimizer.lr:.4g}" in said.splitlines()[3] and best.epochs == 3
+    assert run_command(["tune", "--resume", "s", "--budget", "5", "--confirm", "0", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == 1 and len(found["trials"]) == 5 and len(found["expected_best"]) == 5
+    assert run_command([*asked, "--sampler", "grid"]) == 2 and "/5" in capsys.readouterr().err
+    assert run_command([*asked, "--sampler", "tpee"]) == 2 and "'tpe'" in capsys.readouterr().err
+    assert run_command([*asked, "--budget", "soon"]) == 2 and "10m" in capsys.readouterr().err
+    assert run_command([*asked, "--space", "optimizer.lr=0..1"]) == 2
+    assert "has a space already" in capsys.readouterr().err
+    assert run_command(["search", "iris"]) == 2
+    assert "ravine search is now ravine tune" in capsys.readouterr().err
+    all_fail = ["--set", "optimizer.lr=1e20", "--space", "batch=[16,32]", "--sampler", "grid"]
+    assert run_command([*asked[:-2], *all_fail, "--out", "t"]) == 3
+    assert "No trial ended well" in capsys.readouterr().out and not Path("t/best.toml").exists()
