@@ -31,10 +31,14 @@ class LossWithGradient(Protocol):
 
 @runtime_checkable
 class ActivationWithGradient(Protocol):
-    """An activation that computes its gradient from its output."""
+    """An activation that computes its gradient from its output, both in place."""
 
-    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
-        """grad · f′(x), given f(x)."""
+    def apply_(self, x: Tensor) -> Tensor:
+        """f(x), written into x."""
+        ...
+
+    def backward_(self, grad: Tensor, output: Tensor) -> Tensor:
+        """grad · f′(x), given f(x), written into `grad`."""
         ...
 
 
@@ -82,8 +86,12 @@ class ManualBackprop:
         for linear, activate in self.blocks:
             inputs.append(x)
             z = linear.product(x, tensors)
-            x = z if activate is None else activate.activation(z)
-            if activate is not None:
+            if activate is None:
+                x = z
+            elif meter is None:
+                x = activate.activation.apply_(z)  # type: ignore[attr-defined]
+            else:
+                x = activate.activation(z)
                 report_change(meter, "activation", z, x)
         targets = batch.targets
         assert targets is not None
@@ -95,6 +103,6 @@ class ManualBackprop:
             linear, activate = self.blocks[i]
             if activate is not None:
                 after = inputs[i + 1]
-                delta = activate.activation.backward(delta, after)  # type: ignore[attr-defined]
+                delta = activate.activation.backward_(delta, after)  # type: ignore[attr-defined]
             delta = linear.backward_(delta, inputs[i], tensors, grads, input_gradient=i > 0)
         return losses

@@ -42,9 +42,7 @@ def assign_jobs(
     """Group all networks by shape and task, and cut the groups into jobs of a good size."""
     groups: dict[Any, list[tuple[int, int]]] = {}
     for r, (recipe, task) in enumerate(zip(recipes, tasks, strict=True)):
-        # rows that are streamed come in one order for all networks of a job
-        order = recipe.seed if isinstance(task.train, RowGroups) else None
-        key = (group_key(recipe.vary("seed", 0).vary("seeds", 1)), task.fingerprint, order)
+        key = cohort_key(recipe, task)
         groups.setdefault(key, []).extend((r, m) for m in range(recipe.seeds))
     assignments = []
     for group in groups.values():
@@ -54,6 +52,13 @@ def assign_jobs(
             part = group[at : at + size]
             assignments.append(_assignment(part, recipes, tasks[first], device=device))
     return assignments
+
+
+def cohort_key(recipe: Recipe, task: Task) -> tuple[Any, ...]:
+    """What is equal for networks that may train in one job."""
+    # rows that are streamed come in one order for all networks of a job
+    order = recipe.seed if isinstance(task.train, RowGroups) else None
+    return group_key(recipe.vary("seed", 0).vary("seeds", 1)), task.fingerprint, order
 
 
 def assign_members(
