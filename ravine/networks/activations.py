@@ -70,9 +70,6 @@ class Identity:
     def __call__(self, x: Tensor) -> Tensor:
         return x
 
-    def apply_(self, x: Tensor) -> Tensor:
-        return x
-
     def backward_(self, grad: Tensor, output: Tensor) -> Tensor:
         """The gradient unchanged."""
         return grad
@@ -95,9 +92,6 @@ class Tanh(Nonlinearity):
     def __call__(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
 
-    def apply_(self, x: Tensor) -> Tensor:
-        return torch.tanh_(x)
-
     def backward_(self, grad: Tensor, output: Tensor) -> Tensor:
         """grad · (1 − tanh² x)."""
         return torch.ops.aten.tanh_backward.grad_input(grad, output, grad_input=grad)
@@ -109,9 +103,6 @@ class ReLU(Nonlinearity):
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.relu(x)
-
-    def apply_(self, x: Tensor) -> Tensor:
-        return torch.relu_(x)
 
     def backward_(self, grad: Tensor, output: Tensor) -> Tensor:
         """grad where x > 0, else 0."""

@@ -31,11 +31,7 @@ class LossWithGradient(Protocol):
 
 @runtime_checkable
 class ActivationWithGradient(Protocol):
-    """An activation that computes its gradient from its output, both in place."""
-
-    def apply_(self, x: Tensor) -> Tensor:
-        """f(x), written into x."""
-        ...
+    """An activation that computes its gradient from its output."""
 
     def backward_(self, grad: Tensor, output: Tensor) -> Tensor:
         """grad · f′(x), given f(x), written into `grad`."""
@@ -86,12 +82,8 @@ class ManualBackprop:
         for linear, activate in self.blocks:
             inputs.append(x)
             z = linear.product(x, tensors)
-            if activate is None:
-                x = z
-            elif meter is None:
-                x = activate.activation.apply_(z)  # type: ignore[attr-defined]
-            else:
-                x = activate.activation(z)
+            x = z if activate is None else activate.activation(z)
+            if activate is not None:
                 report_change(meter, "activation", z, x)
         targets = batch.targets
         assert targets is not None

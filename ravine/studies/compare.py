@@ -4,13 +4,13 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ravine.argument_checks import Count, check_arguments
 from ravine.data import TableLike, Task
 from ravine.data.examples import evenly_spaced
 from ravine.errors import InputError
 from ravine.paired import least_seeds
+from ravine.part import group_key
 from ravine.recipe import Recipe
 from ravine.studies.contestants import Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
@@ -22,13 +22,13 @@ from ravine.training.cohort import Cohort, start_cohort
 from ravine.training.defaults import batch_size, load_tasks, resolve, training_plan
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
-from ravine.training.jobs import assign_members, cohort_key
+from ravine.training.jobs import assign_members
 from ravine.training.loop import train_cohort
 from ravine.training.train import Report, train_on
 
 LEAST_SEEDS = 2
 TIMED_BATCHES, TIMED_SECONDS = 4, 0.1  # of one network alone
-LEAST_TIMED_EPOCHS, MAX_TIMED_EPOCHS = 4, 256
+LEAST_TIMED_STEPS, MAX_TIMED_EPOCHS = 16, 256
 
 
 def compare(
@@ -82,9 +82,9 @@ def compare(
         panel.check_estimator(name, estimator)
     runs = train_on(tasks, resolved, device=device, workers=workers, report=report)
     scored: dict[str, Scored] = {}
-    seconds: dict[Any, float] = {}  # networks that train together take as long alone
+    seconds: dict[object, float] = {}  # networks that train together take as long alone
     for name, run, task in zip(names, runs, tasks, strict=True):
-        key = cohort_key(run.recipe, task)
+        key = group_key(run.recipe), id(task)
         if run.model and key not in seconds:
             seconds[key] = seconds_alone(run.recipe, task, device=device)
         taken = seconds[key] if run.model else math.nan
@@ -135,21 +135,17 @@ def seconds_alone(recipe: Recipe, task: Task, *, device: str) -> float:
     """
     few = evenly_spaced(task.train, TIMED_BATCHES * batch_size(recipe, task))
     short = dataclasses.replace(task, train=few, validation=None, test=None)
-    one = dataclasses.replace(recipe, seeds=1, stop=None, snapshots=None)
-    job = assign_members([0], one.vary("epochs", MAX_TIMED_EPOCHS), short, device=device).job
+    one = dataclasses.replace(recipe, seeds=1, stop=None, snapshots=None, epochs=MAX_TIMED_EPOCHS)
+    job = assign_members([0], one, short, device=device).job
     clock = time.process_time if device == "cpu" else time.perf_counter
-    ticks: list[tuple[int, float]] = []
+    ticks: list[float] = []
 
     def is_timed(cohort: Cohort) -> bool:
-        if cohort.step % TIMED_BATCHES or not cohort.ids:
-            return False
-        cohort.weights.sum().item()  # an accelerator is done then
-        ticks.append((cohort.step, clock()))
-        return len(ticks) > LEAST_TIMED_EPOCHS and ticks[-1][1] - ticks[0][1] > TIMED_SECONDS
+        ticks.append(clock())
+        return len(ticks) > LEAST_TIMED_STEPS and ticks[-1] - ticks[0] > TIMED_SECONDS
 
     with exact_arithmetic():
         cohort = start_cohort(job)
         batches = training_batches(short, cohort)
         train_cohort(cohort, batches, Evaluator.of_task(short, job), pause=is_timed)
-    (first, began), (last, ended) = ticks[0], ticks[-1]
-    return (ended - began) / max(1, last - first) * training_plan(recipe, task).steps
+    return (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1) * training_plan(recipe, task).steps

@@ -18,7 +18,7 @@ from ravine.cli.app import run_command
 from ravine.cli.compare import _choices as cli_choices
 from ravine.cli.options import DEFAULT_OPTIONS
 from ravine.errors import InputError, RecipeError, RunError
-from ravine.studies.compare import TIMED_BATCHES, seconds_alone
+from ravine.studies.compare import seconds_alone
 from ravine.studies.contestants import vary_recipe
 from ravine.studies.verdict import open_verdict
 from ravine.training.defaults import load_task, prepare, training_plan
@@ -250,8 +250,7 @@ def test_one_network_is_timed_by_its_steps_and_once_for_those_that_train_togethe
     monkeypatch.setattr("ravine.studies.compare.time.process_time", lambda: 0.01 * next(ticks))
     task, resolved = prepare(recipe)
     alone = seconds_alone(resolved, task, device="cpu")
-    # the clock is read after every epoch of the few batches
-    assert alone == pytest.approx(0.01 / TIMED_BATCHES * training_plan(resolved, task).steps)
+    assert alone == pytest.approx(0.01 * training_plan(resolved, task).steps)
     timed = []
     monkeypatch.setattr(
         "ravine.studies.compare.seconds_alone", lambda r, *_, **__: timed.append(r) or 1.0
