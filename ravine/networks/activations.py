@@ -70,7 +70,7 @@ class Identity:
     def __call__(self, x: Tensor) -> Tensor:
         return x
 
-    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
+    def backward_(self, grad: Tensor, output: Tensor) -> Tensor:
         """The gradient unchanged."""
         return grad
 
@@ -92,9 +92,9 @@ class Tanh(Nonlinearity):
     def __call__(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
 
-    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
+    def backward_(self, grad: Tensor, output: Tensor) -> Tensor:
         """grad · (1 − tanh² x)."""
-        return torch.ops.aten.tanh_backward(grad, output)
+        return torch.ops.aten.tanh_backward.grad_input(grad, output, grad_input=grad)
 
 
 @part
@@ -104,9 +104,9 @@ class ReLU(Nonlinearity):
     def __call__(self, x: Tensor) -> Tensor:
         return torch.relu(x)
 
-    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
+    def backward_(self, grad: Tensor, output: Tensor) -> Tensor:
         """grad where x > 0, else 0."""
-        return torch.ops.aten.threshold_backward(grad, output, 0)
+        return torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=grad)
 
     def gain(self) -> float:
         return math.sqrt(2.0)  # He et al. 2015

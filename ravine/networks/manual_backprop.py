@@ -33,8 +33,8 @@ class LossWithGradient(Protocol):
 class ActivationWithGradient(Protocol):
     """An activation that computes its gradient from its output."""
 
-    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
-        """grad · f′(x), given f(x)."""
+    def backward_(self, grad: Tensor, output: Tensor) -> Tensor:
+        """grad · f′(x), given f(x), written into `grad`."""
         ...
 
 
@@ -95,6 +95,6 @@ class ManualBackprop:
             linear, activate = self.blocks[i]
             if activate is not None:
                 after = inputs[i + 1]
-                delta = activate.activation.backward(delta, after)  # type: ignore[attr-defined]
+                delta = activate.activation.backward_(delta, after)  # type: ignore[attr-defined]
             delta = linear.backward_(delta, inputs[i], tensors, grads, input_gradient=i > 0)
         return losses

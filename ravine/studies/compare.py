@@ -10,18 +10,25 @@ from ravine.data import TableLike, Task
 from ravine.data.examples import evenly_spaced
 from ravine.errors import InputError
 from ravine.paired import least_seeds
+from ravine.part import group_key
 from ravine.recipe import Recipe
 from ravine.studies.contestants import Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
 from ravine.studies.score_differences import NO_INTERVAL, SIGNIFICANCE_LEVEL, compare_scores
 from ravine.studies.verdict import ChoiceResult, Verdict
 from ravine.training import arguments
+from ravine.training.batches import training_batches
+from ravine.training.cohort import Cohort, start_cohort
 from ravine.training.defaults import batch_size, load_tasks, resolve, training_plan
+from ravine.training.determinism import exact_arithmetic
+from ravine.training.evaluation import Evaluator
+from ravine.training.jobs import assign_members
+from ravine.training.loop import train_cohort
 from ravine.training.train import Report, train_on
 
 LEAST_SEEDS = 2
-TIMED_BATCHES, TIMED_SECONDS = 4, 0.2  # of one network alone
-LEAST_TIMED_EPOCHS, MAX_TIMED_EPOCHS = 4, 256
+TIMED_BATCHES, TIMED_SECONDS = 4, 0.1  # of one network alone
+LEAST_TIMED_STEPS, MAX_TIMED_EPOCHS = 16, 256
 
 
 def compare(
@@ -75,9 +82,13 @@ def compare(
         panel.check_estimator(name, estimator)
     runs = train_on(tasks, resolved, device=device, workers=workers, report=report)
     scored: dict[str, Scored] = {}
+    seconds: dict[object, float] = {}  # networks that train together take as long alone
     for name, run, task in zip(names, runs, tasks, strict=True):
-        seconds = seconds_alone(run.recipe, task, device=device) if run.model else math.nan
-        scored[name] = panel.score_run(run, task)._replace(seconds=seconds)
+        key = group_key(run.recipe), id(task)
+        if run.model and key not in seconds:
+            seconds[key] = seconds_alone(run.recipe, task, device=device)
+        taken = seconds[key] if run.model else math.nan
+        scored[name] = panel.score_run(run, task)._replace(seconds=taken)
     first = resolved[0].seed
     for name, estimator in contestants.estimators.items():
         scored[name] = panel.score_estimator(name, estimator, seed=first, count=seeds)
@@ -121,24 +132,21 @@ def _too_few_seeds(choices: int, seeds: int) -> list[str]:
 def seconds_alone(recipe: Recipe, task: Task, *, device: str) -> float:
     """The time to train one network of a resolved recipe alone, on one core, without evaluations.
 
-    The steps that it may make, at the cost of a step: the difference between a short and a longer
-    training on a few batches.
+    The steps that it may make, at the mean cost of a step on a few batches.
     """
     few = evenly_spaced(task.train, TIMED_BATCHES * batch_size(recipe, task))
     short = dataclasses.replace(task, train=few, validation=None, test=None)
-    one = dataclasses.replace(recipe, seeds=1, stop=None, snapshots=None)
+    one = dataclasses.replace(recipe, seeds=1, stop=None, snapshots=None, epochs=MAX_TIMED_EPOCHS)
+    job = assign_members([0], one, short, device=device).job
     clock = time.process_time if device == "cpu" else time.perf_counter
+    ticks: list[float] = []
 
-    def seconds(epochs: int) -> float:
-        began = clock()
-        train_on([short], [one.vary("epochs", epochs)], device=device, workers=1)
-        return clock() - began
+    def is_timed(cohort: Cohort) -> bool:
+        ticks.append(clock())
+        return len(ticks) > LEAST_TIMED_STEPS and ticks[-1] - ticks[0] > TIMED_SECONDS
 
-    seconds(1)  # what is made once in a process
-    least = seconds(LEAST_TIMED_EPOCHS)
-    epochs, longer = LEAST_TIMED_EPOCHS, 0.0
-    while longer < TIMED_SECONDS and epochs < MAX_TIMED_EPOCHS:
-        epochs *= 2
-        longer = seconds(epochs) - least
-    per_step = max(0.0, longer) / (TIMED_BATCHES * (epochs - LEAST_TIMED_EPOCHS))
-    return per_step * training_plan(recipe, task).steps
+    with exact_arithmetic():
+        cohort = start_cohort(job)
+        batches = training_batches(short, cohort)
+        train_cohort(cohort, batches, Evaluator.of_task(short, job), pause=is_timed)
+    return (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1) * training_plan(recipe, task).steps

@@ -11,8 +11,9 @@ from ravine.recipe import Recipe
 from ravine.training.cohort import Job, networks_at_once
 from ravine.training.defaults import batch_size, network_width, training_plan
 
-SECONDS_WORTH_A_PROCESS = 20.0  # starting a worker and importing torch in it takes about three
-SECONDS_PER_STEP = 2e-5
+SPLIT_SECONDS = 2.0  # to be saved by training in parts, as estimated: often too low
+STEP_SECONDS = 3e-4  # of a job, however few its networks
+NETWORK_SECONDS = 2e-5  # more for each network
 FLOPS_PER_WEIGHT = 6.0  # and example: forward and backward
 FLOPS_PER_SECOND = 5e10
 
@@ -66,14 +67,16 @@ def assign_members(
 def _job_size(recipe: Recipe, task: Task, count: int, *, device: str, workers: int) -> int:
     """How many of `count` networks train in one job: as many as the cache holds, in equal jobs.
 
-    At least one job per process where processes pay.
+    At least one job per process where that makes long jobs shorter.
     """
     if device == "cpu" and BatchedNetwork(recipe.network, task.signature).one_by_one:
         # convolutions run one network after another: together they only share the cache
         return 1
     size = min(count, networks_at_once(network_width(recipe, task), device=device))
-    if workers > 1 and device == "cpu" and count * _seconds(recipe, task) > SECONDS_WORTH_A_PROCESS:
-        size = min(size, max(2, -(-count // workers)))
+    if workers > 1 and device == "cpu":
+        part = min(size, max(2, -(-count // workers)))
+        saved = _seconds(recipe, task, size) - _seconds(recipe, task, part)
+        size = part if saved > SPLIT_SECONDS else size
     return -(-count // -(-count // size))
 
 
@@ -94,10 +97,11 @@ def _assignment(
         batch=batch_size(first, task),
         device=device,
     )
-    return JobAssignment(job, task, list(shares.values()), len(group) * _seconds(first, task))
+    return JobAssignment(job, task, list(shares.values()), _seconds(first, task, len(group)))
 
 
-def _seconds(recipe: Recipe, task: Task) -> float:
-    """A rough time for one network on one core."""
+def _seconds(recipe: Recipe, task: Task, networks: int) -> float:
+    """A rough time for a job of so many networks on one core."""
     flops = FLOPS_PER_WEIGHT * network_width(recipe, task) * batch_size(recipe, task)
-    return training_plan(recipe, task).steps * (SECONDS_PER_STEP + flops / FLOPS_PER_SECOND)
+    own = NETWORK_SECONDS + flops / FLOPS_PER_SECOND
+    return training_plan(recipe, task).steps * (STEP_SECONDS + networks * own)

@@ -71,7 +71,7 @@ def train_in_rungs(
     with own as place:
         kept = None if place is None else Path(place)
         controls = controls_of(
-            assignments, kept, report, workers=workers, seconds=seconds, stop=stop, diagnosed=False
+            assignments, kept, report, seconds=seconds, stop=stop, diagnosed=False
         )
         left: set[int] = set()
         for share in (*shares, 1.0):

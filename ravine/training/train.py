@@ -32,14 +32,14 @@ from ravine.training.defaults import check_size, load_task, load_tasks, prepare,
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
 from ravine.training.job_control import JobControl
-from ravine.training.jobs import SECONDS_WORTH_A_PROCESS, JobAssignment, assign_jobs, assign_members
+from ravine.training.jobs import JobAssignment, assign_jobs, assign_members
 from ravine.training.loop import train_cohort
 from ravine.training.moved_files import with_moved_files
 from ravine.training.results import JobResult, assemble_run
 from ravine.training.run import Run
 from ravine.training.run_lock import STOP_FILE, lock_folder
 from ravine.training.snapshots import keep_snapshots, report_snapshots
-from ravine.training.workers import start_crew
+from ravine.training.workers import Crew
 
 # resolved recipe, task -> findings as plain data
 RecipeCheck: TypeAlias = Callable[[Recipe, Task], Sequence[Mapping[str, Any]]]
@@ -90,9 +90,7 @@ def train(
     task, recipe = prepare(recipe, frame)
     assignments = assign_jobs([recipe], [task], device=device, workers=workers)
     folder = None if out is None else require_path(out, "out")
-    controls = controls_of(
-        assignments, folder, report, workers=workers, seconds=checkpoint_seconds, stop=stop
-    )
+    controls = controls_of(assignments, folder, report, seconds=checkpoint_seconds, stop=stop)
     with contextlib.nullcontext() if folder is None else run_folder.new_folder(folder):
         if folder is not None:
             recipe_text(recipe, folder)  # raises here where it cannot be written
@@ -141,9 +139,7 @@ def train_on(
     workers = arguments.require_workers(workers)
     assignments = assign_jobs(recipes, tasks, device=device, workers=workers)
     began = time.monotonic()
-    controls = controls_of(
-        assignments, None, report, workers=workers, seconds=math.inf, diagnosed=len(recipes) == 1
-    )
+    controls = controls_of(assignments, None, report, seconds=math.inf, diagnosed=len(recipes) == 1)
     results = train_jobs(assignments, controls, workers=workers)
     seconds = time.monotonic() - began
     runs = []
@@ -188,9 +184,7 @@ def resume(
         device = arguments.require_device(plan["device"])
         jobs = run_folder.planned_jobs(plan, recipe, folder)
         assignments = [assign_members(m, recipe, task, device=device) for m in jobs]
-        controls = controls_of(
-            assignments, folder, report, workers=workers, seconds=checkpoint_seconds, stop=stop
-        )
+        controls = controls_of(assignments, folder, report, seconds=checkpoint_seconds, stop=stop)
         versions = run_folder.note_versions(plan, folder)
         began = time.monotonic()
         results = train_jobs(assignments, controls, workers=workers)
@@ -230,19 +224,16 @@ def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
 def train_jobs(
     assignments: Sequence[JobAssignment], controls: Sequence[JobControl], *, workers: int
 ) -> list[JobResult]:
-    """Every job's result, from this process, or from one process per core where that pays.
+    """Every job's result, from this process and, once the steps show that they pay, from others.
 
     A job goes on from its checkpoint if it has one.
     """
-    processes_pay = sum(a.seconds for a in assignments) >= SECONDS_WORTH_A_PROCESS
-    # jobs 0, workers, 2 workers, ... stay in this process, which reports progress
-    elsewhere = [i for i in range(len(assignments)) if i % workers and processes_pay]
-    calls = [partial(train_jobs, [assignments[i]], [controls[i]], workers=1) for i in elsewhere]
-    results: dict[int, JobResult] = {}
-    with start_crew(calls, workers=workers - 1, controls=controls) as crew:
-        for i, (assignment, control) in enumerate(zip(assignments, controls, strict=True)):
-            if i in elsewhere:
-                continue
+    pairs = zip(assignments, controls, strict=True)  # this process alone reports
+    calls = [partial(train_jobs, [a], [replace(c, report=None)], workers=1) for a, c in pairs]
+    crew = Crew(calls, controls, [a.seconds for a in assignments], workers - 1)
+    with contextlib.closing(crew):
+        while (i := crew.take()) is not None:
+            assignment, control = assignments[i], controls[i]
             with exact_arithmetic() as exact:
                 saved = control.checkpoint
                 if saved is not None and saved.exists():
@@ -260,14 +251,16 @@ def train_jobs(
                     if cohort.step == 0:  # a checkpoint has it already
                         examples = batches.examples if isinstance(batches, InMemory) else None
                         log_constant_baseline(cohort, examples, evaluate.validation)
-                    train_cohort(cohort, batches, evaluate, pause=keep_snapshots(cohort, control))
+                    pause = keep_snapshots(cohort, partial(crew.pause, i, control))
+                    train_cohort(cohort, batches, evaluate, pause=pause)
                     if not control.interrupted:
                         _complete(cohort, assignment.task, saved)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
-            results[i] = JobResult(cohort.ended, cohort.log, control.interrupted, end_of(cohort))
-        results |= {i: result for i, (result,) in zip(elsewhere, crew.results(), strict=True)}
-    return [results[i] for i in range(len(assignments))]
+            result = JobResult(cohort.ended, cohort.log, control.interrupted, end_of(cohort))
+            crew.found[i] = [result]
+        found = crew.results()
+    return [found[i][0] for i in range(len(assignments))]
 
 
 def _complete(cohort: Cohort, task: Task, checkpoint: Path | None) -> None:
@@ -288,12 +281,11 @@ def controls_of(
     folder: Path | None,
     report: Report | None,
     *,
-    workers: int,
     seconds: float,
     stop: str | Path | None = None,
     diagnosed: bool = True,
 ) -> list[JobControl]:
-    """The control of each job. Jobs in other processes report to the board alone."""
+    """The control of each job."""
     count = len(assignments)
     board = None
     if report is not None and count > 1:
@@ -305,7 +297,7 @@ def controls_of(
         JobControl(
             job=i,
             seconds=seconds,
-            report=report if i % max(workers, 1) == 0 else None,
+            report=report,
             board=board,
             checkpoint=None if folder is None else folder / f"checkpoint-{i}.safetensors",
             stop=None if stop is None else Path(stop),

@@ -6,6 +6,7 @@ asks it to stop.
 """
 
 import contextlib
+import math
 import os
 import pickle
 import queue
@@ -13,14 +14,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 import cloudpickle
 
 from ravine.errors import RavineError, RunError
+from ravine.training.cohort import Cohort
 from ravine.training.job_control import JobControl
+
+START_SECONDS = 3.0  # of a core: a process starts and imports torch
+MEASURED_SECONDS = 0.25  # of training, from which it is known how long the rest will take
 
 WORKER_PROGRAM = "from ravine.training.workers import work; work()"
 IGNORED_SIGNALS = tuple(
@@ -28,38 +34,77 @@ IGNORED_SIGNALS = tuple(
 )
 
 
-class Crew:
-    """Processes that call functions; `results` gives what they return, in the order of the calls.
+class Pace:
+    """How long jobs will still take: estimated times, scaled by those of the steps made here."""
 
-    `controls` are those of all jobs: when a call has failed, they are asked to stop.
+    def __init__(self, seconds: Sequence[float], clock: Callable[[], float] = time.monotonic):
+        self.seconds, self.clock = seconds, clock
+        self.job, self.share, self.time = -1, 0.0, math.nan  # at the step before
+        self.spent = self.done = 0.0
+
+    def shareable(self, job: int, share: float, waiting: Sequence[int]) -> float:
+        """Seconds of work for two processes when a share of a job is done; 0 until it is known."""
+        now = self.clock()
+        self.spent += now - self.time if self.job >= 0 else 0.0
+        self.done += (share - self.share) * self.seconds[job] if self.job == job else 0.0
+        self.job, self.share, self.time = job, share, now
+        if self.done <= 0 or self.spent < MEASURED_SECONDS:
+            return 0.0
+        others = sum(self.seconds[i] for i in waiting)
+        rest = (1 - share) * self.seconds[job]
+        return (others + min(rest, others)) * self.spent / self.done
+
+
+class Crew:
+    """Jobs that wait for this process, or for one of others, which are started once they pay.
+
+    `calls` train the jobs elsewhere. When one has failed, all `controls` are asked to stop.
     """
 
-    def __init__(self, calls: Sequence[Callable[[], Any]], controls: Sequence[JobControl]):
-        self.calls = calls
-        self.controls = controls
-        self.waiting = list(enumerate(calls))[::-1]  # the next is the last
+    def __init__(
+        self,
+        calls: Sequence[Callable[[], Any]],
+        controls: Sequence[JobControl],
+        seconds: Sequence[float],
+        workers: int,
+    ):
+        self.calls, self.controls, self.workers = calls, controls, workers
+        self.pace = Pace(seconds)
+        self.waiting = sorted(range(len(calls)), key=lambda i: (seconds[i], -i))  # the next is last
         self.found: dict[int, Any] = {}
         self.error: BaseException | None = None
         self.processes: list[subprocess.Popen] = []
+        self.ready: list[subprocess.Popen] = []  # those that have started
         self.threads: list[threading.Thread] = []
 
-    def start(self, workers: int) -> None:
-        """Start this many processes, or one for each call where there are fewer calls."""
-        for _ in range(min(workers, len(self.calls))):
-            thread = threading.Thread(target=self._run_worker, daemon=True)
-            self.threads.append(thread)
-            thread.start()
+    def take(self) -> int | None:
+        """The next job, for whoever asks first; None where none is left."""
+        with contextlib.suppress(IndexError):
+            return self.waiting.pop()
 
-    def results(self) -> list[Any]:
-        """Wait for all calls. Raises what the first of them raised that failed."""
-        for thread in self.threads:
-            while thread.is_alive():
-                thread.join(0.1)  # so that a signal is seen to
+    def pause(self, job: int, control: JobControl, cohort: Cohort) -> bool:
+        """The control of a job that is trained here; starts processes for the others that wait."""
+        waiting = self.waiting.copy()
+        if waiting and len(self.threads) < self.workers:
+            seconds = self.pace.shareable(job, cohort.step / cohort.job.plan.steps, waiting)
+            # each has START_SECONDS of work, too, and a job that waits for it
+            paid = min(int(seconds / 2 // START_SECONDS), len(self.ready) + len(waiting))
+            while len(self.threads) < min(paid, self.workers):
+                self.threads.append(threading.Thread(target=self._run_worker, daemon=True))
+                self.threads[-1].start()
+        return control(cohort)
+
+    def results(self) -> dict[int, Any]:
+        """What the calls returned, by job. Raises what the first of them raised that failed."""
+        while any(thread.is_alive() for thread in self.threads):
+            for process in set(self.processes).difference(self.ready):
+                process.kill()  # nothing is left for it
+            self.threads[0].join(0.1)  # so that a signal is seen to
         if self.error is not None:
             raise self.error
-        return [self.found[place] for place in range(len(self.calls))]
+        return self.found
 
-    def kill(self) -> None:
+    def close(self) -> None:
         """End all processes now."""
         self.waiting.clear()
         for process in self.processes:
@@ -86,12 +131,11 @@ class Crew:
         assert process.stdin is not None and process.stdout is not None
         try:
             pickle.dump(sys.path, process.stdin)
-            while self.waiting and self.error is None:
-                try:
-                    place, call = self.waiting.pop()
-                except IndexError:  # another worker took the last one
-                    break
-                process.stdin.write(cloudpickle.dumps(cloudpickle.dumps(call)))
+            process.stdin.flush()
+            pickle.load(process.stdout)  # it has started
+            self.ready.append(process)
+            while self.error is None and (place := self.take()) is not None:
+                process.stdin.write(cloudpickle.dumps(cloudpickle.dumps(self.calls[place])))
                 process.stdin.flush()
                 result, error = pickle.load(process.stdout)
                 if error is not None:
@@ -99,7 +143,8 @@ class Crew:
                 self.found[place] = result
         except (EOFError, OSError, pickle.UnpicklingError):
             process.kill()
-            self._fail(_death_of(process.wait(), self.controls))
+            if process in self.ready or self.waiting:  # else it was not needed any more
+                self._fail(_death_of(process.wait(), self.controls))
         finally:
             with contextlib.suppress(OSError):
                 process.stdin.close()  # which ends it
@@ -109,19 +154,6 @@ class Crew:
             self.error = error
             for control in self.controls:
                 control.request_stop()
-
-
-@contextlib.contextmanager
-def start_crew(
-    calls: Sequence[Callable[[], Any]], *, workers: int, controls: Sequence[JobControl]
-) -> Iterator[Crew]:
-    """A crew at work on calls; what is still running when the block is left is killed."""
-    crew = Crew(calls, controls)
-    try:
-        crew.start(workers)
-        yield crew
-    finally:
-        crew.kill()
 
 
 def _death_of(code: int, controls: Sequence[JobControl]) -> RunError:
@@ -139,12 +171,14 @@ def work() -> None:
         signal.signal(number, signal.SIG_IGN)
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a call prints is no result
-    calls: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     sys.path[:] = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_read_calls, args=(sys.stdin.buffer, calls), daemon=True).start()
-    while (call := calls.get()) is not None:
+    call = pickle.dumps(int)  # its result says that this process has started
+    while True:
         results.write(cloudpickle.dumps(_make_call(call)))
         results.flush()
+        call = calls.get()
 
 
 def _read_calls(source: BinaryIO, calls: queue.SimpleQueue) -> None:

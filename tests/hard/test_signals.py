@@ -52,8 +52,15 @@ def watch(phase, real):
 if phases == {"import": ""}:
     later()
 else:
-    from ravine.training import jobs, train
-    jobs.SECONDS_WORTH_A_PROCESS = train.SECONDS_WORTH_A_PROCESS = 0.0
+    from ravine.training import jobs, workers
+    jobs.SPLIT_SECONDS, workers.START_SECONDS, workers.MEASURED_SECONDS = -1.0, 1e-9, 0.0
+    take = workers.Crew.take
+    def leave(crew):  # to the other process all but the first job
+        here = threading.current_thread() is threading.main_thread()
+        while here and crew.threads and crew.waiting and crew.error is None:
+            time.sleep(0.01)
+        return take(crew)
+    workers.Crew.take = leave
     for phase, path in phases.items():
         module, _, name = path.rpartition(".")
         if module:
@@ -66,11 +73,11 @@ PHASES = {
     "import": "",
     "reading": "ravine.training.train.prepare",
     "preflight": "ravine.examination.api.quick_check",
-    "first files": "ravine.training.train.write_plan",
+    "first files": "ravine.training.run_folder.write_plan",
     "training": "ravine.training.train.train_jobs",
     "checkpoint": "ravine.training.train.save_checkpoint",
     "baseline": "ravine.training.results.score_model",
-    "last files": "ravine.training.train.write_run",
+    "last files": "ravine.training.run_folder.write_run",
     "printing": "ravine.cli.train.print_run",
 }
 RUN = "--target y --recipe plain --seeds 8 --set epochs=150".split()

@@ -2,6 +2,7 @@
 own scores, and what must be refused.
 """
 
+import itertools
 import json
 import math
 
@@ -17,9 +18,10 @@ from ravine.cli.app import run_command
 from ravine.cli.compare import _choices as cli_choices
 from ravine.cli.options import DEFAULT_OPTIONS
 from ravine.errors import InputError, RecipeError, RunError
+from ravine.studies.compare import seconds_alone
 from ravine.studies.contestants import vary_recipe
 from ravine.studies.verdict import open_verdict
-from ravine.training.defaults import load_task
+from ravine.training.defaults import load_task, prepare, training_plan
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +241,21 @@ def test_a_command_where_everything_failed_says_so(tmp_path, capsys):
     out = capsys.readouterr().out
     assert code == 3
     assert "Take none of them" in out
+
+
+def test_one_network_is_timed_by_its_steps_and_once_for_those_that_train_together(
+    recipe, monkeypatch
+):
+    ticks = itertools.count()
+    monkeypatch.setattr("ravine.studies.compare.time.process_time", lambda: 0.01 * next(ticks))
+    task, resolved = prepare(recipe)
+    alone = seconds_alone(resolved, task, device="cpu")
+    assert alone == pytest.approx(0.01 * training_plan(resolved, task).steps)
+    timed = []
+    monkeypatch.setattr(
+        "ravine.studies.compare.seconds_alone", lambda r, *_, **__: timed.append(r) or 1.0
+    )
+    faster = recipe.vary("optimizer.lr", 0.03)
+    wider = recipe.vary("network.hidden", (3,))
+    ravine.compare({"a": recipe, "b": faster, "c": wider}, seeds=2, workers=1)
+    assert len(timed) == 2

@@ -26,7 +26,9 @@ def own_frames():
     [(ColumnsLayer, AUTOGRAD, 1), (ManualBackprop, {}, 1), (ManualBackprop, {}, 2)],
     ids=["the first layer", "a backward pass that is written out", "beside other processes"],
 )
-def test_from_train_to_the_first_layer_are_four_functions(monkeypatch, first, settings, workers):
+def test_from_train_to_the_first_layer_are_four_functions(
+    monkeypatch, request, first, settings, workers
+):
     seen, real = [], first.__call__
 
     def call(self, *given, **named):
@@ -38,8 +40,7 @@ def test_from_train_to_the_first_layer_are_four_functions(monkeypatch, first, se
     for path, value in settings.items():
         recipe = recipe.vary(path, value)
     if workers > 1:  # some jobs go to other processes
-        monkeypatch.setattr("ravine.training.train.SECONDS_WORTH_A_PROCESS", 0.0)
-        monkeypatch.setattr("ravine.training.jobs.SECONDS_WORTH_A_PROCESS", 0.0)
+        request.getfixturevalue("processes_pay")
         recipe = recipe.vary("seeds", 4)
     train(recipe, workers=workers)
     frames = seen[0]  # in the first step

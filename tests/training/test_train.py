@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import os
+import time
 import tomllib
 
 import numpy as np
@@ -264,22 +265,32 @@ def test_a_stop_file_saves_and_leaves(tmp_path):
     assert torch.equal(whole.model.weights, open_run(folder).model.weights)
 
 
-def test_processes_give_the_same_numbers_as_one(monkeypatch):
-    recipe = quick(seeds=4)
-    one = train(recipe, workers=1)
-    for module in ("jobs", "train"):
-        monkeypatch.setattr(f"ravine.training.{module}.SECONDS_WORTH_A_PROCESS", 0.0)
+@pytest.mark.parametrize("recipes", [1, 3])
+def test_processes_give_the_same_numbers_as_one(monkeypatch, processes_pay, recipes):
+    several = [quick(seeds=4, network=mlp.Mlp(hidden=(5 + i,))) for i in range(recipes)]
+    ones = train_all(several, workers=1)
     here, real = [], training.train_cohort
 
     def train_cohort(*given, **options):
         here.append(os.getpid())
         return real(*given, **options)
 
+    def wait(progress):
+        """Have every other job trained by another process."""
+        began = time.monotonic()
+        while progress.board.read().least == 0.0 and time.monotonic() - began < 60:
+            time.sleep(0.02)
+
     monkeypatch.setattr(training, "train_cohort", train_cohort)
-    two = train(recipe, workers=2)
-    assert len(here) == 1  # of two jobs: the other is another process's
-    assert torch.equal(one.model.weights, two.model.weights)
-    assert one.record.members == two.record.members
+    twos = train_all(several, workers=2, report=wait)
+    assert len(here) == 1
+    for one, two in zip(ones, twos, strict=True):
+        assert torch.equal(one.model.weights, two.model.weights)
+        for what in ("members", "events", "effects", "score"):
+            assert getattr(one.record, what) == getattr(two.record, what)
+        for name, series in one.record.series.items():
+            np.testing.assert_array_equal(series.steps, two.record.series[name].steps)
+            np.testing.assert_array_equal(series.values, two.record.series[name].values)
 
 
 def test_what_is_there_is_never_written_over(tmp_path):
