@@ -32,6 +32,7 @@ def compare_command(
     seeds: Annotated[cli.Integer, Parameter(help="How many networks of each choice.")] = 16,
     margin: float | None = None,
     trees: bool = True,
+    workers: cli.Workers = None,
     out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
     quiet: cli.Quiet = False,
     json: cli.Json = False,
@@ -68,7 +69,9 @@ def compare_command(
         choices |= {name: _estimator(name) for name in estimator}
         progress = None if quiet else ProgressLine()
         try:
-            found = compare(choices, seeds=seeds, margin=margin, trees=trees, report=progress)
+            found = compare(
+                choices, seeds=seeds, margin=margin, trees=trees, workers=workers, report=progress
+            )
         finally:
             if progress is not None:
                 progress.close()

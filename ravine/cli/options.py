@@ -29,6 +29,23 @@ def read_integer(_: object, tokens: Sequence[Token]) -> int:
 
 Integer = Annotated[int, Parameter(converter=read_integer)]
 IntegerOrNone = Annotated[int | None, Parameter(converter=read_integer)]
+
+
+def read_workers(_: object, tokens: Sequence[Token]) -> int | str:
+    """A number of processes, or the address of a cluster."""
+    (token,) = tokens
+    text = token.value.strip()
+    return int(text) if re.fullmatch(r"[+-]?\d{1,9}", text) else text
+
+
+Workers = Annotated[
+    int | str | None,
+    Parameter(
+        converter=read_workers,
+        help="How many processes, by default one per core where that pays; or a cluster: ray, "
+        "ray://HOST:PORT, dask, tcp://HOST:PORT.",
+    ),
+]
 SeedCount = Annotated[
     int | None, Parameter(converter=read_integer, help="How many networks to train.")
 ]

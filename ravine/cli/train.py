@@ -34,7 +34,7 @@ def train_command(
     resume: Path | None = None,
     memory: str | None = None,
     device: str = "cpu",
-    workers: cli.IntegerOrNone = None,
+    workers: cli.Workers = None,
     check: Annotated[bool, Parameter(negative="--no-check")] = True,
     baseline: Annotated[bool, Parameter(negative="--no-baseline")] = True,
     quiet: cli.Quiet = False,
@@ -52,8 +52,6 @@ def train_command(
         Read a larger Parquet source in pieces, keep more images in a file: 2GB.
     device
         Where to train: cpu, cuda.
-    workers
-        How many processes; by default one per core where that pays.
     check
         Check recipe and data first. Findings are printed and kept; none of them stops the run.
     baseline

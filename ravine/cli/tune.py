@@ -43,7 +43,7 @@ def tune_command(
     out: cli.OutputPath = None,
     resume: Path | None = None,
     device: str = "cpu",
-    workers: cli.IntegerOrNone = None,
+    workers: cli.Workers = None,
     quiet: cli.Quiet = False,
     json: cli.Json = False,
 ) -> int:
@@ -71,8 +71,6 @@ def tune_command(
         The study's folder: trials, best.toml, figure, verdict. By default runs/tune-NAME.
     resume
         Go on with the study in this folder.
-    workers
-        How many processes; by default one per core where that pays.
     """
     from ravine.studies.samplers import PRUNER_NAMES, SAMPLER_NAMES
     from ravine.studies.spaces import AUTO_SPACE, read_spaces

@@ -40,7 +40,7 @@ def compare(
     margin: float | None = None,
     trees: bool = True,
     device: str = "cpu",
-    workers: int | None = None,
+    workers: int | str | None = None,
     report: Report | None = None,
 ) -> Verdict:
     """Train several choices with the same seeds and say which is better, and how sure that is.

@@ -49,6 +49,7 @@ from ravine.studies.study_storage import (
 from ravine.studies.tuning import RESULT_FILE, STARTING_NAME, TunedTrial, Tuning, trial_name
 from ravine.studies.verdict import Verdict
 from ravine.training import arguments
+from ravine.training.clusters import worker_count
 from ravine.training.cohort import networks_at_once
 from ravine.training.defaults import load_tasks, network_width, prepare, resolve, training_plan
 from ravine.training.run_lock import lock_folder
@@ -80,7 +81,7 @@ def tune(
     storage: str | None = None,
     name: str = "ravine",
     device: str = "cpu",
-    workers: int | None = None,
+    workers: int | str | None = None,
     report: Report | None = None,
     each: Callable[[Tuning], None] | None = None,
     stop: str | Path | None = None,
@@ -253,7 +254,9 @@ class _Tuner:
         resolved = resolve(self.recipe, self.task)
         width = network_width(resolved, self.task)
         together = networks_at_once(width, device=self.training["device"])
-        at_once = max(LEAST_BATCH, together * self.training["workers"] // self.facts["seeds"])
+        at_once = max(
+            LEAST_BATCH, together * worker_count(self.training["workers"]) // self.facts["seeds"]
+        )
         if pruner != "none":
             at_once = MAX_BATCH
         done = self.book.count

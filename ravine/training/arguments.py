@@ -8,6 +8,7 @@ import torch
 
 from ravine.errors import InputError, shorten, value_text
 from ravine.recipe import Recipe
+from ravine.training.clusters import connect, is_cluster_address
 
 
 def require_recipe(given: object) -> Recipe:
@@ -40,11 +41,18 @@ def require_device(given: object) -> str:
     return name
 
 
-def require_workers(given: object) -> int:
-    """How many processes may work: as asked, or one per core. Raises `InputError` for none."""
+def require_workers(given: object) -> int | str:
+    """How many processes may work, or the address of a cluster: as asked, or one per core.
+
+    Raises `InputError` for anything else, and where the cluster cannot be reached.
+    """
     if given is None:
         return os.cpu_count() or 1
+    if isinstance(given, str) and is_cluster_address(given):
+        connect(given)
+        return given
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
         what, why = f"workers is {value_text(given)}", "it is a number of processes, at least 1"
-        raise InputError(what, why=why, do="use 1, or leave it out for one per core")
+        do = "use 1, or leave it out for one per core; ray, ray://HOST:PORT, dask and "
+        raise InputError(what, why=why, do=f"{do}tcp://HOST:PORT name a cluster")
     return given

@@ -13,6 +13,7 @@ from ravine.errors import Interrupted
 from ravine.metrics import Metric
 from ravine.recipe import Recipe
 from ravine.record import Member
+from ravine.training.clusters import worker_count
 from ravine.training.jobs import JobAssignment, assign_jobs
 from ravine.training.model import Model
 from ravine.training.results import JobResult, assemble_members
@@ -54,7 +55,7 @@ def train_in_rungs(
     *,
     folder: Path | None = None,
     device: str = "cpu",
-    workers: int = 1,
+    workers: int | str = 1,
     report: Report | None = None,
     stop: Path | None = None,
 ) -> list[TrainedRecipe]:
@@ -64,7 +65,7 @@ def train_in_rungs(
     those that they have alone, bit for bit. With `folder` the jobs keep checkpoints there, from
     which the same call goes on. Raises `Interrupted` once the file `stop` exists.
     """
-    assignments = assign_jobs(recipes, tasks, device=device, workers=workers)
+    assignments = assign_jobs(recipes, tasks, device=device, workers=worker_count(workers))
     seconds = math.inf if folder is None else 30.0
     metric = metrics.main_metric(tasks[0].kind, recipes[0].metric)
     own = tempfile.TemporaryDirectory() if folder is None and shares else nullcontext(folder)

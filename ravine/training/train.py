@@ -27,6 +27,7 @@ from ravine.training import arguments, run_folder
 from ravine.training.batches import InMemory, first_epoch, training_batches
 from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
+from ravine.training.clusters import connect, train_on_cluster, train_one, worker_count
 from ravine.training.cohort import Cohort, end_of, start_cohort
 from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
@@ -60,7 +61,7 @@ def train(
     *,
     out: str | Path | None = None,
     device: str = "cpu",
-    workers: int | None = None,
+    workers: int | str | None = None,
     report: Report | None = None,
     check: RecipeCheck | None = None,
     baseline: bool = True,
@@ -70,7 +71,8 @@ def train(
     """Train a recipe's networks and return the run; with `out` also write its folder.
 
     `frame` is the table as a DataFrame where the recipe names no source. `workers` is the number of
-    processes (by default one per core where that pays). `check` is asked before any work, with the
+    processes (by default one per core where that pays), or a cluster: "ray", "ray://HOST:PORT",
+    "dask", "tcp://HOST:PORT". `check` is asked before any work, with the
     resolved recipe and its task; what it finds is kept in the record and stops nothing. Unless
     `baseline` is False, boosted trees are fitted to the training rows, too, and their score stands
     beside the networks'. `stop` is a file (by default `stop` in the folder): once it exists, the
@@ -88,7 +90,7 @@ def train(
     workers = arguments.require_workers(workers)
     check_arguments(train, locals())
     task, recipe = prepare(recipe, frame)
-    assignments = assign_jobs([recipe], [task], device=device, workers=workers)
+    assignments = assign_jobs([recipe], [task], device=device, workers=worker_count(workers))
     folder = None if out is None else require_path(out, "out")
     controls = controls_of(assignments, folder, report, seconds=checkpoint_seconds, stop=stop)
     with contextlib.nullcontext() if folder is None else run_folder.new_folder(folder):
@@ -110,7 +112,7 @@ def train_all(
     frame: TableLike | None = None,
     *,
     device: str = "cpu",
-    workers: int | None = None,
+    workers: int | str | None = None,
     report: Report | None = None,
 ) -> list[Run]:
     """Train many recipes, one run each; networks of one shape train as one batch.
@@ -131,13 +133,13 @@ def train_on(
     recipes: Sequence[Recipe],
     *,
     device: str = "cpu",
-    workers: int | None = None,
+    workers: int | str | None = None,
     report: Report | None = None,
 ) -> list[Run]:
     """Train resolved recipes, each on the loaded task at its place of `tasks` (see `prepare`)."""
     device = arguments.require_device(device)
     workers = arguments.require_workers(workers)
-    assignments = assign_jobs(recipes, tasks, device=device, workers=workers)
+    assignments = assign_jobs(recipes, tasks, device=device, workers=worker_count(workers))
     began = time.monotonic()
     controls = controls_of(assignments, None, report, seconds=math.inf, diagnosed=len(recipes) == 1)
     results = train_jobs(assignments, controls, workers=workers)
@@ -157,7 +159,7 @@ def resume(
     *,
     module: ModuleFactory | None = None,
     files: Mapping[str, str | Path] | None = None,
-    workers: int | None = None,
+    workers: int | str | None = None,
     report: Report | None = None,
     baseline: bool = True,
     checkpoint_seconds: float = 30.0,
@@ -222,12 +224,14 @@ def open_run(folder: str | Path, *, module: ModuleFactory | None = None) -> Run:
 
 
 def train_jobs(
-    assignments: Sequence[JobAssignment], controls: Sequence[JobControl], *, workers: int
+    assignments: Sequence[JobAssignment], controls: Sequence[JobControl], *, workers: int | str
 ) -> list[JobResult]:
     """Every job's result, from this process and, once the steps show that they pay, from others.
 
-    A job goes on from its checkpoint if it has one.
+    A job goes on from its checkpoint if it has one. `workers` may be the address of a cluster.
     """
+    if isinstance(workers, str):
+        return train_on_cluster(assignments, controls, connect(workers), _train_remotely)
     pairs = zip(assignments, controls, strict=True)  # this process alone reports
     calls = [partial(train_jobs, [a], [replace(c, report=None)], workers=1) for a, c in pairs]
     crew = Crew(calls, controls, [a.seconds for a in assignments], workers - 1)
@@ -261,6 +265,12 @@ def train_jobs(
             crew.found[i] = [result]
         found = crew.results()
     return [found[i][0] for i in range(len(assignments))]
+
+
+def _train_remotely(
+    assignment: JobAssignment, control: JobControl, task: Task, state: bytes | None
+) -> tuple[JobResult, bytes | None]:
+    return train_one(assignment, control, task, state, train=train_jobs)
 
 
 def _complete(cohort: Cohort, task: Task, checkpoint: Path | None) -> None:
