@@ -165,11 +165,11 @@ def drive_ray(values: list[dict[str, float]]) -> float | None:
         shutdown()
 
 
-def measure_halving(studies: int) -> None:
+def measure_halving(studies: int, first: int) -> None:
     settings = ("network.hidden=[32]", "epochs=27", "batch=32")
     base = with_settings(ravine.named_recipe("plain").vary("data.source", "digits"), *settings)
     same, near, costs = 0, 0, []
-    for k in range(studies):
+    for k in range(first, first + studies):
         recipe = base.vary("split_seed", k)
         given = {"trials": 54, "sampler": "random", "seed": k, "confirm": 0}
         space = {"optimizer.lr": "log:1e-4..1", "optimizer.momentum": "0..0.95"}
@@ -214,13 +214,14 @@ def main() -> None:
     parser.add_argument("--only", choices=("search", "halving", "null"))
     parser.add_argument("--trials", type=int, default=256)
     parser.add_argument("--studies", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="the first study's seed")
     parser.add_argument("--comparisons", type=int, default=200)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.only in (None, "search"):
         measure_search(options.trials)
     if options.only in (None, "halving"):
-        measure_halving(options.studies)
+        measure_halving(options.studies, options.first)
     if options.only in (None, "null"):
         measure_null(options.comparisons)
 

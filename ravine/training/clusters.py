@@ -93,7 +93,10 @@ def connect(address: str) -> Cluster:
     try:
         return _RayCluster(address) if kind == "ray" else _DaskCluster(address)
     except ImportError as error:
-        what, do = f"workers={address!r} needs the package {kind}", f"run pip install ravine[{kind}]"
+        what, do = (
+            f"workers={address!r} needs the package {kind}",
+            f"run pip install ravine[{kind}]",
+        )
         raise InputError(what, why=first_line(error), do=do) from None
     except Exception as error:  # of another library: no connection, no such host, a version
         what, do = f"the cluster {address} cannot be reached", "see that it runs, and its address"

@@ -23,8 +23,8 @@ PRUNED_OUTCOME = "pruned"
 
 
 class Standing(NamedTuple):
-    """How a recipe's networks do so far: the validation scores of the weights that would be kept
-    (NaN of a network that diverged), and their mean loss.
+    """How a recipe's networks do so far: the best validation score of each (NaN if it diverged),
+    and their mean loss at these.
     """
 
     scores: tuple[float, ...]
@@ -108,7 +108,7 @@ def _standings(
         until = _first_step_past(share * assignment.job.plan.steps, result)
         for part in assignment.shares:
             for row in part.rows:
-                value = _value_at(recipes[part.recipe], result, row, metric, until)
+                value = _value_at(result, row, metric, until)
                 found[part.recipe].append(value)
     return [
         Standing(tuple(score for score, _ in values), sum(loss for _, loss in values) / len(values))
@@ -122,13 +122,11 @@ def _first_step_past(steps: float, result: JobResult) -> int:
     return next((step for step in points if step >= steps), points[-1] if points else 0)
 
 
-def _value_at(
-    recipe: Recipe, result: JobResult, row: int, metric: Metric, until: int
-) -> tuple[float, float]:
-    """Score and loss on the validation split of the weights that a network would keep."""
+def _value_at(result: JobResult, row: int, metric: Metric, until: int) -> tuple[float, float]:
+    """The best score of a network on the validation split so far, and its loss then."""
     if result.ended.outcomes[row] == "diverged" and result.ended.tensors["steps"][row] <= until:
         return math.nan, math.nan
-    series = result.log.series
+    series, sign = result.log.series, 1 if metric.higher_is_better else -1
     pairs = [
         (scores[row], losses[row])
         for (step, scores), (_, losses) in zip(
@@ -136,10 +134,4 @@ def _value_at(
         )
         if step <= until and not math.isnan(losses[row])
     ]
-    if not pairs:
-        return math.nan, math.nan
-    if recipe.stop is None:
-        return pairs[-1]
-    if recipe.stop.on == "loss":
-        return min(pairs, key=lambda pair: pair[1])
-    return max(pairs, key=lambda pair: pair[0] if metric.higher_is_better else -pair[0])
+    return max(pairs, key=lambda p: (sign * p[0], -p[1]), default=(math.nan, math.nan))
