@@ -137,10 +137,6 @@ COMMANDS = {
     "check.json": ["check", *PLAIN, "--set", "optimizer.lr=1e-6", "--set", SMALL],
     "explain.json": ["explain", "L01"],
     "range.json": ["range", "iris", "--rates", "4", "--seeds", "2", "--steps", "20"],
-    "search.json": [
-        *["search", "iris", "--space", "optimizer.lr=log:1e-4..1e-1"],
-        *["--trials", "3", "--set", "epochs=3"],
-    ],
     "ensemble.json": [
         *["ensemble", "iris", "--members", "2", "--repeats", "2", "--set", "epochs=4"]
     ],

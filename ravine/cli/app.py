@@ -96,6 +96,10 @@ def _run(arguments: list[str]) -> int:
     if not arguments:
         app.help_print([])
         return 0
+    if arguments[0] in RENAMED_COMMANDS:
+        new = RENAMED_COMMANDS[arguments[0]]
+        print(f"note: ravine {arguments[0]} is now ravine {new}", file=sys.stderr)
+        arguments = [new, *arguments[1:]]
     code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else 0
 
@@ -103,10 +107,6 @@ def _run(arguments: list[str]) -> int:
 def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> InputError:
     """The error for arguments that no command takes, with the option or setting that was meant."""
     command = next((a for a in arguments if not a.startswith("-")), "")
-    if command in RENAMED_COMMANDS:
-        new = RENAMED_COMMANDS[command]
-        do = f"see ravine {new} --help"
-        return InputError(f"ravine {command} is now ravine {new}", do=do)
     if command not in COMMAND_FUNCTIONS:
         why = nearest(command, COMMAND_FUNCTIONS)
         what = f"ravine has no command {command!r}" if command else "no command is named"

@@ -71,6 +71,8 @@ def tune_command(
         The study's folder: trials, best.toml, figure, verdict. By default runs/tune-NAME.
     resume
         Go on with the study in this folder.
+    device
+        Where to train: cpu, cuda.
     """
     from ravine.studies.samplers import PRUNER_NAMES, SAMPLER_NAMES
     from ravine.studies.spaces import AUTO_SPACE, read_spaces
@@ -90,8 +92,8 @@ def tune_command(
         folder = out if out is not None else new_run_folder(recipe, prefix="tune-")
         given |= {"storage": storage, "name": name, "seeds": seeds, "seed": seed}
         given |= {
-            "sampler": _known("sampler", sampler, SAMPLER_NAMES),
-            "pruner": _known("pruner", pruner, PRUNER_NAMES),
+            "sampler": _check_name("sampler", sampler, SAMPLER_NAMES),
+            "pruner": _check_name("pruner", pruner, PRUNER_NAMES),
         }
         make = partial(tune, recipe, spaces, out=folder)
     with control_run(folder, quiet, "tune") as (line, stop):
@@ -138,7 +140,7 @@ def _read_budget(text: str) -> dict[str, Any]:
     return {"trials": int(match[1])}
 
 
-def _known(option: str, name: str, names: Sequence[str]) -> str:
+def _check_name(option: str, name: str, names: Sequence[str]) -> str:
     """A name that an option knows. Raises `InputError` with the nearest for another one."""
     if name not in names:
         raise InputError(f"--{option} {name} is not known", why=nearest(name, names))

@@ -27,7 +27,7 @@ MODEL_BATCH = 10  # trials between two fits of the model
 REDUCTION_FACTOR = 3.0  # η
 HYPERBAND_RUNGS = 3
 # of each bracket its rungs: the share of the budget, and the share of the trials that go on
-BRACKETS: Mapping[str, tuple[tuple[tuple[float, float], ...], ...]] = {
+HALVING_BRACKETS: Mapping[str, tuple[tuple[tuple[float, float], ...], ...]] = {
     "none": ((),),
     "halving": (((1 / 27, 1 / 2), (1 / 9, 1 / 3), (1 / 3, 1 / 5)),),
     "hyperband": tuple(
@@ -35,7 +35,7 @@ BRACKETS: Mapping[str, tuple[tuple[tuple[float, float], ...], ...]] = {
         for s in range(HYPERBAND_RUNGS, -1, -1)
     ),
 }
-ROUNDING = 1e-9
+COUNT_ROUNDING = 1e-9
 LEAST_HALVED = 27  # trials in a batch
 
 
@@ -73,7 +73,7 @@ def make_sampler(name: SamplerName, space: Space, *, seed: int, done: int) -> Ba
         raise InputError(what, do=do) from error
 
 
-def batch_size(name: SamplerName, pruner: PrunerName, *, done: int, at_once: int) -> int:
+def trials_to_draw(name: SamplerName, pruner: PrunerName, *, done: int, at_once: int) -> int:
     """How many trials to ask for next, where a cohort of good size holds `at_once` of them."""
     if name in ("qmc", "cmaes") and done == 0:
         return 1  # from the first trial these learn what the space is
@@ -117,7 +117,7 @@ class Halving:
 
     def __init__(self, pruner: PrunerName, trials: int, *, higher_is_better: bool):
         self.sign = -1.0 if higher_is_better else 1.0
-        brackets = BRACKETS[pruner]
+        brackets = HALVING_BRACKETS[pruner]
         self.shares = sorted({share for rungs in brackets for share, _ in rungs})
         self.bracket_of = divide_among_brackets(trials, len(brackets))
         self.brackets = brackets
@@ -134,7 +134,7 @@ class Halving:
             ranked = sorted(
                 (i for i in places if i not in self.left), key=lambda i: self._place(standings[i])
             )
-            leaving += ranked[max(1, math.floor(stays * len(places) + ROUNDING)) :]
+            leaving += ranked[max(1, math.floor(stays * len(places) + COUNT_ROUNDING)) :]
         self.left |= set(leaving)
         return leaving
 

@@ -30,7 +30,7 @@ STUDY_FILE = "study.db"
 FACTS_ATTRIBUTE = "ravine"  # of a study: what it tunes
 BATCH_ATTRIBUTE = "batch"  # of a trial: in which one it trains, and who trains that
 RESULT_ATTRIBUTE = "result"
-FAILURES = ("diverged", "impossible")  # outcomes of trials
+FAILED_OUTCOMES = ("diverged", "impossible")  # outcomes of trials
 ALIVE_PREFIX = "alive/"  # of a study: when a process was last at work
 SECONDS_BETWEEN_SIGNS = 15.0
 CREATION_ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 3, 0.5
@@ -124,7 +124,7 @@ class TrialBook:
             for share, score in result["rungs"]:
                 step = round(share * result["budget"])
                 self.storage.set_trial_intermediate_value(trial.key, step, score)
-            if result["outcome"] in FAILURES:  # samplers take it for the worst there is
+            if result["outcome"] in FAILED_OUTCOMES:  # samplers take it for the worst there is
                 self.storage.set_trial_intermediate_value(trial.key, result["budget"], math.nan)
             self.storage.set_trial_user_attr(trial.key, RESULT_ATTRIBUTE, dict(result))
             values = [result["score"]] if is_finished else None

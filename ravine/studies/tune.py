@@ -33,9 +33,9 @@ from ravine.studies.samplers import (
     Halving,
     PrunerName,
     SamplerName,
-    batch_size,
     grid_size,
     make_sampler,
+    trials_to_draw,
 )
 from ravine.studies.spaces import Space, SpaceLike, checked_space, setting_value
 from ravine.studies.study_storage import (
@@ -46,7 +46,8 @@ from ravine.studies.study_storage import (
     open_book,
     quiet_optuna,
 )
-from ravine.studies.tuning import RESULT_FILE, STARTING_NAME, TunedTrial, Tuning, trial_name
+from ravine.studies.tuned_trials import TunedTrial, trial_name
+from ravine.studies.tuning import RESULT_FILE, Tuning
 from ravine.studies.verdict import Verdict
 from ravine.training import arguments
 from ravine.training.clusters import worker_count
@@ -57,6 +58,7 @@ from ravine.training.rungs import Standing, TrainedRecipe, train_in_rungs
 from ravine.training.train import Report
 
 STUDY_SCHEMA = 1
+STARTING_NAME = "as it was"  # of the recipe, beside the trials
 DEFAULT_TRIALS = 64
 TIE_RESAMPLES = 256  # B
 RESAMPLE_DIGITS = 6
@@ -260,7 +262,7 @@ class _Tuner:
         if pruner != "none":
             at_once = MAX_BATCH
         done = self.book.count
-        count = min(MAX_BATCH, batch_size(sampler, pruner, done=done, at_once=at_once))
+        count = min(MAX_BATCH, trials_to_draw(sampler, pruner, done=done, at_once=at_once))
         if minutes is not None:
             if not trained:
                 count = min(count, FIRST_BATCH)

@@ -1,10 +1,8 @@
 """What tuning found, as a figure: scores by trial, what mattered, and each setting's slice."""
 
-from __future__ import annotations
-
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,39 +11,37 @@ from optuna.distributions import distribution_to_json
 
 from ravine.errors import shorten
 from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
-
-if TYPE_CHECKING:
-    from ravine.studies.tuning import TunedTrial, Tuning
+from ravine.studies.tuned_trials import TunedTrial, TunedTrials
 
 MAX_SLICES = 6  # the most important settings
-COLUMNS = 3
-LABEL_WIDTH = 14
+SLICE_COLUMNS = 3
+CHOICE_LABEL_WIDTH = 14
 PALE_ALPHA, LINE_ALPHA = 0.55, 0.35
 
 
-def tuning_figure(found: Tuning) -> Figure:
+def tuning_figure(found: TunedTrials) -> Figure:
     """The history of the scores, the importance of the settings, their slices, and all trials as
     lines across all settings (parallel coordinates).
     """
     paths = [*found.importance, *(path for path in found.space if path not in found.importance)]
     shown = paths[:MAX_SLICES]
-    rows = -(-len(shown) // COLUMNS)
+    rows = -(-len(shown) // SLICE_COLUMNS)
     picture = figure(9.6, 2.9 * (2 + rows))
-    grid = picture.add_gridspec(2 + rows, COLUMNS)
+    grid = picture.add_gridspec(2 + rows, SLICE_COLUMNS)
     _draw_history(picture.add_subplot(grid[0, :2]), found)
     _draw_importance(picture.add_subplot(grid[0, 2]), found)
     for i, path in enumerate(shown):
-        axes = picture.add_subplot(grid[1 + i // COLUMNS, i % COLUMNS])
-        _draw_slice(axes, found, path, label=i % COLUMNS == 0)
+        axes = picture.add_subplot(grid[1 + i // SLICE_COLUMNS, i % SLICE_COLUMNS])
+        _draw_slice(axes, found, path, label=i % SLICE_COLUMNS == 0)
     _draw_parallel(picture.add_subplot(grid[-1, :]), found, shown)
     return picture
 
 
-def _scored(found: Tuning) -> list[TunedTrial]:
+def _trials_with_score(found: TunedTrials) -> list[TunedTrial]:
     return [trial for trial in found.trials if math.isfinite(trial.score)]
 
 
-def _draw_history(axes: Axes, found: Tuning) -> None:
+def _draw_history(axes: Axes, found: TunedTrials) -> None:
     """Each trial's score, and the best so far of those that finished."""
     sign = 1 if found.higher_is_better else -1
     best, steps = -math.inf, []
@@ -57,7 +53,7 @@ def _draw_history(axes: Axes, found: Tuning) -> None:
         ("finished", SERIES_COLORS[0], "finished"),
         ("pruned", GRAY_COLOR, "left early"),
     ):
-        chosen = [t for t in _scored(found) if t.outcome == outcome]
+        chosen = [t for t in _trials_with_score(found) if t.outcome == outcome]
         if chosen:
             x, y = [t.number for t in chosen], [t.score for t in chosen]
             axes.plot(x, y, "o", color=color, alpha=PALE_ALPHA, markersize=4, label=label)
@@ -75,7 +71,7 @@ def _draw_history(axes: Axes, found: Tuning) -> None:
     axes.legend(loc="best")
 
 
-def _draw_importance(axes: Axes, found: Tuning) -> None:
+def _draw_importance(axes: Axes, found: TunedTrials) -> None:
     names = [_short(path, found) for path in found.importance][::-1]
     axes.barh(names, [100 * share for share in found.importance.values()][::-1], height=0.6)
     axes.grid(axis="y", visible=False)
@@ -83,9 +79,9 @@ def _draw_importance(axes: Axes, found: Tuning) -> None:
     axes.set_title("Importance" if names else "Importance: too few trials")
 
 
-def _draw_slice(axes: Axes, found: Tuning, path: str, *, label: bool) -> None:
+def _draw_slice(axes: Axes, found: TunedTrials, path: str, *, label: bool) -> None:
     """The scores over one setting."""
-    trials = _scored(found)
+    trials = _trials_with_score(found)
     places, ticks = _places(found, path)
     for outcome, color in (("pruned", GRAY_COLOR), ("finished", SERIES_COLORS[0])):
         chosen = [t for t in trials if t.outcome == outcome]
@@ -102,7 +98,7 @@ def _draw_slice(axes: Axes, found: Tuning, path: str, *, label: bool) -> None:
     axes.set(xlabel=_short(path, found), ylabel=f"validation {found.metric}" if label else "")
 
 
-def _draw_parallel(axes: Axes, found: Tuning, paths: list[str]) -> None:
+def _draw_parallel(axes: Axes, found: TunedTrials, paths: list[str]) -> None:
     """A line for each trial across all settings, the better the darker; the best one marked."""
     ranked = [t for t in found.ranked() if math.isfinite(t.score)]
     for rank, trial in reversed(list(enumerate(ranked))):
@@ -122,21 +118,21 @@ def _draw_parallel(axes: Axes, found: Tuning, paths: list[str]) -> None:
     axes.set_title("All trials: the better, the darker; the best in orange")
 
 
-def _attributes(found: Tuning, path: str) -> dict[str, Any]:
+def _attributes(found: TunedTrials, path: str) -> dict[str, Any]:
     return json.loads(distribution_to_json(found.space[path]))["attributes"]
 
 
-def _places(found: Tuning, path: str) -> tuple[Any, list[str] | None]:
+def _places(found: TunedTrials, path: str) -> tuple[Any, list[str] | None]:
     """Where a trial stands on an axis for a setting, and the ticks of a list of values."""
     choices = _attributes(found, path).get("choices")
     if choices is None:
         return (lambda trial: trial.values[path]), None
     return (lambda trial: choices.index(trial.values[path])), [
-        shorten(str(choice), LABEL_WIDTH) for choice in choices
+        shorten(str(choice), CHOICE_LABEL_WIDTH) for choice in choices
     ]
 
 
-def _share(found: Tuning, path: str, trial: TunedTrial) -> float:
+def _share(found: TunedTrials, path: str, trial: TunedTrial) -> float:
     """How far up its range a trial's value is, 0 to 1."""
     known, value = _attributes(found, path), trial.values[path]
     if "choices" in known:
@@ -146,17 +142,17 @@ def _share(found: Tuning, path: str, trial: TunedTrial) -> float:
     return float((scale(value) - low) / (high - low))
 
 
-def _end_texts(found: Tuning, path: str) -> tuple[str, str]:
+def _end_texts(found: TunedTrials, path: str) -> tuple[str, str]:
     known = _attributes(found, path)
     ends = known["choices"][:: max(len(known["choices"]) - 1, 1)] if "choices" in known else ()
     low, high = (ends[0], ends[-1]) if ends else (known["low"], known["high"])
     return tuple(  # type: ignore[reportReturnType]
-        f"{end:.3g}" if isinstance(end, float) else shorten(str(end), LABEL_WIDTH)
+        f"{end:.3g}" if isinstance(end, float) else shorten(str(end), CHOICE_LABEL_WIDTH)
         for end in (low, high)
     )
 
 
-def _short(path: str, found: Tuning) -> str:
+def _short(path: str, found: TunedTrials) -> str:
     """A setting's name without its part, where that is clear."""
     name = path.rpartition(".")[2]
     same = [known for known in found.space if known.rpartition(".")[2] == name]

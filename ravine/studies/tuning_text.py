@@ -1,22 +1,18 @@
 """What tuning found, as text for a terminal."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ravine.errors import join_first, shorten
 from ravine.record import score_text
 from ravine.reporting.findings_text import count_of, finding_line
 from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows, hanging_text
-
-if TYPE_CHECKING:
-    from ravine.studies.tuning import TunedTrial, Tuning
+from ravine.studies.tuned_trials import TunedTrial, TunedTrials
 
 VALUE_WIDTH = 16  # of a setting's value, in the table
 
 
-def tuning_summary(found: Tuning, most: int) -> str:
+def tuning_summary(found: TunedTrials, most: int) -> str:
     """The best trials, what mattered, what to take and how sure that is."""
     blocks = [_trial_table(found, most)] if found.trials else []
     lines = [_counts(found)]
@@ -24,14 +20,14 @@ def tuning_summary(found: Tuning, most: int) -> str:
         what = "No trial ended well: take smaller learning rates (`ravine range` finds them)."
         reasons = {t.why for t in found.trials if t.why}
         lines += [what, *(f"For example: {why}" for why in sorted(reasons)[:1])]
-        return "\n\n".join([*blocks, _wrapped(lines)])
+        return "\n\n".join([*blocks, _wrap(lines)])
     lines.append(_tie_text(found))
     if found.importance:
         shares = [
             f"{path} {share:.0%}".replace("%", " %") for path, share in found.importance.items()
         ]
         lines.append(f"What the score depends on: {join_first(shares, 6)}.")
-    blocks.append(_wrapped(lines))
+    blocks.append(_wrap(lines))
     findings = found.findings()
     if findings:
         told = [line for f in findings for line in (finding_line(f), hanging_text("  ", f.advice))]
@@ -40,15 +36,15 @@ def tuning_summary(found: Tuning, most: int) -> str:
         seeds = len(found.verdict.seeds)
         blocks.append(f"The best of them on {count_of(seeds, 'fresh seed')}:")
         blocks.append(found.verdict.summary())
-        blocks.append(_wrapped([_optimism_text(found)]))
+        blocks.append(_wrap([_optimism_text(found)]))
     return "\n\n".join(block for block in blocks if block)
 
 
-def _wrapped(lines: list[str]) -> str:
+def _wrap(lines: list[str]) -> str:
     return "\n".join(hanging_text("", line) for line in lines if line)
 
 
-def _trial_table(found: Tuning, most: int) -> str:
+def _trial_table(found: TunedTrials, most: int) -> str:
     """A line for each of the best trials; where they are too wide, their settings on a second."""
     paths = list(found.space)
     heads = [path.rpartition(".")[2] for path in paths]
@@ -90,7 +86,7 @@ def _value_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else shorten(str(value), VALUE_WIDTH)
 
 
-def _counts(found: Tuning) -> str:
+def _counts(found: TunedTrials) -> str:
     """How many trials there were, how they ended, and what they cost."""
     counts = {o: sum(t.outcome == o for t in found.trials) for o in ("diverged", "impossible")}
     parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
@@ -102,7 +98,7 @@ def _counts(found: Tuning) -> str:
     return f"{text}; {found.cost:.0%} of their steps were made." if pruned else f"{text}."
 
 
-def _tie_text(found: Tuning) -> str:
+def _tie_text(found: TunedTrials) -> str:
     assert found.best is not None
     number, ties = found.best.number, found.ties
     if not ties:
@@ -115,7 +111,7 @@ def _tie_text(found: Tuning) -> str:
     )
 
 
-def _optimism_text(found: Tuning) -> str:
+def _optimism_text(found: TunedTrials) -> str:
     """How much of the best trial's score was luck."""
     assert found.best is not None
     told = found.optimism()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ravine.studies.tuning import TunedTrial, Tuning
+from ravine.studies.tuned_trials import TunedTrial
+from ravine.studies.tuning import Tuning
 from ravine_gallery import random_against_grid, snapshots
 
 

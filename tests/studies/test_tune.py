@@ -30,7 +30,8 @@ from ravine.studies import study_storage
 from ravine.studies.samplers import Halving, divide_among_brackets
 from ravine.studies.spaces import auto_space, checked_space, read_space, read_spaces
 from ravine.studies.tune import resume_tuning, tune
-from ravine.studies.tuning import TunedTrial, Tuning, expected_best
+from ravine.studies.tuned_trials import TunedTrial, expected_best
+from ravine.studies.tuning import Tuning
 from ravine.training.defaults import load_tasks, resolve
 from ravine.training.rungs import Standing, train_in_rungs
 from ravine.training.train import train
@@ -505,7 +506,7 @@ def test_the_command_prints_a_table_and_writes_a_folder(tmp_path, monkeypatch, c
     assert run_command([*asked, "--budget", "soon"]) == 2 and "10m" in capsys.readouterr().err
     assert run_command([*asked, "--space", "optimizer.lr=0..1"]) == 2
     assert "has a space already" in capsys.readouterr().err
-    assert run_command(["search", "iris"]) == 2
+    assert run_command(["search", "iris", "--trials", "3"]) == 2
     assert "ravine search is now ravine tune" in capsys.readouterr().err
     all_fail = ["--set", "optimizer.lr=1e20", "--space", "batch=[16,32]", "--sampler", "grid"]
     assert run_command([*asked[:-2], *all_fail, "--out", "t"]) == 3

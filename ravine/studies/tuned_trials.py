@@ -1,0 +1,226 @@
+"""The trials of a study: which are best, which tie with them, what mattered.
+
+Letters: T trials, k of them, B bootstrap samples of the rows.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import ArrayLike
+from optuna.distributions import distribution_to_json
+from scipy.special import gammaln
+
+from ravine.diagnosis.rule import run_rules
+from ravine.diagnosis.tuning_rules import TUNING_RULES, TunedSetting, TuningView
+from ravine.finding import Finding
+from ravine.recipe import Recipe
+from ravine.recipe_files import with_values
+from ravine.studies.spaces import Space, setting_value
+from ravine.studies.study_storage import FAILED_OUTCOMES, quiet_optuna
+from ravine.studies.verdict import Verdict
+
+LEAST_SCORED_TRIALS = 8  # for importances
+TIE_QUANTILE = 0.025
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedTrial:
+    """One choice of settings: their values by path, and how its networks did.
+
+    `score` is the mean validation score of the weights that were kept, over its networks; NaN where
+    one of them diverged. `outcome` is "finished", "pruned" (left before the end of its budget),
+    "diverged" or "impossible" (`why`: the recipe cannot have these values together). `rungs` are
+    the scores at shares of the budget, `steps` the updates of all its networks, of `budget`, and
+    `resampled` the score in bootstrap samples of the validation rows, [B], the same for all trials.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    score: float
+    loss: float
+    outcome: str
+    scores: tuple[float, ...] = ()
+    rungs: Mapping[float, float] = field(default_factory=dict)
+    steps: int = 0
+    budget: int = 0
+    resampled: tuple[float, ...] = field(default=(), repr=False)
+    why: str = ""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it trained to the end without diverging."""
+        return self.outcome == "finished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedTrials:
+    """The trials of a study in the order drawn, which are best, and what they show.
+
+    `verdict` compares the best of them and the recipe as it was on fresh seeds and the test split
+    (None where it was not asked for). `waiting` counts the trials that other processes still train.
+    """
+
+    recipe: Recipe = field(repr=False)
+    space: Space = field(repr=False)
+    trials: tuple[TunedTrial, ...] = field(repr=False)
+    metric: str
+    higher_is_better: bool
+    rows: int
+    sampler: str
+    pruner: str
+    waiting: int = 0
+    verdict: Verdict | None = field(default=None, repr=False)
+
+    @property
+    def best(self) -> TunedTrial | None:
+        """The best trial, of equals the one of least loss; None where none ended well."""
+        ranked = self.ranked()
+        return ranked[0] if ranked and ranked[0].is_finished else None
+
+    @property
+    def best_recipe(self) -> Recipe | None:
+        """The recipe of the best trial, with as many seeds as the recipe has."""
+        return None if self.best is None else self.recipe_of(self.best)
+
+    @property
+    def failures(self) -> int:
+        """How many trials diverged, or cannot be built."""
+        return sum(t.outcome in FAILED_OUTCOMES for t in self.trials)
+
+    @property
+    def ties(self) -> tuple[TunedTrial, ...]:
+        """The other finished trials that the validation rows do not tell from the best one.
+
+        Their difference, in the same bootstrap samples of the rows, is not above 0 in 97.5 % of
+        them. (That seeds differ, too, is not counted: ties are at least so many.)
+        """
+        best = self.best
+        if best is None:
+            return ()
+        sign = 1.0 if self.higher_is_better else -1.0
+        ours = np.asarray(best.resampled)
+        found = []
+        for trial in self.ranked()[1:]:
+            if trial.is_finished and len(trial.resampled) == len(ours):
+                ahead = sign * (ours - np.asarray(trial.resampled))
+                if not len(ours) or np.quantile(ahead, TIE_QUANTILE) <= 0:
+                    found.append(trial)
+        return tuple(found)
+
+    @property
+    def cost(self) -> float:
+        """The updates made, as a share of those of training every trial to its end."""
+        planned = sum(trial.budget for trial in self.trials)
+        return sum(trial.steps for trial in self.trials) / planned if planned else math.nan
+
+    @cached_property
+    def importance(self) -> dict[str, float]:
+        """The share of the scores' variance that each setting accounts for, most important first.
+
+        fANOVA (Hutter et al. 2014) by Optuna. Where trials were pruned the scores are those at the
+        first rung, which all have. Empty where fewer than 8 trials have a score.
+        """
+        scored = [(t.values, self.comparable_score(t)) for t in self.trials]
+        scored = [(values, score) for values, score in scored if math.isfinite(score)]
+        if len(scored) < LEAST_SCORED_TRIALS or len({score for _, score in scored}) < 2:
+            return {}
+        trials = [
+            optuna.trial.create_trial(params=dict(v), distributions=dict(self.space), value=s)
+            for v, s in scored
+        ]
+        with quiet_optuna():
+            study = optuna.create_study()
+            study.add_trials(trials)
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        return {path: float(share) for path, share in found.items()}
+
+    def recipe_of(self, trial: TunedTrial) -> Recipe:
+        """The recipe of a trial."""
+        values = {path: setting_value(value) for path, value in trial.values.items()}
+        return with_values(self.recipe, values)
+
+    def ranked(self) -> list[TunedTrial]:
+        """The trials, best first: finished ones, pruned ones by how far they came, failures."""
+        sign = -1.0 if self.higher_is_better else 1.0
+
+        def place(trial: TunedTrial) -> tuple[float, ...]:
+            order = {"finished": 0.0, "pruned": 1.0}.get(trial.outcome, 2.0)
+            if order == 2.0:
+                return (2.0, 0.0, 0.0, 0.0)
+            far = -trial.steps / max(trial.budget, 1) if order else 0.0
+            return (order, far, sign * trial.score, trial.loss)
+
+        return sorted(self.trials, key=place)
+
+    def curve(self) -> np.ndarray:
+        """The expected best score of k trials, [T] for k = 1 ... T (see `expected_best`)."""
+        scores = [self.comparable_score(t) for t in self.trials]
+        return expected_best(scores, higher_is_better=self.higher_is_better)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What the trials say of the space: values at an end of it, settings without effect."""
+        settings = tuple(
+            TunedSetting(path, distribution_to_json(d), self.importance.get(path, math.nan))
+            for path, d in self.space.items()
+        )
+        scored = [t for t in self.ranked() if math.isfinite(self.comparable_score(t))]
+        view = TuningView(
+            settings=settings,
+            values=tuple(dict(t.values) for t in scored),
+            scores=tuple(self.comparable_score(t) for t in scored),
+        )
+        return tuple(run_rules(TUNING_RULES, view)[0])
+
+    def optimism(self) -> tuple[float, float] | None:
+        """The best trial's validation score in the search, and its mean on fresh seeds."""
+        if self.best is None or self.verdict is None:
+            return None
+        name = trial_name(self.best)
+        fresh = [c.validation for c in self.verdict.choices if c.name == name]
+        known = [v for v in (fresh[0] if fresh else ()) if math.isfinite(v)]
+        return (self.best.score, float(np.mean(known))) if known else None
+
+    def comparable_score(self, trial: TunedTrial) -> float:
+        """A trial's score at the share of the budget to which all trained."""
+        if trial.outcome in FAILED_OUTCOMES:
+            return math.nan
+        return next(iter(trial.rungs.values()), trial.score)
+
+
+def trial_name(trial: TunedTrial) -> str:
+    """What a trial is called in a verdict."""
+    return f"trial {trial.number}"
+
+
+def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> np.ndarray:
+    """The expected best of k of the T scores drawn without replacement, for k = 1 ... T: [T].
+
+        E[max of k of T] = Σᵢ₌ₖᵀ C(i − 1, k − 1) / C(T, k) · x₍ᵢ₎,  x₍₁₎ ≤ ... ≤ x₍ₜ₎
+
+    Unbiased for the best of k new trials (Tang et al. 2020); the plug-in estimate of Dodge et al.
+    2019 is too low. A failed trial (NaN) counts as the worst score of those that did not fail.
+
+    >>> expected_best([1.0, 2.0, 3.0]).round(4).tolist()
+    [2.0, 2.6667, 3.0]
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    x = sign * np.asarray(scores, dtype=float).ravel()
+    if np.isnan(x).all():
+        return x
+    x = np.where(np.isnan(x), np.nanmin(x), x)
+    return sign * np.sort(x) @ _draw_shares(len(x)).T
+
+
+def _draw_shares(count: int) -> np.ndarray:
+    """C(i − 1, k − 1) / C(T, k) for k (rows) and i (columns) from 1 to T, by logarithms."""
+    i = np.arange(1, count + 1)
+    k = i[:, None]
+    log_ways = gammaln(np.maximum(i, k)) - gammaln(k) - gammaln(np.maximum(i - k, 0) + 1)
+    log_all = gammaln(count + 1) - gammaln(k + 1) - gammaln(count - k + 1)
+    return np.where(i >= k, np.exp(log_ways - log_all), 0.0)
