@@ -20,7 +20,7 @@ HOME_MODULES = {
     "Recipe": "ravine.recipe",
     "Record": "ravine.record",
     "Run": "ravine.training.run",
-    "Tuning": "ravine.studies.tuning",
+    "TuningResult": "ravine.studies.tuning",
     "Verdict": "ravine.studies.verdict",
     "compare": "ravine.studies.compare",
     "compare_runs": "ravine.studies.compare_runs",

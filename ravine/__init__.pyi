@@ -9,7 +9,7 @@ from ravine.reporting.findings_text import findings_text
 from ravine.studies.compare import compare
 from ravine.studies.compare_runs import compare_runs
 from ravine.studies.tune import resume_tuning, tune
-from ravine.studies.tuning import Tuning
+from ravine.studies.tuning import TuningResult
 from ravine.studies.verdict import Verdict
 from ravine.training.run import Run
 from ravine.training.train import open_run, resume, train, train_all
@@ -23,7 +23,7 @@ __all__ = [
     "Recipe",
     "Record",
     "Run",
-    "Tuning",
+    "TuningResult",
     "Verdict",
     "compare",
     "compare_runs",

@@ -21,7 +21,7 @@ from ravine.penalties import L2
 from ravine.reporting.plot_style import SERIES_COLORS, figure
 from ravine.statistics import t_interval
 from ravine.studies.tune import tune
-from ravine.studies.tuning import Tuning
+from ravine.studies.tuning import TuningResult
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import decide, draw_mean, format_interval, label_numbers
 from ravine_gallery.marks import line_style
@@ -56,7 +56,7 @@ def compare_searches(quick: bool) -> ExperimentOutcome:
         penalties=(L2(),),
         epochs=epochs,
     )
-    found: dict[str, list[Tuning]] = {"grid": [], "random": []}
+    found: dict[str, list[TuningResult]] = {"grid": [], "random": []}
     for r in range(ranges):
         space = _space(np.random.default_rng(r).uniform(-5.5, -4.0))
         cells = {path: _middles(s) for path, s in space.items()}
@@ -118,12 +118,12 @@ def _middles(space: FloatDistribution) -> list[float]:
     return (np.exp(values) if space.log else values).tolist()
 
 
-def _best_score(found: Tuning) -> float:
+def _best_score(found: TuningResult) -> float:
     assert found.best is not None
     return found.best.score
 
 
-def rank_influence(found: Tuning, path: str) -> float:
+def rank_influence(found: TuningResult, path: str) -> float:
     """How strongly accuracy depends on a setting, below its best value or above it: the larger
     |rank correlation|.
     """
@@ -138,7 +138,7 @@ def rank_influence(found: Tuning, path: str) -> float:
     return float(np.nanmax(np.abs(sides))) if sides else 0.0
 
 
-def _draw_trials(searches: dict[str, Tuning], important: str) -> Figure:
+def _draw_trials(searches: dict[str, TuningResult], important: str) -> Figure:
     across = next(path for path, name in SETTING_NAMES.items() if name == important)
     up = next(path for path in reversed(SETTING_NAMES) if path != across)
     picture = figure(9.6, 3.8)

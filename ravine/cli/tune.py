@@ -19,7 +19,7 @@ from ravine.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from ravine.reporting.progress import ProgressLine
-    from ravine.studies.tuning import Tuning
+    from ravine.studies.tuning import TuningResult
 
 BUDGET_UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}  # in minutes
 
@@ -114,7 +114,7 @@ class TuningProgress:
     def __init__(self, line: ProgressLine):
         self.line = line
 
-    def __call__(self, found: Tuning) -> None:
+    def __call__(self, found: TuningResult) -> None:
         text = f"{len(found.trials)} trials"
         if found.failures:
             text += f", {found.failures} failed"

@@ -110,7 +110,8 @@ def _relation_p(values: list[Any], scores: np.ndarray) -> float:
     if len({str(v) for v in values}) < 2 or np.ptp(scores) == 0:
         return 1.0
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-        return float(spearmanr(np.array(values, dtype=float), scores).pvalue)  # type: ignore[reportAttributeAccessIssue]
+        related: Any = spearmanr(np.array(values, dtype=float), scores)
+        return float(related.pvalue)
     groups = [scores[[str(v) == name for v in values]] for name in sorted({str(v) for v in values})]
     return float(kruskal(*groups).pvalue)
 

@@ -101,7 +101,7 @@ class TrialBook:
         """
         batches: dict[str, list[int]] = {}
         left: list[str] = []
-        for trial in self.known():
+        for trial in self.all_trials():
             unclaimed = {"name": f"trial-{trial.number}", "owner": ""}
             batch = trial.user_attrs.get(BATCH_ATTRIBUTE, unclaimed)
             batches.setdefault(batch["name"], []).append(trial.number)
@@ -130,7 +130,7 @@ class TrialBook:
             values = [result["score"]] if is_finished else None
             self.storage.set_trial_state_values(trial.key, state, values)
 
-    def known(self) -> list[FrozenTrial]:
+    def all_trials(self) -> list[FrozenTrial]:
         """All trials of the study."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
 

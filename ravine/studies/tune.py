@@ -47,7 +47,7 @@ from ravine.studies.study_storage import (
     quiet_optuna,
 )
 from ravine.studies.tuned_trials import TunedTrial, trial_name
-from ravine.studies.tuning import RESULT_FILE, Tuning
+from ravine.studies.tuning import RESULT_FILE, TuningResult
 from ravine.studies.verdict import Verdict
 from ravine.training import arguments
 from ravine.training.clusters import worker_count
@@ -85,9 +85,9 @@ def tune(
     device: str = "cpu",
     workers: int | str | None = None,
     report: Report | None = None,
-    each: Callable[[Tuning], None] | None = None,
+    each: Callable[[TuningResult], None] | None = None,
     stop: str | Path | None = None,
-) -> Tuning:
+) -> TuningResult:
     """Look for settings of a recipe that give the best validation score.
 
     `space` has by the path of each setting its values: a distribution of Optuna, a text as on the
@@ -177,7 +177,9 @@ def tune(
         return found
 
 
-def resume_tuning(folder: str | Path, frame: TableLike | None = None, **settings: Any) -> Tuning:
+def resume_tuning(
+    folder: str | Path, frame: TableLike | None = None, **settings: Any
+) -> TuningResult:
     """Go on with the study in a folder: `tune` with its recipe, space, sampler, pruner and seeds.
 
     `settings` are the others of `tune`, such as a larger number of `trials`. Raises `RunError`
@@ -227,7 +229,7 @@ class _Tuner:
     training: Mapping[str, Any]
 
     def use_budget(
-        self, trials: int | None, minutes: float | None, each: Callable[[Tuning], None] | None
+        self, trials: int | None, minutes: float | None, each: Callable[[TuningResult], None] | None
     ) -> None:
         """Train batches of trials until the budget is spent: what was left behind first."""
         began = time.monotonic()
@@ -340,12 +342,12 @@ class _Tuner:
             "resampled": resampled,
         }
 
-    def result(self) -> Tuning:
+    def result(self) -> TuningResult:
         """What the study holds now."""
-        known = self.book.known()
+        known = self.book.all_trials()
         ended = [t for t in known if RESULT_ATTRIBUTE in t.user_attrs and t.state.is_finished()]
         assert self.task.validation is not None
-        return Tuning(
+        return TuningResult(
             recipe=self.recipe,
             space=self.space,
             trials=tuple(_tuned_trial(trial) for trial in ended),
@@ -357,10 +359,10 @@ class _Tuner:
             waiting=sum(trial.state == TrialState.RUNNING for trial in known),
         )
 
-    def confirm(self, found: Tuning, most: int, seeds: int) -> Verdict | None:
+    def confirm(self, found: TuningResult, most: int, seeds: int) -> Verdict | None:
         """The best trials and the recipe as it was, on seeds that no trial has used."""
         fresh = self.recipe.vary("seed", self.recipe.seed + self.facts["seeds"])
-        chosen = [trial for trial in found.ranked() if trial.is_finished][:most]
+        chosen = [trial for trial in found.rank_trials() if trial.is_finished][:most]
         choices = {trial_name(t): found.recipe_of(t).vary("seed", fresh.seed) for t in chosen}
         keys = ("device", "workers", "report")
         how = {key: self.training[key] for key in keys}

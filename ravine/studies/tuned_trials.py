@@ -79,7 +79,7 @@ class TunedTrials:
     @property
     def best(self) -> TunedTrial | None:
         """The best trial, of equals the one of least loss; None where none ended well."""
-        ranked = self.ranked()
+        ranked = self.rank_trials()
         return ranked[0] if ranked and ranked[0].is_finished else None
 
     @property
@@ -105,7 +105,7 @@ class TunedTrials:
         sign = 1.0 if self.higher_is_better else -1.0
         ours = np.asarray(best.resampled)
         found = []
-        for trial in self.ranked()[1:]:
+        for trial in self.rank_trials()[1:]:
             if trial.is_finished and len(trial.resampled) == len(ours):
                 ahead = sign * (ours - np.asarray(trial.resampled))
                 if not len(ours) or np.quantile(ahead, TIE_QUANTILE) <= 0:
@@ -145,7 +145,7 @@ class TunedTrials:
         values = {path: setting_value(value) for path, value in trial.values.items()}
         return with_values(self.recipe, values)
 
-    def ranked(self) -> list[TunedTrial]:
+    def rank_trials(self) -> list[TunedTrial]:
         """The trials, best first: finished ones, pruned ones by how far they came, failures."""
         sign = -1.0 if self.higher_is_better else 1.0
 
@@ -169,7 +169,7 @@ class TunedTrials:
             TunedSetting(path, distribution_to_json(d), self.importance.get(path, math.nan))
             for path, d in self.space.items()
         )
-        scored = [t for t in self.ranked() if math.isfinite(self.comparable_score(t))]
+        scored = [t for t in self.rank_trials() if math.isfinite(self.comparable_score(t))]
         view = TuningView(
             settings=settings,
             values=tuple(dict(t.values) for t in scored),

@@ -20,7 +20,7 @@ RESULT_FILE = "tuning.json"
 SHOWN_TRIALS = 10
 
 
-class Tuning(TunedTrials):
+class TuningResult(TunedTrials):
     """What tuning found. `print` it for the best trials, what mattered, and how sure that is."""
 
     def summary(self, most: int = SHOWN_TRIALS) -> str:

@@ -100,7 +100,7 @@ def _draw_slice(axes: Axes, found: TunedTrials, path: str, *, label: bool) -> No
 
 def _draw_parallel(axes: Axes, found: TunedTrials, paths: list[str]) -> None:
     """A line for each trial across all settings, the better the darker; the best one marked."""
-    ranked = [t for t in found.ranked() if math.isfinite(t.score)]
+    ranked = [t for t in found.rank_trials() if math.isfinite(t.score)]
     for rank, trial in reversed(list(enumerate(ranked))):
         y = [_share(found, path, trial) for path in paths]
         is_best = found.best is not None and trial.number == found.best.number

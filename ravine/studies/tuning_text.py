@@ -53,7 +53,7 @@ def _trial_table(found: TunedTrials, most: int) -> str:
     ]
     measured = ["trial", found.metric, "loss"]
     rows, lines = [[*measured, *heads]], []
-    shown = found.ranked()[:most]
+    shown = found.rank_trials()[:most]
     for trial in shown:
         values = [_value_text(trial.values[path]) for path in paths]
         row = [str(trial.number), *_scores(trial)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ravine.studies.tuned_trials import TunedTrial
-from ravine.studies.tuning import Tuning
+from ravine.studies.tuning import TuningResult
 from ravine_gallery import random_against_grid, snapshots
 
 
@@ -45,7 +45,7 @@ def test_the_influence_of_a_setting_is_seen_on_both_sides_of_its_best_value():
         )
         for i, (v, w) in enumerate(zip(x, other, strict=True))
     )
-    found = Tuning(
+    found = TuningResult(
         recipe=None,
         space={},
         trials=trials,

@@ -31,7 +31,7 @@ from ravine.studies.samplers import Halving, divide_among_brackets
 from ravine.studies.spaces import auto_space, checked_space, read_space, read_spaces
 from ravine.studies.tune import resume_tuning, tune
 from ravine.studies.tuned_trials import TunedTrial, expected_best
-from ravine.studies.tuning import Tuning
+from ravine.studies.tuning import TuningResult
 from ravine.training.defaults import load_tasks, resolve
 from ravine.training.rungs import Standing, train_in_rungs
 from ravine.training.train import train
@@ -135,7 +135,7 @@ def tuning(*trials, **others):
         "sampler": "random",
         "pruner": "none",
     }
-    return Tuning(trials=trials, **{**given, **others})
+    return TuningResult(trials=trials, **{**given, **others})
 
 
 def table_of(found):
@@ -212,7 +212,7 @@ def test_of_equal_trials_the_one_of_least_loss_is_best_and_the_tie_is_said():
         trial(3, math.nan, math.nan, outcome="diverged"),
     )
     found = tuning(*tried)
-    assert [t.number for t in found.ranked()] == [1, 0, 2, 3]
+    assert [t.number for t in found.rank_trials()] == [1, 0, 2, 3]
     # trial 2 is as uncertain as the others, but in the same samples it is always behind
     assert [t.number for t in found.ties] == [0] and "a tie" in found.summary()
     assert found.to_json()["ties"] == [0] and found.to_json()["best"]["number"] == 1
@@ -289,7 +289,7 @@ def test_halving_costs_its_rungs_and_ends_with_a_finished_winner():
 def test_the_best_are_confirmed_on_seeds_that_no_trial_had():
     found = tune(PLAIN, LR_SPACE, trials=8, seeds=2, confirm=2, confirm_seeds=4)
     assert found.verdict.seeds == (2, 3, 4, 5) and found.verdict.split == "test"
-    names = {f"trial {t.number}" for t in found.ranked()[:2]} | {"as it was"}
+    names = {f"trial {t.number}" for t in found.rank_trials()[:2]} | {"as it was"}
     assert {choice.name for choice in found.verdict.choices} == names
     searched, fresh = found.optimism()
     assert searched == found.best.score
