@@ -125,9 +125,17 @@ class LossReader:
         self._unsummarized.clear()
 
     def finish(self) -> None:
-        """At the end: a search for a number that is not finite has found what it could."""
-        if self.divergence.pending is not None:
-            self.history.nonfinite, self.divergence.pending = self.divergence.pending, None
+        """At the end: a search for a number that is not finite has found what it could. Without
+        one, the weights are read.
+        """
+        history, divergence = self.history, self.divergence
+        if divergence.pending is not None:
+            history.nonfinite, divergence.pending = divergence.pending, None
+        elif history.nonfinite is None:
+            trained = {n: p for n, p in self.forward.names.parameters.items() if p.requires_grad}
+            # an infinite one may be meant, as of a mask
+            where = next((n for n, p in trained.items() if bool(p.detach().isnan().any())), "")
+            divergence.find("weight", step=max(0, history.steps - 1), where=where)
 
     def before_backward(self, tensors: Any) -> None:
         """A backward pass starts: where its loss is reported late, it is read now."""
@@ -336,9 +344,14 @@ class DivergenceMonitor:
         """Check the gradients of an inspected step while the loss is still finite."""
         if self.history.nonfinite is not None or self.pending is not None:
             return
-        where = next((name for name, norm in norms.items() if not math.isfinite(norm)), None)
-        if where is not None and math.isfinite(self.last):
-            self.history.nonfinite = self._event(self.last, what="gradient", step=step, where=where)
+        where = next((name for name, norm in norms.items() if not math.isfinite(norm)), "")
+        if step or math.isfinite(self.last):  # the first loss may still be reported
+            self.find("gradient", step=step, where=where)
+
+    def find(self, what: str, *, step: int, where: str) -> None:
+        """A weight or a gradient is not finite; "": none is."""
+        if where:
+            self.history.nonfinite = self._event(self.last, what=what, step=step, where=where)
 
 
 def sum_terms(node: Any) -> list[Any]:

@@ -304,12 +304,12 @@ class NonFiniteEvent:
     """The first loss, gradient or weight that was not finite."""
 
     step: int
-    what: str  # loss, gradient
+    what: str  # loss, gradient, weight
     where: str = ""  # a parameter or a module
     nonfinite_inputs: bool = False  # the model's inputs had such a number before
     first_loss: float = 0.0
     highest_loss: float = 0.0  # of the finite ones
-    last_loss: float = 0.0  # the last finite one
+    last_loss: float = 0.0  # the last finite one; NaN: none was reported
     lr: float = 0.0
     origin: NonFiniteOrigin | None = None  # in the graph of the loss, if that shows it
     input_growth: float | None = None  # spread of its batch over the median before
@@ -428,9 +428,9 @@ class LoopHistory:
         scheduler. "scaler": None without a gradient scaler. "losses": enough for a statistical
         test; None where several optimizers step. "baseline": also the targets of a known loss.
         "classes": batches of classes; None without classes. "units": enough examples to call a unit
-        of a ReLU dead; None without one. "updates 20": so many steps of any kind. "steps 20",
-        "losses 200": so many; "optimizer": a step of any, or none until the end; "snapshots 5": so
-        many of each optimizer. Commas part several needs.
+        of a ReLU dead; None without one. "updates 20": so many steps of any kind; 0: one, or the
+        end. "steps 20", "losses 200": so many; "optimizer": a step of any, or none until the end;
+        "snapshots 5": so many of each optimizer. Commas part several needs.
         """
         found = [self._has_one(*part.split()) for part in need.split(", ")]
         return False if False in found else None if None in found else True
@@ -445,7 +445,7 @@ class LoopHistory:
             is_torch = bool(self.snapshots) and bool(self.snapshots[-1].settings.kind)
             return is_torch and (least == 1 or self.steps >= least)
         if need == "updates":
-            return self.steps >= least
+            return self.steps >= least and (self.steps > 0 or self.ended)
         losses = self.loss.summary.count
         enough = None if not self.single_optimizer else losses >= max(least, MIN_LOSSES)
         scaled = self.scaled_gradients.count
