@@ -63,13 +63,17 @@ class OutputMonitor:
         if scores is None:
             return
         if self.passes == 1:
-            names = (n for n, m in module.named_modules() if _sees_both_sides(m))
-            tokens = self.history.model.outputs
-            self.history.model.outputs = replace(tokens, where=join_names(names))
+            parts = dict(module.named_modules())
+            sighted = [name for name, m in parts.items() if _sees_both_sides(m)]
             self.sight = _probe_copy(module, args, kwargs, found[0])
-            is_recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
-            if self.sight is not None and is_recurrent and not self.history.model.outputs.where:
-                self.sight = replace(self.sight, next=(0.0, 0.0))  # perhaps a code of the sequence
+            if not sighted and any(isinstance(m, nn.RNNBase) for m in parts.values()):
+                if self.sight is not None:  # perhaps a code of the sequence
+                    self.sight = replace(self.sight, next=(0.0, 0.0))
+            elif not sighted:
+                sighted = [name for name, m in parts.items() if _has_padding(m)]
+            kinds = tuple(type(parts[name]).__name__ for name in sighted)
+            tokens = replace(self.history.model.outputs, where=join_names(sighted), kinds=kinds)
+            self.history.model.outputs = tokens
         if self.sight is not None:
             scores.register_hook(self.failures.guard(partial(self._read_targets, found)))
 
@@ -159,6 +163,12 @@ def _is_equal(given: Any, tokens: Tensor) -> bool:
 def _sees_both_sides(module: nn.Module) -> bool:
     is_attention = isinstance(module, nn.MultiheadAttention)
     return is_attention or (isinstance(module, nn.RNNBase) and module.bidirectional)
+
+
+def _has_padding(module: nn.Module) -> bool:
+    """Whether a convolution or pooling over time may pad on both sides."""
+    is_window = type(module).__name__.startswith(("Conv1d", "Conv2d", "AvgPool", "MaxPool"))
+    return is_window and module.padding not in (0, (0,), (0, 0))
 
 
 def _match(targets: Tensor, tokens: Tensor, known: Tensor, axis: int) -> float:

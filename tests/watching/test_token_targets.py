@@ -280,6 +280,37 @@ def test_layers_with_dropout_of_their_own_are_looked_into(masked, shift, expecte
     assert {f.code for f in watcher.findings()} & {"RVN-D09", "RVN-I03"} == expected
 
 
+class Convolved(nn.Module):
+    """A convolution over time that sees one token on each side, or two on the left."""
+
+    def __init__(self, padding):
+        super().__init__()
+        self.tokens, self.head = nn.Embedding(KINDS, 16), nn.Linear(16, KINDS)
+        self.pad = nn.ConstantPad1d((2 - 2 * padding, 0), 0.0)
+        self.window = nn.Conv1d(16, 16, 3, padding=padding)
+
+    def forward(self, tokens):
+        x = self.window(self.pad(self.tokens(tokens).transpose(1, 2)))
+        return self.head(x.transpose(1, 2).relu())
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_convolution_padded_on_both_sides_is_named_with_what_to_write(padding):
+    torch.manual_seed(0)
+    model = Convolved(padding)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with ravine.watch(model, optimizer, quiet=True) as watcher:
+        for _ in range(8):
+            b = torch.randint(KINDS, (ROWS, TIME))
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(b[:, :-1]).flatten(0, 1), b[:, 1:].flatten())
+            watcher.loss(loss).backward()
+            optimizer.step()
+    found = [f for f in watcher.findings() if f.code == "RVN-I03"]
+    assert [f.where for f in found] == ["window"] * padding
+    assert all("padding on the left alone" in f.changes[0].value for f in found)
+
+
 class WordDropout(nn.Module):
     """Told again from a sequence of which words are left out within the model."""
 

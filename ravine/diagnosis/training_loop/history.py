@@ -242,6 +242,7 @@ class OutputReadings:
     own: int = 0  # each place is to tell its own token, which it sees, and no later one
     next: int = 0  # each place is to tell the next token, which it sees
     where: str = ""  # modules that may look ahead
+    kinds: tuple[str, ...] = ()  # their classes
     next_change: float = 0.0  # of an output, over its size, where the token it tells is replaced
 
 

@@ -7,6 +7,7 @@ from statistics import mean
 
 import numpy as np
 
+from ravine.diagnosis.op_names import causal_form
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.diagnosis.training_loop.class_order import BINARY_LOSS_NODES, measure_class_order
 from ravine.diagnosis.training_loop.history import InputReading, LoopHistory
@@ -118,7 +119,7 @@ def future_tokens(history: LoopHistory) -> Iterator[Observation]:
     if tokens.readings == tokens.next >= TOKEN_READINGS:
         name = "change of an output, over its size, when the token it should tell is replaced"
         seen = Evidence(name, 100 * tokens.next_change, "%", limit=0, text="the next one")
-        change = Change("model", "mask what comes later, before the softmax over the keys")
+        change = Change("model", causal_form(*tokens.kinds))
         yield observe(seen, change, where=tokens.where, since=0, suspects=("leakage",))
 
 
