@@ -193,12 +193,12 @@ def state_without_copy(history: LoopHistory) -> Iterator[Observation]:
     if kept is not None:
         what = "loaded, which changes nothing" if kept.is_loaded else "its tensors are the weights"
         steps = Evidence("steps since the state was taken", kept.steps, limit=0, text=what)
-        change, since = (
-            Change("loop", "copy.deepcopy(model.state_dict())"),
-            history.steps - kept.steps,
-        )
-        found = observe(steps, change, where=kept.variable, since=since, suspects=("overfitting",))
+        since, copied = history.steps - kept.steps, "copy.deepcopy(model.state_dict())"
+        change, where, suspects = Change("loop", copied), kept.variable, ("overfitting",)
+        found = observe(steps, change, where=where, since=since, suspects=suspects)
         if not kept.is_loaded:
             severity, confidence = ("warning", "high") if kept.is_named else ("note", "medium")
             found = replace(found, severity=severity, confidence=confidence)
+        if found.severity == "note":  # which recommends nothing
+            found = replace(found, evidence=(steps, Evidence("what keeps it", None, text=copied)))
         yield found
