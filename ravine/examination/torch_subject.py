@@ -171,6 +171,7 @@ class TorchSubject:
         try:
             with np.errstate(all="ignore"):  # squares of very large numbers
                 data = profile_program_data(program, start)
+                data = replace(data, tokens_alone=start.copying)
             in_data, data_checks = run_rules(rules, data)
         except CannotProfileError:
             in_data, data_checks = [], Checks(not_measured=codes)

@@ -32,7 +32,9 @@ MAX_COPIED_WEIGHTS = 50_000_000
 class TokenSight:
     """What the output of one place [A, B] of a copy of the model depends on, in evaluation mode."""
 
-    own: bool  # on the token at its place; not where noise of its own may hide tokens
+    # on the token at its place and on earlier ones: each token alone may be coded on purpose; not
+    # where noise of its own may hide tokens
+    own: bool
     next: tuple[float, float]  # by how much on the next token along each axis, over its size
     later: bool  # on any later one
 
@@ -146,8 +148,9 @@ def _probe_copy(module: nn.Module, args: Any, kwargs: Any, tokens: Tensor) -> To
             probed.eval()
             own, (i, j) = scores(tokens), place
             after = change(slice(i + 1, None), j), change(i, slice(j + 1, None))
+            before = max(change(slice(i), j), change(i, slice(j)))
             return TokenSight(
-                own=change(*place) > SEEN_CHANGE and torch.equal(*draws),
+                own=min(change(*place), before) > SEEN_CHANGE and torch.equal(*draws),
                 next=(change(i + 1, j), change(i, j + 1)),
                 later=max(after) > SEEN_CHANGE,
             )

@@ -125,6 +125,27 @@ def test_next_tokens_that_are_seen_are_found(model, settings):
     assert not codes(model(), own, **settings)
 
 
+class Coded(nn.Module):
+    """A code of two numbers for each token alone, or with the mean of the tokens before it."""
+
+    def __init__(self, reads_before):
+        super().__init__()
+        self.reads_before = reads_before
+        self.tokens = nn.Embedding(KINDS, 16)
+        self.narrow, self.head = nn.Linear(16, 2), nn.Linear(2, KINDS)
+
+    def forward(self, tokens):
+        x = self.tokens(tokens)
+        if self.reads_before:
+            x = x + x.cumsum(1) / torch.arange(1, TIME + 1)[:, None]
+        return self.head(self.narrow(x))
+
+
+def test_a_code_of_each_token_alone_is_left_alone():
+    assert codes(Coded(True), own) == {"RVN-D09"}
+    assert not codes(Coded(False), own) and not codes(Coded(False), following)
+
+
 def corrupted(tokens):
     return torch.where(torch.rand(tokens.shape) < 0.15, KINDS - 1, tokens)
 

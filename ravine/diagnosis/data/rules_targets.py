@@ -60,7 +60,8 @@ def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
         copying = "a network that copies is right"
         change = Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]")
         same = Evidence(name, 100 * data.same_tokens, "%", limit=limit, text=copying)
-        yield observe(same, change)
+        # a code of each token alone is no model of sequences
+        yield observe(same, change, severity="note" if data.tokens_alone else "")
 
 
 @rule("RVN-D12", "note", "imbalance", confidence="low", needs="inputs")

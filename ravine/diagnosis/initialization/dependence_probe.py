@@ -112,20 +112,33 @@ def compare_later_inputs(program: ProbedProgram) -> PassComparison | None:
     """Do later inputs, of inputs [N, T, ...], change an earlier output? None if that cannot be
     seen.
     """
-    x = program.inputs
-    places = x.shape[1]
-    base, others = x[program.few], x[(program.few + len(x) // 2) % len(x)]
+    places = program.inputs.shape[1]
     for cut in (places // 2, places - 1, 1):
-        changed = base.clone()
-        changed[:, cut:] = others[:, cut:]
-        if bool((changed == base).all()):
-            changed[:, cut:] = base[:, cut:].roll(1, 0)
-        other = trace_forward(program.model, changed, seed=program.seed, copy_modules=True)
-        before = partial(equal_at, places=range(cut), size=places)
-        found = _compare_passes(program, other, before)
+        found = _change_others(program, range(cut))
         if found is None or found.difference is not None:
             return found
     return PassComparison()
+
+
+def probe_copying(program: ProbedProgram) -> bool | None:
+    """Where targets are the inputs again: does an output know of the token at its place alone?"""
+    x = program.inputs
+    if x.dim() != 2 or x.shape[1] < 2 or not torch.equal(x, program.targets):
+        return None
+    found = _change_others(program, range(x.shape[1] // 2, x.shape[1] // 2 + 1))
+    return None if found is None else found.difference is None
+
+
+def _change_others(program: ProbedProgram, kept: range) -> PassComparison | None:
+    """Change the inputs at all but some places: does an output at these change?"""
+    x = program.inputs
+    base, others = x[program.few], x[(program.few + len(x) // 2) % len(x)].clone()
+    others[:, kept] = base[:, kept]
+    if bool((others == base).all()):
+        others = base.roll(1, 0)
+        others[:, kept] = base[:, kept]
+    other = trace_forward(program.model, others, seed=program.seed, copy_modules=True)
+    return _compare_passes(program, other, partial(equal_at, places=kept, size=x.shape[1]))
 
 
 def _are_next_inputs(x: Tensor, y: Tensor) -> bool:

@@ -272,6 +272,7 @@ class StartProfile:
     layout: ClassLayout = field(default_factory=ClassLayout)
     # later inputs are changed, where the targets are the inputs one place later
     causality: PassComparison = PassComparison()
+    copying: bool = False  # the targets are the inputs again, and each is told from itself alone
     repeat: PassComparison = PassComparison()  # in evaluation mode, with other random numbers
     gradients: GradientFlow = field(default_factory=GradientFlow)
     dependence: InputDependence = field(default_factory=InputDependence)
