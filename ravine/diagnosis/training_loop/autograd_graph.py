@@ -165,6 +165,13 @@ class Graph:
             place = max(node.inputs)
         return place, factor
 
+    def is_normalized(self, place: int) -> bool:
+        """Whether the logarithm of the sum of exponentials of some scores is worked out."""
+        sums = (node for node in self.nodes if node.name in ("Logsumexp", "Exp"))
+        return place >= 0 and any(
+            self.source(node.inputs[0], frozenset({"Sub"})) == place for node in sums
+        )
+
     def units_of_classes(self, place: int) -> tuple[int, tuple[NDArray[np.int64], ...]] | None:
         """Of a softmax after views of a layer's output: the layer's units, and for the classes of
         a few places the indices in that output: first the units, then the other dimensions. None

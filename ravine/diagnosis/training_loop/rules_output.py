@@ -22,6 +22,7 @@ SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
 SUM_FACTOR = 0.25  # least factor of the sum
 MIN_SUMMED_ROWS = 8  # examples
 MAX_MEAN_FACTOR = 0.25  # of the number of examples: with more a mean is on a sum's scale
+PICK_NODES = frozenset({"Gather", "Index"})  # of one score for each example
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
 UNEQUAL_FRACTION = 1e-3  # of the gradient of one head beside another
 HEAD_SNAPSHOTS = 8  # inspected steps in which the gradients of two heads are compared
@@ -129,8 +130,11 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
 @rule("RVN-H05", "error", "loss", needs="graph")
 def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss", "BinaryCrossEntropy"):
-        before = graph.source_name(graph.nodes[place].inputs[0])
+        scores = graph.source(graph.nodes[place].inputs[0])
+        before = graph.nodes[scores].name if scores >= 0 else ""
         inputs = "probabilities" if before in op_names.PROBABILITY_NODES else "logits"
+        if graph.is_normalized(scores):
+            continue
         title, change = f"nll_loss gets {inputs}, not log-probabilities", "cross_entropy on logits"
         wrong = op_names.LOGIT_NODES | op_names.PROBABILITY_NODES
         if graph.nodes[place].name == "BinaryCrossEntropy":
@@ -139,6 +143,29 @@ def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
         if before in wrong:
             evidence = Evidence("operation before the loss", None, text=before.lower())
             yield _observe_at(graph, place, evidence, Change("loss", change), title=title)
+    if (picked := _picked_scores(history)) and history.graph is not None:
+        title = "a cross entropy written out gets logits, not log-probabilities"
+        low = Evidence("lowest loss", None, text="there is none: each score may rise without end")
+        change = Change("loss", "cross_entropy on logits")
+        yield _observe_at(history.graph, picked, low, change, title=title)
+
+
+def _picked_scores(history: LoopHistory) -> int:
+    """The place of one score of a trained layer for each example, whose mean is to rise and is all
+    of the loss; 0: there is none.
+    """
+    graph, (place, factor) = history.graph, (0, 0.0)
+    if graph is not None and history.single_optimizer:
+        (place, factor), *others = graph.terms(("Mean", "Sum"))
+        place = 0 if others or factor >= 0 else place
+    if graph is None or graph.nodes[place].name not in PICK_NODES:
+        return 0
+    scores = graph.source(graph.nodes[place].inputs[0])
+    picked, shape = graph.nodes[place].shape or (), graph.nodes[scores].shape or (0,)
+    trained = {p.name for p in history.model.parameters if p.optimizer not in (None, -1)}
+    is_last = graph.source_name(scores) in op_names.AFFINE_NODES
+    are_one_each = math.prod(picked) * shape[-1] == math.prod(shape)
+    return place if is_last and are_one_each and graph.weight_of(scores) in trained else 0
 
 
 @rule("RVN-H06", "error", "shape-pairing", needs="graph")
