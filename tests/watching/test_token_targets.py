@@ -185,7 +185,18 @@ def layer_and_loss(layer, x, classes, reorder):
     return "RVN-I22" in {f.code for f in watcher.findings()}
 
 
-LAYER, IMAGES = nn.Linear(4, 6), nn.Conv2d(4, 6, 1)
+class Written(nn.Module):
+    """A layer whose bias is added in an operation of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.zeros(6))
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
+LAYER, IMAGES, WRITTEN = nn.Linear(4, 6), nn.Conv2d(4, 6, 1), Written()
 
 
 @pytest.mark.parametrize(
@@ -196,6 +207,9 @@ LAYER, IMAGES = nn.Linear(4, 6), nn.Conv2d(4, 6, 1)
         (LAYER, (10, 3, 4), lambda out: out.view(3, 6, 10), True),
         (IMAGES, (3, 4, 5, 5), lambda out: out.view(-1, 6), True),
         (IMAGES, (3, 4, 5, 5), lambda out: out.transpose(2, 3).reshape(3, 25, 6).mT, True),
+        (WRITTEN, (3, 10, 4), lambda out: out.view(3, 6, 10), True),
+        (WRITTEN, (3, 10, 4), lambda out: out.transpose(1, 2), False),
+        (WRITTEN, (3, 10, 4), lambda out: out.reshape(-1, 6), False),
         (LAYER, (3, 10, 4), lambda out: out.transpose(1, 2), False),
         (LAYER, (3, 10, 4), lambda out: out.reshape(-1, 6), False),
         (IMAGES, (3, 4, 5, 5), lambda out: out.permute(0, 2, 3, 1).reshape(-1, 6), False),

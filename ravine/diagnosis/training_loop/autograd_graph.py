@@ -183,9 +183,11 @@ class Graph:
         starts = np.array(sevenths).reshape(7, -1).T[:, :, None]
         index = [np.broadcast_to(s, (7, shape[dim])) for s in starts]
         index[dim], is_cut = np.broadcast_to(np.arange(shape[dim]), (7, shape[dim])), False
-        while place >= 0 and self.nodes[place].name in VIEW_NODES:
+        while place >= 0 and self.nodes[place].name in (*VIEW_NODES, "Add"):
             order, node = self.orders.get(place), self.nodes[place]
-            place = node.inputs[0]
+            # of a sum with a bias: what has the shape of the sum
+            wide = [i for i in node.inputs if i >= 0 and self.nodes[i].shape == node.shape]
+            place = next(iter(wide if node.name == "Add" else node.inputs), -1)
             before: tuple[int, ...] = (self.nodes[place].shape if place >= 0 else None) or ()
             if node.shape is None or math.prod(node.shape) != math.prod(before):
                 return None
