@@ -81,9 +81,12 @@ class OutputMonitor:
 
     def _read_evenness(self, size: float, grad: Tensor) -> None:
         sizes = grad.detach().abs().float()
-        evenness = float(sizes.median() / sizes.square().mean().sqrt())
-        outputs = self.history.model.outputs
-        self.history.model.outputs = replace(outputs, size=size, evenness=evenness)
+        usual = float(sizes.square().mean().sqrt())
+        found = {
+            "pull": usual * sizes.numel(),
+            "evenness": float(sizes.median()) / max(usual, 1e-30),
+        }
+        self.history.model.outputs = replace(self.history.model.outputs, size=size, **found)
 
     def _read_targets(self, found: Sequence[Tensor], grad: Tensor) -> None:
         rows, sight = _by_place(grad.detach(), found[0].shape), self.sight

@@ -235,15 +235,19 @@ class Graph:
             if node.name not in SCALING_NODES or node.constant:
                 return node.name in ("Mean", "Sum") and node.shape == ()
 
-    def is_difference(self, place: int) -> bool:
-        """Whether a term is the mean squared difference of a last layer's outputs from targets."""
-        node = self.nodes[place]
-        if node.name == "Mean" and self.source_name(node.inputs[0]) == "Pow":
-            power = self.nodes[self.source(node.inputs[0])]
-            node = self.nodes[self.source(power.inputs[0])]
+    def difference_factor(self, place: int) -> float:
+        """By what a term multiplies the mean squared difference of a last layer's outputs from
+        targets; 0 for what is none.
+        """
+        node, factor = self.nodes[place], 1.0
+        if node.name == "Mean":
+            power, factor = self.scores_of(node.inputs[0])
+            if power >= 0 and self.nodes[power].name == "Pow":
+                node = self.nodes[self.source(self.nodes[power].inputs[0])]
         outputs = [i for i in node.inputs if i >= 0]
         is_plain = node.name in ("Sub", "Rsub") or (node.name == "MseLoss" and node.averaged)
-        return is_plain and len(outputs) == 1 and self.source_name(outputs[0]) in AFFINE_NODES
+        is_last = len(outputs) == 1 and self.source_name(outputs[0]) in AFFINE_NODES
+        return factor if is_plain and is_last else 0.0
 
     def comes_after(self, place: int, names: Collection[str] = MIXING_NODES) -> bool:
         """Whether the operations from a place back to the last layers have one of these names."""

@@ -237,6 +237,7 @@ class OutputReadings:
     """
 
     size: float = 0.0  # root mean square
+    pull: float = 0.0  # of its gradient: the root mean square times the count of its numbers
     evenness: float = 1.0  # of its gradient: the median size over the root mean square
     readings: int = 0  # of tokens
     own: int = 0  # each place is to tell its own token, which it sees, and no later one

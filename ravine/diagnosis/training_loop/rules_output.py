@@ -319,19 +319,24 @@ def far_targets(history: LoopHistory) -> Iterator[Observation]:
         change = Change("target.scale", "standardize")
         yield observe(less, change, where=large, since=0, title=title, suspects=suspects)
         return
-    size, evenness = history.model.outputs.size, history.model.outputs.evenness
-    if not means or not 0 < size < math.inf:
+    outputs, terms = history.model.outputs, list(graph.terms())
+    size, evenness = outputs.size, outputs.evenness
+    factors = [f * graph.difference_factor(place) for place, f in terms]
+    factor = sum(factors) if sum(map(bool, factors)) == 1 else 0.0
+    if not means or not 0 < size < math.inf or not factor > 0:
         return
     last = min(means[-1], median(history.loss.summary.recent))  # a few batches may be far
-    distance, first = math.sqrt(max(0.0, last)), math.sqrt(max(0.0, history.loss.first[0]))
+    distance, first = (math.sqrt(max(0.0, s) / factor) for s in (last, history.loss.first[0]))
+    if len(terms) > 1:  # without what else is added
+        distance = min(distance, outputs.pull / (2 * factor))
     # the gradient of a squared error is the distance: most targets must be as far, not a few
     is_far = evenness * distance > max(FAR_TARGETS * size, LARGE_DISTANCE)
-    if is_far and distance > UNMOVED_FRACTION * first and graph.is_difference(0):
+    if is_far and distance > UNMOVED_FRACTION * first:
         name, limit = "root of the mean squared error at the end", FAR_TARGETS * size
         far = Evidence(name, distance, limit=limit, text=f"{first:.3g} at first")
-        outputs = Evidence("root mean square of the outputs at the end", size)
+        small = Evidence("root mean square of the outputs at the end", size)
         change = Change("target.scale", "standardize")
-        yield observe(far, outputs, change, since=0, suspects=("learning-rate-low",))
+        yield observe(far, small, change, since=0, suspects=("learning-rate-low",))
 
 
 def _unequal_heads(
@@ -345,7 +350,7 @@ def _unequal_heads(
         return None
     heads = {graph.last_weight(place): (place, abs(factor)) for place, factor in graph.terms()}
     heads.pop("", None)
-    for large in (name for name, (place, _) in heads.items() if graph.is_difference(place)):
+    for large in (name for name, (place, _) in heads.items() if graph.difference_factor(place)):
         for small in heads.keys() - {large}:
             pairs = [(s.gradient_norms.get(small), s.gradient_norms.get(large)) for s in snapshots]
             ratio = max(a / b if a and b else math.inf for a, b in pairs)
