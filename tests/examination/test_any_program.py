@@ -19,6 +19,7 @@ import ravine
 from ravine.errors import InputError
 from ravine.examination.torch_arguments import read_program
 from ravine.examination.torch_program import train_program
+from ravine.examination.torch_results import reads_more_than_answers
 from ravine.finding import Report
 
 RNG = torch.Generator().manual_seed(0)
@@ -274,6 +275,32 @@ def test_inputs_are_the_targets_where_there_are_no_others(train):
     given = program(auto_encoder(), lambda out, x: ((out - x) ** 2).mean(), train, batch_size=16)
     inputs, targets = given.examples()
     assert torch.equal(inputs, targets) and given.form.answer is not None
+
+
+class Drawn(nn.Module):
+    """A code that is drawn: what is told again, with the mean and the logarithm of the variance."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = network(4), network(6, 2)
+
+    def forward(self, x):
+        mean, log = self.encoder(x).chunk(2, 1)
+        drawn = mean + torch.randn_like(mean) * (0.5 * log).exp() if self.training else mean
+        return self.decoder(drawn), mean, log
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0])
+def test_a_code_that_is_kept_near_a_prior_is_not_compared_with_what_needs_no_code(prior):
+    def loss(outputs, x):
+        out, mean, log = outputs
+        kept = (mean.square() + log.exp() - log - 1).sum() / 2
+        return ((out - x).square().sum() + prior * kept) / len(x)
+
+    given = program(Drawn(), loss, X, batch_size=16)
+    assert reads_more_than_answers(given) == (prior > 0)
+    report = ravine.examine(Drawn(), loss, X, optimizer=adam, batch_size=16, epochs=25)
+    assert ("RVN-T07" in {f.code for f in report.findings}) == (prior == 0)
 
 
 class TwoHeads(nn.Module):
