@@ -7,6 +7,8 @@ from typing import TypeAlias
 from torch import nn
 from torch.optim import AdamW
 
+from ravine.diagnosis.baseline_learners import to_array
+from ravine.diagnosis.data.measure import measure_numbers
 from ravine.diagnosis.op_names import EXAMPLE_NORM_FUNCTIONS, SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.parameter_names import optimizer_parameters, plain_weights
@@ -19,7 +21,7 @@ from ravine.examination.model_surgery import (
     layers_without_activation,
     output_calls,
 )
-from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
+from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE, off_scale
 from ravine.examination.subject import Facts, SubjectProfile
 from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
@@ -112,6 +114,18 @@ def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
         return None
     ratio = worst / max(first, 1e-12)
     return Facts((Evidence("highest loss over the first", ratio, limit=RISING_LOSS_RATIO),))
+
+
+def _scale(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+    """Where batches are not made of rows, so that data have no profile: what the model is given."""
+    if program.form.whole is None or profile.start.network.batch_norm_first:
+        return None
+    inputs = model_changes.called_on(program)
+    stats = (
+        None if inputs is None else measure_numbers(to_array(inputs), by_channel=inputs.dim() > 2)
+    )
+    evidence = () if stats is None else off_scale(stats, "inputs")
+    return Facts(evidence, suspects=("learning-rate-high",)) if evidence else None
 
 
 def _few_updates(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
@@ -254,6 +268,7 @@ def _fixed_order(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
 
 # Evidence for a cause; the calls are those of a forward pass of the model
 TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts | None]] = {
+    "input-scale": _scale,
     "learning-rate-high": _rising_loss,
     "too-few-steps": _few_updates,
     "frozen-parameters": _frozen_parameters,

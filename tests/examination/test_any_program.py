@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ravine
 from ravine.errors import InputError
+from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
+from ravine.examination.torch_model_changes import called_on, standardize_inputs
 from ravine.examination.torch_program import train_program
 from ravine.examination.torch_results import reads_more_than_answers
 from ravine.finding import Report
@@ -584,3 +586,34 @@ def test_outputs_stand_for_classes_only_where_it_matters_which_is_which(loss, to
         model[2].weight.zero_()
         model[2].bias.zero_()
     assert program(model, F.cross_entropy, (X, y), batch_size=16).form.answer is not None
+
+
+@pytest.mark.parametrize("off_scale", [False, True])
+def test_what_a_step_gives_to_the_model_is_standardized_where_it_is_off_scale(off_scale):
+    x = torch.randn(400, 6, generator=torch.Generator().manual_seed(0))
+    inputs = x * torch.tensor([1.0, 1, 1, 1, 1, 3000]) + 50 if off_scale else x
+    batches = list(zip(inputs.split(20), (x[:, 0] + x[:, 1] > 0).long().split(20), strict=True))
+
+    def step(model, batch):
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 2))
+    report = ravine.examine(net, step=step, batches=batches, optimizer=adam, epochs=10)
+    found = [f for f in report.findings if f.cause == "input-scale" and f.severity != "note"]
+    assert [f.code for f in found] == ["RVN-X11"] * off_scale
+    assert all(f.trial.verdict == "helped" and f.trial.after < 0.5 < f.trial.before for f in found)
+
+
+def test_a_step_that_gives_no_numbers_or_several_shapes_is_not_standardized():
+    def step(model, batch):
+        return model(batch).square().mean()
+
+    words = nn.Sequential(nn.Embedding(11, 4), nn.Linear(4, 1))
+    given = program(words, train=[TOKENS[:32], TOKENS[32:]], step=step)
+    assert called_on(given) is None
+    with pytest.raises(CannotTryError):
+        standardize_inputs.apply(given)
+    pooled = nn.Sequential(nn.AdaptiveAvgPool1d(2), nn.Linear(2, 1))
+    given = program(pooled, train=[(X[:32],), (X[32:, :3],)], step=lambda m, b: step(m, *b))
+    assert called_on(given) is None
