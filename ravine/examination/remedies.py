@@ -56,10 +56,9 @@ ORDERED_CAUSES = ("learning-rate-low", "learning-rate-high")
 
 @dataclass(frozen=True)
 class Remedy:
-    """Treatments for one cause at different strengths; the best of those tried counts.
-
-    `evidence` supports it; one without any is tried on general grounds. `ordered`
-    strengths go on in one direction: without evidence none is tried after one that does harm.
+    """Treatments for one cause at different strengths; the best of those tried counts. `evidence`
+    supports it; one without any is tried on general grounds. `ordered` strengths go on in one
+    direction: without evidence none is tried after one that does harm.
     """
 
     cause: str

@@ -62,9 +62,7 @@ class WrappedModel(nn.Module):
 
 @change_of_program("input.scale", "standardize")
 def standardize_inputs(program: TorchProgram) -> TorchProgram:
-    """Inputs brought to mean 0 and standard deviation 1, by feature or channel; where batches are
-    not made of rows, what the model is called on.
-    """
+    """Inputs, or without rows what the model is given, to mean 0 and deviation 1 by feature."""
     inputs = program.examples()[0] if program.form.whole is None else called_on(program)
     if inputs is None or not inputs.is_floating_point():
         raise CannotTryError("the inputs are whole numbers, or not known")
@@ -221,9 +219,7 @@ def reinitialize(model: nn.Module, optimizer: Optimizer) -> None:
 
 @change_of_program("init", "unit variance")
 def scale_start(program: TorchProgram) -> TorchProgram:
-    """New starting weights, then each layer's output brought to variance 1 on a batch (Mishkin and
-    Matas 2016).
-    """
+    """New weights, each layer's output of variance 1 on a batch (Mishkin and Matas 2016)."""
     inputs, _ = program.examples(SURGERY_EXAMPLES)
 
     def scale_weights(model: nn.Module) -> None:
@@ -324,9 +320,7 @@ class LikeliestClass(nn.Module):
 
 @change_of_program("loss", "cross entropy, one output for each class")
 def use_class_outputs(program: TorchProgram) -> TorchProgram:
-    """An output for each value of the targets and cross entropy; the last layer starts anew. It
-    must be linear and have one output.
-    """
+    """Outputs for each value of the targets, cross entropy; the last layer, linear, starts anew."""
     if isinstance(program.optimizer, Optimizer):
         raise CannotTryError("the optimizer holds the old last layer")
     values = torch.unique(program.examples()[1]).float()

@@ -182,9 +182,7 @@ def compares_examples(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
 
 
 def constant_losses(program: TorchProgram) -> tuple[float, float]:
-    """The loss of the best constant answer, fitted to training examples: on these, and on those
-    that the program is evaluated on; NaN where there is none.
-    """
+    """The best constant answer's loss on training and on evaluated examples; NaN without one."""
     nothing = math.nan, math.nan
     inputs, targets = program.evaluated_examples()
     if not (program.form.plain_outputs and program.form.targets == "one"):

@@ -125,9 +125,7 @@ class LossReader:
         self._unsummarized.clear()
 
     def finish(self) -> None:
-        """At the end: a search for a number that is not finite has found what it could. Without
-        one, the weights are read.
-        """
+        """At the end: a search for a number that is not finite is over; or the weights are read."""
         history, divergence = self.history, self.divergence
         if divergence.pending is not None:
             history.nonfinite, divergence.pending = divergence.pending, None

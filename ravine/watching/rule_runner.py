@@ -49,10 +49,9 @@ class RuleRunner:
                 print(f"ravine: {finding_line(finding, width=LINE_WIDTH)}", file=self.out)
 
     def findings(self) -> tuple[Finding, ...]:
-        """The findings, most important first.
-
-        What a certain finding explains becomes a note, unless it shows its own cause as certainly;
-        so do tests of the losses beside any certain finding.
+        """The findings, most important first. What a certain finding explains becomes a note,
+        unless it shows its own cause as certainly; so do tests of the losses beside any certain
+        finding.
         """
         certain = [f for f in self.found if f.confidence in ("exact", "high")]
         certain = [f for f in certain if f.severity != "note"]

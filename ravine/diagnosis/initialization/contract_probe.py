@@ -57,9 +57,7 @@ def probe_contracts(program: ProbedProgram) -> tuple[BrokenContract, ...] | None
 
 
 def _check_signs(name: str, call: Arguments, loss: Tensor) -> Iterator[Fault]:
-    """Zeros beside -1 and 1 may be left out on purpose, and so may ties; zeros of vectors that are
-    compared with given ones may be a mask.
-    """
+    """Zeros beside -1 and 1 may be left out, or ties; beside given vectors they may be a mask."""
     y = call["target"]
     odd = y == 0 if name in ("margin_ranking_loss", "soft_margin_loss") else y != 1
     both_learn = all(call[n].requires_grad for n in ("input1", "input2") if n in call)

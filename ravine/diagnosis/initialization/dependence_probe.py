@@ -48,10 +48,8 @@ NEXT_FRACTION = 0.99  # of the targets that are the next input
 
 
 def probe_mixing(program: ProbedProgram) -> PassComparison | None:
-    """Change some examples of a batch: does the output for another one change?
-
-    None where outputs are random, have a row for each pair of examples, or where there are no other
-    examples.
+    """Change some examples of a batch: does the output for another one change? None where outputs
+    are random, have a row for each pair of examples, or where there are no other examples.
     """
     rows, n = program.few, len(program.few)
     base, output = program.inputs[rows], program.few_trace.output
@@ -78,9 +76,7 @@ def probe_mixing(program: ProbedProgram) -> PassComparison | None:
 
 
 def _has_lost_rows(program: ProbedProgram) -> bool:
-    """Whether outputs are of one shape for any number of examples, and are other numbers, so that
-    the loss runs for one number of examples alone.
-    """
+    """Whether outputs have one shape for any number of examples, and the loss takes one number."""
     few, every = program.few_trace.output, program.trace.output
     if few.shape != every.shape or len(program.few) == len(program.inputs):
         return False
@@ -94,9 +90,7 @@ def _has_lost_rows(program: ProbedProgram) -> bool:
 
 
 def _equal_or_longer(one: Tensor, other: Tensor) -> bool | None:
-    """Whether two tensors differ in shape, as for other numbers of examples; False for two of one
-    shape with other numbers, and None for the same.
-    """
+    """True for two shapes, as of other numbers of examples; False if numbers differ, else None."""
     return one.shape != other.shape or (False if _differ(one, other) else None)
 
 
@@ -109,9 +103,7 @@ def probe_causality(program: ProbedProgram) -> PassComparison | None:
 
 
 def compare_later_inputs(program: ProbedProgram) -> PassComparison | None:
-    """Do later inputs, of inputs [N, T, ...], change an earlier output? None if that cannot be
-    seen.
-    """
+    """Do later inputs, of inputs [N, T, ...], change an earlier output? None: it cannot be seen."""
     places = program.inputs.shape[1]
     for cut in (places // 2, places - 1, 1):
         found = _change_others(program, range(cut))

@@ -54,12 +54,10 @@ class ClassLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientFlow:
-    """Which parameters the gradient of the loss reaches.
-
-    `missing` says what keeps it from all of them: "frozen" (no parameter requires a gradient),
-    "outputs" (the outputs have no graph), "loss" (the loss has none), "parameters" (no parameter is
-    in the graph), "flat" (that of the loss is exactly 0 at any outputs), or "" where some parameter
-    gets a gradient.
+    """Which parameters the gradient of the loss reaches. `missing` says what keeps it from all of
+    them: "frozen" (no parameter requires a gradient), "outputs" (the outputs have no graph), "loss"
+    (the loss has none), "parameters" (no parameter is in the graph), "flat" (that of the loss is
+    exactly 0 at any outputs), or "" where some parameter gets a gradient.
     """
 
     missing: str = ""
@@ -258,10 +256,8 @@ class BatchNormStats:
 
 @dataclass(frozen=True, kw_only=True)
 class StartProfile:
-    """A model, its loss and some examples before the first step: a field for each probe.
-
-    `measured` maps a probe to True (it ran), None (it does not apply) or False (it broke); `broke`
-    says why.
+    """A model, its loss and some examples before the first step: a field for each probe. `measured`
+    maps a probe to True (it ran), None (it does not apply) or False (it broke); `broke` says why.
     """
 
     measured: Mapping[str, bool | None] = field(default_factory=dict)

@@ -236,9 +236,7 @@ class Graph:
                 return node.name in ("Mean", "Sum") and node.shape == ()
 
     def difference_factor(self, place: int) -> float:
-        """By what a term multiplies the mean squared difference of a last layer's outputs from
-        targets; 0 for what is none.
-        """
+        """By what a term multiplies a last layer's mean squared error; 0 for what is none."""
         node, factor = self.nodes[place], 1.0
         if node.name == "Mean":
             power, factor = self.scores_of(node.inputs[0])
@@ -275,9 +273,8 @@ class Graph:
 
     @cached_property
     def rectified_weights(self) -> Mapping[str, str]:
-        """The weights of layers whose output goes through a ReLU (or ReLU6) and nowhere else.
-
-        Each with a weight of the module whose output the ReLU takes: its own, or a batch norm's.
+        """The weights of layers whose output goes through a ReLU (or ReLU6) and nowhere else. Each
+        with a weight of the module whose output the ReLU takes: its own, or a batch norm's.
         """
         found = {}
         for node in self.nodes:
@@ -491,9 +488,8 @@ def _read_loss_node(made: Any, name: str, inputs: tuple[int, ...]) -> tuple[Node
 
 
 def _read_written_out_loss(made: Any) -> float | None:
-    """The same for |output - target| or (output - target)^2 written out.
-
-    The target is worked out: the output less the difference.
+    """The same for |output - target| or (output - target)^2 written out. The target is worked out:
+    the output less the difference.
     """
     difference = made.next_functions[0][0]
     if node_name(difference) != "Sub":

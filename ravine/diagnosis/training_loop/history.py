@@ -22,7 +22,6 @@ MIN_CLASS_BATCHES = 8  # to tell whether examples come in the order of their cla
 
 class LoopEvent:
     """The letters of events. A forward pass has one of four, by mode and by whether it has a graph.
-
     A healthy step reads `FLBS`. Rules search the letters of a loop with regular expressions.
     """
 
@@ -75,9 +74,8 @@ class LossSummary:
                 self.width *= 2
 
     def stretch_means(self, count: int, *, since: int = 0) -> tuple[float, ...]:
-        """The means of `count` stretches of nearly equal length, from loss number `since` on.
-
-        Empty if there are too few losses.
+        """The means of `count` stretches of nearly equal length, from loss number `since` on. Empty
+        if there are too few losses.
         """
         means: Sequence[float] = self.means[-(-since // self.width) :]
         if len(means) < count:

@@ -451,7 +451,6 @@ def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
 
 def has_single_class(graph: Graph) -> bool:
     """Whether cross entropies take a score for each example and class, and all want one class.
-
     Scores that are joined, as of a right answer before wrong ones, may all want the first.
     """
     entropies = [n for n in graph.nodes if n.name == "NllLoss" and n.inputs]
@@ -473,9 +472,8 @@ def has_single_class(graph: Graph) -> bool:
 def _observe_at(
     graph: Graph, place: int, *seen: Evidence | Change, **about: Unpack[ObservationFields]
 ) -> Observation:
-    """What is wrong from the start with the activation at a place, or with that before a loss.
-
-    It is where its module is; without a module, at the last weight before it.
+    """What is wrong from the start with the activation at a place, or with that before a loss. It
+    is where its module is; without a module, at the last weight before it.
     """
     node = graph.nodes[place]
     if node.name not in op_names.NODE_OUTPUT_RANGES:

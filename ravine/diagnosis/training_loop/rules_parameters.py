@@ -115,9 +115,7 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
 
 
 def _unused_siblings(history: LoopHistory, unused: list[str]) -> list[str]:
-    """Those that the loss leaves out while it reads another entry of their list, of their shape, in
-    their place.
-    """
+    """Those that the loss leaves out while it reads an alike entry of their list in their place."""
     kinds = {p.name: (_list_of(p.name), p.shape) for p in history.model.parameters}
     used = Counter[tuple[str, tuple[int, ...]] | None]()
     for name, count in history.graph.uses.items() if history.graph is not None else ():
