@@ -13,14 +13,8 @@ from ravine.diagnosis.op_names import EXAMPLE_NORM_FUNCTIONS, SATURATING_FUNCTIO
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.parameter_names import optimizer_parameters, plain_weights
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
+from ravine.examination import model_surgery
 from ravine.examination import torch_model_changes as model_changes
-from ravine.examination.model_surgery import (
-    ModelCall,
-    hidden_activations,
-    hidden_softmaxes,
-    layers_without_activation,
-    output_calls,
-)
 from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE, off_scale
 from ravine.examination.subject import Facts, SubjectProfile
 from ravine.examination.torch_change import TorchChange
@@ -45,7 +39,7 @@ FEW_UPDATES = 20
 LAST_FRACTION, UNFINISHED_FALL = 0.6, 0.1  # of the budget; of the loss's whole fall, since then
 RISING_LOSS_RATIO = 1.2  # times the first loss
 
-Calls: TypeAlias = Sequence[ModelCall]
+Calls: TypeAlias = Sequence[model_surgery.ModelCall]
 
 USE_RELU = model_changes.replace_activations("relu")
 ONE_CHANGE_BY_CAUSE = {  # whether it is suspected or certain
@@ -231,7 +225,7 @@ def small_normalized_batch(
 def _output_activation(
     program: TorchProgram, calls: Calls, profile: SubjectProfile
 ) -> Facts | None:
-    names = [calls[i].name for i in output_calls(calls)]
+    names = [calls[i].name for i in model_surgery.output_calls(calls)]
     if not names:
         return None
     evidence = Evidence("activations at the output", len(names), limit=0, text=", ".join(names))
@@ -243,15 +237,15 @@ def _hidden_activation(
 ) -> Facts | None:
     layers = profile.start.network.layers
     where = layers[0].where if layers else ""
-    missing = layers_without_activation(calls)
+    missing = model_surgery.layers_without_activation(calls)
     if missing:
         name = "layers without a nonlinearity behind them"
         return Facts((Evidence(name, len(missing), limit=0),), where)
-    softmaxes = hidden_softmaxes(calls)
+    softmaxes = model_surgery.hidden_softmaxes(calls)
     if softmaxes:
         evidence = Evidence("softmaxes between layers", len(softmaxes), limit=0)
         return Facts((evidence,), where, ("vanishing",))
-    names = [calls[i].name for i in hidden_activations(calls)]
+    names = [calls[i].name for i in model_surgery.hidden_activations(calls)]
     if sum(name in SATURATING_FUNCTIONS for name in names) < SATURATING_LAYERS:
         return None
     name, text = "saturating activations in a row", ", ".join(sorted(set(names)))

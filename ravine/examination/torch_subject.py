@@ -171,7 +171,8 @@ class TorchSubject:
         try:
             with np.errstate(all="ignore"):  # squares of very large numbers
                 data = profile_program_data(program, start)
-                data = replace(data, tokens_alone=start.copying)
+                if start.dependence.copies_alone:  # a code of words, no model of sequences
+                    data = replace(data, same_tokens=0.0)
             in_data, data_checks = run_rules(rules, data)
         except CannotProfileError:
             in_data, data_checks = [], Checks(not_measured=codes)

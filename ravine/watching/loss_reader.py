@@ -15,7 +15,7 @@ from torch.compiler import is_compiling
 from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.op_names import SCALING_NODES, node_name
 from ravine.diagnosis.training_loop.autograd_graph import Graph, read_graph
-from ravine.diagnosis.training_loop.class_order import count_batch_classes
+from ravine.diagnosis.training_loop.class_order import count_batch_classes, read_target_range
 from ravine.diagnosis.training_loop.history import (
     LoopEvent,
     LoopHistory,
@@ -199,9 +199,13 @@ class LossReader:
         history.loss.negated = is_negated(value) and names.are_optimized(graph.parameters)
 
     def _count_classes(self, value: Tensor, step: int) -> None:
-        """Keep the classes of a batch where each example has one; tokens have several."""
+        """Keep the classes or numbers of a batch with one for each example: tokens have several."""
         counts, batches = count_batch_classes(value), self.history.loss.class_counts
         count, rows = sum(counts.values()), self.history.inputs.rows
+        if found := read_target_range(value):
+            ranges = self.history.loss.target_ranges
+            ranges.append((step, *found))
+            del ranges[FIRST_CLASS_BATCHES:-LAST_CLASS_BATCHES]
         if count < 2 or rows not in (0, count):
             return
         batches.append((step, counts))

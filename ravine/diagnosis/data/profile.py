@@ -288,7 +288,6 @@ class DataProfile:
     duplicates: Duplicates | None = None
     leaking_columns: tuple[LeakingColumn, ...] = ()
     same_tokens: float = 0.0  # share of target tokens that are the input token at their place
-    tokens_alone: bool = False  # the model tells each from the token at its place alone
     order: ExampleOrder | None = None  # None where training shuffles
     baseline: BaselineResult | None = None
     shifted_targets: ShiftedTargets | TurnedTargets | None = None

@@ -60,8 +60,7 @@ def unshifted_tokens(data: DataProfile) -> Iterator[Observation]:
         copying = "a network that copies is right"
         change = Change("data", "inputs tokens[:, :-1], targets tokens[:, 1:]")
         same = Evidence(name, 100 * data.same_tokens, "%", limit=limit, text=copying)
-        # a code of each token alone is no model of sequences
-        yield observe(same, change, severity="note" if data.tokens_alone else "")
+        yield observe(same, change)
 
 
 @rule("RVN-D12", "note", "imbalance", confidence="low", needs="inputs")

@@ -112,13 +112,13 @@ def compare_later_inputs(program: ProbedProgram) -> PassComparison | None:
     return PassComparison()
 
 
-def probe_copying(program: ProbedProgram) -> bool | None:
+def _copies_alone(program: ProbedProgram) -> bool:
     """Where targets are the inputs again: does an output know of the token at its place alone?"""
     x = program.inputs
     if x.dim() != 2 or x.shape[1] < 2 or not torch.equal(x, program.targets):
-        return None
+        return False
     found = _change_others(program, range(x.shape[1] // 2, x.shape[1] // 2 + 1))
-    return None if found is None else found.difference is None
+    return found is not None and found.difference is None
 
 
 def _change_others(program: ProbedProgram, kept: range) -> PassComparison | None:
@@ -230,6 +230,7 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
         stuck_weights=stuck,
         copied_weights=copied,
         equal_weights=_find_copied_matrices(before, after),
+        copies_alone=_copies_alone(program),
     )
     if not constant or is_constant(program.inputs):
         return found

@@ -30,7 +30,6 @@ START_PROBES: Mapping[str, Callable[[ProbedProgram], object | None]] = {
     "pairing": probe_loss_pairing,
     "layout": probe_layout,
     "causality": dependence_probe.probe_causality,
-    "copying": dependence_probe.probe_copying,
     "repeat": dependence_probe.probe_repeat,
     "gradients": probe_gradients,
     "dependence": dependence_probe.probe_dependence,

@@ -92,6 +92,7 @@ class InputDependence:
     copied_weights: tuple[str, ...] = ()  # matrices whose rows start and stay equal
     equal_weights: tuple[str, ...] = ()  # matrices that start and stay equal to another one
     constant: ConstantOutput | None = None
+    copies_alone: bool = False  # targets are the inputs again, each told from itself alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +269,6 @@ class StartProfile:
     layout: ClassLayout = field(default_factory=ClassLayout)
     # later inputs are changed, where the targets are the inputs one place later
     causality: PassComparison = PassComparison()
-    copying: bool = False  # the targets are the inputs again, and each is told from itself alone
     repeat: PassComparison = PassComparison()  # in evaluation mode, with other random numbers
     gradients: GradientFlow = field(default_factory=GradientFlow)
     dependence: InputDependence = field(default_factory=InputDependence)

@@ -339,6 +339,8 @@ class LossHistory:
     single_class: float = -1.0
     # by inspected step: the examples of each class in its batch
     class_counts: list[tuple[int, Mapping[int, int]]] = field(default_factory=list)
+    # the lowest and the highest number, where each example has one
+    target_ranges: list[tuple[int, float, float]] = field(default_factory=list)
     baseline: float | None = None  # the loss of the best constant answer, from the targets so far
     baseline_error: float = 0.0  # its standard error
 
@@ -427,9 +429,9 @@ class LoopHistory:
         a tensor. "evaluations": also one after `eval()`; None without. "schedule": None without a
         scheduler. "scaler": None without a gradient scaler. "losses": enough for a statistical
         test; None where several optimizers step. "baseline": also the targets of a known loss.
-        "classes": batches of classes; None without classes. "units": enough examples to call a unit
-        of a ReLU dead; None without one. "updates 20": so many steps of any kind; 0: one, or the
-        end. "steps 20", "losses 200": so many; "optimizer": a step of any, or none until the end;
+        "classes": batches of classes or numbers; None without. "units": enough examples to call
+        a unit of a ReLU dead; None without one. "updates 20": so many steps; 0: one, or the end.
+        "steps 20", "losses 200": so many; "optimizer": a step of any, or none until the end;
         "snapshots 5": so many of each optimizer. Commas part several needs.
         """
         found = [self._has_one(*part.split()) for part in need.split(", ")]
@@ -449,7 +451,7 @@ class LoopHistory:
         losses = self.loss.summary.count
         enough = None if not self.single_optimizer else losses >= max(least, MIN_LOSSES)
         scaled = self.scaled_gradients.count
-        classes = self.loss.class_counts
+        classes = max(self.loss.class_counts, self.loss.target_ranges, key=len)
         applies = bool(classes) and self.single_optimizer
         units = [u for s in self.snapshots for u in s.inactive.values()]
         return {
