@@ -126,7 +126,7 @@ class Subject(Protocol):
         ...
 
     def with_treatments(self, strength: Strength, *, loss_in_doubt: bool) -> "Subject":
-        """It with treatments made; evaluated by its old loss if not in doubt. `CannotTryError`."""
+        """It with treatments, by its old loss if not in doubt. Raises `CannotTryError`."""
         ...
 
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
