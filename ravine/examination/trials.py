@@ -234,7 +234,7 @@ class Screening:
         return [r.strengths[self.place] for r in self.open]
 
     def record(self, found: Sequence[list[SeedRun] | CannotTryError]) -> None:
-        """Keep the best of each remedy in this round; drop those with no other strength to try."""
+        """Keep the best of each remedy in this round; drop those of which no strength is left."""
         tried, self.open = self.open, []
         for remedy, runs in zip(tried, found, strict=True):
             strength = remedy.strengths[self.place]

@@ -103,7 +103,7 @@ def _split_by_name(names: list[str], batch: Any) -> tuple[Nested, Nested]:
 
 
 def loss_in(outputs: Any) -> Tensor:
-    """The loss that outputs have: `.loss`, ["loss"], the first, or a number. Or `InputError`."""
+    """The loss in outputs: `.loss`, ["loss"], the first, or a number. Raises `InputError`."""
     found = getattr(outputs, "loss", outputs)
     found = outputs.get("loss") if isinstance(outputs, Mapping) else found
     found = found[0] if isinstance(found, tuple | list) and found else found

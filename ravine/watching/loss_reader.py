@@ -125,7 +125,7 @@ class LossReader:
         self._unsummarized.clear()
 
     def finish(self) -> None:
-        """At the end: a search for a number that is not finite is over; or the weights are read."""
+        """At the end: a search for what is not finite found what it could; or read the weights."""
         history, divergence = self.history, self.divergence
         if divergence.pending is not None:
             history.nonfinite, divergence.pending = divergence.pending, None

@@ -76,7 +76,7 @@ def probe_mixing(program: ProbedProgram) -> PassComparison | None:
 
 
 def _has_lost_rows(program: ProbedProgram) -> bool:
-    """Whether outputs have one shape for any number of examples, and the loss takes one number."""
+    """Whether outputs have one shape whatever the examples, and the loss runs for one count."""
     few, every = program.few_trace.output, program.trace.output
     if few.shape != every.shape or len(program.few) == len(program.inputs):
         return False

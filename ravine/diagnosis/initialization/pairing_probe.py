@@ -153,7 +153,7 @@ def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor, dim: int) 
 
 
 def find_stretched_dims(probed: ProbedLoss) -> tuple[int, ...]:
-    """Dimensions of the target that stretch the output, where some of its stretch the target."""
+    """Dimensions of the target that stretch the output, if some of the output stretch it, too."""
     output, target = probed.outputs.shape, probed.targets.shape
     length = max(len(output), len(target))
     wide = [(1,) * (length - len(shape)) + tuple(shape) for shape in (output, target)]
