@@ -106,11 +106,10 @@ def score_on_validation(
     seed: int = 0,
 ) -> tuple[float, float] | None:
     """The scaled score on validation examples of the learner that was best, fitted to training
-    examples (at most 1,000 of each), and its bootstrap standard error (Efron 1979).
-
-    It is 0 for the best constant answer on the validation examples and 1 for perfect predictions;
-    below -1 it is -1. None for tokens, fewer than 30 validation examples, validation targets that
-    are constant, or more than 64 classes.
+    examples (at most 1,000 of each), and its bootstrap standard error (Efron 1979). It is 0 for the
+    best constant answer on the validation examples and 1 for perfect predictions; below -1 it is
+    -1. None for tokens, fewer than 30 validation examples, validation targets that are constant, or
+    more than 64 classes.
     """
     kind = baseline.kind
     new = evenly_spaced_rows(len(validation[0]), MAX_LEARNED_EXAMPLES // 2)
@@ -227,11 +226,9 @@ def score_predictions(predicted: Array, y: Array, kind: str) -> float:
 
 def association_z(predicted: Array, y: Array, folds: Array, groups: Array) -> float:
     """The association of predictions and targets: the mean of their products, each less its fold's
-    mean, over its standard error.
-
-    Unlike the loss it is not hurt by overconfident predictions. Without any information its mean is
-    about 0 and its standard deviation about 1.4, not 1: each pair of examples in different folds
-    counts twice, once with either as the new one.
+    mean, over its standard error. Unlike the loss it is not hurt by overconfident predictions.
+    Without any information its mean is about 0 and its standard deviation about 1.4, not 1: each
+    pair of examples in different folds counts twice, once with either as the new one.
     """
     product = np.empty(len(y))
     scale = y.std(0)

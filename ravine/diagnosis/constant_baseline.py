@@ -163,10 +163,8 @@ class SavedTargetBaseline:
 
     @property
     def standard_error(self) -> float:
-        """The standard error of `loss`.
-
-        A variance has sqrt(2 / n) of itself, as for normal targets; an entropy sqrt(var(-log p) /
-        n), by the delta method.
+        """The standard error of `loss`. A variance has sqrt(2 / n) of itself, as for normal
+        targets; an entropy sqrt(var(-log p) / n), by the delta method.
         """
         if self.loss is None:
             return math.inf

@@ -22,9 +22,8 @@ ANSI_RESET, ANSI_BOLD = "\x1b[0m", "\x1b[1m"
 
 
 def find_topic(name: str, rules: Sequence[Rule]) -> Rule | str:
-    """The rule of a code, or the cause, that a reader may write in any case and without `RVN-`.
-
-    A retired code gives the rule that took its place. Raises `InputError` with the nearest one for
+    """The rule of a code, or the cause, that a reader may write in any case and without `RVN-`. A
+    retired code gives the rule that took its place. Raises `InputError` with the nearest one for
     any other name.
     """
     codes = {rule.code: rule for rule in rules}

@@ -79,6 +79,28 @@ VIEW_FUNCTIONS = frozenset(
     "squeeze swapaxes to transpose type_as unsqueeze view view_as".split()
 )
 
+# by a part of a name: how an operation, or a module, reads no later inputs
+CAUSAL_FORMS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("attention", "softmax", "matmul", "bmm", "einsum"),
+        "mask what comes later, before the softmax over the keys",
+    ),
+    "conv": "F.pad(x, ((kernel_size - 1) * dilation, 0)) and padding=0: padding on the left alone",
+    "pool": "F.pad(x, (kernel_size - 1, 0)) and padding=0: a window that ends at its own place",
+    **dict.fromkeys(("rnn", "lstm", "gru"), "bidirectional=False, and no flip of the time"),
+    "norm": "mean and variance of each place alone, as nn.LayerNorm over the features",
+}
+
+
+def causal_form(*names: str) -> str:
+    """What to write in place of what reads later inputs: operations or modules by their names.
+
+    >>> causal_form("avg_pool1d", "AvgPool1d")
+    'F.pad(x, (kernel_size - 1, 0)) and padding=0: a window that ends at its own place'
+    """
+    forms = (form for name in names for part, form in CAUSAL_FORMS.items() if part in name.lower())
+    return next(forms, "outputs of their own and earlier inputs alone; attention masks later keys")
+
 
 def node_name(node: Any) -> str:
     """The name of a node without `Backward0`, "" for None; NllLoss2D counts as NllLoss."""

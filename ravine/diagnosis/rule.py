@@ -69,12 +69,11 @@ def observe(*seen: Evidence | Change | None, **about: Unpack[ObservationFields])
 
 @dataclass(frozen=True)
 class Rule:
-    """One check. Called with what was measured, it yields what it observes.
-
-    `needs` names what must have been measured before the check says anything: a name that the
-    method `has` of its input knows. `also` are causes that it may name instead of `cause`, or
-    suspect beside it; `explains` are codes of symptoms that the fault accounts for. A `symptom`
-    says that something goes wrong, not why: where a cause is found, it becomes a note.
+    """One check. Called with what was measured, it yields what it observes. `needs` names what must
+    have been measured before the check says anything: a name that the method `has` of its input
+    knows. `also` are causes that it may name instead of `cause`, or suspect beside it; `explains`
+    are codes of symptoms that the fault accounts for. A `symptom` says that something goes wrong,
+    not why: where a cause is found, it becomes a note.
     """
 
     find: FindFault

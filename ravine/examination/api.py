@@ -118,9 +118,7 @@ def examine(
 
 
 def _examine_less(subject: TorchSubject, error: Exception, *, trials: bool) -> Report:
-    """The report without what an error of Ravine's own broke, trials or all checks: one that lacks
-    a part is better than none.
-    """
+    """The report without what an error of Ravine's own broke: trials, or all checks."""
     subject.leave_out_broken("trials" if trials else "all checks", error)
     if not trials:
         return Report()

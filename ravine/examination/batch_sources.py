@@ -47,11 +47,9 @@ def read_source(
 ) -> Any:
     """A DataLoader or a `BatchSource`; examples in memory as they are. Raises `InputError` for what
     gives no batch, and for what has no end where `steps` does not say how many are wanted. Tensors
-    of one shape and type in a list are batches where it `lists_batches`.
-
-    A generator is read once, into memory: as many batches as there are steps, or all. Lists of
-    batches and these come in a new order in every epoch, drawn from torch's generator; a function
-    or an iterable has its own.
+    of one shape and type in a list are batches where it `lists_batches`. A generator is read once,
+    into memory: as many batches as there are steps, or all. Lists of batches and these come in a
+    new order in every epoch, drawn from torch's generator; a function or an iterable has its own.
     """
     if isinstance(source, Dataset) and not isinstance(source, IterableDataset):
         source = DataLoader(source, batch_size, shuffle=True)
@@ -87,9 +85,7 @@ def hold_batches(batches: Iterable[Any]) -> BatchSource:
 
 
 def hold_out_batches(source: Any) -> tuple[Any, BatchSource | None]:
-    """Batches in memory without a fifth of them, drawn from torch's generator, and that fifth; of
-    few, and of others, none.
-    """
+    """Batches in memory without a fifth, drawn from torch's generator, and that; of others none."""
     held = source.held if isinstance(source, BatchSource) else ()
     if len(held) < MIN_BATCHES_TO_SPLIT:
         return source, None

@@ -65,9 +65,8 @@ class Variant(NamedTuple):
 
 def measure_first_steps(recipe: Recipe, task: Task) -> FirstSteps | None:
     """Train two networks for the first steps of the recipe, a hundred or fewer, and evaluate them.
-
-    They are those of the recipe: its batches, its rates, its penalties; early stopping and
-    averages of weights are left out. Where they learn nothing, the same steps are made with less
+    They are those of the recipe: its batches, its rates, its penalties; early stopping and averages
+    of weights are left out. Where they learn nothing, the same steps are made with less
     regularization, without dropout, and at lower rates; where they are all that the recipe makes
     and learn little, also with more steps, at higher rates, and at a constant rate. The number of
     steps follows from the size of the network. None of data that are read in pieces.

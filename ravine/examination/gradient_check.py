@@ -36,7 +36,6 @@ GradientAt: TypeAlias = Callable[[Rows], tuple[Tensor, Rows]]
 
 def measure_gradient(recipe: Recipe, task: Task) -> GradientError | None:
     """The gradient that training would use against central differences of its loss, in float64.
-
     Compared is ⟨g, d⟩ with D(h) = (L(w + h d) − L(w − h d)) / 2h for directions d of length 1: the
     gradient's own, and random ones scaled by √W, so that ⟨g, d⟩ is about |g|. D(h) counts where its
     estimated error is small; where weights are large or a kink is near, that takes a small h. The
@@ -106,12 +105,11 @@ def loss_and_gradient(cohort: Cohort, examples: Examples) -> GradientAt:
 
 def difference_errors(at: GradientAt, weights: Rows, direction: Rows) -> Tensor:
     """The difference of each network's slope along a direction from finite differences, over the
-    gradient's length, [P, 1]; ∞ where no step gives these with a small estimated error.
-
-    The estimated error of D(h) is |D(4h) − D(h)|, as in Ridders (1982), and what the kinks between
-    w ± h d may add: the forward less the backward difference, S(h) / h, is a fourth of that at 4h
-    where the loss is smooth, and stays where there is a kink. The rounding of the losses comes on
-    top. Of several such h the one that comes nearest counts.
+    gradient's length, [P, 1]; ∞ where no step gives these with a small estimated error. The
+    estimated error of D(h) is |D(4h) − D(h)|, as in Ridders (1982), and what the kinks between w ±
+    h d may add: the forward less the backward difference, S(h) / h, is a fourth of that at 4h where
+    the loss is smooth, and stays where there is a kink. The rounding of the losses comes on top. Of
+    several such h the one that comes nearest counts.
     """
     losses, grads = at(weights)
     lengths = grads.norm(dim=1, keepdim=True)

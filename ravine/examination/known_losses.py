@@ -43,9 +43,7 @@ def _move_targets(targets: Tensor, places: int) -> Tensor:
 
 
 def find_known_loss(way: Way, outputs: Any, batch: Any, trial: ProgramTrial) -> Way | None:
-    """The way with a known loss of one output and one part of the batch, which has the value of
-    the loss that the model computes; None where none has.
-    """
+    """The way with a known loss that has the value of the loss that the model computes; or None."""
     value = float(trial.value(way, outputs, None).detach())
     of_outputs = [(p, t) for p, t in iterate_paths(outputs) if isinstance(t, Tensor) and t.dim()]
     of_batch = [(p, t) for p, t in iterate_paths(batch) if isinstance(t, Tensor) and t.dim()]

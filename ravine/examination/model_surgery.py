@@ -80,10 +80,9 @@ class _CallReplacer(TorchFunctionMode):
 
 
 class RewiredModel(nn.Module):
-    """A model whose calls are partly replaced; parameters and buffers are the model's own.
-
-    There is a plan for each mode, as a model may call less in evaluation. A pass that calls
-    something else than was planned raises `RuntimeError`.
+    """A model whose calls are partly replaced; parameters and buffers are the model's own. There is
+    a plan for each mode, as a model may call less in evaluation. A pass that calls something else
+    than was planned raises `RuntimeError`.
     """
 
     def __init__(self, model: nn.Module, training: CallPlan, evaluation: CallPlan):
@@ -177,9 +176,7 @@ def hidden_activations(calls: Sequence[ModelCall]) -> list[int]:
 
 
 def hidden_softmaxes(calls: Sequence[ModelCall]) -> list[int]:
-    """Softmaxes that stand between two layers as activations do; not those of attention, whose
-    shares weigh something.
-    """
+    """Softmaxes that stand between two layers as activations do; not those of attention."""
     places = (i for i, call in enumerate(calls[:-1]) if call.name in SOFTMAX_FUNCTIONS)
     return [i for i in places if calls[i].straight and calls[i + 1].straight]
 

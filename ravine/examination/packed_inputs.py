@@ -26,19 +26,15 @@ _PACKED_TENSOR = object()  # stands for a tensor in a template
 
 @dataclass
 class Packing:
-    """Packs nested tensors, and unpacks them.
-
-    Numbers of one floating dtype stay numbers, in a row for each example; others become bytes. What
-    is no tensor is the same for all rows.
+    """Packs nested tensors, and unpacks them. Numbers of one floating dtype stay numbers, in a row
+    for each example; others become bytes. What is no tensor is the same for all rows.
     """
 
     # by the width of a packed row: what was nested, and shape and dtype by tensor
     shapes: dict[int, tuple[Nested, list[TensorShape]]] = field(default_factory=dict)
 
     def pack(self, nested: Nested) -> Tensor:
-        """The tensors of N examples as one [N, width]. Raises `InputError` where their rows are not
-        the same examples.
-        """
+        """Tensors of N examples as one [N, width]. Raises `InputError` for unequal examples."""
         leaves = [leaf for leaf in iterate_leaves(nested) if isinstance(leaf, Tensor)]
         rows = {len(leaf) if leaf.dim() else 0 for leaf in leaves}
         if len(rows) != 1 or 0 in rows:
@@ -75,10 +71,8 @@ class Packing:
 
 def adapt_model(model: nn.Module, run: Run) -> nn.Module:
     """A model with the same modules and parameters, of which a call is `run(call, model, rows)`,
-    where `call` calls it as it was.
-
-    It is of a class that derives from the model's, so that names in it are as they were, and its
-    hooks see what they always saw.
+    where `call` calls it as it was. It is of a class that derives from the model's, so that names
+    in it are as they were, and its hooks see what they always saw.
     """
     parent = type(model)
 
@@ -181,9 +175,7 @@ def require_tensor(value: Any) -> Tensor:
 
 
 def as_tensor(value: Any) -> Any:
-    """A tensor without its history; arrays of float64 as torch's default, as models have it; other
-    values as they are.
-    """
+    """A tensor without history; arrays of float64 as torch's default; other values as they are."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":

@@ -90,10 +90,8 @@ def inherit_causes(found: Sequence[Finding]) -> list[Finding]:
 
 def blame_targets(found: Sequence[Finding], measured: RecipeProfile) -> list[Finding]:
     """The findings; that no quick learner tells anything of the targets is a warning where the
-    network's first steps do not, either.
-
-    Targets in another order look like this, and so do examples in which there is nothing to learn:
-    what was measured does not tell these apart.
+    network's first steps do not, either. Targets in another order look like this, and so do
+    examples in which there is nothing to learn: what was measured does not tell these apart.
     """
     first = measured.first_steps
     if not isinstance(first, FirstSteps) or first.best_gain >= LEARNED_GAIN:
@@ -125,7 +123,6 @@ def _measure_settings(
 
 def find_linear_layers(recipe: Recipe, task: Task) -> tuple[list[Finding], Checks]:
     """Layers without a nonlinearity between them, in the graph of the loss before the first step.
-
     Where the recipe's own activation is the identity, that is the place and what to change.
     """
     try:

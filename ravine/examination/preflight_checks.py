@@ -40,10 +40,9 @@ RATE_FACTORS = ((1.0,), (0.1, 10.0), (100.0, 0.01, 1000.0, 0.001))  # each where
 
 
 def measure_penalties(recipe: Recipe, task: Task) -> PenaltyEffect | None:
-    """What the penalties add to the loss of fresh networks, at several times their strength.
-
-    Their formulas are worked out here once more, weight matrix by weight matrix in float64, biases
-    and scales left out.
+    """What the penalties add to the loss of fresh networks, at several times their strength. Their
+    formulas are worked out here once more, weight matrix by weight matrix in float64, biases and
+    scales left out.
     """
     if not recipe.penalties:
         return None
@@ -97,7 +96,6 @@ def overfit_small_batch(
     recipe: Recipe, task: Task, *, steps: int = OVERFIT_STEPS
 ) -> SmallBatchFit | None:
     """Train fresh networks on a small batch until their loss is about zero, at most `steps` steps.
-
     The networks are the recipe's, without what is meant to prevent overfitting (dropout, penalties,
     weight decay, label smoothing, augmentation). All examples are in every step. The learning rate
     is the recipe's; where that fails, a tenth and ten times of it; and then rates far from it, too.

@@ -163,10 +163,9 @@ def whole_form(model: nn.Module, value: Callable[[Any, Any], Tensor]) -> Form:
 
 
 def find_form(trial: ProgramTrial, found: FoundWay, loss: Loss | None, batch: Any) -> Form:
-    """The simplest form in which model and loss run on a batch, by the way that was found.
-
-    Raises `InputError` if there is none; inputs and targets that do not run have the usual form,
-    and say what is wrong once they are run.
+    """The simplest form in which model and loss run on a batch, by the way that was found. Raises
+    `InputError` if there is none; inputs and targets that do not run have the usual form, and say
+    what is wrong once they are run.
     """
     usual = found.way
     if found.runs and usual is not None:
@@ -388,9 +387,7 @@ def tells_classes_apart(loss: Loss, outputs: Any, targets: Tensor) -> bool:
 def _find_answer(
     part: _Part | None, outputs: Any, targets: Tensor
 ) -> Callable[[Tensor], Tensor] | None:
-    """What gives of outputs the tensor that answers the targets: of several the first that has
-    their shape, or a number for each class.
-    """
+    """What answers the targets: the first output of their shape, or with a number for a class."""
     if part is None or part.packing is None:
         return lambda rows: rows
     packing = part.packing

@@ -37,7 +37,6 @@ def apply_changes(recipe: Recipe, changes: Iterable[Change]) -> Recipe:
 
 def useful_changes(recipe: Recipe, changes: Iterable[Change]) -> tuple[Change, ...]:
     """Those of the changes that can be made and make a difference; and those that are made by hand.
-
     What a rule for any program calls `input.scale` has its own name in a recipe.
     """
     names = IN_RECIPES

@@ -185,9 +185,8 @@ def subject_of(
     module: Any = None,
     files: Mapping[str, str | Path] | None = None,
 ) -> RecipeSubject:
-    """The subject that a folder, a run or a recipe stands for. Raises `InputError`.
-
-    `files` has the new paths of a run's files that were moved, by their settings.
+    """The subject that a folder, a run or a recipe stands for. Raises `InputError`. `files` has the
+    new paths of a run's files that were moved, by their settings.
     """
     run: Run | None = None
     folder: Path | None = None

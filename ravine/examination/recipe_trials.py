@@ -59,9 +59,7 @@ class RecipeTrials:
         return replace(cut_task(load_task(recipe, self.frame), recipe), test=None)
 
     def evaluate(self, run: Run, task: Task | None = None) -> list[SeedRun]:
-        """The loss (1 − R² or the log loss) and the score of each network of a run, on examples
-        that it did not learn from where there are some.
-        """
+        """The loss (1 − R² or log loss) and score of each network, on held-out examples if any."""
         alive = [m.outcome != "diverged" for m in run.record.members]
         if run.model is None:
             return [SeedRun(math.nan, None) for _ in alive]
@@ -136,9 +134,7 @@ def evaluated_examples(task: Task) -> Examples:
 
 
 def constant_loss_of_task(task: Task) -> float:
-    """The loss by which trials are compared (1 − R² or the log loss) of the best constant
-    prediction, fitted on training examples: class shares, or means.
-    """
+    """The loss (1 − R² or the log loss) of the best constant answer to the training examples."""
     held_out = evaluated_examples(task)
     targets = evenly_spaced(task.train, MAX_EVALUATED_EXAMPLES).targets
     assert held_out.targets is not None and targets is not None

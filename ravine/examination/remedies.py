@@ -38,6 +38,7 @@ GENERAL_CAUSES = {  # with what else their remedies may help against
     "batch-size": ("too-few-steps", "learning-rate-low"),
 }
 SETTING_CAUSES = (  # for which a subject's settings may be evidence
+    "input-scale",
     "frozen-parameters",
     "dropout",
     "over-regularized",
@@ -55,10 +56,9 @@ ORDERED_CAUSES = ("learning-rate-low", "learning-rate-high")
 
 @dataclass(frozen=True)
 class Remedy:
-    """Treatments for one cause at different strengths; the best of those tried counts.
-
-    `evidence` supports it; one without any is tried on general grounds. `ordered`
-    strengths go on in one direction: without evidence none is tried after one that does harm.
+    """Treatments for one cause at different strengths; the best of those tried counts. `evidence`
+    supports it; one without any is tried on general grounds. `ordered` strengths go on in one
+    direction: without evidence none is tried after one that does harm.
     """
 
     cause: str
@@ -127,9 +127,9 @@ def _scales(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:
     if data is None:
         return
     normed = data.inputs is None or profile.start.network.batch_norm_first
-    inputs = () if normed or data.inputs is None else _off_scale(data.inputs, "inputs")
+    inputs = () if normed or data.inputs is None else off_scale(data.inputs, "inputs")
     numeric = data.targets is not None and data.kind != "labels"
-    targets = _off_scale(data.targets, "targets") if numeric and data.targets is not None else ()
+    targets = off_scale(data.targets, "targets") if numeric and data.targets is not None else ()
     for_inputs = subject.strengths("input-scale") if inputs else ()
     for_targets = subject.strengths("target-scale") if targets else ()
     both = ((*for_inputs[0], *for_targets[0]),) if for_inputs and for_targets else ()
@@ -140,7 +140,8 @@ def _scales(subject: Subject, profile: SubjectProfile) -> Iterator[Remedy]:
         yield Remedy("target-scale", (*for_targets, *both), targets, suspects=suspects)
 
 
-def _off_scale(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
+def off_scale(spread: NumberStats, what: str) -> tuple[Evidence, ...]:
+    """What shows that numbers are far from mean 0 and standard deviation 1."""
     found = []
     spreads, offset = spread.measured_spreads, spread.measured_offset
     if offset > FAR_MEAN:

@@ -34,9 +34,7 @@ def lead_findings(found: Sequence[Finding]) -> dict[str, Finding]:
 
 
 def merge_certain_findings(found: Sequence[Finding], leads: Mapping[str, Finding]) -> list[Finding]:
-    """The findings where causes are certain. A fault that was found twice is an error once, by
-    the finding that leads, if that names the place.
-    """
+    """Findings whose causes are certain: a fault found twice is once an error, with its place."""
     certain = []
     for finding in filter(is_certain, found):
         lead = leads[finding.cause]

@@ -41,11 +41,10 @@ NO_TRIALS = Checks(not_measured=tuple(rule.code for rule in TRIAL_RULES))
 
 
 def examine_subject(subject: Subject, *, trials: bool, say: Say = stay_silent) -> Report:
-    """The report of a subject; `say` gets a line before whatever takes a while.
-
-    Where a cause is certain, only what cures it is tried; else remedies are tried, and what helps
-    names the cause. With what helps it is looked at again, up to four times, as long as it falls
-    short: one cure uncovers the next fault.
+    """The report of a subject; `say` gets a line before whatever takes a while. Where a cause is
+    certain, only what cures it is tried; else remedies are tried, and what helps names the cause.
+    With what helps it is looked at again, up to four times, as long as it falls short: one cure
+    uncovers the next fault.
     """
     with subject.limit_threads():
         profile = subject.profile(trials=trials, say=say)
@@ -79,9 +78,7 @@ class Round:
 
 
 def examine_once(subject: Subject, profile: SubjectProfile, *, say: Say) -> Round:
-    """Try what cures the causes that are certain; where none is, remedies. Nothing is tried where
-    nothing is left to gain.
-    """
+    """Try what cures certain causes; without one, remedies; none where nothing can be gained."""
     found, own = profile.findings, profile.results
     assert own is not None
     if any(is_certain(f) for f in found):

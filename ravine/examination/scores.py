@@ -47,9 +47,7 @@ def scaled_score(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> 
             return None
         recall = sum(float(right[y == k].float().mean()) for k in classes) / len(classes)
         return (recall - 1 / len(classes)) / (1 - 1 / len(classes))
-    if outputs.numel() != targets.numel():
-        return None
-    if loss is not None and asks_for_quantile(loss, targets):
+    if outputs.numel() != targets.numel() or loss is not None and asks_for_quantile(loss, targets):
         return None
     out = outputs.reshape(len(targets), -1).double()
     y = targets.reshape(len(targets), -1).double()
@@ -117,9 +115,7 @@ def scaled_accuracy(outputs: Tensor, targets: Tensor, loss: Loss | None = None) 
 
 
 def are_classes(outputs: Tensor, targets: Tensor) -> bool:
-    """Whether the targets are class numbers and the outputs have a number for each class: [N, ...,
-    K] or [N, K, ...] for [N, ...].
-    """
+    """Whether targets are class numbers, of outputs [N, ..., K] or [N, K, ...] for each class."""
     if targets.is_floating_point() or outputs.numel() <= targets.numel():
         return False
     return targets.shape in (outputs.shape[:-1], outputs.shape[:1] + outputs.shape[2:])

@@ -47,10 +47,9 @@ class Facts:
 
 @dataclass(frozen=True)
 class SeedRun:
-    """What one seed reached: loss and score on examples that it did not learn from.
-
-    The loss is NaN where the run diverged. `evaluations` are step, loss and score on the way.
-    `recall` is the mean over the classes of the share that is answered right, None if unknown.
+    """What one seed reached: loss and score on examples that it did not learn from. The loss is NaN
+    where the run diverged. `evaluations` are step, loss and score on the way. `recall` is the mean
+    over the classes of the share that is answered right, None if unknown.
     """
 
     loss: float
@@ -123,15 +122,11 @@ class Subject(Protocol):
         ...
 
     def join(self, strengths: Sequence[Strength]) -> Strength:
-        """Treatments of several strengths that are made together; of two for one setting the last,
-        and of two factors their product.
-        """
+        """Treatments of several strengths together: for a setting the last, factors multiplied."""
         ...
 
     def with_treatments(self, strength: Strength, *, loss_in_doubt: bool) -> "Subject":
-        """It as it is with treatments made, to be looked at again; evaluated by its old loss if
-        that is not in doubt. Raises `CannotTryError`.
-        """
+        """It with treatments, by its old loss if not in doubt. Raises `CannotTryError`."""
         ...
 
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:

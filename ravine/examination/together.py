@@ -62,7 +62,6 @@ def try_together(
 
 def fewest(subject: Subject, results: TrialResults, cures: Sequence[Cure]) -> tuple[Cure, ...]:
     """The cures without those that are not needed: what is left keeps 90 % of the gain of all.
-
     Tried without are first those of general causes, which make up for many faults; those that are
     certain stay. First stands that without which least is gained.
     """

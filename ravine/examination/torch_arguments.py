@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from ravine.diagnosis.training_loop.parameter_names import optimizer_parameters
 from ravine.errors import InputError, typed_message, wrap_errors
-from ravine.examination import torch_data
+from ravine.examination import torch_data, ways_to_run
 from ravine.examination.batch_sources import (
     BatchSource,
     count_rows,
@@ -39,13 +39,6 @@ from ravine.examination.training_steps import (
     configured_optimizer,
     is_lightning_module,
     training_step,
-)
-from ravine.examination.ways_to_run import (
-    ProgramTrial,
-    find_way,
-    loss_in,
-    loss_or_nan,
-    require_number,
 )
 from ravine.rng import isolated_rng
 
@@ -151,13 +144,13 @@ def _find_form(
     else:
         batch = take_rows(source, slice(batch_size))
     if step is not None:
-        form = whole_form(model, lambda model, batch: loss_in(step(model, batch)))
+        form = whole_form(model, lambda model, batch: ways_to_run.loss_in(step(model, batch)))
         return replace(form, like=batch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is tried may well be wrong
-        trial = ProgramTrial(model, device_of(model), seed)
+        trial = ways_to_run.ProgramTrial(model, device_of(model), seed)
         batch = move_batch(batch, trial.device)
-        found = find_way(trial, loss, batch)
+        found = ways_to_run.find_way(trial, loss, batch)
         return replace(find_form(trial, found, loss, batch), like=batch)
 
 
@@ -259,7 +252,9 @@ def _step_once(program: TorchProgram, model: nn.Module, optimizer: Optimizer) ->
         with explain_errors(*ON_A_BATCH):
             outputs = model(inputs)
             with program.substitute_parameters(model):
-                loss = require_number(loss_or_nan(program.loss, outputs, targets))
+                loss = ways_to_run.require_number(
+                    ways_to_run.loss_or_nan(program.loss, outputs, targets)
+                )
         with explain_errors("a step cannot be made", do):
             if loss.requires_grad:
                 loss.backward()

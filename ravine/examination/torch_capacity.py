@@ -36,9 +36,7 @@ MAX_BRANCH_INPUTS = 20_000  # numbers of an example that a branch takes
 
 
 def try_capacity(program: TorchProgram, results: TrialResults) -> TrialResults:
-    """The results with how well the network learns a few examples by heart; and, if it does not,
-    with what units beside its own gain.
-    """
+    """The results with how well few examples are memorized, and else the gain of more units."""
     last = results.whole_run.evaluations[-1][1]
     if not (math.isfinite(results.constant_loss) and math.isfinite(last)):
         return results

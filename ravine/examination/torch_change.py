@@ -20,9 +20,8 @@ ChangeSettings: TypeAlias = Callable[[nn.Module, Optimizer], None]
 
 @dataclass(frozen=True)
 class TorchChange:
-    """One change of a torch program, named in findings by `change`, a path and a value.
-
-    `apply` gives the program with the change made; it raises `CannotTryError` where it cannot be.
+    """One change of a torch program, named in findings by `change`, a path and a value. `apply`
+    gives the program with the change made; it raises `CannotTryError` where it cannot be.
     """
 
     change: Change

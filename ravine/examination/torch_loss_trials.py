@@ -29,10 +29,9 @@ CLASS_LOSS_RATIO = 1.2  # times the loss of a number that classes may have
 
 def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
     """Classes in place of numbers, where the targets are a few whole numbers, which may be the
-    numbers of classes, and the network has one output.
-
-    It helps if classes hit far more of the targets exactly, and are no farther off on average:
-    then the order of the values says little. Else the results stay as they are.
+    numbers of classes, and the network has one output. It helps if classes hit far more of the
+    targets exactly, and are no farther off on average: then the order of the values says little.
+    Else the results stay as they are.
     """
     _, targets = program.examples()
     values = torch.unique(targets)

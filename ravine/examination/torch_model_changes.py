@@ -62,13 +62,36 @@ class WrappedModel(nn.Module):
 
 @change_of_program("input.scale", "standardize")
 def standardize_inputs(program: TorchProgram) -> TorchProgram:
-    """Inputs brought to mean 0 and standard deviation 1, by feature or channel."""
-    inputs, _ = program.examples()
-    if not inputs.is_floating_point():
-        raise CannotTryError("the inputs are whole numbers")
+    """Inputs, or without rows what the model is given, to mean 0 and deviation 1 by feature."""
+    inputs = program.examples()[0] if program.form.whole is None else called_on(program)
+    if inputs is None or not inputs.is_floating_point():
+        raise CannotTryError("the inputs are whole numbers, or not known")
     mean, sd = mean_and_sd(inputs)
-    model = WrappedModel(program.model, before=lambda x: ((x - mean) / sd).to(x.dtype))
-    return replace(program, model=model)
+    scale: Callable[[Tensor], Tensor] = lambda x: ((x - mean) / sd).to(x.dtype)  # noqa: E731
+    if program.form.whole is None:
+        return replace(program, model=WrappedModel(program.model, before=scale))
+
+    def scale_first(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        is_input = given and getattr(given[0], "shape", ())[1:] == inputs.shape[1:]
+        return (scale(given[0]), *given[1:]) if is_input else None
+
+    def scale_calls(model: nn.Module, optimizer: Optimizer) -> None:
+        model.register_forward_pre_hook(scale_first)
+
+    return replace(program, prepare=(*program.prepare, scale_calls))
+
+
+def called_on(program: TorchProgram) -> Tensor | None:
+    """What a model is called on first in each of some batches, where that is numbers."""
+    model, seen = copy.deepcopy(program.model), list[Any]()
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0] if given else None))
+    for row in program.examples()[0]:
+        calls = len(seen)
+        with evaluating(model, seed=program.seed):
+            program.form.run(model, row[None])
+        del seen[calls + 1 :]
+    known = [x for x in seen if isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 1]
+    return torch.cat(known) if len({x.shape[1:] for x in known}) == 1 else None
 
 
 @change_of_program("target.scale", "standardize")
@@ -196,9 +219,7 @@ def reinitialize(model: nn.Module, optimizer: Optimizer) -> None:
 
 @change_of_program("init", "unit variance")
 def scale_start(program: TorchProgram) -> TorchProgram:
-    """New starting weights, then each layer's output brought to variance 1 on a batch (Mishkin and
-    Matas 2016).
-    """
+    """New weights, each layer's output of variance 1 on a batch (Mishkin and Matas 2016)."""
     inputs, _ = program.examples(SURGERY_EXAMPLES)
 
     def scale_weights(model: nn.Module) -> None:
@@ -299,9 +320,7 @@ class LikeliestClass(nn.Module):
 
 @change_of_program("loss", "cross entropy, one output for each class")
 def use_class_outputs(program: TorchProgram) -> TorchProgram:
-    """An output for each value of the targets and cross entropy; the last layer starts anew. It
-    must be linear and have one output.
-    """
+    """Outputs for each value of the targets, cross entropy; the last layer, linear, starts anew."""
     if isinstance(program.optimizer, Optimizer):
         raise CannotTryError("the optimizer holds the old last layer")
     values = torch.unique(program.examples()[1]).float()

@@ -173,11 +173,9 @@ def train_program(
     end: float | None = None,
 ) -> TorchRun:
     """Train a copy of the program's model for `steps` (its whole budget) with the order drawn from
-    `seed`.
-
-    It is evaluated at the steps `evaluate_at` (0 is before the first) and at the end. If `watched`,
-    a watcher reports its faults. The third loss that is not finite ends the run, and so does the
-    first step after `end`, by the monotonic clock.
+    `seed`. It is evaluated at the steps `evaluate_at` (0 is before the first) and at the end. If
+    `watched`, a watcher reports its faults. The third loss that is not finite ends the run, and so
+    does the first step after `end`, by the monotonic clock.
     """
     train_loss = copy_loss(program.loss, program.model)  # one may remember its calls
     evaluation_loss = copy_loss(program.evaluation_loss or program.loss, program.model)
@@ -224,9 +222,7 @@ def train_program(
 
 
 def copy_loss(loss: Any, model: nn.Module) -> Any:
-    """A copy of a loss that is a module, which may remember its calls; other losses as they are.
-    What it holds of the model stays the model's own.
-    """
+    """A copy of a loss that is a module, with the model's own parts; other losses as they are."""
     if not isinstance(loss, nn.Module):
         return loss
     parts = (*model.modules(), *model.parameters(), *model.buffers())
@@ -248,9 +244,7 @@ def keeping_buffers(model: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
-    """Evaluation mode, without gradients; training goes on as if it had not been interrupted. With
-    a `seed` random numbers are the same every time.
-    """
+    """Evaluation mode without gradients, then as before; with a `seed`, equal random numbers."""
     training = model.training
     model.eval()
     try:

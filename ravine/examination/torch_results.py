@@ -80,6 +80,8 @@ def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerCo
     margin = LEARNER_MARGIN
     known = None if data is None else data.baseline
     if data is not None and data.kind == "inputs":  # a narrow code is meant to lose something
+        if not program.form.plain_outputs and reads_more_than_answers(program):
+            return LearnerComparison(margin=margin)  # and is kept near a prior, as of drawn codes
         known = fit_baseline(*program.examples(), "numbers", seed=program.seed)
         margin = 2 * LEARNER_MARGIN
     if known is None:
@@ -90,6 +92,15 @@ def _quick_learner(program: TorchProgram, data: DataProfile | None) -> LearnerCo
         margin=margin,
         informative=known.informative,
     )
+
+
+def reads_more_than_answers(program: TorchProgram) -> bool:
+    """Whether a loss reads more numbers of an example's outputs than there are targets."""
+    inputs, targets = (part[:FEW_EXAMPLES] for part in program.evaluated_examples())
+    with isolated_rng(program.seed):
+        outputs = program.form.run(copy.deepcopy(program.model), inputs).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(program.loss(outputs, targets).sum(), outputs)
+    return int((slope != 0).any(0).sum()) > targets[0].numel()
 
 
 def _answers_in_units(program: TorchProgram, train_loss: float) -> bool:
@@ -171,9 +182,7 @@ def compares_examples(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
 
 
 def constant_losses(program: TorchProgram) -> tuple[float, float]:
-    """The loss of the best constant answer, fitted to training examples: on these, and on those
-    that the program is evaluated on; NaN where there is none.
-    """
+    """The best constant answer's loss on training and on evaluated examples; NaN without one."""
     nothing = math.nan, math.nan
     inputs, targets = program.evaluated_examples()
     if not (program.form.plain_outputs and program.form.targets == "one"):

@@ -7,19 +7,15 @@ from typing import TypeAlias
 from torch import nn
 from torch.optim import AdamW
 
+from ravine.diagnosis.baseline_learners import to_array
+from ravine.diagnosis.data.measure import measure_numbers
 from ravine.diagnosis.op_names import EXAMPLE_NORM_FUNCTIONS, SATURATING_FUNCTIONS
 from ravine.diagnosis.rule import join_names
 from ravine.diagnosis.training_loop.parameter_names import optimizer_parameters, plain_weights
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
+from ravine.examination import model_surgery
 from ravine.examination import torch_model_changes as model_changes
-from ravine.examination.model_surgery import (
-    ModelCall,
-    hidden_activations,
-    hidden_softmaxes,
-    layers_without_activation,
-    output_calls,
-)
-from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE
+from ravine.examination.remedies import SATURATING_LAYERS, SUSPECT_DROPOUT_RATE, off_scale
 from ravine.examination.subject import Facts, SubjectProfile
 from ravine.examination.torch_change import TorchChange
 from ravine.examination.torch_data import TensorData
@@ -43,7 +39,7 @@ FEW_UPDATES = 20
 LAST_FRACTION, UNFINISHED_FALL = 0.6, 0.1  # of the budget; of the loss's whole fall, since then
 RISING_LOSS_RATIO = 1.2  # times the first loss
 
-Calls: TypeAlias = Sequence[ModelCall]
+Calls: TypeAlias = Sequence[model_surgery.ModelCall]
 
 USE_RELU = model_changes.replace_activations("relu")
 ONE_CHANGE_BY_CAUSE = {  # whether it is suspected or certain
@@ -112,6 +108,18 @@ def _rising_loss(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
         return None
     ratio = worst / max(first, 1e-12)
     return Facts((Evidence("highest loss over the first", ratio, limit=RISING_LOSS_RATIO),))
+
+
+def _scale(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
+    """Where batches are not made of rows, so that data have no profile: what the model is given."""
+    if program.form.whole is None or profile.start.network.batch_norm_first:
+        return None
+    inputs = model_changes.called_on(program)
+    stats = (
+        None if inputs is None else measure_numbers(to_array(inputs), by_channel=inputs.dim() > 2)
+    )
+    evidence = () if stats is None else off_scale(stats, "inputs")
+    return Facts(evidence, suspects=("learning-rate-high",)) if evidence else None
 
 
 def _few_updates(program: TorchProgram, calls: Calls, profile: SubjectProfile) -> Facts | None:
@@ -217,7 +225,7 @@ def small_normalized_batch(
 def _output_activation(
     program: TorchProgram, calls: Calls, profile: SubjectProfile
 ) -> Facts | None:
-    names = [calls[i].name for i in output_calls(calls)]
+    names = [calls[i].name for i in model_surgery.output_calls(calls)]
     if not names:
         return None
     evidence = Evidence("activations at the output", len(names), limit=0, text=", ".join(names))
@@ -229,15 +237,15 @@ def _hidden_activation(
 ) -> Facts | None:
     layers = profile.start.network.layers
     where = layers[0].where if layers else ""
-    missing = layers_without_activation(calls)
+    missing = model_surgery.layers_without_activation(calls)
     if missing:
         name = "layers without a nonlinearity behind them"
         return Facts((Evidence(name, len(missing), limit=0),), where)
-    softmaxes = hidden_softmaxes(calls)
+    softmaxes = model_surgery.hidden_softmaxes(calls)
     if softmaxes:
         evidence = Evidence("softmaxes between layers", len(softmaxes), limit=0)
         return Facts((evidence,), where, ("vanishing",))
-    names = [calls[i].name for i in hidden_activations(calls)]
+    names = [calls[i].name for i in model_surgery.hidden_activations(calls)]
     if sum(name in SATURATING_FUNCTIONS for name in names) < SATURATING_LAYERS:
         return None
     name, text = "saturating activations in a row", ", ".join(sorted(set(names)))
@@ -254,6 +262,7 @@ def _fixed_order(program: TorchProgram, calls: Calls, profile: SubjectProfile) -
 
 # Evidence for a cause; the calls are those of a forward pass of the model
 TORCH_FACTS: Mapping[str, Callable[[TorchProgram, Calls, SubjectProfile], Facts | None]] = {
+    "input-scale": _scale,
     "learning-rate-high": _rising_loss,
     "too-few-steps": _few_updates,
     "frozen-parameters": _frozen_parameters,

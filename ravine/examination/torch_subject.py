@@ -171,6 +171,8 @@ class TorchSubject:
         try:
             with np.errstate(all="ignore"):  # squares of very large numbers
                 data = profile_program_data(program, start)
+                if start.dependence.copies_alone:  # a code of words, no model of sequences
+                    data = replace(data, same_tokens=0.0)
             in_data, data_checks = run_rules(rules, data)
         except CannotProfileError:
             in_data, data_checks = [], Checks(not_measured=codes)
@@ -222,9 +224,7 @@ class TorchSubject:
             return tuple((set_steps(steps),) for steps in longer)
         if cause == "batch-size":
             batch = program.train.batch
-            if small_normalized_batch(program, self.calls):
-                return ((set_batch_size(NORMALIZED_BATCH),),)
-            if batch <= MAX_TINY_BATCH:
+            if small_normalized_batch(program, self.calls) or batch <= MAX_TINY_BATCH:
                 return ((set_batch_size(NORMALIZED_BATCH),),)
             large = batch >= MIN_LARGE_BATCH or len(program.train) < MIN_EPOCH_STEPS
             return ((set_batch_size(max(2, batch // 8)),),) if large else ()
@@ -320,9 +320,7 @@ class TorchSubject:
 
 
 def profile_program_data(program: TorchProgram, start: StartProfile) -> DataProfile:
-    """What is to be known of the examples. Those that were held out of the training examples are
-    not compared with them.
-    """
+    """What is to be known of the examples; held-out ones are not compared with the others."""
     validation = None if program.held_out else program.validation
     if program.form.targets != "one":
         return _profile_inputs(program)

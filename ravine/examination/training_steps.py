@@ -25,9 +25,7 @@ def training_step(model: Any, batch: Any) -> Tensor:
 
 
 def configured_optimizer(model: Any) -> Optimizer:
-    """The optimizer of `configure_optimizers`, at the rates before any schedule. Raises
-    `InputError` for several, and for a module that steps them itself.
-    """
+    """The one optimizer of `configure_optimizers`, before any schedule. Raises `InputError`."""
     do = "examine it with step=, a function of model and batch to the loss, and one optimizer"
     if not getattr(model, "automatic_optimization", True):
         why = "what its training step does cannot be done on copies"

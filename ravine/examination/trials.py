@@ -71,9 +71,7 @@ def confirm_remedies(
     causes: Sequence[str] = (),
     say: Say,
 ) -> TrialResults:
-    """The results of a screening with verdicts: on the remedy to blame, and on those for `causes`
-    that a check has found already.
-    """
+    """A screening's results with verdicts on the remedy to blame and on those for `causes`."""
     budget = subject.budget
     results = screening.results
     own: Sequence[SeedRun] = profile.runs
@@ -117,10 +115,9 @@ def try_cures(
     subject: Subject, profile: SubjectProfile, finding: Finding
 ) -> tuple[Finding, Cure | None]:
     """A finding whose cause is certain, with a trial of its cures; and the cure that helped, or the
-    first that did something: another fault may hide what it does.
-
-    What helped is recommended; where nothing did, an exact finding keeps its changes (it needs no
-    trial to be right, and another fault may hide what they do), and so do changes made by hand.
+    first that did something: another fault may hide what it does. What helped is recommended; where
+    nothing did, an exact finding keeps its changes (it needs no trial to be right, and another
+    fault may hide what they do), and so do changes made by hand.
     """
     assert profile.results is not None
     budget, steps = subject.budget, subject.budget.steps
@@ -162,9 +159,8 @@ def try_cures(
 
 def try_other_answers(subject: Subject, profile: SubjectProfile, finding: Finding) -> Finding:
     """A finding that every example is answered alike, with a trial of what it asks for; another
-    finding as it is.
-
-    Compared is the mean recall of the classes: losses and rankings may well be good.
+    finding as it is. Compared is the mean recall of the classes: losses and rankings may well be
+    good.
     """
     if finding.code != ONE_ANSWER_CODE or finding.severity == "note":
         return finding
@@ -207,11 +203,10 @@ def try_stopping_at(subject: Subject, step: int) -> Trial:
 
 
 class Screening:
-    """The screening of remedies, in rounds: in each, every remedy at its next strength.
-
-    None is tried after one that is clearly worse than the best so far; of `ordered` strengths that
-    no evidence speaks for, none after one that does harm to a run that has learned something; no
-    lower learning rate after two at which the loss stands still.
+    """The screening of remedies, in rounds: in each, every remedy at its next strength. None is
+    tried after one that is clearly worse than the best so far; of `ordered` strengths that no
+    evidence speaks for, none after one that does harm to a run that has learned something; no lower
+    learning rate after two at which the loss stands still.
     """
 
     def __init__(self, results: TrialResults, remedies: Sequence[Remedy]):
@@ -239,9 +234,7 @@ class Screening:
         return [r.strengths[self.place] for r in self.open]
 
     def record(self, found: Sequence[list[SeedRun] | CannotTryError]) -> None:
-        """Take what the strengths of this round did: keep the best of each remedy, and drop the
-        remedies of which no other strength is to be tried.
-        """
+        """Keep the best of each remedy in this round; drop those of which no strength is left."""
         tried, self.open = self.open, []
         for remedy, runs in zip(tried, found, strict=True):
             strength = remedy.strengths[self.place]
@@ -287,9 +280,7 @@ class Screening:
 
 
 def to_confirm(results: TrialResults, causes: Sequence[str]) -> Outcome | None:
-    """The next outcome that more seeds must confirm: that to blame, then those of causes that a
-    check has found, if they gain something.
-    """
+    """The next outcome to confirm with seeds: that to blame, then of found causes that gain."""
     first = results.best_explanation
     if first is not None and first.trial is None:
         return first
@@ -306,12 +297,10 @@ def confirm(
     loss_in_doubt: bool = False,
 ) -> Outcome:
     """The outcome with the medians of its runs and the verdict on them, beside runs of the same
-    seeds without it.
-
-    Compared is 1 − score where the score tells the two apart, else the loss: losses of runs that go
-    wrong differ by orders of magnitude, and say less with a few seeds. Of equal scores, as few
-    held-out examples have them, the lower loss is the better. Where the loss is in doubt the score
-    alone is compared.
+    seeds without it. Compared is 1 − score where the score tells the two apart, else the loss:
+    losses of runs that go wrong differ by orders of magnitude, and say less with a few seeds. Of
+    equal scores, as few held-out examples have them, the lower loss is the better. Where the loss
+    is in doubt the score alone is compared.
     """
     before = before[: len(after)]
     scored = all(run.score is not None for run in (*before, *after))

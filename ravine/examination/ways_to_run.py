@@ -103,9 +103,7 @@ def _split_by_name(names: list[str], batch: Any) -> tuple[Nested, Nested]:
 
 
 def loss_in(outputs: Any) -> Tensor:
-    """The loss that outputs have: `.loss`, ["loss"], the first of a tuple, or a single number.
-    Raises `InputError` where there is none.
-    """
+    """The loss in outputs: `.loss`, ["loss"], the first, or a number. Raises `InputError`."""
     found = getattr(outputs, "loss", outputs)
     found = outputs.get("loss") if isinstance(outputs, Mapping) else found
     found = found[0] if isinstance(found, tuple | list) and found else found
@@ -184,11 +182,10 @@ class ProgramTrial:
             return way
 
     def uses_targets(self, way: Way, outputs: Tensor, targets: Tensor) -> bool:
-        """Whether the loss is another one with other targets, or refuses them.
-
-        Very large outputs round targets away or are where a loss is flat, so it is also computed
-        of outputs between 0 and 1. It is computed on the CPU: a class number out of range breaks
-        a GPU for the whole process.
+        """Whether the loss is another one with other targets, or refuses them. Very large outputs
+        round targets away or are where a loss is flat, so it is also computed of outputs between 0
+        and 1. It is computed on the CPU: a class number out of range breaks a GPU for the whole
+        process.
         """
         outputs, targets = outputs.detach().cpu(), targets.cpu()
         other = ~targets if targets.dtype == torch.bool else targets + 1

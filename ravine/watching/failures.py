@@ -16,9 +16,8 @@ class FailureLog:
         self.failed: dict[str, None] = {}
 
     def guard(self, function: Callable[..., None]) -> Callable[..., None]:
-        """A hook that calls a function, and keeps an error that it raises.
-
-        While torch.compile traces, it does nothing: it would become a part of what is compiled.
+        """A hook that calls a function, and keeps an error that it raises. While torch.compile
+        traces, it does nothing: it would become a part of what is compiled.
         """
         return _Hook(self, function)
 

@@ -92,9 +92,8 @@ class ForwardHooks:
         self.inputs.stop()
 
     def update_model_hook(self) -> None:
-        """Hook the model: always where its mode matters, otherwise in inspected steps only.
-
-        Torch calls a module without hooks on a shorter path, which saves microseconds a step.
+        """Hook the model: always where its mode matters, otherwise in inspected steps only. Torch
+        calls a module without hooks on a shorter path, which saves microseconds a step.
         """
         wanted = self._can_be_hooked and (self.inspection.active or bool(self.modes.modules))
         if wanted and self._handle is None:
@@ -332,10 +331,9 @@ class InputMonitor:
         )
 
     def _find_table(self, batch: Tensor) -> int:
-        """The rows of a table that contains the same inputs at every step; 0: none is found.
-
-        A loop that trains on all examples at once keeps them from step to step (-1). A batch that
-        is taken from a larger table at every step is gone at the next one.
+        """The rows of a table that contains the same inputs at every step; 0: none is found. A loop
+        that trains on all examples at once keeps them from step to step (-1). A batch that is taken
+        from a larger table at every step is gone at the next one.
         """
         inputs = self.history.inputs
         table_rows = inputs.table_rows

@@ -8,9 +8,8 @@ CONSECUTIVE_STEPS = 2  # rules ask that neighbors agree
 
 
 class Inspection:
-    """Two steps in `every` are inspected, more at first: 0 to 7, and two from each power of two.
-
-    In quiet steps only losses and the versions of the weights are read. Each object that is touched
+    """Two steps in `every` are inspected, more at first: 0 to 7, and two from each power of two. In
+    quiet steps only losses and the versions of the weights are read. Each object that is touched
     between torch's own calls costs them a cache miss: hence the slots.
     """
 

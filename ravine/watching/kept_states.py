@@ -33,13 +33,11 @@ class KeptStateMonitor:
     _is_saved: bool = False
 
     def start(self) -> None:
-        guard, model = self.failures.guard, self.model
-        if isinstance(model, torch.jit.ScriptModule):  # which takes no such hooks
-            return
-        self.handles = [
-            model.register_state_dict_post_hook(guard(self._note_state)),
-            model.register_load_state_dict_pre_hook(guard(self._compare_loaded)),
-        ]
+        note, compare = map(self.failures.guard, (self._note_state, self._compare_loaded))
+        for module in self.model.modules():
+            if not isinstance(module, torch.jit.ScriptModule):  # which takes no such hooks
+                self.handles.append(module.register_state_dict_post_hook(note))
+                self.handles.append(module.register_load_state_dict_pre_hook(compare))
 
     def stop(self) -> None:
         """Look for variables of the callers that hold such a state."""
@@ -64,13 +62,13 @@ class KeptStateMonitor:
         self._is_saved = True
 
     def _note_state(self, module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        """`prefix`: of a module within the one whose state is taken."""
         first = next(_first_tensors(state), None)
-        if module is self.model and not prefix and first is not None and self._is_weight(first):
+        trains = not prefix and any(p.requires_grad for p in module.parameters())
+        if trains and first is not None and self._is_weight(first):
             self.states = [*self.states[1 - MAX_STATES :], (weakref.ref(first), self.history.steps)]
 
     def _compare_loaded(self, module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
-        if module is not self.model:  # a copy of it
-            return
         taken = {id(t()): step for t, step in self.states if t() is not None}
         tensors = [t for t in state.values() if isinstance(t, Tensor)] if not prefix else []
         steps = [self.history.steps - taken[id(t)] for t in tensors if id(t) in taken]

@@ -36,9 +36,8 @@ class LearningRateMonitor:
     last_reading: int = 0  # steps of the loop
 
     def read(self, optimizer: Optimizer) -> bool:
-        """Note the highest rate; earlier steps count as made at it if the last was as low.
-
-        True if it has been so low for so long that the rules should run.
+        """Note the highest rate; earlier steps count as made at it if the last was as low. True if
+        it has been so low for so long that the rules should run.
         """
         lrs = group_learning_rates(optimizer)
         if not lrs:
@@ -72,9 +71,8 @@ class Scheduler(Protocol):
 
 
 class SchedulerMonitor:
-    """The schedulers of the watched optimizers, and how often they were stepped.
-
-    Of one that is none of torch's, only the rates that it sets are known, and torch's in it.
+    """The schedulers of the watched optimizers, and how often they were stepped. Of one that is
+    none of torch's, only the rates that it sets are known, and torch's in it.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from torch.compiler import is_compiling
 from ravine.diagnosis.constant_baseline import SavedTargetBaseline
 from ravine.diagnosis.op_names import SCALING_NODES, node_name
 from ravine.diagnosis.training_loop.autograd_graph import Graph, read_graph
-from ravine.diagnosis.training_loop.class_order import count_batch_classes
+from ravine.diagnosis.training_loop.class_order import count_batch_classes, read_target_range
 from ravine.diagnosis.training_loop.history import (
     LoopEvent,
     LoopHistory,
@@ -125,9 +125,15 @@ class LossReader:
         self._unsummarized.clear()
 
     def finish(self) -> None:
-        """At the end: a search for a number that is not finite has found what it could."""
-        if self.divergence.pending is not None:
-            self.history.nonfinite, self.divergence.pending = self.divergence.pending, None
+        """At the end: a search for what is not finite found what it could; or read the weights."""
+        history, divergence = self.history, self.divergence
+        if divergence.pending is not None:
+            history.nonfinite, divergence.pending = divergence.pending, None
+        elif history.nonfinite is None:
+            trained = {n: p for n, p in self.forward.names.parameters.items() if p.requires_grad}
+            # an infinite one may be meant, as of a mask
+            where = next((n for n, p in trained.items() if bool(p.detach().isnan().any())), "")
+            divergence.find("weight", step=max(0, history.steps - 1), where=where)
 
     def before_backward(self, tensors: Any) -> None:
         """A backward pass starts: where its loss is reported late, it is read now."""
@@ -193,9 +199,13 @@ class LossReader:
         history.loss.negated = is_negated(value) and names.are_optimized(graph.parameters)
 
     def _count_classes(self, value: Tensor, step: int) -> None:
-        """Keep the classes of a batch where each example has one; tokens have several."""
+        """Keep the classes or numbers of a batch with one for each example: tokens have several."""
         counts, batches = count_batch_classes(value), self.history.loss.class_counts
         count, rows = sum(counts.values()), self.history.inputs.rows
+        if found := read_target_range(value):
+            ranges = self.history.loss.target_ranges
+            ranges.append((step, *found))
+            del ranges[FIRST_CLASS_BATCHES:-LAST_CLASS_BATCHES]
         if count < 2 or rows not in (0, count):
             return
         batches.append((step, counts))
@@ -336,9 +346,14 @@ class DivergenceMonitor:
         """Check the gradients of an inspected step while the loss is still finite."""
         if self.history.nonfinite is not None or self.pending is not None:
             return
-        where = next((name for name, norm in norms.items() if not math.isfinite(norm)), None)
-        if where is not None and math.isfinite(self.last):
-            self.history.nonfinite = self._event(self.last, what="gradient", step=step, where=where)
+        where = next((name for name, norm in norms.items() if not math.isfinite(norm)), "")
+        if step or math.isfinite(self.last):  # the first loss may still be reported
+            self.find("gradient", step=step, where=where)
+
+    def find(self, what: str, *, step: int, where: str) -> None:
+        """A weight or a gradient is not finite; "": none is."""
+        if where:
+            self.history.nonfinite = self._event(self.last, what=what, step=step, where=where)
 
 
 def sum_terms(node: Any) -> list[Any]:

@@ -215,9 +215,7 @@ class TimeAxisMonitor:
             self.calls[name] = batch.shape[0], batch.shape[1]
 
     def examples_as_time(self, graph: Graph) -> dict[str, tuple[int, int]]:
-        """The calls whose time is as long as the answers [N] or [N, K] that a loss of torch's takes
-        and whose batch is not: they read examples as time.
-        """
+        """Calls that read examples as time: that, not their batch, is as long as the answers."""
         losses = (node for node in graph.nodes if node.averaged and node.inputs[:1] > (-1,))
         shapes: set[tuple[int, ...]] = {graph.nodes[n.inputs[0]].shape or () for n in losses}
         if len(shapes) != 1 or len(min(shapes)) not in (1, 2):

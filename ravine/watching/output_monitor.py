@@ -32,7 +32,9 @@ MAX_COPIED_WEIGHTS = 50_000_000
 class TokenSight:
     """What the output of one place [A, B] of a copy of the model depends on, in evaluation mode."""
 
-    own: bool  # on the token at its place; not where noise of its own may hide tokens
+    # on the token at its place and on earlier ones: each token alone may be coded on purpose; not
+    # where noise of its own may hide tokens
+    own: bool
     next: tuple[float, float]  # by how much on the next token along each axis, over its size
     later: bool  # on any later one
 
@@ -63,21 +65,28 @@ class OutputMonitor:
         if scores is None:
             return
         if self.passes == 1:
-            names = (n for n, m in module.named_modules() if _sees_both_sides(m))
-            tokens = self.history.model.outputs
-            self.history.model.outputs = replace(tokens, where=join_names(names))
+            parts = dict(module.named_modules())
+            sighted = [name for name, m in parts.items() if _sees_both_sides(m)]
             self.sight = _probe_copy(module, args, kwargs, found[0])
-            is_recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
-            if self.sight is not None and is_recurrent and not self.history.model.outputs.where:
-                self.sight = replace(self.sight, next=(0.0, 0.0))  # perhaps a code of the sequence
+            if not sighted and any(isinstance(m, nn.RNNBase) for m in parts.values()):
+                if self.sight is not None:  # perhaps a code of the sequence
+                    self.sight = replace(self.sight, next=(0.0, 0.0))
+            elif not sighted:
+                sighted = [name for name, m in parts.items() if _has_padding(m)]
+            kinds = tuple(type(parts[name]).__name__ for name in sighted)
+            tokens = replace(self.history.model.outputs, where=join_names(sighted), kinds=kinds)
+            self.history.model.outputs = tokens
         if self.sight is not None:
             scores.register_hook(self.failures.guard(partial(self._read_targets, found)))
 
     def _read_evenness(self, size: float, grad: Tensor) -> None:
         sizes = grad.detach().abs().float()
-        evenness = float(sizes.median() / sizes.square().mean().sqrt())
-        outputs = self.history.model.outputs
-        self.history.model.outputs = replace(outputs, size=size, evenness=evenness)
+        usual = float(sizes.square().mean().sqrt())
+        found = {
+            "pull": usual * sizes.numel(),
+            "evenness": float(sizes.median()) / max(usual, 1e-30),
+        }
+        self.history.model.outputs = replace(self.history.model.outputs, size=size, **found)
 
     def _read_targets(self, found: Sequence[Tensor], grad: Tensor) -> None:
         rows, sight = _by_place(grad.detach(), found[0].shape), self.sight
@@ -142,8 +151,9 @@ def _probe_copy(module: nn.Module, args: Any, kwargs: Any, tokens: Tensor) -> To
             probed.eval()
             own, (i, j) = scores(tokens), place
             after = change(slice(i + 1, None), j), change(i, slice(j + 1, None))
+            before = max(change(slice(i), j), change(i, slice(j)))
             return TokenSight(
-                own=change(*place) > SEEN_CHANGE and torch.equal(*draws),
+                own=min(change(*place), before) > SEEN_CHANGE and torch.equal(*draws),
                 next=(change(i + 1, j), change(i, j + 1)),
                 later=max(after) > SEEN_CHANGE,
             )
@@ -159,6 +169,12 @@ def _is_equal(given: Any, tokens: Tensor) -> bool:
 def _sees_both_sides(module: nn.Module) -> bool:
     is_attention = isinstance(module, nn.MultiheadAttention)
     return is_attention or (isinstance(module, nn.RNNBase) and module.bidirectional)
+
+
+def _has_padding(module: nn.Module) -> bool:
+    """Whether a convolution or pooling over time may pad on both sides."""
+    is_window = type(module).__name__.startswith(("Conv1d", "Conv2d", "AvgPool", "MaxPool"))
+    return is_window and module.padding not in (0, (0,), (0, 0))
 
 
 def _match(targets: Tensor, tokens: Tensor, known: Tensor, axis: int) -> float:

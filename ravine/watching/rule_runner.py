@@ -49,10 +49,9 @@ class RuleRunner:
                 print(f"ravine: {finding_line(finding, width=LINE_WIDTH)}", file=self.out)
 
     def findings(self) -> tuple[Finding, ...]:
-        """The findings, most important first.
-
-        What a certain finding explains becomes a note, unless it shows its own cause as certainly;
-        so do tests of the losses beside any certain finding.
+        """The findings, most important first. What a certain finding explains becomes a note,
+        unless it shows its own cause as certainly; so do tests of the losses beside any certain
+        finding.
         """
         certain = [f for f in self.found if f.confidence in ("exact", "high")]
         certain = [f for f in certain if f.severity != "note"]
@@ -66,7 +65,7 @@ class RuleRunner:
 
     def report(self, history: LoopHistory) -> Report:
         """The findings, and how every check went."""
-        failed = self.failures.failed
+        failed, left_out = self.failures.failed, ()
         done = {f.code for f in self.found} | failed.keys()
         has = {r.code: history.has(r.needs) for r in LOOP_RULES if r.code not in done}
         checks = Checks(
@@ -75,7 +74,9 @@ class RuleRunner:
             not_measured=tuple(code for code, was in has.items() if was is False),
             failed=tuple(failed),
         )
-        return Report(checks=checks, findings=self.findings())
+        if history.ended and not history.loss.first:
+            left_out = ("what reads the loss or its graph: none was reported with watcher.loss",)
+        return Report(checks=checks, findings=self.findings(), left_out=left_out)
 
     def print_report(self, history: LoopHistory) -> None:
         """Print all findings with their evidence; one line if there is none."""
@@ -83,9 +84,8 @@ class RuleRunner:
             return
         report = self.report(history)
         color = self.out.isatty() and not os.environ.get("NO_COLOR")
-        if report.findings:
-            code = report.findings[0].code
-            text = f"{findings_text(report, color=color)} (more: ravine explain {code})"
-        else:
-            text = f"ravine: {closing(report)}"
-        print(text, file=self.out)
+        text = f"ravine: {closing(report)}"
+        if report.findings or report.left_out:
+            text = findings_text(report, color=color)
+        more = f" (more: ravine explain {report.findings[0].code})" if report.findings else ""
+        print(text + more, file=self.out)

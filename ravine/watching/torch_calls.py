@@ -23,10 +23,9 @@ from torch.optim.lr_scheduler import LRScheduler
 class CallListener:
     """Called before torch clips the gradients of parameters, a scheduler steps, a module is put
     into evaluation mode, torch's generator gets a seed or a state, from a function's code,
-    something is saved in a file, or a backward pass starts from tensors.
-
-    A scheduler comes with what its step is given, or None. Clipping with an infinite limit only
-    measures a norm and is not reported.
+    something is saved in a file, or a backward pass starts from tensors. A scheduler comes with
+    what its step is given, or None. Clipping with an infinite limit only measures a norm and is not
+    reported.
     """
 
     before_clipping: Callable[[Sequence[Tensor]], None]

@@ -168,7 +168,7 @@ class Watcher:
         self._forward.stop()
         self._steps.stop()
         self._failures.guard(self._read_pending_losses)()
-        self._losses.finish()
+        self._failures.guard(self._losses.finish)()
         self.history.ended = True
         self._run_rules()
         self._rules.print_report(self.history)

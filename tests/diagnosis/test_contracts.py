@@ -163,12 +163,23 @@ def padded(longest=10):
         (lambda x: torch.zeros_like(x, dtype=torch.bool), False),
     ],
 )
-def test_a_mask_of_all_but_the_padding_is_found(mask, found, layer):
+@pytest.mark.parametrize("left", [False, True])
+def test_a_mask_of_all_but_the_padding_is_found(mask, found, layer, left):
     torch.manual_seed(7)
-    start = profile_start(Reader(mask, layer), F.cross_entropy, padded(), CLASSES)
+    words = padded().flip(1) if left else padded()
+    start = profile_start(Reader(mask, layer), F.cross_entropy, words, CLASSES)
     assert start.broke.get("contracts") is None
     codes = {f.code for f in run_rules(START_RULES, start)[0] if f.severity == "error"}
     assert ("RVN-I24" in codes) is found
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tokens_that_begin_every_row_may_be_all_that_is_looked_at(count):
+    words = padded().roll(count, 1)
+    words[:, :count] = 0
+    hidden = torch.arange(12).expand_as(words) >= count
+    start = profile_start(Reader(lambda x: hidden[: len(x)]), F.cross_entropy, words, CLASSES)
+    assert start.broke.get("contracts") is None and start.contracts == ()
 
 
 def test_a_single_token_to_look_at_may_be_meant():

@@ -326,6 +326,7 @@ def test_a_missing_mask_is_found_at_the_layer_that_misses_it():
     for mask, where in (("", "blocks.0.self_attn"), ("second open", "blocks.1.self_attn")):
         found = examined(Writer(mask), by_token, x, y)["RVN-I03"]
         assert (found.where, found.cause, found.confidence) == (where, "causality", "exact")
+        assert found.changes[0].value.startswith("mask what comes later")
     assert "RVN-I03" not in examined(
         Writer(""), by_token, x, torch.randint(0, 6, x.shape)
     )  # other targets
@@ -347,6 +348,33 @@ def test_a_layer_that_reads_backwards_too_is_found(both):
     start = profile_start(Next(), F.mse_loss, wave[:, :-1], wave[:, 1:])
     leak = start.causality.difference
     assert (leak.where if both else leak) == ("cell" if both else None)
+
+
+@pytest.mark.parametrize(
+    ("over_time", "advice"),
+    [
+        (nn.Conv1d(16, 16, 3, padding=1), "F.pad(x, ((kernel_size - 1) * dilation, 0))"),
+        (nn.AvgPool1d(3, 1, 1), "F.pad(x, (kernel_size - 1, 0))"),
+        (nn.MaxPool1d(3, 1, 1), "F.pad(x, (kernel_size - 1, 0))"),
+        (nn.InstanceNorm1d(16), "mean and variance of each place alone"),
+        (nn.Linear(12, 12), "outputs of their own and earlier inputs alone"),
+        (nn.Sequential(nn.ConstantPad1d((4, 0), 0.0), nn.Conv1d(16, 16, 3, dilation=2)), None),
+    ],
+)
+def test_the_advice_fits_the_layer_that_sees_later_inputs(over_time, advice):
+    class Mixer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.over_time, self.head = nn.Embedding(6, 16), over_time, nn.Linear(16, 6)
+
+        def forward(self, x):
+            h = self.embed(x).transpose(1, 2)
+            return self.head(self.over_time(h).transpose(1, 2))
+
+    text = torch.randint(0, 6, (50, 13))
+    found = examined(Mixer(), by_token, text[:, :-1], text[:, 1:]).get("RVN-I03")
+    assert (found and found.where) == (advice and "over_time")
+    assert found is None or found.changes[0].value.startswith(advice)
 
 
 # Is the answer one answer, and of the input?

@@ -265,7 +265,7 @@ def inactive(count, *, examples=128, at_first=90):
 
 def nonfinite(highest):
     event = NonFiniteEvent(step=9, what="loss", first_loss=1.0, highest_loss=highest)
-    return LoopHistory(nonfinite=event, snapshots=[SNAPSHOT])
+    return LoopHistory(nonfinite=event, snapshots=[SNAPSHOT], steps=9)
 
 
 def equal_losses(count):

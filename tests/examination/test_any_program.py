@@ -17,8 +17,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ravine
 from ravine.errors import InputError
+from ravine.examination.subject import CannotTryError
 from ravine.examination.torch_arguments import read_program
+from ravine.examination.torch_model_changes import called_on, standardize_inputs
 from ravine.examination.torch_program import train_program
+from ravine.examination.torch_results import reads_more_than_answers
 from ravine.finding import Report
 
 RNG = torch.Generator().manual_seed(0)
@@ -274,6 +277,32 @@ def test_inputs_are_the_targets_where_there_are_no_others(train):
     given = program(auto_encoder(), lambda out, x: ((out - x) ** 2).mean(), train, batch_size=16)
     inputs, targets = given.examples()
     assert torch.equal(inputs, targets) and given.form.answer is not None
+
+
+class Drawn(nn.Module):
+    """A code that is drawn: what is told again, with the mean and the logarithm of the variance."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = network(4), network(6, 2)
+
+    def forward(self, x):
+        mean, log = self.encoder(x).chunk(2, 1)
+        drawn = mean + torch.randn_like(mean) * (0.5 * log).exp() if self.training else mean
+        return self.decoder(drawn), mean, log
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0])
+def test_a_code_that_is_kept_near_a_prior_is_not_compared_with_what_needs_no_code(prior):
+    def loss(outputs, x):
+        out, mean, log = outputs
+        kept = (mean.square() + log.exp() - log - 1).sum() / 2
+        return ((out - x).square().sum() + prior * kept) / len(x)
+
+    given = program(Drawn(), loss, X, batch_size=16)
+    assert reads_more_than_answers(given) == (prior > 0)
+    report = ravine.examine(Drawn(), loss, X, optimizer=adam, batch_size=16, epochs=25)
+    assert ("RVN-T07" in {f.code for f in report.findings}) == (prior == 0)
 
 
 class TwoHeads(nn.Module):
@@ -557,3 +586,34 @@ def test_outputs_stand_for_classes_only_where_it_matters_which_is_which(loss, to
         model[2].weight.zero_()
         model[2].bias.zero_()
     assert program(model, F.cross_entropy, (X, y), batch_size=16).form.answer is not None
+
+
+@pytest.mark.parametrize("off_scale", [False, True])
+def test_what_a_step_gives_to_the_model_is_standardized_where_it_is_off_scale(off_scale):
+    x = torch.randn(400, 6, generator=torch.Generator().manual_seed(0))
+    inputs = x * torch.tensor([1.0, 1, 1, 1, 1, 3000]) + 50 if off_scale else x
+    batches = list(zip(inputs.split(20), (x[:, 0] + x[:, 1] > 0).long().split(20), strict=True))
+
+    def step(model, batch):
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 2))
+    report = ravine.examine(net, step=step, batches=batches, optimizer=adam, epochs=10)
+    found = [f for f in report.findings if f.cause == "input-scale" and f.severity != "note"]
+    assert [f.code for f in found] == ["RVN-X11"] * off_scale
+    assert all(f.trial.verdict == "helped" and f.trial.after < 0.5 < f.trial.before for f in found)
+
+
+def test_a_step_that_gives_no_numbers_or_several_shapes_is_not_standardized():
+    def step(model, batch):
+        return model(batch).square().mean()
+
+    words = nn.Sequential(nn.Embedding(11, 4), nn.Linear(4, 1))
+    given = program(words, train=[TOKENS[:32], TOKENS[32:]], step=step)
+    assert called_on(given) is None
+    with pytest.raises(CannotTryError):
+        standardize_inputs.apply(given)
+    pooled = nn.Sequential(nn.AdaptiveAvgPool1d(2), nn.Linear(2, 1))
+    given = program(pooled, train=[(X[:32],), (X[32:, :3],)], step=lambda m, b: step(m, *b))
+    assert called_on(given) is None

@@ -111,3 +111,25 @@ def test_outputs_of_some_examples_alone_that_are_not_finite_are_the_data():
     whole = nn.Linear(4, 2)
     nn.init.constant_(whole.weight, torch.inf)
     assert first_cause(examine(whole, F.cross_entropy, (X, Y))) == "initialization"
+
+
+class Coded(nn.Module):
+    """A code of four numbers for each token alone, or read in order."""
+
+    def __init__(self, in_order):
+        super().__init__()
+        self.embed, self.narrow = nn.Embedding(20, 16), nn.Linear(16, 4)
+        self.gru = nn.GRU(4, 4, batch_first=True) if in_order else None
+        self.head = nn.Linear(4, 20)
+
+    def forward(self, x):
+        code = self.narrow(self.embed(x))
+        return self.head(code if self.gru is None else self.gru(code)[0])
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_code_of_each_token_alone_is_no_model_of_sequences(in_order):
+    by_token = lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten())  # noqa: E731
+    report = examine(Coded(in_order), by_token, (TOKENS, TOKENS))
+    levels = {f.severity for f in report.findings if f.code == "RVN-D09"}
+    assert levels == ({"error", "warning"} if in_order else set())

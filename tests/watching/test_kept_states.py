@@ -10,13 +10,21 @@ import torch
 from torch import nn
 
 import ravine
+from ravine.finding import Evidence
 
 
-def severity(keep, *, loads=False, name="best_state", last=False):
+def severity(keep, **settings):
+    return getattr(found(keep, **settings), "severity", None)
+
+
+def found(
+    keep, *, loads=False, name="best_state", last=False, frozen=False, into=lambda model: model
+):
     """What is found where `keep(model)` is called at steps 5 and 10, and loaded at step 15."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    model[0].requires_grad_(not frozen)
     bound = {}
 
     def loop():
@@ -26,7 +34,7 @@ def severity(keep, *, loads=False, name="best_state", last=False):
                 if i in (5, 10) or (last and i == 19):
                     best_state = keep(model)
                 if loads and i == 15:
-                    model.load_state_dict(best_state)
+                    into(model).load_state_dict(best_state)
                     best_state = None
                 optimizer.zero_grad()
                 watcher.loss(model(torch.randn(8, 4)).square().mean()).backward()
@@ -38,8 +46,9 @@ def severity(keep, *, loads=False, name="best_state", last=False):
 
     watcher = loop()
     assert not watcher.report().checks.failed
-    assert not model._state_dict_hooks and not model._load_state_dict_pre_hooks
-    return next((f.severity for f in watcher.findings() if f.code == "RVN-L43"), None)
+    for module in model.modules():
+        assert not module._state_dict_hooks and not module._load_state_dict_pre_hooks
+    return next((f for f in watcher.findings() if f.code == "RVN-L43"), None)
 
 
 def plain(model):
@@ -59,6 +68,22 @@ def test_a_state_without_a_copy_is_found(keep):
     assert severity(keep) == "warning"
     assert severity(keep, name="state") == "note"
     assert severity(keep, loads=True) == "error"
+
+
+def of_the_body(model):
+    return model[0].state_dict()
+
+
+def test_a_state_of_an_inner_module_is_found_where_it_trains():
+    assert severity(of_the_body) == "warning"
+    assert severity(of_the_body, loads=True, into=lambda model: model[0]) == "error"
+    assert severity(of_the_body, frozen=True) is None
+    assert severity(lambda model: copy.deepcopy(of_the_body(model))) is None
+
+
+def test_a_note_says_what_keeps_a_state():
+    seen = Evidence("what keeps it", None, text="copy.deepcopy(model.state_dict())")
+    assert found(plain, name="state").evidence[1] == seen
 
 
 def with_the_epoch(model):

@@ -39,6 +39,16 @@ def found(model, loss, *, steps=80, lr=1e-3, kind=torch.optim.Adam, clip=None, l
     return {f.code for f in watcher.findings() if f.severity != "note"}
 
 
+def penalized(scale, penalty):
+    """A squared error beside a penalty on the numbers of the weights, or beside one alone."""
+    kept = nn.Parameter(torch.ones(50))
+
+    def loss(out, x):
+        return F.mse_loss(out, scale * x[:, :1]) + penalty * kept.square().sum()
+
+    return loss
+
+
 def mlp():
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
 
@@ -55,8 +65,22 @@ def squared(out, x):
     return (500 - out).squeeze(1).pow(2).mean()
 
 
+def halved(out, x):
+    return 0.5 * of_torch(out, x)
+
+
+def halved_inside(out, x):
+    return (0.5 * (out[:, 0] - 1e4 * x[:, 0]) ** 2).mean() / 10
+
+
+def of_size(out, x):
+    return of_torch(out, x) + 0.1 * out.abs().mean()
+
+
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("loss", [in_euros, of_torch, squared])
+@pytest.mark.parametrize(
+    "loss", [in_euros, of_torch, squared, halved, halved_inside, of_size, penalized(1e4, 1.0)]
+)
 def test_targets_far_from_all_outputs_are_found(loss, late):
     assert "RVN-D06" in found(mlp(), loss, late=late)
 
@@ -91,6 +115,9 @@ def contrast(out, x):
         (noise, {}),
         (wide_noise, {}),
         (contrast, {}),
+        (penalized(1.0, 1e5), {}),  # the penalty alone is large
+        (lambda out, x: 1e6 * F.mse_loss(out, x[:, :1]), {"lr": 1e-6}),  # only the factor is
+        (lambda out, x: 1e-4 * wide_noise(out, x), {}),
         (few_far, {"clip": 1.0}),
         (seldom_far, {"clip": 1.0}),
         (in_euros, {"lr": 1e4}),

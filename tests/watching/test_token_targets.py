@@ -125,6 +125,27 @@ def test_next_tokens_that_are_seen_are_found(model, settings):
     assert not codes(model(), own, **settings)
 
 
+class Coded(nn.Module):
+    """A code of two numbers for each token alone, or with the mean of the tokens before it."""
+
+    def __init__(self, reads_before):
+        super().__init__()
+        self.reads_before = reads_before
+        self.tokens = nn.Embedding(KINDS, 16)
+        self.narrow, self.head = nn.Linear(16, 2), nn.Linear(2, KINDS)
+
+    def forward(self, tokens):
+        x = self.tokens(tokens)
+        if self.reads_before:
+            x = x + x.cumsum(1) / torch.arange(1, TIME + 1)[:, None]
+        return self.head(self.narrow(x))
+
+
+def test_a_code_of_each_token_alone_is_left_alone():
+    assert codes(Coded(True), own) == {"RVN-D09"}
+    assert not codes(Coded(False), own) and not codes(Coded(False), following)
+
+
 def corrupted(tokens):
     return torch.where(torch.rand(tokens.shape) < 0.15, KINDS - 1, tokens)
 
@@ -164,7 +185,18 @@ def layer_and_loss(layer, x, classes, reorder):
     return "RVN-I22" in {f.code for f in watcher.findings()}
 
 
-LAYER, IMAGES = nn.Linear(4, 6), nn.Conv2d(4, 6, 1)
+class Written(nn.Module):
+    """A layer whose bias is added in an operation of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.zeros(6))
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
+LAYER, IMAGES, WRITTEN = nn.Linear(4, 6), nn.Conv2d(4, 6, 1), Written()
 
 
 @pytest.mark.parametrize(
@@ -175,6 +207,9 @@ LAYER, IMAGES = nn.Linear(4, 6), nn.Conv2d(4, 6, 1)
         (LAYER, (10, 3, 4), lambda out: out.view(3, 6, 10), True),
         (IMAGES, (3, 4, 5, 5), lambda out: out.view(-1, 6), True),
         (IMAGES, (3, 4, 5, 5), lambda out: out.transpose(2, 3).reshape(3, 25, 6).mT, True),
+        (WRITTEN, (3, 10, 4), lambda out: out.view(3, 6, 10), True),
+        (WRITTEN, (3, 10, 4), lambda out: out.transpose(1, 2), False),
+        (WRITTEN, (3, 10, 4), lambda out: out.reshape(-1, 6), False),
         (LAYER, (3, 10, 4), lambda out: out.transpose(1, 2), False),
         (LAYER, (3, 10, 4), lambda out: out.reshape(-1, 6), False),
         (IMAGES, (3, 4, 5, 5), lambda out: out.permute(0, 2, 3, 1).reshape(-1, 6), False),
@@ -278,6 +313,37 @@ def test_layers_with_dropout_of_their_own_are_looked_into(masked, shift, expecte
             watcher.loss(loss).backward()
             optimizer.step()
     assert {f.code for f in watcher.findings()} & {"RVN-D09", "RVN-I03"} == expected
+
+
+class Convolved(nn.Module):
+    """A convolution over time that sees one token on each side, or two on the left."""
+
+    def __init__(self, padding):
+        super().__init__()
+        self.tokens, self.head = nn.Embedding(KINDS, 16), nn.Linear(16, KINDS)
+        self.pad = nn.ConstantPad1d((2 - 2 * padding, 0), 0.0)
+        self.window = nn.Conv1d(16, 16, 3, padding=padding)
+
+    def forward(self, tokens):
+        x = self.window(self.pad(self.tokens(tokens).transpose(1, 2)))
+        return self.head(x.transpose(1, 2).relu())
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_convolution_padded_on_both_sides_is_named_with_what_to_write(padding):
+    torch.manual_seed(0)
+    model = Convolved(padding)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with ravine.watch(model, optimizer, quiet=True) as watcher:
+        for _ in range(8):
+            b = torch.randint(KINDS, (ROWS, TIME))
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(b[:, :-1]).flatten(0, 1), b[:, 1:].flatten())
+            watcher.loss(loss).backward()
+            optimizer.step()
+    found = [f for f in watcher.findings() if f.code == "RVN-I03"]
+    assert [f.where for f in found] == ["window"] * padding
+    assert all("padding on the left alone" in f.changes[0].value for f in found)
 
 
 class WordDropout(nn.Module):

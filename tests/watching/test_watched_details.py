@@ -105,3 +105,54 @@ def test_a_note_becomes_an_error_when_the_mode_is_left_again():
     for steps, severity in ((4, "note"), (18, "error")):
         found = train(body, loss, steps, lambda i: body.train(modes.get(i, body.training)))
         assert found["RVN-L12"] == severity
+
+
+def picked(out, y):
+    return -out.gather(1, y[:, None]).mean()
+
+
+def indexed(out, y):
+    return -out[torch.arange(len(y)), y].sum() / len(y)
+
+
+def beside_its_sum(out, y):
+    return F.nll_loss(out, y) + out.logsumexp(1).mean()
+
+
+def beside_a_shifted_sum(out, y):
+    top = out.max(1, keepdim=True).values.detach()
+    return F.nll_loss(out, y) + ((out - top).exp().sum(1).log() + top[:, 0]).mean()
+
+
+def of_differences(out, y):
+    return (out.logsumexp(1) - out.gather(1, y[:, None])[:, 0]).mean()
+
+
+def of_probabilities(out, y):
+    return -F.log_softmax(out, 1).gather(1, y[:, None]).mean()
+
+
+def bounded(out, y):
+    return picked(out, y) + out.square().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        (F.nll_loss, True),
+        (picked, True),
+        (indexed, True),
+        (beside_its_sum, False),
+        (beside_a_shifted_sum, False),
+        (of_differences, False),
+        (of_probabilities, False),
+        (bounded, False),
+    ],
+)
+def test_a_cross_entropy_written_out_is_normalized(loss, found):
+    x, y = torch.randn(40, 6), torch.randint(0, 3, (40,))
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    assert ("RVN-H05" in train(net, lambda model: loss(model(x), y))) is found
+    critic = nn.Linear(8, 3)  # of another optimizer: its score of a class is rightly raised
+    made = nn.Linear(6, 8)
+    assert loss is F.nll_loss or "RVN-H05" not in train(made, lambda m: loss(critic(m(x)), y))

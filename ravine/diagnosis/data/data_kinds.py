@@ -76,9 +76,7 @@ def single_answers(y: Array, kind: str) -> Array | None:
     """One number for each example: its class or value."""
     if kind == "classes" and y.ndim == 2 and y.shape[1] > 1:
         return y.argmax(1)
-    if kind in ("classes", "binary", "number") and y.size == len(y):
-        return y.reshape(-1)
-    return None
+    return y.reshape(-1) if kind in ("classes", "binary", "number") and y.size == len(y) else None
 
 
 def _are_inputs(x: Array, y: Array) -> bool:

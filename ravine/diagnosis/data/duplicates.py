@@ -70,9 +70,7 @@ def _repeated_share(counts: Counter[bytes]) -> float:
 
 
 def _expect_overlap(counts: Counter[bytes], new_counts: Counter[bytes]) -> float:
-    """How many of the new rows would be among the others by chance: any row is as likely to be
-    there as a new one is.
-    """
+    """How many of the new rows would be among the others if any row were as likely to be there."""
     rows, new_rows = counts.total(), new_counts.total()
     pairs = sum(count * (count - 1) for count in new_counts.values())
     alike = pairs / max(1, new_rows * (new_rows - 1))
@@ -89,11 +87,9 @@ def _expect_permuted_overlap(part: tuple[Array, Array], new_part: tuple[Array, A
 
 
 def _expect_by_permutation(rows: Array, count: Callable[[Array], int]) -> float:
-    """What `count` would give if one column were paired with the rest at random: the least over
-    the columns. It gets a number for each row [N], equal where rows are.
-
-    A column that is not needed to distinguish the rows says nothing; where no column is needed, no
-    two rows are equal by chance.
+    """What `count` would give if one column were paired with the rest at random: the least over the
+    columns. It gets a number for each row [N], equal where rows are. A column that is not needed to
+    distinguish the rows says nothing; where no column is needed, no two rows are equal by chance.
     """
     if rows.shape[1] > MAX_PERMUTED_COLUMNS:
         return 0.0

@@ -45,12 +45,11 @@ def find_leaking_columns(
     sources: Sequence[str] = (),
     target_names: Sequence[str] = (),
 ) -> tuple[LeakingColumn, ...]:
-    """Columns that alone are the target, each with those that back it up.
-
-    A column is the target if it equals it but for a scale or a monotone function, if it separates
-    the classes by far more than it spreads within them, or if its levels predict the target of
-    held-out examples. `sources` are the table's columns from which the inputs come: inputs of one
-    category are judged together. `target_names` are the names of several targets.
+    """Columns that alone are the target, each with those that back it up. A column is the target if
+    it equals it but for a scale or a monotone function, if it separates the classes by far more
+    than it spreads within them, or if its levels predict the target of held-out examples. `sources`
+    are the table's columns from which the inputs come: inputs of one category are judged together.
+    `target_names` are the names of several targets.
     """
     names = list(sources) or [name_column(place) for place in range(x.shape[1])]
     groups = list(dict.fromkeys(names))
@@ -132,7 +131,6 @@ def _score_alone(x: Array, y: Array, answers: Array, kind: str, folds: Array) ->
 
 def _score_neighbors(x: Array, y: Array, kind: str, folds: Array) -> float:
     """Accuracy, or R2, of targets interpolated between the nearest values of the other folds.
-
     Classes that lie apart have a gap between them and are no leak, such as one of the irises; those
     that were made from the column change within it, where its values are as close as elsewhere.
     """

@@ -191,9 +191,8 @@ def _add_baseline(
 
 
 def _find_not_finite(x: Array, name_column: NameColumn, *, whole: str) -> tuple[NotFinite, ...]:
-    """The columns of numbers that are not finite; images and signals count as one column.
-
-    A single column has the name `whole`, if there is one.
+    """The columns of numbers that are not finite; images and signals count as one column. A single
+    column has the name `whole`, if there is one.
     """
     if x.dtype.kind != "f" or np.isfinite(x).all():
         return ()
@@ -216,9 +215,8 @@ def number_column(place: int) -> str:
 def measure_numbers(
     x: Array, name_column: NameColumn = number_column, *, by_channel: bool = False
 ) -> NumberStats | None:
-    """Where numbers lie; None if none is finite. Numbers that are not finite are left out.
-
-    Numbers of one name are one column: its spread is the largest of theirs.
+    """Where numbers lie; None if none is finite. Numbers that are not finite are left out. Numbers
+    of one name are one column: its spread is the largest of theirs.
     """
     flat = x.reshape(len(x), -1)
     kept = evenly_spaced_rows(flat.shape[1], MAX_NAMED_COLUMNS)

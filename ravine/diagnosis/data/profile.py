@@ -44,10 +44,8 @@ class SpreadRange:
 
 @dataclass(frozen=True)
 class Steepness:
-    """The largest eigenvalue of E[x x^T], as the inputs are and after standardizing.
-
-    It limits the learning rate of a first layer: gradient descent on a quadratic needs
-    lr < 2 / eigenvalue.
+    """The largest eigenvalue of E[x x^T], as the inputs are and after standardizing. It limits the
+    learning rate of a first layer: gradient descent on a quadratic needs lr < 2 / eigenvalue.
     """
 
     raw: float = 0.0
@@ -153,11 +151,10 @@ class ValidationShift:
 @dataclass(frozen=True, kw_only=True)
 class BaselineResult:
     """Loss and score of the best constant answer (`constant_`) and of the best quick learner, on
-    examples it did not see.
-
-    `loss` is the cross entropy in nats (classes), the mean binary cross entropy (labels) or the
-    mean squared error in the targets' units; `score` is the accuracy (of labels: over all of them)
-    or R2 (mean over the outputs). `gain` is the mean of constant_loss - loss over examples, paired.
+    examples it did not see. `loss` is the cross entropy in nats (classes), the mean binary cross
+    entropy (labels) or the mean squared error in the targets' units; `score` is the accuracy (of
+    labels: over all of them) or R2 (mean over the outputs). `gain` is the mean of constant_loss -
+    loss over examples, paired.
     """
 
     kind: str
@@ -177,11 +174,10 @@ class BaselineResult:
 
     @property
     def informative(self) -> bool | None:
-        """Whether the inputs tell anything about the targets: None where that cannot be said.
-
-        That is with too few examples, or where predictions are surely wrong: then there is
-        something to be known that these learners take the wrong way, as where neighbors differ
-        (parity, sums modulo a number).
+        """Whether the inputs tell anything about the targets: None where that cannot be said. That
+        is with too few examples, or where predictions are surely wrong: then there is something to
+        be known that these learners take the wrong way, as where neighbors differ (parity, sums
+        modulo a number).
         """
         if self.signal > SURE_SIGNAL:
             return True
@@ -202,10 +198,8 @@ class BaselineResult:
 
 @dataclass(frozen=True)
 class ExampleOrder:
-    """How alike the targets of a batch are where nothing shuffles.
-
-    `purity` is the mean share of the commonest class in a batch; of numbers 1 - variance within
-    batches / variance.
+    """How alike the targets of a batch are where nothing shuffles. `purity` is the mean share of
+    the commonest class in a batch; of numbers 1 - variance within batches / variance.
     """
 
     purity: float

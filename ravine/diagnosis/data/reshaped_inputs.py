@@ -18,9 +18,7 @@ PHASE_LAGS = 6  # of the products that show the pattern, at most
 
 
 def find_reshaped_inputs(x: Array) -> ReshapedInputs | None:
-    """Signals [N, C, P] or images [N, C, H, W] that were [N, P, C] or [N, H, W, C] before a
-    reshape, as RVN-D21 explains; None for others.
-    """
+    """Signals [N, C, P] or images that were [N, P, C] before a reshape (RVN-D21); else None."""
     channels, places = x.shape[1], int(np.prod(x.shape[2:]))
     unit = x.shape[3] if x.ndim == 4 else 1
     lag, size = channels * unit, channels * places

@@ -46,10 +46,9 @@ def find_slip(
     inputs: Tensor, targets: Tensor, kind: str, *, given: BaselineResult, seed: int
 ) -> ShiftedTargets | None:
     """The part of the rows whose inputs predict the targets some rows on or back, and not their
-    own, where those of the other rows predict their own and not the others.
-
-    Predictions are of the learner that was best, for odd rows fitted to even ones and the reverse.
-    What holds for all rows, as in a series that predicts its last value, is no slip.
+    own, where those of the other rows predict their own and not the others. Predictions are of the
+    learner that was best, for odd rows fitted to even ones and the reverse. What holds for all
+    rows, as in a series that predicts its last value, is no slip.
     """
     x, y = to_array(inputs[:MAX_SLIP_ROWS]), to_array(targets[:MAX_SLIP_ROWS])
     if kind == "tokens" or len(x) < MIN_SLIP_ROWS:

@@ -35,10 +35,9 @@ TARGET_TURNS: Mapping[str, Callable[[Array], Array]] = {
 def find_turned_targets(x: Array, y: Array) -> TurnedTargets | None:
     """The orientation of the maps [N, H, W] or [N, K, H, W] that fits pictures [N, C, H, W] far
     better than the given one does, for pictures that the learner did not see: for all together, or
-    for some of them; or None.
-
-    The learner is a ridge on the patch around a pixel and its squares; what is usual at a
-    place, and the mean of a picture, are taken off both, for these say nothing of the orientation.
+    for some of them; or None. The learner is a ridge on the patch around a pixel and its squares;
+    what is usual at a place, and the mean of a picture, are taken off both, for these say nothing
+    of the orientation.
     """
     if x.ndim != 4 or y.ndim not in (3, 4) or x.shape[-2:] != y.shape[-2:]:
         return None

@@ -57,9 +57,7 @@ def probe_contracts(program: ProbedProgram) -> tuple[BrokenContract, ...] | None
 
 
 def _check_signs(name: str, call: Arguments, loss: Tensor) -> Iterator[Fault]:
-    """Zeros beside -1 and 1 may be left out on purpose, and so may ties; zeros of vectors that are
-    compared with given ones may be a mask.
-    """
+    """Zeros beside -1 and 1 may be left out, or ties; beside given vectors they may be a mask."""
     y = call["target"]
     odd = y == 0 if name in ("margin_ranking_loss", "soft_margin_loss") else y != 1
     both_learn = all(call[n].requires_grad for n in ("input1", "input2") if n in call)
@@ -145,15 +143,19 @@ def _check_sequences(name: str, call: Arguments, loss: Tensor) -> Iterator[Fault
 
 
 def _check_padding(name: str, call: Arguments, loss: Tensor) -> Iterator[Fault]:
-    """Masks are True where attention does not look: not at all but one token, which ends rows."""
+    """Masks are True where attention does not look: not at all but one token, which ends rows, or
+    begins them, more often in some rows than in others.
+    """
     x, mask = call["model_inputs"], call["key_padding_mask"]
     if mask is None or x.dim() not in (2, 3) or mask.shape != x.shape[:2]:
         return
     hidden = mask if mask.dtype == torch.bool else mask < 0
     rows = x.reshape(*mask.shape, -1)
     seen, others = rows[~hidden], rows[hidden]
-    ends_rows = bool((hidden[:, :-1] | ~hidden[:, 1:]).all()) and len(seen) and len(others)
-    one_is_seen = ends_rows and bool((seen == seen[0]).all())
+    ends_rows = bool((hidden[:, :-1] | ~hidden[:, 1:]).all())
+    begins_rows = bool((hidden[:, 1:] | ~hidden[:, :-1]).all()) and len(hidden.sum(1).unique()) > 1
+    at_an_end = (ends_rows or begins_rows) and len(seen) and len(others)
+    one_is_seen = at_an_end and bool((seen == seen[0]).all())
     if one_is_seen and bool((others != seen[0]).any(1).all()) and len(others.unique(dim=0)) > 1:
         what, change = "a mask of all but the padding", "mask = tokens == padding: True is left out"
         yield hidden, BrokenContract(what, change, cause="data-degenerate")

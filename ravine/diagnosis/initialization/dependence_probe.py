@@ -48,10 +48,8 @@ NEXT_FRACTION = 0.99  # of the targets that are the next input
 
 
 def probe_mixing(program: ProbedProgram) -> PassComparison | None:
-    """Change some examples of a batch: does the output for another one change?
-
-    None where outputs are random, have a row for each pair of examples, or where there are no other
-    examples.
+    """Change some examples of a batch: does the output for another one change? None where outputs
+    are random, have a row for each pair of examples, or where there are no other examples.
     """
     rows, n = program.few, len(program.few)
     base, output = program.inputs[rows], program.few_trace.output
@@ -78,9 +76,7 @@ def probe_mixing(program: ProbedProgram) -> PassComparison | None:
 
 
 def _has_lost_rows(program: ProbedProgram) -> bool:
-    """Whether outputs are of one shape for any number of examples, and are other numbers, so that
-    the loss runs for one number of examples alone.
-    """
+    """Whether outputs have one shape whatever the examples, and the loss runs for one count."""
     few, every = program.few_trace.output, program.trace.output
     if few.shape != every.shape or len(program.few) == len(program.inputs):
         return False
@@ -94,9 +90,7 @@ def _has_lost_rows(program: ProbedProgram) -> bool:
 
 
 def _equal_or_longer(one: Tensor, other: Tensor) -> bool | None:
-    """Whether two tensors differ in shape, as for other numbers of examples; False for two of one
-    shape with other numbers, and None for the same.
-    """
+    """True for two shapes, as of other numbers of examples; False if numbers differ, else None."""
     return one.shape != other.shape or (False if _differ(one, other) else None)
 
 
@@ -109,23 +103,34 @@ def probe_causality(program: ProbedProgram) -> PassComparison | None:
 
 
 def compare_later_inputs(program: ProbedProgram) -> PassComparison | None:
-    """Do later inputs, of inputs [N, T, ...], change an earlier output? None if that cannot be
-    seen.
-    """
-    x = program.inputs
-    places = x.shape[1]
-    base, others = x[program.few], x[(program.few + len(x) // 2) % len(x)]
+    """Do later inputs, of inputs [N, T, ...], change an earlier output? None: it cannot be seen."""
+    places = program.inputs.shape[1]
     for cut in (places // 2, places - 1, 1):
-        changed = base.clone()
-        changed[:, cut:] = others[:, cut:]
-        if bool((changed == base).all()):
-            changed[:, cut:] = base[:, cut:].roll(1, 0)
-        other = trace_forward(program.model, changed, seed=program.seed, copy_modules=True)
-        before = partial(equal_at, places=range(cut), size=places)
-        found = _compare_passes(program, other, before)
+        found = _change_others(program, range(cut))
         if found is None or found.difference is not None:
             return found
     return PassComparison()
+
+
+def _copies_alone(program: ProbedProgram) -> bool:
+    """Where targets are the inputs again: does an output know of the token at its place alone?"""
+    x = program.inputs
+    if x.dim() != 2 or x.shape[1] < 2 or not torch.equal(x, program.targets):
+        return False
+    found = _change_others(program, range(x.shape[1] // 2, x.shape[1] // 2 + 1))
+    return found is not None and found.difference is None
+
+
+def _change_others(program: ProbedProgram, kept: range) -> PassComparison | None:
+    """Change the inputs at all but some places: does an output at these change?"""
+    x = program.inputs
+    base, others = x[program.few], x[(program.few + len(x) // 2) % len(x)].clone()
+    others[:, kept] = base[:, kept]
+    if bool((others == base).all()):
+        others = base.roll(1, 0)
+        others[:, kept] = base[:, kept]
+    other = trace_forward(program.model, others, seed=program.seed, copy_modules=True)
+    return _compare_passes(program, other, partial(equal_at, places=kept, size=x.shape[1]))
 
 
 def _are_next_inputs(x: Tensor, y: Tensor) -> bool:
@@ -225,6 +230,7 @@ def probe_dependence(program: ProbedProgram) -> InputDependence | None:
         stuck_weights=stuck,
         copied_weights=copied,
         equal_weights=_find_copied_matrices(before, after),
+        copies_alone=_copies_alone(program),
     )
     if not constant or is_constant(program.inputs):
         return found

@@ -290,10 +290,9 @@ def equal_at(one: Tensor, other: Tensor, places: Iterable[int], size: int) -> bo
 def first_unequal_call(
     ones: Iterable[Call], others: Iterable[Call], equal: Callable[[Tensor, Tensor], bool | None]
 ) -> Call | None:
-    """The first call in both passes whose inputs are equal and whose first outputs are not.
-
-    `equal` says None of tensors that cannot be compared. None if there is no such call, or if the
-    passes go different ways before it.
+    """The first call in both passes whose inputs are equal and whose first outputs are not. `equal`
+    says None of tensors that cannot be compared. None if there is no such call, or if the passes go
+    different ways before it.
     """
     for a, b in zip(ones, others, strict=False):
         if a.where != b.where:

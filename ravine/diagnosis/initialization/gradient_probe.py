@@ -3,19 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ravine.diagnosis.initialization.forward_trace import (
-    ForwardTrace,
-    trace_forward,
-    unequal_elements,
-)
+from ravine.diagnosis.initialization import forward_trace, probed_program
 from ravine.diagnosis.initialization.pairing_probe import jitter_outputs
 from ravine.diagnosis.initialization.probed_loss import ProbedLoss, prepare_loss
-from ravine.diagnosis.initialization.probed_program import (
-    ProbedProgram,
-    copy_model,
-    learning_parameters,
-    parameter_owner,
-)
 from ravine.diagnosis.initialization.profile import GradientFlow
 from ravine.diagnosis.training_loop.tensor_stats import has_default_initialization
 
@@ -23,9 +13,9 @@ STEP_FUNCTIONS = frozenset("sign sgn round floor ceil trunc heaviside".split()) 
 FAR_OUTPUTS = 10.0  # times as far apart as they are
 
 
-def probe_gradients(program: ProbedProgram) -> GradientFlow:
+def probe_gradients(program: probed_program.ProbedProgram) -> GradientFlow:
     """Does the loss have a graph, and which parameters that act does its gradient not reach?"""
-    learning = learning_parameters(program.model)
+    learning = probed_program.learning_parameters(program.model)
     if not learning:
         return GradientFlow(missing="frozen")
     if not program.outputs.requires_grad:
@@ -49,8 +39,8 @@ def probe_gradients(program: ProbedProgram) -> GradientFlow:
         model = _with_changed_parameter(program.model, name)
         if model is None:
             continue
-        outputs = trace_forward(model, few, seed=program.seed).output
-        if bool(unequal_elements(program.few_trace.output, outputs).any()):
+        outputs = forward_trace.trace_forward(model, few, seed=program.seed).output
+        if bool(forward_trace.unequal_elements(program.few_trace.output, outputs).any()):
             unreached.append(name)
     return GradientFlow(unreached=tuple(unreached), flattened=flattened, steps=steps)
 
@@ -91,7 +81,7 @@ def is_flat(probed: ProbedLoss) -> bool:
     return len(set(values)) > 1 and not any(bool((g != 0).any()) for g in gradients)
 
 
-def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:
+def _find_cut(model: nn.Module, trace: forward_trace.ForwardTrace) -> str:
     """The first module that learns, none of whose calls made a tensor with a graph."""
     without_graph = {call.where for call in trace.functions}
     without_graph -= {call.where for call in trace.functions if call.output.requires_grad}
@@ -102,9 +92,9 @@ def _find_cut(model: nn.Module, trace: ForwardTrace) -> str:
 
 def _with_changed_parameter(model: nn.Module, name: str) -> nn.Module | None:
     """A copy with other numbers in a parameter; None unless that is as torch initializes it."""
-    model = copy_model(model, training=False)
+    model = probed_program.copy_model(model, training=False)
     weight = model.get_parameter(name)
-    if not has_default_initialization(weight, parameter_owner(model, name)):
+    if not has_default_initialization(weight, probed_program.parameter_owner(model, name)):
         return None
     with torch.no_grad():
         ramp = torch.linspace(0.5, 1.5, weight.numel(), device=weight.device, dtype=weight.dtype)

@@ -50,7 +50,6 @@ def probe_layout(program: ProbedProgram) -> ClassLayout | None:
 def probe_class_layout(program: ProbedProgram) -> ClassLayout | None:
     """Move the outputs of one unit of the last layer: what moves in the outputs of the model? And
     change one class among the targets: at which outputs of the layer does the gradient change?
-
     RVN-I22 explains both tests. None where the last layer is not known, or where more than views
     (and a softmax) follow it.
     """
@@ -102,9 +101,7 @@ def _depends_on_names(probed: ProbedLoss) -> bool:
 
 
 def _scatters_classes(probed: ProbedLoss, trace: ForwardTrace, call: FunctionCall) -> bool:
-    """Whether the scores of the old and the new class of most targets that are changed belong to
-    different places of the last layer.
-    """
+    """Whether old and new class of most changed targets belong to different places of the layer."""
     made, unit = call.output, unit_dim(call.name) % call.output.dim()
     if not made.requires_grad or made.dim() < 3:
         return False

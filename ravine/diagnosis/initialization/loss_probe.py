@@ -162,9 +162,7 @@ def measure_class_weights(
 
 
 def measure_ignored(probed: ProbedLoss) -> float:
-    """The share of examples, all with targets of 0, whose outputs have no gradient whatever they
-    are, where those of other examples have one.
-    """
+    """The share of examples, all with targets of 0, whose outputs alone never have a gradient."""
     zeros = (probed.targets.reshape(len(probed.outputs), -1) == 0).all(1)
     if not bool(zeros.any()) or bool(zeros.all()):
         return 0.0
@@ -180,9 +178,7 @@ def measure_ignored(probed: ProbedLoss) -> float:
 
 def has_fixed_weights(probed: ProbedLoss, kind: str) -> bool:
     """Whether a 1 (an example of class 1 of two) weighs in proportion to a 0 that is answered as
-    wrongly, however wrong that is.
-
-    A number in the loss does that, and no other form of it.
+    wrongly, however wrong that is. A number in the loss does that, and no other form of it.
     """
     axis, labels = probed.class_axis, kind == "labels"
     yes, _ = indicate_answers(probed, kind) or (probed.outputs, None)
@@ -207,10 +203,9 @@ def measure_unreachable(
     probed: ProbedLoss, kind: str, takes: str, constant: ConstantAnswer
 ) -> float | None:
     """The share of the best constant answer's loss that the best outputs of their kind keep, over
-    what free outputs keep.
-
-    None for outputs of any size, and where the best free outputs are not known: those are the
-    targets themselves (of numbers, and of labels where the loss wants zeros low), or large logits.
+    what free outputs keep. None for outputs of any size, and where the best free outputs are not
+    known: those are the targets themselves (of numbers, and of labels where the loss wants zeros
+    low), or large logits.
     """
     if not probed.output_kind:
         return None
@@ -238,9 +233,8 @@ def measure_unreachable(
 
 
 def _wants_zeros_low(probed: ProbedLoss, kind: str) -> bool:
-    """Whether a loss of labels pushes each output down where the label is 0, whatever the others.
-
-    A multinomial likelihood does not: its softmax divides one sum of 1 among several ones.
+    """Whether a loss of labels pushes each output down where the label is 0, whatever the others. A
+    multinomial likelihood does not: its softmax divides one sum of 1 among several ones.
     """
     if kind != "labels":
         return False

@@ -25,10 +25,9 @@ MISSED_FRACTION = 0.5  # of the changed targets
 
 
 def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
-    """See `probe_pairing`; the rows are those whose targets differ most.
-
-    A loss that raises for them and takes a batch of as many examples as there are places broadcasts
-    examples against places: it is asked with such a batch.
+    """See `probe_pairing`; the rows are those whose targets differ most. A loss that raises for
+    them and takes a batch of as many examples as there are places broadcasts examples against
+    places: it is asked with such a batch.
     """
     if len(program.outputs) != len(program.inputs):
         return None
@@ -45,9 +44,7 @@ def probe_loss_pairing(program: ProbedProgram) -> TargetPairing | None:
 
 def probe_pairing(probed: ProbedLoss) -> TargetPairing | None:
     """Change one target: does the gradient change at its own example's output? None where that
-    cannot be asked.
-
-    RVN-I02 explains the test. Common factors, as of class weights, do not count.
+    cannot be asked. RVN-I02 explains the test. Common factors, as of class weights, do not count.
     """
     n = len(probed.outputs)
     outputs, targets = jitter_outputs(probed), probed.targets
@@ -116,9 +113,8 @@ def _affected_examples(base: Tensor, gradient: Tensor, row: int) -> Tensor:
 
 
 def _compares_all(probed: ProbedLoss, outputs: Tensor, base: Tensor, dim: int) -> bool:
-    """Whether all outputs are compared with all targets along a dimension of these.
-
-    A loss of sums alone pulls all outputs of a place equally: it compares no two of them.
+    """Whether all outputs are compared with all targets along a dimension of these. A loss of sums
+    alone pulls all outputs of a place equally: it compares no two of them.
     """
     stretched = find_stretched_dims(probed)
     if dim > 0 and dim not in stretched:
@@ -157,9 +153,7 @@ def _ignores_order(probed: ProbedLoss, outputs: Tensor, base: Tensor, dim: int) 
 
 
 def find_stretched_dims(probed: ProbedLoss) -> tuple[int, ...]:
-    """The dimensions of the target that stretch the output, where each stretches the other: then
-    they broadcast to more numbers than either has.
-    """
+    """Dimensions of the target that stretch the output, if some of the output stretch it, too."""
     output, target = probed.outputs.shape, probed.targets.shape
     length = max(len(output), len(target))
     wide = [(1,) * (length - len(shape)) + tuple(shape) for shape in (output, target)]
@@ -172,10 +166,9 @@ def find_stretched_dims(probed: ProbedLoss) -> tuple[int, ...]:
 
 def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
     """Whether a loss compares one target with several outputs ("outputs"), or one output with
-    several targets ("targets"), because their shapes broadcast; "" if neither.
-
-    It does where one of them may as well be given repeated, the order of the others does not
-    matter, and each adds to the loss (or to its square) by itself.
+    several targets ("targets"), because their shapes broadcast; "" if neither. It does where one of
+    them may as well be given repeated, the order of the others does not matter, and each adds to
+    the loss (or to its square) by itself.
     """
     targets = probed.targets
     if (
@@ -217,9 +210,7 @@ def find_repetition(probed: ProbedLoss, outputs: Tensor) -> str:
 
 
 def _is_additive(probed: ProbedLoss, outputs: Tensor, dim: int, power: float) -> bool:
-    """Whether two changed targets, or outputs, of a dimension change a power of the loss by the sum
-    of both.
-    """
+    """Whether two changed targets, or outputs, of a dimension add up in a power of the loss."""
     n, targets = outputs.shape[dim], probed.targets
 
     def loss_of(rows: tuple[int, ...], places: tuple[int, ...]) -> float:

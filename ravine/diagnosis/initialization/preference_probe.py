@@ -65,11 +65,9 @@ def _encode_logits(logits: Tensor, form: str, axis: int, *, labels: bool) -> Ten
 
 def probe_preference(probed: ProbedLoss, kind: str) -> LossForm | None:
     """The form that the loss takes, and whether it prefers right answers; None where no right
-    answers can be made up.
-
-    Logits: the loss does not change when a number is added to all logits of a row (of classes), or
-    falls on to 0 as right logits grow (of labels). Log-probabilities: it is a multiple of its
-    inputs. Probabilities: logits are refused, or give no number.
+    answers can be made up. Logits: the loss does not change when a number is added to all logits of
+    a row (of classes), or falls on to 0 as right logits grow (of labels). Log-probabilities: it is
+    a multiple of its inputs. Probabilities: logits are refused, or give no number.
     """
     if kind == "numbers":
         return _probe_numbers(probed)
@@ -112,7 +110,6 @@ def find_falling_path(
 ) -> tuple[float, float] | None:
     """The losses of sure right and sure wrong answers, if the loss falls all the way from the ones
     to the others, in the form that the outputs have; None where it does not, or cannot be told.
-
     Outputs between 0 and 1 may be distances, small where the answer is yes: of a loss with bounds
     that is a sum over examples. A loss that is linear in one score for each label says by
     convention alone which answer has the higher one.
@@ -218,9 +215,8 @@ def _probe_numbers(probed: ProbedLoss) -> LossForm | None:
 
 def _find_falling_numbers(probed: ProbedLoss, y: Tensor) -> tuple[float, float] | None:
     """The losses of the targets and of their opposites, if the loss falls from the ones to the
-    others, and has bounds, as a correlation has, or is a sum over pairs of examples.
-
-    Other losses without bounds may rightly fall: a risk is high where the time to live is short.
+    others, and has bounds, as a correlation has, or is a sum over pairs of examples. Other losses
+    without bounds may rightly fall: a risk is high where the time to live is short.
     """
     mean = y.mean(0, keepdim=True)
     generator = torch.Generator().manual_seed(0)
@@ -237,7 +233,6 @@ def _find_falling_numbers(probed: ProbedLoss, y: Tensor) -> tuple[float, float] 
 
 def _sums_over_pairs(probed: ProbedLoss, y: Tensor) -> bool:
     """Whether a loss is a sum of functions of two examples' outputs each, as ranking losses are.
-
     Then changes of three outputs have no effect together beyond those of each two of them.
     """
     targets, few = probed.targets[:PAIRED_EXAMPLES], y[:PAIRED_EXAMPLES] / y.std()

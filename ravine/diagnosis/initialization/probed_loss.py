@@ -23,10 +23,9 @@ SHIFT_CHANGE = 1e-5  # relative: more than rounding
 
 @dataclass(frozen=True)
 class ProbedLoss:
-    """A loss with the outputs [N, ...] of a model on some examples and their targets.
-
-    `output_kind` is what the outputs are: probabilities or log-probabilities (over `class_axis`), a
-    range, or "" for any numbers.
+    """A loss with the outputs [N, ...] of a model on some examples and their targets. `output_kind`
+    is what the outputs are: probabilities or log-probabilities (over `class_axis`), a range, or ""
+    for any numbers.
     """
 
     loss: Loss
@@ -71,9 +70,8 @@ def _find_output_kind(program: ProbedProgram) -> tuple[str, int]:
 
 
 def find_normalized_axis(probed: ProbedLoss, outputs: Tensor) -> int | None:
-    """The dimension of the outputs along which a loss applies a softmax, if it is only one.
-
-    Then the loss does not change when numbers are added that are equal along this dimension.
+    """The dimension of the outputs along which a loss applies a softmax, if it is only one. Then
+    the loss does not change when numbers are added that are equal along this dimension.
     """
     generator = torch.Generator().manual_seed(0)
     once = probed.value(outputs)

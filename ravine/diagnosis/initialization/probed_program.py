@@ -24,10 +24,9 @@ EQUAL_OUTPUTS = 1e-6  # of the largest output: equal but for rounding
 
 @dataclass(frozen=True)
 class ProbedProgram:
-    """A copy of a model in evaluation mode with its loss and some examples.
-
-    `few` are the rows [n] of a small batch. Random numbers of a pass are those of `seed`, but for
-    `repeated_trace`. A probe that needs a pass raises what the model raised in it.
+    """A copy of a model in evaluation mode with its loss and some examples. `few` are the rows [n]
+    of a small batch. Random numbers of a pass are those of `seed`, but for `repeated_trace`. A
+    probe that needs a pass raises what the model raised in it.
     """
 
     model: nn.Module
@@ -73,10 +72,9 @@ class ProbedProgram:
 def prepare_program(
     model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, *, seed: int
 ) -> ProbedProgram:
-    """Copy a model, choose examples, and make the passes that several probes need.
-
-    Raises what the model raises for all examples in evaluation mode, and `TypeError` for outputs
-    that are no tensor.
+    """Copy a model, choose examples, and make the passes that several probes need. Raises what the
+    model raises for all examples in evaluation mode, and `TypeError` for outputs that are no
+    tensor.
     """
     most = max(MIN_PROBED_EXAMPLES, MAX_INPUT_NUMBERS * len(inputs) // max(1, inputs.numel()))
     rows = even_places(len(inputs), min(MAX_PROBED_EXAMPLES, most))

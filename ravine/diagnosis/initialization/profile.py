@@ -54,12 +54,10 @@ class ClassLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientFlow:
-    """Which parameters the gradient of the loss reaches.
-
-    `missing` says what keeps it from all of them: "frozen" (no parameter requires a gradient),
-    "outputs" (the outputs have no graph), "loss" (the loss has none), "parameters" (no parameter is
-    in the graph), "flat" (that of the loss is exactly 0 at any outputs), or "" where some parameter
-    gets a gradient.
+    """Which parameters the gradient of the loss reaches. `missing` says what keeps it from all of
+    them: "frozen" (no parameter requires a gradient), "outputs" (the outputs have no graph), "loss"
+    (the loss has none), "parameters" (no parameter is in the graph), "flat" (that of the loss is
+    exactly 0 at any outputs), or "" where some parameter gets a gradient.
     """
 
     missing: str = ""
@@ -94,6 +92,7 @@ class InputDependence:
     copied_weights: tuple[str, ...] = ()  # matrices whose rows start and stay equal
     equal_weights: tuple[str, ...] = ()  # matrices that start and stay equal to another one
     constant: ConstantOutput | None = None
+    copies_alone: bool = False  # targets are the inputs again, each told from itself alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,10 +257,8 @@ class BatchNormStats:
 
 @dataclass(frozen=True, kw_only=True)
 class StartProfile:
-    """A model, its loss and some examples before the first step: a field for each probe.
-
-    `measured` maps a probe to True (it ran), None (it does not apply) or False (it broke); `broke`
-    says why.
+    """A model, its loss and some examples before the first step: a field for each probe. `measured`
+    maps a probe to True (it ran), None (it does not apply) or False (it broke); `broke` says why.
     """
 
     measured: Mapping[str, bool | None] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ravine.diagnosis.initialization.profile import ConstantOutput, SignalFlow, StartProfile
 from ravine.diagnosis.initialization.rules_network import LOST_SIGNAL, NEW_WEIGHTS
+from ravine.diagnosis.op_names import causal_form
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
 from ravine.finding import Change, Evidence
 
@@ -97,7 +98,7 @@ def future_leak(start: StartProfile) -> Iterator[Observation]:
         name = "change of an output when only later inputs change"
         first = f"first in {leak.module_class or 'the model'}"
         evidence = Evidence(name, leak.change, "of the outputs' spread", limit=0, text=first)
-        change = Change("model", "mask what comes later, before the softmax over the keys")
+        change = Change("model", causal_form(leak.function, leak.module_class))
         yield observe(evidence, change, where=leak.where)
 
 

@@ -62,7 +62,6 @@ def falls_evenly(curves: TrainingCurves) -> bool:
 
 def further_gain(curves: TrainingCurves, curve: Curve) -> tuple[float, float]:
     """What as many steps again would gain at least, and what was gained from the first value on.
-
     Time is `elapsed_time`. Of the last third, the upper end of the slope of log loss (of the loss,
     if not positive) over log time: a straight line there is a power law, which slows down.
     """

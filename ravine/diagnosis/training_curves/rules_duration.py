@@ -57,7 +57,6 @@ def still_falling(curves: TrainingCurves) -> Iterator[Observation]:
 
 def _barely_begun(curves: TrainingCurves) -> Iterator[Observation]:
     """A run under 100 steps and 3 epochs whose evaluation or two show that it was on its way down.
-
     The training loss is a mean over the steps before an evaluation, the validation loss is that of
     the moment: where the second lies well below the first, the loss fell in between.
     """

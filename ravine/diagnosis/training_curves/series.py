@@ -170,7 +170,6 @@ class TechniqueEffects:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingCurves:
     """The curves of one network, or of a typical one of several, and what else is known of the run.
-
     Curves keep finite values only; `broken_at` is the first step at which a loss was not finite.
     """
 
@@ -279,9 +278,8 @@ class TrainingCurves:
 
     @cached_property
     def interim_curves(self) -> tuple[TrainingCurves, ...]:
-        """The curves at each check that was reached, the last one as they are.
-
-        Checks are at evaluations: the first at or after each of `INTERIM_FRACTIONS` of the budget.
+        """The curves at each check that was reached, the last one as they are. Checks are at
+        evaluations: the first at or after each of `INTERIM_FRACTIONS` of the budget.
         """
         if self.only_now:
             return (self,)
@@ -301,9 +299,8 @@ def _map_curves(group: Group, change: Callable[[Curve], Curve]) -> Group:
 
 
 def curves_of_record(record: Record) -> TrainingCurves:
-    """The curves of a typical member of a run: medians over the members.
-
-    Members that diverged are left out of the medians; one that stopped early keeps its last value.
+    """The curves of a typical member of a run: medians over the members. Members that diverged are
+    left out of the medians; one that stopped early keeps its last value.
     """
     recipe, members, score = record.recipe, record.members, record.score
     outcomes = [m.outcome for m in members]

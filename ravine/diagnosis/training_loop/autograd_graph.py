@@ -165,6 +165,13 @@ class Graph:
             place = max(node.inputs)
         return place, factor
 
+    def is_normalized(self, place: int) -> bool:
+        """Whether the logarithm of the sum of exponentials of some scores is worked out."""
+        sums = (node for node in self.nodes if node.name in ("Logsumexp", "Exp"))
+        return place >= 0 and any(
+            self.source(node.inputs[0], frozenset({"Sub"})) == place for node in sums
+        )
+
     def units_of_classes(self, place: int) -> tuple[int, tuple[NDArray[np.int64], ...]] | None:
         """Of a softmax after views of a layer's output: the layer's units, and for the classes of
         a few places the indices in that output: first the units, then the other dimensions. None
@@ -176,9 +183,11 @@ class Graph:
         starts = np.array(sevenths).reshape(7, -1).T[:, :, None]
         index = [np.broadcast_to(s, (7, shape[dim])) for s in starts]
         index[dim], is_cut = np.broadcast_to(np.arange(shape[dim]), (7, shape[dim])), False
-        while place >= 0 and self.nodes[place].name in VIEW_NODES:
+        while place >= 0 and self.nodes[place].name in (*VIEW_NODES, "Add"):
             order, node = self.orders.get(place), self.nodes[place]
-            place = node.inputs[0]
+            # of a sum with a bias: what has the shape of the sum
+            wide = [i for i in node.inputs if i >= 0 and self.nodes[i].shape == node.shape]
+            place = next(iter(wide if node.name == "Add" else node.inputs), -1)
             before: tuple[int, ...] = (self.nodes[place].shape if place >= 0 else None) or ()
             if node.shape is None or math.prod(node.shape) != math.prod(before):
                 return None
@@ -226,15 +235,17 @@ class Graph:
             if node.name not in SCALING_NODES or node.constant:
                 return node.name in ("Mean", "Sum") and node.shape == ()
 
-    def is_difference(self, place: int) -> bool:
-        """Whether a term is the mean squared difference of a last layer's outputs from targets."""
-        node = self.nodes[place]
-        if node.name == "Mean" and self.source_name(node.inputs[0]) == "Pow":
-            power = self.nodes[self.source(node.inputs[0])]
-            node = self.nodes[self.source(power.inputs[0])]
+    def difference_factor(self, place: int) -> float:
+        """By what a term multiplies a last layer's mean squared error; 0 for what is none."""
+        node, factor = self.nodes[place], 1.0
+        if node.name == "Mean":
+            power, factor = self.scores_of(node.inputs[0])
+            if power >= 0 and self.nodes[power].name == "Pow":
+                node = self.nodes[self.source(self.nodes[power].inputs[0])]
         outputs = [i for i in node.inputs if i >= 0]
         is_plain = node.name in ("Sub", "Rsub") or (node.name == "MseLoss" and node.averaged)
-        return is_plain and len(outputs) == 1 and self.source_name(outputs[0]) in AFFINE_NODES
+        is_last = len(outputs) == 1 and self.source_name(outputs[0]) in AFFINE_NODES
+        return factor if is_plain and is_last else 0.0
 
     def comes_after(self, place: int, names: Collection[str] = MIXING_NODES) -> bool:
         """Whether the operations from a place back to the last layers have one of these names."""
@@ -262,9 +273,8 @@ class Graph:
 
     @cached_property
     def rectified_weights(self) -> Mapping[str, str]:
-        """The weights of layers whose output goes through a ReLU (or ReLU6) and nowhere else.
-
-        Each with a weight of the module whose output the ReLU takes: its own, or a batch norm's.
+        """The weights of layers whose output goes through a ReLU (or ReLU6) and nowhere else. Each
+        with a weight of the module whose output the ReLU takes: its own, or a batch norm's.
         """
         found = {}
         for node in self.nodes:
@@ -478,9 +488,8 @@ def _read_loss_node(made: Any, name: str, inputs: tuple[int, ...]) -> tuple[Node
 
 
 def _read_written_out_loss(made: Any) -> float | None:
-    """The same for |output - target| or (output - target)^2 written out.
-
-    The target is worked out: the output less the difference.
+    """The same for |output - target| or (output - target)^2 written out. The target is worked out:
+    the output less the difference.
     """
     difference = made.next_functions[0][0]
     if node_name(difference) != "Sub":

@@ -3,8 +3,9 @@
 Letters: B batches, K classes.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ravine.diagnosis.op_names import node_name
+from ravine.diagnosis.op_names import ELEMENTWISE_LOSS_NODES, node_name
 from ravine.diagnosis.training_loop.autograd_graph import saved_target
 
 MAX_SEARCHED = 12  # nodes of the graph, from the loss on
 BINARY_LOSS_NODES = ("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits")
 RANDOM_ORDERS = 2000
+MIN_BATCH_NUMBERS = 4  # in a batch; of fewer, all may lie beyond those of another by chance
+MIN_PAIRS, MIN_ORDERED = 8, 3  # of successive batches; for one that begins again
 Array: TypeAlias = NDArray[np.float64]
 
 
@@ -30,26 +33,51 @@ def count_batch_classes(loss: Tensor) -> dict[int, int]:
     ...     torch.zeros(3, 4, requires_grad=True), torch.tensor([1, 0, 1])))
     {0: 1, 1: 2}
     """
+    node, target = _find_target(loss, ("NllLoss", *BINARY_LOSS_NODES))
+    if target is None:
+        return {}
+    if node_name(node) == "NllLoss":
+        target = target[target != node._saved_ignore_index]
+    elif not target.dim() or target.numel() != len(target):
+        return {}  # several labels
+    elif bool(((target != 0) & (target != 1)).any()):
+        return {}
+    values, counts = target.long().unique(return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+@torch.no_grad()
+def read_target_range(loss: Tensor) -> tuple[float, float] | None:
+    """The lowest and highest number in the batch of a loss, if each example has one."""
+    _, target = _find_target(loss, ELEMENTWISE_LOSS_NODES)
+    if target is None or not target.dim() or not MIN_BATCH_NUMBERS <= len(target) == target.numel():
+        return None
+    return float(target.min()), float(target.max())
+
+
+def _find_target(loss: Tensor, kinds: Collection[str]) -> tuple[Any, Tensor | None]:
+    """The first operation of these kinds in the graph of a loss, and its target."""
     nodes: deque[Any] = deque([loss.grad_fn])
     for _ in range(MAX_SEARCHED):
         node = nodes.popleft() if nodes else None
-        if node is None:
-            continue
-        kind = node_name(node)
-        if kind == "NllLoss" or kind in BINARY_LOSS_NODES:
-            target = saved_target(node)
-            if target is None:
-                return {}
-            if kind == "NllLoss":
-                target = target[target != node._saved_ignore_index]
-            elif not target.dim() or target.numel() != len(target):
-                return {}  # several labels
-            elif bool(((target != 0) & (target != 1)).any()):
-                return {}
-            values, counts = target.long().unique(return_counts=True)
-            return dict(zip(values.tolist(), counts.tolist(), strict=True))
-        nodes.extend(source for source, _ in node.next_functions)
-    return {}
+        if node is not None and node_name(node) in kinds:
+            return node, saved_target(node)
+        nodes.extend(source for source, _ in getattr(node, "next_functions", ()))
+    return None, None
+
+
+def are_in_order(ranges: Sequence[tuple[int, float, float]]) -> bool:
+    """Whether the numbers of each batch are beyond those of the one before, nearly always on one
+    side, and begin again: by chance no two batches of numbers lie apart.
+    """
+    pairs = [(a, b) for a, b in itertools.pairwise(ranges) if b[0] == a[0] + 1]
+    up = sum(a[2] <= b[1] and a[1] < b[2] for (a, b) in pairs)
+    down = sum(a[1] >= b[2] and a[2] > b[1] for (a, b) in pairs)
+    rises = up > down
+    ends = [(low, high) if rises else (-high, -low) for _, low, high in ranges]
+    begins_again = any(b[1] <= a[0] and b[0] < a[1] for a, b in itertools.combinations(ends, 2))
+    one_way = max(up, down) >= MIN_ORDERED * min(up, down)
+    return len(pairs) >= MIN_PAIRS and up + down == len(pairs) and one_way and begins_again
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ MIN_CLASS_BATCHES = 8  # to tell whether examples come in the order of their cla
 
 class LoopEvent:
     """The letters of events. A forward pass has one of four, by mode and by whether it has a graph.
-
     A healthy step reads `FLBS`. Rules search the letters of a loop with regular expressions.
     """
 
@@ -75,9 +74,8 @@ class LossSummary:
                 self.width *= 2
 
     def stretch_means(self, count: int, *, since: int = 0) -> tuple[float, ...]:
-        """The means of `count` stretches of nearly equal length, from loss number `since` on.
-
-        Empty if there are too few losses.
+        """The means of `count` stretches of nearly equal length, from loss number `since` on. Empty
+        if there are too few losses.
         """
         means: Sequence[float] = self.means[-(-since // self.width) :]
         if len(means) < count:
@@ -237,11 +235,13 @@ class OutputReadings:
     """
 
     size: float = 0.0  # root mean square
+    pull: float = 0.0  # of its gradient: the root mean square times the count of its numbers
     evenness: float = 1.0  # of its gradient: the median size over the root mean square
     readings: int = 0  # of tokens
     own: int = 0  # each place is to tell its own token, which it sees, and no later one
     next: int = 0  # each place is to tell the next token, which it sees
     where: str = ""  # modules that may look ahead
+    kinds: tuple[str, ...] = ()  # their classes
     next_change: float = 0.0  # of an output, over its size, where the token it tells is replaced
 
 
@@ -304,12 +304,12 @@ class NonFiniteEvent:
     """The first loss, gradient or weight that was not finite."""
 
     step: int
-    what: str  # loss, gradient
+    what: str  # loss, gradient, weight
     where: str = ""  # a parameter or a module
     nonfinite_inputs: bool = False  # the model's inputs had such a number before
     first_loss: float = 0.0
     highest_loss: float = 0.0  # of the finite ones
-    last_loss: float = 0.0  # the last finite one
+    last_loss: float = 0.0  # the last finite one; NaN: none was reported
     lr: float = 0.0
     origin: NonFiniteOrigin | None = None  # in the graph of the loss, if that shows it
     input_growth: float | None = None  # spread of its batch over the median before
@@ -339,6 +339,8 @@ class LossHistory:
     single_class: float = -1.0
     # by inspected step: the examples of each class in its batch
     class_counts: list[tuple[int, Mapping[int, int]]] = field(default_factory=list)
+    # the lowest and the highest number, where each example has one
+    target_ranges: list[tuple[int, float, float]] = field(default_factory=list)
     baseline: float | None = None  # the loss of the best constant answer, from the targets so far
     baseline_error: float = 0.0  # its standard error
 
@@ -427,10 +429,10 @@ class LoopHistory:
         a tensor. "evaluations": also one after `eval()`; None without. "schedule": None without a
         scheduler. "scaler": None without a gradient scaler. "losses": enough for a statistical
         test; None where several optimizers step. "baseline": also the targets of a known loss.
-        "classes": batches of classes; None without classes. "units": enough examples to call a unit
-        of a ReLU dead; None without one. "updates 20": so many steps of any kind. "steps 20",
-        "losses 200": so many; "optimizer": a step of any, or none until the end; "snapshots 5": so
-        many of each optimizer. Commas part several needs.
+        "classes": batches of classes or numbers; None without. "units": enough examples to call
+        a unit of a ReLU dead; None without one. "updates 20": so many steps; 0: one, or the end.
+        "steps 20", "losses 200": so many; "optimizer": a step of any, or none until the end;
+        "snapshots 5": so many of each optimizer. Commas part several needs.
         """
         found = [self._has_one(*part.split()) for part in need.split(", ")]
         return False if False in found else None if None in found else True
@@ -445,11 +447,11 @@ class LoopHistory:
             is_torch = bool(self.snapshots) and bool(self.snapshots[-1].settings.kind)
             return is_torch and (least == 1 or self.steps >= least)
         if need == "updates":
-            return self.steps >= least
+            return self.steps >= least and (self.steps > 0 or self.ended)
         losses = self.loss.summary.count
         enough = None if not self.single_optimizer else losses >= max(least, MIN_LOSSES)
         scaled = self.scaled_gradients.count
-        classes = self.loss.class_counts
+        classes = max(self.loss.class_counts, self.loss.target_ranges, key=len)
         applies = bool(classes) and self.single_optimizer
         units = [u for s in self.snapshots for u in s.inactive.values()]
         return {

@@ -36,10 +36,9 @@ ATTENTION_PREFIX = "ScaledDotProduct"
 
 @dataclass(frozen=True)
 class NonFiniteOrigin:
-    """What made the first number that is not finite, and whether no weight had a part in it.
-
-    `kind` is "input" (it entered the graph as it is), "class weight", "target", "ignored" (no
-    target counts), "empty" (a mean of nothing), "masked" (a softmax of nothing), "quotient" (by 0),
+    """What made the first number that is not finite, and whether no weight had a part in it. `kind`
+    is "input" (it entered the graph as it is), "class weight", "target", "ignored" (no target
+    counts), "empty" (a mean of nothing), "masked" (a softmax of nothing), "quotient" (by 0),
     "logarithm" (of 0), "huge" (data that overflow), "overflow" (made with weights), or "operation".
     """
 

@@ -34,9 +34,8 @@ MAX_OPTIMIZERS = 100  # unwatched ones that are remembered
 
 
 class OverwriteMonitor:
-    """Whether anything but the optimizer writes the weights.
-
-    Two parameters are compared, the first and the last of some size: overwrites concern most.
+    """Whether anything but the optimizer writes the weights. Two parameters are compared, the first
+    and the last of some size: overwrites concern most.
     """
 
     def __init__(self) -> None:
@@ -183,7 +182,6 @@ class GradientObserver:
 
     def record_clipping(self, parameters: Sequence[Tensor], own: set[int]) -> None:
         """Record a call of torch's gradient clipping; `own` are ids of the optimizer's parameters.
-
         A call that gets gradients of other parameters is none of this optimizer's.
         """
         with_gradient = [p for p in parameters if p.grad is not None]
@@ -243,7 +241,6 @@ class GradientObserver:
 
     def check_last(self) -> None:
         """Count no gradient as discarded where the step uses another one than the last to arrive.
-
         Gradients may be merged by hand from copies of them; unscaling keeps directions. Called
         before clipping, or else before the step.
         """

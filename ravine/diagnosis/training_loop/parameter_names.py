@@ -83,10 +83,8 @@ class ParameterNames:
     def describe(
         self, ran: set[int], zero_lr: set[int], inputs: Collection[int] = ()
     ) -> tuple[WatchedParameter, ...]:
-        """All parameters as plain data.
-
-        `ran` are ids of modules that ran (empty: unknown), `zero_lr` of parameters at a rate of 0,
-        `inputs` of tensors that modules were called on.
+        """All parameters as plain data. `ran` are ids of modules that ran (empty: unknown),
+        `zero_lr` of parameters at a rate of 0, `inputs` of tensors that modules were called on.
         """
         seen = self._received_gradient
         seen.update(n for n, p in self.parameters.items() if n not in seen and p.grad is not None)

@@ -156,9 +156,8 @@ def idle_clipping(history: LoopHistory) -> Iterator[Observation]:
 
 
 def _kept_fraction(snapshot: StepSnapshot) -> float | None:
-    """The gradient's norm at the step over that after backward; None if one is not known.
-
-    A gradient scaler multiplies the loss and divides the gradient before the step: that is no loss.
+    """The gradient's norm at the step over that after backward; None if one is not known. A
+    gradient scaler multiplies the loss and divides the gradient before the step: that is no loss.
     """
     before, after = snapshot.gradient.norm_after_backward, snapshot.gradient.norm_at_step
     if not before or not after or not math.isfinite(before):

@@ -1,5 +1,6 @@
 """Numbers that are not finite: in the loss, weights and gradients, and in scaled gradients."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -57,7 +58,7 @@ ORIGIN_TEXTS: Mapping[str, tuple[str, str, str]] = {
     "error",
     "learning-rate-high",
     confidence="medium",
-    needs="snapshots",
+    needs="updates 0",
     also="exploding, data-degenerate, loss, input-scale, "
     "optimizer-numerics, output-activation, loss-reduction, target-scale",
 )
@@ -66,9 +67,12 @@ def nonfinite_numbers(history: LoopHistory) -> Iterator[Observation]:
     if event is None:
         return
     reason = _explain(event, history)
-    first = Evidence(f"{event.what} not finite", None, text=f"first at step {event.step}")
+    at, since = f"first at step {event.step}", event.step
+    if event.what == "weight":  # it was not seen when it was the first
+        at, since = "at the end", None
+    first = Evidence(f"{event.what} not finite", None, text=at)
     title, evidence = f"the {event.what} is no longer finite", (first, *reason.evidence)
-    yield replace(reason, evidence=evidence, where=event.where, since=event.step, title=title)
+    yield replace(reason, evidence=evidence, where=event.where, since=since, title=title)
 
 
 def _explain(event: NonFiniteEvent, history: LoopHistory) -> Observation:
@@ -86,7 +90,7 @@ def _explain(event: NonFiniteEvent, history: LoopHistory) -> Observation:
         outputs = Evidence("outputs of the model", None, text=why)
         suspects = ("output-activation", "target-scale")
         return observe(outputs, cause="loss", confidence="high", suspects=suspects)
-    if event.what == "gradient" and not grew:
+    if event.what == "gradient" and math.isfinite(event.last_loss) and not grew:
         why = "still finite: a root, logarithm or quotient at 0"
         loss = Evidence("loss", event.last_loss, text=why)
         return observe(loss, cause="loss", suspects=("exploding", "learning-rate-high"))
@@ -115,10 +119,18 @@ def _explain_without_growth(event: NonFiniteEvent) -> Observation:
     if event.where and event.where != "loss":
         cause, suspects = "loss", ("data-degenerate", "exploding", "learning-rate-high")
     text = f"not above {GROWN_LOSS_FACTOR:g} times the first, {event.first_loss:.3g}"
+    seen = _highest_loss(event, text), _weight_growth(event)
+    return observe(*seen, cause=cause, suspects=suspects)
+
+
+def _highest_loss(event: NonFiniteEvent, text: str) -> Evidence | None:
+    is_known = math.isfinite(event.highest_loss)
+    return Evidence("highest loss before", event.highest_loss, text=text) if is_known else None
+
+
+def _weight_growth(event: NonFiniteEvent) -> Evidence:
     name = "weights when last inspected, over those of the first step"
-    highest = Evidence("highest loss before", event.highest_loss, text=text)
-    growth = Evidence(name, event.weight_growth, limit=GROWN_WEIGHTS_FACTOR)
-    return observe(highest, growth, cause=cause, suspects=suspects)
+    return Evidence(name, event.weight_growth, limit=GROWN_WEIGHTS_FACTOR)
 
 
 def _explain_by_divergence(
@@ -135,9 +147,8 @@ def _explain_by_divergence(
     unscaled = (s.gradient for s in history.snapshots if s.loss_scale == 1.0)
     if any(g.passes > 1 and not g.discarded for g in unscaled):
         suspects = ("loss-reduction", *suspects)  # gradients of batches are added, not averaged
-    first = f"the first was {event.first_loss:.3g}"
-    shown: list[Evidence | Change]
-    shown = [Evidence("highest loss before", event.highest_loss, text=first)]
+    highest = _highest_loss(event, f"the first was {event.first_loss:.3g}")
+    shown: list[Evidence | Change] = [highest or _weight_growth(event)]
     if event.lr > 0:  # known
         shown += [Evidence("learning rate", event.lr), Change("lr", event.lr / 10)]
     confidence = "high" if grew else "medium"

@@ -22,6 +22,7 @@ SINGLE_CLASS_READS, SINGLE_CLASS_STEPS = 4, 200  # before the loop ends
 SUM_FACTOR = 0.25  # least factor of the sum
 MIN_SUMMED_ROWS = 8  # examples
 MAX_MEAN_FACTOR = 0.25  # of the number of examples: with more a mean is on a sum's scale
+PICK_NODES = frozenset({"Gather", "Index"})  # of one score for each example
 MAX_LABEL = 20.0  # whole numbers from -1 up to it may be labels
 UNEQUAL_FRACTION = 1e-3  # of the gradient of one head beside another
 HEAD_SNAPSHOTS = 8  # inspected steps in which the gradients of two heads are compared
@@ -129,8 +130,11 @@ def softmax_over_one_unit(history: LoopHistory) -> Iterator[Observation]:
 @rule("RVN-H05", "error", "loss", needs="graph")
 def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
     for graph, place in head_operations(history, "NllLoss", "BinaryCrossEntropy"):
-        before = graph.source_name(graph.nodes[place].inputs[0])
+        scores = graph.source(graph.nodes[place].inputs[0])
+        before = graph.nodes[scores].name if scores >= 0 else ""
         inputs = "probabilities" if before in op_names.PROBABILITY_NODES else "logits"
+        if graph.is_normalized(scores):
+            continue
         title, change = f"nll_loss gets {inputs}, not log-probabilities", "cross_entropy on logits"
         wrong = op_names.LOGIT_NODES | op_names.PROBABILITY_NODES
         if graph.nodes[place].name == "BinaryCrossEntropy":
@@ -139,6 +143,29 @@ def wrong_loss_inputs(history: LoopHistory) -> Iterator[Observation]:
         if before in wrong:
             evidence = Evidence("operation before the loss", None, text=before.lower())
             yield _observe_at(graph, place, evidence, Change("loss", change), title=title)
+    if (picked := _picked_scores(history)) and history.graph is not None:
+        title = "a cross entropy written out gets logits, not log-probabilities"
+        low = Evidence("lowest loss", None, text="there is none: each score may rise without end")
+        change = Change("loss", "cross_entropy on logits")
+        yield _observe_at(history.graph, picked, low, change, title=title)
+
+
+def _picked_scores(history: LoopHistory) -> int:
+    """The place of one score of a trained layer for each example, whose mean is to rise and is all
+    of the loss; 0: there is none.
+    """
+    graph, (place, factor) = history.graph, (0, 0.0)
+    if graph is not None and history.single_optimizer:
+        (place, factor), *others = graph.terms(("Mean", "Sum"))
+        place = 0 if others or factor >= 0 else place
+    if graph is None or graph.nodes[place].name not in PICK_NODES:
+        return 0
+    scores = graph.source(graph.nodes[place].inputs[0])
+    picked, shape = graph.nodes[place].shape or (), graph.nodes[scores].shape or (0,)
+    trained = {p.name for p in history.model.parameters if p.optimizer not in (None, -1)}
+    is_last = graph.source_name(scores) in op_names.AFFINE_NODES
+    are_one_each = math.prod(picked) * shape[-1] == math.prod(shape)
+    return place if is_last and are_one_each and graph.weight_of(scores) in trained else 0
 
 
 @rule("RVN-H06", "error", "shape-pairing", needs="graph")
@@ -292,19 +319,24 @@ def far_targets(history: LoopHistory) -> Iterator[Observation]:
         change = Change("target.scale", "standardize")
         yield observe(less, change, where=large, since=0, title=title, suspects=suspects)
         return
-    size, evenness = history.model.outputs.size, history.model.outputs.evenness
-    if not means or not 0 < size < math.inf:
+    outputs, terms = history.model.outputs, list(graph.terms())
+    size, evenness = outputs.size, outputs.evenness
+    factors = [f * graph.difference_factor(place) for place, f in terms]
+    factor = sum(factors) if sum(map(bool, factors)) == 1 else 0.0
+    if not means or not 0 < size < math.inf or not factor > 0:
         return
     last = min(means[-1], median(history.loss.summary.recent))  # a few batches may be far
-    distance, first = math.sqrt(max(0.0, last)), math.sqrt(max(0.0, history.loss.first[0]))
+    distance, first = (math.sqrt(max(0.0, s) / factor) for s in (last, history.loss.first[0]))
+    if len(terms) > 1:  # without what else is added
+        distance = min(distance, outputs.pull / (2 * factor))
     # the gradient of a squared error is the distance: most targets must be as far, not a few
     is_far = evenness * distance > max(FAR_TARGETS * size, LARGE_DISTANCE)
-    if is_far and distance > UNMOVED_FRACTION * first and graph.is_difference(0):
+    if is_far and distance > UNMOVED_FRACTION * first:
         name, limit = "root of the mean squared error at the end", FAR_TARGETS * size
         far = Evidence(name, distance, limit=limit, text=f"{first:.3g} at first")
-        outputs = Evidence("root mean square of the outputs at the end", size)
+        small = Evidence("root mean square of the outputs at the end", size)
         change = Change("target.scale", "standardize")
-        yield observe(far, outputs, change, since=0, suspects=("learning-rate-low",))
+        yield observe(far, small, change, since=0, suspects=("learning-rate-low",))
 
 
 def _unequal_heads(
@@ -318,7 +350,7 @@ def _unequal_heads(
         return None
     heads = {graph.last_weight(place): (place, abs(factor)) for place, factor in graph.terms()}
     heads.pop("", None)
-    for large in (name for name, (place, _) in heads.items() if graph.is_difference(place)):
+    for large in (name for name, (place, _) in heads.items() if graph.difference_factor(place)):
         for small in heads.keys() - {large}:
             pairs = [(s.gradient_norms.get(small), s.gradient_norms.get(large)) for s in snapshots]
             ratio = max(a / b if a and b else math.inf for a, b in pairs)
@@ -419,7 +451,6 @@ def sum_beside_a_mean(history: LoopHistory) -> Iterator[Observation]:
 
 def has_single_class(graph: Graph) -> bool:
     """Whether cross entropies take a score for each example and class, and all want one class.
-
     Scores that are joined, as of a right answer before wrong ones, may all want the first.
     """
     entropies = [n for n in graph.nodes if n.name == "NllLoss" and n.inputs]
@@ -441,9 +472,8 @@ def has_single_class(graph: Graph) -> bool:
 def _observe_at(
     graph: Graph, place: int, *seen: Evidence | Change, **about: Unpack[ObservationFields]
 ) -> Observation:
-    """What is wrong from the start with the activation at a place, or with that before a loss.
-
-    It is where its module is; without a module, at the last weight before it.
+    """What is wrong from the start with the activation at a place, or with that before a loss. It
+    is where its module is; without a module, at the last weight before it.
     """
     node = graph.nodes[place]
     if node.name not in op_names.NODE_OUTPUT_RANGES:

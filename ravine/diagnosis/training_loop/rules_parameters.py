@@ -115,9 +115,7 @@ def frozen_parameters(history: LoopHistory) -> Iterator[Observation]:
 
 
 def _unused_siblings(history: LoopHistory, unused: list[str]) -> list[str]:
-    """Those that the loss leaves out while it reads another entry of their list, of their shape, in
-    their place.
-    """
+    """Those that the loss leaves out while it reads an alike entry of their list in their place."""
     kinds = {p.name: (_list_of(p.name), p.shape) for p in history.model.parameters}
     used = Counter[tuple[str, tuple[int, ...]] | None]()
     for name, count in history.graph.uses.items() if history.graph is not None else ():
@@ -193,12 +191,12 @@ def state_without_copy(history: LoopHistory) -> Iterator[Observation]:
     if kept is not None:
         what = "loaded, which changes nothing" if kept.is_loaded else "its tensors are the weights"
         steps = Evidence("steps since the state was taken", kept.steps, limit=0, text=what)
-        change, since = (
-            Change("loop", "copy.deepcopy(model.state_dict())"),
-            history.steps - kept.steps,
-        )
-        found = observe(steps, change, where=kept.variable, since=since, suspects=("overfitting",))
+        since, copied = history.steps - kept.steps, "copy.deepcopy(model.state_dict())"
+        change, where, suspects = Change("loop", copied), kept.variable, ("overfitting",)
+        found = observe(steps, change, where=where, since=since, suspects=suspects)
         if not kept.is_loaded:
             severity, confidence = ("warning", "high") if kept.is_named else ("note", "medium")
             found = replace(found, severity=severity, confidence=confidence)
+        if found.severity == "note":  # which recommends nothing
+            found = replace(found, evidence=(steps, Evidence("what keeps it", None, text=copied)))
         yield found

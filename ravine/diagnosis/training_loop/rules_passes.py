@@ -7,8 +7,9 @@ from statistics import mean
 
 import numpy as np
 
+from ravine.diagnosis.op_names import causal_form
 from ravine.diagnosis.rule import Observation, join_names, observe, rule
-from ravine.diagnosis.training_loop.class_order import BINARY_LOSS_NODES, measure_class_order
+from ravine.diagnosis.training_loop import class_order
 from ravine.diagnosis.training_loop.history import InputReading, LoopHistory
 from ravine.diagnosis.training_loop.rules_network import RECURRENT_MODULES
 from ravine.finding import Change, Evidence
@@ -118,7 +119,7 @@ def future_tokens(history: LoopHistory) -> Iterator[Observation]:
     if tokens.readings == tokens.next >= TOKEN_READINGS:
         name = "change of an output, over its size, when the token it should tell is replaced"
         seen = Evidence(name, 100 * tokens.next_change, "%", limit=0, text="the next one")
-        change = Change("model", "mask what comes later, before the softmax over the keys")
+        change = Change("model", causal_form(*tokens.kinds))
         yield observe(seen, change, where=tokens.where, since=0, suspects=("leakage",))
 
 
@@ -145,7 +146,17 @@ def repeated_random_numbers(history: LoopHistory) -> Iterator[Observation]:
     explains="RVN-H09, RVN-S03, RVN-T02",
 )
 def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
-    order = measure_class_order(history.loss.class_counts)
+    change = Change("data", "shuffled before each epoch: DataLoader(..., shuffle=True)")
+    ranges = history.loss.target_ranges
+    # the time of a series that is read in order, with a state, is its order
+    has_state = any(p.owner in RECURRENT_MODULES for p in history.model.parameters)
+    if class_order.are_in_order(ranges) and not has_state:
+        apart = Evidence(
+            "successive batches whose targets overlap", 0, text="in all inspected steps"
+        )
+        title = "examples come in the order of their targets"
+        yield observe(apart, change, since=ranges[0][0], title=title)
+    order = class_order.measure_class_order(history.loss.class_counts)
     if order is None or order.impurity_fraction >= PURE_BATCHES or order.chance > ORDER_CHANCE:
         return
     pure = "chance that two examples of a batch differ in class, over that in two batches"
@@ -153,7 +164,7 @@ def examples_in_class_order(history: LoopHistory) -> Iterator[Observation]:
     yield observe(
         Evidence(pure, order.impurity_fraction, limit=PURE_BATCHES),
         Evidence("chance that examples of successive batches agree", order.near, text=near),
-        Change("data", "shuffled before each epoch: DataLoader(..., shuffle=True)"),
+        change,
         since=history.loss.class_counts[0][0],
     )
 
@@ -203,7 +214,7 @@ def evaluation_on_another_scale(history: LoopHistory) -> Iterator[Observation]:
         since=first.step,
         confidence="high" if "high" in found.values() else "medium",
         # others may rightly evaluate elsewhere: at a start state, or from noise
-        severity="" if history.loss.kind in ("NllLoss", *BINARY_LOSS_NODES) else "note",
+        severity="" if history.loss.kind in ("NllLoss", *class_order.BINARY_LOSS_NODES) else "note",
         suspects=("normalization", "train-eval-mode"),
     )
 

@@ -222,9 +222,7 @@ def memorized_training_examples(results: TrialResults) -> Iterator[Observation]:
 
 
 def _is_memorized(results: TrialResults) -> bool:
-    """Whether the network scores well on its training examples and far lower on validation
-    examples, and no change helps.
-    """
+    """Whether training examples score well, validation examples far lower, and no change helps."""
     own, others = results.learner.train_score, results.learner.validation_score
     if own is None or others is None or results.best_explanation:
         return False

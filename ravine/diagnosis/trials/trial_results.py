@@ -47,7 +47,6 @@ Evaluations: TypeAlias = tuple[tuple[int, float, float | None], ...]  # step, lo
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How one remedy did with each seed: losses and scores on examples that were not learned from.
-
     `evidence` speaks for it and was found without trying; a remedy without any was tried on general
     grounds.
     """
@@ -79,9 +78,7 @@ class Outcome:
 
     @property
     def weighs_targets(self) -> bool:
-        """Whether its remedy weighs unequal targets alike: losses before and after are not of one
-        kind, the score alone is.
-        """
+        """Whether its remedy weighs unequal targets alike: the score alone is of one kind."""
         return any(e.name == SPREAD_EVIDENCE.format("targets") for e in self.evidence)
 
 
@@ -123,11 +120,9 @@ class LearnerComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResults:
-    """A run as it is (`base`) and with remedies.
-
-    `constant_loss` is that of the best constant answer and `start_loss` that before the first step,
-    NaN if unknown. `preferred` is a remedy that is compared by something else than loss and score,
-    and counts first if it helped.
+    """A run as it is (`base`) and with remedies. `constant_loss` is that of the best constant
+    answer and `start_loss` that before the first step, NaN if unknown. `preferred` is a remedy that
+    is compared by something else than loss and score, and counts first if it helped.
     """
 
     base: Outcome
@@ -172,15 +167,11 @@ class TrialResults:
         """
         if self.ends_above_constant:
             return "the run ends no better than the best constant answer"
-        if self.is_behind:
-            return "the network stays far behind a quick learner"
-        return ""
+        return "the network stays far behind a quick learner" if self.is_behind else ""
 
     @cached_property
     def falls_without_end(self) -> bool:
-        """Whether the loss ends far below 0, with a remedy or without, as one without a lower bound
-        does.
-        """
+        """Whether the loss ends far below 0, with a remedy or without, without a lower bound."""
         losses = [loss for _, loss, _ in self.whole_run.evaluations if math.isfinite(loss)]
         others = (o.loss for o in self.outcomes if o.cause not in OUTPUT_CAUSES)
         ends = [*losses[-1:], *filter(math.isfinite, others)]
@@ -201,9 +192,7 @@ class TrialResults:
 
     @cached_property
     def ends_above_constant(self) -> bool:
-        """Whether the run ends no better than the best constant answer, also on the examples that
-        it learned from, and has no good score either.
-        """
+        """Whether the run ends no better than the best constant answer, and has no good score."""
         run, top, score = self.whole_run, self.constant_loss, self.base.score
         last = run.evaluations[-1][1] if run.evaluations else self.base.loss
         if not math.isfinite(top) or (score is not None and score >= CLEAR_SCORE_GAIN):
@@ -317,11 +306,10 @@ class TrialResults:
 
     @cached_property
     def ranking(self) -> tuple[Outcome, ...]:
-        """Remedies that make up for what was missed, the likeliest cause first.
-
-        One that evidence speaks for goes before one that was tried on general grounds, if it gains
-        nearly as much; then one change before several; of equal gains, as two remedies have that
-        are made together alone, that whose evidence is farthest beyond its limit.
+        """Remedies that make up for what was missed, the likeliest cause first. One that evidence
+        speaks for goes before one that was tried on general grounds, if it gains nearly as much;
+        then one change before several; of equal gains, as two remedies have that are made together
+        alone, that whose evidence is farthest beyond its limit.
         """
         gains = [(self.gain_of(outcome), outcome) for outcome in self.outcomes]
         enough = [(gain, o) for gain, o in gains if gain >= self.required_gain(o)]
@@ -362,9 +350,7 @@ class TrialResults:
 def _excess(evidence: Evidence) -> float:
     """How far a number lies beyond its limit, as the logarithm of their ratio; 0 without one."""
     value, limit = evidence.value, evidence.limit
-    if not value or not limit or value * limit <= 0:
-        return 0.0
-    return abs(math.log(value / limit))
+    return 0.0 if not value or not limit or value * limit <= 0 else abs(math.log(value / limit))
 
 
 def find_lag(results: TrialResults, outcome: Outcome) -> int | None:
