@@ -62,6 +62,7 @@ STARTING_NAME = "as it was"  # of the recipe, beside the trials
 DEFAULT_TRIALS = 64
 TIE_RESAMPLES = 256  # B
 RESAMPLE_DIGITS = 6
+RESAMPLED_VALUES = 2**22  # predictions of so many trials at once
 FIRST_BATCH = 16  # where the budget is a time: how long a trial takes is not known yet
 LEAST_BATCH, MAX_BATCH = 8, 256  # where trials do not depend on what others reached
 
@@ -305,8 +306,10 @@ class _Tuner:
             kept = self.folder / f"batch-{batch.name}"
             kept.mkdir(exist_ok=True)
         found = train_in_rungs(tasks, resolved, halving.shares, prune, folder=kept, **self.training)
-        for place, one, task, trained in zip(places, resolved, tasks, found, strict=True):
-            self.book.tell(batch.trials[place], self._measure(one, task, trained, rungs[place]))
+        resampled = _resampled_scores(self.metric, tasks, found)
+        for i, place in enumerate(places):
+            result = self._measure(resolved[i], tasks[i], found[i], rungs[place])
+            self.book.tell(batch.trials[place], result | {"resampled": resampled.get(i, [])})
         if kept is not None:
             shutil.rmtree(kept, ignore_errors=True)
 
@@ -328,9 +331,6 @@ class _Tuner:
             outcome, scores = "diverged", [math.nan] * len(members)
         else:
             outcome = "pruned" if any(m.outcome == "pruned" for m in members) else "finished"
-        resampled: list[float] = []
-        if outcome == "finished" and trained.model is not None and task.validation is not None:
-            resampled = _resampled_scores(self.metric, trained, task)
         return {
             "outcome": outcome,
             "score": float(np.mean(scores)),
@@ -339,7 +339,6 @@ class _Tuner:
             "rungs": [[share, score] for share, score in rungs.items()],
             "steps": sum(m.steps for m in members),
             "budget": training_plan(recipe, task).steps * len(members),
-            "resampled": resampled,
         }
 
     def result(self) -> TuningResult:
@@ -378,16 +377,34 @@ def _check_same_rows(first: Task, tasks: Sequence[Task]) -> None:
             raise RecipeError(what, why=why, do="leave the settings of data out of it")
 
 
-def _resampled_scores(metric: Metric, trained: TrainedRecipe, task: Task) -> list[float]:
-    """The mean score of a trial's networks in bootstrap samples of the validation rows, [B]."""
-    assert trained.model is not None and task.validation is not None
-    assert task.validation.targets is not None
-    rows = task.validation.to(trained.model.weights.device, torch.float64)
-    target = task.encoder.target
-    predictions = target.decode(trained.model.member_predictions(rows).cpu())
-    truth = target.decode(task.validation.targets.cpu())
-    drawn = resampled_values(metric, predictions, truth, resamples=TIE_RESAMPLES).mean(1)
-    return [round(value, RESAMPLE_DIGITS) for value in drawn.tolist()]
+def _resampled_scores(
+    metric: Metric, tasks: Sequence[Task], found: Sequence[TrainedRecipe]
+) -> dict[int, list[float]]:
+    """The mean score of each finished trial's networks in bootstrap samples of the validation
+    rows, [B]: the same samples for all.
+    """
+    predicted: dict[int, torch.Tensor] = {}
+    truth = torch.empty(0)
+    for i, (task, trained) in enumerate(zip(tasks, found, strict=True)):
+        has_finished = all(m.outcome in ("finished", "stopped") for m in trained.members)
+        if trained.model is None or task.validation is None or not has_finished:
+            continue
+        assert task.validation.targets is not None
+        rows = task.validation.to(trained.model.weights.device, torch.float64)
+        target = task.encoder.target
+        predicted[i] = target.decode(trained.model.member_predictions(rows).cpu())
+        truth = target.decode(task.validation.targets.cpu())
+    places, drawn = list(predicted), {}
+    each = max((p.numel() for p in predicted.values()), default=1)
+    at_once = max(1, RESAMPLED_VALUES // each)
+    for at in range(0, len(places), at_once):
+        chosen = places[at : at + at_once]
+        together = torch.cat([predicted[i] for i in chosen])
+        values = resampled_values(metric, together, truth, resamples=TIE_RESAMPLES)
+        means = values.view(len(values), len(chosen), -1).mean(2).T
+        rounded = means.mul(10**RESAMPLE_DIGITS).round().div(10**RESAMPLE_DIGITS)
+        drawn |= dict(zip(chosen, rounded.tolist(), strict=True))
+    return drawn
 
 
 def _tuned_trial(trial: FrozenTrial) -> TunedTrial:
