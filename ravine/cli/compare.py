@@ -31,6 +31,7 @@ def compare_command(
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
     seeds: Annotated[cli.Integer, Parameter(help="How many networks of each choice.")] = 16,
     margin: float | None = None,
+    tune_lr: cli.IntegerOrNone = None,
     trees: bool = True,
     out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
     quiet: cli.Quiet = False,
@@ -45,6 +46,8 @@ def compare_command(
         runs.
     margin
         Choices whose scores differ by less are called equivalent.
+    tune_lr
+        How many learning rates to try for each choice, each then compared at its own best: 9.
     trees
         Whether the score of boosted trees stands beside the choices.
     out
@@ -58,9 +61,9 @@ def compare_command(
         why, do = "existing files are kept", "name a folder that does not exist"
         raise InputError(f"{out} exists", why=why, do=do)
     if what and all((Path(one) / "record.json").exists() for one in what):
-        if vary or estimator or options != cli.DEFAULT_OPTIONS:
+        if vary or estimator or tune_lr is not None or options != cli.DEFAULT_OPTIONS:
             why = "finished runs are compared as they are"
-            do = "leave out --vary, --estimator, --set, --recipe and --target"
+            do = "leave out --vary, --estimator, --tune-lr, --set, --recipe and --target"
             raise InputError("runs are given with settings", why=why, do=do)
         found = compare_runs(what, margin=margin)
     else:
@@ -68,7 +71,9 @@ def compare_command(
         choices |= {name: _estimator(name) for name in estimator}
         progress = None if quiet else ProgressLine()
         try:
-            found = compare(choices, seeds=seeds, margin=margin, trees=trees, report=progress)
+            found = compare(
+                choices, seeds=seeds, margin=margin, tune_lr=tune_lr, trees=trees, report=progress
+            )
         finally:
             if progress is not None:
                 progress.close()

@@ -4,8 +4,9 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from ravine.argument_checks import Count, check_arguments
+from ravine.argument_checks import Bounds, Count, check_arguments
 from ravine.data import TableLike, Task
 from ravine.data.examples import evenly_spaced
 from ravine.errors import InputError
@@ -13,13 +14,16 @@ from ravine.paired import least_seeds
 from ravine.recipe import Recipe
 from ravine.studies.contestants import Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
+from ravine.studies.rate_tuning import tune_rates, with_rate
 from ravine.studies.score_differences import NO_INTERVAL, SIGNIFICANCE_LEVEL, compare_scores
+from ravine.studies.tuned_rate import TunedRate
 from ravine.studies.verdict import ChoiceResult, Verdict
 from ravine.training import arguments
 from ravine.training.defaults import batch_size, load_tasks, resolve, training_plan
 from ravine.training.train import Report, train_on
 
 LEAST_SEEDS = 2
+RateCount = Annotated[int, Bounds(ge=3, le=1000)]  # fewer do not show whether the best is an end
 TIMED_BATCHES, TIMED_SECONDS = 4, 0.2  # of one network alone
 LEAST_TIMED_EPOCHS, MAX_TIMED_EPOCHS = 4, 256
 
@@ -31,6 +35,7 @@ def compare(
     seeds: Count = 16,
     base: Recipe | None = None,
     margin: float | None = None,
+    tune_lr: RateCount | None = None,
     trees: bool = True,
     device: str = "cpu",
     workers: int | None = None,
@@ -45,6 +50,9 @@ def compare(
     far as they have these at all, and all are scored on the same test rows (the validation rows,
     where the recipe keeps no test split). Each network is scored alone: what a recipe's own
     `seeds` networks reach together is not compared.
+
+    `tune_lr` gives each choice its own best learning rate of so many (9 is a good number), found
+    with other seeds (`tune_rates`); choices without a rate are as they are.
 
     With `margin`, choices whose scores differ by less are called equivalent. With `trees`, boosted
     trees stand beside the choices, as does the best constant answer. `report` hears of the
@@ -73,7 +81,16 @@ def compare(
     panel = panel_of(names, tasks, resolved)
     for name, estimator in contestants.estimators.items():
         panel.check_estimator(name, estimator)
-    runs = train_on(tasks, resolved, device=device, workers=workers, report=report)
+    how = {"device": device, "workers": workers, "report": report}
+    tuned: dict[str, TunedRate] = {}
+    if tune_lr is not None:
+        by_name = dict(zip(names, resolved, strict=True))
+        tuned = tune_rates(by_name, tasks, panel, count=tune_lr, **how)
+        rates = {name: one.rate for name, one in tuned.items()}
+        resolved = list(_with_rates(by_name, rates).values())
+        given = _with_rates(contestants.recipes, rates)
+        contestants = dataclasses.replace(contestants, recipes=given)
+    runs = train_on(tasks, resolved, **how)
     scored: dict[str, Scored] = {}
     for name, run, task in zip(names, runs, tasks, strict=True):
         seconds = seconds_alone(run.recipe, task, device=device) if run.model else math.nan
@@ -81,6 +98,9 @@ def compare(
     first = resolved[0].seed
     for name, estimator in contestants.estimators.items():
         scored[name] = panel.score_estimator(name, estimator, seed=first, count=seeds)
+    notes = [*_too_few_seeds(len(contestants.names), seeds), *contestants.notes, *panel.notes]
+    if tune_lr is not None:
+        notes += _rates_notes(tuned, contestants.names, panel.split)
     results = [
         ChoiceResult(
             name=name,
@@ -91,6 +111,7 @@ def compare(
             settings=contestants.settings_of(name),
             seconds=scored[name].seconds,
             validation=scored[name].validation,
+            tuned_rate=tuned.get(name),
         )
         for name in contestants.names
     ]
@@ -106,7 +127,7 @@ def compare(
         differences=differences,
         margin=margin,
         references=panel.references(trees),
-        notes=(*_too_few_seeds(len(results), seeds), *contestants.notes, *panel.notes),
+        notes=tuple(notes),
     )
 
 
@@ -116,6 +137,19 @@ def _too_few_seeds(choices: int, seeds: int) -> list[str]:
     if seeds >= least:
         return []
     return [f"With {choices} choices, {least} seeds are needed for any difference to be shown."]
+
+
+def _with_rates(recipes: Mapping[str, Recipe], rates: Mapping[str, float]) -> dict[str, Recipe]:
+    return {n: with_rate(r, rates[n]) if n in rates else r for n, r in recipes.items()}
+
+
+def _rates_notes(tuned: Mapping[str, TunedRate], names: Sequence[str], split: str) -> list[str]:
+    """What to say of the choices whose rate was not tuned, and of rows that chose the rates."""
+    others = [name for name in names if name not in tuned]
+    notes = [f"Without a learning rate, so as they are: {', '.join(others)}."] if others else []
+    if split == "validation":
+        notes.append("The rates were chosen by the same rows: scores of all choices flatter them.")
+    return notes
 
 
 def seconds_alone(recipe: Recipe, task: Task, *, device: str) -> float:

@@ -6,7 +6,7 @@ Letters: S seeds, N rows, C outputs, B bootstrap samples of the rows.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,6 +126,14 @@ class Panel:
             samples = samples[: len(drawn)]
             samples[:, places] = drawn
         return Scored(tuple(scores.tolist()), samples)
+
+    def on_validation(self) -> "Panel":
+        """The panel of the validation rows. Raises `RecipeError` where there are none."""
+        if self.task.validation is None:
+            what, do = "the recipes keep no validation split", "set split.validation above 0"
+            raise RecipeError(what, why="it chooses the learning rates", do=do)
+        truth = _true_answers(self.task, "validation")
+        return replace(self, split="validation", held_out=self.task.validation, truth=truth)
 
     def references(self, with_trees: bool) -> dict[str, float]:
         """The scores of the best constant answer and, where they can be had, of boosted trees."""
