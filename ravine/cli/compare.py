@@ -32,6 +32,7 @@ def compare_command(
     seeds: Annotated[cli.Integer, Parameter(help="How many networks of each choice.")] = 16,
     margin: float | None = None,
     tune_lr: cli.IntegerOrNone = None,
+    target_score: float | None = None,
     trees: bool = True,
     out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
     quiet: cli.Quiet = False,
@@ -48,6 +49,8 @@ def compare_command(
         Choices whose scores differ by less are called equivalent.
     tune_lr
         How many learning rates to try for each choice, each then compared at its own best: 9.
+    target_score
+        A validation score; the verdict says when each network first reaches it.
     trees
         Whether the score of boosted trees stands beside the choices.
     out
@@ -61,9 +64,10 @@ def compare_command(
         why, do = "existing files are kept", "name a folder that does not exist"
         raise InputError(f"{out} exists", why=why, do=do)
     if what and all((Path(one) / "record.json").exists() for one in what):
-        if vary or estimator or tune_lr is not None or options != cli.DEFAULT_OPTIONS:
+        given = (tune_lr, target_score) != (None, None)
+        if vary or estimator or given or options != cli.DEFAULT_OPTIONS:
             why = "finished runs are compared as they are"
-            do = "leave out --vary, --estimator, --tune-lr, --set, --recipe and --target"
+            do = "name the folders alone, with --margin, --out or --json"
             raise InputError("runs are given with settings", why=why, do=do)
         found = compare_runs(what, margin=margin)
     else:
@@ -72,7 +76,13 @@ def compare_command(
         progress = None if quiet else ProgressLine()
         try:
             found = compare(
-                choices, seeds=seeds, margin=margin, tune_lr=tune_lr, trees=trees, report=progress
+                choices,
+                seeds=seeds,
+                margin=margin,
+                tune_lr=tune_lr,
+                target=target_score,
+                trees=trees,
+                report=progress,
             )
         finally:
             if progress is not None:

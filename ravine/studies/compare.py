@@ -16,6 +16,7 @@ from ravine.studies.contestants import Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
 from ravine.studies.rate_tuning import tune_rates, with_rate
 from ravine.studies.score_differences import NO_INTERVAL, SIGNIFICANCE_LEVEL, compare_scores
+from ravine.studies.target_times import TargetTimes
 from ravine.studies.tuned_rate import TunedRate
 from ravine.studies.verdict import ChoiceResult, Verdict
 from ravine.training import arguments
@@ -36,6 +37,7 @@ def compare(
     base: Recipe | None = None,
     margin: float | None = None,
     tune_lr: RateCount | None = None,
+    target: float | None = None,
     trees: bool = True,
     device: str = "cpu",
     workers: int | None = None,
@@ -52,7 +54,8 @@ def compare(
     `seeds` networks reach together is not compared.
 
     `tune_lr` gives each choice its own best learning rate of so many (9 is a good number), found
-    with other seeds (`tune_rates`); choices without a rate are as they are.
+    with other seeds (`tune_rates`); choices without a rate are as they are. With `target`
+    the verdict says when each network's validation score first reaches it.
 
     With `margin`, choices whose scores differ by less are called equivalent. With `trees`, boosted
     trees stand beside the choices, as does the best constant answer. `report` hears of the
@@ -81,6 +84,8 @@ def compare(
     panel = panel_of(names, tasks, resolved)
     for name, estimator in contestants.estimators.items():
         panel.check_estimator(name, estimator)
+    if target is not None:
+        panel.on_validation().encoded(target)  # raises where it cannot be reached
     how = {"device": device, "workers": workers, "report": report}
     tuned: dict[str, TunedRate] = {}
     if tune_lr is not None:
@@ -92,9 +97,15 @@ def compare(
         contestants = dataclasses.replace(contestants, recipes=given)
     runs = train_on(tasks, resolved, **how)
     scored: dict[str, Scored] = {}
+    times: dict[str, TargetTimes] = {}
     for name, run, task in zip(names, runs, tasks, strict=True):
         seconds = seconds_alone(run.recipe, task, device=device) if run.model else math.nan
         scored[name] = panel.score_run(run, task)._replace(seconds=seconds)
+        if target is not None:
+            plan = training_plan(run.recipe, task)
+            steps = panel.steps_to(target, run)
+            cost = seconds / plan.steps
+            times[name] = TargetTimes(steps=steps, per_epoch=plan.per_epoch, step_seconds=cost)
     first = resolved[0].seed
     for name, estimator in contestants.estimators.items():
         scored[name] = panel.score_estimator(name, estimator, seed=first, count=seeds)
@@ -112,6 +123,7 @@ def compare(
             seconds=scored[name].seconds,
             validation=scored[name].validation,
             tuned_rate=tuned.get(name),
+            times=times.get(name),
         )
         for name in contestants.names
     ]
@@ -126,6 +138,7 @@ def compare(
         choices=ordered,
         differences=differences,
         margin=margin,
+        target=target,
         references=panel.references(trees),
         notes=tuple(notes),
     )

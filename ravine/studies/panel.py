@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,12 +18,18 @@ from ravine.data import Examples, Task
 from ravine.errors import InputError, RecipeError, first_line
 from ravine.metrics import Metric, resampled_values
 from ravine.recipe import Recipe
+from ravine.record import Member
 from ravine.studies.verdict import REFERENCE_NAMES
+from ravine.training.model import Model
 from ravine.training.run import Run
 from ravine.training.scores import predict_baselines
 from ravine.training.tree_baseline import encoded_columns
 
 HOPELESS_R2 = 1e3  # below 0 by more: a failure
+TARGET_ROUNDING = 1e-9  # 0.95 may be 0.9499999999999
+
+
+Scores: TypeAlias = tuple[float, ...]
 
 
 class Scored(NamedTuple):
@@ -31,10 +37,10 @@ class Scored(NamedTuple):
     the seconds to train it once; the scores on the validation split.
     """
 
-    scores: tuple[float, ...]
+    scores: Scores
     samples: np.ndarray
     seconds: float = math.nan
-    validation: tuple[float, ...] = ()
+    validation: Scores = ()
 
 
 @dataclass(frozen=True)
@@ -50,14 +56,45 @@ class Panel:
 
     def score_run(self, run: Run, task: Task) -> Scored:
         """The score of each network of a run, on this panel's rows as its own task encodes them."""
-        predictions = None
-        if run.model is not None:
-            rows = getattr(task, self.split).to(run.model.weights.device, torch.float64)
-            predictions = task.encoder.target.decode(run.model.member_predictions(rows).cpu())
-        ended = [member.outcome != "diverged" for member in run.record.members]
-        name = self.metric.name
-        validation = tuple(m.validation.get(name, math.nan) for m in run.record.members)
-        return self._score(predictions, ended)._replace(validation=validation)
+        members, name = run.record.members, self.metric.name
+        found = self._with_samples(self._predict(run.model, task), _ended_well(members))
+        return found._replace(validation=tuple(m.validation.get(name, math.nan) for m in members))
+
+    def score_members(self, members: Sequence[Member], model: Model | None, task: Task) -> Scores:
+        """The score of each network, NaN where it failed."""
+        return tuple(self._score(self._predict(model, task), _ended_well(members))[0].tolist())
+
+    def _predict(self, model: Model | None, task: Task) -> Tensor | None:
+        if model is None:
+            return None
+        rows = getattr(task, self.split).to(model.weights.device, torch.float64)
+        return task.encoder.target.decode(model.member_predictions(rows).cpu())
+
+    def steps_to(self, target: float, run: Run) -> Scores:
+        """After how many steps the validation score of each network first was as good as a target;
+        NaN where it never was, or the network diverged.
+        """
+        if run.model is None:
+            return (math.nan,) * len(run.record.members)
+        target = self.encoded(target)
+        series = run.record.series[f"validation/{self.metric.name}"]
+        ahead = series.values - target if self.metric.higher_is_better else target - series.values
+        reached = ahead >= -TARGET_ROUNDING * abs(target)
+        reached &= _ended_well(run.record.members)
+        steps = np.where(reached.any(0), series.steps[reached.argmax(0)], math.nan)
+        return tuple(steps.tolist())
+
+    def encoded(self, score: float) -> float:
+        """A score as the series of a training have it: there numbers are encoded."""
+        encoding = self.task.encoder.target
+        if self.task.kind != "regression" or encoding.transform == "as it is":
+            if self.task.kind != "regression" or self.metric is metrics.R2:
+                return score
+            if encoding.outputs == 1:
+                return score / encoding.spread[0]
+        what = f"a target for {self.metric.name} in the units of the table"
+        why = "scores during training are of numbers on several scales or of logarithms"
+        raise InputError(what, why=why, do="leave target out")
 
     def check_estimator(self, name: str, estimator: Any) -> None:
         """Raise `InputError` for a regressor where targets are classes, or the other way round."""
@@ -93,7 +130,7 @@ class Panel:
         seconds = (time.perf_counter() - began) / len(predictions)
         together = torch.cat(predictions).expand(count, -1, -1)
         decoded = self.task.encoder.target.decode(together)
-        return self._score(decoded, [True] * count)._replace(seconds=seconds)
+        return self._with_samples(decoded, [True] * count)._replace(seconds=seconds)
 
     def _fit_and_predict(self, estimator: Any) -> Tensor:
         """What a fitted estimator predicts, float64 [1, N, C], encoded as networks' predictions."""
@@ -111,17 +148,26 @@ class Panel:
             found = np.asarray(estimator.predict(new), dtype=float).reshape(len(new), -1)
         return torch.from_numpy(found)[None]
 
-    def _score(self, predictions: Tensor | None, ended: Sequence[bool]) -> Scored:
-        """Scores of the networks [E, N, C] that ended well; NaN for the others."""
+    def _score(
+        self, predictions: Tensor | None, ended: Sequence[bool]
+    ) -> tuple[np.ndarray, np.ndarray, Tensor | None]:
+        """The scores, NaN where a network failed; the places of the others, and what they predict
+        [E, N, C]. `predictions` are of the networks that ended well.
+        """
         places = np.flatnonzero(ended)
         scores = np.full(len(ended), math.nan)
-        samples = np.full((metrics.BOOTSTRAP_RESAMPLES, len(ended)), math.nan)
         if predictions is not None:
             if self.task.kind == "regression":  # it diverged, though it stayed finite
                 is_hopeless = metrics.R2.of(predictions, self.truth) < -HOPELESS_R2
                 places = places[~is_hopeless.numpy()]
                 predictions = predictions[~is_hopeless]
             scores[places] = self.metric.of(predictions, self.truth).numpy()
+        return scores, places, predictions
+
+    def _with_samples(self, predictions: Tensor | None, ended: Sequence[bool]) -> Scored:
+        scores, places, predictions = self._score(predictions, ended)
+        samples = np.full((metrics.BOOTSTRAP_RESAMPLES, len(ended)), math.nan)
+        if predictions is not None:
             drawn = resampled_values(self.metric, predictions, self.truth).numpy()
             samples = samples[: len(drawn)]
             samples[:, places] = drawn
@@ -131,7 +177,9 @@ class Panel:
         """The panel of the validation rows. Raises `RecipeError` where there are none."""
         if self.task.validation is None:
             what, do = "the recipes keep no validation split", "set split.validation above 0"
-            raise RecipeError(what, why="it chooses the learning rates", do=do)
+            raise RecipeError(
+                what, why="it chooses rates, and tells when a score is reached", do=do
+            )
         truth = _true_answers(self.task, "validation")
         return replace(self, split="validation", held_out=self.task.validation, truth=truth)
 
@@ -171,6 +219,10 @@ def panel_of(names: Sequence[str], tasks: Sequence[Task], recipes: Sequence[Reci
         notes = ("There is no test split: scores are of validation rows, which chose the weights.",)
     metric = metrics.main_metric(first.kind, recipe.metric)
     return Panel(first, metric, split, held_out, truth, notes)
+
+
+def _ended_well(members: Sequence[Member]) -> list[bool]:
+    return [member.outcome != "diverged" for member in members]
 
 
 def _true_answers(task: Task, split: str) -> Tensor:

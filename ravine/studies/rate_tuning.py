@@ -50,7 +50,8 @@ def tune_rates(
         found: dict[str, list[RateResult]] = {name: [] for name in rates}
         trained = train_in_rungs([untested[name] for name, _ in wanted], varied, **how)
         for (name, rate), one in zip(wanted, trained, strict=True):
-            found[name].append(_result_of(rate, one.members, panel.metric.name))
+            scores = panel.score_members(one.members, one.model, untested[name])
+            found[name].append(_result_of(rate, scores, one.members))
         return {name: sorted(each, key=lambda one: one.order(sign)) for name, each in found.items()}
 
     first = next(iter(recipes.values()))
@@ -112,11 +113,8 @@ def _check_not_varied(recipes: Mapping[str, Recipe]) -> None:
             raise InputError(what, why="tuning gives both the same one", do=do)
 
 
-def _result_of(rate: float, members: Sequence[Member], metric: str) -> RateResult:
-    ended = [m.validation for m in members if m.outcome != "diverged"]
-    score, loss = (
-        float(np.mean([values.get(name, math.nan) for values in ended])) if ended else math.nan
-        for name in (metric, "loss")
-    )
-    failures, gradients = len(members) - len(ended), sum(m.steps for m in members)
+def _result_of(rate: float, scores: Sequence[float], members: Sequence[Member]) -> RateResult:
+    pairs = [(s, m.validation["loss"]) for s, m in zip(scores, members, strict=True) if s == s]
+    score, loss = np.mean(pairs, axis=0).tolist() if pairs else (math.nan, math.nan)
+    failures, gradients = len(members) - len(pairs), sum(m.steps for m in members)
     return RateResult(rate=rate, score=score, loss=loss, failures=failures, gradients=gradients)

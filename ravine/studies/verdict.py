@@ -27,6 +27,7 @@ from ravine.record import (
 from ravine.reporting.findings_text import count_of
 from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows, hanging_text
 from ravine.statistics import Interval
+from ravine.studies.target_times import TargetTimes, times_text
 from ravine.studies.tuned_rate import RateResult, TunedRate, rates_text
 
 VERDICT_FILE = "verdict.json"
@@ -46,7 +47,8 @@ class ChoiceResult:
     the mean of the others, with an interval for other seeds and other rows. `settings` are those in
     which the choices differ, by path, `seconds` the time to train one network alone, on one core,
     `validation` the score of each seed on the validation split, where a network has one,
-    `tuned_rate` how its learning rate was chosen, where that was tuned.
+    `tuned_rate` how its learning rate was chosen, where that was tuned, `times` when
+    its networks reached the verdict's target.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ChoiceResult:
     seconds: float = math.nan
     validation: tuple[float, ...] = ()
     tuned_rate: TunedRate | None = None
+    times: TargetTimes | None = None
 
     @property
     def failures(self) -> int:
@@ -96,6 +99,7 @@ class Difference:
 class Verdict:
     """Choices, best first, their scores, and all differences between two of them.
 
+    `target` is the validation score of which the choices' `times` are;
     `references` are scores that stand beside them: of the best constant answer, of boosted trees.
     """
 
@@ -106,6 +110,7 @@ class Verdict:
     choices: tuple[ChoiceResult, ...]
     differences: tuple[Difference, ...]
     margin: float | None = None
+    target: float | None = None
     paired: bool = True
     references: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -138,6 +143,10 @@ class Verdict:
         tuned = {choice.name: choice.tuned_rate for choice in self.choices if choice.tuned_rate}
         if tuned:
             tables.append(rates_text(tuned))
+        times = {choice.name: choice.times for choice in self.choices if choice.times}
+        if times:
+            words = f"a validation {self.metric} of {self.target:g}"
+            tables.append(times_text(times, words))
         texts = (*_failures(self), *self.conclusion(), *self.notes)
         sentences = [hanging_text("", text) for text in texts]
         return "\n\n".join([*tables, "\n".join(sentences)])
@@ -317,11 +326,13 @@ def open_verdict(folder: str | Path) -> Verdict:
 def _choice_from(plain: Mapping[str, Any]) -> ChoiceResult:
     fields = with_nan(_fields_of(ChoiceResult, plain))
     fields |= {"settings": plain["settings"], "score": Interval(**fields["score"])}
-    fields["tuned_rate"] = None
+    fields |= {"tuned_rate": None, "times": None}
     if tuned := plain.get("tuned_rate"):
         read = with_nan(_fields_of(TunedRate, tuned))
         tried = tuple(RateResult(**one) for one in read["tried"])
         fields["tuned_rate"] = TunedRate(**read | {"tried": tried})
+    if times := plain.get("times"):
+        fields["times"] = TargetTimes(**with_nan(times))
     return ChoiceResult(**fields)
 
 

@@ -138,5 +138,5 @@ def test_what_cannot_be_tuned_is_refused(recipe, vary, settings, message):
 
 def test_rates_need_a_validation_split(recipe):
     alone = recipe.vary("split.validation", 0.0).vary("stop", None)
-    with pytest.raises(InputError, match="it chooses the learning rates"):
+    with pytest.raises(InputError, match="it chooses rates"):
         ravine.compare(vary_recipe(alone, ["optimizer=SGD,AdamW"]), seeds=2, tune_lr=3)
