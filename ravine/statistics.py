@@ -62,9 +62,8 @@ def bootstrap_interval(
 def censored_median(times: ArrayLike) -> Interval:
     """The median of times, NaN where what is awaited never came, with an interval (Thompson 1936).
 
-    The ends are those times that the binomial test of a median excludes with a probability of at
-    most 2.5 % on each side; with fewer than six times none does, and they are the least and the
-    largest (5: 94 %). What lies beyond the times that are known is infinite.
+    The ends are those times that the binomial test of a median excludes at 2.5 % on each side, with
+    fewer than six times the least and the largest (5: 94 %); infinite beyond the known ones.
 
     >>> censored_median([4.0, math.nan, 3.0, 9.0, 5.0, 6.0])
     Interval(value=5.5, low=3.0, high=inf)

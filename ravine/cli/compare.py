@@ -15,6 +15,7 @@ from ravine.cli import output
 from ravine.errors import InputError, nearest
 
 if TYPE_CHECKING:
+    from ravine.studies.compare_tasks import TaskVerdicts
     from ravine.studies.verdict import Verdict
 
 
@@ -43,8 +44,8 @@ def compare_command(
     Parameters
     ----------
     what
-        Recipes (.toml), or one table, recipe or bundled set with --vary, or folders of finished
-        runs.
+        Recipes (.toml), or one table, recipe or bundled set with --vary (several: all of them are
+        compared on each, and over all), or folders of finished runs.
     margin
         Choices whose scores differ by less are called equivalent.
     tune_lr
@@ -59,38 +60,48 @@ def compare_command(
     from ravine.reporting.progress import ProgressLine
     from ravine.studies.compare import compare
     from ravine.studies.compare_runs import compare_runs
+    from ravine.studies.compare_tasks import compare_tasks
 
     if out is not None and out.exists():
         why, do = "existing files are kept", "name a folder that does not exist"
         raise InputError(f"{out} exists", why=why, do=do)
     if what and all((Path(one) / "record.json").exists() for one in what):
-        given = (tune_lr, target_score) != (None, None)
-        if vary or estimator or given or options != cli.DEFAULT_OPTIONS:
+        if vary or estimator or tune_lr or target_score or options != cli.DEFAULT_OPTIONS:
             why = "finished runs are compared as they are"
             do = "name the folders alone, with --margin, --out or --json"
             raise InputError("runs are given with settings", why=why, do=do)
         found = compare_runs(what, margin=margin)
     else:
-        choices = _choices(what, vary, options)
+        settings = {"seeds": seeds, "margin": margin, "trees": trees}
+        settings |= {"tune_lr": tune_lr, "target": target_score}
+        several = len(what) > 1 and vary and not any(one.endswith(".toml") for one in what)
+        choices = _choices(what[:1] if several else what, vary, options)
         choices |= {name: _estimator(name) for name in estimator}
-        progress = None if quiet else ProgressLine()
+        progress = settings["report"] = None if quiet else ProgressLine()
         try:
-            found = compare(
-                choices,
-                seeds=seeds,
-                margin=margin,
-                tune_lr=tune_lr,
-                target=target_score,
-                trees=trees,
-                report=progress,
-            )
+            if several:
+                own = replace(options, set_=())
+                data = (cli.recipe_for(one, own).data for one in what)
+                tasks = dict(zip(_names(what), data, strict=True))
+                found = compare_tasks(tasks, choices, **settings)
+            else:
+                found = compare(choices, **settings)
         finally:
             if progress is not None:
                 progress.close()
     return _finish(found, out, as_json=json)
 
 
-def _finish(found: Verdict, out: Path | None, *, as_json: bool) -> int:
+def _names(what: Sequence[str]) -> list[str]:
+    """The names of files without their folders, where these are not needed to tell them apart."""
+    names = [Path(one).stem for one in what]
+    names = list(what) if len(set(names)) < len(names) else names
+    if len(set(names)) < len(names):
+        raise InputError("a source is named twice", do="leave one of them out")
+    return names
+
+
+def _finish(found: Verdict | TaskVerdicts, out: Path | None, *, as_json: bool) -> int:
     if out is not None:
         found.save(out)
     output.print_result(found, as_json=as_json)
@@ -126,11 +137,7 @@ def _choices(
         what_text = f"{others[0]} is not a recipe (.toml)"
         why = "several choices are several recipes, or several folders of finished runs"
         raise InputError(what_text, why=why, do=f"name one source and {VARY_EXAMPLE}")
-    names = [Path(one).stem for one in what]
-    names = list(what) if len(set(names)) < len(names) else names
-    if len(set(names)) < len(names):
-        raise InputError("a recipe is named twice", do="leave one of them out")
-    return {n: cli.recipe_for(one, options) for n, one in zip(names, what, strict=True)}
+    return {n: cli.recipe_for(one, options) for n, one in zip(_names(what), what, strict=True)}
 
 
 def _estimator(name: str) -> Any:

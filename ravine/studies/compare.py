@@ -24,7 +24,6 @@ from ravine.training.defaults import batch_size, load_tasks, resolve, training_p
 from ravine.training.train import Report, train_on
 
 LEAST_SEEDS = 2
-RateCount = Annotated[int, Bounds(ge=3, le=1000)]  # fewer do not show whether the best is an end
 TIMED_BATCHES, TIMED_SECONDS = 4, 0.2  # of one network alone
 LEAST_TIMED_EPOCHS, MAX_TIMED_EPOCHS = 4, 256
 
@@ -36,7 +35,7 @@ def compare(
     seeds: Count = 16,
     base: Recipe | None = None,
     margin: float | None = None,
-    tune_lr: RateCount | None = None,
+    tune_lr: Annotated[int, Bounds(ge=3, le=1000)] | None = None,
     target: float | None = None,
     trees: bool = True,
     device: str = "cpu",
@@ -53,9 +52,8 @@ def compare(
     where the recipe keeps no test split). Each network is scored alone: what a recipe's own
     `seeds` networks reach together is not compared.
 
-    `tune_lr` gives each choice its own best learning rate of so many (9 is a good number), found
-    with other seeds (`tune_rates`); choices without a rate are as they are. With `target`
-    the verdict says when each network's validation score first reaches it.
+    `tune_lr` gives each choice the best of so many learning rates, 9 say, chosen by other seeds
+    (`tune_rates`). With `target` the verdict says when validation scores first reach it.
 
     With `margin`, choices whose scores differ by less are called equivalent. With `trees`, boosted
     trees stand beside the choices, as does the best constant answer. `report` hears of the
@@ -84,34 +82,29 @@ def compare(
     panel = panel_of(names, tasks, resolved)
     for name, estimator in contestants.estimators.items():
         panel.check_estimator(name, estimator)
-    if target is not None:
-        panel.on_validation().encoded(target)  # raises where it cannot be reached
+    notes = [*_too_few_seeds(len(contestants.names), seeds), *contestants.notes, *panel.notes]
+    aims = [] if target is None else [panel.encode_score(target, task) for task in tasks]
     how = {"device": device, "workers": workers, "report": report}
     tuned: dict[str, TunedRate] = {}
     if tune_lr is not None:
         by_name = dict(zip(names, resolved, strict=True))
         tuned = tune_rates(by_name, tasks, panel, count=tune_lr, **how)
-        rates = {name: one.rate for name, one in tuned.items()}
-        resolved = list(_with_rates(by_name, rates).values())
-        given = _with_rates(contestants.recipes, rates)
-        contestants = dataclasses.replace(contestants, recipes=given)
+        by_name |= {name: with_rate(by_name[name], one.rate) for name, one in tuned.items()}
+        resolved = list(by_name.values())
+        fixed = [name for name in contestants.names if name not in tuned]
+        notes += [f"Without a learning rate, so as they are: {', '.join(fixed)}."] if fixed else []
     runs = train_on(tasks, resolved, **how)
     scored: dict[str, Scored] = {}
     times: dict[str, TargetTimes] = {}
     for name, run, task in zip(names, runs, tasks, strict=True):
         seconds = seconds_alone(run.recipe, task, device=device) if run.model else math.nan
         scored[name] = panel.score_run(run, task)._replace(seconds=seconds)
-        if target is not None:
-            plan = training_plan(run.recipe, task)
-            steps = panel.steps_to(target, run)
-            cost = seconds / plan.steps
-            times[name] = TargetTimes(steps=steps, per_epoch=plan.per_epoch, step_seconds=cost)
+    for name, run, task, aim in zip(names, runs, tasks, aims, strict=bool(aims)):
+        plan, steps = training_plan(run.recipe, task), panel.steps_to(aim, run)
+        times[name] = TargetTimes(steps, plan.per_epoch, scored[name].seconds / plan.steps)
     first = resolved[0].seed
     for name, estimator in contestants.estimators.items():
         scored[name] = panel.score_estimator(name, estimator, seed=first, count=seeds)
-    notes = [*_too_few_seeds(len(contestants.names), seeds), *contestants.notes, *panel.notes]
-    if tune_lr is not None:
-        notes += _rates_notes(tuned, contestants.names, panel.split)
     results = [
         ChoiceResult(
             name=name,
@@ -150,19 +143,6 @@ def _too_few_seeds(choices: int, seeds: int) -> list[str]:
     if seeds >= least:
         return []
     return [f"With {choices} choices, {least} seeds are needed for any difference to be shown."]
-
-
-def _with_rates(recipes: Mapping[str, Recipe], rates: Mapping[str, float]) -> dict[str, Recipe]:
-    return {n: with_rate(r, rates[n]) if n in rates else r for n, r in recipes.items()}
-
-
-def _rates_notes(tuned: Mapping[str, TunedRate], names: Sequence[str], split: str) -> list[str]:
-    """What to say of the choices whose rate was not tuned, and of rows that chose the rates."""
-    others = [name for name in names if name not in tuned]
-    notes = [f"Without a learning rate, so as they are: {', '.join(others)}."] if others else []
-    if split == "validation":
-        notes.append("The rates were chosen by the same rows: scores of all choices flatter them.")
-    return notes
 
 
 def seconds_alone(recipe: Recipe, task: Task, *, device: str) -> float:

@@ -6,8 +6,8 @@ Letters: S seeds, N rows, C outputs, B bootstrap samples of the rows.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,7 @@ from ravine.data import Examples, Task
 from ravine.errors import InputError, RecipeError, first_line
 from ravine.metrics import Metric, resampled_values
 from ravine.recipe import Recipe
-from ravine.record import Member
 from ravine.studies.verdict import REFERENCE_NAMES
-from ravine.training.model import Model
 from ravine.training.run import Run
 from ravine.training.scores import predict_baselines
 from ravine.training.tree_baseline import encoded_columns
@@ -29,18 +27,15 @@ HOPELESS_R2 = 1e3  # below 0 by more: a failure
 TARGET_ROUNDING = 1e-9  # 0.95 may be 0.9499999999999
 
 
-Scores: TypeAlias = tuple[float, ...]
-
-
 class Scored(NamedTuple):
     """A choice's score for each seed, NaN where it failed; the scores in samples of rows [B, S];
     the seconds to train it once; the scores on the validation split.
     """
 
-    scores: Scores
+    scores: tuple[float, ...]
     samples: np.ndarray
     seconds: float = math.nan
-    validation: Scores = ()
+    validation: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,45 +51,49 @@ class Panel:
 
     def score_run(self, run: Run, task: Task) -> Scored:
         """The score of each network of a run, on this panel's rows as its own task encodes them."""
-        members, name = run.record.members, self.metric.name
-        found = self._with_samples(self._predict(run.model, task), _ended_well(members))
-        return found._replace(validation=tuple(m.validation.get(name, math.nan) for m in members))
+        predictions = None
+        if run.model is not None:
+            rows = getattr(task, self.split).to(run.model.weights.device, torch.float64)
+            predictions = task.encoder.target.decode(run.model.member_predictions(rows).cpu())
+        ended = [member.outcome != "diverged" for member in run.record.members]
+        name = self.metric.name
+        validation = tuple(m.validation.get(name, math.nan) for m in run.record.members)
+        return self._score(predictions, ended)._replace(validation=validation)
 
-    def score_members(self, members: Sequence[Member], model: Model | None, task: Task) -> Scores:
-        """The score of each network, NaN where it failed."""
-        return tuple(self._score(self._predict(model, task), _ended_well(members))[0].tolist())
+    def constant_score(self, task: Task) -> float:
+        """The best constant answer's validation score, in the units of a task's encoding."""
+        if task.validation is None:
+            what, do = "the recipes keep no validation split", "set split.validation above 0"
+            raise RecipeError(what, why="rates are chosen and times measured by it", do=do)
+        truth = task.validation.targets
+        known = task.train.targets if isinstance(task.train, Examples) else truth
+        assert known is not None and truth is not None
+        constant = metrics.constant_prediction(known, task.outputs)
+        return float(self.metric.of(constant.expand(1, len(truth), -1), truth))
 
-    def _predict(self, model: Model | None, task: Task) -> Tensor | None:
-        if model is None:
-            return None
-        rows = getattr(task, self.split).to(model.weights.device, torch.float64)
-        return task.encoder.target.decode(model.member_predictions(rows).cpu())
+    def encode_score(self, score: float, task: Task) -> float:
+        """A score in the units of a task's encoding, as it is measured while networks train."""
+        self.constant_score(task)  # raises where there is no validation split
+        encoding = task.encoder.target
+        if task.kind != "regression":
+            return score
+        if encoding.transform == "as it is" and encoding.outputs == 1:
+            return score if self.metric is metrics.R2 else score / encoding.spread[0]
+        why = "scores in training are of logarithms, or of numbers on several scales"
+        raise InputError(f"a target for {self.metric.name}", why=why, do="leave target out")
 
-    def steps_to(self, target: float, run: Run) -> Scores:
-        """After how many steps the validation score of each network first was as good as a target;
-        NaN where it never was, or the network diverged.
+    def steps_to(self, score: float, run: Run) -> tuple[float, ...]:
+        """After how many steps each network's validation score first was as good as one that is
+        encoded; NaN where it never was, or the network diverged.
         """
+        members = run.record.members
         if run.model is None:
-            return (math.nan,) * len(run.record.members)
-        target = self.encoded(target)
+            return (math.nan,) * len(members)
         series = run.record.series[f"validation/{self.metric.name}"]
-        ahead = series.values - target if self.metric.higher_is_better else target - series.values
-        reached = ahead >= -TARGET_ROUNDING * abs(target)
-        reached &= _ended_well(run.record.members)
+        ahead = series.values - score if self.metric.higher_is_better else score - series.values
+        reached = (ahead >= -TARGET_ROUNDING) & [m.outcome != "diverged" for m in members]
         steps = np.where(reached.any(0), series.steps[reached.argmax(0)], math.nan)
         return tuple(steps.tolist())
-
-    def encoded(self, score: float) -> float:
-        """A score as the series of a training have it: there numbers are encoded."""
-        encoding = self.task.encoder.target
-        if self.task.kind != "regression" or encoding.transform == "as it is":
-            if self.task.kind != "regression" or self.metric is metrics.R2:
-                return score
-            if encoding.outputs == 1:
-                return score / encoding.spread[0]
-        what = f"a target for {self.metric.name} in the units of the table"
-        why = "scores during training are of numbers on several scales or of logarithms"
-        raise InputError(what, why=why, do="leave target out")
 
     def check_estimator(self, name: str, estimator: Any) -> None:
         """Raise `InputError` for a regressor where targets are classes, or the other way round."""
@@ -130,7 +129,7 @@ class Panel:
         seconds = (time.perf_counter() - began) / len(predictions)
         together = torch.cat(predictions).expand(count, -1, -1)
         decoded = self.task.encoder.target.decode(together)
-        return self._with_samples(decoded, [True] * count)._replace(seconds=seconds)
+        return self._score(decoded, [True] * count)._replace(seconds=seconds)
 
     def _fit_and_predict(self, estimator: Any) -> Tensor:
         """What a fitted estimator predicts, float64 [1, N, C], encoded as networks' predictions."""
@@ -148,40 +147,21 @@ class Panel:
             found = np.asarray(estimator.predict(new), dtype=float).reshape(len(new), -1)
         return torch.from_numpy(found)[None]
 
-    def _score(
-        self, predictions: Tensor | None, ended: Sequence[bool]
-    ) -> tuple[np.ndarray, np.ndarray, Tensor | None]:
-        """The scores, NaN where a network failed; the places of the others, and what they predict
-        [E, N, C]. `predictions` are of the networks that ended well.
-        """
+    def _score(self, predictions: Tensor | None, ended: Sequence[bool]) -> Scored:
+        """Scores of the networks [E, N, C] that ended well; NaN for the others."""
         places = np.flatnonzero(ended)
         scores = np.full(len(ended), math.nan)
+        samples = np.full((metrics.BOOTSTRAP_RESAMPLES, len(ended)), math.nan)
         if predictions is not None:
             if self.task.kind == "regression":  # it diverged, though it stayed finite
                 is_hopeless = metrics.R2.of(predictions, self.truth) < -HOPELESS_R2
                 places = places[~is_hopeless.numpy()]
                 predictions = predictions[~is_hopeless]
             scores[places] = self.metric.of(predictions, self.truth).numpy()
-        return scores, places, predictions
-
-    def _with_samples(self, predictions: Tensor | None, ended: Sequence[bool]) -> Scored:
-        scores, places, predictions = self._score(predictions, ended)
-        samples = np.full((metrics.BOOTSTRAP_RESAMPLES, len(ended)), math.nan)
-        if predictions is not None:
             drawn = resampled_values(self.metric, predictions, self.truth).numpy()
             samples = samples[: len(drawn)]
             samples[:, places] = drawn
         return Scored(tuple(scores.tolist()), samples)
-
-    def on_validation(self) -> "Panel":
-        """The panel of the validation rows. Raises `RecipeError` where there are none."""
-        if self.task.validation is None:
-            what, do = "the recipes keep no validation split", "set split.validation above 0"
-            raise RecipeError(
-                what, why="it chooses rates, and tells when a score is reached", do=do
-            )
-        truth = _true_answers(self.task, "validation")
-        return replace(self, split="validation", held_out=self.task.validation, truth=truth)
 
     def references(self, with_trees: bool) -> dict[str, float]:
         """The scores of the best constant answer and, where they can be had, of boosted trees."""
@@ -216,13 +196,10 @@ def panel_of(names: Sequence[str], tasks: Sequence[Task], recipes: Sequence[Reci
             raise RecipeError(what, do="set metric to the same in both")
     notes = ()
     if split == "validation":
-        notes = ("There is no test split: scores are of validation rows, which chose the weights.",)
+        why = "scores are of validation rows, which chose the weights and the rates that are tuned"
+        notes = (f"There is no test split: {why}.",)
     metric = metrics.main_metric(first.kind, recipe.metric)
     return Panel(first, metric, split, held_out, truth, notes)
-
-
-def _ended_well(members: Sequence[Member]) -> list[bool]:
-    return [member.outcome != "diverged" for member in members]
 
 
 def _true_answers(task: Task, split: str) -> Tensor:

@@ -15,7 +15,6 @@ from ravine.record import Member
 from ravine.serialization import get
 from ravine.studies.panel import Panel
 from ravine.studies.tuned_rate import NEAR_SHARE, RateResult, TunedRate
-from ravine.studies.verdict import REFERENCE_NAMES
 from ravine.training.rungs import train_in_rungs
 
 TUNING_SEEDS, FURTHER_SEEDS = 3, 5
@@ -29,16 +28,18 @@ def tune_rates(
 
     Rates from 1/30 to 30 times a recipe's own, evenly on a log scale, train with seeds that follow
     on its own. A rate with more failures is worse, then one with a lower validation score; ties are
-    broken by validation loss. Those near the best (`mark_near`) train with further seeds, which
+    broken by validation loss. Those near the best (`rank_rates`) train with further seeds, which
     choose among them. `how` is passed on to the training.
     """
     own = {name: float(get(recipe, lr_path(recipe))) for name, recipe in recipes.items()}
     own = {name: rate for name, rate in own.items() if rate > 0}
     if not own:
         raise InputError("no choice has a learning rate", do="leave tune_lr out")
-    _check_not_varied({name: recipes[name] for name in own})
-    panel = panel.on_validation()
-    constant = panel.references(False).get(REFERENCE_NAMES["constant"], math.nan)
+    for (one, a), (other, b) in itertools.combinations(recipes.items(), 2):
+        if a != b and with_rate(a, 1.0) == with_rate(b, 1.0):
+            what, do = f"{one} and {other} differ in the learning rate alone", "leave tune_lr out"
+            raise InputError(what, why="tuning gives both the same one", do=do)
+    constants = {n: panel.constant_score(task) for n, task in zip(recipes, tasks, strict=True)}
     sign = 1.0 if panel.metric.higher_is_better else -1.0
     untested = dict(zip(recipes, (replace(task, test=None) for task in tasks), strict=True))
 
@@ -50,46 +51,33 @@ def tune_rates(
         found: dict[str, list[RateResult]] = {name: [] for name in rates}
         trained = train_in_rungs([untested[name] for name, _ in wanted], varied, **how)
         for (name, rate), one in zip(wanted, trained, strict=True):
-            scores = panel.score_members(one.members, one.model, untested[name])
-            found[name].append(_result_of(rate, scores, one.members))
-        return {name: sorted(each, key=lambda one: one.order(sign)) for name, each in found.items()}
+            found[name].append(rate_result(rate, one.members, panel.metric.name))
+        return {name: rank_rates(each, constants[name], sign) for name, each in found.items()}
 
     first = next(iter(recipes.values()))
     seeds = range(first.seed + first.seeds, first.seed + first.seeds + TUNING_SEEDS)
     further = range(seeds.stop, seeds.stop + FURTHER_SEEDS)
     factors = LR_FACTOR ** np.linspace(-1, 1, count)
     tried = train({name: (factors * rate).tolist() for name, rate in own.items()}, seeds)
-    tried = {name: mark_near(each, constant, sign) for name, each in tried.items()}
     near = {n: [r.rate for r in each if r.is_near][:CONFIRMED_RATES] for n, each in tried.items()}
-    again = {name: rates for name, rates in near.items() if len(rates) > 1}
-    confirmed = train(again, further) if again else {}
+    open_ones = {name: each for name, each in near.items() if len(each) > 1}
+    again = train(open_ones, further) if open_ones else {}
     found = {}
     for name, each in tried.items():
-        known = {one.rate: one for one in confirmed.get(name, [])}
-        spent = sum(one.gradients for one in (*each, *known.values()))
+        known = {one.rate: one for one in again.get(name, [])}
+        gradients = sum(one.gradients for one in (*each, *known.values()))
+        rate = next(iter(known), each[0].rate)
         each = [replace(r, confirmed=known[r.rate].score) if r.rate in known else r for r in each]
-        found[name] = TunedRate(
-            rate=next(iter(known), each[0].rate),
-            own=own[name],
-            tried=tuple(sorted(each, key=lambda one: one.rate)),
-            gradients=spent,
-            seeds=tuple(seeds),
-            further_seeds=tuple(further),
-        )
+        upwards = tuple(sorted(each, key=lambda one: one.rate))
+        found[name] = TunedRate(rate, own[name], upwards, gradients, tuple(seeds), tuple(further))
     return found
 
 
-def mark_near(
-    ordered: Sequence[RateResult], constant: float, sign: float = 1.0
-) -> list[RateResult]:
-    """Results, best first, with those marked that are near the best one: no more failures, and 95 %
-    of its gain over the constant answer. `sign` is -1 where lower scores are better.
-
-    >>> same = {"loss": 0.3, "failures": 0, "gradients": 10}
-    >>> given = [RateResult(rate=r, score=s, **same) for r, s in ((1, 0.9), (2, 0.89), (3, 0.7))]
-    >>> [one.is_near for one in mark_near(given, constant=0.5)]
-    [True, True, False]
+def rank_rates(results: Sequence[RateResult], constant: float, sign: float) -> list[RateResult]:
+    """Results, the best first, with those marked that are near it: no more failures, and 95 % of
+    its gain over the constant answer. `sign` is -1 where lower scores are better.
     """
+    ordered = sorted(results, key=lambda one: (one.failures, -sign * one.score, one.loss))
     best = ordered[0]
     gain = sign * (best.score - constant)
     least = sign * best.score - (1 - NEAR_SHARE) * (gain if gain > 0 else 0.0) - 1e-12
@@ -104,17 +92,10 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
     return recipe.vary(lr_path(recipe), rate)
 
 
-def _check_not_varied(recipes: Mapping[str, Recipe]) -> None:
-    """Raise `InputError` for choices that differ in nothing but what is tuned."""
-    for (one, a), (other, b) in itertools.combinations(recipes.items(), 2):
-        if a != b and with_rate(a, 1.0) == with_rate(b, 1.0):
-            what = f"{one} and {other} differ in the learning rate alone"
-            do = "compare other choices, or leave tune_lr out"
-            raise InputError(what, why="tuning gives both the same one", do=do)
-
-
-def _result_of(rate: float, scores: Sequence[float], members: Sequence[Member]) -> RateResult:
-    pairs = [(s, m.validation["loss"]) for s, m in zip(scores, members, strict=True) if s == s]
-    score, loss = np.mean(pairs, axis=0).tolist() if pairs else (math.nan, math.nan)
-    failures, gradients = len(members) - len(pairs), sum(m.steps for m in members)
-    return RateResult(rate=rate, score=score, loss=loss, failures=failures, gradients=gradients)
+def rate_result(rate: float, members: Sequence[Member], metric: str) -> RateResult:
+    """The means over the networks that did not diverge, NaN where all did."""
+    ended = [m.validation for m in members if m.outcome != "diverged"]
+    pairs = [(values[metric], values["loss"]) for values in ended] or [(math.nan, math.nan)]
+    score, loss = np.mean(pairs, axis=0).tolist()
+    failures, gradients = len(members) - len(ended), sum(m.steps for m in members)
+    return RateResult(rate, score, loss, failures, gradients)

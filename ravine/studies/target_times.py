@@ -5,44 +5,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ravine.errors import shorten
-from ravine.reporting.text_table import aligned_rows, hanging_text
+from ravine.reporting.text_table import aligned_rows
 from ravine.statistics import censored_median
 from ravine.studies.tuned_rate import NAME_WIDTH
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TargetTimes:
-    """When the network of each seed first reached the verdict's target.
+    """After how many steps the network of each seed first reached the verdict's target."""
 
-    `steps` has NaN for a seed that never did. An epoch has `per_epoch` steps; one of a network
-    alone, on one core, takes `step_seconds`.
-    """
-
-    steps: tuple[float, ...]
+    steps: tuple[float, ...]  # NaN for one that never did
     per_epoch: int
-    step_seconds: float
-
-    @property
-    def reached(self) -> int:
-        """For how many seeds the target was reached."""
-        return sum(not math.isnan(steps) for steps in self.steps)
+    step_seconds: float  # of one network alone, on one core
 
 
-def times_text(times: Mapping[str, TargetTimes], what: str) -> str:
+def times_text(times: Mapping[str, TargetTimes], target: str) -> str:
     """A line for each choice: how many seeds reached the target, and their median times."""
     rows = [["", "reached", "epochs", "95 % interval", "steps", "seconds"]]
     for name, one in times.items():
         steps = censored_median(one.steps)
         epochs, low, high = (_number(x / one.per_epoch) for x in steps)
         after = [_number(steps.value), _number(steps.value * one.step_seconds)]
-        told = [epochs, f"{low} to {high}", *after] if one.reached else ["never", "", "", ""]
-        reached = f"{one.reached} of {len(one.steps)}"
-        rows.append([shorten(name, NAME_WIDTH), reached, *told])
-    note = (
-        "Medians over all seeds, never where half of them never reach it; seconds are of one "
-        "network alone, on one core."
-    )
-    return "\n".join([f"Time to {what}:", *aligned_rows(rows), hanging_text("", note)])
+        count = sum(not math.isnan(x) for x in one.steps)
+        cells = [epochs, f"{low} to {high}", *after] if count else ["never", "", "", ""]
+        rows.append([shorten(name, NAME_WIDTH), f"{count} of {len(one.steps)}", *cells])
+    note = "Medians over all seeds; seconds are of one network alone, on one core."
+    return "\n".join([f"Time to {target} on validation rows:", *aligned_rows(rows), note])
 
 
 def _number(x: float) -> str:

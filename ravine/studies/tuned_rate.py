@@ -12,81 +12,55 @@ NEAR_SHARE = 0.95  # of the gain of the best rate over the constant answer: near
 NAME_WIDTH = 24
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RateResult:
-    """What the networks of a learning rate reached on the validation split.
-
-    `score` and `loss` are means over the networks that did not diverge, `failures` counts the
-    others. `confirmed` is the score with further seeds, of some of the rates near the best.
-    """
+    """What the networks of a learning rate reached on the validation split."""
 
     rate: float
-    score: float
+    score: float  # the mean over networks that did not diverge
     loss: float
-    failures: int
+    failures: int  # networks that diverged
     gradients: int  # the steps of all its networks
     is_near: bool = False  # the best, or nearly as good
-    confirmed: float = math.nan
-
-    def order(self, sign: float) -> tuple[float, ...]:
-        """Less for a better rate; `sign` is -1 where lower scores are better."""
-        known = (math.inf if math.isnan(x) else x for x in (-sign * self.score, self.loss))
-        return (self.failures, *known)
+    confirmed: float = math.nan  # the score with further seeds
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TunedRate:
-    """The learning rate that was chosen for a choice, and how much depends on it.
-
-    `tried` has all rates upwards, with seeds of their own; `gradients` is what tuning cost, with
-    the further seeds: the steps of all its networks.
-    """
+    """The learning rate of a choice, chosen of those `tried` (upwards), each with `seeds`."""
 
     rate: float
     own: float  # what the recipe says
     tried: tuple[RateResult, ...]
-    gradients: int
+    gradients: int  # what tuning took: the steps of all its networks
     seeds: tuple[int, ...]
-    further_seeds: tuple[int, ...]
+    further_seeds: tuple[int, ...]  # of those near the best
 
     @property
     def decades(self) -> float:
-        """How many factors of ten the rates near the best span, as far as they stand beside it."""
-        rates = [one.rate for one in self.tried]
-        low = high = rates.index(self.rate)
-        while low > 0 and self.tried[low - 1].is_near:
-            low -= 1
-        while high < len(rates) - 1 and self.tried[high + 1].is_near:
-            high += 1
-        return math.log10(rates[high] / rates[low])
+        """How many factors of ten the rates near the best span."""
+        rates = [one.rate for one in self.tried if one.is_near]
+        return math.log10(max(rates) / min(rates))
 
 
 def rates_text(tuned: Mapping[str, TunedRate]) -> str:
     """A line for each choice whose rate was tuned, and what the columns mean."""
-    first = next(iter(tuned.values()))
+    count = max(len(one.tried) for one in tuned.values())
     title = (
-        f"Learning rates: {len(first.tried)} for each choice, from 1/{LR_FACTOR:g} to "
-        f"{LR_FACTOR:g} times its own, trained with seeds {_span(first.seeds)}, those near the "
-        f"best again with seeds {_span(first.further_seeds)}, and chosen by validation scores:"
+        f"Learning rates: {count} for each choice, 1/{LR_FACTOR:g} to {LR_FACTOR:g} times its own:"
     )
     rows = [["", "rate", "own rate", "near best", "decades", "gradients"]]
     for name, one in tuned.items():
         near = f"{sum(r.is_near for r in one.tried)} of {len(one.tried)}"
         numbers = [f"{one.rate:.3g}", f"{one.own:.3g}", near, f"{one.decades:.1f}"]
         rows.append([shorten(name, NAME_WIDTH), *numbers, f"{one.gradients:,}"])
-    texts = [
-        f"Near the best rate are those that keep {100 * NEAR_SHARE:.0f} % of its gain over the "
-        "constant answer; decades are the factors of ten that they span, gradients what "
-        "tuning cost: steps, times networks."
-    ]
+    text = (
+        f"Near the best rate are those with {100 * NEAR_SHARE:.0f} % of its gain over the constant "
+        "answer; decades are the factors of ten that they span, gradients what tuning took."
+    )
+    lines = [title, *aligned_rows(rows), hanging_text("", text)]
     for end, place, beyond in (("lowest", 0, "lower"), ("highest", -1, "higher")):
         names = [name for name, one in tuned.items() if one.rate == one.tried[place].rate]
-        if names:
-            which = f"the {end} rate tried is the best: a {beyond} one may be better still"
-            texts.append(f"For {join_first(names)} {which}.")
-    after = [hanging_text("", text) for text in texts]
-    return "\n".join([hanging_text("", title), *aligned_rows(rows), *after])
-
-
-def _span(seeds: tuple[int, ...]) -> str:
-    return f"{seeds[0]} to {seeds[-1]}"
+        text = f"the {end} rate tried is the best: a {beyond} one may be better still"
+        lines += [hanging_text("", f"For {join_first(names)} {text}.")] if names else []
+    return "\n".join(lines)

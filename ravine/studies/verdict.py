@@ -46,9 +46,8 @@ class ChoiceResult:
     `scores` has one for each of `seeds`, NaN where that network failed (it diverged). `score` is
     the mean of the others, with an interval for other seeds and other rows. `settings` are those in
     which the choices differ, by path, `seconds` the time to train one network alone, on one core,
-    `validation` the score of each seed on the validation split, where a network has one,
-    `tuned_rate` how its learning rate was chosen, where that was tuned, `times` when
-    its networks reached the verdict's target.
+    `validation` the score of each seed on the validation split, where a network has one, `times`
+    when they first reached the verdict's target.
     """
 
     name: str
@@ -99,8 +98,8 @@ class Difference:
 class Verdict:
     """Choices, best first, their scores, and all differences between two of them.
 
-    `target` is the validation score of which the choices' `times` are;
-    `references` are scores that stand beside them: of the best constant answer, of boosted trees.
+    `target` is the score of their `times`. `references` are scores that stand beside them: of the
+    best constant answer, of boosted trees.
     """
 
     metric: str
@@ -141,12 +140,9 @@ class Verdict:
         if self.best is not None:
             tables.append(_difference_table(self))
         tuned = {choice.name: choice.tuned_rate for choice in self.choices if choice.tuned_rate}
-        if tuned:
-            tables.append(rates_text(tuned))
+        tables += [rates_text(tuned)] if tuned else []
         times = {choice.name: choice.times for choice in self.choices if choice.times}
-        if times:
-            words = f"a validation {self.metric} of {self.target:g}"
-            tables.append(times_text(times, words))
+        tables += [times_text(times, f"{self.metric} {self.target:g}")] if times else []
         texts = (*_failures(self), *self.conclusion(), *self.notes)
         sentences = [hanging_text("", text) for text in texts]
         return "\n\n".join([*tables, "\n".join(sentences)])

@@ -9,7 +9,7 @@ import ravine
 from ravine.errors import InputError
 from ravine.recipe import LR_FACTOR
 from ravine.studies.contestants import vary_recipe
-from ravine.studies.rate_tuning import mark_near
+from ravine.studies.rate_tuning import rank_rates
 from ravine.studies.tuned_rate import RateResult, TunedRate, rates_text
 from ravine.studies.verdict import open_verdict
 
@@ -26,14 +26,12 @@ def verdict(recipe):
 
 
 def result(score, *, rate=0.1, loss=0.0, failures=0, **fields):
-    known = {"score": score, "rate": rate, "loss": loss, "failures": failures, **fields}
-    return RateResult(gradients=5, **known)
+    return RateResult(rate, score, loss, failures, gradients=5, **fields)
 
 
 def tuned_rate(rate, near):
     tried = tuple(result(0.5, rate=r, is_near=r in near) for r in (0.01, 0.1, 1.0, 10.0))
-    same = {"own": 0.1, "gradients": 1200, "seeds": (4, 5, 6), "further_seeds": (7, 8)}
-    return TunedRate(rate=rate, tried=tried, **same)
+    return TunedRate(rate, 0.1, tried, gradients=1200, seeds=(4, 5, 6), further_seeds=(7, 8))
 
 
 def test_the_rate_is_the_best_of_each_trained_alone(recipe, verdict):
@@ -88,30 +86,33 @@ def test_a_verdict_with_rates_fits_a_terminal_and_is_read_back(verdict, tmp_path
 
 def test_failures_are_last_and_ties_are_broken_by_the_loss():
     ok, failed, tie = result(0.9, loss=0.4), result(0.99, failures=1), result(0.9, loss=0.3)
-    nothing = result(math.nan, loss=math.nan, failures=1)
-    ordered = sorted([nothing, ok, failed, tie], key=lambda one: one.order(1.0))
-    assert ordered == [tie, ok, failed, nothing]
-    assert [one.is_near for one in mark_near(ordered, 0.5)] == [True, True, False, False]
+    nothing = result(math.nan, loss=math.nan, failures=3)
+    found = rank_rates([nothing, ok, failed, tie], 0.5, 1.0)
+    assert [(one.loss, one.failures) for one in found[:3]] == [(0.3, 0), (0.4, 0), (0.0, 1)]
+    assert [one.is_near for one in found] == [True, True, False, False]
 
 
 def test_what_is_near_does_not_depend_on_the_scale_of_the_score():
     for scale, shift, sign in ((1.0, 0.0, 1.0), (100.0, 7.0, 1.0), (-3.0, 20.0, -1.0)):
         given = [result(shift + scale * s) for s in (0.9, 0.88, 0.879, 0.5)]
-        found = mark_near(given, shift + scale * 0.5, sign)
+        found = rank_rates(given, shift + scale * 0.5, sign)
         assert [one.is_near for one in found] == [True, True, False, False]
 
 
 def test_a_best_rate_no_better_than_a_constant_answer_is_near_to_itself_alone():
-    assert [one.is_near for one in mark_near([result(0.3), result(0.29)], 0.4)] == [True, False]
+    assert [one.is_near for one in rank_rates([result(0.3), result(0.29)], 0.4, 1.0)] == [
+        True,
+        False,
+    ]
     nothing = [result(math.nan, failures=3), result(math.nan, failures=3)]
-    assert [one.is_near for one in mark_near(nothing, 0.4)] == [True, False]
+    assert [one.is_near for one in rank_rates(nothing, 0.4, 1.0)] == [True, False]
 
 
 @pytest.mark.parametrize(
     ("rate", "near", "decades"),
-    [(0.1, (0.1,), 0), (0.1, (0.01, 0.1, 1.0), 2), (0.01, (0.01, 1.0), 0), (10.0, (1.0, 10.0), 1)],
+    [(0.1, (0.1,), 0), (0.1, (0.01, 0.1, 1.0), 2), (10.0, (1.0, 10.0), 1)],
 )
-def test_decades_are_those_of_the_rates_beside_the_best(rate, near, decades):
+def test_decades_are_those_of_the_rates_near_the_best(rate, near, decades):
     assert tuned_rate(rate, near).decades == pytest.approx(decades)
 
 
@@ -138,5 +139,5 @@ def test_what_cannot_be_tuned_is_refused(recipe, vary, settings, message):
 
 def test_rates_need_a_validation_split(recipe):
     alone = recipe.vary("split.validation", 0.0).vary("stop", None)
-    with pytest.raises(InputError, match="it chooses rates"):
+    with pytest.raises(InputError, match="rates are chosen"):
         ravine.compare(vary_recipe(alone, ["optimizer=SGD,AdamW"]), seeds=2, tune_lr=3)
