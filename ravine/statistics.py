@@ -62,11 +62,8 @@ def bootstrap_interval(
 def censored_median(times: ArrayLike) -> Interval:
     """The median of times, NaN where what is awaited never came, with an interval (Thompson 1936).
 
-    The ends are those times that the binomial test of a median excludes at 2.5 % on each side, with
-    fewer than six times the least and the largest (5: 94 %); infinite beyond the known ones.
-
-    >>> censored_median([4.0, math.nan, 3.0, 9.0, 5.0, 6.0])
-    Interval(value=5.5, low=3.0, high=inf)
+    The ends are those that the binomial test of a median excludes at 2.5 % on each side, with fewer
+    than six times the least and the largest (5: 94 %). Infinite beyond the known ones.
     """
     x = np.sort(np.nan_to_num(np.asarray(times, dtype=float).ravel(), nan=math.inf))
     cut = max(0, int((bdtr(np.arange(len(x)), len(x), 0.5) <= 0.025).sum()) - 1)

@@ -80,8 +80,7 @@ def compare_command(
         progress = settings["report"] = None if quiet else ProgressLine()
         try:
             if several:
-                own = replace(options, set_=())
-                data = (cli.recipe_for(one, own).data for one in what)
+                data = (cli.recipe_for(one, replace(options, set_=())).data for one in what)
                 tasks = dict(zip(_names(what), data, strict=True))
                 found = compare_tasks(tasks, choices, **settings)
             else:

@@ -20,7 +20,8 @@ from ravine.reporting.text_table import aligned_rows, hanging_text
 from ravine.studies.compare import compare
 from ravine.studies.contestants import Choice
 from ravine.studies.score_differences import SIGNIFICANCE_LEVEL
-from ravine.studies.verdict import CHOICE_WIDTH, REFERENCE_NAMES, Verdict
+from ravine.studies.tuned_rate import CHOICE_WIDTH
+from ravine.studies.verdict import REFERENCE_NAMES, Verdict
 from ravine.training.defaults import load_tasks
 
 PROFILE_GAPS = {"best": 0.0, "1 %": 0.01, "5 %": 0.05, "20 %": 0.2}
@@ -75,13 +76,13 @@ class TaskVerdicts:
         for task, verdict in self.verdicts.items():
             scores = ", ".join(f"{c.name} {score_text(c.score.value)}" for c in verdict.choices)
             text = f"{verdict.metric} of {scores}. {verdict.conclusion()[0]}"
-            lines.append(hanging_text(f"{task}: ", text))
+            lines.append(hanging_text(f"{shorten(task, CHOICE_WIDTH)}: ", text))
         profile, count = self.profile(), len(lines)
         rows = [["", *profile.columns]]
         for name, *shares, rank, losses, p in profile.itertuples():
             texts = [f"{share:.0%}".replace("%", " %") for share in shares]
             worse = ["", ""] if math.isnan(p) else [f"{losses:g} of {count}", f"{p:.2g}"]
-            rows.append([shorten(str(name), CHOICE_WIDTH), *texts, f"{rank:.3g}", *worse])
+            rows.append([shorten(str(name), CHOICE_WIDTH - 4), *texts, f"{rank:.3g}", *worse])
         text = (
             f"The share of {count} tasks on which a choice is the best, or behind it by so much of "
             f"its gain over the constant answer; on how many it is worse than {profile.index[0]}."
@@ -94,10 +95,9 @@ class TaskVerdicts:
 
     def to_json(self) -> dict[str, Any]:
         """The verdicts and the table over tasks as JSON-ready data."""
-        data = {task: verdict.to_json() for task, verdict in self.verdicts.items()}
-        profile, gaps = self.profile().to_dict("index"), self.gaps().to_dict("index")
-        data = {"schema": RECORD_SCHEMA, "best": self.best, "tasks": data}
-        return finite_json({**data, "profile": profile, "gaps": gaps})
+        tables = {"profile": self.profile().to_dict("index"), "gaps": self.gaps().to_dict("index")}
+        tasks = {task: verdict.to_json() for task, verdict in self.verdicts.items()}
+        return finite_json({"schema": RECORD_SCHEMA, "best": self.best, "tasks": tasks, **tables})
 
     def save(self, folder: str | Path) -> None:
         """Write each verdict to a folder of its task's name, which `open_verdict` reads."""
@@ -111,8 +111,8 @@ def compare_tasks(
     """Compare choices on each of several tasks, and over all of them.
 
     `tasks` are bundled sets or files, or by name these or `data` parts of recipes: they take the
-    place of the data in the choices' recipes. `settings` are those of `compare`. Raises
-    `InputError` before any training where data cannot be read.
+    place of the data in the choices' recipes. `settings` are those of `compare`. Data that cannot
+    be read are an `InputError` before any training.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("epochs", 5)

@@ -26,13 +26,11 @@ def tune_rates(
 ) -> dict[str, TunedRate]:
     """The best of `count` learning rates for each resolved recipe that has one above 0.
 
-    Rates from 1/30 to 30 times a recipe's own, evenly on a log scale, train with seeds that follow
-    on its own. A rate with more failures is worse, then one with a lower validation score; ties are
-    broken by validation loss. Those near the best (`rank_rates`) train with further seeds, which
-    choose among them. `how` is passed on to the training.
+    Rates from 1/30 to 30 times its own, evenly on a log scale, train with seeds that follow on its
+    own. A rate with more failures is worse, then one with a lower validation score; validation loss
+    breaks ties. Of those near the best (`rank_rates`) further seeds choose. `how`: see `train_on`.
     """
-    own = {name: float(get(recipe, lr_path(recipe))) for name, recipe in recipes.items()}
-    own = {name: rate for name, rate in own.items() if rate > 0}
+    own = {n: rate for n, r in recipes.items() if (rate := float(get(r, lr_path(r)))) > 0}
     if not own:
         raise InputError("no choice has a learning rate", do="leave tune_lr out")
     for (one, a), (other, b) in itertools.combinations(recipes.items(), 2):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ravine.errors import shorten
 from ravine.reporting.text_table import aligned_rows
 from ravine.statistics import censored_median
-from ravine.studies.tuned_rate import NAME_WIDTH
+from ravine.studies.tuned_rate import CHOICE_WIDTH
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def times_text(times: Mapping[str, TargetTimes], target: str) -> str:
         after = [_number(steps.value), _number(steps.value * one.step_seconds)]
         count = sum(not math.isnan(x) for x in one.steps)
         cells = [epochs, f"{low} to {high}", *after] if count else ["never", "", "", ""]
-        rows.append([shorten(name, NAME_WIDTH), f"{count} of {len(one.steps)}", *cells])
+        rows.append([shorten(name, CHOICE_WIDTH), f"{count} of {len(one.steps)}", *cells])
     note = "Medians over all seeds; seconds are of one network alone, on one core."
     return "\n".join([f"Time to {target} on validation rows:", *aligned_rows(rows), note])
 

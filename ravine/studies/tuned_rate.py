@@ -9,7 +9,7 @@ from ravine.recipe import LR_FACTOR
 from ravine.reporting.text_table import aligned_rows, hanging_text
 
 NEAR_SHARE = 0.95  # of the gain of the best rate over the constant answer: near the best
-NAME_WIDTH = 24
+CHOICE_WIDTH = 24  # of choices, in tables
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,12 @@ class TunedRate:
 
 def rates_text(tuned: Mapping[str, TunedRate]) -> str:
     """A line for each choice whose rate was tuned, and what the columns mean."""
-    count = max(len(one.tried) for one in tuned.values())
-    title = (
-        f"Learning rates: {count} for each choice, 1/{LR_FACTOR:g} to {LR_FACTOR:g} times its own:"
-    )
+    title = f"Learning rates, from 1/{LR_FACTOR:g} to {LR_FACTOR:g} times each choice's own:"
     rows = [["", "rate", "own rate", "near best", "decades", "gradients"]]
     for name, one in tuned.items():
         near = f"{sum(r.is_near for r in one.tried)} of {len(one.tried)}"
         numbers = [f"{one.rate:.3g}", f"{one.own:.3g}", near, f"{one.decades:.1f}"]
-        rows.append([shorten(name, NAME_WIDTH), *numbers, f"{one.gradients:,}"])
+        rows.append([shorten(name, CHOICE_WIDTH), *numbers, f"{one.gradients:,}"])
     text = (
         f"Near the best rate are those with {100 * NEAR_SHARE:.0f} % of its gain over the constant "
         "answer; decades are the factors of ten that they span, gradients what tuning took."

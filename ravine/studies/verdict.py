@@ -28,13 +28,12 @@ from ravine.reporting.findings_text import count_of
 from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows, hanging_text
 from ravine.statistics import Interval
 from ravine.studies.target_times import TargetTimes, times_text
-from ravine.studies.tuned_rate import RateResult, TunedRate, rates_text
+from ravine.studies.tuned_rate import CHOICE_WIDTH, RateResult, TunedRate, rates_text
 
 VERDICT_FILE = "verdict.json"
 QUICKER_FACTOR = 1.5  # times as long for the next: less is noise
 MANY_SEEDS = 1000  # more are not counted
 REFERENCE_NAMES = {"trees": "boosted trees", "constant": "constant answer"}
-CHOICE_WIDTH = 24  # of choices, in tables
 
 Outcome: TypeAlias = Literal["better", "equivalent", "undecided"]
 
@@ -322,13 +321,12 @@ def open_verdict(folder: str | Path) -> Verdict:
 def _choice_from(plain: Mapping[str, Any]) -> ChoiceResult:
     fields = with_nan(_fields_of(ChoiceResult, plain))
     fields |= {"settings": plain["settings"], "score": Interval(**fields["score"])}
-    fields |= {"tuned_rate": None, "times": None}
+    times = plain.get("times")
+    fields |= {"tuned_rate": None, "times": TargetTimes(**with_nan(times)) if times else None}
     if tuned := plain.get("tuned_rate"):
         read = with_nan(_fields_of(TunedRate, tuned))
         tried = tuple(RateResult(**one) for one in read["tried"])
         fields["tuned_rate"] = TunedRate(**read | {"tried": tried})
-    if times := plain.get("times"):
-        fields["times"] = TargetTimes(**with_nan(times))
     return ChoiceResult(**fields)
 
 

@@ -117,6 +117,12 @@ def test_the_verdicts_fit_a_terminal_and_are_written(found, tmp_path):
     assert json.loads(json.dumps(found.to_json()))["best"] == found.best
 
 
+def test_long_names_fit_a_terminal():
+    scores = {name * 40: 0.9 - i / 10 for i, name in enumerate("ab")}
+    tasks = {f"{'a long name ' * 9}{i}": made(scores) for i in range(20)}
+    assert max(map(len, str(TaskVerdicts(tasks)).splitlines())) <= 80
+
+
 def test_tasks_that_cannot_be_compared_are_refused(choices):
     with pytest.raises(InputError, match="2 sources with 1 names"):
         ravine.compare_tasks(["wine", "wine"], choices, seeds=2)
