@@ -23,6 +23,7 @@ HOME_MODULES = {
     "TuningResult": "ravine.studies.tuning",
     "Verdict": "ravine.studies.verdict",
     "compare": "ravine.studies.compare",
+    "compare_tasks": "ravine.studies.compare_tasks",
     "compare_runs": "ravine.studies.compare_runs",
     "doctor": "ravine.examination.api",
     "examine": "ravine.examination.api",

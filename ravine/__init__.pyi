@@ -8,6 +8,7 @@ from ravine.record import Record
 from ravine.reporting.findings_text import findings_text
 from ravine.studies.compare import compare
 from ravine.studies.compare_runs import compare_runs
+from ravine.studies.compare_tasks import compare_tasks
 from ravine.studies.tune import resume_tuning, tune
 from ravine.studies.tuning import TuningResult
 from ravine.studies.verdict import Verdict
@@ -27,6 +28,7 @@ __all__ = [
     "Verdict",
     "compare",
     "compare_runs",
+    "compare_tasks",
     "doctor",
     "examine",
     "findings_text",

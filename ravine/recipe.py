@@ -10,6 +10,8 @@ from ravine.errors import RecipeError
 from ravine.part import field_types, part, setting
 from ravine.serialization import vary
 
+LR_FACTOR = 30.0  # how far below and above a recipe's own rate others are tried
+
 
 @part
 class Recipe:

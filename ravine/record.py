@@ -211,11 +211,11 @@ def _record_from(data: Mapping[str, Any], folder: Path) -> Record:
     return Record(
         recipe=data["recipe"],
         task=data["task"],
-        members=tuple(Member(**_with_nan(m)) for m in data["members"]),
+        members=tuple(Member(**with_nan(m)) for m in data["members"]),
         series=_read_series(folder / "series.csv", len(data["members"])),
         events=tuple(Event(**e | {"kind": current_code(e["kind"])}) for e in data["events"]),
         effects=tuple(
-            EffectReport(name=e["name"], meaning=e["meaning"], values=_with_nan(e["values"]))
+            EffectReport(name=e["name"], meaning=e["meaning"], values=with_nan(e["values"]))
             for e in data["effects"]
         ),
         notes=tuple(data["said"]),
@@ -233,8 +233,8 @@ def read_score(data: Mapping[str, Any]) -> Score:
     known = data.get("constant_baseline")
     before = {} if known is None else {"constant": {"values": {data["metric"]: known}}}
     baselines = data.get("baselines", before)
-    read = {name: Baseline(**_with_nan(each)) for name, each in baselines.items()}
-    return Score(**{**_with_nan(fields), "baselines": read})
+    read = {name: Baseline(**with_nan(each)) for name, each in baselines.items()}
+    return Score(**{**with_nan(fields), "baselines": read})
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -343,12 +343,12 @@ def _read_series(path: Path, members: int) -> dict[str, Series]:
         return series
 
 
-def _with_nan(plain: Any) -> Any:
+def with_nan(plain: Any) -> Any:
     """Plain data with NaN in place of None, and tuples in place of lists."""
     if isinstance(plain, Mapping):
-        return {k: _with_nan(v) for k, v in plain.items()}
+        return {k: with_nan(v) for k, v in plain.items()}
     if isinstance(plain, list):
-        return tuple(_with_nan(v) for v in plain)
+        return tuple(with_nan(v) for v in plain)
     return math.nan if plain is None else plain
 
 

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from ravine.statistics import (
     binomial_tail,
     bootstrap_interval,
+    censored_median,
     even_places,
     mean_with_error,
     roc_auc,
@@ -85,3 +86,28 @@ def test_even_places_are_among_the_rows_however_many_there_are(count, most):
     exact = np.linspace(0, count - 1, min(most, count))
     assert places == pytest.approx(exact, rel=2**-22, abs=0.5)
     assert places[0] == 0 and max(places) < count
+
+
+@pytest.mark.parametrize("count", [6, 9, 16, 25])
+def test_the_interval_of_a_censored_median_is_the_binomial_one(count):
+    """P(x(j) <= median <= x(n-j+1)) = 1 - 2 P(B < j), B binomial: as narrow as 95 % allows."""
+    found = censored_median(np.arange(1.0, count + 1))
+    assert found.value == (count + 1) / 2
+    j = int(found.low)
+    assert found.high == count + 1 - j
+    assert stats.binom.cdf(j - 1, count, 0.5) <= 0.025 < stats.binom.cdf(j, count, 0.5)
+
+
+def test_the_interval_of_a_censored_median_holds_it_though_a_third_is_censored():
+    draw = np.random.default_rng(0)
+    times = draw.exponential(size=(4000, 16))
+    times[times > np.log(3)] = np.nan  # a third of them
+    held = [i.low <= np.log(2) <= i.high for i in map(censored_median, times)]
+    assert np.mean(held) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 4000)
+
+
+def test_a_median_beyond_what_came_is_infinite():
+    nan = math.nan
+    assert censored_median([3.0, nan, nan]) == (math.inf, 3.0, math.inf)
+    assert censored_median([3.0, nan]).value == math.inf
+    assert censored_median([nan, nan]).low == math.inf

@@ -15,6 +15,7 @@ from ravine.cli import output
 from ravine.errors import InputError, nearest
 
 if TYPE_CHECKING:
+    from ravine.studies.compare_tasks import TaskVerdicts
     from ravine.studies.verdict import Verdict
 
 
@@ -31,6 +32,8 @@ def compare_command(
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
     seeds: Annotated[cli.Integer, Parameter(help="How many networks of each choice.")] = 16,
     margin: float | None = None,
+    tune_lr: cli.IntegerOrNone = None,
+    target_score: float | None = None,
     trees: bool = True,
     workers: cli.Workers = None,
     out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
@@ -42,10 +45,14 @@ def compare_command(
     Parameters
     ----------
     what
-        Recipes (.toml), or one table, recipe or bundled set with --vary, or folders of finished
-        runs.
+        Recipes (.toml), or one table, recipe or bundled set with --vary (several: all of them are
+        compared on each, and over all), or folders of finished runs.
     margin
         Choices whose scores differ by less are called equivalent.
+    tune_lr
+        How many learning rates to try for each choice, each then compared at its own best: 9.
+    target_score
+        A validation score; the verdict says when each network first reaches it.
     trees
         Whether the score of boosted trees stands beside the choices.
     out
@@ -54,31 +61,47 @@ def compare_command(
     from ravine.reporting.progress import ProgressLine
     from ravine.studies.compare import compare
     from ravine.studies.compare_runs import compare_runs
+    from ravine.studies.compare_tasks import compare_tasks
 
     if out is not None and out.exists():
         why, do = "existing files are kept", "name a folder that does not exist"
         raise InputError(f"{out} exists", why=why, do=do)
     if what and all((Path(one) / "record.json").exists() for one in what):
-        if vary or estimator or options != cli.DEFAULT_OPTIONS:
+        if vary or estimator or tune_lr or target_score or options != cli.DEFAULT_OPTIONS:
             why = "finished runs are compared as they are"
-            do = "leave out --vary, --estimator, --set, --recipe and --target"
+            do = "name the folders alone, with --margin, --out or --json"
             raise InputError("runs are given with settings", why=why, do=do)
         found = compare_runs(what, margin=margin)
     else:
-        choices = _choices(what, vary, options)
+        settings = {"seeds": seeds, "margin": margin, "trees": trees}
+        settings |= {"tune_lr": tune_lr, "target": target_score, "workers": workers}
+        several = len(what) > 1 and vary and not any(one.endswith(".toml") for one in what)
+        choices = _choices(what[:1] if several else what, vary, options)
         choices |= {name: _estimator(name) for name in estimator}
-        progress = None if quiet else ProgressLine()
+        progress = settings["report"] = None if quiet else ProgressLine()
         try:
-            found = compare(
-                choices, seeds=seeds, margin=margin, trees=trees, workers=workers, report=progress
-            )
+            if several:
+                data = (cli.recipe_for(one, replace(options, set_=())).data for one in what)
+                tasks = dict(zip(_names(what), data, strict=True))
+                found = compare_tasks(tasks, choices, **settings)
+            else:
+                found = compare(choices, **settings)
         finally:
             if progress is not None:
                 progress.close()
     return _finish(found, out, as_json=json)
 
 
-def _finish(found: Verdict, out: Path | None, *, as_json: bool) -> int:
+def _names(what: Sequence[str]) -> list[str]:
+    """The names of files without their folders, where these are not needed to tell them apart."""
+    names = [Path(one).stem for one in what]
+    names = list(what) if len(set(names)) < len(names) else names
+    if len(set(names)) < len(names):
+        raise InputError("a source is named twice", do="leave one of them out")
+    return names
+
+
+def _finish(found: Verdict | TaskVerdicts, out: Path | None, *, as_json: bool) -> int:
     if out is not None:
         found.save(out)
     output.print_result(found, as_json=as_json)
@@ -114,11 +137,7 @@ def _choices(
         what_text = f"{others[0]} is not a recipe (.toml)"
         why = "several choices are several recipes, or several folders of finished runs"
         raise InputError(what_text, why=why, do=f"name one source and {VARY_EXAMPLE}")
-    names = [Path(one).stem for one in what]
-    names = list(what) if len(set(names)) < len(names) else names
-    if len(set(names)) < len(names):
-        raise InputError("a recipe is named twice", do="leave one of them out")
-    return {n: cli.recipe_for(one, options) for n, one in zip(names, what, strict=True)}
+    return {n: cli.recipe_for(one, options) for n, one in zip(_names(what), what, strict=True)}
 
 
 def _estimator(name: str) -> Any:

@@ -28,6 +28,7 @@ def read_integer(_: object, tokens: Sequence[Token]) -> int:
 
 
 Integer = Annotated[int, Parameter(converter=read_integer)]
+IntegerOrNone = Annotated[int | None, Parameter(converter=read_integer)]
 
 
 def read_workers(_: object, tokens: Sequence[Token]) -> int | str:

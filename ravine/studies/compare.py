@@ -4,8 +4,9 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from ravine.argument_checks import Count, check_arguments
+from ravine.argument_checks import Bounds, Count, check_arguments
 from ravine.data import TableLike, Task
 from ravine.data.examples import evenly_spaced
 from ravine.errors import InputError
@@ -14,7 +15,10 @@ from ravine.part import group_key
 from ravine.recipe import Recipe
 from ravine.studies.contestants import Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
+from ravine.studies.rate_tuning import tune_rates, with_rate
 from ravine.studies.score_differences import NO_INTERVAL, SIGNIFICANCE_LEVEL, compare_scores
+from ravine.studies.target_times import TargetTimes
+from ravine.studies.tuned_rate import TunedRate
 from ravine.studies.verdict import ChoiceResult, Verdict
 from ravine.training import arguments
 from ravine.training.batches import training_batches
@@ -38,6 +42,8 @@ def compare(
     seeds: Count = 16,
     base: Recipe | None = None,
     margin: float | None = None,
+    tune_lr: Annotated[int, Bounds(ge=3, le=1000)] | None = None,
+    target: float | None = None,
     trees: bool = True,
     device: str = "cpu",
     workers: int | str | None = None,
@@ -52,6 +58,9 @@ def compare(
     far as they have these at all, and all are scored on the same test rows (the validation rows,
     where the recipe keeps no test split). Each network is scored alone: what a recipe's own
     `seeds` networks reach together is not compared.
+
+    `tune_lr` gives each choice the best of so many learning rates, 9 say, chosen by other seeds
+    (`tune_rates`). With `target` the verdict says when validation scores first reach it.
 
     With `margin`, choices whose scores differ by less are called equivalent. With `trees`, boosted
     trees stand beside the choices, as does the best constant answer. `report` hears of the
@@ -80,15 +89,30 @@ def compare(
     panel = panel_of(names, tasks, resolved)
     for name, estimator in contestants.estimators.items():
         panel.check_estimator(name, estimator)
-    runs = train_on(tasks, resolved, device=device, workers=workers, report=report)
+    notes = [*_too_few_seeds(len(contestants.names), seeds), *contestants.notes, *panel.notes]
+    aims = [] if target is None else [panel.encode_score(target, task) for task in tasks]
+    how = {"device": device, "workers": workers, "report": report}
+    tuned: dict[str, TunedRate] = {}
+    if tune_lr is not None:
+        by_name = dict(zip(names, resolved, strict=True))
+        tuned = tune_rates(by_name, tasks, panel, count=tune_lr, **how)
+        by_name |= {name: with_rate(by_name[name], one.rate) for name, one in tuned.items()}
+        resolved = list(by_name.values())
+        fixed = [name for name in contestants.names if name not in tuned]
+        notes += [f"Without a learning rate, so as they are: {', '.join(fixed)}."] if fixed else []
+    runs = train_on(tasks, resolved, **how)
     scored: dict[str, Scored] = {}
     seconds: dict[object, float] = {}  # networks that train together take as long alone
+    times: dict[str, TargetTimes] = {}
     for name, run, task in zip(names, runs, tasks, strict=True):
         key = group_key(run.recipe), id(task)
         if run.model and key not in seconds:
             seconds[key] = seconds_alone(run.recipe, task, device=device)
         taken = seconds[key] if run.model else math.nan
         scored[name] = panel.score_run(run, task)._replace(seconds=taken)
+    for name, run, task, aim in zip(names, runs, tasks, aims, strict=bool(aims)):
+        plan, steps = training_plan(run.recipe, task), panel.steps_to(aim, run)
+        times[name] = TargetTimes(steps, plan.per_epoch, scored[name].seconds / plan.steps)
     first = resolved[0].seed
     for name, estimator in contestants.estimators.items():
         scored[name] = panel.score_estimator(name, estimator, seed=first, count=seeds)
@@ -102,6 +126,8 @@ def compare(
             settings=contestants.settings_of(name),
             seconds=scored[name].seconds,
             validation=scored[name].validation,
+            tuned_rate=tuned.get(name),
+            times=times.get(name),
         )
         for name in contestants.names
     ]
@@ -116,8 +142,9 @@ def compare(
         choices=ordered,
         differences=differences,
         margin=margin,
+        target=target,
         references=panel.references(trees),
-        notes=(*_too_few_seeds(len(results), seeds), *contestants.notes, *panel.notes),
+        notes=tuple(notes),
     )
 
 

@@ -24,6 +24,7 @@ from ravine.training.scores import predict_baselines
 from ravine.training.tree_baseline import encoded_columns
 
 HOPELESS_R2 = 1e3  # below 0 by more: a failure
+TARGET_ROUNDING = 1e-9  # 0.95 may be 0.9499999999999
 
 
 class Scored(NamedTuple):
@@ -58,6 +59,41 @@ class Panel:
         name = self.metric.name
         validation = tuple(m.validation.get(name, math.nan) for m in run.record.members)
         return self._score(predictions, ended)._replace(validation=validation)
+
+    def constant_score(self, task: Task) -> float:
+        """The best constant answer's validation score, in the units of a task's encoding."""
+        if task.validation is None:
+            what, do = "the recipes keep no validation split", "set split.validation above 0"
+            raise RecipeError(what, why="rates are chosen and times measured by it", do=do)
+        truth = task.validation.targets
+        known = task.train.targets if isinstance(task.train, Examples) else truth
+        assert known is not None and truth is not None
+        constant = metrics.constant_prediction(known, task.outputs)
+        return float(self.metric.of(constant.expand(1, len(truth), -1), truth))
+
+    def encode_score(self, score: float, task: Task) -> float:
+        """A score in the units of a task's encoding, as it is measured while networks train."""
+        self.constant_score(task)  # raises where there is no validation split
+        encoding = task.encoder.target
+        if task.kind != "regression":
+            return score
+        if encoding.transform == "as it is" and encoding.outputs == 1:
+            return score if self.metric is metrics.R2 else score / encoding.spread[0]
+        why = "scores in training are of logarithms, or of numbers on several scales"
+        raise InputError(f"a target for {self.metric.name}", why=why, do="leave target out")
+
+    def steps_to(self, score: float, run: Run) -> tuple[float, ...]:
+        """After how many steps each network's validation score first was as good as one that is
+        encoded; NaN where it never was, or the network diverged.
+        """
+        members = run.record.members
+        if run.model is None:
+            return (math.nan,) * len(members)
+        series = run.record.series[f"validation/{self.metric.name}"]
+        ahead = series.values - score if self.metric.higher_is_better else score - series.values
+        reached = (ahead >= -TARGET_ROUNDING) & [m.outcome != "diverged" for m in members]
+        steps = np.where(reached.any(0), series.steps[reached.argmax(0)], math.nan)
+        return tuple(steps.tolist())
 
     def check_estimator(self, name: str, estimator: Any) -> None:
         """Raise `InputError` for a regressor where targets are classes, or the other way round."""
@@ -160,7 +196,8 @@ def panel_of(names: Sequence[str], tasks: Sequence[Task], recipes: Sequence[Reci
             raise RecipeError(what, do="set metric to the same in both")
     notes = ()
     if split == "validation":
-        notes = ("There is no test split: scores are of validation rows, which chose the weights.",)
+        why = "scores are of validation rows, which chose the weights and the rates that are tuned"
+        notes = (f"There is no test split: {why}.",)
     metric = metrics.main_metric(first.kind, recipe.metric)
     return Panel(first, metric, split, held_out, truth, notes)
 

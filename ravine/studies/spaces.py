@@ -18,13 +18,12 @@ from optuna.distributions import (
 from ravine.argument_checks import check_arguments
 from ravine.errors import InputError, RecipeError, first_line, shorten, value_text
 from ravine.part import field_types, is_number, is_part
-from ravine.recipe import Recipe
+from ravine.recipe import LR_FACTOR, Recipe
 from ravine.recipe_files import with_values
 from ravine.serialization import get, iterate_settings
 
 EXAMPLE_ADVICE = "write --space optimizer.lr=log:1e-4..1e-1"
 AUTO_SPACE = "auto"
-LR_FACTOR = 30.0  # how far an automatic space reaches below and above a recipe's own rate
 STRENGTH_FACTOR = 100.0
 NOT_TUNED = ("seed", "seeds", "split", "split_seed")  # trials must have the same rows and seeds
 MAX_DROPOUT_RATE = 0.6

@@ -22,16 +22,18 @@ from ravine.record import (
     json_with_digest,
     read_json,
     score_text,
+    with_nan,
 )
 from ravine.reporting.findings_text import count_of
 from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows, hanging_text
 from ravine.statistics import Interval
+from ravine.studies.target_times import TargetTimes, times_text
+from ravine.studies.tuned_rate import CHOICE_WIDTH, RateResult, TunedRate, rates_text
 
 VERDICT_FILE = "verdict.json"
 QUICKER_FACTOR = 1.5  # times as long for the next: less is noise
 MANY_SEEDS = 1000  # more are not counted
 REFERENCE_NAMES = {"trees": "boosted trees", "constant": "constant answer"}
-CHOICE_WIDTH = 24  # of choices, in tables
 
 Outcome: TypeAlias = Literal["better", "equivalent", "undecided"]
 
@@ -43,7 +45,8 @@ class ChoiceResult:
     `scores` has one for each of `seeds`, NaN where that network failed (it diverged). `score` is
     the mean of the others, with an interval for other seeds and other rows. `settings` are those in
     which the choices differ, by path, `seconds` the time to train one network alone, on one core,
-    `validation` the score of each seed on the validation split, where a network has one.
+    `validation` the score of each seed on the validation split, where a network has one, `times`
+    when they first reached the verdict's target.
     """
 
     name: str
@@ -54,6 +57,8 @@ class ChoiceResult:
     settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = math.nan
     validation: tuple[float, ...] = ()
+    tuned_rate: TunedRate | None = None
+    times: TargetTimes | None = None
 
     @property
     def failures(self) -> int:
@@ -92,7 +97,8 @@ class Difference:
 class Verdict:
     """Choices, best first, their scores, and all differences between two of them.
 
-    `references` are scores that stand beside them: of the best constant answer, of boosted trees.
+    `target` is the score of their `times`. `references` are scores that stand beside them: of the
+    best constant answer, of boosted trees.
     """
 
     metric: str
@@ -102,6 +108,7 @@ class Verdict:
     choices: tuple[ChoiceResult, ...]
     differences: tuple[Difference, ...]
     margin: float | None = None
+    target: float | None = None
     paired: bool = True
     references: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -131,6 +138,10 @@ class Verdict:
         tables = [_score_table(self)]
         if self.best is not None:
             tables.append(_difference_table(self))
+        tuned = {choice.name: choice.tuned_rate for choice in self.choices if choice.tuned_rate}
+        tables += [rates_text(tuned)] if tuned else []
+        times = {choice.name: choice.times for choice in self.choices if choice.times}
+        tables += [times_text(times, f"{self.metric} {self.target:g}")] if times else []
         texts = (*_failures(self), *self.conclusion(), *self.notes)
         sentences = [hanging_text("", text) for text in texts]
         return "\n\n".join([*tables, "\n".join(sentences)])
@@ -160,6 +171,8 @@ class Verdict:
         for choice, plain in zip(self.choices, data["choices"], strict=True):
             plain["failures"] = choice.failures
             plain["score"] = choice.score._asdict()
+            if choice.tuned_rate is not None:
+                plain["tuned_rate"]["decades"] = choice.tuned_rate.decades
         for difference, plain in zip(self.differences, data["differences"], strict=True):
             plain["interval"] = difference.interval._asdict()
             plain["probability"] = difference.probability._asdict()
@@ -300,30 +313,31 @@ def open_verdict(folder: str | Path) -> Verdict:
     with check_contents(path):
         choices = tuple(_choice_from(plain) for plain in data["choices"])
         differences = tuple(_difference_from(plain) for plain in data["differences"])
-        plain = {f.name: data[f.name] for f in dataclasses.fields(Verdict)}
-        plain |= {"notes": tuple(data["notes"])}
-        return Verdict(**plain | {"choices": choices, "differences": differences})
+        plain = _fields_of(Verdict, data)
+        plain |= {"notes": tuple(data["notes"]), "choices": choices, "differences": differences}
+        return Verdict(**plain)
 
 
 def _choice_from(plain: Mapping[str, Any]) -> ChoiceResult:
-    fields: dict[str, Any] = {f.name: plain[f.name] for f in dataclasses.fields(ChoiceResult)}
-    fields |= {"scores": tuple(map(_number, plain["scores"])), "score": _interval(plain["score"])}
-    fields |= {"seeds": tuple(plain["seeds"]), "validation": tuple(plain["validation"])}
-    fields["seconds"] = _number(plain["seconds"])
+    fields = with_nan(_fields_of(ChoiceResult, plain))
+    fields |= {"settings": plain["settings"], "score": Interval(**fields["score"])}
+    times = plain.get("times")
+    fields |= {"tuned_rate": None, "times": TargetTimes(**with_nan(times)) if times else None}
+    if tuned := plain.get("tuned_rate"):
+        read = with_nan(_fields_of(TunedRate, tuned))
+        tried = tuple(RateResult(**one) for one in read["tried"])
+        fields["tuned_rate"] = TunedRate(**read | {"tried": tried})
     return ChoiceResult(**fields)
 
 
 def _difference_from(plain: Mapping[str, Any]) -> Difference:
-    fields: dict[str, Any] = {f.name: plain[f.name] for f in dataclasses.fields(Difference)}
-    fields |= {name: _interval(plain[name]) for name in ("interval", "probability")}
-    if fields["seeds_needed"] is None:
+    fields = with_nan(_fields_of(Difference, plain))
+    fields |= {name: Interval(**fields[name]) for name in ("interval", "probability")}
+    if plain["seeds_needed"] is None:
         fields["seeds_needed"] = math.inf
     return Difference(**fields)
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _interval(plain: Mapping[str, Any]) -> Interval:
-    return Interval(*(_number(plain[name]) for name in Interval._fields))
+def _fields_of(kind: type, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of plain data that are fields of a class: earlier versions had fewer."""
+    return {f.name: plain[f.name] for f in dataclasses.fields(kind) if f.name in plain}

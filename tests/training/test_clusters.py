@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def address(request, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     clusters.connect.cache_clear()
     yield request.param
-    found = clusters.connect(request.param)
+    found: Any = clusters.connect(request.param)
     if request.param == "ray":
         found.ray.shutdown()
     else:
@@ -38,8 +39,8 @@ def address(request, monkeypatch):
 def busy_workers(address):
     """The processes that train for a cluster."""
     if address == "dask":
-        processing = clusters.connect(address).client.processing()
-        pids = clusters.connect(address).client.run(os.getpid)
+        cluster: Any = clusters.connect(address)
+        processing, pids = cluster.client.processing(), cluster.client.run(os.getpid)
         return [pids[worker] for worker, tasks in processing.items() if tasks]
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -63,7 +64,7 @@ def kill_one(address, killed):
 
 def test_a_study_on_a_cluster_has_the_numbers_of_one_process(address):
     sent = []
-    cluster = clusters.connect(address)
+    cluster: Any = clusters.connect(address)
     send = type(cluster).send
     cluster.send = lambda task: sent.append(task) or send(cluster, task)
     assert cluster.count == 2
