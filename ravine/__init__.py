@@ -36,6 +36,7 @@ HOME_MODULES = {
     "resume_tuning": "ravine.studies.tune",
     "train_all": "ravine.training.train",
     "tune": "ravine.studies.tune",
+    "variance_sources": "ravine.studies.variance_sources",
     "watch": "ravine.watching.watcher",
 }
 # type checkers cannot follow the table: scripts/public_stub.py writes it to __init__.pyi

@@ -11,6 +11,7 @@ from ravine.studies.compare_runs import compare_runs
 from ravine.studies.compare_tasks import compare_tasks
 from ravine.studies.tune import resume_tuning, tune
 from ravine.studies.tuning import TuningResult
+from ravine.studies.variance_sources import variance_sources
 from ravine.studies.verdict import Verdict
 from ravine.training.run import Run
 from ravine.training.train import open_run, resume, train, train_all
@@ -40,5 +41,6 @@ __all__ = [
     "train",
     "train_all",
     "tune",
+    "variance_sources",
     "watch",
 ]

@@ -12,6 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 
+SEPARATE_SEEDS = 1 << 60  # from here on one seed holds three of 20 bits
+SEED_BITS = 20
+
+
+def separate_seeds(*, start: int, order: int, dropout: int) -> int:
+    """One seed that draws the starting weights, the order of examples, and what is drawn in each
+    step (dropout, augmentation) as three seeds below 2^20 do.
+
+    >>> one = separate_seeds(start=1, order=2, dropout=3)
+    >>> stream_seed(one, "order", 5) == stream_seed(2, "order", 5)
+    True
+    """
+    return SEPARATE_SEEDS | start << 2 * SEED_BITS | order << SEED_BITS | dropout
+
 
 def stream_seed(seed: int, purpose: str, index: int = 0) -> int:
     """The 63-bit seed of a stream. Different purposes and indices give unrelated streams.
@@ -21,6 +35,10 @@ def stream_seed(seed: int, purpose: str, index: int = 0) -> int:
     >>> stream_seed(0, "order", 1) == stream_seed(0, "order", 2)
     False
     """
+    if seed >= SEPARATE_SEEDS:
+        of_steps = purpose.endswith("dropout") or purpose.startswith(("augment/", "module"))
+        place = 0 if of_steps else 1 if purpose == "order" else 2
+        seed = seed >> place * SEED_BITS & (1 << SEED_BITS) - 1
     digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
