@@ -70,7 +70,7 @@ def variance_sources(
     *,
     levels: Literal[5, 7, 11, 13, 17, 19, 23] = 11,
     device: str = "cpu",
-    workers: int | None = None,
+    workers: int | str | None = None,
     report: Report | None = None,
 ) -> VarianceSources:
     """Train a recipe with `levels`² combinations of `levels` splits, starts, orders and dropouts.
