@@ -107,7 +107,7 @@ def test_the_contract_has_these_names():
         "interval",
         "verdict",
     }
-    assert len(CAUSES) == len(set(CAUSES)) == 47
+    assert len(CAUSES) == len(set(CAUSES)) == 48
 
 
 def test_a_number_that_is_not_finite_is_null():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -37,7 +38,7 @@ def tune_command(
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
     seeds: cli.Integer = 1,
     seed: cli.Integer = 0,
-    confirm: cli.Integer = 3,
+    confirm: cli.IntegerOrNone = None,
     storage: str | None = None,
     name: str = "ravine",
     out: cli.OutputPath = None,
@@ -61,7 +62,8 @@ def tune_command(
     seed
         The seed of the sampler.
     confirm
-        How many of the best are trained again, on 8 fresh seeds, beside the recipe as it was.
+        How many of the best are trained again, on 8 fresh seeds, beside the recipe as it was: 3 if
+        it is not given.
     storage
         A database for the trials, which several processes may share: sqlite:///FILE,
         postgresql://USER@HOST/DATABASE.
@@ -78,11 +80,13 @@ def tune_command(
     from ravine.studies.spaces import AUTO_SPACE, read_spaces
     from ravine.studies.tune import resume_tuning, tune
 
-    given: dict[str, Any] = _read_budget(budget) | {"confirm": confirm}
+    given: dict[str, Any] = _read_budget(budget)
+    given |= {} if confirm is None else {"confirm": confirm}
     given |= {"device": device, "workers": workers}
     if resume is not None:
-        if what or space or out or storage:
-            do = f"write only: ravine tune --resume {resume}, and a larger --budget"
+        own = (what, space, out, storage, sampler, pruner, seeds, seed, options)
+        if own != ("", (), None, None, "tpe", "none", 1, 0, cli.DEFAULT_OPTIONS):
+            do = f"write only: ravine tune --resume {resume}, and perhaps a larger --budget"
             raise InputError("--resume goes on with a study as it began", do=do)
         folder = resume
         make = partial(resume_tuning, resume)
@@ -102,8 +106,9 @@ def tune_command(
     output.print_result(found, as_json=json)
     if not json:
         text = f"the study is in {folder}"
-        if found.best is not None:
-            text += f"; the best recipe: ravine train {folder / 'best.toml'}"
+        if found.recommended is not None:
+            file = shlex.quote(str(folder / "best.toml"))
+            text += f"; to take {found.recommended}: ravine train {file}"
         output.echo(text, file=sys.stderr)
     return 3 if found.best is None else 0
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 from ravine.argument_checks import Bounds, Count, check_arguments
@@ -48,6 +49,7 @@ def compare(
     device: str = "cpu",
     workers: int | str | None = None,
     report: Report | None = None,
+    stop: Path | None = None,
 ) -> Verdict:
     """Train several choices with the same seeds and say which is better, and how sure that is.
 
@@ -64,8 +66,9 @@ def compare(
 
     With `margin`, choices whose scores differ by less are called equivalent. With `trees`, boosted
     trees stand beside the choices, as does the best constant answer. `report` hears of the
-    progress. Raises `RecipeError` before any training for choices that cannot be built, that learn
-    from other data or are scored on other rows.
+    progress; once the file `stop` exists, `Interrupted` is raised. Raises `RecipeError` before any
+    training for choices that cannot be built, that learn from other data or are scored on other
+    rows.
 
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 5)
@@ -91,7 +94,7 @@ def compare(
         panel.check_estimator(name, estimator)
     notes = [*_too_few_seeds(len(contestants.names), seeds), *contestants.notes, *panel.notes]
     aims = [] if target is None else [panel.encode_score(target, task) for task in tasks]
-    how = {"device": device, "workers": workers, "report": report}
+    how = {"device": device, "workers": workers, "report": report, "stop": stop}
     tuned: dict[str, TunedRate] = {}
     if tune_lr is not None:
         by_name = dict(zip(names, resolved, strict=True))

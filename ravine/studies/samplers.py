@@ -99,8 +99,10 @@ def grid_of(space: Space) -> dict[str, list[Any]]:
     return found
 
 
-def grid_size(space: Space) -> int:
-    """How many trials a grid has."""
+def grid_size(space: Space) -> float:
+    """How many trials a grid of all values has; infinite for a range of numbers."""
+    if any(isinstance(d, FloatDistribution) for d in space.values()):
+        return math.inf
     return math.prod(len(values) for values in grid_of(space).values())
 
 
@@ -150,7 +152,7 @@ def divide_among_brackets(trials: int, brackets: int) -> list[int]:
         n of the bracket with s of at most m rungs = ⌈(m + 1) / (s + 1) · ηˢ⌉
 
     >>> divide_among_brackets(10, 3)
-    [0, 1, 2, 0, 1, 0, 0, 1, 2, 0]
+    [0, 1, 2, 0, 1, 0, 0, 2, 1, 0]
     """
     most = brackets - 1
     counts = [math.ceil(brackets / (s + 1) * REDUCTION_FACTOR**s) for s in range(most, -1, -1)]

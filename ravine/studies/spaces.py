@@ -25,7 +25,7 @@ from ravine.serialization import get, iterate_settings
 EXAMPLE_ADVICE = "write --space optimizer.lr=log:1e-4..1e-1"
 AUTO_SPACE = "auto"
 STRENGTH_FACTOR = 100.0
-NOT_TUNED = ("seed", "seeds", "split", "split_seed")  # trials must have the same rows and seeds
+NOT_TUNED = ("seed", "seeds", "split", "split_seed", "metric")  # the same in all trials
 MAX_DROPOUT_RATE = 0.6
 
 # a distribution of Optuna, a text as on the command line, or a list of values
@@ -184,7 +184,7 @@ def setting_value(value: Any) -> Any:
 def _distribution_of(given: SpaceLike, recipe: Recipe, path: str) -> BaseDistribution:
     get(recipe, path)  # raises where the recipe has no such setting
     if path.partition(".")[0] in NOT_TUNED:
-        why = "all trials have the same seeds, and are scored on the same rows"
+        why = "all trials have the same seeds, and the same score on the same rows"
         raise RecipeError(f"{path} cannot be tuned", why=why, do="leave it out")
     if isinstance(given, str):
         return read_space(given, recipe, path)

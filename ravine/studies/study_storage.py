@@ -10,6 +10,7 @@ import math
 import os
 import secrets
 import socket
+import sqlite3
 import threading
 import time
 import warnings
@@ -21,13 +22,15 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
+from sqlalchemy import make_url
 
 from ravine.errors import InputError, RunError, first_line
 from ravine.studies.spaces import Space
 
 STUDY_FILE = "study.db"
+SQLITE_URL = f"sqlite:///{STUDY_FILE}"
 FACTS_ATTRIBUTE = "ravine"  # of a study: what it tunes
+BUDGET_ATTRIBUTE = "budget"  # of a study: how many trials or minutes, and how many are confirmed
 BATCH_ATTRIBUTE = "batch"  # of a trial: in which one it trains, and who trains that
 RESULT_ATTRIBUTE = "result"
 FAILED_OUTCOMES = ("diverged", "impossible")  # outcomes of trials
@@ -69,12 +72,12 @@ class TrialBook:
 
     @property
     def count(self) -> int:
-        """How many trials have been asked for, by all processes."""
-        return self.storage.get_n_trials(self.study_id)
+        """How many trials have been asked for, by all processes, and were not dropped."""
+        return sum(trial.state != TrialState.FAIL for trial in self.all_trials())
 
     def ask(self, space: Space, count: int, sampler: optuna.samplers.BaseSampler) -> TrialBatch:
         """New trials, to be trained as one batch."""
-        claim = self._claim(secrets.token_hex(4))
+        claim = self._claim(secrets.token_hex(4), count)
         if not isinstance(sampler, optuna.samplers.RandomSampler):
             self.study.sampler = sampler
             numbers = [self.study.ask(space).number for _ in range(count)]
@@ -97,24 +100,34 @@ class TrialBook:
 
     def take_over(self) -> TrialBatch | None:
         """A batch that a dead process has left, with those of its trials that were told already:
-        all of them trained together. Often none.
+        all of them trained together. Often none. What was drawn in part is dropped.
         """
         batches: dict[str, list[int]] = {}
-        left: list[str] = []
+        left: dict[str, int] = {}  # names and sizes
         for trial in self.all_trials():
-            unclaimed = {"name": f"trial-{trial.number}", "owner": ""}
+            unclaimed = {"name": f"trial-{trial.number}", "owner": "", "size": math.inf}
             batch = trial.user_attrs.get(BATCH_ATTRIBUTE, unclaimed)
             batches.setdefault(batch["name"], []).append(trial.number)
             if trial.state == TrialState.RUNNING and not self._is_alive(batch["owner"], trial):
-                left.append(batch["name"])
-        if not left:
-            return None
+                left[batch["name"]] = batch["size"]
         find = self.storage.get_trial_id_from_study_id_trial_number
-        keys = [find(self.study_id, number) for number in batches[left[0]]]
+        for name, size in left.items():
+            keys = [find(self.study_id, number) for number in batches[name]]
+            if len(keys) < size:
+                self.drop(keys)
+                continue
+            for key in keys:
+                with contextlib.suppress(UpdateFinishedTrialError):
+                    claim = self._claim(name, len(keys))
+                    self.storage.set_trial_user_attr(key, BATCH_ATTRIBUTE, claim)
+            return self._batch(name, keys)
+        return None
+
+    def drop(self, keys: Sequence[int]) -> None:
+        """Let trials count for nothing."""
         for key in keys:
             with contextlib.suppress(UpdateFinishedTrialError):
-                self.storage.set_trial_user_attr(key, BATCH_ATTRIBUTE, self._claim(left[0]))
-        return self._batch(left[0], keys)
+                self.storage.set_trial_state_values(key, TrialState.FAIL)
 
     def tell(self, trial: OpenTrial, result: Mapping[str, Any]) -> None:
         """Keep a trial's result. What another process has told meanwhile stands."""
@@ -134,8 +147,8 @@ class TrialBook:
         """All trials of the study."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
 
-    def _claim(self, name: str) -> dict[str, str]:
-        return {"name": name, "owner": self.owner}
+    def _claim(self, name: str, size: int) -> dict[str, Any]:
+        return {"name": name, "owner": self.owner, "size": size}
 
     def _batch(self, name: str, keys: Sequence[int]) -> TrialBatch:
         trials = [self.storage.get_trial(key) for key in keys]
@@ -189,11 +202,12 @@ def open_book(
     `facts` are what the study is about. Raises `InputError` where the storage cannot be reached,
     and `RunError` where a study of that name is about something else.
     """
-    url = storage if storage is not None or folder is None else f"sqlite:///{folder / STUDY_FILE}"
+    file = folder / STUDY_FILE if storage is None and folder is not None else None
+    url = SQLITE_URL if file is not None else storage
     for attempt in range(CREATION_ATTEMPTS):
         try:
             with quiet_optuna():
-                kept = optuna.storages.InMemoryStorage() if url is None else _storage_at(url)
+                kept = optuna.storages.InMemoryStorage() if url is None else _storage_at(url, file)
                 study = optuna.create_study(
                     storage=kept,
                     study_name=name,
@@ -219,38 +233,38 @@ def open_book(
     return TrialBook(study, kept, is_shared=storage is not None)
 
 
-def _storage_at(url: str) -> optuna.storages.RDBStorage:
-    """The storage of a URL. Of a SQLite file writes go to a log first, and who finds it locked
-    waits: a killed process loses nothing.
+def _storage_at(url: str, file: Path | None = None) -> optuna.storages.RDBStorage:
+    """The storage of a URL, or in a SQLite file. Of such a file writes go to a log first, and who
+    finds it locked waits: a killed process loses nothing.
     """
-    if not url.startswith("sqlite"):
+    if file is None and not url.startswith("sqlite:///"):
         return optuna.storages.RDBStorage(url)
-    waits = {"connect_args": {"timeout": SECONDS_OF_PATIENCE}}
-    storage = optuna.storages.RDBStorage(url, engine_kwargs=waits)
-    with storage.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-    event.listen(storage.engine, "connect", _write_to_log)
-    storage.engine.dispose()  # the connections made so far do not know of it
-    return storage
+    place = make_url(url).database if file is None else file  # a path may hold what a URL may not
+
+    def connect() -> sqlite3.Connection:
+        opened = sqlite3.connect(str(place), timeout=SECONDS_OF_PATIENCE, check_same_thread=False)
+        opened.execute("PRAGMA journal_mode=WAL")
+        opened.execute("PRAGMA synchronous=NORMAL")
+        return opened
+
+    return optuna.storages.RDBStorage(url, engine_kwargs={"creator": connect})
 
 
-def _write_to_log(connection: Any, record: Any) -> None:
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def facts_in(folder: Path) -> dict[str, Any]:
-    """What the study in a folder is about. Raises `RunError` where there is none."""
+def attributes_in(folder: Path) -> dict[str, Any]:
+    """What the study in a folder is about (`FACTS_ATTRIBUTE`), and its budget
+    (`BUDGET_ATTRIBUTE`). Raises `RunError` where there is none, or it is damaged.
+    """
     file = folder / STUDY_FILE
     if not file.exists():
         what, why = f"{folder} holds no study", f"there is no {STUDY_FILE} in it"
         raise RunError(what, why=why, do="name the folder of one that ravine tune began")
     with quiet_optuna():
         try:
-            url = f"sqlite:///{file}"
-            (study,) = optuna.get_all_study_summaries(storage=url)
-            return study.user_attrs[FACTS_ATTRIBUTE]
+            (study,) = optuna.get_all_study_summaries(storage=_storage_at(SQLITE_URL, file))
+            return study.user_attrs
         except Exception as error:
-            raise RunError(f"{file} cannot be read", why=first_line(error)) from None
+            do = "restore it, or begin another study"
+            raise RunError(f"{file} is damaged", why=first_line(error), do=do) from None
 
 
 @contextlib.contextmanager

@@ -27,8 +27,9 @@ from ravine.files import require_path
 from ravine.metrics import Metric, resampled_values
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_lasting_paths, with_values
+from ravine.rng import stream_seed
 from ravine.serialization import from_plain, to_plain
-from ravine.studies.compare import compare
+from ravine.studies.compare import LEAST_SEEDS, compare
 from ravine.studies.samplers import (
     Halving,
     PrunerName,
@@ -39,14 +40,16 @@ from ravine.studies.samplers import (
 )
 from ravine.studies.spaces import Space, SpaceLike, checked_space, setting_value
 from ravine.studies.study_storage import (
+    BUDGET_ATTRIBUTE,
+    FACTS_ATTRIBUTE,
     RESULT_ATTRIBUTE,
     TrialBatch,
     TrialBook,
-    facts_in,
+    attributes_in,
     open_book,
     quiet_optuna,
 )
-from ravine.studies.tuned_trials import TunedTrial, trial_name
+from ravine.studies.tuned_trials import STARTING_NAME, TunedTrial, trial_name
 from ravine.studies.tuning import RESULT_FILE, TuningResult
 from ravine.studies.verdict import Verdict
 from ravine.training import arguments
@@ -58,12 +61,11 @@ from ravine.training.rungs import Standing, TrainedRecipe, train_in_rungs
 from ravine.training.train import Report
 
 STUDY_SCHEMA = 1
-STARTING_NAME = "as it was"  # of the recipe, beside the trials
 DEFAULT_TRIALS = 64
 TIE_RESAMPLES = 256  # B
 RESAMPLE_DIGITS = 6
 RESAMPLED_VALUES = 2**22  # predictions of so many trials at once
-FIRST_BATCH = 16  # where the budget is a time: how long a trial takes is not known yet
+FIRST_BATCH, GROWTH_FACTOR = 2, 4  # where the budget is a time: how long a trial takes is seen
 LEAST_BATCH, MAX_BATCH = 8, 256  # where trials do not depend on what others reached
 
 
@@ -127,16 +129,19 @@ def tune(
         raise InputError(f"minutes is {minutes:g}", why="it must be above 0")
     if confirm < 0:
         raise InputError(f"confirm is {confirm}", why="it counts trials", do="use 0 for none")
+    if confirm and confirm_seeds < LEAST_SEEDS:
+        what, why = f"confirm_seeds is {confirm_seeds}", "an interval needs 2 at least"
+        raise InputError(what, why=why, do="use 8 or more")
     checked = checked_space(space, recipe)
     with quiet_optuna():
         make_sampler(sampler, checked, seed=seed, done=0)  # raises where the space has none
-    if sampler == "grid":
-        most = grid_size(checked)
-        trials = most if trials is None else min(trials, most)
-    if trials is None and minutes is None:
+    if trials is None and minutes is None and sampler != "grid":
         trials = DEFAULT_TRIALS
-    task, _ = prepare(recipe, frame)
-    metric = metrics.main_metric(task.kind, recipe.metric)
+    most = grid_size(checked)
+    if sampler == "grid" or (trials is not None and most <= trials):
+        sampler, trials = "grid", int(min(trials or most, most))
+    task, resolved = prepare(recipe, frame)
+    metric = metrics.main_metric(task.kind, resolved.metric)
     facts = {
         "schema": STUDY_SCHEMA,
         "recipe": to_plain(with_lasting_paths(recipe)),
@@ -168,6 +173,8 @@ def tune(
                 "stop": None if stop is None else Path(stop),
             },
         )
+        budget = {"trials": trials, "minutes": minutes, "confirm": confirm}
+        book.study.set_user_attr(BUDGET_ATTRIBUTE, budget | {"confirm_seeds": confirm_seeds})
         with book.show_signs():
             tuner.use_budget(trials, minutes, each)
             found = tuner.result()
@@ -181,20 +188,25 @@ def tune(
 def resume_tuning(
     folder: str | Path, frame: TableLike | None = None, **settings: Any
 ) -> TuningResult:
-    """Go on with the study in a folder: `tune` with its recipe, space, sampler, pruner and seeds.
+    """Go on with the study in a folder: `tune` with its recipe, space, sampler, seeds and budget.
 
-    `settings` are the others of `tune`, such as a larger number of `trials`. Raises `RunError`
+    `settings` are others of `tune`, such as a larger number of `trials`. Raises `RunError`
     where the folder holds no study.
     """
     check_arguments(resume_tuning, {"folder": folder, "frame": frame})
     folder = require_path(folder, "the study's folder")
-    facts = facts_in(folder)
+    known = attributes_in(folder)
+    facts = known.get(FACTS_ATTRIBUTE, {})
     if facts.get("schema", 0) > STUDY_SCHEMA:
         raise RunError(f"{folder} is of a newer version", do="install a newer Ravine")
     space = {path: json_to_distribution(text) for path, text in facts["space"].items()}
     own = {key: facts[key] for key in ("sampler", "pruner", "seeds", "seed")}
+    budget = known.get(BUDGET_ATTRIBUTE, {})
+    if "trials" in settings or "minutes" in settings:  # a new one
+        budget = {key: value for key, value in budget.items() if key.startswith("confirm")}
+    own |= budget
     recipe = from_plain(Recipe, facts["recipe"], PARTS_BY_ROLE)
-    return tune(recipe, space, frame, out=folder, **own, **settings)
+    return tune(recipe, space, frame, out=folder, **(own | settings))
 
 
 @contextlib.contextmanager
@@ -204,7 +216,7 @@ def _study_folder(folder: Path | None) -> Iterator[None]:
         yield
         return
     if folder.exists() and any(folder.iterdir()):
-        facts_in(folder)  # raises where other things are in it
+        attributes_in(folder)  # raises where other things are in it
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -242,10 +254,15 @@ class _Tuner:
                 count = self._next_count(trials, minutes, trained=trained, spent=spent)
                 if count <= 0:
                     return
-                sampler = make_sampler(
-                    self.facts["sampler"], self.space, seed=self.facts["seed"], done=self.book.count
-                )
+                seed, done = self.facts["seed"], self.book.count
+                if self.book.is_shared and self.facts["sampler"] not in ("grid", "qmc"):
+                    seed = stream_seed(seed, self.book.owner)  # not what another process draws
+                sampler = make_sampler(self.facts["sampler"], self.space, seed=seed, done=done)
                 batch = self.book.ask(self.space, count, sampler)
+                surplus = 0 if trials is None else self.book.count - trials
+                if surplus > 0:  # another process drew at the same time
+                    self.book.drop([trial.key for trial in batch.trials[-surplus:]])
+                    batch = batch._replace(trials=batch.trials[:-surplus])
             self._train_batch(batch)
             trained += len(batch.trials)
             if each is not None:
@@ -266,11 +283,11 @@ class _Tuner:
             at_once = MAX_BATCH
         done = self.book.count
         count = min(MAX_BATCH, trials_to_draw(sampler, pruner, done=done, at_once=at_once))
+        if pruner != "none" and trials is not None and trials - done < 2 * count:
+            count = min(MAX_BATCH, trials - done)  # what is left is too few to be halved alone
         if minutes is not None:
-            if not trained:
-                count = min(count, FIRST_BATCH)
-            else:
-                count = min(count, int((60 * minutes - spent) / (spent / trained)))
+            known = FIRST_BATCH if not trained else int((60 * minutes - spent) * trained / spent)
+            count = min(count, known, GROWTH_FACTOR * max(trained, FIRST_BATCH))
         return count if trials is None else min(count, trials - done)
 
     def _train_batch(self, batch: TrialBatch) -> None:
@@ -314,6 +331,16 @@ class _Tuner:
             shutil.rmtree(kept, ignore_errors=True)
 
     @property
+    def unit(self) -> float:
+        """What a score of the encoded targets is in the units of the table (1 where it has none, or
+        the targets are logarithms, or several).
+        """
+        target = self.task.encoder.target
+        linear = self.task.kind == "regression" and target.transform == "as it is"
+        has_unit = linear and target.outputs == 1 and self.metric is not metrics.R2
+        return float(target.spread[0]) if has_unit else 1.0
+
+    @property
     def _has_own_data(self) -> bool:
         """Whether trials differ in how their data are read or encoded."""
         return any(path.partition(".")[0] in ("data", "encoding") for path in self.space)
@@ -327,16 +354,18 @@ class _Tuner:
         """What a trial reached, as plain data."""
         members = trained.members
         scores = [m.validation.get(self.metric.name, math.nan) for m in members]
-        if any(m.outcome == "diverged" for m in members):
+        has_failed = any(m.outcome == "diverged" for m in members) or math.isnan(sum(scores))
+        if has_failed:
             outcome, scores = "diverged", [math.nan] * len(members)
         else:
             outcome = "pruned" if any(m.outcome == "pruned" for m in members) else "finished"
+        scores = [self.unit * score for score in scores]
         return {
             "outcome": outcome,
             "score": float(np.mean(scores)),
             "scores": scores,
             "loss": float(np.mean([m.validation.get("loss", math.nan) for m in members])),
-            "rungs": [[share, score] for share, score in rungs.items()],
+            "rungs": [[share, self.unit * score] for share, score in rungs.items()],
             "steps": sum(m.steps for m in members),
             "budget": training_plan(recipe, task).steps * len(members),
         }
@@ -355,6 +384,7 @@ class _Tuner:
             rows=self.task.validation.count,
             sampler=self.facts["sampler"],
             pruner=self.facts["pruner"],
+            unit=self.unit,
             waiting=sum(trial.state == TrialState.RUNNING for trial in known),
         )
 
@@ -363,7 +393,7 @@ class _Tuner:
         fresh = self.recipe.vary("seed", self.recipe.seed + self.facts["seeds"])
         chosen = [trial for trial in found.rank_trials() if trial.is_finished][:most]
         choices = {trial_name(t): found.recipe_of(t).vary("seed", fresh.seed) for t in chosen}
-        keys = ("device", "workers", "report")
+        keys = ("device", "workers", "report", "stop")
         how = {key: self.training[key] for key in keys}
         return compare(choices | {STARTING_NAME: fresh}, self.frame, seeds=seeds, **how)
 

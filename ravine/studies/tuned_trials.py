@@ -24,6 +24,7 @@ from ravine.studies.spaces import Space, setting_value
 from ravine.studies.study_storage import FAILED_OUTCOMES, quiet_optuna
 from ravine.studies.verdict import Verdict
 
+STARTING_NAME = "as it was"  # of the recipe, beside the trials
 LEAST_SCORED_TRIALS = 8  # for importances
 TIE_QUANTILE = 0.025
 
@@ -62,7 +63,8 @@ class TunedTrials:
     """The trials of a study in the order drawn, which are best, and what they show.
 
     `verdict` compares the best of them and the recipe as it was on fresh seeds and the test split
-    (None where it was not asked for). `waiting` counts the trials that other processes still train.
+    (None where it was not asked for). `waiting` counts the trials that other processes still train,
+    `unit` is what a score of the encoded targets is in the units of the table.
     """
 
     recipe: Recipe = field(repr=False)
@@ -74,6 +76,7 @@ class TunedTrials:
     sampler: str
     pruner: str
     waiting: int = 0
+    unit: float = 1.0
     verdict: Verdict | None = field(default=None, repr=False)
 
     @property
@@ -83,9 +86,25 @@ class TunedTrials:
         return ranked[0] if ranked and ranked[0].is_finished else None
 
     @property
+    def recommended(self) -> str | None:
+        """What to take: the best trial, or where it failed on fresh seeds or another one is shown
+        to be better, the best of the verdict; None where nothing ended well.
+        """
+        if self.best is None or self.verdict is None:
+            return None if self.best is None else trial_name(self.best)
+        name = trial_name(self.best)
+        beaten = any(d.worse == name and d.outcome == "better" for d in self.verdict.differences)
+        if beaten or self.verdict[name].has_failed:
+            return None if self.verdict.best is None else self.verdict.best.name
+        return name
+
+    @property
     def best_recipe(self) -> Recipe | None:
-        """The recipe of the best trial, with as many seeds as the recipe has."""
-        return None if self.best is None else self.recipe_of(self.best)
+        """The recipe of what is recommended, with as many seeds as the recipe has."""
+        trials = {trial_name(trial): trial for trial in self.trials}
+        if self.recommended == STARTING_NAME:
+            return self.recipe
+        return None if self.recommended is None else self.recipe_of(trials[self.recommended])
 
     @property
     def failures(self) -> int:
@@ -183,8 +202,10 @@ class TunedTrials:
             return None
         name = trial_name(self.best)
         fresh = [c.validation for c in self.verdict.choices if c.name == name]
-        known = [v for v in (fresh[0] if fresh else ()) if math.isfinite(v)]
-        return (self.best.score, float(np.mean(known))) if known else None
+        known = [self.unit * v for v in (fresh[0] if fresh else ()) if math.isfinite(v)]
+        if self.verdict[name].failures or not known:
+            return None  # of networks that diverged nothing is known
+        return self.best.score, float(np.mean(known))
 
     def comparable_score(self, trial: TunedTrial) -> float:
         """A trial's score at the share of the budget to which all trained."""

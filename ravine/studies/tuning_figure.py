@@ -73,6 +73,7 @@ def _draw_history(axes: Axes, found: TunedTrials) -> None:
 
 def _draw_importance(axes: Axes, found: TunedTrials) -> None:
     names = [_short(path, found) for path in found.importance][::-1]
+    axes.set_xlim(0, 100)
     axes.barh(names, [100 * share for share in found.importance.values()][::-1], height=0.6)
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="% of the scores' variance")

@@ -18,6 +18,8 @@ def tuning_summary(found: TunedTrials, most: int) -> str:
     lines = [_counts(found)]
     if found.best is None:
         what = "No trial ended well: take smaller learning rates (`ravine range` finds them)."
+        if all(trial.outcome == "impossible" for trial in found.trials):
+            what = "None of these recipes can be made: take other values."
         reasons = {t.why for t in found.trials if t.why}
         lines += [what, *(f"For example: {why}" for why in sorted(reasons)[:1])]
         return "\n\n".join([*blocks, _wrap(lines)])
@@ -101,6 +103,8 @@ def _counts(found: TunedTrials) -> str:
 def _tie_text(found: TunedTrials) -> str:
     assert found.best is not None
     number, ties = found.best.number, found.ties
+    if len(found.trials) == 1:
+        return ""
     if not ties:
         return f"Trial {number} is ahead of all others on these validation rows."
     others = join_first([str(t.number) for t in ties], 6)
@@ -118,11 +122,12 @@ def _optimism_text(found: TunedTrials) -> str:
     if told is None:
         return ""
     searched, fresh = told
+    count = len(found.trials)
     luck = (searched - fresh) * (1 if found.higher_is_better else -1)
     text = (
         f"Trial {found.best.number} had validation {found.metric} {score_text(searched)} when it "
         f"was chosen and has {score_text(fresh)} on fresh seeds"
     )
     if luck <= 0:
-        return f"{text}: choosing the best of {len(found.trials)} did not flatter it."
-    return f"{text}: {score_text(luck)} of it was luck of the choice among {len(found.trials)}."
+        return f"{text}: the choice among {count} trials did not flatter it."
+    return f"{text}: {score_text(luck)} less than when it was the best of {count}."

@@ -294,8 +294,10 @@ def _open_question(
     if all(d.outcome == "equivalent" for d in open_ones):
         _, low, high = (_score(x, sign=True) for x in first.interval)
         return f"{first.better} is ahead of {first.worse} by {low} to {high} (95 %){shown}."
-    if needed == math.inf:
+    if all(d.interval.value == 0 for d in open_ones):
         return f"Their scores are the same{shown}."
+    if needed == math.inf:
+        return f"These seeds and rows do not tell them apart{shown}."
     if needed > MANY_SEEDS:
         return f"Not even {MANY_SEEDS:,} seeds would tell them apart{shown}."
     if math.isnan(needed):

@@ -135,14 +135,23 @@ def train_on(
     device: str = "cpu",
     workers: int | str | None = None,
     report: Report | None = None,
+    stop: str | Path | None = None,
 ) -> list[Run]:
-    """Train resolved recipes, each on the loaded task at its place of `tasks` (see `prepare`)."""
+    """Train resolved recipes, each on the loaded task at its place of `tasks` (see `prepare`).
+
+    Raises `Interrupted` once the file `stop` exists.
+    """
     device = arguments.require_device(device)
     workers = arguments.require_workers(workers)
     assignments = assign_jobs(recipes, tasks, device=device, workers=worker_count(workers))
     began = time.monotonic()
-    controls = controls_of(assignments, None, report, seconds=math.inf, diagnosed=len(recipes) == 1)
+    diagnosed = len(recipes) == 1
+    controls = controls_of(
+        assignments, None, report, seconds=math.inf, diagnosed=diagnosed, stop=stop
+    )
     results = train_jobs(assignments, controls, workers=workers)
+    if any(result.interrupted for result in results):
+        raise Interrupted("stopped")
     seconds = time.monotonic() - began
     runs = []
     for place, (recipe, task) in enumerate(zip(recipes, tasks, strict=True)):

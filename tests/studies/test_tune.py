@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -366,6 +367,83 @@ def test_a_study_is_stopped_by_a_file_and_loses_nothing(tmp_path):
     stop.unlink()
     found = resume_tuning(tmp_path / "s", trials=20, confirm=0)
     assert table_of(found) == table_of(tune(recipe, LR_SPACE, trials=20, **settings))
+
+
+def test_the_score_is_that_of_training_and_errors_are_in_units_of_the_table():
+    rows = np.random.default_rng(0)
+    frame = pd.DataFrame(rows.normal(size=(300, 3)), columns=list("abc"))
+    frame["y"] = 1000 + 300 * frame.a + rows.normal(0, 60, 300)
+    recipe = catalog.plain().vary("data.target", ("y",)).vary("epochs", 9).vary("metric", "mae")
+    found = tune(recipe, LR_SPACE, frame, trials=8, pruner="halving", confirm=1, confirm_seeds=4)
+    assert 30 < found.best.score < 300 and found.unit > 100
+    searched, fresh = found.optimism() or (0.0, 0.0)
+    assert searched == found.best.score and 30 < fresh < 300
+    assert all(10 < score < 3000 for score in found.best.rungs.values())
+    assert found.verdict.choices[0].score.value == pytest.approx(fresh, rel=0.8)
+    frame["z"] = np.where(np.arange(300) % 30 == 0, "rare", np.where(frame.a > 0, "p", "q"))
+    rare = catalog.plain().vary("data.target", ("z",)).vary("epochs", 3)
+    of_classes = tune(rare, LR_SPACE, frame.drop(columns="y"), trials=3, confirm=0)
+    run = train(of_classes.best_recipe, frame.drop(columns="y"))
+    assert of_classes.metric == run.score.metric
+    assert of_classes.best.score == run.record.members[0].validation[of_classes.metric]
+
+
+def test_what_is_recommended_follows_the_verdict():
+    space = {"optimizer.lr": "log:1e-9..1e-8"}  # none learns
+    found = tune(PLAIN.vary("epochs", 10), space, trials=8, confirm=1, confirm_seeds=8)
+    assert found.verdict.best.name == "as it was" == found.recommended
+    assert found.best_recipe.optimizer.lr == PLAIN.optimizer.lr
+    assert tune(PLAIN, space, trials=8, confirm=0).recommended.startswith("trial")
+
+
+def test_a_space_with_few_combinations_is_tried_whole():
+    found = tune(PLAIN, {"batch": [16, 32], "network.hidden": [[4], [8]]}, trials=30, confirm=0)
+    assert found.sampler == "grid" and len(found.trials) == 4
+    assert len({tuple(t.values.values()) for t in found.trials}) == 4
+
+
+def test_a_batch_that_was_drawn_in_part_is_drawn_anew(tmp_path, monkeypatch):
+    draw = optuna.Study.ask
+    counted = []
+
+    def die(self, space):
+        counted.append(1)
+        if len(counted) == 14:  # in the second batch of ten
+            raise KeyboardInterrupt
+        return draw(self, space)
+
+    monkeypatch.setattr(optuna.Study, "ask", die)
+    with pytest.raises(KeyboardInterrupt):
+        tune(PLAIN, LR_SPACE, trials=20, sampler="gp", confirm=0, out=tmp_path / "s")
+    monkeypatch.undo()
+    found = resume_tuning(tmp_path / "s")
+    whole = tune(PLAIN, LR_SPACE, trials=20, sampler="gp", confirm=0)
+    assert [t[1:] for t in table_of(found)] == [t[1:] for t in table_of(whole)]
+
+
+def test_a_study_that_goes_on_keeps_its_budget(tmp_path):
+    tune(PLAIN, LR_SPACE, trials=6, sampler="random", confirm=0, out=tmp_path / "s")
+    again = resume_tuning(tmp_path / "s")
+    assert len(again.trials) == 6 and again.verdict is None
+    assert len(resume_tuning(tmp_path / "s", trials=8).trials) == 8
+
+
+def test_a_stop_is_heard_in_the_confirmation(tmp_path):
+    stop = tmp_path / "stop-now"
+    recipe = PLAIN.vary("epochs", 200)
+    with pytest.raises(Interrupted):
+        tune(recipe, LR_SPACE, trials=2, each=lambda found: stop.touch(), stop=stop)
+
+
+@pytest.mark.parametrize("name", ["a%20b", "ümlaut? #1&x=1", "{braces}"])
+def test_a_folder_may_be_called_as_a_url_may_not(tmp_path, name):
+    space = {"batch": [16, 32]}
+    tune(PLAIN, space, out=tmp_path / name, confirm=0)
+    assert (tmp_path / name / "study.db").exists()
+    assert len(resume_tuning(tmp_path / name).trials) == 2
+    (tmp_path / name / "study.db").write_bytes(b"")
+    with pytest.raises(RavineError, match="is damaged"):
+        resume_tuning(tmp_path / name)
 
 
 PROGRAM = """

@@ -93,14 +93,14 @@ def test_a_bundled_set_stays_its_name(table):
 
 def test_a_recipe_written_to_another_folder_names_the_same_file(table, capsys):
     command = (
-        "search houses.csv --target y --recipe plain --set epochs=1 --space "
-        "optimizer.lr=[0.1] --method grid"
+        "tune houses.csv --target y --recipe plain --set epochs=1 --space "
+        "optimizer.lr=[0.1] --confirm 0 --quiet"
     )
-    assert run_command([*command.split(), "-o", "../b/best.toml"]) == 0
-    found = recipe_files.read_recipe("../b/best.toml").data.source
+    assert run_command([*command.split(), "-o", "../b/study"]) == 0
+    found = recipe_files.read_recipe("../b/study/best.toml").data.source
     assert os.path.samefile(found, table / "a" / "houses.csv")
-    assert run_command([*command.split(), "-o", "best.toml"]) == 0
-    assert 'source = "houses.csv"' in (table / "a" / "best.toml").read_text()
+    assert run_command([*command.split(), "-o", "study"]) == 0
+    assert 'source = "../houses.csv"' in (table / "a" / "study" / "best.toml").read_text()
 
 
 def test_a_run_s_folder_that_is_called_as_a_bundled_set_is_not_the_table(tmp_path, monkeypatch):
