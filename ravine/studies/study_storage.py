@@ -37,6 +37,7 @@ FAILED_OUTCOMES = ("diverged", "impossible")  # outcomes of trials
 ALIVE_PREFIX = "alive/"  # of a study: when a process was last at work
 SECONDS_BETWEEN_SIGNS = 15.0
 CREATION_ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 3, 0.5
+SECONDS_ALONE = 5.0  # that a locked file is waited for which no other process should use
 SECONDS_OF_PATIENCE = 90.0  # after which a process is taken to be dead
 
 
@@ -143,6 +144,10 @@ class TrialBook:
             values = [result["score"]] if is_finished else None
             self.storage.set_trial_state_values(trial.key, state, values)
 
+    def close(self) -> None:
+        """Let go of the database."""
+        _close_connections(self.storage)
+
     def all_trials(self) -> list[FrozenTrial]:
         """All trials of the study."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
@@ -240,9 +245,10 @@ def _storage_at(url: str, file: Path | None = None) -> optuna.storages.RDBStorag
     if file is None and not url.startswith("sqlite:///"):
         return optuna.storages.RDBStorage(url)
     place = make_url(url).database if file is None else file  # a path may hold what a URL may not
+    patience = SECONDS_OF_PATIENCE if file is None else SECONDS_ALONE
 
     def connect() -> sqlite3.Connection:
-        opened = sqlite3.connect(str(place), timeout=SECONDS_OF_PATIENCE, check_same_thread=False)
+        opened = sqlite3.connect(str(place), timeout=patience, check_same_thread=False)
         opened.execute("PRAGMA journal_mode=WAL")
         opened.execute("PRAGMA synchronous=NORMAL")
         return opened
@@ -260,11 +266,21 @@ def attributes_in(folder: Path) -> dict[str, Any]:
         raise RunError(what, why=why, do="name the folder of one that ravine tune began")
     with quiet_optuna():
         try:
-            (study,) = optuna.get_all_study_summaries(storage=_storage_at(SQLITE_URL, file))
-            return study.user_attrs
+            storage = _storage_at(SQLITE_URL, file)
+            try:
+                (study,) = optuna.get_all_study_summaries(storage=storage)
+                return study.user_attrs
+            finally:
+                _close_connections(storage)
         except Exception as error:
             do = "restore it, or begin another study"
             raise RunError(f"{file} is damaged", why=first_line(error), do=do) from None
+
+
+def _close_connections(storage: BaseStorage) -> None:
+    if isinstance(storage, optuna.storages.RDBStorage):
+        storage.scoped_session.remove()
+        storage.engine.dispose()
 
 
 @contextlib.contextmanager

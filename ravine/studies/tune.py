@@ -175,7 +175,7 @@ def tune(
         )
         budget = {"trials": trials, "minutes": minutes, "confirm": confirm}
         book.study.set_user_attr(BUDGET_ATTRIBUTE, budget | {"confirm_seeds": confirm_seeds})
-        with book.show_signs():
+        with contextlib.closing(book), book.show_signs():
             tuner.use_budget(trials, minutes, each)
             found = tuner.result()
             if confirm and found.best is not None and not found.waiting:
