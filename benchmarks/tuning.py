@@ -6,7 +6,7 @@ Run: python -m benchmarks.tuning [--only search|halving|null] [--trials 256] [--
 search: 256 random trials (rate, momentum, weight decay) of a network 20-64-3 on 10,000 rows, ten
 epochs: by `ravine.tune`, its folder and its statistics counted in, and by Optuna (and Ray Tune
 where it is installed) driving a plain loop of PyTorch with the same values: the validation accuracy
-after each epoch, two processes of one thread each.
+after each epoch, in one process as it comes, and in two processes of one thread each.
 
 halving: studies of 54 trials on digits with other splits and draws; is the winner of successive
 halving the one of training all to their end, and at which share of the steps?
@@ -89,9 +89,10 @@ class PlainLoop:
         return accuracy
 
 
-def drive_optuna(url: str, values: list[dict[str, float]]) -> None:
+def drive_optuna(url: str, values: list[dict[str, float]], processes: int) -> None:
     """What each of the processes does: Optuna's own loop over its share of the trials."""
-    torch.set_num_threads(1)
+    if processes > 1:
+        torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     run = PlainLoop()
     study = optuna.load_study(study_name="plain", storage=url)
@@ -123,20 +124,23 @@ def measure_search(trials: int) -> None:
         )
         ours = time.perf_counter() - began
         values = [dict(trial.values) for trial in found.trials]
-        url = f"sqlite:///{place}/plain.db"
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        optuna.create_study(storage=url, study_name="plain", direction="maximize")
-        parts = [(url, values[i::workers]) for i in range(workers)]
-        began = time.perf_counter()
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            pool.starmap(drive_optuna, parts)
-        theirs = time.perf_counter() - began
-        known = optuna.load_study(study_name="plain", storage=url).get_trials()
+        known = []
+        assert found.best is not None
+        print(f"{trials} trials: ravine.tune {ours:.1f} s, best {found.best.score:.4f}")
+        for name, processes in (("as it comes", 1), ("two processes", PROCESSES)):
+            url = f"sqlite:///{place}/plain-{processes}.db"
+            optuna.create_study(storage=url, study_name="plain", direction="maximize")
+            parts = [(url, values[i::processes], processes) for i in range(processes)]
+            began = time.perf_counter()
+            with multiprocessing.get_context("spawn").Pool(processes) as pool:
+                pool.starmap(drive_optuna, parts)
+            theirs = time.perf_counter() - began
+            known = optuna.load_study(study_name="plain", storage=url).get_trials()
+            best = max(t.value for t in known if t.value is not None)
+            print(f"Optuna and a plain loop, {name}: {theirs:.1f} s, best {best:.4f}", end=": ")
+            print(f"ratio {theirs / ours:.1f}", flush=True)
     assert len(known) == trials == len(found.trials)
-    assert found.best is not None
-    print(f"{trials} trials: ravine.tune {ours:.1f} s, Optuna and a plain loop {theirs:.1f} s")
-    print(f"ratio {theirs / ours:.1f}; best {found.best.score:.4f}", end=" and ")
-    print(f"{max(t.value for t in known if t.value is not None):.4f} (other starts)")
     seconds = drive_ray(values)
     if seconds is None:
         print("Ray Tune is not installed")

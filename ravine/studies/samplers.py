@@ -36,7 +36,7 @@ HALVING_BRACKETS: Mapping[str, tuple[tuple[tuple[float, float], ...], ...]] = {
     ),
 }
 COUNT_ROUNDING = 1e-9
-LEAST_HALVED = 27  # trials in a batch
+LEAST_HALVED, LARGEST_BATCH = 27, 256  # trials in a batch
 
 
 def make_sampler(name: SamplerName, space: Space, *, seed: int, done: int) -> BaseSampler:
@@ -73,12 +73,12 @@ def make_sampler(name: SamplerName, space: Space, *, seed: int, done: int) -> Ba
         raise InputError(what, do=do) from error
 
 
-def trials_to_draw(name: SamplerName, pruner: PrunerName, *, done: int, at_once: int) -> int:
-    """How many trials to ask for next, where a cohort of good size holds `at_once` of them."""
+def trials_to_draw(name: SamplerName, pruner: PrunerName, *, done: int) -> int:
+    """How many trials to draw next: as many as may be where they do not depend on each other."""
     if name in ("qmc", "cmaes") and done == 0:
         return 1  # from the first trial these learn what the space is
     if name not in MODEL_SAMPLERS:
-        return at_once
+        return LARGEST_BATCH
     least = MODEL_BATCH if pruner == "none" else LEAST_HALVED
     return max(least, STARTING_TRIALS - done)
 

@@ -31,6 +31,7 @@ from ravine.rng import stream_seed
 from ravine.serialization import from_plain, to_plain
 from ravine.studies.compare import LEAST_SEEDS, compare
 from ravine.studies.samplers import (
+    LARGEST_BATCH,
     Halving,
     PrunerName,
     SamplerName,
@@ -53,9 +54,7 @@ from ravine.studies.tuned_trials import STARTING_NAME, TunedTrial, trial_name
 from ravine.studies.tuning import RESULT_FILE, TuningResult
 from ravine.studies.verdict import Verdict
 from ravine.training import arguments
-from ravine.training.clusters import worker_count
-from ravine.training.cohort import networks_at_once
-from ravine.training.defaults import load_tasks, network_width, prepare, resolve, training_plan
+from ravine.training.defaults import load_tasks, prepare, resolve, training_plan
 from ravine.training.run_lock import lock_folder
 from ravine.training.rungs import Standing, TrainedRecipe, train_in_rungs
 from ravine.training.train import Report
@@ -66,7 +65,6 @@ TIE_RESAMPLES = 256  # B
 RESAMPLE_DIGITS = 6
 RESAMPLED_VALUES = 2**22  # predictions of so many trials at once
 FIRST_BATCH, GROWTH_FACTOR = 2, 4  # where the budget is a time: how long a trial takes is seen
-LEAST_BATCH, MAX_BATCH = 8, 256  # where trials do not depend on what others reached
 
 
 def tune(
@@ -273,18 +271,10 @@ class _Tuner:
     ) -> int:
         """How many trials to draw next; 0 where the budget is spent."""
         sampler, pruner = self.facts["sampler"], self.facts["pruner"]
-        resolved = resolve(self.recipe, self.task)
-        width = network_width(resolved, self.task)
-        together = networks_at_once(width, device=self.training["device"])
-        at_once = max(
-            LEAST_BATCH, together * worker_count(self.training["workers"]) // self.facts["seeds"]
-        )
-        if pruner != "none":
-            at_once = MAX_BATCH
         done = self.book.count
-        count = min(MAX_BATCH, trials_to_draw(sampler, pruner, done=done, at_once=at_once))
+        count = trials_to_draw(sampler, pruner, done=done)
         if pruner != "none" and trials is not None and trials - done < 2 * count:
-            count = min(MAX_BATCH, trials - done)  # what is left is too few to be halved alone
+            count = min(LARGEST_BATCH, trials - done)  # what is left is too few to be halved alone
         if minutes is not None:
             known = FIRST_BATCH if not trained else int((60 * minutes - spent) * trained / spent)
             count = min(count, known, GROWTH_FACTOR * max(trained, FIRST_BATCH))
