@@ -106,9 +106,9 @@ def tune_command(
     output.print_result(found, as_json=json)
     if not json:
         text = f"the study is in {folder}"
-        if found.recommended is not None:
+        if found.recommendation is not None:
             file = shlex.quote(str(folder / "best.toml"))
-            text += f"; to take {found.recommended}: ravine train {file}"
+            text += f"; to take {found.recommendation}: ravine train {file}"
         output.echo(text, file=sys.stderr)
     return 3 if found.best is None else 0
 

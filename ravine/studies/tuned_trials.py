@@ -86,7 +86,7 @@ class TunedTrials:
         return ranked[0] if ranked and ranked[0].is_finished else None
 
     @property
-    def recommended(self) -> str | None:
+    def recommendation(self) -> str | None:
         """What to take: the best trial, or where it failed on fresh seeds or another one is shown
         to be better, the best of the verdict; None where nothing ended well.
         """
@@ -100,11 +100,11 @@ class TunedTrials:
 
     @property
     def best_recipe(self) -> Recipe | None:
-        """The recipe of what is recommended, with as many seeds as the recipe has."""
+        """The recipe of the recommendation, with as many seeds as the recipe has."""
         trials = {trial_name(trial): trial for trial in self.trials}
-        if self.recommended == STARTING_NAME:
+        if self.recommendation == STARTING_NAME:
             return self.recipe
-        return None if self.recommended is None else self.recipe_of(trials[self.recommended])
+        return None if self.recommendation is None else self.recipe_of(trials[self.recommendation])
 
     @property
     def failures(self) -> int:

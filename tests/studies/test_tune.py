@@ -391,9 +391,9 @@ def test_the_score_is_that_of_training_and_errors_are_in_units_of_the_table():
 def test_what_is_recommended_follows_the_verdict():
     space = {"optimizer.lr": "log:1e-9..1e-8"}  # none learns
     found = tune(PLAIN.vary("epochs", 10), space, trials=8, confirm=1, confirm_seeds=8)
-    assert found.verdict.best.name == "as it was" == found.recommended
+    assert found.verdict.best.name == "as it was" == found.recommendation
     assert found.best_recipe.optimizer.lr == PLAIN.optimizer.lr
-    assert tune(PLAIN, space, trials=8, confirm=0).recommended.startswith("trial")
+    assert tune(PLAIN, space, trials=8, confirm=0).recommendation.startswith("trial")
 
 
 def test_a_space_with_few_combinations_is_tried_whole():
