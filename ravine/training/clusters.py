@@ -5,6 +5,7 @@ begun anew elsewhere by the cluster; a job gives the same numbers wherever it tr
 """
 
 import functools
+import importlib
 import logging
 import math
 import os
@@ -169,7 +170,7 @@ def train_one(
 
 class _RayCluster(Cluster):
     def __init__(self, address: str):
-        import ray  # pyright: ignore[reportMissingImports]
+        ray: Any = importlib.import_module("ray")
 
         super().__init__()
         self.ray = ray
@@ -206,15 +207,17 @@ class _RayCluster(Cluster):
 
 class _DaskCluster(Cluster):
     def __init__(self, address: str):
-        from distributed import Client, LocalCluster  # pyright: ignore[reportMissingImports]
+        distributed: Any = importlib.import_module("distributed")
 
         super().__init__()
         if "://" not in address:
             workers: dict[str, Any] = {"n_workers": os.cpu_count(), "threads_per_worker": 1}
-            place = LocalCluster(**workers, dashboard_address=None, silence_logs=logging.CRITICAL)
-            self.client = Client(place)
+            place = distributed.LocalCluster(
+                **workers, dashboard_address=None, silence_logs=logging.CRITICAL
+            )
+            self.client = distributed.Client(place)
         else:
-            self.client = Client(address, timeout=CONNECT_SECONDS)
+            self.client = distributed.Client(address, timeout=CONNECT_SECONDS)
         self.count = max(1, sum(self.client.nthreads().values()))
 
     def send(self, task: Task) -> Any:
