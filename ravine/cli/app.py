@@ -58,6 +58,10 @@ for name, function in COMMAND_FUNCTIONS.items():
 def run_command(arguments: list[str]) -> int:
     """Run a command; return its exit code."""
     as_json = "--json" in arguments
+    if arguments and arguments[0] in RENAMED_COMMANDS:
+        new = RENAMED_COMMANDS[arguments[0]]
+        print(f"note: ravine {arguments[0]} is now ravine {new}", file=sys.stderr)
+        arguments = [new, *arguments[1:]]
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -96,10 +100,6 @@ def _run(arguments: list[str]) -> int:
     if not arguments:
         app.help_print([])
         return 0
-    if arguments[0] in RENAMED_COMMANDS:
-        new = RENAMED_COMMANDS[arguments[0]]
-        print(f"note: ravine {arguments[0]} is now ravine {new}", file=sys.stderr)
-        arguments = [new, *arguments[1:]]
     code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else 0
 

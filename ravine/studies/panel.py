@@ -20,7 +20,7 @@ from ravine.metrics import Metric, resampled_values
 from ravine.recipe import Recipe
 from ravine.studies.verdict import REFERENCE_NAMES
 from ravine.training.run import Run
-from ravine.training.scores import predict_baselines
+from ravine.training.scores import predict_baselines, score_unit
 from ravine.training.tree_baseline import encoded_columns
 
 HOPELESS_R2 = 1e3  # below 0 by more: a failure
@@ -74,11 +74,9 @@ class Panel:
     def encode_score(self, score: float, task: Task) -> float:
         """A score in the units of a task's encoding, as it is measured while networks train."""
         self.constant_score(task)  # raises where there is no validation split
-        encoding = task.encoder.target
-        if task.kind != "regression":
-            return score
-        if encoding.transform == "as it is" and encoding.outputs == 1:
-            return score if self.metric is metrics.R2 else score / encoding.spread[0]
+        unit = score_unit(self.metric, task)
+        if unit is not None:
+            return score / unit
         why = "scores in training are of logarithms, or of numbers on several scales"
         raise InputError(f"a target for {self.metric.name}", why=why, do="leave target out")
 

@@ -117,9 +117,10 @@ class TrialBook:
             if len(keys) < size:
                 self.drop(keys)
                 continue
+            keys = [key for key in keys if self.storage.get_trial(key).state != TrialState.FAIL]
             for key in keys:
                 with contextlib.suppress(UpdateFinishedTrialError):
-                    claim = self._claim(name, len(keys))
+                    claim = self._claim(name, int(size))
                     self.storage.set_trial_user_attr(key, BATCH_ATTRIBUTE, claim)
             return self._batch(name, keys)
         return None
@@ -211,14 +212,13 @@ def open_book(
     url = SQLITE_URL if file is not None else storage
     for attempt in range(CREATION_ATTEMPTS):
         try:
-            with quiet_optuna():
-                kept = optuna.storages.InMemoryStorage() if url is None else _storage_at(url, file)
-                study = optuna.create_study(
-                    storage=kept,
-                    study_name=name,
-                    direction="maximize" if facts["higher_is_better"] else "minimize",
-                    load_if_exists=True,
-                )
+            kept = optuna.storages.InMemoryStorage() if url is None else _storage_at(url, file)
+            study = optuna.create_study(
+                storage=kept,
+                study_name=name,
+                direction="maximize" if facts["higher_is_better"] else "minimize",
+                load_if_exists=True,
+            )
             break
         except Exception as error:  # of the driver of some database
             if attempt + 1 < CREATION_ATTEMPTS:  # another process may be creating the tables

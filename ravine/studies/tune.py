@@ -54,9 +54,10 @@ from ravine.studies.tuned_trials import STARTING_NAME, TunedTrial, trial_name
 from ravine.studies.tuning import RESULT_FILE, TuningResult
 from ravine.studies.verdict import Verdict
 from ravine.training import arguments
-from ravine.training.defaults import load_tasks, prepare, resolve, training_plan
+from ravine.training.defaults import load_task, prepare, resolve, training_plan
 from ravine.training.run_lock import lock_folder
 from ravine.training.rungs import Standing, TrainedRecipe, train_in_rungs
+from ravine.training.scores import score_unit
 from ravine.training.train import Report
 
 STUDY_SCHEMA = 1
@@ -99,8 +100,9 @@ def tune(
 
     `sampler` draws the trials: "random", "qmc" (scrambled Sobol points), "grid" (all combinations),
     or by what ended trials reached "tpe", "gp" (a Gaussian process) or "cmaes". Trials are drawn in
-    batches and train as cohorts. `pruner` ends trials early: "halving" leaves the best third after
-    1/9 and after 1/3 of the budget, "hyperband" gives others more time (see `Halving`).
+    batches and train as cohorts; a space with no more combinations than `trials` is tried whole.
+    `pruner` ends trials early: "halving" lets half go on after 1/27 of their steps, a third after
+    1/9 and a fifth after 1/3, "hyperband" gives some more time (see `Halving`).
 
     The best `confirm` trials are then trained with `confirm_seeds` fresh seeds beside the recipe as
     it was, and compared on the test split (0: not). With `out` everything is kept in that folder,
@@ -153,7 +155,7 @@ def tune(
         "seed": seed,
     }
     folder = None if out is None else require_path(out, "out")
-    with _study_folder(folder), quiet_optuna():
+    with _study_folder(folder, storage), quiet_optuna():
         book = open_book(folder, storage, name, json.loads(json.dumps(facts)))
         tuner = _Tuner(
             recipe=recipe,
@@ -208,21 +210,31 @@ def resume_tuning(
 
 
 @contextlib.contextmanager
-def _study_folder(folder: Path | None) -> Iterator[None]:
-    """Hold the folder of a study alone: a new one, or one that holds a study already."""
+def _study_folder(folder: Path | None, storage: str | None) -> Iterator[None]:
+    """Hold the folder of a study alone: a new one, or that of a study, which may be in a database.
+
+    A new folder in which nothing was written goes again.
+    """
     if folder is None:
         yield
         return
-    if folder.exists() and any(folder.iterdir()):
+    left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if left and (storage is None or RESULT_FILE not in left):
         attributes_in(folder)  # raises where other things are in it
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = error.strerror or str(error)
         raise InputError(f"{folder} cannot be made", why=why, do="name another folder") from None
-    with lock_folder(folder):
-        (folder / RESULT_FILE).unlink(missing_ok=True)  # it is written anew at the end
-        yield
+    try:
+        with lock_folder(folder):
+            if storage is None:
+                (folder / RESULT_FILE).unlink(missing_ok=True)  # it is written anew at the end
+            yield
+    finally:
+        if not left:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,24 +294,20 @@ class _Tuner:
 
     def _train_batch(self, batch: TrialBatch) -> None:
         """Train the trials of a batch together, and tell the study what they reached."""
-        recipes: dict[int, Recipe] = {}
+        made: dict[int, tuple[Recipe, Task]] = {}
         for place, trial in enumerate(batch.trials):
-            values = {path: setting_value(value) for path, value in trial.values.items()}
             try:
-                varied = with_values(self.recipe, values).vary("seeds", self.facts["seeds"])
-                (task,) = load_tasks([varied], self.frame) if self._has_own_data else (self.task,)
-                recipes[place] = resolve(varied, task)
+                made[place] = self._make(trial.values)
             except RavineError as error:
                 result = {"outcome": "impossible", "score": math.nan, "rungs": [], "budget": 0}
                 self.book.tell(trial, result | {"why": str(error)})
-        places, resolved = list(recipes), list(recipes.values())
-        if not places:
+        if not made:
             return
-        tasks = [self.task] * len(resolved)
-        if self._has_own_data:
-            tasks = [replace(task, test=None) for task in load_tasks(resolved, self.frame)]
-            _check_same_rows(self.task, tasks)
-        halving, rungs = self._halving(len(places)), {place: {} for place in places}
+        places = list(made)
+        resolved, tasks = zip(*made.values(), strict=True)
+        higher = self.metric.higher_is_better
+        halving = Halving(self.facts["pruner"], len(places), higher_is_better=higher)
+        rungs: dict[int, dict[float, float]] = {place: {} for place in places}
 
         def prune(share: float, standings: Sequence[Standing]) -> list[int]:
             leaving = halving(share, standings)
@@ -320,23 +328,22 @@ class _Tuner:
         if kept is not None:
             shutil.rmtree(kept, ignore_errors=True)
 
+    def _make(self, values: Mapping[str, Any]) -> tuple[Recipe, Task]:
+        """The resolved recipe of a trial, and its task; `RavineError` where it cannot be."""
+        settings = {path: setting_value(value) for path, value in values.items()}
+        varied = with_values(self.recipe, settings).vary("seeds", self.facts["seeds"])
+        task = self.task
+        if any(path.partition(".")[0] in ("data", "encoding") for path in self.space):
+            task = replace(load_task(varied, self.frame), test=None)
+            if not np.array_equal(task.rows["validation"], self.task.rows["validation"]):
+                what, why = "other rows are in its validation split", "scores cannot be compared"
+                raise RecipeError(what, why=why, do="leave the settings of data out of the space")
+        return resolve(varied, task), task
+
     @property
     def unit(self) -> float:
-        """What a score of the encoded targets is in the units of the table (1 where it has none, or
-        the targets are logarithms, or several).
-        """
-        target = self.task.encoder.target
-        linear = self.task.kind == "regression" and target.transform == "as it is"
-        has_unit = linear and target.outputs == 1 and self.metric is not metrics.R2
-        return float(target.spread[0]) if has_unit else 1.0
-
-    @property
-    def _has_own_data(self) -> bool:
-        """Whether trials differ in how their data are read or encoded."""
-        return any(path.partition(".")[0] in ("data", "encoding") for path in self.space)
-
-    def _halving(self, count: int) -> Halving:
-        return Halving(self.facts["pruner"], count, higher_is_better=self.metric.higher_is_better)
+        """What a score of the encoded targets is in the units of the table (1 if that differs)."""
+        return score_unit(self.metric, self.task) or 1.0
 
     def _measure(
         self, recipe: Recipe, task: Task, trained: TrainedRecipe, rungs: Mapping[float, float]
@@ -386,15 +393,6 @@ class _Tuner:
         keys = ("device", "workers", "report", "stop")
         how = {key: self.training[key] for key in keys}
         return compare(choices | {STARTING_NAME: fresh}, self.frame, seeds=seeds, **how)
-
-
-def _check_same_rows(first: Task, tasks: Sequence[Task]) -> None:
-    """Raise `RecipeError` where trials are not scored on the same rows."""
-    for task in tasks:
-        if not np.array_equal(task.rows["validation"], first.rows["validation"]):
-            what = "the space changes which rows are in the validation split"
-            why = "scores on other rows say nothing of a setting"
-            raise RecipeError(what, why=why, do="leave the settings of data out of it")
 
 
 def _resampled_scores(

@@ -16,6 +16,7 @@ from ravine.studies.tuned_trials import TunedTrial, TunedTrials
 MAX_SLICES = 6  # the most important settings
 SLICE_COLUMNS = 3
 CHOICE_LABEL_WIDTH = 14
+WIDE_LABELS = 24  # letters of all values of a list, which would overlap
 PALE_ALPHA, LINE_ALPHA = 0.55, 0.35
 
 
@@ -94,6 +95,8 @@ def _draw_slice(axes: Axes, found: TunedTrials, path: str, *, label: bool) -> No
     if ticks is not None:
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.5, len(ticks) - 0.5)
+        if sum(map(len, ticks)) > WIDE_LABELS:
+            axes.tick_params("x", labelrotation=20)
     elif _attributes(found, path).get("log"):
         axes.set_xscale("log")
     axes.set(xlabel=_short(path, found), ylabel=f"validation {found.metric}" if label else "")
@@ -143,14 +146,13 @@ def _share(found: TunedTrials, path: str, trial: TunedTrial) -> float:
     return float((scale(value) - low) / (high - low))
 
 
-def _end_texts(found: TunedTrials, path: str) -> tuple[str, str]:
+def _end_texts(found: TunedTrials, path: str) -> list[str]:
+    """The ends of a setting's axis, the lower one first."""
     known = _attributes(found, path)
-    ends = known["choices"][:: max(len(known["choices"]) - 1, 1)] if "choices" in known else ()
-    low, high = (ends[0], ends[-1]) if ends else (known["low"], known["high"])
-    return tuple(  # type: ignore[reportReturnType]
-        f"{end:.3g}" if isinstance(end, float) else shorten(str(end), CHOICE_LABEL_WIDTH)
-        for end in (low, high)
-    )
+    choices = known.get("choices", ())
+    ends = (choices[0], choices[-1]) if choices else (known["low"], known["high"])
+    texts = [f"{end:.3g}" if isinstance(end, float) else str(end) for end in ends]
+    return [shorten(text, CHOICE_LABEL_WIDTH) for text in texts]
 
 
 def _short(path: str, found: TunedTrials) -> str:

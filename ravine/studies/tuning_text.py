@@ -130,4 +130,4 @@ def _optimism_text(found: TunedTrials) -> str:
     )
     if luck <= 0:
         return f"{text}: the choice among {count} trials did not flatter it."
-    return f"{text}: {score_text(luck)} less than when it was the best of {count}."
+    return f"{text}, worse by {score_text(luck)} than when it was the best of {count}."

@@ -23,6 +23,18 @@ NO_BASELINE_NOTE = "not asked for"
 ScoresByTarget: TypeAlias = dict[str, dict[str, dict[str, float]]]
 
 
+def score_unit(metric: Metric, task: Task) -> float | None:
+    """What 1 of a score is that is measured on encoded targets, in the units of the table.
+
+    None where it is no multiple: of targets that are encoded as logarithms, or on several scales.
+    """
+    encoding = task.encoder.target
+    if task.kind != "regression" or metric is metrics.R2:
+        return 1.0
+    linear = encoding.transform == "as it is" and encoding.outputs == 1
+    return float(encoding.spread[0]) if linear else None
+
+
 def score_model(
     model: Model, task: Task, *, baseline: bool = False
 ) -> tuple[Score | None, list[dict[str, float]]]:

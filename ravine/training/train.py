@@ -243,7 +243,8 @@ def train_jobs(
         return train_on_cluster(assignments, controls, connect(workers), _train_remotely)
     pairs = zip(assignments, controls, strict=True)  # this process alone reports
     calls = [partial(train_jobs, [a], [replace(c, report=None)], workers=1) for a, c in pairs]
-    crew = Crew(calls, controls, [a.seconds for a in assignments], workers - 1)
+    seconds = [a.seconds * c.until for a, c in zip(assignments, controls, strict=True)]
+    crew = Crew(calls, controls, seconds, workers - 1)
     with contextlib.closing(crew):
         while (i := crew.take()) is not None:
             assignment, control = assignments[i], controls[i]

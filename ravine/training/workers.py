@@ -86,7 +86,10 @@ class Crew:
         """The control of a job that is trained here; starts processes for the others that wait."""
         waiting = self.waiting.copy()
         if waiting and len(self.threads) < self.workers:
-            seconds = self.pace.shareable(job, cohort.step / cohort.job.plan.steps, waiting)
+            share = (
+                cohort.step / cohort.job.plan.steps / control.until
+            )  # of what it is to train now
+            seconds = self.pace.shareable(job, min(share, 1.0), waiting)
             # each has START_SECONDS of work, too, and a job that waits for it
             paid = min(int(seconds / 2 // START_SECONDS), len(self.ready) + len(waiting))
             while len(self.threads) < min(paid, self.workers):
