@@ -24,6 +24,7 @@ from ravine.studies.verdict import ChoiceResult, Verdict
 from ravine.training import arguments
 from ravine.training.batches import training_batches
 from ravine.training.cohort import Cohort, start_cohort
+from ravine.training.compiled_steps import is_long
 from ravine.training.defaults import batch_size, load_tasks, resolve, training_plan
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
@@ -164,19 +165,23 @@ def seconds_alone(recipe: Recipe, task: Task, *, device: str) -> float:
 
     The steps that it may make, at the mean cost of a step on a few batches.
     """
+    plan = training_plan(recipe, task)
     few = evenly_spaced(task.train, TIMED_BATCHES * batch_size(recipe, task))
     short = dataclasses.replace(task, train=few, validation=None, test=None)
     one = dataclasses.replace(recipe, seeds=1, stop=None, snapshots=None, epochs=MAX_TIMED_EPOCHS)
     job = assign_members([0], one, short, device=device).job
     clock = time.process_time if device == "cpu" else time.perf_counter
-    ticks: list[float] = []
+    ticks: list[tuple[int, float]] = []
 
     def is_timed(cohort: Cohort) -> bool:
-        ticks.append(clock())
-        return len(ticks) > LEAST_TIMED_STEPS and ticks[-1] - ticks[0] > TIMED_SECONDS
+        ticks.append((cohort.step, clock()))
+        steps, seconds = (last - first for first, last in zip(ticks[0], ticks[-1], strict=True))
+        return steps >= LEAST_TIMED_STEPS and seconds > TIMED_SECONDS
 
     with exact_arithmetic():
         cohort = start_cohort(job)
         batches = training_batches(short, cohort)
-        train_cohort(cohort, batches, Evaluator.of_task(short, job), pause=is_timed)
-    return (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1) * training_plan(recipe, task).steps
+        evaluate = Evaluator.of_task(short, job)
+        train_cohort(cohort, batches, evaluate, pause=is_timed, threads=int(is_long(plan)))
+    steps, seconds = (last - first for first, last in zip(ticks[0], ticks[-1], strict=True))
+    return seconds / max(1, steps) * plan.steps

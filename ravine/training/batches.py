@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ravine.data import Examples, RowGroups, Task
 from ravine.data.examples import concatenate
@@ -57,15 +59,29 @@ class InMemory:
         e = self.examples
         if self.per_epoch == 1:
             return Batch(*e.map(lambda t: t[None]).fields)
-        epoch, place = divmod(step, self.per_epoch)
+        index, _ = self.places(step, step + 1)
+        picked = e.map(lambda t: t.index_select(0, index.reshape(-1)))
+        return Batch(*picked.map(lambda t: t.view(*index.shape, *t.shape[1:])).fields)
+
+    def places(self, step: int, until: int) -> tuple[Tensor, np.ndarray]:
+        """Which examples each network takes in steps of one epoch, [P or 1, examples], and where
+        the batch of each step ends among them.
+        """
+        epoch, first = divmod(step, self.per_epoch)
+        if self.per_epoch == 1:
+            return torch.arange(self.count)[None], np.array([self.count])
         if epoch != self._epoch:
             streams = [stream(seed, "order", epoch) for seed in self.seeds]
             orders = torch.stack([torch.randperm(self.count, generator=g) for g in streams])
             self._epoch = epoch
-            self._orders = orders.to(e.numbers.device)
-        index = self._orders[:, place * self.batch : (place + 1) * self.batch]
-        picked = e.map(lambda t: t.index_select(0, index.reshape(-1)))
-        return Batch(*picked.map(lambda t: t.view(*index.shape, *t.shape[1:])).fields)
+            self._orders = orders.to(self.examples.numbers.device)
+        ends = np.minimum(np.arange(first + 1, first + until - step + 1) * self.batch, self.count)
+        begin = first * self.batch
+        return self._orders[:, begin : ends[-1]], ends - begin
+
+    def end_of_epoch(self, step: int) -> int:
+        """The first step of the epoch after that of a step."""
+        return (step // self.per_epoch + 1) * self.per_epoch
 
 
 class Streamed:

@@ -38,6 +38,7 @@ class JobControl:
     alpha: float = 0.0  # this job's share of the budget of false alarms; 0: no diagnosis
     _saved: float = field(default_factory=time.monotonic)
     _reported: int = -1
+    _controlled: int = 0
     _stop_requested: bool = False
 
     @property
@@ -64,9 +65,10 @@ class JobControl:
                 self.interrupted = True
                 self._save(cohort)
                 return True
-        if not cohort.ids or cohort.step % STEPS_BETWEEN_CONTROLS:
+        if not cohort.ids or cohort.step < self._controlled + STEPS_BETWEEN_CONTROLS:
             # when all have left, what is kept of them is not final yet: the job saves it then
             return False
+        self._controlled = cohort.step
         if self.is_stop_requested:
             self.interrupted = True
             self._save(cohort)

@@ -19,6 +19,7 @@ from ravine.probes.curvature import Objective
 from ravine.protocols import Batch, ForwardContext, LossAndGradient, SearchOptimizer, StepContext
 from ravine.training.batches import Batches
 from ravine.training.cohort import Cohort
+from ravine.training.compiled_steps import CompiledSteps
 from ravine.training.evaluation import Evaluator
 from ravine.training.step_statistics import is_sampled, log_learning_rate, log_step
 
@@ -26,55 +27,63 @@ FACTORS_AT_ONCE = 256  # steps whose learning rates are computed together
 
 
 def train_cohort(
-    cohort: Cohort, batches: Batches, evaluate: Evaluator, *, pause: Callable[[Cohort], bool]
+    cohort: Cohort,
+    batches: Batches,
+    evaluate: Evaluator,
+    *,
+    pause: Callable[[Cohort], bool],
+    threads: int = 0,
 ) -> None:
-    """Train until every network has ended, or `pause` (asked after each step) returns True."""
-    plan = cohort.job.plan
-    state = cohort.state
+    """Train until every network has ended, or `pause` returns True.
+
+    It is asked after each step; with `threads` for compiled steps, after many of these.
+    """
+    plan, searches = cohort.job.plan, isinstance(cohort.parts.optimizer, SearchOptimizer)
     factors = ScheduleFactors(cohort)
-    searches = isinstance(cohort.parts.optimizer, SearchOptimizer)
+    compiled = CompiledSteps.of(cohort, batches, threads=threads)
     while cohort.ids and cohort.step < plan.steps:
-        work = cohort.workspace
-        tuning = work.tuning_multipliers
-        step = cohort.step
-        sampled = is_sampled(step, plan)
-        meter = cohort.log.meter if sampled else None
-        batch = augment_batch(cohort, batches.at(step), meter)
-        if work.manual is None:
-            outputs = cohort.network(work.leaves, batch, forward_context(cohort, meter))
-            grads, losses = gradients(cohort, outputs, batch, meter)
-        else:
-            grads, losses = manual_gradients(cohort, batch, meter)
-        lr_multipliers = work.slot_multipliers if tuning is None else tuning.at(step)
-        factor = factors.at(step)
-        layout = cohort.network.layout
-        context = StepContext(step + 1, factor, work.decay_mask, layout, lr_multipliers, meter)
-        unclipped = row_norm(grads) if sampled and cohort.parts.clip is not None else None
-        grads = process_gradients(cohort, grads, context)
-        before = cohort.weights.clone() if sampled or tuning is not None else None
-        if searches:
-            search_(cohort, batch, LossAndGradient(losses, grads), context)
-        else:
-            rule = cohort.parts.optimizer
-            apply_update_(rule, cohort.weights, grads, state=state.optimizer, context=context)
-        if tuning is not None and before is not None:
-            # not every rule leaves a weight alone whose rate is 0
-            torch.where(tuning.frozen, before, cohort.weights, out=cohort.weights)
-        average = cohort.parts.average
-        if average is not None:
-            state.average = average.update(cohort.weights, state.average, context, plan)
-        cohort.step += 1
-        state.losses["sum"] += losses
-        state.loss_count += 1
-        if sampled and before is not None:
-            log_step(cohort, context, before=before, grads=grads, unclipped=unclipped)
+        if compiled is None or not compiled.train(evaluate, factors):
+            state, work, step = cohort.state, cohort.workspace, cohort.step
+            tuning = work.tuning_multipliers
+            sampled = is_sampled(step, plan)
+            meter = cohort.log.meter if sampled else None
+            batch = augment_batch(cohort, batches.at(step), meter)
+            if work.manual is None:
+                outputs = cohort.network(work.leaves, batch, forward_context(cohort, meter))
+                grads, losses = gradients(cohort, outputs, batch, meter)
+            else:
+                grads, losses = manual_gradients(cohort, batch, meter)
+            lr_multipliers = work.slot_multipliers if tuning is None else tuning.at(step)
+            factor = factors.at(step)
+            layout = cohort.network.layout
+            context = StepContext(step + 1, factor, work.decay_mask, layout, lr_multipliers, meter)
+            unclipped = row_norm(grads) if sampled and cohort.parts.clip is not None else None
+            grads = process_gradients(cohort, grads, context)
+            before = cohort.weights.clone() if sampled or tuning is not None else None
+            if searches:
+                search_(cohort, batch, LossAndGradient(losses, grads), context)
+            else:
+                rule = cohort.parts.optimizer
+                apply_update_(rule, cohort.weights, grads, state=state.optimizer, context=context)
+            if tuning is not None and before is not None:
+                # not every rule leaves a weight alone whose rate is 0
+                torch.where(tuning.frozen, before, cohort.weights, out=cohort.weights)
+            average = cohort.parts.average
+            if average is not None:
+                state.average = average.update(cohort.weights, state.average, context, plan)
+            cohort.step += 1
+            state.losses["sum"] += losses
+            state.loss_count += 1
+            if sampled and before is not None:
+                log_step(cohort, context, before=before, grads=grads, unclipped=unclipped)
         if evaluate.due(cohort.step):
-            log_learning_rate(cohort, context)
+            log_learning_rate(cohort, factors.at(cohort.step - 1))
             leaving = evaluate(cohort)
             if leaving:
                 cohort.end(leaving)
                 batches.keep(cohort.seeds)
                 factors = ScheduleFactors(cohort)
+                compiled = CompiledSteps.of(cohort, batches, threads=threads)
         if pause(cohort):
             return
     cohort.end(dict.fromkeys(range(len(cohort.ids)), "finished"))
@@ -206,7 +215,7 @@ class ScheduleFactors:
     def at(self, step: int) -> Tensor | float:
         """The factor of a step: a float if all networks share it, else a float64 column [P, 1]."""
         place = step - self.first
-        if self.first < 0 or place >= self.table.shape[1]:
+        if self.first < 0 or not 0 <= place < self.table.shape[1]:
             steps = torch.arange(step, step + FACTORS_AT_ONCE, dtype=torch.float64)[None]
             self.table = self.cohort.parts.schedule.factor(steps, self.cohort.job.plan)
             self.first = step

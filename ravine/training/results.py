@@ -40,6 +40,7 @@ class JobResult(NamedTuple):
     log: TrainingLog
     interrupted: bool
     end: InitialState | None = None  # where its networks stand, if it began from a `InitialState`
+    is_compiled: bool = False  # whether its steps were made by compiled kernels
 
 
 class TrainedMember(NamedTuple):
@@ -83,6 +84,7 @@ def assemble_run(
     model = _model(recipe, task, trained)
     score, tested = (None, []) if model is None else score_model(model, task, baseline=baseline)
     members = _members(recipe, trained, series, tested)
+    is_compiled = trained[0].result.is_compiled
     steps = training_plan(recipe, task).steps
     reported = [network.result.ended.effects[network.row] for network in trained]
     effects = list_effects(recipe, reported, series, members, steps=steps)
@@ -97,7 +99,7 @@ def assemble_run(
         events=_events(trained),
         effects=effects,
         notes=tuple(task.notes),
-        surroundings=surroundings(),
+        surroundings=surroundings() | {"steps": "compiled" if is_compiled else "torch"},
         score=score,
         seconds=seconds,
         intervals={} if model is None else calibrate_intervals(model, task),
@@ -244,7 +246,7 @@ def installed_version(name: str) -> str:
 
 def surroundings() -> dict[str, Any]:
     """Where a run happened: versions and the machine, no names."""
-    packages = ("ravine", "torch", "numpy", "pandas", "scikit-learn")
+    packages = ("ravine", "torch", "numpy", "pandas", "scikit-learn", "numba")
     return {
         "versions": {name: installed_version(name) for name in packages},
         "python": platform.python_version(),

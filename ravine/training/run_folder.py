@@ -118,7 +118,7 @@ def write_plan(
 
 def plan_versions() -> dict[str, str]:
     """The versions on which a run's numbers depend."""
-    packages = {name: installed_version(name) for name in ("torch", "numpy", "ravine")}
+    packages = {name: installed_version(name) for name in ("torch", "numpy", "numba", "ravine")}
     return {"python": platform.python_version(), **packages}
 
 

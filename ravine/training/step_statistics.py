@@ -36,7 +36,7 @@ def log_step(
         kept = torch.where(unclipped > 0, row_norm(grads) / unclipped.clamp_min(1e-30), 1.0)
         cohort.add_point("clip/kept", kept)
     _log_layers(cohort, before, change)
-    log_learning_rate(cohort, context)
+    log_learning_rate(cohort, context.factor)
     if context.meter is not None:
         context.meter.add("update", update)
     multipliers = cohort.workspace.tuning_multipliers
@@ -62,10 +62,10 @@ def _log_layers(cohort: Cohort, before: Rows, change: Rows) -> None:
         cohort.add_point(f"update/ratio/{slot.name}", ratio)
 
 
-def log_learning_rate(cohort: Cohort, context: StepContext) -> None:
-    """Log the learning rate that was used in the step just made, once."""
+def log_learning_rate(cohort: Cohort, factor: Tensor | float) -> None:
+    """Log the learning rate of the step just made, once; `factor` is the schedule's."""
     if cohort.log.is_new("lr", cohort.step):
-        rate = torch.as_tensor(cohort.parts.optimizer.lr * context.factor, dtype=torch.float64)
+        rate = torch.as_tensor(cohort.parts.optimizer.lr * factor, dtype=torch.float64)
         cohort.add_point("lr", rate.expand(len(cohort.ids), 1))
 
 

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
+
 from ravine.argument_checks import check_arguments
 from ravine.data import TableLike, Task
 from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
@@ -29,6 +31,7 @@ from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
 from ravine.training.clusters import connect, train_on_cluster, train_one, worker_count
 from ravine.training.cohort import Cohort, end_of, start_cohort
+from ravine.training.compiled_steps import are_compiled
 from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
@@ -245,11 +248,12 @@ def train_jobs(
     calls = [partial(train_jobs, [a], [replace(c, report=None)], workers=1) for a, c in pairs]
     seconds = [a.seconds * c.until for a, c in zip(assignments, controls, strict=True)]
     crew = Crew(calls, controls, seconds, workers - 1)
+    threads = torch.get_num_threads()  # before it is one, for numbers to be the same in any cohort
     with contextlib.closing(crew):
         while (i := crew.take()) is not None:
             assignment, control = assignments[i], controls[i]
             with exact_arithmetic() as exact:
-                saved = control.checkpoint
+                saved, compiled = control.checkpoint, are_compiled(assignment.job, assignment.task)
                 if saved is not None and saved.exists():
                     cohort = load_checkpoint(saved, assignment.job)
                 else:
@@ -265,13 +269,17 @@ def train_jobs(
                     if cohort.step == 0:  # a checkpoint has it already
                         examples = batches.examples if isinstance(batches, InMemory) else None
                         log_constant_baseline(cohort, examples, evaluate.validation)
-                    pause = keep_snapshots(cohort, partial(crew.pause, i, control))
-                    train_cohort(cohort, batches, evaluate, pause=pause)
+                    # a job in threads of its own needs no other processes
+                    share = partial(crew.pause, i, control)
+                    in_threads = compiled and min(threads, len(cohort.ids)) > 1
+                    pause = keep_snapshots(cohort, control if in_threads else share)
+                    train_cohort(cohort, batches, evaluate, pause=pause, threads=threads)
                     if not control.interrupted:
                         _complete(cohort, assignment.task, saved)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
-            result = JobResult(cohort.ended, cohort.log, control.interrupted, end_of(cohort))
+            stopped = control.interrupted
+            result = JobResult(cohort.ended, cohort.log, stopped, end_of(cohort), compiled)
             crew.found[i] = [result]
         found = crew.results()
     return [found[i][0] for i in range(len(assignments))]

@@ -123,6 +123,7 @@ class Crew:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
             )
             self.processes.append(process)
             with process:

@@ -107,7 +107,7 @@ def test_an_edited_recipe_is_refused_and_a_reformatted_one_is_not(tmp_path):
 def test_a_resume_under_other_versions_says_so(tmp_path, monkeypatch, capsys):
     stopped(tmp_path / "r")
     plan = json.loads((tmp_path / "r/plan.json").read_text())
-    assert set(plan["versions"]) == {"python", "torch", "numpy", "ravine"}
+    assert set(plan["versions"]) == {"python", "torch", "numpy", "numba", "ravine"}
     monkeypatch.setattr("ravine.training.run_folder.installed_version", lambda _: "99.0")
     assert run_command(["train", "--resume", str(tmp_path / "r"), "--quiet"]) == 0
     assert f"torch {plan['versions']['torch']}, then 99.0" in capsys.readouterr().err

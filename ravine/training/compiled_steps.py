@@ -1,0 +1,304 @@
+"""Steps of small networks by compiled kernels (`compiled_kernels`), where these cover all they do.
+
+Covered are networks with a backward pass that is written out (`ManualBackprop`), on a CPU in
+float32, by SGD, momentum, Nesterov's momentum, Adam or AdamW as in torch, with weight decay, any
+schedule, label smoothing and weighted examples; not penalties, clipping, averages, augmentation,
+snapshots or rates by layer. Steps at which techniques are measured (`is_sampled`) are made by torch
+in any case. Which way a network's steps are made depends on its recipe alone, never on the networks
+beside it, and these do not change its numbers. Letters: P networks, S steps, L layers.
+"""
+
+import functools
+import importlib
+import threading
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ravine.data import RowGroups, Task
+from ravine.losses import BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
+from ravine.networks.activations import Identity, ReLU, Tanh
+from ravine.networks.layers import LinearLayer
+from ravine.optimizers.adaptive import Adam, AdamW
+from ravine.optimizers.sgd import SGD, Momentum, Nesterov
+from ravine.part import Number
+from ravine.protocols import Plan, StepContext
+from ravine.training.batches import Batches, InMemory
+from ravine.training.cohort import Cohort, Job, start_cohort
+from ravine.training.evaluation import Evaluator
+from ravine.training.step_statistics import is_sampled
+
+LEAST_STEPS = 256  # shorter runs do not pay for reading the kernels from the disk: half a second
+OPERATIONS_AT_ONCE = 5e9  # multiplications until signals are looked at again
+OPERATIONS_PER_THREAD = 2e7  # less is done before a thread has started
+
+LOSS_CODES = {SoftmaxCrossEntropy: 0, SquaredError: 1, BinaryCrossEntropy: 2}
+ACTIVATION_CODES = {Identity: 0, ReLU: 1, Tanh: 2}
+RULE_CODES = {SGD: 0, Momentum: 1, Nesterov: 2, Adam: 3, AdamW: 3}
+STATE_NAMES = {0: (), 1: ("velocity",), 2: ("velocity",), 3: ("mean", "square")}
+
+
+class Shape(NamedTuple):
+    """What the kernels must know of a network."""
+
+    sizes: tuple[int, ...]  # [L + 1], the inputs first
+    activations: tuple[int, ...]  # [L]
+
+
+class CompiledSteps:
+    """The steps of a cohort's networks as they are now; made anew when networks leave."""
+
+    def __init__(self, cohort: Cohort, batches: InMemory, shape: Shape, threads: int):
+        self.cohort, self.batches, self.shape = cohort, batches, shape
+        self.threads = threads
+        optimizer, loss = cohort.parts.optimizer, cohort.parts.loss
+        self.rule, self.loss = RULE_CODES[type(optimizer)], LOSS_CODES[type(loss)]
+        names = ("momentum", "dampening", "beta1", "beta2", "eps")
+        settings = [getattr(optimizer, name, 0.0) for name in names]
+        settings.append(getattr(loss, "label_smoothing", 0.0))
+        self.settings = np.concatenate([self._column(value) for value in settings], 1)
+        examples = batches.examples
+        assert examples.targets is not None
+        is_class = self.loss == LOSS_CODES[SoftmaxCrossEntropy]
+        no_classes, no_targets = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0)
+        weights = torch.zeros(0) if examples.weights is None else examples.weights
+        self.data = [
+            tensor.contiguous().numpy()
+            for tensor in (
+                examples.numbers,
+                examples.targets if is_class else no_classes,
+                no_targets if is_class else examples.targets,
+                weights,
+            )
+        ]
+
+    @classmethod
+    def of(cls, cohort: Cohort, batches: Batches, *, threads: int) -> Self | None:
+        """The steps of a cohort; None where the kernels do not cover them, or with no threads."""
+        if not (threads and cohort.ids and isinstance(batches, InMemory)):
+            return None
+        shape = covered_shape(cohort)
+        if shape is None or load_kernels() is None:
+            return None
+        return cls(cohort, batches, shape, threads)
+
+    def train(self, evaluate: Evaluator, factors: Any) -> bool:
+        """Make the steps up to the next one that torch makes, or to an evaluation.
+
+        `factors.at(step)` are those of the learning rate. Returns whether any step was made.
+        """
+        cohort = self.cohort
+        optimizer, step = cohort.parts.optimizer, cohort.step
+        until = self._end(evaluate)
+        count = until - step
+        if not count:
+            return False
+        rates, decays = np.empty((2, len(cohort.ids), count))
+        for s in range(count):
+            factor = factors.at(step + s)
+            rates[:, s] = self._column(optimizer.lr * factor)[:, 0]
+            decays[:, s] = self._column(_decay(optimizer, factor))[:, 0]
+        order, ends = self.batches.places(step, until)
+        shared = order.expand(len(cohort.ids), -1).contiguous().numpy()
+        rows = cohort.weights.numpy()
+        moments = [cohort.state.optimizer[name].numpy() for name in STATE_NAMES[self.rule]]
+        moments += [np.empty((len(rows), 0), np.float32)] * (2 - len(moments))
+        losses = cohort.state.losses["sum"].numpy().reshape(-1)
+        batch = int(np.diff(ends, prepend=0).max())
+        kernels = load_kernels()
+        assert kernels is not None
+
+        def work(first: int, last: int) -> None:
+            here = slice(first, last)
+            room = torch.empty(kernels.floats_needed(self.shape.sizes, batch)).numpy()
+            kernels.train_networks(
+                rows[here],
+                *(moment[here] for moment in moments),
+                losses[here],
+                *self.data,
+                shared[here],
+                ends,
+                np.array(self.shape.sizes),
+                np.array(self.shape.activations),
+                self.loss,
+                self.rule,
+                isinstance(optimizer, AdamW),
+                rates[here],
+                decays[here],
+                self.settings[here],
+                cohort.workspace.decay_mask.reshape(-1).numpy(),
+                step,
+                room,
+            )
+
+        operations = 3.0 * self.batches.batch * rows.size * count
+        _share_out(work, len(rows), min(self.threads, 1 + int(operations / OPERATIONS_PER_THREAD)))
+        cohort.step = until
+        cohort.state.loss_count += count
+        return True
+
+    def _end(self, evaluate: Evaluator) -> int:
+        """The next step that is sampled (perhaps that at hand), that is evaluated before, or that
+        begins an epoch; no more steps than take a moment.
+        """
+        step, plan = self.cohort.step, self.cohort.job.plan
+        operations = 3 * self.batches.batch * self.cohort.weights.numel()
+        until = min(plan.steps, step + max(1, int(OPERATIONS_AT_ONCE / operations)))
+        until = min(until, self.batches.end_of_epoch(step))
+        for end in range(step, until):
+            if is_sampled(end, plan) or (end > step and evaluate.due(end)):
+                return end
+        return until
+
+    def _column(self, number: Any) -> np.ndarray:
+        """A Number as a column [P, 1]."""
+        value = torch.as_tensor(number, dtype=torch.float64)
+        return value.reshape(-1, 1).expand(len(self.cohort.ids), 1).numpy()
+
+
+def is_long(plan: Plan) -> bool:
+    """Whether a run pays for reading the kernels from the disk."""
+    return plan.steps >= LEAST_STEPS
+
+
+def are_compiled(job: Job, task: Task) -> bool:
+    """Whether the steps of a job are made by kernels: for all of its networks or for none."""
+    if isinstance(task.train, RowGroups) or not is_long(job.plan):
+        return False
+    first = replace(job, recipes=job.recipes[:1], seeds=job.seeds[:1], start=None)
+    return covered_shape(start_cohort(first)) is not None and load_kernels() is not None
+
+
+def covered_shape(cohort: Cohort) -> Shape | None:
+    """The shape of a cohort's networks where the kernels cover all that their steps do."""
+    parts, work = cohort.parts, cohort.workspace
+    if not is_long(cohort.job.plan):
+        return None
+    optimizer = parts.optimizer
+    extras = (parts.average, parts.clip, parts.snapshots, work.tuning_multipliers)
+    if work.manual is None or work.slot_multipliers is not None or any(extras):
+        return None
+    if parts.penalties or parts.augment or cohort.weights.dtype != torch.float32:
+        return None
+    known = type(parts.loss) in LOSS_CODES and type(optimizer) in RULE_CODES
+    if not known or cohort.job.device != "cpu" or not _is_torch_form(optimizer):
+        return None
+    blocks = work.manual.blocks
+    kinds = [Identity if f is None else type(f.activation) for _, f in blocks]
+    if not all(kind in ACTIVATION_CODES for kind in kinds):
+        return None
+    sizes = [blocks[0][0].slots[0].shape[0]]
+    at = 0
+    for linear, _ in blocks:
+        if not _is_in_order(linear, cohort, at):
+            return None
+        sizes.append(linear.slots[0].shape[1])
+        at += linear.slots[0].size + linear.slots[1].size
+    return Shape(tuple(sizes), tuple(ACTIVATION_CODES[kind] for kind in kinds))
+
+
+def _is_in_order(linear: LinearLayer, cohort: Cohort, at: int) -> bool:
+    """Whether a layer's weights begin at a place of the row and its biases follow them."""
+    if not linear.has_bias or linear.scale != 1.0:
+        return False
+    spans = cohort.network.layout.spans
+    weight, bias = (spans[slot.name] for slot in linear.slots)
+    return weight[0] == at and bias[0] == weight[1]
+
+
+def _is_torch_form(optimizer: Any) -> bool:
+    """Whether an optimizer's rule is the one that the kernels have."""
+    if isinstance(optimizer, Momentum):
+        return optimizer.form == "outside"
+    if isinstance(optimizer, Nesterov):
+        return optimizer.form == "torch"
+    if isinstance(optimizer, Adam):
+        return optimizer.eps_at == "outside" and optimizer.bias_correction and not optimizer.amsgrad
+    return True
+
+
+def _decay(optimizer: Any, factor: Tensor | float) -> Number:
+    """What is taken of the weights in a step: added to the gradient, but of AdamW's a share."""
+    if not isinstance(optimizer, AdamW):
+        return optimizer.weight_decay
+    nothing = torch.zeros(1, 1)
+    return optimizer.share(StepContext(1, factor, nothing, layout=None))  # type: ignore[arg-type]
+
+
+def _share_out(work: Any, networks: int, threads: int) -> None:
+    """Call work(first, last) for parts of the networks, each in a thread of its own."""
+
+    def work_exactly(first: int, last: int) -> None:
+        torch.set_flush_denormal(True)  # of this thread
+        work(first, last)
+
+    threads = min(threads, networks)
+    cuts = [networks * i // threads for i in range(threads + 1)]
+    others = [
+        threading.Thread(target=work_exactly, args=pair, daemon=True)
+        for pair in zip(cuts[1:-1], cuts[2:], strict=True)
+    ]
+    for thread in others:
+        thread.start()
+    work(0, cuts[1])
+    for thread in others:
+        thread.join()
+
+
+@functools.cache
+def load_kernels() -> Any | None:
+    """The module of the kernels; None where Numba is missing or they fail their test."""
+    try:
+        kernels = importlib.import_module("ravine.training.compiled_kernels")
+    except (ImportError, OSError, RuntimeError):  # no Numba, or no place to keep what it compiles
+        return None
+    return kernels if _kernels_work(kernels) else None
+
+
+def _kernels_work(kernels: Any) -> bool:
+    """Whether two steps of a small network give what torch gives."""
+    generator = torch.Generator().manual_seed(0)
+    sizes, momentum, rate = (5, 19, 3), 0.9, 0.1
+    matrices = [
+        torch.randn(n, m, generator=generator) for n, m in ((5, 19), (1, 19), (19, 3), (1, 3))
+    ]
+    x = torch.randn(14, 5, generator=generator)
+    y = torch.randint(0, 3, (14,), generator=generator)
+    rows = torch.cat([w.reshape(-1) for w in matrices])[None].clone()
+    nothing, ones = np.zeros((1, 0), np.float32), np.ones((1, 2))
+    losses, order, ends = np.zeros(1), np.arange(14)[None], np.array([7, 14])
+    kernels.train_networks(
+        rows.numpy(),
+        np.zeros((1, rows.shape[1]), np.float32),
+        nothing,
+        losses,
+        *(x.numpy(), y.numpy(), nothing[:0], nothing[0]),
+        *(
+            order,
+            ends,
+            np.array(sizes),
+            np.array([ACTIVATION_CODES[Tanh], ACTIVATION_CODES[Identity]]),
+        ),
+        *(LOSS_CODES[SoftmaxCrossEntropy], RULE_CODES[Momentum], False),
+        *(rate * ones, 0 * ones, np.array([[momentum, 0.0, 0.0, 0.0, 0.0, 0.0]])),
+        np.ones(rows.shape[1], np.float32),
+        0,
+        np.empty(kernels.floats_needed(sizes, 7), np.float32),
+    )
+    weights = [w.requires_grad_() for w in matrices]
+    velocities = [torch.zeros_like(w) for w in matrices]
+    total = 0.0
+    for part in (slice(0, 7), slice(7, 14)):
+        a, b, c, d = weights
+        loss = F.cross_entropy((x[part] @ a + b).tanh() @ c + d, y[part])
+        with torch.no_grad():  # torch.optim takes two seconds to import
+            grads = torch.autograd.grad(loss, weights)
+            for w, v, g in zip(weights, velocities, grads, strict=True):
+                w -= rate * v.mul_(momentum).add_(g)
+        total += float(loss.detach())
+    wanted = torch.cat([w.detach().reshape(-1) for w in weights])
+    return bool((rows[0] - wanted).abs().max() < 1e-5 and abs(losses[0] - total) < 1e-5)
