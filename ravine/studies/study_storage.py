@@ -157,10 +157,9 @@ class TrialBook:
         return {"name": name, "owner": self.owner, "size": size}
 
     def _batch(self, name: str, keys: Sequence[int]) -> TrialBatch:
-        trials = [self.storage.get_trial(key) for key in keys]
-        return TrialBatch(
-            name, tuple(OpenTrial(t.number, k, t.params) for t, k in zip(trials, keys, strict=True))
-        )
+        known = {t._trial_id: t for t in self.all_trials()}  # all at once, in a few queries
+        trials = tuple(OpenTrial(known[key].number, key, known[key].params) for key in keys)
+        return TrialBatch(name, trials)
 
     def _is_alive(self, owner: str, trial: FrozenTrial) -> bool:
         if owner == self.owner:
