@@ -11,7 +11,8 @@ after each epoch, in one process as it comes, and in two processes of one thread
 halving: studies of 54 trials on digits with other splits and draws; is the winner of successive
 halving the one of training all to their end, and at which share of the steps?
 
-null: 200 comparisons of a recipe with itself on other seeds: how often is one called better?
+null: 200 comparisons of a recipe with itself, unpaired on other seeds, and paired with other starts
+at the same splits and orders: how often is one called better?
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from torch import nn
 from torch.optim import SGD
 
 import ravine
+from ravine.protocols import Signature
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_settings
 from ravine.statistics import wilson_interval
@@ -196,21 +198,41 @@ def measure_halving(studies: int, first: int) -> None:
 def measure_null(comparisons: int) -> None:
     settings = ("network.hidden=[16]", "epochs=3", f"seeds={NULL_SEEDS}")
     base = with_settings(ravine.named_recipe("plain").vary("data.source", "digits"), *settings)
-    better = 0
-    for k in range(comparisons):
-        recipe = base.vary("split_seed", k)
-        with tempfile.TemporaryDirectory() as place:
-            folders = [Path(place) / name for name in ("one", "other")]
-            for folder, seed in zip(folders, (0, NULL_SEEDS), strict=True):
-                one = recipe.vary("seed", seed)
-                ravine.train(one, out=folder, baseline=False, workers=1)
-            verdict = ravine.compare_runs(folders)
-        better += any(d.outcome == "better" for d in verdict.differences)
-    low, high = wilson_interval(better / comparisons, comparisons)
-    print(
-        f"a recipe against itself: called better in {better} of {comparisons} "
-        f"({100 * better / comparisons:.1f} % [{100 * low:.1f}, {100 * high:.1f}])"
-    )
+    for name, compare in (("other seeds", compare_unpaired), ("other starts", compare_starts)):
+        better = 0
+        for k in range(comparisons):
+            verdict = compare(base.vary("split_seed", k).vary("seed", 1000 * k))
+            better += any(d.outcome == "better" for d in verdict.differences)
+        low, high = wilson_interval(better / comparisons, comparisons)
+        print(
+            f"a recipe against itself with {name}: called better in {better} of {comparisons} "
+            f"({100 * better / comparisons:.1f} % [{100 * low:.1f}, {100 * high:.1f}])",
+            flush=True,
+        )
+
+
+def compare_unpaired(recipe: Recipe) -> ravine.Verdict:
+    with tempfile.TemporaryDirectory() as place:
+        folders = [Path(place) / name for name in ("one", "other")]
+        for folder, more in zip(folders, (0, NULL_SEEDS), strict=True):
+            one = recipe.vary("seed", recipe.seed + more)
+            ravine.train(one, out=folder, baseline=False, workers=1)
+        return ravine.compare_runs(folders)
+
+
+def compare_starts(recipe: Recipe) -> ravine.Verdict:
+    """Two builders of one network, of which the second draws a number before its weights."""
+
+    def build(signature: Signature) -> nn.Module:
+        inputs, outputs = signature.numbers, signature.outputs
+        return nn.Sequential(nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, outputs))
+
+    def build_later(signature: Signature) -> nn.Module:
+        torch.rand(1)
+        return build(signature)
+
+    choices = {"one": build, "other": build_later}
+    return ravine.compare(choices, base=recipe, seeds=NULL_SEEDS, trees=False, workers=1)
 
 
 def main() -> None:

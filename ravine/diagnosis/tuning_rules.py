@@ -17,6 +17,7 @@ TOP_SHARE = 0.1  # of the trials: the best ones
 LEAST_TOP = 3
 END_SHARE = 0.05  # of a range: its ends, for the best trial
 TOP_END_SHARE = 0.2  # and for the median of the best trials
+TREND_P = 0.05  # of the scores towards that end, by rank
 WIDER_FACTOR = 10.0  # how much farther a range on a log scale should reach
 LEAST_TO_CLEAR = 20  # trials, to say that a setting makes no difference
 UNIMPORTANT_SHARE = 0.02
@@ -63,13 +64,21 @@ def find_edges(view: TuningView) -> Iterator[Observation]:
             continue
         low, high, is_log = setting.ends
         scale = np.log if is_log else np.asarray
-        best = np.array([values[setting.path] for values in view.values[:top]], dtype=float)
-        places = (scale(best) - scale(low)) / (scale(high) - scale(low))
+        tried = np.array([values[setting.path] for values in view.values], dtype=float)
+        places = (scale(tried) - scale(low)) / (scale(high) - scale(low))
         for end, near in ((low, places), (high, 1 - places)):
             # of few whole numbers the end itself
-            limit = END_SHARE if best[0] != end else math.inf
-            if near[0] <= limit and np.median(near) <= TOP_END_SHARE:
-                yield _edge(setting, float(best[0]), end, is_log=is_log, is_low=end == low)
+            limit = END_SHARE if tried[0] != end else math.inf
+            if near[0] <= limit and np.median(near[:top]) <= TOP_END_SHARE and _is_trend(near):
+                yield _edge(setting, float(tried[0]), end, is_log=is_log, is_low=end == low)
+
+
+def _is_trend(near: np.ndarray) -> bool:
+    """Whether trials are the better, the nearer to an end; they come best first."""
+    if np.ptp(near) == 0:
+        return False
+    related: Any = spearmanr(near, np.arange(len(near)), alternative="greater")
+    return float(related.pvalue) <= TREND_P
 
 
 def _edge(
@@ -82,7 +91,7 @@ def _edge(
         Evidence("best value", best, limit=end),
         where=setting.path,
         title=f"the best {setting.path} is at the {side} end of its range",
-        advice=f"let {setting.path} also be {word} {end:.4g}{wider}, if it can be",
+        advice=f"let {setting.path} also be {word} {end:.4g}{wider} in another study, if it can be",
     )
 
 

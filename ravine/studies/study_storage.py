@@ -36,6 +36,7 @@ RESULT_ATTRIBUTE = "result"
 FAILED_OUTCOMES = ("diverged", "impossible")  # outcomes of trials
 ALIVE_PREFIX = "alive/"  # of a study: when a process was last at work
 SECONDS_BETWEEN_SIGNS = 15.0
+MAX_REDRAWS = 100
 CREATION_ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 3, 0.5
 SECONDS_ALONE = 5.0  # that a locked file is waited for which no other process should use
 SECONDS_OF_PATIENCE = 90.0  # after which a process is taken to be dead
@@ -88,11 +89,17 @@ class TrialBook:
                 self.storage.set_trial_user_attr(key, BATCH_ATTRIBUTE, claim)
             return self._batch(claim["name"], keys)
         drawn = optuna.create_study(sampler=sampler)  # these do not depend on other trials
-        keys = []
+        keys, taken = [], [trial.params for trial in self.all_trials()]
         for _ in range(count):
+            params = drawn.ask(space).params
+            for _ in range(MAX_REDRAWS):  # in lists the same values come again
+                if params not in taken:
+                    break
+                params = drawn.ask(space).params
+            taken.append(params)
             new = optuna.trial.create_trial(
                 state=TrialState.RUNNING,
-                params=drawn.ask(space).params,
+                params=params,
                 distributions=space,
                 user_attrs={BATCH_ATTRIBUTE: claim},
             )

@@ -91,6 +91,10 @@ def _draw_slice(axes: Axes, found: TunedTrials, path: str, *, label: bool) -> No
         chosen = [t for t in trials if t.outcome == outcome]
         x = [places(t) for t in chosen]
         axes.plot(x, [t.score for t in chosen], "o", color=color, alpha=PALE_ALPHA, markersize=4)
+    failed = [places(t) for t in found.trials if not math.isfinite(t.score)]
+    low, high = axes.get_ylim()
+    worst = low if found.higher_is_better else high
+    axes.plot(failed, [worst] * len(failed), "x", color=SERIES_COLORS[4], markersize=4)
     best = found.best
     if best is not None:
         axes.plot([places(best)], [best.score], "o", color=SERIES_COLORS[1], markersize=7)

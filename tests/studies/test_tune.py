@@ -19,12 +19,18 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
 from scipy.stats import qmc
 
 from ravine import catalog
 from ravine.cli import run_command
 from ravine.data import Random
+from ravine.diagnosis.tuning_rules import TunedSetting, TuningView, find_edges
 from ravine.errors import InputError, Interrupted, RavineError, RecipeError
 from ravine.recipe_files import read_recipe
 from ravine.studies import study_storage
@@ -309,6 +315,24 @@ def test_an_automatic_space_fits_every_named_recipe():
         space = auto_space(catalog.named_recipe(name))
         assert next(iter(space)) == "optimizer.lr" and len(space) >= 2
         checked_space(space, catalog.named_recipe(name))
+
+
+def test_random_trials_of_lists_are_all_different():
+    space = {"optimizer.lr": [0.1, 0.2, 0.3, 0.4], "optimizer.momentum": [0.0, 0.5, 0.9]}
+    found = tune(PLAIN, space, trials=11, sampler="random", confirm=0)
+    assert len({tuple(t.values.items()) for t in found.trials}) == 11
+
+
+def test_noise_seldom_has_its_best_at_an_edge():
+    """Scores that do not depend on a setting: chance alone puts the best near one of its ends."""
+    rows, said = np.random.default_rng(0), 0
+    [path, distribution] = next(iter(checked_space(LR_SPACE, PLAIN).items()))
+    setting = TunedSetting(path, distribution_to_json(distribution), math.nan)
+    for _ in range(1000):
+        values = tuple({path: 10 ** rows.uniform(-3, np.log10(0.5))} for _ in range(20))
+        view = TuningView(settings=(setting,), values=values, scores=tuple(range(20)))
+        said += bool(list(find_edges(view)))
+    assert said <= 30
 
 
 def test_the_edge_of_a_range_and_an_idle_setting_are_findings():
