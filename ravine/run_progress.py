@@ -14,12 +14,11 @@ JOB_ROW = struct.Struct("dd")  # the share of a job's steps that is done, networ
 
 
 class RunProgress(NamedTuple):
-    """Where a run stands: the share of its work that is done, that of the job furthest behind
-    (a job that ended early is done), networks still training, of all.
+    """Where a run stands: the share of its work that is done (a job that ended early is done),
+    networks still training, of all.
     """
 
     share: float
-    least: float
     training: int
     networks: int
 
@@ -34,7 +33,7 @@ class ProgressBoard:
     >>> board.write(0, share=0.5, training=4)
     >>> board.write(1, share=1.0, training=0)
     >>> board.read()
-    RunProgress(share=0.625, least=0.5, training=4, networks=8)
+    RunProgress(share=0.625, training=4, networks=8)
     """
 
     def __init__(self, seconds: Sequence[float], networks: Sequence[int]):
@@ -58,8 +57,7 @@ class ProgressBoard:
         self._file.seek(0)
         rows = [*JOB_ROW.iter_unpack(self._file.read(JOB_ROW.size * len(self.networks)))]
         share = sum(w * row[0] for w, row in zip(self.weights, rows, strict=True))
-        least = min(row[0] for row in rows)
-        return RunProgress(share, least, int(sum(row[1] for row in rows)), sum(self.networks))
+        return RunProgress(share, int(sum(row[1] for row in rows)), sum(self.networks))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,19 +100,19 @@ class ProgressLine:
 def progress_line(at: Progress, *, seconds: float, left: float | None = None) -> str:
     """A `Progress` in one line: medians over the networks that are still training.
 
-    Of a run in several parts, the epoch is that of the part furthest behind, and `at`'s part has
-    the values.
+    Of a run in several parts, the share that is done stands in place of the epoch, and `at`'s part
+    has the values.
 
     >>> values = {"train/loss": 0.5, "validation/loss": 0.6, "validation/r2": 0.7}
     >>> at = Progress(values=values, step=20, steps=100, per_epoch=10, training=3, networks=8)
     >>> progress_line(at, seconds=61.0, left=244.0)
     'epoch 2/10  1:01, 4:04 left  loss 0.5, validation 0.6  r2 0.7  3/8 nets'
     """
-    epochs, step, training, networks = at.steps // at.per_epoch, at.step, at.training, at.networks
+    training, networks = at.training, at.networks
+    done = f"epoch {at.step // at.per_epoch}/{at.steps // at.per_epoch}"
     if at.board is not None:
-        _, least, training, networks = at.board.read()
-        step = round(least * at.steps)
-    epoch = f"epoch {step // at.per_epoch}/{epochs}"
+        share, training, networks = at.board.read()
+        done = f"{int(100 * share)} % done"
     rest = "" if left is None else f", {_clock(round(left))} left"
     labels = {"train/loss": "loss", "validation/loss": "validation"}
     losses = [f"{label} {at.values[n]:.3g}" for n, label in labels.items() if n in at.values]
@@ -120,7 +120,7 @@ def progress_line(at: Progress, *, seconds: float, left: float | None = None) ->
     measured = {n.removeprefix(split): v for n, v in at.values.items() if n.startswith(split)}
     scores = [f"{name} {value:.3g}" for name, value in measured.items() if name != "loss"]
     nets = f"{training}/{networks} nets"
-    return "  ".join([epoch, f"{_clock(seconds)}{rest}", ", ".join(losses), *scores, nets])
+    return "  ".join([done, f"{_clock(seconds)}{rest}", ", ".join(losses), *scores, nets])
 
 
 def _clock(seconds: float) -> str:

@@ -237,7 +237,7 @@ def _difference_table(verdict: Verdict) -> str:
     table = aligned_rows(rows)
     if max(map(len, table)) > TERMINAL_WIDTH:
         table = aligned_rows([row[:-1] for row in rows])
-    return "\n".join([f"{verdict.choices[0].name} is ahead of the others:", *table])
+    return "\n".join([f"How far {verdict.choices[0].name} is ahead of the others:", *table])
 
 
 def _p_text(p: float) -> str:
