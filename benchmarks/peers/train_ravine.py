@@ -47,7 +47,7 @@ def prepare(
     def go() -> None:
         with exact_arithmetic():
             for cohort, source, evaluate in prepared:
-                train_cohort(cohort, source, evaluate, pause=pause)
+                train_cohort(cohort, source, evaluate, pause=pause, threads=1)
 
     return go
 
