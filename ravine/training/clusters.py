@@ -126,6 +126,10 @@ def train_on_cluster(
             ready = [i for i in futures if i not in found and cluster.is_done(futures[i])]
             for i in ready:
                 found[i] = _receive(cluster, futures[i], controls[i])
+                job = assignments[i].job
+                step = math.ceil(min(controls[i].until, 1.0) * job.plan.steps)
+                training = sum(not outcome for outcome in found[i].ended.outcomes)
+                controls[i].tell(found[i].log, job, step, training=training)
             if not ready:
                 time.sleep(POLL_SECONDS)
     finally:

@@ -1,14 +1,15 @@
 """Control over a job: reports of its progress, checkpoints at intervals, a requested stop."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ravine.finding import Finding
 from ravine.run_progress import Progress, ProgressBoard
 from ravine.training.checkpoint import save_checkpoint
-from ravine.training.cohort import Cohort
+from ravine.training.cohort import Cohort, Job
+from ravine.training.cohort_state import TrainingLog
 from ravine.training.live_diagnosis import diagnose_cohort, is_diagnosis_due
 from ravine.training.run_lock import request_stop
 
@@ -84,19 +85,25 @@ class JobControl:
             found = diagnose_cohort(cohort, alpha=self.alpha)
         if found and cohort.ids:
             self._save(cohort)
+        self.tell(cohort.log, cohort.job, cohort.step, training=len(cohort.ids), found=found)
+
+    def tell(
+        self, log: TrainingLog, job: Job, step: int, *, training: int, found: Sequence[Finding] = ()
+    ) -> None:
+        """Report where a job stands, to the board and to who asked for reports."""
         if self.board is not None:
-            share = cohort.step / cohort.job.plan.steps if cohort.ids else 1.0
-            self.board.write(self.job, share=share, training=len(cohort.ids))
+            share = step / job.plan.steps if training else 1.0
+            self.board.write(self.job, share=share, training=training)
         if self.report is not None:
-            newest = {name: _median(points[-1][1]) for name, points in cohort.log.series.items()}
+            newest = {name: _median(points[-1][1]) for name, points in log.series.items()}
             progress = Progress(
-                step=cohort.step,
-                steps=cohort.job.plan.steps,
-                per_epoch=cohort.job.plan.per_epoch,
-                networks=len(cohort.job.seeds),
-                training=len(cohort.ids),
+                step=step,
+                steps=job.plan.steps,
+                per_epoch=job.plan.per_epoch,
+                networks=len(job.seeds),
+                training=training,
                 values=newest,
-                findings=found,
+                findings=tuple(found),
                 board=self.board,
             )
             self.report(progress)

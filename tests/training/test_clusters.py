@@ -14,6 +14,7 @@ import pytest
 import ravine
 from ravine import catalog
 from ravine.errors import InputError
+from ravine.run_progress import RunProgress
 from ravine.training import clusters
 
 PACKAGES = {"ray": "ray", "dask": "distributed"}
@@ -73,8 +74,11 @@ def test_a_study_on_a_cluster_has_the_numbers_of_one_process(address):
     killed = []
     killer = threading.Thread(target=kill_one, args=(address, killed))
     killer.start()
-    verdict = ravine.compare(choices, seeds=4, workers=address, trees=False)
+    seen = []
+    tell = {"report": lambda at: seen.append(at.board.read())}
+    verdict = ravine.compare(choices, seeds=4, workers=address, trees=False, **tell)
     killer.join()
+    assert len(seen) == 5 and seen[-1] == RunProgress(pytest.approx(1.0), 0, 20)
     assert killed and len(sent) == 1  # five jobs, one of them twice, and the data went once
     alone = ravine.compare(choices, seeds=4, workers=1, trees=False)
     for one in verdict.choices:
