@@ -92,7 +92,7 @@ def recipe_for(
     name = options.recipe
     if not what:
         why = "no table, recipe or bundled set is named"
-        do = "write ravine train houses.csv --target price, or ravine train penguins"
+        do = "name one after the command: houses.csv --target price, or penguins"
         raise InputError("there is nothing to train on", why=why, do=do)
     if what.endswith(".toml"):
         if name is not None:
