@@ -16,7 +16,6 @@ from ravine.statistics import Interval, wilson_interval
 from ravine.studies.verdict import ChoiceResult, Difference
 
 SIGNIFICANCE_LEVEL = 0.05  # of all comparisons of a verdict together, after Holm
-EQUIVALENCE_CONFIDENCE = 0.9  # two one-sided tests at 5 % (Schuirmann 1987)
 NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
@@ -92,8 +91,7 @@ def _difference(
             drawn = sign * (samples[0] - samples[1])[:, both]
         interval = paired_interval(apart[both], drawn)
         needed = seeds_needed(apart[both], level=level)
-        narrow = paired_interval(apart[both], drawn, confidence=EQUIVALENCE_CONFIDENCE)
-        is_equivalent = both.all() and _lies_within(narrow, margin)
+        is_equivalent = both.all() and _lies_within(interval, margin)
     ranks = np.sign(apart) * stats.rankdata(np.abs(apart))
     return Difference(
         better=one.name,
@@ -118,13 +116,10 @@ def _unpaired_difference(
     if len(ended_a) > 1 and len(ended_b) > 1:
         test = stats.ttest_ind(ended_a, ended_b, equal_var=False)
         mean = float(ended_a.mean() - ended_b.mean())
-        wide, narrow = (
-            Interval(mean, *map(float, test.confidence_interval(level)))
-            for level in (0.95, EQUIVALENCE_CONFIDENCE)
-        )
-        interval = wide if math.isfinite(wide.low) else Interval(mean, mean, mean)
+        interval = Interval(mean, *map(float, test.confidence_interval(0.95)))
         is_equivalent = len(ended_a) + len(ended_b) == len(a) + len(b)
-        is_equivalent = is_equivalent and _lies_within(narrow, margin)
+        is_equivalent = is_equivalent and _lies_within(interval, margin)
+        interval = interval if math.isfinite(interval.low) else Interval(mean, mean, mean)
     ranked = stats.rankdata(np.nan_to_num(np.concatenate([a, b]), nan=-np.inf))
     test = stats.mannwhitneyu(ranked[: len(a)], ranked[len(a) :])
     share = float(test.statistic) / (len(a) * len(b))

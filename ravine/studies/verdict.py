@@ -80,7 +80,7 @@ class Difference:
     (of signed ranks where a network failed: a failure is worse than any score), `corrected_p` after
     Holm over all differences of the verdict. `probability` is that of a seed for which `better` is
     better. The outcome is "better" where `corrected_p` is at most 0.05 and the interval does not
-    hold 0, and "equivalent" where the 90 % interval lies within the verdict's margin.
+    hold 0, and "equivalent" where the interval lies within the verdict's margin.
     """
 
     better: str
