@@ -17,7 +17,12 @@ from ravine.recipe import Recipe
 from ravine.studies.contestants import Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
 from ravine.studies.rate_tuning import tune_rates, with_rate
-from ravine.studies.score_differences import NO_INTERVAL, SIGNIFICANCE_LEVEL, compare_scores
+from ravine.studies.score_differences import (
+    NO_INTERVAL,
+    SIGNIFICANCE_LEVEL,
+    compare_scores,
+    reference_leads,
+)
 from ravine.studies.target_times import TargetTimes
 from ravine.studies.tuned_rate import TunedRate
 from ravine.studies.verdict import ChoiceResult, Verdict
@@ -138,6 +143,8 @@ def compare(
     samples = [scored[name].samples for name in contestants.names]
     higher = panel.metric.higher_is_better
     ordered, differences = compare_scores(results, samples, higher_is_better=higher, margin=margin)
+    references, best = panel.references(trees), ordered[0]
+    drawn = scored[best.name].samples
     return Verdict(
         metric=panel.metric.name,
         higher_is_better=higher,
@@ -147,7 +154,8 @@ def compare(
         differences=differences,
         margin=margin,
         target=target,
-        references=panel.references(trees),
+        references={name: known.scores[0] for name, known in references.items()},
+        leads=reference_leads(best, drawn, references, higher_is_better=higher),
         notes=tuple(notes),
     )
 

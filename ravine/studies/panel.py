@@ -161,15 +161,11 @@ class Panel:
             samples[:, places] = drawn
         return Scored(tuple(scores.tolist()), samples)
 
-    def references(self, with_trees: bool) -> dict[str, float]:
-        """The scores of the best constant answer and, where they can be had, of boosted trees."""
+    def references(self, with_trees: bool) -> dict[str, Scored]:
+        """The best constant answer and, where they can be had, boosted trees, each scored once."""
         known = predict_baselines(self.task, self.held_out, with_trees=with_trees)
         predictions = {label: known[name][0] for name, label in REFERENCE_NAMES.items()}
-        return {
-            label: float(self.metric.of(p, self.truth))
-            for label, p in predictions.items()
-            if p is not None
-        }
+        return {label: self._score(p, [True]) for label, p in predictions.items() if p is not None}
 
 
 def panel_of(names: Sequence[str], tasks: Sequence[Task], recipes: Sequence[Recipe]) -> Panel:

@@ -6,13 +6,14 @@ Letters: C choices, S seeds, B bootstrap samples of the rows.
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import stats
 
 from ravine.paired import holm, paired_interval, probability_of_better, seeds_needed, sign_flip_p
 from ravine.statistics import Interval, wilson_interval
+from ravine.studies.panel import Scored
 from ravine.studies.verdict import ChoiceResult, Difference
 
 SIGNIFICANCE_LEVEL = 0.05  # of all comparisons of a verdict together, after Holm
@@ -54,6 +55,30 @@ def compare_scores(
     corrected = holm([difference.p for difference in found]).tolist()
     differences = tuple(map(_with_outcome, found, corrected))
     return tuple(known[i] for i in order), differences
+
+
+def reference_leads(
+    best: ChoiceResult,
+    samples: np.ndarray,
+    references: Mapping[str, Scored],
+    *,
+    higher_is_better: bool,
+) -> dict[str, Interval]:
+    """How far the best choice is ahead of each reference, over seeds and rows.
+
+    `samples` are its scores in samples of the rows [B, S]; a reference has one score, [B, 1].
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    scores = np.array(best.scores)
+    ended = ~np.isnan(scores)
+    if best.has_failed:
+        return {}
+    return {
+        name: paired_interval(
+            sign * (scores[ended] - known.scores[0]), sign * (samples[:, ended] - known.samples)
+        )
+        for name, known in references.items()
+    }
 
 
 def _mean_score(choice: ChoiceResult, samples: np.ndarray | None, sign: float) -> Interval:

@@ -46,12 +46,13 @@ class TunedRate:
 def rates_text(tuned: Mapping[str, TunedRate]) -> str:
     """A line for each choice whose rate was tuned, and what the columns mean."""
     title = f"Learning rates, from 1/{LR_FACTOR:g} to {LR_FACTOR:g} times each choice's own:"
-    rows = [["", "rate", "own rate", "near best", "decades", "gradients"]]
+    rows = [["", "tuned", "as given", "near best", "decades", "gradients"]]
     for name, one in tuned.items():
         near = f"{sum(r.is_near for r in one.tried)} of {len(one.tried)}"
         numbers = [f"{one.rate:.3g}", f"{one.own:.3g}", near, f"{one.decades:.1f}"]
         rows.append([shorten(name, CHOICE_WIDTH), *numbers, f"{one.gradients:,}"])
     text = (
+        "The scores above are at the tuned rates, which validation rows chose. "
         f"Near the best rate are those with {100 * NEAR_SHARE:.0f} % of its gain over the constant "
         "answer; decades are the factors of ten that they span, gradients what tuning took."
     )

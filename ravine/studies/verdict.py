@@ -98,7 +98,7 @@ class Verdict:
     """Choices, best first, their scores, and all differences between two of them.
 
     `target` is the score of their `times`. `references` are scores that stand beside them: of the
-    best constant answer, of boosted trees.
+    best constant answer, of boosted trees; `leads` say how far the best choice is ahead of these.
     """
 
     metric: str
@@ -111,6 +111,7 @@ class Verdict:
     target: float | None = None
     paired: bool = True
     references: Mapping[str, float] = field(default_factory=dict)
+    leads: Mapping[str, Interval] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> ChoiceResult:
@@ -135,14 +136,12 @@ class Verdict:
 
     def summary(self) -> str:
         """The verdict as text for a terminal."""
-        tables = [_score_table(self)]
-        if self.best is not None:
-            tables.append(_difference_table(self))
+        tables = [_score_table(self), *_difference_table(self)]
         tuned = {choice.name: choice.tuned_rate for choice in self.choices if choice.tuned_rate}
         tables += [rates_text(tuned)] if tuned else []
         times = {choice.name: choice.times for choice in self.choices if choice.times}
         tables += [times_text(times, f"{self.metric} {self.target:g}")] if times else []
-        texts = (*_failures(self), *self.conclusion(), *self.notes)
+        texts = (*_failures(self), *self.conclusion(), *_leads_text(self), *self.notes)
         sentences = [hanging_text("", text) for text in texts]
         return "\n\n".join([*tables, "\n".join(sentences)])
 
@@ -152,18 +151,20 @@ class Verdict:
         """Two sentences: which choice to take, and how sure that is."""
         best = self.best
         if best is None:
-            what = "Take none of them: each failed in at least half of its seeds."
+            failed = sum(choice.failures for choice in self.choices)
+            all_failed = failed == sum(len(choice.scores) for choice in self.choices)
+            why = "every network" if all_failed else "each failed in at least half of its seeds"
+            what = f"Take none of them: {why}{' diverged' if all_failed else ''}."
             return what, "Train with smaller learning rates: `ravine range` finds one."
         found = [d for d in self.from_best() if not self[d.worse].has_failed]
         open_ones = [d for d in found if d.outcome != "better"]
         if not found:
-            count = f"{len(best.scores) - best.failures} of {len(best.scores)}"
-            return f"Take {best.name}: all others failed.", f"It trained in {count} seeds."
+            count = f"{best.failures} of {len(best.scores)}" if best.failures else "none"
+            return f"Take {best.name}: all others failed.", f"It failed in {count} of its seeds."
         if not open_ones:
             others = "each of the others" if len(found) > 1 else found[0].worse
             return f"Take {best.name}: it is better than {others}.", _certainty(found[0], self)
-        names = [best.name, *(d.worse for d in open_ones)]
-        return _tie(names, open_ones, self), _open_question(open_ones, found, self)
+        return _tie(found, open_ones, self), _open_question(open_ones, self)
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as JSON-ready data."""
@@ -176,6 +177,7 @@ class Verdict:
         for difference, plain in zip(self.differences, data["differences"], strict=True):
             plain["interval"] = difference.interval._asdict()
             plain["probability"] = difference.probability._asdict()
+        data["leads"] = {name: lead._asdict() for name, lead in self.leads.items()}
         data["seeds"] = list(self.seeds)
         data["best"] = None if self.best is None else self.best.name
         return finite_json({"schema": RECORD_SCHEMA, **data})
@@ -220,24 +222,32 @@ def _score_table(verdict: Verdict) -> str:
     return "\n".join([title, "", *aligned_rows(rows)])
 
 
-def _difference_table(verdict: Verdict) -> str:
-    """How far the best choice is ahead of each other one."""
+def _difference_table(verdict: Verdict) -> list[str]:
+    """How far the best choice is ahead of each other one that did not fail; [] with none."""
     rows = [["", "by", "95 % interval", "wins", "p", "seeds needed"]]
-    for d in verdict.from_best():
+    count = len(verdict.seeds)
+    for d in verdict.from_best() if verdict.best is not None else []:
+        if verdict[d.worse].has_failed:
+            continue
         value, low, high = (_score(x, sign=True) for x in d.interval)
         interval = f"{low} to {high}" if low else ""
         needed = f"{d.seeds_needed:,.0f}" if d.seeds_needed <= MANY_SEEDS else ""
         if MANY_SEEDS < d.seeds_needed < math.inf:
             needed = f"over {MANY_SEEDS:,}"
-        wins = f"{d.probability.value:.0%}".replace("%", " %")
-        name = shorten(d.worse, CHOICE_WIDTH)
-        rows.append(
-            [name, value, interval, wins, _p_text(d.corrected_p).removeprefix("= "), needed]
-        )
+        needed = "" if d.outcome == "better" else needed
+        share = d.probability.value
+        wins = f"{share * count:.3g}/{count}" if count else f"{100 * share:.0f} %"
+        p = _p_text(d.corrected_p).removeprefix("= ")
+        rows.append([shorten(d.worse, CHOICE_WIDTH), value, interval, wins, p, needed])
     table = aligned_rows(rows)
     if max(map(len, table)) > TERMINAL_WIDTH:
         table = aligned_rows([row[:-1] for row in rows])
-    return "\n".join([f"How far {verdict.choices[0].name} is ahead of the others:", *table])
+    title = f"How far {verdict.choices[0].name} is ahead of the others:"
+    count = len(verdict.differences)
+    corrected = f", corrected for {count} comparisons" if count > 1 else ""
+    note = f"Intervals are over seeds and {verdict.split} rows; p is over seeds alone{corrected}."
+    note = hanging_text("", note) if verdict.paired else ""
+    return ["\n".join([title, *table, *([note] if note else [])])] if len(rows) > 1 else []
 
 
 def _p_text(p: float) -> str:
@@ -271,41 +281,64 @@ def _certainty(closest: Difference, verdict: Verdict) -> str:
     return f"{text}, corrected for {count} comparisons)." if count > 1 else f"{text})."
 
 
-def _tie(names: Sequence[str], open_ones: Sequence[Difference], verdict: Verdict) -> str:
+def _tie(found: Sequence[Difference], open_ones: Sequence[Difference], verdict: Verdict) -> str:
     """What to take where the best choice is not shown to be better than others."""
-    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    best = verdict.choices[0].name
+    names = [best, *(d.worse for d in open_ones)]
+    comma = "; " if any("," in choice.name for choice in verdict.choices) else ", "
+    listed = f"{comma.join(names[:-1])} and {names[-1]}"
     timed = sorted((verdict[name].seconds, name) for name in names)
     advice = ""
     if timed[0][0] * QUICKER_FACTOR < timed[1][0]:  # NaN is no time
         advice = f"; {timed[0][1]} is the quickest to train"
-    if all(d.outcome == "equivalent" for d in open_ones):
-        return f"{listed} are equal to within {verdict.margin:g}{advice}."
-    return f"No difference is shown between {listed}{advice}."
-
-
-def _open_question(
-    open_ones: Sequence[Difference], found: Sequence[Difference], verdict: Verdict
-) -> str:
-    """What would tell the best choices apart, and which are worse than they for sure."""
     worse = [d.worse for d in found if d.outcome == "better"]
-    shown = f"; {verdict.choices[0].name} is better than {', '.join(worse)}" if worse else ""
-    needed = max((d.seeds_needed for d in open_ones if d.outcome == "undecided"), default=math.nan)
-    first = open_ones[0]
+    first = f"{best} is better than {comma.join(worse)}. " if worse else ""
     if all(d.outcome == "equivalent" for d in open_ones):
-        _, low, high = (_score(x, sign=True) for x in first.interval)
-        return f"{first.better} is ahead of {first.worse} by {low} to {high} (95 %){shown}."
+        return f"{first}{listed} are equal to within {verdict.margin:g}{advice}."
+    return f"{first}No difference is shown between {listed}{advice}."
+
+
+def _open_question(open_ones: Sequence[Difference], verdict: Verdict) -> str:
+    """What would tell the best choices apart."""
+    undecided = [d for d in open_ones if d.outcome == "undecided"]
+    if not undecided:
+        _, low, high = (_score(x, sign=True) for x in open_ones[0].interval)
+        return f"The difference of the first two lies between {low} and {high} (95 %)."
     if all(d.interval.value == 0 for d in open_ones):
-        return f"Their scores are the same{shown}."
+        count = len(verdict.seeds)
+        return f"Their scores are the same{f' in all {count} seeds' if count else ''}."
+    needed = max(d.seeds_needed for d in undecided)
     if needed == math.inf:
-        return f"These seeds and rows do not tell them apart{shown}."
+        return "These seeds and rows do not tell them apart."
     if needed > MANY_SEEDS:
-        return f"Not even {MANY_SEEDS:,} seeds would tell them apart{shown}."
+        return f"Not even {MANY_SEEDS:,} seeds would tell them apart."
     if math.isnan(needed):
-        return f"These seeds do not tell them apart{shown}."
+        return "These seeds do not tell them apart."
     if needed <= len(verdict.seeds):
         more = f"more {verdict.split} rows or some more seeds"
-        return f"To tell them apart, {more} would be needed{shown}."
-    return f"To tell them apart, about {needed:,.0f} seeds would be needed{shown}."
+        return f"To tell them apart, {more} would be needed."
+    text = f"About {needed:,.0f} seeds would tell {undecided[-1].worse} from"
+    return f"{text} {verdict.choices[0].name}, if the difference is as large as it seems."
+
+
+def _leads_text(verdict: Verdict) -> list[str]:
+    """Whether the best choice is better than the references, where that must be said."""
+    texts = []
+    for name, lead in verdict.leads.items():
+        if math.isnan(lead.low):
+            continue
+        best, value = verdict.choices[0].name, _score(abs(lead.value))
+        is_constant = name == REFERENCE_NAMES["constant"]
+        other = f"the {name}" if is_constant else name
+        low, high = (_score(x, sign=True) for x in lead[1:])
+        interval = f"(95 % interval of its lead: {low} to {high})"
+        if lead.high < 0:
+            texts.append(f"{best} is behind {other} by {value} {interval}.")
+        elif lead.low <= 0:
+            texts.append(f"{best} is not shown to be better than {other} {interval}.")
+        elif not is_constant:
+            texts.append(f"{best} is ahead of {other} by {value} {interval}.")
+    return texts
 
 
 def open_verdict(folder: str | Path) -> Verdict:
@@ -316,7 +349,13 @@ def open_verdict(folder: str | Path) -> Verdict:
         choices = tuple(_choice_from(plain) for plain in data["choices"])
         differences = tuple(_difference_from(plain) for plain in data["differences"])
         plain = _fields_of(Verdict, data)
-        plain |= {"notes": tuple(data["notes"]), "choices": choices, "differences": differences}
+        leads = {name: Interval(**lead) for name, lead in data.get("leads", {}).items()}
+        plain |= {
+            "leads": leads,
+            "notes": tuple(data["notes"]),
+            "choices": choices,
+            "differences": differences,
+        }
         return Verdict(**plain)
 
 

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, RidgeClassifier
 from torch import nn
@@ -83,6 +84,18 @@ def test_a_verdict_fits_a_terminal_and_is_read_back(verdict, tmp_path):
     (tmp_path / "v" / "verdict.json").write_text("{}")
     with pytest.raises(RunError):
         open_verdict(tmp_path / "v")
+
+
+def test_the_lead_over_a_reference_is_that_over_the_same_estimator(recipe):
+    """scikit-learn's estimator of the class shares is the best constant answer."""
+    choices = {"net": recipe, "shares": DummyClassifier(strategy="prior")}
+    verdict = ravine.compare(choices, seeds=4, trees=False)
+    [difference] = verdict.differences
+    assert verdict.leads == {"constant answer": difference.interval}
+    high = recipe.vary("optimizer.lr", 1e-12)
+    behind = ravine.compare({"net": high, "also": high.vary("seed", 1)}, seeds=4).summary()
+    assert "is not shown to be better than the constant answer" in behind
+    assert "is behind boosted trees" in behind
 
 
 def test_regression_estimators_predict_in_units(tmp_path):
