@@ -29,9 +29,11 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
 from ravine.training.jobs import assign_members
 from ravine.training.loop import train_cohort
-from ravine.training.train import Report, train_on
+from ravine.training.rungs import train_with_changes
+from ravine.training.train import Report
 
 LEAST_SEEDS = 2
+SAME_SETTINGS = ("seed", "seeds", "split_seed")  # of all choices
 TIMED_BATCHES, TIMED_SECONDS = 4, 0.1  # of one network alone
 LEAST_TIMED_STEPS, MAX_TIMED_EPOCHS = 16, 256
 
@@ -44,6 +46,7 @@ def compare(
     base: Recipe | None = None,
     margin: float | None = None,
     tune_lr: Annotated[int, Bounds(ge=3, le=1000)] | None = None,
+    changes: Mapping[str, Mapping[float, Recipe]] | None = None,
     target: float | None = None,
     trees: bool = True,
     device: str = "cpu",
@@ -62,7 +65,9 @@ def compare(
     `seeds` networks reach together is not compared.
 
     `tune_lr` gives each choice the best of so many learning rates, 9 say, chosen by other seeds
-    (`tune_rates`). With `target` the verdict says when validation scores first reach it.
+    (`tune_rates`). `changes` has for choices, by name, recipes of the same shape by which these go
+    on from shares of their budget: a schedule of settings. With `target` the verdict says when
+    validation scores first reach it.
 
     With `margin`, choices whose scores differ by less are called equivalent. With `trees`, boosted
     trees stand beside the choices, as does the best constant answer. `report` hears of the
@@ -78,7 +83,7 @@ def compare(
     """
     workers = arguments.require_workers(workers)
     device = arguments.require_device(device)
-    others = {name: value for name, value in locals().items() if name != "choices"}
+    others = {k: value for k, value in locals().items() if k not in ("choices", "changes")}
     check_arguments(compare, others)
     if seeds < LEAST_SEEDS:
         what, why = f"seeds is {seeds}", "a difference with an interval needs 2 at least"
@@ -103,7 +108,16 @@ def compare(
         resolved = list(by_name.values())
         fixed = [name for name in contestants.names if name not in tuned]
         notes += [f"Without a learning rate, so as they are: {', '.join(fixed)}."] if fixed else []
-    runs = train_on(tasks, resolved, **how)
+    later: dict[int, dict[float, Recipe]] = {}
+    for name, own in (changes or {}).items():
+        i = names.index(name) if name in names else -1
+        same = {} if i < 0 else {key: getattr(resolved[i], key) for key in SAME_SETTINGS}
+        later[i] = {s: resolve(dataclasses.replace(r, **same), tasks[i]) for s, r in own.items()}
+        keys = {group_key(one) for one in (*later[i].values(), *resolved[i : i + 1])}
+        if i < 0 or len(keys) > 1 or tune_lr is not None or not all(0 < s < 1 for s in own):
+            why = "at shares between 0 and 1 a recipe's numbers alone can change, without tune_lr"
+            raise InputError(f"changes of {name!r} cannot be made", why=why)
+    runs = train_with_changes(tasks, resolved, later, **how)
     scored: dict[str, Scored] = {}
     seconds: dict[object, float] = {}  # networks that train together take as long alone
     times: dict[str, TargetTimes] = {}

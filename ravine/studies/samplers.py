@@ -124,8 +124,9 @@ class Halving:
         self.bracket_of = divide_among_brackets(trials, len(brackets))
         self.brackets = brackets
         self.left: set[int] = set()
+        self.rungs: list[dict[float, float]] = [{} for _ in range(trials)]  # scores at shares
 
-    def __call__(self, share: float, standings: Sequence[Standing]) -> list[int]:
+    def __call__(self, share: float, standings: Sequence[Standing]) -> dict[int, None]:
         """The trials that leave at a rung."""
         leaving = []
         for bracket, rungs in enumerate(self.brackets):
@@ -137,8 +138,10 @@ class Halving:
                 (i for i in places if i not in self.left), key=lambda i: self._place(standings[i])
             )
             leaving += ranked[max(1, math.floor(stays * len(places) + COUNT_ROUNDING)) :]
+        for i in set(range(len(standings))) - self.left:
+            self.rungs[i][share] = standings[i].score
         self.left |= set(leaving)
-        return leaving
+        return dict.fromkeys(leaving)
 
     def _place(self, standing: Standing) -> tuple[float, float]:
         score = self.sign * standing.score
