@@ -16,7 +16,7 @@ from ravine.rng import stream_seed
 from ravine.studies.spaces import Space
 from ravine.training.rungs import Standing
 
-SamplerName: TypeAlias = Literal["tpe", "random", "qmc", "grid", "gp", "cmaes"]
+SamplerName: TypeAlias = Literal["tpe", "random", "qmc", "grid", "gp", "cmaes", "pbt"]
 PrunerName: TypeAlias = Literal["none", "halving", "hyperband"]
 SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
 PRUNER_NAMES: tuple[str, ...] = get_args(PrunerName)
@@ -46,7 +46,7 @@ def make_sampler(name: SamplerName, space: Space, *, seed: int, done: int) -> Ba
     package is missing, `RecipeError` for a grid of a range without a count.
     """
     fresh = stream_seed(seed, "tune", done) % 2**32
-    if name == "random":
+    if name in ("random", "pbt"):
         return optuna.samplers.RandomSampler(seed=fresh)
     if name == "grid":
         return optuna.samplers.GridSampler(grid_of(space), seed=seed)
