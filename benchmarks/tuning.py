@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -211,7 +212,7 @@ def measure_population(studies: int, first: int) -> None:
         population.EXPLORE_FACTORS = factors
         gains = []
         for k in range(first, first + studies):
-            given = {"trials": 16, "seed": k, "confirm": 0, "workers": 1}
+            given: dict[str, Any] = {"trials": 16, "seed": k, "confirm": 0, "workers": 1}
             space = {"optimizer.lr": "log:1e-4..1e-1"}
             best = [ravine.tune(recipe, space, frame, sampler=s, **given).best for s in SAMPLERS]
             losses = [trial.loss for trial in best if trial is not None]

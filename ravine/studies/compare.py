@@ -14,7 +14,7 @@ from ravine.errors import InputError
 from ravine.paired import least_seeds
 from ravine.part import group_key
 from ravine.recipe import Recipe
-from ravine.studies.contestants import Choice, read_choices
+from ravine.studies.contestants import NOT_COMPARED, Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
 from ravine.studies.rate_tuning import tune_rates, with_rate
 from ravine.studies.score_differences import NO_INTERVAL, SIGNIFICANCE_LEVEL, compare_scores
@@ -29,11 +29,11 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
 from ravine.training.jobs import assign_members
 from ravine.training.loop import train_cohort
-from ravine.training.rungs import train_with_changes
+from ravine.training.run import Run
+from ravine.training.rungs import train_in_rungs
 from ravine.training.train import Report
 
 LEAST_SEEDS = 2
-SAME_SETTINGS = ("seed", "seeds", "split_seed")  # of all choices
 TIMED_BATCHES, TIMED_SECONDS = 4, 0.1  # of one network alone
 LEAST_TIMED_STEPS, MAX_TIMED_EPOCHS = 16, 256
 
@@ -83,7 +83,7 @@ def compare(
     """
     workers = arguments.require_workers(workers)
     device = arguments.require_device(device)
-    others = {k: value for k, value in locals().items() if k not in ("choices", "changes")}
+    others = {name: value for name, value in locals().items() if name != "choices"}
     check_arguments(compare, others)
     if seeds < LEAST_SEEDS:
         what, why = f"seeds is {seeds}", "a difference with an interval needs 2 at least"
@@ -100,6 +100,15 @@ def compare(
     notes = [*_too_few_seeds(len(contestants.names), seeds), *contestants.notes, *panel.notes]
     aims = [] if target is None else [panel.encode_score(target, task) for task in tasks]
     how = {"device": device, "workers": workers, "report": report, "stop": stop}
+    later: dict[int, dict[float, Recipe]] = {}
+    for name, own in (changes or {}).items():
+        i = names.index(name) if name in names else -1
+        same = {} if i < 0 else {key: getattr(resolved[i], key) for key in NOT_COMPARED}
+        later[i] = {s: resolve(dataclasses.replace(r, **same), tasks[i]) for s, r in own.items()}
+        keys = {group_key(one) for one in (*later[i].values(), *resolved[i : i + 1])}
+        if i < 0 or len(keys) > 1 or tune_lr is not None or not all(0 < s < 1 for s in own):
+            why = "at shares between 0 and 1 a recipe's numbers alone can change, without tune_lr"
+            raise InputError(f"changes of {name!r} cannot be made", why=why)
     tuned: dict[str, TunedRate] = {}
     if tune_lr is not None:
         by_name = dict(zip(names, resolved, strict=True))
@@ -108,16 +117,13 @@ def compare(
         resolved = list(by_name.values())
         fixed = [name for name in contestants.names if name not in tuned]
         notes += [f"Without a learning rate, so as they are: {', '.join(fixed)}."] if fixed else []
-    later: dict[int, dict[float, Recipe]] = {}
-    for name, own in (changes or {}).items():
-        i = names.index(name) if name in names else -1
-        same = {} if i < 0 else {key: getattr(resolved[i], key) for key in SAME_SETTINGS}
-        later[i] = {s: resolve(dataclasses.replace(r, **same), tasks[i]) for s, r in own.items()}
-        keys = {group_key(one) for one in (*later[i].values(), *resolved[i : i + 1])}
-        if i < 0 or len(keys) > 1 or tune_lr is not None or not all(0 < s < 1 for s in own):
-            why = "at shares between 0 and 1 a recipe's numbers alone can change, without tune_lr"
-            raise InputError(f"changes of {name!r} cannot be made", why=why)
-    runs = train_with_changes(tasks, resolved, later, **how)
+
+    def decide(share: float, _: object) -> dict[int, tuple[int, Recipe]]:
+        return {i: (i, own[share]) for i, own in later.items() if share in own}
+
+    shares = sorted({share for own in later.values() for share in own})
+    trained = train_in_rungs(tasks, resolved, shares, decide, **how)
+    runs = [Run(*one.assemble(task)) for one, task in zip(trained, tasks, strict=True)]
     scored: dict[str, Scored] = {}
     seconds: dict[object, float] = {}  # networks that train together take as long alone
     times: dict[str, TargetTimes] = {}

@@ -17,8 +17,7 @@ from ravine.studies.tuning_figure import tuning_figure
 from ravine.studies.tuning_text import tuning_summary
 
 RESULT_FILE = "tuning.json"
-SCHEDULE_FILE = "schedule.json"  # of a population's best member
-NETWORKS_FOLDER = "best"  # its networks, a finished run
+NETWORKS_FOLDER = "best"  # of a population: the best member's networks, a finished run
 SHOWN_TRIALS = 10
 
 
@@ -56,6 +55,7 @@ class TuningResult(TunedTrials):
             "importance": self.importance,
             "expected_best": self.curve().tolist(),
             "optimism": None if optimism is None else list(optimism),
+            "schedule": [] if best is None else [phase._asdict() for phase in best.phases],
             "is_schedule_better": self.is_schedule_better,
             "findings": [finding.to_json() for finding in self.findings()],
             "trials": trials,
@@ -79,7 +79,7 @@ class TuningResult(TunedTrials):
 
     def save(self, folder: str | Path) -> None:
         """Write trials.csv, tuning.json, tuning.svg and best.toml (and the verdict) to a folder; of
-        a population schedule.json, and best.toml only where a recipe is recommended.
+        a population best.toml only where a recipe is recommended.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,10 +89,6 @@ class TuningResult(TunedTrials):
         if self.best_recipe is not None:
             text = recipe_text(self.best_recipe, folder)
             write_atomically(folder / "best.toml", text.encode())
-        if self.best is not None and self.best.phases:
-            phases = [phase._asdict() for phase in self.best.phases]
-            plain = {"schema": RECORD_SCHEMA, "trial": self.best.number, "phases": phases}
-            write_atomically(folder / SCHEDULE_FILE, json_with_digest(plain))
         if self.best is not None:
             drawing = svg(self.figure(), title="tuning")
             write_atomically(folder / "tuning.svg", drawing.encode())

@@ -26,7 +26,6 @@ from ravine.training.job_control import JobControl
 from ravine.training.jobs import JobAssignment, assign_jobs
 from ravine.training.model import Model
 from ravine.training.results import JobResult, assemble_members, assemble_run
-from ravine.training.run import Run
 from ravine.training.train import Report, controls_of, train_jobs
 
 PRUNED_OUTCOME = "pruned"
@@ -139,24 +138,6 @@ def train_in_rungs(
         )
         for i, (recipe, task) in enumerate(zip(recipes, tasks, strict=True))
     ]
-
-
-def train_with_changes(
-    tasks: Sequence[Task],
-    recipes: Sequence[Recipe],
-    changes: Mapping[int, Mapping[float, Recipe]],
-    **how: Any,
-) -> list[Run]:
-    """The runs of resolved recipes, some of which (by place) go on by others from shares of the
-    budget on. `how`: see `train_on`.
-    """
-
-    def decide(share: float, _: Sequence[Standing]) -> dict[int, tuple[int, Recipe]]:
-        return {place: (place, own[share]) for place, own in changes.items() if share in own}
-
-    shares = sorted({share for own in changes.values() for share in own})
-    found = train_in_rungs(tasks, recipes, shares, decide, **how)
-    return [Run(*one.assemble(task)) for one, task in zip(found, tasks, strict=True)]
 
 
 def _move_networks(

@@ -317,10 +317,10 @@ def test_the_schedule_is_trained_anew_beside_its_last_values(tmp_path):
     run = train(found.recipe_of(found.best).vary("seed", 2).vary("seeds", 4))
     values = [m.test["accuracy"] for m in run.record.members]
     assert list(found.verdict[f"last values of {name}"].scores) == values
-    plain = json.loads((tmp_path / "s" / "schedule.json").read_text())
-    assert plain["trial"] == found.best.number
-    assert [p["values"] for p in plain["phases"]] == [p.values for p in found.best.phases]
-    assert plain["phases"][0]["share"] == 0 and plain["phases"][-1]["trial"] == found.best.number
+    plain = json.loads((tmp_path / "s" / "tuning.json").read_text())
+    assert [p["values"] for p in plain["schedule"]] == [p.values for p in found.best.phases]
+    assert plain["schedule"][0]["share"] == 0
+    assert plain["schedule"][-1]["trial"] == found.best.number == plain["best"]["number"]
     text = found.summary()
     assert max(map(len, text.splitlines())) <= 80
     assert f"The settings of {name}" in text and "from 0 %" in text
@@ -398,6 +398,8 @@ def test_schedules_of_settings_are_compared():
     )
     _, series = train_by_hand(fast.vary("seed", 1), {0.0: fast.vary("seed", 1), 0.5: slow})
     assert verdict["falls"].validation[1] == series["validation/accuracy"][-1][1][0]
+    with pytest.raises(InputError, match="changes is"):
+        ravine.compare({"fast": fast, "slow": slow}, seeds=2, changes={"fast": 3})
     for changes in (
         {"none": {0.5: slow}},
         {"fast": {1.5: slow}},
