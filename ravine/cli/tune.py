@@ -113,7 +113,7 @@ def tune_command(
             file = shlex.quote(str(folder / "best.toml"))
             text += f"; to take {found.recommendation}: ravine train {file}"
         output.echo(text, file=sys.stderr)
-    return 3 if found.best is None else 0
+    return 3 if found.best is None and not found.waiting else 0
 
 
 class TuningProgress:

@@ -21,6 +21,8 @@ def tuning_summary(found: TunedTrials, most: int) -> str:
     """The best trials, what mattered, what to take and how sure that is."""
     blocks = [_trial_table(found, most)] if found.trials else []
     lines = [_counts(found)]
+    if not found.trials:  # others train them
+        return _wrap(lines)
     if found.best is None:
         what = "No trial ended well: take smaller learning rates (`ravine range` finds them)."
         if all(trial.outcome == "impossible" for trial in found.trials):

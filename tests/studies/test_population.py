@@ -391,6 +391,12 @@ def test_a_population_does_not_grow_and_nothing_is_lost(tmp_path):
     assert table_of(resume_tuning(tmp_path / "s")) == table_of(found)
 
 
+def test_a_population_that_another_process_trains_is_no_failure():
+    found = tune(PLAIN, SPACE, trials=5, sampler="pbt", confirm=0)
+    waits = dataclasses.replace(found, trials=(), waiting=5)
+    assert waits.summary() == "0 trials (pbt), 5 still train elsewhere."
+
+
 def test_schedules_of_settings_are_compared():
     fast, slow = PLAIN, PLAIN.vary("optimizer.lr", 1e-3)
     verdict = ravine.compare(
