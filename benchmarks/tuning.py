@@ -1,7 +1,8 @@
 """What tuning costs beside the tools that drive a plain loop, whether halving finds the same
-winner, and how often a comparison of a recipe with itself names a winner.
+winner, what a population gains, and how often a comparison of a recipe with itself names a winner.
 
-Run: python -m benchmarks.tuning [--only search|halving|null] [--trials 256] [--studies 20]
+Run: python -m benchmarks.tuning [--only search|halving|population|null] [--trials 256]
+    [--studies 20]
 
 search: 256 random trials (rate, momentum, weight decay) of a network 20-64-3 on 10,000 rows, ten
 epochs: by `ravine.tune`, its folder and its statistics counted in, and by Optuna (and Ray Tune
@@ -10,6 +11,10 @@ after each epoch, in one process as it comes, and in two processes of one thread
 
 halving: studies of 54 trials on digits with other splits and draws; is the winner of successive
 halving the one of training all to their end, and at which share of the steps?
+
+population: studies of 16 members on a quadratic, with steps of one size, the rate, which has to
+fall (Lion, 1,000 full batches): how often is the winner of population-based training better than
+the best constant rate of the same 16, by each of some factors of exploration?
 
 null: 200 comparisons of a recipe with itself, unpaired on other seeds, and paired with other starts
 at the same splits and orders: how often is one called better?
@@ -23,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -38,6 +44,7 @@ from ravine.protocols import Signature
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_settings
 from ravine.statistics import wilson_interval
+from ravine.studies import population
 from ravine.training.defaults import prepare
 
 PROCESSES = 2
@@ -48,6 +55,7 @@ SPACE = {
 }
 BATCH, EPOCHS, HIDDEN = 128, 10, 64
 NULL_SEEDS = 8
+SAMPLERS = ("random", "pbt")  # these draw the same values
 
 
 def table() -> pd.DataFrame:
@@ -195,6 +203,29 @@ def measure_halving(studies: int, first: int) -> None:
     print(f"{np.mean(costs):.2f} of the steps")
 
 
+def measure_population(studies: int, first: int) -> None:
+    rows = np.random.default_rng(0)
+    frame = pd.DataFrame(rows.normal(size=(200, 10)), columns=[f"x{i}" for i in range(10)])
+    frame["y"] = frame @ rows.normal(size=10)
+    settings = ("network.hidden=[]", "encoding.smooth_clip=none", "optimizer=Lion")
+    recipe = ravine.named_recipe("plain").vary("data.target", ("y",))
+    recipe = with_settings(recipe, *settings, "batch=all", "epochs=1000")
+    for factors in ((0.8, 1.25), (0.625, 1.6), (0.5, 2.0)):
+        population.EXPLORE_FACTORS = factors
+        gains = []
+        for k in range(first, first + studies):
+            given: dict[str, Any] = {"trials": 16, "seed": k, "confirm": 0, "workers": 1}
+            space = {"optimizer.lr": "log:1e-4..1e-1"}
+            best = [ravine.tune(recipe, space, frame, sampler=s, **given).best for s in SAMPLERS]
+            losses = [trial.loss for trial in best if trial is not None]
+            gains.append(losses[0] / losses[1])
+        print(
+            f"times {factors[0]} or {factors[1]}: better in {sum(g > 1 for g in gains)} of "
+            f"{studies}, its loss in the median lower by {np.median(gains):.3g} times",
+            flush=True,
+        )
+
+
 def measure_null(comparisons: int) -> None:
     settings = ("network.hidden=[16]", "epochs=3", f"seeds={NULL_SEEDS}")
     base = with_settings(ravine.named_recipe("plain").vary("data.source", "digits"), *settings)
@@ -237,7 +268,7 @@ def compare_starts(recipe: Recipe) -> ravine.Verdict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("search", "halving", "null"))
+    parser.add_argument("--only", choices=("search", "halving", "population", "null"))
     parser.add_argument("--trials", type=int, default=256)
     parser.add_argument("--studies", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="the first study's seed")
@@ -248,6 +279,8 @@ def main() -> None:
         measure_search(options.trials)
     if options.only in (None, "halving"):
         measure_halving(options.studies, options.first)
+    if options.only in (None, "population"):
+        measure_population(options.studies, options.first)
     if options.only in (None, "null"):
         measure_null(options.comparisons)
 

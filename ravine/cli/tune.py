@@ -32,7 +32,8 @@ def tune_command(
     space: cli.Repeatable = (),
     budget: str = "",
     sampler: Annotated[
-        str, Parameter(help="tpe, random, qmc, grid, gp (Gaussian process) or cmaes.")
+        str,
+        Parameter(help="tpe, random, qmc, grid, gp (Gaussian process), cmaes, pbt (population)."),
     ] = "tpe",
     pruner: Annotated[str, Parameter(help="none, halving or hyperband.")] = "none",
     options: cli.RecipeOptions = cli.DEFAULT_OPTIONS,
@@ -63,7 +64,7 @@ def tune_command(
         The seed of the sampler.
     confirm
         How many of the best are trained again, on 8 fresh seeds, beside the recipe as it was: 3 if
-        it is not given.
+        it is not given; of a population the best member's schedule of settings.
     storage
         A database for the trials, which several processes may share: sqlite:///FILE,
         postgresql://USER@HOST/DATABASE.
@@ -92,7 +93,7 @@ def tune_command(
         make = partial(resume_tuning, resume)
     else:
         recipe = cli.recipe_for(what, options)
-        spaces = read_spaces(space or (AUTO_SPACE,), recipe)
+        spaces = read_spaces(space, recipe) if set(space) - {AUTO_SPACE} else AUTO_SPACE
         folder = out if out is not None else new_run_folder(recipe, prefix="tune-")
         given |= {"storage": storage, "name": name, "seeds": seeds, "seed": seed}
         given |= {
@@ -106,11 +107,13 @@ def tune_command(
     output.print_result(found, as_json=json)
     if not json:
         text = f"the study is in {folder}"
-        if found.recommendation is not None:
+        if found.best is not None and found.best.phases:
+            text += f"; its best networks: ravine predict {shlex.quote(str(folder / 'best'))} TABLE"
+        if found.best_recipe is not None:
             file = shlex.quote(str(folder / "best.toml"))
             text += f"; to take {found.recommendation}: ravine train {file}"
         output.echo(text, file=sys.stderr)
-    return 3 if found.best is None else 0
+    return 3 if found.best is None and not found.waiting else 0
 
 
 class TuningProgress:

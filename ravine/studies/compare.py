@@ -14,7 +14,7 @@ from ravine.errors import InputError
 from ravine.paired import least_seeds
 from ravine.part import group_key
 from ravine.recipe import Recipe
-from ravine.studies.contestants import Choice, read_choices
+from ravine.studies.contestants import NOT_COMPARED, Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
 from ravine.studies.rate_tuning import tune_rates, with_rate
 from ravine.studies.score_differences import (
@@ -35,7 +35,9 @@ from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
 from ravine.training.jobs import assign_members
 from ravine.training.loop import train_cohort
-from ravine.training.train import Report, train_on
+from ravine.training.run import Run
+from ravine.training.rungs import train_in_rungs
+from ravine.training.train import Report
 
 LEAST_SEEDS = 2
 TIMED_BATCHES, TIMED_SECONDS = 4, 0.1  # of one network alone
@@ -50,6 +52,7 @@ def compare(
     base: Recipe | None = None,
     margin: float | None = None,
     tune_lr: Annotated[int, Bounds(ge=3, le=1000)] | None = None,
+    changes: Mapping[str, Mapping[float, Recipe]] | None = None,
     target: float | None = None,
     trees: bool = True,
     device: str = "cpu",
@@ -68,7 +71,9 @@ def compare(
     `seeds` networks reach together is not compared.
 
     `tune_lr` gives each choice the best of so many learning rates, 9 say, chosen by other seeds
-    (`tune_rates`). With `target` the verdict says when validation scores first reach it.
+    (`tune_rates`). `changes` has for choices, by name, recipes of the same shape by which these go
+    on from shares of their budget: a schedule of settings. With `target` the verdict says when
+    validation scores first reach it.
 
     With `margin`, choices whose scores differ by less are called equivalent. With `trees`, boosted
     trees stand beside the choices, as does the best constant answer. `report` hears of the
@@ -101,6 +106,15 @@ def compare(
     notes = [*_too_few_seeds(len(contestants.names), seeds), *contestants.notes, *panel.notes]
     aims = [] if target is None else [panel.encode_score(target, task) for task in tasks]
     how = {"device": device, "workers": workers, "report": report, "stop": stop}
+    later: dict[int, dict[float, Recipe]] = {}
+    for name, own in (changes or {}).items():
+        i = names.index(name) if name in names else -1
+        same = {} if i < 0 else {key: getattr(resolved[i], key) for key in NOT_COMPARED}
+        later[i] = {s: resolve(dataclasses.replace(r, **same), tasks[i]) for s, r in own.items()}
+        keys = {group_key(one) for one in (*later[i].values(), *resolved[i : i + 1])}
+        if i < 0 or len(keys) > 1 or tune_lr is not None or not all(0 < s < 1 for s in own):
+            why = "at shares between 0 and 1 a recipe's numbers alone can change, without tune_lr"
+            raise InputError(f"changes of {name!r} cannot be made", why=why)
     tuned: dict[str, TunedRate] = {}
     if tune_lr is not None:
         by_name = dict(zip(names, resolved, strict=True))
@@ -109,7 +123,13 @@ def compare(
         resolved = list(by_name.values())
         fixed = [name for name in contestants.names if name not in tuned]
         notes += [f"Without a learning rate, so as they are: {', '.join(fixed)}."] if fixed else []
-    runs = train_on(tasks, resolved, **how)
+
+    def decide(share: float, _: object) -> dict[int, tuple[int, Recipe]]:
+        return {i: (i, own[share]) for i, own in later.items() if share in own}
+
+    shares = sorted({share for own in later.values() for share in own})
+    trained = train_in_rungs(tasks, resolved, shares, decide, **how)
+    runs = [Run(*one.assemble(task)) for one, task in zip(trained, tasks, strict=True)]
     scored: dict[str, Scored] = {}
     seconds: dict[object, float] = {}  # networks that train together take as long alone
     times: dict[str, TargetTimes] = {}

@@ -16,7 +16,7 @@ from ravine.rng import stream_seed
 from ravine.studies.spaces import Space
 from ravine.training.rungs import Standing
 
-SamplerName: TypeAlias = Literal["tpe", "random", "qmc", "grid", "gp", "cmaes"]
+SamplerName: TypeAlias = Literal["tpe", "random", "qmc", "grid", "gp", "cmaes", "pbt"]
 PrunerName: TypeAlias = Literal["none", "halving", "hyperband"]
 SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
 PRUNER_NAMES: tuple[str, ...] = get_args(PrunerName)
@@ -46,7 +46,7 @@ def make_sampler(name: SamplerName, space: Space, *, seed: int, done: int) -> Ba
     package is missing, `RecipeError` for a grid of a range without a count.
     """
     fresh = stream_seed(seed, "tune", done) % 2**32
-    if name == "random":
+    if name in ("random", "pbt"):
         return optuna.samplers.RandomSampler(seed=fresh)
     if name == "grid":
         return optuna.samplers.GridSampler(grid_of(space), seed=seed)
@@ -124,8 +124,9 @@ class Halving:
         self.bracket_of = divide_among_brackets(trials, len(brackets))
         self.brackets = brackets
         self.left: set[int] = set()
+        self.rungs: list[dict[float, float]] = [{} for _ in range(trials)]  # scores at shares
 
-    def __call__(self, share: float, standings: Sequence[Standing]) -> list[int]:
+    def __call__(self, share: float, standings: Sequence[Standing]) -> dict[int, None]:
         """The trials that leave at a rung."""
         leaving = []
         for bracket, rungs in enumerate(self.brackets):
@@ -137,8 +138,10 @@ class Halving:
                 (i for i in places if i not in self.left), key=lambda i: self._place(standings[i])
             )
             leaving += ranked[max(1, math.floor(stays * len(places) + COUNT_ROUNDING)) :]
+        for i in set(range(len(standings))) - self.left:
+            self.rungs[i][share] = standings[i].score
         self.left |= set(leaving)
-        return leaving
+        return dict.fromkeys(leaving)
 
     def _place(self, standing: Standing) -> tuple[float, float]:
         score = self.sign * standing.score

@@ -81,7 +81,7 @@ def checked_space(space: Mapping[str, SpaceLike] | str, recipe: Recipe) -> Space
     found: Space = {}
     for path, given in space.items():
         distribution = _distribution_of(given, recipe, path)
-        for value in _extreme_values(distribution):
+        for value in extreme_values(distribution):
             with_values(recipe, {path: setting_value(value)})
         found[path] = distribution
     return found
@@ -204,7 +204,8 @@ def _choices(values: Sequence[Any]) -> CategoricalDistribution:
     return CategoricalDistribution(tuple(dict.fromkeys(texts)))
 
 
-def _extreme_values(distribution: BaseDistribution) -> tuple[Any, ...]:
+def extreme_values(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """The ends of a range, or all of several values."""
     if isinstance(distribution, CategoricalDistribution):
         return tuple(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)

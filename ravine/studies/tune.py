@@ -27,9 +27,18 @@ from ravine.files import require_path
 from ravine.metrics import Metric, resampled_values
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_lasting_paths, with_values
+from ravine.record import Event
 from ravine.rng import stream_seed
 from ravine.serialization import from_plain, to_plain
 from ravine.studies.compare import LEAST_SEEDS, compare
+from ravine.studies.population import (
+    POPULATION_SAMPLER,
+    Phase,
+    Population,
+    can_change,
+    check_population,
+    exchange_shares,
+)
 from ravine.studies.samplers import (
     LARGEST_BATCH,
     Halving,
@@ -39,7 +48,7 @@ from ravine.studies.samplers import (
     make_sampler,
     trials_to_draw,
 )
-from ravine.studies.spaces import Space, SpaceLike, checked_space, setting_value
+from ravine.studies.spaces import AUTO_SPACE, Space, SpaceLike, checked_space, setting_value
 from ravine.studies.study_storage import (
     BUDGET_ATTRIBUTE,
     FACTS_ATTRIBUTE,
@@ -50,13 +59,14 @@ from ravine.studies.study_storage import (
     open_book,
     quiet_optuna,
 )
-from ravine.studies.tuned_trials import STARTING_NAME, TunedTrial, trial_name
-from ravine.studies.tuning import RESULT_FILE, TuningResult
+from ravine.studies.tuned_trials import STARTING_NAME, TunedTrial, constant_name, trial_name
+from ravine.studies.tuning import NETWORKS_FOLDER, RESULT_FILE, TuningResult
 from ravine.studies.verdict import Verdict
 from ravine.training import arguments
 from ravine.training.defaults import load_task, prepare, resolve, training_plan
+from ravine.training.run_folder import write_plan, write_run
 from ravine.training.run_lock import lock_folder
-from ravine.training.rungs import Standing, TrainedRecipe, train_in_rungs
+from ravine.training.rungs import TrainedRecipe, train_in_rungs
 from ravine.training.scores import score_unit
 from ravine.training.train import Report
 
@@ -101,6 +111,9 @@ def tune(
     `sampler` draws the trials: "random", "qmc" (scrambled Sobol points), "grid" (all combinations),
     or by what ended trials reached "tpe", "gp" (a Gaussian process) or "cmaes". Trials are drawn in
     batches and train as cohorts; a space with no more combinations than `trials` is tried whole.
+    "pbt" trains `trials` as one population, in which the worst go on from the best with settings
+    near theirs (see `Population`); what it finds is a schedule of settings, which is trained from
+    the start on the fresh seeds, beside its last settings throughout and the recipe as it was.
     `pruner` ends trials early: "halving" lets half go on after 1/27 of their steps, a third after
     1/9 and a fifth after 1/3, "hyperband" gives some more time (see `Halving`).
 
@@ -133,14 +146,21 @@ def tune(
         what, why = f"confirm_seeds is {confirm_seeds}", "an interval needs 2 at least"
         raise InputError(what, why=why, do="use 8 or more")
     checked = checked_space(space, recipe)
+    if sampler == POPULATION_SAMPLER:
+        if space == AUTO_SPACE:
+            checked = {path: d for path, d in checked.items() if can_change(recipe, path, d)}
+        check_population(recipe, checked, trials=trials, minutes=minutes, pruner=pruner)
     with quiet_optuna():
         make_sampler(sampler, checked, seed=seed, done=0)  # raises where the space has none
     if trials is None and minutes is None and sampler != "grid":
         trials = DEFAULT_TRIALS
     most = grid_size(checked)
-    if sampler == "grid" or (trials is not None and most <= trials):
+    is_few = trials is not None and most <= trials and sampler != POPULATION_SAMPLER
+    if sampler == "grid" or is_few:
         sampler, trials = "grid", int(min(trials or most, most))
     task, resolved = prepare(recipe, frame)
+    if sampler == POPULATION_SAMPLER:
+        exchange_shares(resolved, task)  # raises where there are none
     metric = metrics.main_metric(task.kind, resolved.metric)
     facts = {
         "schema": STUDY_SCHEMA,
@@ -162,6 +182,7 @@ def tune(
             space=checked,
             frame=frame,
             task=replace(task, test=None),
+            whole_task=task,
             metric=metric,
             book=book,
             facts=facts,
@@ -174,8 +195,15 @@ def tune(
             },
         )
         budget = {"trials": trials, "minutes": minutes, "confirm": confirm}
-        book.study.set_user_attr(BUDGET_ATTRIBUTE, budget | {"confirm_seeds": confirm_seeds})
         with contextlib.closing(book), book.show_signs():
+            if sampler == POPULATION_SAMPLER:
+                known = book.study.user_attrs.get(BUDGET_ATTRIBUTE, {}).get("trials")
+                if known is not None and (trials or 0) > known:
+                    what, why = f"the population has {known} members", "others would begin too late"
+                    raise RunError(what, why=why, do="leave trials (--budget) out")
+            if folder is not None and storage is None:
+                (folder / RESULT_FILE).unlink(missing_ok=True)  # it is written anew at the end
+            book.study.set_user_attr(BUDGET_ATTRIBUTE, budget | {"confirm_seeds": confirm_seeds})
             tuner.use_budget(trials, minutes, each)
             found = tuner.result()
             if confirm and found.best is not None and not found.waiting:
@@ -228,8 +256,6 @@ def _study_folder(folder: Path | None, storage: str | None) -> Iterator[None]:
         raise InputError(f"{folder} cannot be made", why=why, do="name another folder") from None
     try:
         with lock_folder(folder):
-            if storage is None:
-                (folder / RESULT_FILE).unlink(missing_ok=True)  # it is written anew at the end
             yield
     finally:
         if not left:
@@ -245,6 +271,7 @@ class _Tuner:
     space: Space
     frame: TableLike | None
     task: Task  # without the test split: trials are chosen by validation
+    whole_task: Task
     metric: Metric
     book: TrialBook
     facts: Mapping[str, Any]
@@ -284,6 +311,9 @@ class _Tuner:
         """How many trials to draw next; 0 where the budget is spent."""
         sampler, pruner = self.facts["sampler"], self.facts["pruner"]
         done = self.book.count
+        if sampler == POPULATION_SAMPLER:
+            assert trials is not None
+            return trials - done
         count = trials_to_draw(sampler, pruner, done=done)
         if pruner != "none" and trials is not None and trials - done < 2 * count:
             count = min(LARGEST_BATCH, trials - done)  # what is left is too few to be halved alone
@@ -306,27 +336,62 @@ class _Tuner:
         places = list(made)
         resolved, tasks = zip(*made.values(), strict=True)
         higher = self.metric.higher_is_better
-        halving = Halving(self.facts["pruner"], len(places), higher_is_better=higher)
-        rungs: dict[int, dict[float, float]] = {place: {} for place in places}
-
-        def prune(share: float, standings: Sequence[Standing]) -> list[int]:
-            leaving = halving(share, standings)
-            for i, (place, standing) in enumerate(zip(places, standings, strict=True)):
-                if i not in halving.left or i in leaving:
-                    rungs[place][share] = standing.score
-            return leaving
-
+        plan: Any = Halving(self.facts["pruner"], len(places), higher_is_better=higher)
+        if self.facts["sampler"] == POPULATION_SAMPLER:
+            plan = Population(
+                phases=[
+                    (Phase(0.0, t.number, t.values),) for t in map(batch.trials.__getitem__, places)
+                ],
+                space=self.space,
+                make=lambda values: self._make(values)[0],
+                shares=exchange_shares(resolved[0], tasks[0]),
+                seed=self.facts["seed"],
+                higher_is_better=higher,
+            )
         kept = None
         if self.folder is not None:
             kept = self.folder / f"batch-{batch.name}"
             kept.mkdir(exist_ok=True)
-        found = train_in_rungs(tasks, resolved, halving.shares, prune, folder=kept, **self.training)
+        found = train_in_rungs(tasks, resolved, plan.shares, plan, folder=kept, **self.training)
         resampled = _resampled_scores(self.metric, tasks, found)
-        for i, place in enumerate(places):
-            result = self._measure(resolved[i], tasks[i], found[i], rungs[place])
-            self.book.tell(batch.trials[place], result | {"resampled": resampled.get(i, [])})
+        results = [
+            self._measure(resolved[i], tasks[i], found[i], plan.rungs[i])
+            | {"resampled": resampled.get(i, [])}
+            for i in range(len(places))
+        ]
+        if isinstance(plan, Population):
+            for result, phases in zip(results, plan.phases, strict=True):
+                result["phases"] = list(phases)
+            self._save_networks(results, found)
+        for place, result in zip(places, results, strict=True):
+            self.book.tell(batch.trials[place], result)
         if kept is not None:
             shutil.rmtree(kept, ignore_errors=True)
+
+    def _save_networks(
+        self, results: Sequence[Mapping[str, Any]], found: Sequence[TrainedRecipe]
+    ) -> None:
+        """Write the networks of a population's best member as a finished run."""
+        ended = [i for i, result in enumerate(results) if result["outcome"] == "finished"]
+        if self.folder is None or not ended:
+            return
+        sign = -1.0 if self.metric.higher_is_better else 1.0
+        best = min(ended, key=lambda i: (sign * results[i]["score"], results[i]["loss"]))
+        record, model = found[best].assemble(self.whole_task)
+        assert model is not None
+        each = results[best]["budget"] / len(record.members)
+        events = [
+            Event(step=int(share * each), kind="settings", text=f"from {share:.0%} on {values}")
+            for share, _, values in results[best]["phases"]
+        ]
+        folder, members = self.folder / NETWORKS_FOLDER, range(len(record.members))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        device = self.training["device"]
+        write_plan(folder, model.recipe, self.whole_task, [members], device=device)
+        lasting = to_plain(with_lasting_paths(model.recipe, folder))
+        record = replace(record, recipe=lasting, events=(*events, *record.events))
+        write_run(record, model, folder)
 
     def _make(self, values: Mapping[str, Any]) -> tuple[Recipe, Task]:
         """The resolved recipe of a trial, and its task; `RavineError` where it cannot be."""
@@ -386,13 +451,23 @@ class _Tuner:
         )
 
     def confirm(self, found: TuningResult, most: int, seeds: int) -> Verdict | None:
-        """The best trials and the recipe as it was, on seeds that no trial has used."""
+        """The best trials and the recipe as it was, on seeds that no trial has used; of a
+        population the best member's schedule of settings, and the last of these throughout.
+        """
         fresh = self.recipe.vary("seed", self.recipe.seed + self.facts["seeds"])
+        most = 1 if self.facts["sampler"] == POPULATION_SAMPLER else most
         chosen = [trial for trial in found.rank_trials() if trial.is_finished][:most]
         choices = {trial_name(t): found.recipe_of(t).vary("seed", fresh.seed) for t in chosen}
+        changes: dict[str, dict[float, Recipe]] = {}
+        if chosen[0].has_schedule:
+            changes = {trial_name(chosen[0]): found.schedule_of(chosen[0])}
+            for name, schedule in changes.items():
+                choices[constant_name(chosen[0])] = choices[name]
+                choices[name] = schedule.pop(0.0).vary("seed", fresh.seed)
         keys = ("device", "workers", "report", "stop")
         how = {key: self.training[key] for key in keys}
-        return compare(choices | {STARTING_NAME: fresh}, self.frame, seeds=seeds, **how)
+        choices |= {STARTING_NAME: fresh}
+        return compare(choices, self.frame, seeds=seeds, changes=changes, **how)
 
 
 def _resampled_scores(
@@ -433,4 +508,6 @@ def _tuned_trial(trial: FrozenTrial) -> TunedTrial:
     plain["rungs"] = {share: math.nan if s is None else s for share, s in plain.get("rungs", [])}
     for key in ("scores", "resampled"):
         plain[key] = tuple(plain.get(key, ()))
-    return TunedTrial(number=trial.number, values=dict(trial.params), **plain)
+    plain["phases"] = tuple(Phase(*phase) for phase in plain.get("phases", ()))
+    values = plain["phases"][-1].values if plain["phases"] else trial.params
+    return TunedTrial(number=trial.number, values=dict(values), **plain)

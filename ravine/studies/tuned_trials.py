@@ -20,6 +20,7 @@ from ravine.diagnosis.tuning_rules import TUNING_RULES, TunedSetting, TuningView
 from ravine.finding import Finding
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_values
+from ravine.studies.population import POPULATION_SAMPLER, Phase
 from ravine.studies.spaces import Space, setting_value
 from ravine.studies.study_storage import FAILED_OUTCOMES, quiet_optuna
 from ravine.studies.verdict import Verdict
@@ -39,6 +40,7 @@ class TunedTrial:
     "diverged" or "impossible" (`why`: the recipe cannot have these values together). `rungs` are
     the scores at shares of the budget, `steps` the updates of all its networks, of `budget`, and
     `resampled` the score in bootstrap samples of the validation rows, [B], the same for all trials.
+    A member of a population has `phases`, its lineage from the start on; `values` are the last.
     """
 
     number: int
@@ -52,6 +54,12 @@ class TunedTrial:
     budget: int = 0
     resampled: tuple[float, ...] = field(default=(), repr=False)
     why: str = ""
+    phases: tuple[Phase, ...] = ()
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether its values changed while it trained."""
+        return any(phase.values != self.values for phase in self.phases)
 
     @property
     def is_finished(self) -> bool:
@@ -89,11 +97,14 @@ class TunedTrials:
     @property
     def recommendation(self) -> str | None:
         """What to take: the best trial, or where it failed on fresh seeds or another one is shown
-        to be better, the best of the verdict; None where nothing ended well.
+        to be better, the best of the verdict; None where nothing ended well. Of a schedule of
+        settings the last ones throughout, unless it is shown to be better than these.
         """
         if self.best is None or self.verdict is None:
             return None if self.best is None else trial_name(self.best)
         name = trial_name(self.best)
+        if self.best.has_schedule and not self.is_schedule_better:
+            name = constant_name(self.best)
         beaten = any(d.worse == name and d.outcome == "better" for d in self.verdict.differences)
         if beaten or self.verdict[name].has_failed:
             return None if self.verdict.best is None else self.verdict.best.name
@@ -101,11 +112,14 @@ class TunedTrials:
 
     @property
     def best_recipe(self) -> Recipe | None:
-        """The recipe of the recommendation, with as many seeds as the recipe has."""
-        trials = {trial_name(trial): trial for trial in self.trials}
+        """The recipe of the recommendation, with as many seeds as the recipe has; None where it is
+        a schedule of settings, which no recipe holds.
+        """
+        names = {constant_name(t) if t.has_schedule else trial_name(t): t for t in self.trials}
         if self.recommendation == STARTING_NAME:
             return self.recipe
-        return None if self.recommendation is None else self.recipe_of(trials[self.recommendation])
+        found = names.get(self.recommendation or "")
+        return None if found is None else self.recipe_of(found)
 
     @property
     def failures(self) -> int:
@@ -143,8 +157,11 @@ class TunedTrials:
         """The share of the scores' variance that each setting accounts for, most important first.
 
         fANOVA (Hutter et al. 2014) by Optuna. Where trials were pruned the scores are those at the
-        first rung, which all have. Empty where fewer than 8 trials have a score.
+        first rung, which all have. Empty where fewer than 8 trials have a score, and of a
+        population, whose members depend on each other.
         """
+        if self.sampler == POPULATION_SAMPLER:
+            return {}
         scored = [(t.values, self.comparable_score(t)) for t in self.trials]
         scored = [(values, score) for values, score in scored if math.isfinite(score)]
         if len(scored) < LEAST_SCORED_TRIALS or len({score for _, score in scored}) < 2:
@@ -163,9 +180,27 @@ class TunedTrials:
         return {path: float(share) for path, share in found.items()}
 
     def recipe_of(self, trial: TunedTrial) -> Recipe:
-        """The recipe of a trial."""
-        values = {path: setting_value(value) for path, value in trial.values.items()}
-        return with_values(self.recipe, values)
+        """The recipe of a trial, by its last values."""
+        return self._recipe_with(trial.values)
+
+    def schedule_of(self, trial: TunedTrial) -> dict[float, Recipe]:
+        """By which recipes a member of a population trained, from which share of the budget on."""
+        return {phase.share: self._recipe_with(phase.values) for phase in trial.phases}
+
+    def _recipe_with(self, values: Mapping[str, Any]) -> Recipe:
+        return with_values(self.recipe, {path: setting_value(v) for path, v in values.items()})
+
+    @property
+    def is_schedule_better(self) -> bool | None:
+        """Whether the best trial's schedule of settings is shown to be better than the last of
+        them throughout; None where that was not compared.
+        """
+        if self.best is None or self.verdict is None:
+            return None
+        pair = (trial_name(self.best), constant_name(self.best))
+        found = [d for d in self.verdict.differences if {d.better, d.worse} == {*pair}]
+        shown = [d.outcome == "better" and d.better == pair[0] for d in found]
+        return shown[0] if shown else None
 
     def rank_trials(self) -> list[TunedTrial]:
         """The trials, best first: finished ones, pruned ones by how far they came, failures."""
@@ -214,12 +249,17 @@ class TunedTrials:
         """A trial's score at the share of the budget to which all trained."""
         if trial.outcome in FAILED_OUTCOMES:
             return math.nan
-        return next(iter(trial.rungs.values()), trial.score)
+        return trial.score if trial.phases else next(iter(trial.rungs.values()), trial.score)
 
 
 def trial_name(trial: TunedTrial) -> str:
     """What a trial is called in a verdict."""
     return f"trial {trial.number}"
+
+
+def constant_name(trial: TunedTrial) -> str:
+    """What the last values of a member of a population are called, from the start on."""
+    return f"last values of {trial_name(trial)}"
 
 
 def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> np.ndarray:

@@ -17,6 +17,7 @@ from ravine.studies.tuning_figure import tuning_figure
 from ravine.studies.tuning_text import tuning_summary
 
 RESULT_FILE = "tuning.json"
+NETWORKS_FOLDER = "best"  # of a population: the best member's networks, a finished run
 SHOWN_TRIALS = 10
 
 
@@ -39,6 +40,7 @@ class TuningResult(TunedTrials):
         trials = [{k: v for k, v in asdict(t).items() if k != "resampled"} for t in self.trials]
         for trial in trials:
             trial["rungs"] = {f"{share:.4g}": score for share, score in trial["rungs"].items()}
+            trial["phases"] = [phase._asdict() for phase in trial["phases"]]
         data = {
             "schema": RECORD_SCHEMA,
             "metric": self.metric,
@@ -53,6 +55,8 @@ class TuningResult(TunedTrials):
             "importance": self.importance,
             "expected_best": self.curve().tolist(),
             "optimism": None if optimism is None else list(optimism),
+            "schedule": [] if best is None else [phase._asdict() for phase in best.phases],
+            "is_schedule_better": self.is_schedule_better,
             "findings": [finding.to_json() for finding in self.findings()],
             "trials": trials,
             "verdict": None if self.verdict is None else self.verdict.to_json(),
@@ -69,18 +73,23 @@ class TuningResult(TunedTrials):
                 "outcome": t.outcome,
                 "steps": t.steps,
             }
-            rows.append({"trial": t.number, **t.values, **measured})
+            lineage = {"lineage": " ".join(str(p.trial) for p in t.phases)} if t.phases else {}
+            rows.append({"trial": t.number, **t.values, **measured, **lineage})
         return pd.DataFrame(rows)
 
     def save(self, folder: str | Path) -> None:
-        """Write trials.csv, tuning.json, tuning.svg and best.toml (and the verdict) to a folder."""
+        """Write trials.csv, tuning.json, tuning.svg and best.toml (and the verdict) to a folder; of
+        a population best.toml only where a recipe is recommended.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "trials.csv", self.frame().to_csv(index=False).encode())
         write_atomically(folder / RESULT_FILE, json_with_digest(self.to_json()))
+        (folder / "best.toml").unlink(missing_ok=True)
         if self.best_recipe is not None:
             text = recipe_text(self.best_recipe, folder)
             write_atomically(folder / "best.toml", text.encode())
+        if self.best is not None:
             drawing = svg(self.figure(), title="tuning")
             write_atomically(folder / "tuning.svg", drawing.encode())
         if self.verdict is not None:

@@ -13,6 +13,7 @@ from optuna.distributions import distribution_to_json
 
 from ravine.errors import shorten
 from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
+from ravine.studies.population import POPULATION_SAMPLER
 from ravine.studies.tuned_trials import TunedTrial, TunedTrials
 
 MAX_SLICES = 6  # the most important settings
@@ -24,8 +25,11 @@ PALE_ALPHA, LINE_ALPHA = 0.55, 0.35
 
 def tuning_figure(found: TunedTrials) -> Figure:
     """The history of the scores, the importance of the settings, their slices, and all trials as
-    lines across all settings (parallel coordinates).
+    lines across all settings (parallel coordinates). Of a population the settings of
+    each member's lineage over the budget.
     """
+    if found.sampler == POPULATION_SAMPLER:
+        return _population_figure(found)
     paths = [*found.importance, *(path for path in found.space if path not in found.importance)]
     shown = paths[:MAX_SLICES]
     rows = -(-len(shown) // SLICE_COLUMNS)
@@ -37,6 +41,29 @@ def tuning_figure(found: TunedTrials) -> Figure:
         axes = picture.add_subplot(grid[1 + i // SLICE_COLUMNS, i % SLICE_COLUMNS])
         _draw_slice(axes, found, path, label=i % SLICE_COLUMNS == 0)
     _draw_parallel(picture.add_subplot(grid[-1, :]), found, shown)
+    return picture
+
+
+def _population_figure(found: TunedTrials) -> Figure:
+    """The settings of each member's lineage over the budget, the best member's in orange."""
+    shown = list(found.space)[:MAX_SLICES]
+    rows = -(-len(shown) // SLICE_COLUMNS)
+    picture = figure(9.6, 2.9 * rows)
+    members = [trial for trial in found.rank_trials() if trial.phases]
+    for i, path in enumerate(shown):
+        axes = picture.add_subplot(rows, SLICE_COLUMNS, i + 1)
+        places, ticks = _places(found, path)
+        for trial in members[::-1]:  # the best one is drawn last
+            is_best = trial == found.best
+            style = {"color": SERIES_COLORS[is_best], "alpha": 1.0 if is_best else LINE_ALPHA}
+            x = [100 * phase.share for phase in trial.phases]
+            y = [places(phase) for phase in trial.phases]
+            axes.step([*x, 100], [*y, *y[-1:]], where="post", **style)
+        if ticks is not None:
+            axes.set_yticks(range(len(ticks)), ticks)
+        elif _attributes(found, path).get("log"):
+            axes.set_yscale("log")
+        axes.set(xlabel="% of the budget", ylabel=_short(path, found))
     return picture
 
 

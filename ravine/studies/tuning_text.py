@@ -10,12 +10,19 @@ from ravine.reporting.text_table import TERMINAL_WIDTH, aligned_rows, hanging_te
 from ravine.studies.tuned_trials import TunedTrial, TunedTrials
 
 VALUE_WIDTH = 16  # of a setting's value, in the table
+SCHEDULE_TEXTS = {
+    True: "This schedule is better than its last values from the start on; no recipe holds it.",
+    False: "This schedule is not shown to be better than its last values from the start on.",
+    None: "Only fresh seeds show if this schedule is good, or only these weights were chosen well.",
+}
 
 
 def tuning_summary(found: TunedTrials, most: int) -> str:
     """The best trials, what mattered, what to take and how sure that is."""
     blocks = [_trial_table(found, most)] if found.trials else []
     lines = [_counts(found)]
+    if not found.trials:  # others train them
+        return _wrap(lines)
     if found.best is None:
         what = "No trial ended well: take smaller learning rates (`ravine range` finds them)."
         if all(trial.outcome == "impossible" for trial in found.trials):
@@ -34,12 +41,28 @@ def tuning_summary(found: TunedTrials, most: int) -> str:
     if findings:
         told = [line for f in findings for line in (finding_line(f), hanging_text("  ", f.advice))]
         blocks.append("\n".join(told))
+    if found.best.has_schedule:
+        blocks.append(_lineage_text(found))
     if found.verdict is not None:
         seeds = len(found.verdict.seeds)
         blocks.append(f"The best of them on {count_of(seeds, 'fresh seed')}:")
         blocks.append(found.verdict.summary())
         blocks.append(_wrap([_optimism_text(found)]))
+    if found.best.has_schedule:
+        blocks.append(_wrap([SCHEDULE_TEXTS[found.is_schedule_better]]))
     return "\n\n".join(block for block in blocks if block)
+
+
+def _lineage_text(found: TunedTrials) -> str:
+    """By which settings the best member of a population trained, and in whose place."""
+    assert found.best is not None
+    lines = [f"The settings of trial {found.best.number}, first in the place of other trials:"]
+    for phase in found.best.phases:
+        items = phase.values.items()
+        text = ", ".join(f"{path.rpartition('.')[2]} {_value_text(v)}" for path, v in items)
+        label = f"from {phase.share:.0%}".replace("%", " %").ljust(10)
+        lines.append(hanging_text(f"  {label}trial {phase.trial:<4}", text))
+    return "\n".join(lines)
 
 
 def _wrap(lines: list[str]) -> str:

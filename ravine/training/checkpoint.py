@@ -5,7 +5,8 @@ Randomness needs no place in it: every stream is made anew from (seed, purpose, 
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,51 @@ def save_checkpoint(cohort: Cohort, path: Path) -> None:
         "series": cohort.log.series,
         "events": cohort.log.events,
     }
+    _write({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, plain, path)
+
+
+def _write(tensors: dict[str, Tensor], plain: Mapping[str, Any], path: Path) -> None:
     state = json.dumps(plain)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {"state": state, "digest": _digest(tensors, state)}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def move_rows(
+    paths: Sequence[Path], origins: Sequence[Sequence[tuple[int, int]]], folder: Path
+) -> None:
+    """Write the checkpoints of jobs whose networks go on from where others stand to a folder.
+
+    `paths` are their checkpoints, all of one step, `origins` for each network of each job the job
+    and the network there that it goes on from. All that belongs to a network goes with it, its
+    series and events, too; one that goes on from a network that has ended has ended.
+    """
+    found = [_unpack(path) for path in paths]
+    for job, (path, sources) in enumerate(zip(paths, origins, strict=True)):
+        ids = [i for i, (c, n) in enumerate(sources) if n in found[c][1]["ids"]]
+        rows = [(sources[i][0], found[sources[i][0]][1]["ids"].index(sources[i][1])) for i in ids]
+        like, plain = found[rows[0][0] if rows else job]
+        tensors = {}
+        for name, value in like.items():
+            chosen = sources if name.startswith("ended/") else rows
+            none = torch.zeros_like(value)  # of a technique that has not yet acted in a job
+            every = [found[c][0].get(name, none)[i] for c, i in chosen]
+            tensors[name] = torch.stack(every) if every else value
+        series: dict[str, dict[int, list[float]]] = {}
+        events = [event for event in found[job][1]["events"] if event["member"] is None]
+        for i, (c, n) in enumerate(sources):
+            events += [e | {"member": i} for e in found[c][1]["events"] if e["member"] == n]
+            for name, points in found[c][1]["series"].items():
+                for step, values in points:
+                    by_step = series.setdefault(name, {})
+                    by_step.setdefault(step, [math.nan] * len(sources))[i] = values[n]
+        plain = plain | {
+            "ids": ids,
+            "outcomes": [found[c][1]["outcomes"][n] for c, n in sources],
+            "effects": [found[c][1]["effects"][n] for c, n in sources],
+            "series": {name: sorted(by_step.items()) for name, by_step in series.items()},
+            "events": events,
+        }
+        _write(tensors, plain, folder / path.name)
 
 
 def load_checkpoint(path: Path, job: Job) -> Cohort:

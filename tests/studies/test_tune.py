@@ -249,7 +249,7 @@ def test_halving_lets_the_best_go_on_at_each_rung(trials, staying):
 def test_a_network_that_diverged_leaves_first_and_hyperband_gives_time():
     halving = Halving("halving", 3, higher_is_better=True)
     known = [Standing((math.nan,), math.nan), Standing((0.1,), 9.0), Standing((0.1,), 8.0)]
-    assert halving(1 / 27, known) == [1, 0]
+    assert list(halving(1 / 27, known)) == [1, 0]
     brackets = divide_among_brackets(49, 4)
     assert [brackets.count(b) for b in range(4)] == [27, 12, 6, 4]  # Li et al., eta = 3
     hyperband = Halving("hyperband", 49, higher_is_better=True)
@@ -271,7 +271,7 @@ def test_who_stays_in_a_rung_has_the_numbers_of_a_run_alone(workers, tmp_path):
 
     def prune(share, standings):
         seen.append([s.score for s in standings])
-        return {1 / 9: [0, 4, 5], 1 / 3: [1]}[share]
+        return dict.fromkeys({1 / 9: [0, 4, 5], 1 / 3: [1]}[share])
 
     found = train_in_rungs(tasks, resolved, (1 / 9, 1 / 3), prune, folder=tmp_path, workers=workers)
     for i, (recipe, one) in enumerate(zip(recipes, found, strict=True)):
