@@ -34,8 +34,13 @@ class Meter:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
-    def add(self, name: str, value: Tensor | float) -> None:
-        """Report a value for each network: [P], [P, 1], or one number for all."""
+    def add(self, name: str, value: Tensor | float, below: Tensor | None = None) -> None:
+        """Report a value for each network: [P], [P, 1], or one number for all.
+
+        With `below` it is value / below, both of them means over the examples of a batch.
+        """
+        if below is not None:
+            value = value / below.clamp_min(1e-30)
         value = torch.as_tensor(value, dtype=torch.float64).detach()
         value = value.reshape(-1).cpu().expand(self.networks)
         self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
@@ -52,3 +57,17 @@ class Meter:
         kept.sums = {name: total[keep] for name, total in self.sums.items()}
         kept.counts = dict(self.counts)
         return kept
+
+
+class PartMeter(Meter):
+    """Keeps what is reported on a part of a batch, until it is averaged over the whole batch."""
+
+    def __init__(self, networks: int):
+        super().__init__(networks)
+        self.reports: list[tuple[str, Tensor]] = []  # names, and [2, P]: value and below
+
+    def add(self, name: str, value: Tensor | float, below: Tensor | None = None) -> None:
+        value = torch.as_tensor(value)
+        pair = (value, torch.ones_like(value) if below is None else below)
+        own = [one.detach().reshape(-1).expand(self.networks) for one in pair]
+        self.reports.append((name, torch.stack(own)))

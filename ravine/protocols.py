@@ -16,6 +16,7 @@ from torch import Tensor
 from ravine.effects import Effect, Meter
 from ravine.layout import Column, Layout, Row, Rows, Slot
 from ravine.part import Number, match
+from ravine.ranks import BatchPart
 
 # what an optimizer, an average or a schedule remembers: every entry has a row for each network
 State: TypeAlias = dict[str, Tensor]
@@ -187,6 +188,7 @@ class Batch:
     weights: Tensor | None = None  # float32 [P, B], each example's share in the loss
     mixed_targets: Tensor | None = None  # targets of the examples mixed in by mixup or cutmix
     mixed_share: Tensor | None = None  # float32 [P, B]: their share in the loss
+    part: BatchPart | None = None  # what these are of the batch; None: all of it
 
 
 @dataclass
@@ -201,6 +203,7 @@ class ForwardContext:
     layer_outputs: list[Tensor] | None = None  # if a list: each layer's output is appended
     # running statistics, written by layers that train
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    part: BatchPart | None = None  # of the batch, where several processes train together
 
 
 class ImageShape(NamedTuple):

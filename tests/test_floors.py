@@ -23,6 +23,7 @@ FLOORS = (
         "serialization",
         "files",
         "memory",
+        "ranks",
         "rng",
         "layout",
         "effects",

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ravine.data import image_file
 from ravine.errors import DataError
+from ravine.ranks import Ranks, run_in_turns
 
 IMAGES_PER_CHUNK = 64  # decoded images that wait for their place at most
 BYTES_PER_BLOCK = 2**22  # bytes processed at once
@@ -107,12 +108,20 @@ class ReadResult:
 
 
 def read_files(
-    paths: Sequence[str], spec: image_file.ImageSpec, pixels: PixelBuffer, *, skip: bool
+    paths: Sequence[str],
+    spec: image_file.ImageSpec,
+    pixels: PixelBuffer,
+    *,
+    skip: bool,
+    ranks: Ranks | None = None,
 ) -> ReadResult:
-    """Decode files into `pixels` in order; unless `skip`, end at a hundred unreadable ones."""
+    """Decode files into `pixels` in order; unless `skip`, end at a hundred unreadable ones.
+
+    Of R ranks each decodes every R-th file and gets the others' pixels from them.
+    """
     kept, bad = [], []
     counts = Counter()
-    for found in _decode_files(paths, spec):
+    for found in _decode_files(paths, spec, ranks):
         kept.append(not isinstance(found, image_file.UnreadableImage))
         if isinstance(found, image_file.UnreadableImage):
             bad.append(found)
@@ -128,7 +137,7 @@ def read_files(
 
 
 def _decode_files(
-    paths: Sequence[str], spec: image_file.ImageSpec
+    paths: Sequence[str], spec: image_file.ImageSpec, ranks: Ranks | None
 ) -> Iterator[tuple[np.ndarray, set[str]] | image_file.UnreadableImage]:
     """`decode_image` of each path, in their order, in a thread for each core.
 
@@ -138,8 +147,10 @@ def _decode_files(
     work = partial(image_file.decode_image, spec=spec)
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
-        for at in range(0, len(paths), IMAGES_PER_CHUNK):
-            yield from pool.map(work, paths[at : at + IMAGES_PER_CHUNK])
+        size = IMAGES_PER_CHUNK * (1 if ranks is None else ranks.count)
+        for at in range(0, len(paths), size):
+            chunk = paths[at : at + size]
+            yield from run_in_turns(partial(pool.map, work), chunk, ranks)
 
 
 def array_to_bytes(given: Any) -> np.ndarray:

@@ -6,6 +6,7 @@ Letters: N images, C channels, H rows, W columns.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ from ravine.errors import DataError
 from ravine.old_names import get_key
 from ravine.part import part, setting
 from ravine.protocols import ImageShape
+from ravine.ranks import Ranks, run_in_turns
 
 DEFAULT_MEMORY = "2GB"
 
@@ -126,10 +128,12 @@ def read_images(
     seed: int,
     frame: TableLike | None,
     notes: list[str],
+    ranks: Ranks | None = None,
 ) -> tuple[ImageEncoder, dict[str, Examples | None], dict[str, np.ndarray], str]:
     """List, split, decode and measure the images of a source, or of a `frame` given from Python.
 
     Returns the encoder, by split the examples and the places of their rows, and a hash of pixels.
+    Each of several `ranks` opens its share of the files.
     """
     listing = list_images(data.source, target=data.target, path=data.path, frame=frame, notes=notes)
     table, places = with_targets(listing.table, listing.targets, notes)
@@ -139,10 +143,10 @@ def read_images(
     rows = _split_rows(split, table, task_type, place=place, seed=seed, notes=notes)
     check_splits(rows, table, task_type, [])
     order = np.concatenate(rows)
-    spec = _image_spec(data, listing.images, places, rows)
+    spec = _image_spec(data, listing.images, places, rows, ranks)
     pixels = image_store.PixelBuffer(len(order), spec, parse_size(data.memory, "Images"))
     result = _read_pixels(
-        listing.images, places[order], spec=spec, pixels=pixels, corrupt=data.corrupt
+        listing.images, places[order], spec=spec, pixels=pixels, corrupt=data.corrupt, ranks=ranks
     )
     effects = dict(result.effects)
     if result.unreadable:
@@ -208,7 +212,11 @@ def _split_rows(
 
 
 def _image_spec(
-    data: Images, images: list[str] | np.ndarray, places: np.ndarray, rows: SplitRows
+    data: Images,
+    images: list[str] | np.ndarray,
+    places: np.ndarray,
+    rows: SplitRows,
+    ranks: Ranks | None,
 ) -> image_file.ImageSpec:
     """Size and channels as set, else from the files; the size from the training split alone."""
     size = (data.size, data.size) if isinstance(data.size, int) else data.size
@@ -218,7 +226,8 @@ def _image_spec(
         channels = images.shape[1] if channels == "auto" else channels
         return image_file.ImageSpec(height, width, channels, data.fit)
     if size is None or channels == "auto":
-        found = [image_file.read_header(images[i]) for i in places]
+        files = [images[i] for i in places[np.concatenate(rows)]]
+        found = [*run_in_turns(partial(map, image_file.read_header), files, ranks)]
         bad = tuple(head for head in found if isinstance(head, image_file.UnreadableImage))
         if len(bad) == len(found) or (bad and data.corrupt == "stop"):
             raise _unreadable_error(bad, len(found))
@@ -226,7 +235,7 @@ def _image_spec(
         if channels == "auto":
             channels = 1 if all(head.gray for head in readable) else 3
         if size is None:
-            training = [found[i] for i in rows.train]
+            training = found[: len(rows.train)]
             size = image_file.default_size(
                 [h for h in training if isinstance(h, image_file.ImageHeader)] or readable
             )
@@ -240,11 +249,12 @@ def _read_pixels(
     spec: image_file.ImageSpec,
     pixels: image_store.PixelBuffer,
     corrupt: Literal["stop", "skip"],
+    ranks: Ranks | None = None,
 ) -> image_store.ReadResult:
     if isinstance(images, np.ndarray):
         return image_store.read_array(images, order, spec, pixels)
     files = [images[i] for i in order]
-    result = image_store.read_files(files, spec, pixels, skip=corrupt == "skip")
+    result = image_store.read_files(files, spec, pixels, skip=corrupt == "skip", ranks=ranks)
     if result.unreadable and (corrupt == "stop" or not result.kept.any()):
         raise _unreadable_error(result.unreadable, len(order))
     return result

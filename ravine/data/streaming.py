@@ -27,6 +27,7 @@ from ravine.data.parsing import weights_of
 from ravine.data.splits import SPLIT_NAMES, AnySplit, BlockSplit, ByTime, hash_places
 from ravine.data.task_type import TaskType, infer_task_type
 from ravine.errors import DataError
+from ravine.ranks import Ranks
 from ravine.rng import stream, stream_seed
 
 MAX_COUNTED_TARGETS = 10_000  # so many different targets are no classes
@@ -63,13 +64,22 @@ class RowGroups:
     buffer: int  # examples that are shuffled among each other
     # of the training rows: weights are divided by it, as they are in memory
     mean_weight: float = 1.0
+    piece_counts: tuple[int, ...] = ()  # training rows of each piece
 
-    def epoch(self, seed: int, epoch: int) -> Iterator[Examples]:
-        """All training examples once, in chunks: row groups shuffled, then rows in the buffer."""
-        generator = stream(seed, "order", epoch)
+    def shards(self, ranks: int) -> list[int]:
+        """The training rows of each rank, which reads the pieces rank, rank + ranks, ..."""
+        return [sum(self.piece_counts[rank::ranks]) for rank in range(ranks)]
+
+    def epoch(self, seed: int, epoch: int, *, rank: int = 0, ranks: int = 1) -> Iterator[Examples]:
+        """All training examples once, in chunks: row groups shuffled, then rows in the buffer.
+
+        Of several ranks each has those of its own row groups, in an order of its own.
+        """
+        generator = stream(seed, "order", epoch * ranks + rank)
+        own = self.pieces[rank::ranks]
         held: list[Examples] = []
-        for i in torch.randperm(len(self.pieces), generator=generator).tolist():
-            for frame in read_blocks(self.pieces[i], self.block):
+        for i in torch.randperm(len(own), generator=generator).tolist():
+            for frame in read_blocks(own[i], self.block):
                 held.append(self._training(frame))
                 if sum(e.count for e in held) >= self.buffer:
                     yield from _shuffle_chunks(held, generator)
@@ -112,13 +122,32 @@ class SurveyCounts:
     sample: pd.DataFrame = field(default_factory=pd.DataFrame)  # training rows
     levels: dict[str, Counter] = field(default_factory=dict)  # of categories, in training rows
     targets: dict[str, Counter] = field(default_factory=dict)  # all values, where they are few
-    digest: str = ""
+    # of each piece, by its place: a hash of its rows, and how many of them train
+    digests: dict[int, bytes] = field(default_factory=dict)
+    trained: dict[int, int] = field(default_factory=dict)
+
+    def add(self, other: "SurveyCounts") -> None:
+        """Add what was counted in other pieces."""
+        self.counts = self.counts + other.counts
+        self.rows += other.rows
+        self.weight += other.weight
+        self.digests |= other.digests
+        self.trained |= other.trained
+        for own, others in ((self.levels, other.levels), (self.targets, other.targets)):
+            for name, counter in others.items():
+                own.setdefault(name, Counter()).update(counter)
 
 
 def read_in_pieces(
-    data: source.Data, split: AnySplit, encoding: Encoding, *, seed: int, notes: list[str]
+    data: source.Data,
+    split: AnySplit,
+    encoding: Encoding,
+    *,
+    seed: int,
+    notes: list[str],
+    ranks: Ranks | None = None,
 ) -> tuple[Encoder, dict[str, Any], dict[str, np.ndarray], str]:
-    """Two passes over a Parquet source in at most `data.memory` bytes.
+    """Two passes over a Parquet source in at most `data.memory` bytes; each rank reads its shard.
 
     Returns the encoder; training rows, validation, test; numbers of the latter's rows; a hash.
     """
@@ -129,7 +158,13 @@ def read_in_pieces(
     total, width = _size(pieces)
     block = int(min(65536, max(256, memory / 32 / width)))
     wanted = int(min(SAMPLE_ROWS[1], max(SAMPLE_ROWS[0], memory / 16 / width)))
-    survey = _first_pass(pieces, data, split, encoding, seed=seed, block=block, sample=wanted)
+    own = list(enumerate(pieces))
+    own = own if ranks is None else own[ranks.rank :: ranks.count]
+    survey = _first_pass(own, data, split, encoding, seed=seed, block=block, sample=wanted)
+    survey = _join_surveys([survey] if ranks is None else ranks.gather(survey), wanted, seed)
+    if survey.counts[0] < 2:
+        what = f"{data.source} has {survey.counts[0]} training rows with a target"
+        raise DataError(what, why="two are the least", do="choose another target or split")
     train = survey.sample
     count = int(survey.counts[0])
     notes.append(
@@ -153,10 +188,13 @@ def read_in_pieces(
     encoder, _ = allow_odd_cells(encoder, train, notes)
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
-    groups = RowGroups(pieces, encoder, split, seed, data.weight, count, block, buffer=room)
+    trained = tuple(survey.trained[i] for i in range(len(pieces)))
+    groups = RowGroups(
+        pieces, encoder, split, seed, data.weight, count, block, buffer=room, piece_counts=trained
+    )
     if data.weight is not None:
         groups = replace(groups, mean_weight=(survey.weight or 1.0) / count)
-    held_out, numbers = _held_out(groups, survey.counts, room, notes)
+    held_out, numbers = _held_out(groups, own, survey.counts, room, notes, ranks)
     if data.test is not None:
         tested = source.read_test_table(data.test, data.target, notes, encoder.known_columns)
         held_out["test"] = encoder.examples(tested, data.weight)
@@ -165,7 +203,7 @@ def read_in_pieces(
         raise DataError("no row is given to validation", why=why, do="mark some rows as validation")
     sizes = [0 if e is None else e.count for e in held_out.values()]
     notes.append("Split: {} training, {} validation and {} test rows.".format(count, *sizes))
-    return encoder, {"train": groups, **held_out}, numbers, survey.digest
+    return encoder, {"train": groups, **held_out}, numbers, _digest(survey)
 
 
 def _check_settings(data: source.Data, split: AnySplit) -> BlockSplit:
@@ -182,7 +220,7 @@ def _check_settings(data: source.Data, split: AnySplit) -> BlockSplit:
 
 
 def _first_pass(
-    pieces: Sequence[RowGroup],
+    pieces: Sequence[tuple[int, RowGroup]],
     data: source.Data,
     split: BlockSplit,
     encoding: Encoding,
@@ -192,9 +230,10 @@ def _first_pass(
     sample: int,
 ) -> SurveyCounts:
     survey = SurveyCounts()
-    hashed = hashlib.blake2b(digest_size=16)
     kept: list[pd.DataFrame] = []
-    for piece in pieces:
+    for i, piece in pieces:
+        hashed = hashlib.blake2b(digest_size=16)
+        before = int(survey.counts[0])
         for raw in read_blocks(piece, block):
             if not survey.targets:
                 source.check_columns(list(raw.columns), data, data.target)
@@ -211,12 +250,28 @@ def _first_pass(
             _count_targets(survey.targets, frame)
             _count_categories(survey.levels, train, data, 4 * encoding.codes_up_to)
             kept = _sample_rows([*kept, train], sample, seed)
-    if survey.counts[0] < 2:
-        what = f"{data.source} has {survey.counts[0]} training rows with a target"
-        raise DataError(what, why="two are the least", do="choose another target or split")
-    survey.sample = _sample_rows(kept, sample, seed, last=True)[0].sort_index()
-    survey.digest = hashed.hexdigest()
+        survey.digests[i] = hashed.digest()
+        survey.trained[i] = int(survey.counts[0]) - before
+    if survey.counts[0]:
+        survey.sample = _sample_rows(kept, sample, seed, last=True)[0]
     return survey
+
+
+def _join_surveys(parts: Sequence[SurveyCounts], sample: int, seed: int) -> SurveyCounts:
+    """What was found out about a table of which each part surveyed some pieces."""
+    whole = SurveyCounts()
+    for part in parts:
+        whole.add(part)
+    if whole.counts[0]:
+        frames = [part.sample for part in parts]
+        whole.sample = _sample_rows(frames, sample, seed, last=True)[0].sort_index()
+    return whole
+
+
+def _digest(survey: SurveyCounts) -> str:
+    """A hash of all rows, whoever read which pieces."""
+    joined = b"".join(survey.digests[i] for i in range(len(survey.digests)))
+    return hashlib.blake2b(joined, digest_size=16).hexdigest()
 
 
 def _hash(frame: pd.DataFrame) -> bytes:
@@ -278,18 +333,22 @@ def _task_type(survey: SurveyCounts, data: source.Data, notes: list[str]) -> Tas
 
 
 def _held_out(
-    groups: RowGroups, counts: np.ndarray, room: int, notes: list[str]
+    groups: RowGroups,
+    pieces: Sequence[tuple[int, RowGroup]],
+    counts: np.ndarray,
+    room: int,
+    notes: list[str],
+    ranks: Ranks | None,
 ) -> tuple[dict[str, Examples | None], dict[str, np.ndarray]]:
     """Validation and test, encoded; a sample of a split with more rows than there is room for."""
     names = SPLIT_NAMES[1:]
-    kept: dict[str, list[Examples]] = {name: [] for name in names}
-    rows: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.int64)] for name in names}
+    found: list[tuple[int, str, Examples, np.ndarray]] = []
     for i, name in enumerate(names, 1):
         if counts[i] > room:
             used = f"about {room} are used, as many as memory holds"
             notes.append(f"Of {counts[i]} {name} rows {used}.")
     targets = groups.encoder.target.task_type.names
-    for piece in groups.pieces:
+    for number, piece in pieces:
         for raw in read_blocks(piece, groups.block):
             frame, place = place_rows(raw, targets, groups.split, groups.seed)
             numbers = frame.index.to_numpy()
@@ -299,7 +358,11 @@ def _held_out(
                     share = room / int(counts[i])
                     chosen &= hash_places(numbers, 0.0, share, groups.seed + 1) == 2
                 if chosen.any():
-                    kept[name].append(groups.encoder.examples(frame[chosen], groups.weight))
-                    rows[name].append(numbers[chosen])
-    examples = {name: concatenate(kept[name]) if kept[name] else None for name in names}
-    return examples, {name: np.concatenate(rows[name]) for name in names}
+                    encoded = groups.encoder.examples(frame[chosen], groups.weight)
+                    found.append((number, name, encoded, numbers[chosen]))
+    if ranks is not None:
+        found = sorted(sum(ranks.gather(found), []), key=lambda one: one[0])
+    kept = {name: [one for one in found if one[1] == name] for name in names}
+    examples = {n: concatenate([e for _, _, e, _ in k]) if k else None for n, k in kept.items()}
+    none = np.zeros(0, np.int64)
+    return examples, {n: np.concatenate([none, *(r for *_, r in k)]) for n, k in kept.items()}

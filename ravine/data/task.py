@@ -36,6 +36,7 @@ from ravine.data.task_type import TaskKind, TaskType, infer_task_type
 from ravine.errors import DataError, join_first
 from ravine.old_names import with_earlier_keys
 from ravine.protocols import Signature
+from ravine.ranks import Ranks
 
 JOINED_CLASS = "(other)"
 
@@ -117,9 +118,11 @@ def load(
     *,
     seed: int,
     frame: TableLike | None = None,
+    ranks: Ranks | None = None,
 ) -> Task:
     """The task of a source, or of a `frame` from Python (a DataFrame, a mapping, or a pair X, y).
 
+    Of images, and of a table that is read in pieces, each of several `ranks` reads its share.
     Raises `DataError` for what is wrong with the table, with what to do about it.
 
     >>> from ravine.data import Data, Stratified
@@ -129,12 +132,12 @@ def load(
     """
     notes: list[str] = []
     if isinstance(data, Images):
-        found = read_images(data, split, encoding, seed=seed, frame=frame, notes=notes)
+        found = read_images(data, split, encoding, seed=seed, frame=frame, notes=notes, ranks=ranks)
     else:
         if data.test is not None and not isinstance(split, Given):
             split = dataclasses.replace(split, test=0.0)  # the test rows are another file's
         if frame is None and is_larger_than_memory(data):
-            found = read_in_pieces(data, split, encoding, seed=seed, notes=notes)
+            found = read_in_pieces(data, split, encoding, seed=seed, notes=notes, ranks=ranks)
         else:
             found = _read_at_once(data, split, encoding, seed=seed, frame=frame, notes=notes)
     encoder, examples, rows, digest = found

@@ -193,6 +193,6 @@ class ResidualLayer:
             carried = layer(carried, tensors, context)
         total = y + carried
         if context.meter is not None:
-            size = total.abs().mean((1, 2, 3, 4)).clamp_min(1e-30)
-            context.meter.add("shortcut", carried.abs().mean((1, 2, 3, 4)) / size)
+            sizes = (t.abs().mean((1, 2, 3, 4)) for t in (carried, total))
+            context.meter.add("shortcut", *sizes)
         return self.activation(total)

@@ -17,6 +17,7 @@ from ravine.layout import Slot
 from ravine.networks.initializers import Constant, Normal, Uniform, Zero
 from ravine.part import Number, match
 from ravine.protocols import Activation, Batch, ForwardContext, Initializer, Signature, SlotStreams
+from ravine.ranks import BatchPart
 from ravine.rng import stream
 
 # with fewer outputs, (Wᵀ xᵀ)ᵀ is two to four times as fast as x W (notebook 2026-11-21)
@@ -30,7 +31,7 @@ def report_change(meter: Meter | None, name: str, before: Tensor, after: Tensor)
     if meter is None:
         return
     axes = tuple(range(1, before.dim()))
-    meter.add(name, (after - before).abs().mean(axes) / before.abs().mean(axes).clamp_min(1e-30))
+    meter.add(name, (after - before).abs().mean(axes), before.abs().mean(axes))
 
 
 def split_networks(x: Tensor) -> tuple[Tensor, ...]:
@@ -203,6 +204,8 @@ class BatchNormLayer(NormLayer):
         self.buffers = {f"{name}.mean": mean, f"{name}.variance": variance}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
+        if context.training and context.part is not None:
+            return self._normalize_part(x, tensors, context, context.part)
         if x.dim() == 5:
             return self._normalize_images(x, tensors, context)
         mean, variance = (context.buffers[name] for name in self.buffers)
@@ -236,11 +239,34 @@ class BatchNormLayer(NormLayer):
             self._update_running_(running, mean, variance)
         if context.meter is not None:
             with torch.no_grad():
-                spread = torch.rsqrt(variance + self.eps)[..., None, None]
+                count = x[0, :, 0].numel()
+                biased = variance * ((count - 1) / count) if training else variance
+                spread = torch.rsqrt(biased + self.eps)[..., None, None]
                 after = (x - mean[..., None, None]) * spread
                 alone = x[0, :, 0].numel() == 1
                 report_change(context.meter, "batch norm", x, x if alone else after)
         return y
+
+    def _normalize_part(
+        self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext, part: BatchPart
+    ) -> Tensor:
+        """The same in training, of numbers or images of which other ranks have a part, too."""
+        running = (context.buffers[name] for name in self.buffers)
+        gamma, beta = (tensors[slot.name] for slot in self.slots)
+        shape = (*gamma.shape, *[1] * (x.dim() - 3))
+        axes = (1, *range(3, x.dim()))
+        count = part.total * x[0, 0, 0].numel()
+        mean, variance = (value.view(shape) for value in running)
+        if count > 1:
+            kept = (mean, variance)
+            mean = x.mean(axes, keepdim=True)
+            variance = (x - mean).square().mean(axes, keepdim=True)
+            mean, variance = part.pool_moments(mean, variance)
+            with torch.no_grad():
+                self._update_running_(kept, mean, variance * (count / (count - 1)))
+        y = (x - mean) * torch.rsqrt(variance + self.eps)
+        report_change(context.meter, "batch norm", x, x if count == 1 else y)
+        return y * gamma.view(shape) + beta.view(shape)
 
     def _update_running_(
         self, running: tuple[Tensor, Tensor], mean: Tensor, unbiased: Tensor
@@ -329,7 +355,8 @@ class DropoutLayer(BuiltLayer):
             for row, seed in zip(drawn, context.seeds, strict=True):
                 row.uniform_(generator=stream(seed, self.name, index))
             self._drawn = (context.seeds, index, drawn.to(x.device))
-        return self._drawn[2][:, place, : x.shape[1]]
+        first = 0 if context.part is None else context.part.first
+        return self._drawn[2][:, place, first : first + x.shape[1]]
 
 
 class ColumnsLayer:

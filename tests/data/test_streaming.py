@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import torch
 from ravine.data import Data, Encoder, Encoding, Given, Grouped, Random, RowGroups, load
 from ravine.data.streaming import _sample_rows
 from ravine.errors import DataError
+from ravine.ranks import Ranks
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +186,41 @@ def test_row_groups_without_training_rows_are_passed_over(frame, tmp_path):
     task = streamed(path, Given(column="split"))
     assert isinstance(task.train, RowGroups) and task.train.count == 14_000
     assert sum(chunk.count for chunk in task.train.epoch(0, 0)) == 14_000
+
+
+class Together(Ranks):
+    """A rank in a thread, which gathers from the other threads without a network."""
+
+    def __init__(self, rank, barrier, shelf):
+        super().__init__(rank, barrier.parties)
+        self.barrier, self.shelf = barrier, shelf
+
+    def gather(self, own):
+        self.shelf[self.rank] = own
+        self.barrier.wait(60)
+        found = [self.shelf[rank] for rank in range(self.count)]
+        self.barrier.wait(60)
+        return found
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_that_read_a_shard_each_have_the_task_of_one_process(path, count):
+    barrier, shelf, found = threading.Barrier(count), {}, {}
+
+    def read(rank):
+        ranks = Together(rank, barrier, shelf)
+        data = Data(source=str(path), target=("y",), memory="500KB", weight="row")
+        found[rank] = load(data, Random(), Encoding(), seed=0, ranks=ranks)
+
+    threads = [threading.Thread(target=read, args=(rank,)) for rank in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alone = streamed(path, weight="row")
+    assert isinstance(alone.train, RowGroups)
+    for task in found.values():  # the fingerprint is of encoder, held-out examples and all rows
+        assert task.fingerprint == alone.fingerprint and task.notes == alone.notes
+        assert task.train.piece_counts == alone.train.piece_counts
+        assert task.train.mean_weight == pytest.approx(alone.train.mean_weight, rel=1e-12)
+    assert sum(alone.train.shards(count)) == alone.train.count
