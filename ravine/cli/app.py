@@ -6,6 +6,7 @@ failed, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 """
 
 import inspect
+import os
 import re
 import shutil
 import signal
@@ -67,13 +68,16 @@ def run_command(arguments: list[str]) -> int:
         sys.stdout.flush()
         return code
     except cyclopts.CycloptsError as error:
-        print_error(unknown_arguments(error, arguments), as_json=as_json)
+        if speaks():
+            print_error(unknown_arguments(error, arguments), as_json=as_json)
         return 2
     except RavineError as error:
-        print_error(error, as_json=as_json)
+        if speaks(of_all=isinstance(error, Interrupted)):
+            print_error(error, as_json=as_json)
         return error.exit_code
     except (KeyboardInterrupt, Stopped) as error:
-        print("interrupted", file=sys.stderr)
+        if speaks():
+            print("interrupted", file=sys.stderr)
         return 128 + getattr(error, "number", signal.SIGINT)
     except MemoryError:
         print_error(memory_error(InputError, "the command broke off"), as_json=as_json)
@@ -97,11 +101,25 @@ def run_command(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     if any("\0" in argument for argument in arguments):
         raise InputError("an argument holds a NUL", why="no name can", do="leave it out")
+    command = next(iter(arguments), "")
+    if command != "train" and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        why = "several processes share only the training of one recipe (ravine train)"
+        do = "start it by itself: --workers trains in several processes, or on a cluster"
+        raise InputError(f"ravine {command} does not run under torchrun", why=why, do=do)
     if not arguments:
         app.help_print([])
         return 0
     code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     return code if isinstance(code, int) else 0
+
+
+def speaks(*, of_all: bool = False) -> bool:
+    """Whether this process says why it ends: of several ranks one, the first where all end so."""
+    if "RANK" not in os.environ:
+        return True
+    from ravine.ranks import is_reporter, rank_and_count
+
+    return rank_and_count()[0] == 0 if of_all else is_reporter()
 
 
 def unknown_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> InputError:

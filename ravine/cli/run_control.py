@@ -13,18 +13,19 @@ from ravine.cli.signals import Stopped, handle_signals, stop
 from ravine.errors import Interrupted
 
 if TYPE_CHECKING:
+    from ravine.ranks import Ranks
     from ravine.reporting.progress import ProgressLine
 
 
 @contextmanager
 def control_run(
-    folder: Path, quiet: bool, command: str = "train"
+    folder: Path, quiet: bool, command: str = "train", ranks: Ranks | None = None
 ) -> Iterator[tuple[ProgressLine | None, Path]]:
     """Handle signals while a run trains; gives its progress line, and the file that stops it.
 
     Before the run has begun a signal ends the process; after that the run saves a checkpoint first,
     and a second Ctrl-C leaves at once. The exit code tells which signal it was. `command` is the
-    one that goes on with it.
+    one that goes on with it. Of several `ranks` all stop together, and the first alone speaks.
     """
     from ravine.files import run_state
     from ravine.reporting.progress import ProgressLine
@@ -35,6 +36,8 @@ def control_run(
 
     def handle(number: int, frame: Any) -> None:
         numbers.append(number)
+        if ranks is not None and ranks.rank > 0 and ranks.request_stop():
+            return
         if len(numbers) > 1 and number != signal.SIGINT:
             return  # a closed terminal and its shell both send one
         if len(numbers) > 1 or run_state(folder) != "begun" or not request_stop(stop_file):

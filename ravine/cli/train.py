@@ -57,17 +57,20 @@ def train_command(
     baseline
         Fit boosted trees, too, and score them beside the networks.
     """
+    from ravine.ranks import is_first, join_ranks
     from ravine.training import train as training
     from ravine.training.run_folder import other_versions, unfinished_plan
 
+    ranks = join_ranks()
+    quiet = quiet or not is_first(ranks)
     if resume is not None:
         if what or seeds or seed is not None or out or memory:
             what, why = "--resume goes on with a run as it began", "its recipe is in its folder"
             raise InputError(what, why=why, do=f"write only: ravine train --resume {resume}")
         files = cli.moved_files(options)
-        if text := other_versions(unfinished_plan(resume)):
+        if (text := other_versions(unfinished_plan(resume))) and is_first(ranks):
             echo(f"note: {text}", file=sys.stderr)
-        with control_run(resume, quiet) as (report, stop_file):
+        with control_run(resume, quiet, ranks=ranks) as (report, stop_file):
             run = training.resume(
                 resume,
                 files=files,
@@ -76,10 +79,10 @@ def train_command(
                 stop=stop_file,
                 baseline=baseline,
             )
-        return print_run(run, as_json=json)
+        return print_run(run, as_json=json) if is_first(ranks) else exit_code(run)
     recipe = cli.recipe_for(what, options, seeds=seeds, seed=seed, memory=memory)
     folder = out if out is not None else new_run_folder(recipe)
-    with control_run(folder, quiet) as (report, stop_file):
+    with control_run(folder, quiet, ranks=ranks) as (report, stop_file):
         run = training.train(
             recipe,
             out=folder,
@@ -90,7 +93,7 @@ def train_command(
             stop=stop_file,
             baseline=baseline,
         )
-    return print_run(run, as_json=json, data=quiet)
+    return print_run(run, as_json=json, data=quiet) if is_first(ranks) else exit_code(run)
 
 
 def predict_command(
@@ -266,4 +269,9 @@ def print_run(run: Run, *, as_json: bool, data: bool = True) -> int:
     else:
         style = text_style(sys.stdout)
         print(summary(run.record, folder=folder, findings=findings, data=data, **style))
+    return exit_code(run)
+
+
+def exit_code(run: Run) -> int:
+    """3 where every network diverged, else 0."""
     return 3 if run.model is None else 0

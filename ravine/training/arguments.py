@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ravine.errors import InputError, shorten, value_text
+from ravine.ranks import Ranks
 from ravine.recipe import Recipe
 from ravine.training.clusters import connect, is_cluster_address
 
@@ -41,13 +42,17 @@ def require_device(given: object) -> str:
     return name
 
 
-def require_workers(given: object) -> int | str:
+def require_workers(given: object, ranks: Ranks | None = None) -> int | str:
     """How many processes may work, or the address of a cluster: as asked, or one per core.
 
-    Raises `InputError` for anything else, and where the cluster cannot be reached.
+    Raises `InputError` for anything else, where the cluster cannot be reached, and where each of
+    several ranks would start workers of its own.
     """
+    if ranks is not None and given not in (None, 1):
+        why = "torchrun has started all processes, and they train the same networks"
+        raise InputError(f"workers is {value_text(given)}", why=why, do="leave workers out")
     if given is None:
-        return os.cpu_count() or 1
+        return 1 if ranks is not None else os.cpu_count() or 1
     if isinstance(given, str) and is_cluster_address(given):
         connect(given)
         return given

@@ -6,6 +6,7 @@ those before it. Letters: P networks, N examples, B examples in a batch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from ravine.data import Examples, RowGroups, Task
 from ravine.data.examples import concatenate
 from ravine.effects import Effect
 from ravine.protocols import Batch
+from ravine.ranks import BatchPart, Ranks
 from ravine.rng import stream
 from ravine.training.cohort import Cohort, Job
 
@@ -90,18 +92,26 @@ class Streamed:
     """
 
     def __init__(
-        self, groups: RowGroups, *, seed: int, batch: int, device: str | torch.device = "cpu"
+        self,
+        groups: RowGroups,
+        *,
+        seed: int,
+        batch: int,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        ranks: Ranks | None = None,
     ):
         self.groups = groups
         self.seed = seed
-        self.device = device
+        self.device, self.dtype = device, dtype
+        self.ranks = ranks
         self.count = groups.count
         self.batch = min(batch, groups.count)
         self.per_epoch = -(-self.count // self.batch)
         self._epoch = -1
         self._next = 0  # the batch of the epoch that is read next
         self._chunks = iter(())
-        self._rest = None
+        self._rest = self._head = None
 
     def keep(self, seeds: Sequence[int]) -> None:
         pass
@@ -110,21 +120,36 @@ class Streamed:
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch or place < self._next:
             self._epoch, self._next, self._rest = epoch, 0, None
-            self._chunks = self.groups.epoch(self.seed, epoch)
+            own = (0, 1) if self.ranks is None else (self.ranks.rank, self.ranks.count)
+            self._chunks = self.groups.epoch(self.seed, epoch, rank=own[0], ranks=own[1])
         while self._next < place:  # resuming within an epoch: read on to where it was
             self._read_batch()
         return self._read_batch()
 
     def _read_batch(self) -> Batch:
-        wanted = min(self.batch, self.count - self._next * self.batch)
-        while self._rest is None or self._rest.numbers.shape[0] < wanted:
+        counts = self._counts(self._next)
+        rank = 0 if self.ranks is None else self.ranks.rank
+        while self._rest is None or self._rest.numbers.shape[0] < counts[rank]:
             chunk = next(self._chunks)
             self._rest = chunk if self._rest is None else concatenate([self._rest, chunk])
         places = torch.arange(self._rest.count, device=self._rest.numbers.device)
-        head = self._rest.take(places[:wanted])
-        self._rest = self._rest.take(places[wanted:])
+        if counts[rank] or self._head is None:  # a rank that has none repeats what it had
+            self._head = self._rest.take(places[: counts[rank]])
+        self._rest = self._rest.take(places[counts[rank] :])
         self._next += 1
-        return Batch(*head.map(lambda t: t[None].to(self.device)).fields)
+        head = self._head.to(self.device, self.dtype)
+        batch = Batch(*head.map(lambda t: t[None]).fields)
+        if self.ranks is None:
+            return batch
+        first = min(sum(counts[:rank]), sum(counts) - 1)
+        return replace(batch, part=BatchPart(self.ranks, first, tuple(counts)))
+
+    def _counts(self, place: int) -> list[int]:
+        """How many examples of a batch of the epoch each rank reads, by the size of its shard."""
+        ends = [0, *accumulate(self.groups.shards(1 if self.ranks is None else self.ranks.count))]
+        done, after = (min(n * self.batch, self.count) for n in (place, place + 1))
+        passed = [after * end // self.count - done * end // self.count for end in ends]
+        return [b - a for a, b in zip(passed, passed[1:], strict=False)]
 
 
 def training_batches(task: Task, cohort: Cohort) -> Batches:
@@ -139,7 +164,8 @@ def training_batches(task: Task, cohort: Cohort) -> Batches:
 
 
 def first_epoch(task: Task, job: Job) -> Iterator[Batch]:
-    """The training examples of a task once, in the batches of a job's first epoch."""
+    """The training examples of a task once, in whole batches of a job's first epoch."""
+    job = replace(job, ranks=None)
     batches = _make_batches(_load_train(task, job), job, job.seeds)
     for step in range(batches.per_epoch):
         yield batches.at(step)
@@ -154,7 +180,9 @@ def _load_train(task: Task, job: Job) -> Examples | RowGroups:
 
 def _make_batches(train: Examples | RowGroups, job: Job, seeds: Sequence[int]) -> Batches:
     if isinstance(train, RowGroups):
-        return Streamed(train, seed=job.recipes[0].seed, batch=job.batch, device=job.device)
+        recipe, dtype = job.recipes[0], getattr(torch, job.recipes[0].precision)
+        own = {"device": job.device, "dtype": dtype, "ranks": job.ranks}
+        return Streamed(train, seed=recipe.seed, batch=job.batch, **own)
     return InMemory(train, seeds, batch=job.batch)
 
 

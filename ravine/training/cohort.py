@@ -16,6 +16,7 @@ from ravine.layout import Rows
 from ravine.networks.batched import BatchedNetwork
 from ravine.part import rows_of, stack
 from ravine.protocols import Plan, ReactiveSchedule, Signature, State
+from ravine.ranks import Ranks
 from ravine.recipe import Recipe
 from ravine.training.cohort_state import EndedNetworks, TrainingLog, TrainingState, Workspace
 
@@ -45,6 +46,7 @@ class Job:
     batch: int  # examples in a full batch
     device: str = "cpu"
     start: InitialState | None = None  # None: each network draws its weights
+    ranks: Ranks | None = None  # the processes that train it together; None: this one alone
 
 
 @dataclass

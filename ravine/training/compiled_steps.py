@@ -176,7 +176,7 @@ def are_compiled(job: Job, task: Task) -> bool:
 def covered_shape(cohort: Cohort) -> Shape | None:
     """The shape of a cohort's networks where the kernels cover all that their steps do."""
     parts, work = cohort.parts, cohort.workspace
-    if not is_long(cohort.job.plan):
+    if not is_long(cohort.job.plan) or cohort.job.ranks is not None:  # these share each gradient
         return None
     optimizer = parts.optimizer
     extras = (parts.average, parts.clip, parts.snapshots, work.tuning_multipliers)

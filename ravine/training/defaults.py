@@ -24,24 +24,28 @@ from ravine.networks.mlp import Mlp
 from ravine.networks.torch_module import NO_VARIANCE
 from ravine.part import group_key
 from ravine.protocols import LoadsWeights, Plan, SearchOptimizer, Tuning
+from ravine.ranks import Ranks
 from ravine.recipe import Recipe
 from ravine.recipe_files import file_settings
 
 LEAST_COPIES = 3  # of all weights: while training, at the best evaluation, as the model
 
 
-def prepare(recipe: Recipe, frame: TableLike | None = None) -> tuple[Task, Recipe]:
+def prepare(
+    recipe: Recipe, frame: TableLike | None = None, ranks: Ranks | None = None
+) -> tuple[Task, Recipe]:
     """The task of a recipe, and the recipe with everything that the data decide filled in."""
-    task = load_task(recipe, frame)
+    task = load_task(recipe, frame, ranks)
     return task, resolve(recipe, task)
 
 
-def load_task(recipe: Recipe, frame: TableLike | None = None) -> Task:
-    """The examples of a recipe's task, split and encoded."""
+def load_task(recipe: Recipe, frame: TableLike | None = None, ranks: Ranks | None = None) -> Task:
+    """The examples of a recipe's task, split and encoded; several ranks read a part each."""
     for place, file in file_settings(recipe):
         require_path(file, place)
     own: Any = recipe  # annotated by protocols, of which `load` knows the parts of ravine.data
-    return data.load(own.data, own.split, own.encoding, seed=recipe.split_seed, frame=frame)
+    seed = recipe.split_seed
+    return data.load(own.data, own.split, own.encoding, seed=seed, frame=frame, ranks=ranks)
 
 
 def load_tasks(recipes: Sequence[Recipe], frame: TableLike | None = None) -> list[Task]:

@@ -215,7 +215,7 @@ class Evaluator:
         """Loss and score [P] on a split, logged."""
         loss = cohort.parts.loss
         assert loss is not None and examples.targets is not None  # resolved before training
-        outputs = outputs_on(cohort.network, rows, cohort.buffers, examples)
+        outputs = _all_outputs(cohort, rows, examples)
         each = example_losses(loss, outputs, examples)
         losses = weighted_mean(each, examples)
         score = self.metric.of(loss.predict(outputs), examples.targets)
@@ -224,6 +224,19 @@ class Evaluator:
         if split == "validation":
             log_loss_rise(cohort, each, losses)
         return losses, score
+
+
+def _all_outputs(cohort: Cohort, rows: Rows, examples: Examples) -> Tensor:
+    """Outputs [P, N, C] on examples, each rank's on an equal part of them."""
+    ranks = cohort.job.ranks
+    if ranks is None:
+        return outputs_on(cohort.network, rows, cohort.buffers, examples)
+    first, last = ranks.bounds(examples.count)[ranks.rank :][:2]
+    found = rows.new_zeros(len(rows), examples.count, cohort.job.signature.outputs)
+    if first < last:
+        own = examples.map(lambda t: t[first:last])
+        found[:, first:last] = outputs_on(cohort.network, rows, cohort.buffers, own)
+    return ranks.sum_(found)
 
 
 def _keep_best(cohort: Cohort, rows: Rows, better: Tensor, value: Tensor) -> None:

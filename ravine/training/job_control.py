@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ravine.finding import Finding
+from ravine.ranks import Ranks, is_first
 from ravine.run_progress import Progress, ProgressBoard
 from ravine.training.checkpoint import save_checkpoint
 from ravine.training.cohort import Cohort, Job
@@ -24,7 +25,8 @@ class JobControl:
     its checkpoint; networks of the job that are in `leaving` then leave first, with that outcome.
     From time to time the training curves are diagnosed; a finding is saved at once, so that a run
     that is resumed does not report it again. `stop` is a file: when it exists, the run is saved and
-    left. It reaches every process of a run.
+    left. It reaches every process of a run. Of several `ranks` the first writes and reports, and
+    all stop after the same step.
     """
 
     job: int = 0
@@ -36,6 +38,7 @@ class JobControl:
     interrupted: bool = False
     until: float = 1.0
     leaving: dict[int, str] = field(default_factory=dict)
+    ranks: Ranks | None = None
     alpha: float = 0.0  # this job's share of the budget of false alarms; 0: no diagnosis
     _saved: float = field(default_factory=time.monotonic)
     _reported: int = -1
@@ -44,7 +47,12 @@ class JobControl:
 
     @property
     def is_stop_requested(self) -> bool:
-        """Whether the run is to be saved and left."""
+        """Whether the run is to be saved and left: by all ranks, where there are several."""
+        return self.is_asked_to_stop if self.ranks is None else self.ranks.stops
+
+    @property
+    def is_asked_to_stop(self) -> bool:
+        """Whether this process has been asked to stop."""
         return self._stop_requested or (self.stop is not None and self.stop.exists())
 
     def has_come(self, cohort: Cohort) -> bool:
@@ -109,7 +117,7 @@ class JobControl:
             self.report(progress)
 
     def _save(self, cohort: Cohort) -> None:
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and is_first(self.ranks):
             save_checkpoint(cohort, self.checkpoint)
 
 

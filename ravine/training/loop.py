@@ -4,19 +4,20 @@ Letters: P networks now in the cohort, B examples, W weights, C outputs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from ravine.data import Examples
-from ravine.effects import Meter
+from ravine.effects import Meter, PartMeter
 from ravine.layout import Rows, row_norm
 from ravine.optimizers.fused import apply_update_
 from ravine.penalties import penalty_sum
 from ravine.probes.curvature import Objective
 from ravine.protocols import Batch, ForwardContext, LossAndGradient, SearchOptimizer, StepContext
+from ravine.ranks import BatchPart
 from ravine.training.batches import Batches
 from ravine.training.cohort import Cohort
 from ravine.training.compiled_steps import CompiledSteps
@@ -47,12 +48,17 @@ def train_cohort(
             tuning = work.tuning_multipliers
             sampled = is_sampled(step, plan)
             meter = cohort.log.meter if sampled else None
-            batch = augment_batch(cohort, batches.at(step), meter)
+            batch = own_part(cohort, augment_batch(cohort, batches.at(step), meter))
+            part = batch.part
+            reports = None if meter is None or part is None else PartMeter(len(cohort.ids))
+            seen = reports or meter
             if work.manual is None:
-                outputs = cohort.network(work.leaves, batch, forward_context(cohort, meter))
-                grads, losses = gradients(cohort, outputs, batch, meter)
+                outputs = cohort.network(work.leaves, batch, forward_context(cohort, seen, part))
+                grads, losses = gradients(cohort, outputs, batch, seen)
             else:
-                grads, losses = manual_gradients(cohort, batch, meter)
+                grads, losses = manual_gradients(cohort, batch, seen)
+            if part is not None:
+                grads, losses = part.average_step(grads, losses, reports, meter)
             lr_multipliers = work.slot_multipliers if tuning is None else tuning.at(step)
             factor = factors.at(step)
             layout = cohort.network.layout
@@ -105,7 +111,24 @@ def augment_batch(cohort: Cohort, batch: Batch, meter: Meter | None) -> Batch:
     return batch
 
 
-def forward_context(cohort: Cohort, meter: Meter | None) -> ForwardContext:
+def own_part(cohort: Cohort, batch: Batch) -> Batch:
+    """This rank's part of a batch; all of it where one process trains.
+
+    A rank that has none takes an example of another's, which then counts for nothing.
+    """
+    ranks = cohort.job.ranks
+    if ranks is None or batch.part is not None:
+        return batch
+    part = ranks.part(batch.numbers.shape[1])
+    here = slice(part.first, part.first + max(1, part.counts[ranks.rank]))
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    cut = {name: None if t is None else t[:, here] for name, t in tensors.items()}
+    return Batch(**{**cut, "part": part})
+
+
+def forward_context(
+    cohort: Cohort, meter: Meter | None, part: BatchPart | None = None
+) -> ForwardContext:
     """What the layers may know in the forward pass of the step at hand."""
     return ForwardContext(
         training=True,
@@ -114,6 +137,7 @@ def forward_context(cohort: Cohort, meter: Meter | None) -> ForwardContext:
         batch=cohort.job.batch,
         meter=meter,
         buffers=cohort.buffers,
+        part=part,
     )
 
 
@@ -168,16 +192,19 @@ def process_gradients(cohort: Cohort, grads: Rows, context: StepContext) -> Rows
 
 @dataclass(frozen=True)
 class BatchObjective:
-    """The loss of a step's batch, penalties included: a `SearchObjective`."""
+    """The loss of a step's batch, penalties included: a `SearchObjective`; of all its parts."""
 
     objective: Objective
     first: LossAndGradient
+    part: BatchPart | None = None
 
     def value_and_grad(self, rows: Rows) -> LossAndGradient:
-        return self.objective.value_and_grad(rows)
+        found = self.objective.value_and_grad(rows)
+        return found if self.part is None else LossAndGradient(*map(self.part.average, found))
 
     def hessian(self, rows: Rows) -> Tensor:
-        return self.objective.hessian(rows)
+        found = self.objective.hessian(rows)
+        return found if self.part is None else self.part.average(found)
 
 
 def search_(cohort: Cohort, batch: Batch, first: LossAndGradient, context: StepContext) -> None:
@@ -194,13 +221,13 @@ def batch_objective(cohort: Cohort, batch: Batch, first: LossAndGradient) -> Bat
     """The objective of a step; `first` are the batch's own losses and the whole gradient."""
     penalties = cohort.parts.penalties
     penalty = partial(penalty_sum, penalties, decay_mask=cohort.workspace.decay_mask)
-    context, more = forward_context(cohort, None), penalty if penalties else None
+    context, more = forward_context(cohort, None, batch.part), penalty if penalties else None
     loss = cohort.workspace.loss
     objective = Objective.of_program(
         cohort.network, loss, batch, buffers=cohort.buffers, context=context, more=more
     )
     losses = first.losses + penalty(cohort.weights)
-    return BatchObjective(objective, LossAndGradient(losses, first.grads))
+    return BatchObjective(objective, LossAndGradient(losses, first.grads), batch.part)
 
 
 class ScheduleFactors:

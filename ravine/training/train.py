@@ -20,6 +20,7 @@ from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
 from ravine.errors import Interrupted, RunError
 from ravine.files import require_path
 from ravine.networks.torch_module import ModuleFactory
+from ravine.ranks import Ranks, is_first, join_ranks
 from ravine.recipe import Recipe
 from ravine.recipe_files import recipe_text, with_lasting_paths
 from ravine.record import Event
@@ -32,6 +33,7 @@ from ravine.training.checkpoint import load_checkpoint, save_checkpoint
 from ravine.training.clusters import connect, train_on_cluster, train_one, worker_count
 from ravine.training.cohort import Cohort, end_of, start_cohort
 from ravine.training.compiled_steps import are_compiled
+from ravine.training.data_parallel import share_jobs_
 from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator, log_constant_baseline
@@ -83,19 +85,28 @@ def train(
     when the run was asked to end: its folder then holds checkpoints for `resume`. Divergence is no
     error.
 
+    Under torchrun its processes train the same networks, each on its part of every batch: call it
+    in all of them. All return the run; the first alone writes, reports, checks and fits trees.
+    Raises `RunError` where one of the processes ends before.
+
     >>> import ravine
     >>> recipe = ravine.named_recipe("plain").vary("data.source", "iris").vary("epochs", 2)
     >>> ravine.train(recipe).score.metric
     'accuracy'
     """
+    ranks = join_ranks()
     recipe = arguments.require_recipe(recipe)
     device = arguments.require_device(device)
-    workers = arguments.require_workers(workers)
+    workers = arguments.require_workers(workers, ranks)
     check_arguments(train, locals())
-    task, recipe = prepare(recipe, frame)
+    task, recipe = prepare(recipe, frame, ranks)
     assignments = assign_jobs([recipe], [task], device=device, workers=worker_count(workers))
     folder = None if out is None else require_path(out, "out")
     controls = controls_of(assignments, folder, report, seconds=checkpoint_seconds, stop=stop)
+    if ranks is not None:
+        share_jobs_(assignments, controls, ranks, folder)
+        if ranks.rank > 0:
+            folder, check, baseline = None, None, False
     with contextlib.nullcontext() if folder is None else run_folder.new_folder(folder):
         if folder is not None:
             recipe_text(recipe, folder)  # raises here where it cannot be written
@@ -186,38 +197,45 @@ def resume(
     data are missing or not those the run began with.
     """
     check_arguments(resume, locals())
+    ranks = join_ranks()
     folder = require_path(folder, "the run's folder")
-    workers = arguments.require_workers(workers)
+    workers = arguments.require_workers(workers, ranks)
     run_folder.unfinished_plan(folder)
-    with lock_folder(folder):
+    with lock_folder(folder) if is_first(ranks) else contextlib.nullcontext():
         plan = run_folder.unfinished_plan(folder)
         recipe = run_folder.planned_recipe(plan, folder, module)
         run_folder.check_same_recipe(recipe, folder, module)
         recipe = with_moved_files(recipe, files or {}, folder, frame=frame)
-        task = _load_same_task(recipe, frame, plan, folder)
+        task = _load_same_task(recipe, frame, plan, folder, ranks)
         device = arguments.require_device(plan["device"])
         jobs = run_folder.planned_jobs(plan, recipe, folder)
         assignments = [assign_members(m, recipe, task, device=device) for m in jobs]
         controls = controls_of(assignments, folder, report, seconds=checkpoint_seconds, stop=stop)
-        versions = run_folder.note_versions(plan, folder)
+        versions = run_folder.note_versions(plan, folder) if is_first(ranks) else ""
+        if ranks is not None:
+            share_jobs_(assignments, controls, ranks, folder)
         began = time.monotonic()
         results = train_jobs(assignments, controls, workers=workers)
         return _finish_run(
             assignments,
             results,
-            folder=folder,
+            folder=folder if is_first(ranks) else None,
             began=began,
             findings=plan.get("findings", ()),
             versions=versions,
-            baseline=baseline,
+            baseline=baseline and is_first(ranks),
         )
 
 
 def _load_same_task(
-    recipe: Recipe, frame: TableLike | None, plan: Mapping[str, Any], folder: Path
+    recipe: Recipe,
+    frame: TableLike | None,
+    plan: Mapping[str, Any],
+    folder: Path,
+    ranks: Ranks | None,
 ) -> Task:
     """The task of a run that goes on. Raises `RunError` where its data have changed."""
-    task = load_task(recipe, frame)
+    task = load_task(recipe, frame, ranks)
     if task.fingerprint != plan["fingerprint"]:
         what, do = f"the data of {folder} have changed", "restore the data, or train again"
         raise RunError(what, why="a run can only go on with the data it began with", do=do)
@@ -258,6 +276,12 @@ def train_jobs(
                     cohort = load_checkpoint(saved, assignment.job)
                 else:
                     cohort = start_cohort(assignment.job)
+                if control.ranks is not None:
+                    control.ranks.check_same(
+                        data=assignment.task.fingerprint,
+                        recipe=[to_plain(recipe) for recipe in cohort.job.recipes],
+                        checkpoint=(cohort.step, float(cohort.weights.double().sum())),
+                    )
                 if control.leaving:
                     rows = [row for row, i in enumerate(cohort.ids) if i in control.leaving]
                     cohort.end({row: control.leaving[cohort.ids[row]] for row in rows})
@@ -275,7 +299,8 @@ def train_jobs(
                     pause = keep_snapshots(cohort, control if in_threads else share)
                     train_cohort(cohort, batches, evaluate, pause=pause, threads=threads)
                     if not control.interrupted:
-                        _complete(cohort, assignment.task, saved)
+                        own = saved if is_first(control.ranks) else None
+                        _complete(cohort, assignment.task, own)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
             stopped = control.interrupted
