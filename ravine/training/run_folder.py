@@ -96,6 +96,7 @@ def write_plan(
     jobs: Sequence[Sequence[int]],
     *,
     device: str,
+    ranks: int = 1,
     findings: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write what a run is, before its first step: enough to go on with it.
@@ -107,6 +108,7 @@ def write_plan(
         "recipe": recipe_files.plain_recipe(recipe_files.with_lasting_paths(recipe, folder)),
         "fingerprint": task.fingerprint,
         "device": device,
+        "ranks": ranks,
         "jobs": [list(members) for members in jobs],
         "signature": task.signature._asdict(),
         "findings": list(findings),

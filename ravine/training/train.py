@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 
 from ravine.argument_checks import check_arguments
-from ravine.data import TableLike, Task
+from ravine.data import RowGroups, TableLike, Task
 from ravine.diagnosis.training_curves.series import FALSE_ALARM_CHANCE
 from ravine.errors import Interrupted, RunError
 from ravine.files import require_path
@@ -113,7 +113,10 @@ def train(
         findings = () if check is None else check(recipe, task)
         if folder is not None:
             members = [a.shares[0].members for a in assignments]
-            run_folder.write_plan(folder, recipe, task, members, device=device, findings=findings)
+            count = 1 if ranks is None else ranks.count
+            run_folder.write_plan(
+                folder, recipe, task, members, device=device, ranks=count, findings=findings
+            )
         began = time.monotonic()
         results = train_jobs(assignments, controls, workers=workers)
         return _finish_run(
@@ -234,11 +237,16 @@ def _load_same_task(
     folder: Path,
     ranks: Ranks | None,
 ) -> Task:
-    """The task of a run that goes on. Raises `RunError` where its data have changed."""
+    """The task of a run that goes on. Raises `RunError` where its data or their order change."""
     task = load_task(recipe, frame, ranks)
     if task.fingerprint != plan["fingerprint"]:
         what, do = f"the data of {folder} have changed", "restore the data, or train again"
         raise RunError(what, why="a run can only go on with the data it began with", do=do)
+    begun, now = plan.get("ranks", 1), 1 if ranks is None else ranks.count
+    if begun != now and isinstance(task.train, RowGroups):
+        what = f"{folder} was begun by {begun} processes, and {now} go on"
+        do = f"start {begun}: torchrun --nproc-per-node {begun} -m ravine train --resume {folder}"
+        raise RunError(what, why="the order of a table in pieces depends on their number", do=do)
     check_size(recipe, task)
     return task
 

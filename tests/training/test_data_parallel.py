@@ -19,7 +19,7 @@ from torch import nn
 import ravine
 from ravine import networks
 from ravine.data import RowGroups
-from ravine.errors import RecipeError
+from ravine.errors import RecipeError, RunError
 from ravine.protocols import Batch
 from ravine.ranks import Ranks
 from ravine.training.batches import Streamed
@@ -27,6 +27,7 @@ from ravine.training.data_parallel import share_jobs_
 from ravine.training.defaults import prepare
 from ravine.training.job_control import JobControl
 from ravine.training.jobs import assign_jobs
+from ravine.training.train import _load_same_task
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -138,6 +139,15 @@ def test_every_row_is_in_one_batch_of_an_epoch(folder):
     assert torch.equal(torch.cat(own).sort().values, whole.sort().values)
     again = Streamed(task.train, seed=0, batch=64, ranks=Ranks(1, 3)).at(parts[0].per_epoch // 2)
     assert torch.equal(again.numbers, batches[parts[0].per_epoch // 2][1].numbers)
+
+
+def test_a_table_in_pieces_goes_on_with_as_many_ranks(folder):
+    recipe = rank_program.streamed(folder)
+    task, _ = prepare(recipe)
+    plan = {"fingerprint": task.fingerprint, "ranks": 2}
+    with pytest.raises(RunError, match="begun by 2 processes, and 1 go on.*nproc-per-node 2"):
+        _load_same_task(recipe, None, plan, folder, None)
+    assert _load_same_task(recipe, None, {**plan, "ranks": 1}, folder, None).train.count
 
 
 RECIPE = """
