@@ -4,6 +4,7 @@ All ranks hold the same weights and make the same updates; what they share are s
 Letters: R ranks, P networks, B examples of a batch, W weights.
 """
 
+import atexit
 import contextlib
 import functools
 import os
@@ -20,7 +21,7 @@ from torch import Tensor
 from ravine.effects import Meter, PartMeter
 from ravine.errors import InputError, RunError, first_line
 
-REPLY_SECONDS = 300.0  # for which a rank waits for the others
+REPLY_SECONDS = 600.0  # for which a rank waits for the others
 FOLDER_KEY, MESSAGE_KEY = "ravine/folder", "ravine/message"
 
 Item = TypeVar("Item")
@@ -34,13 +35,11 @@ def rank_and_count() -> tuple[int, int]:
 
 def is_reporter() -> bool:
     """Whether this process reports an error: of several ranks the first that asks, once joined."""
-    rank, count = rank_and_count()
-    if count == 1 or not dist.is_initialized():
-        return rank == 0
-    try:
+    if rank_and_count()[1] == 1 or not dist.is_initialized():
+        return rank_and_count()[0] == 0
+    with contextlib.suppress(RuntimeError):  # whoever kept the store has ended
         return _store().add(MESSAGE_KEY, 1) == 1
-    except RuntimeError:  # whoever kept the store has ended
-        return True
+    return True
 
 
 @functools.cache
@@ -61,6 +60,7 @@ def join_ranks() -> "Ranks | None":
         except (RuntimeError, ValueError) as error:
             what, do = f"rank {rank} of {count} does not reach the others", "start all by torchrun"
             raise InputError(what, why=first_line(error), do=do) from None
+        atexit.register(dist.destroy_process_group)
     return Ranks(rank, count)
 
 
@@ -111,7 +111,7 @@ class Ranks:
 
     def device(self, name: str) -> str:
         """The device of this rank: each has a GPU of its own."""
-        if name != "cuda":
+        if not name.startswith("cuda"):
             return name
         local, known = int(os.environ.get("LOCAL_RANK", self.rank)), torch.cuda.device_count()
         if local >= known:
@@ -120,13 +120,9 @@ class Ranks:
         torch.cuda.set_device(local)
         return f"cuda:{local}"
 
-    def bounds(self, count: int) -> list[int]:
-        """Where the equal parts of so many examples begin and end, R + 1 numbers."""
-        return [count * rank // self.count for rank in range(self.count + 1)]
-
     def part(self, count: int) -> "BatchPart":
-        """This rank's part of a batch of so many examples."""
-        ends = self.bounds(count)
+        """This rank's part of so many examples: equal parts, up to one example."""
+        ends = [count * rank // self.count for rank in range(self.count + 1)]
         counts = tuple(b - a for a, b in zip(ends, ends[1:], strict=False))
         return BatchPart(self, ends[self.rank], counts)
 

@@ -7,6 +7,7 @@ each epoch, and shuffles again within a buffer. The limit holds beside some 60 M
 pandas take for themselves. Letters: N rows of a block, F numbers, K columns of codes, C outputs.
 """
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -122,20 +123,19 @@ class SurveyCounts:
     sample: pd.DataFrame = field(default_factory=pd.DataFrame)  # training rows
     levels: dict[str, Counter] = field(default_factory=dict)  # of categories, in training rows
     targets: dict[str, Counter] = field(default_factory=dict)  # all values, where they are few
-    # of each piece, by its place: a hash of its rows, and how many of them train
-    digests: dict[int, bytes] = field(default_factory=dict)
-    trained: dict[int, int] = field(default_factory=dict)
+    # of each piece, by its first row: how many rows train, and a hash of all
+    pieces: dict[int, tuple[int, bytes]] = field(default_factory=dict)
 
-    def add(self, other: "SurveyCounts") -> None:
-        """Add what was counted in other pieces."""
+    def add(self, other: "SurveyCounts") -> "SurveyCounts":
+        """Add what was counted in other pieces; a sample of both is not drawn."""
         self.counts = self.counts + other.counts
         self.rows += other.rows
         self.weight += other.weight
-        self.digests |= other.digests
-        self.trained |= other.trained
+        self.pieces |= other.pieces
         for own, others in ((self.levels, other.levels), (self.targets, other.targets)):
             for name, counter in others.items():
                 own.setdefault(name, Counter()).update(counter)
+        return self
 
 
 def read_in_pieces(
@@ -158,14 +158,15 @@ def read_in_pieces(
     total, width = _size(pieces)
     block = int(min(65536, max(256, memory / 32 / width)))
     wanted = int(min(SAMPLE_ROWS[1], max(SAMPLE_ROWS[0], memory / 16 / width)))
-    own = list(enumerate(pieces))
-    own = own if ranks is None else own[ranks.rank :: ranks.count]
+    own = pieces if ranks is None else pieces[ranks.rank :: ranks.count]
     survey = _first_pass(own, data, split, encoding, seed=seed, block=block, sample=wanted)
-    survey = _join_surveys([survey] if ranks is None else ranks.gather(survey), wanted, seed)
+    surveys = [survey] if ranks is None else ranks.gather(survey)
+    survey = functools.reduce(SurveyCounts.add, surveys, SurveyCounts())
     if survey.counts[0] < 2:
         what = f"{data.source} has {survey.counts[0]} training rows with a target"
         raise DataError(what, why="two are the least", do="choose another target or split")
-    train = survey.sample
+    samples = [one.sample for one in surveys]
+    train = survey.sample = _sample_rows(samples, wanted, seed, last=True)[0].sort_index()
     count = int(survey.counts[0])
     notes.append(
         f"{data.source} has {total} rows, more than {data.memory} of memory: it is read in pieces; "
@@ -188,7 +189,7 @@ def read_in_pieces(
     encoder, _ = allow_odd_cells(encoder, train, notes)
     size = 4 * len(encoder.features) + 8 * len(encoder.code_sizes) + 4 * encoder.target.outputs + 4
     room = int(max(1024, memory / 16 / size))
-    trained = tuple(survey.trained[i] for i in range(len(pieces)))
+    trained, hashes = zip(*(survey.pieces[piece.first] for piece in pieces), strict=True)
     groups = RowGroups(
         pieces, encoder, split, seed, data.weight, count, block, buffer=room, piece_counts=trained
     )
@@ -203,7 +204,8 @@ def read_in_pieces(
         raise DataError("no row is given to validation", why=why, do="mark some rows as validation")
     sizes = [0 if e is None else e.count for e in held_out.values()]
     notes.append("Split: {} training, {} validation and {} test rows.".format(count, *sizes))
-    return encoder, {"train": groups, **held_out}, numbers, _digest(survey)
+    digest = hashlib.blake2b(b"".join(hashes), digest_size=16).hexdigest()
+    return encoder, {"train": groups, **held_out}, numbers, digest
 
 
 def _check_settings(data: source.Data, split: AnySplit) -> BlockSplit:
@@ -220,7 +222,7 @@ def _check_settings(data: source.Data, split: AnySplit) -> BlockSplit:
 
 
 def _first_pass(
-    pieces: Sequence[tuple[int, RowGroup]],
+    pieces: Sequence[RowGroup],
     data: source.Data,
     split: BlockSplit,
     encoding: Encoding,
@@ -231,7 +233,7 @@ def _first_pass(
 ) -> SurveyCounts:
     survey = SurveyCounts()
     kept: list[pd.DataFrame] = []
-    for i, piece in pieces:
+    for piece in pieces:
         hashed = hashlib.blake2b(digest_size=16)
         before = int(survey.counts[0])
         for raw in read_blocks(piece, block):
@@ -250,28 +252,10 @@ def _first_pass(
             _count_targets(survey.targets, frame)
             _count_categories(survey.levels, train, data, 4 * encoding.codes_up_to)
             kept = _sample_rows([*kept, train], sample, seed)
-        survey.digests[i] = hashed.digest()
-        survey.trained[i] = int(survey.counts[0]) - before
+        survey.pieces[piece.first] = (int(survey.counts[0]) - before, hashed.digest())
     if survey.counts[0]:
         survey.sample = _sample_rows(kept, sample, seed, last=True)[0]
     return survey
-
-
-def _join_surveys(parts: Sequence[SurveyCounts], sample: int, seed: int) -> SurveyCounts:
-    """What was found out about a table of which each part surveyed some pieces."""
-    whole = SurveyCounts()
-    for part in parts:
-        whole.add(part)
-    if whole.counts[0]:
-        frames = [part.sample for part in parts]
-        whole.sample = _sample_rows(frames, sample, seed, last=True)[0].sort_index()
-    return whole
-
-
-def _digest(survey: SurveyCounts) -> str:
-    """A hash of all rows, whoever read which pieces."""
-    joined = b"".join(survey.digests[i] for i in range(len(survey.digests)))
-    return hashlib.blake2b(joined, digest_size=16).hexdigest()
 
 
 def _hash(frame: pd.DataFrame) -> bytes:
@@ -334,7 +318,7 @@ def _task_type(survey: SurveyCounts, data: source.Data, notes: list[str]) -> Tas
 
 def _held_out(
     groups: RowGroups,
-    pieces: Sequence[tuple[int, RowGroup]],
+    pieces: Sequence[RowGroup],
     counts: np.ndarray,
     room: int,
     notes: list[str],
@@ -342,13 +326,13 @@ def _held_out(
 ) -> tuple[dict[str, Examples | None], dict[str, np.ndarray]]:
     """Validation and test, encoded; a sample of a split with more rows than there is room for."""
     names = SPLIT_NAMES[1:]
-    found: list[tuple[int, str, Examples, np.ndarray]] = []
+    found: list[tuple[int, str, Examples, np.ndarray]] = []  # and the first row of the piece
     for i, name in enumerate(names, 1):
         if counts[i] > room:
             used = f"about {room} are used, as many as memory holds"
             notes.append(f"Of {counts[i]} {name} rows {used}.")
     targets = groups.encoder.target.task_type.names
-    for number, piece in pieces:
+    for piece in pieces:
         for raw in read_blocks(piece, groups.block):
             frame, place = place_rows(raw, targets, groups.split, groups.seed)
             numbers = frame.index.to_numpy()
@@ -359,7 +343,7 @@ def _held_out(
                     chosen &= hash_places(numbers, 0.0, share, groups.seed + 1) == 2
                 if chosen.any():
                     encoded = groups.encoder.examples(frame[chosen], groups.weight)
-                    found.append((number, name, encoded, numbers[chosen]))
+                    found.append((piece.first, name, encoded, numbers[chosen]))
     if ranks is not None:
         found = sorted(sum(ranks.gather(found), []), key=lambda one: one[0])
     kept = {name: [one for one in found if one[1] == name] for name in names}

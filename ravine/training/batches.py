@@ -17,7 +17,7 @@ from ravine.data import Examples, RowGroups, Task
 from ravine.data.examples import concatenate
 from ravine.effects import Effect
 from ravine.protocols import Batch
-from ravine.ranks import BatchPart, Ranks
+from ravine.ranks import BatchPart
 from ravine.rng import stream
 from ravine.training.cohort import Cohort, Job
 
@@ -91,22 +91,16 @@ class Streamed:
     networks share: shuffling on disk costs a pass over it, so it is that of the first seed.
     """
 
-    def __init__(
-        self,
-        groups: RowGroups,
-        *,
-        seed: int,
-        batch: int,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        ranks: Ranks | None = None,
-    ):
+    def __init__(self, groups: RowGroups, job: Job):
         self.groups = groups
-        self.seed = seed
-        self.device, self.dtype = device, dtype
-        self.ranks = ranks
+        self.seed = job.recipes[0].seed
+        self.device, self.dtype = job.device, getattr(torch, job.recipes[0].precision)
+        self.ranks = job.ranks
+        self.place = {"rank": 0, "ranks": 1}  # this process's, and of how many
+        if job.ranks is not None:
+            self.place = {"rank": job.ranks.rank, "ranks": job.ranks.count}
         self.count = groups.count
-        self.batch = min(batch, groups.count)
+        self.batch = min(job.batch, groups.count)
         self.per_epoch = -(-self.count // self.batch)
         self._epoch = -1
         self._next = 0  # the batch of the epoch that is read next
@@ -120,15 +114,13 @@ class Streamed:
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch or place < self._next:
             self._epoch, self._next, self._rest = epoch, 0, None
-            own = (0, 1) if self.ranks is None else (self.ranks.rank, self.ranks.count)
-            self._chunks = self.groups.epoch(self.seed, epoch, rank=own[0], ranks=own[1])
+            self._chunks = self.groups.epoch(self.seed, epoch, **self.place)
         while self._next < place:  # resuming within an epoch: read on to where it was
             self._read_batch()
         return self._read_batch()
 
     def _read_batch(self) -> Batch:
-        counts = self._counts(self._next)
-        rank = 0 if self.ranks is None else self.ranks.rank
+        counts, rank = self._counts(self._next), self.place["rank"]
         while self._rest is None or self._rest.numbers.shape[0] < counts[rank]:
             chunk = next(self._chunks)
             self._rest = chunk if self._rest is None else concatenate([self._rest, chunk])
@@ -146,7 +138,7 @@ class Streamed:
 
     def _counts(self, place: int) -> list[int]:
         """How many examples of a batch of the epoch each rank reads, by the size of its shard."""
-        ends = [0, *accumulate(self.groups.shards(1 if self.ranks is None else self.ranks.count))]
+        ends = [0, *accumulate(self.groups.shards(self.place["ranks"]))]
         done, after = (min(n * self.batch, self.count) for n in (place, place + 1))
         passed = [after * end // self.count - done * end // self.count for end in ends]
         return [b - a for a, b in zip(passed, passed[1:], strict=False)]
@@ -180,9 +172,7 @@ def _load_train(task: Task, job: Job) -> Examples | RowGroups:
 
 def _make_batches(train: Examples | RowGroups, job: Job, seeds: Sequence[int]) -> Batches:
     if isinstance(train, RowGroups):
-        recipe, dtype = job.recipes[0], getattr(torch, job.recipes[0].precision)
-        own = {"device": job.device, "dtype": dtype, "ranks": job.ranks}
-        return Streamed(train, seed=recipe.seed, batch=job.batch, **own)
+        return Streamed(train, job)
     return InMemory(train, seeds, batch=job.batch)
 
 

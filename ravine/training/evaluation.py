@@ -231,11 +231,12 @@ def _all_outputs(cohort: Cohort, rows: Rows, examples: Examples) -> Tensor:
     ranks = cohort.job.ranks
     if ranks is None:
         return outputs_on(cohort.network, rows, cohort.buffers, examples)
-    first, last = ranks.bounds(examples.count)[ranks.rank :][:2]
     found = rows.new_zeros(len(rows), examples.count, cohort.job.signature.outputs)
-    if first < last:
-        own = examples.map(lambda t: t[first:last])
-        found[:, first:last] = outputs_on(cohort.network, rows, cohort.buffers, own)
+    part = ranks.part(examples.count)
+    here = slice(part.first, part.first + part.counts[ranks.rank])
+    if part.share > 0:
+        own = examples.map(lambda t: t[here])
+        found[:, here] = outputs_on(cohort.network, rows, cohort.buffers, own)
     return ranks.sum_(found)
 
 

@@ -207,7 +207,8 @@ def resume(
     with lock_folder(folder) if is_first(ranks) else contextlib.nullcontext():
         plan = run_folder.unfinished_plan(folder)
         recipe = run_folder.planned_recipe(plan, folder, module)
-        run_folder.check_same_recipe(recipe, folder, module)
+        if is_first(ranks):
+            run_folder.check_same_recipe(recipe, folder, module)
         recipe = with_moved_files(recipe, files or {}, folder, frame=frame)
         task = _load_same_task(recipe, frame, plan, folder, ranks)
         device = arguments.require_device(plan["device"])
@@ -380,7 +381,8 @@ def _finish_run(
 ) -> Run:
     """The run of one recipe from the results of its jobs, written to its folder."""
     if any(r.interrupted for r in results):
-        raise Interrupted(f"stopped; go on with: ravine train --resume {folder}")
+        resume_text = "" if folder is None else f"; go on with: ravine train --resume {folder}"
+        raise Interrupted(f"stopped{resume_text}")
     recipe, task = assignments[0].job.recipes[0], assignments[0].task
     seconds = time.monotonic() - began
     record, model = assemble_run(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -99,8 +100,7 @@ class JoinedBatches:
     """Whole batches, put together from the parts of two ranks that are read one after another."""
 
     def __init__(self, task, job):
-        own = {"seed": job.recipes[0].seed, "batch": job.batch, "dtype": torch.float64}
-        self.parts = [Streamed(task.train, **own, ranks=Ranks(r, 2)) for r in range(2)]
+        self.parts = [Streamed(task.train, replace(job, ranks=Ranks(r, 2))) for r in range(2)]
         self.count, self.batch, self.per_epoch = (
             getattr(self.parts[0], name) for name in ("count", "batch", "per_epoch")
         )
@@ -127,18 +127,20 @@ def test_a_shard_trains_as_its_part_of_the_batches(ranks, folder, monkeypatch):
 
 
 def test_every_row_is_in_one_batch_of_an_epoch(folder):
-    task, _ = prepare(rank_program.streamed(folder))
+    task, recipe = prepare(rank_program.streamed(folder))
     assert isinstance(task.train, RowGroups)
-    parts = [Streamed(task.train, seed=0, batch=64, ranks=Ranks(r, 3)) for r in range(3)]
-    (whole,) = [torch.cat([e.numbers[:, 0] for e in task.train.epoch(0, 0)])]
+    job = assign_jobs([recipe], [task], device="cpu", workers=1)[0].job
+    jobs = [replace(job, ranks=Ranks(r, 3)) for r in range(3)]
+    parts = [Streamed(task.train, one) for one in jobs]
+    (whole,) = [torch.cat([e.numbers[:, 0] for e in task.train.epoch(0, 0)]).double()]
     batches = [[part.at(step) for part in parts] for step in range(parts[0].per_epoch)]
     for batch in batches[:-1]:
         assert [one.part.counts for one in batch] == 3 * [batch[0].part.counts]
         assert batch[0].part.total == 64
     own = [one.numbers[0, :, 0] for batch in batches for one in batch if one.part.share > 0]
     assert torch.equal(torch.cat(own).sort().values, whole.sort().values)
-    again = Streamed(task.train, seed=0, batch=64, ranks=Ranks(1, 3)).at(parts[0].per_epoch // 2)
-    assert torch.equal(again.numbers, batches[parts[0].per_epoch // 2][1].numbers)
+    middle = parts[0].per_epoch // 2  # as a run that goes on from there reads it
+    assert torch.equal(Streamed(task.train, jobs[1]).at(middle).numbers, batches[middle][1].numbers)
 
 
 def test_a_table_in_pieces_goes_on_with_as_many_ranks(folder):
