@@ -17,7 +17,6 @@ from ravine.layout import Slot
 from ravine.networks.initializers import Constant, Normal, Uniform, Zero
 from ravine.part import Number, match
 from ravine.protocols import Activation, Batch, ForwardContext, Initializer, Signature, SlotStreams
-from ravine.ranks import BatchPart
 from ravine.rng import stream
 
 # with fewer outputs, (Wᵀ xᵀ)ᵀ is two to four times as fast as x W (notebook 2026-11-21)
@@ -204,21 +203,26 @@ class BatchNormLayer(NormLayer):
         self.buffers = {f"{name}.mean": mean, f"{name}.variance": variance}
 
     def __call__(self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext) -> Tensor:
-        if context.training and context.part is not None:
-            return self._normalize_part(x, tensors, context, context.part)
-        if x.dim() == 5:
+        part = context.part if context.training else None
+        if x.dim() == 5 and part is None:
             return self._normalize_images(x, tensors, context)
-        mean, variance = (context.buffers[name] for name in self.buffers)
-        alone = x.shape[1] == 1
-        if context.training and not alone:
-            running = (mean, variance)
-            mean = x.mean(1, keepdim=True)
-            variance = (x - mean).square().mean(1, keepdim=True)
+        running = tuple(context.buffers[name] for name in self.buffers)
+        gamma, beta = (tensors[slot.name] for slot in self.slots)
+        shape = (*gamma.shape, *[1] * (x.dim() - 3))
+        mean, variance = (value.view(shape) for value in running)
+        count = (x.shape[1] if part is None else part.total) * x[0, 0, 0].numel()
+        if context.training and count > 1:
+            axes = (1, *range(3, x.dim()))
+            mean = x.mean(axes, keepdim=True)
+            variance = (x - mean).square().mean(axes, keepdim=True)
+            if part is not None:
+                mean, variance = part.pool_moments(mean, variance)
             with torch.no_grad():
-                self._update_running_(running, mean, variance * (x.shape[1] / (x.shape[1] - 1)))
+                unbiased = variance * (count / (count - 1))
+                self._update_running_(running, mean.flatten(2), unbiased.flatten(2))
         y = (x - mean) * torch.rsqrt(variance + self.eps)
-        report_change(context.meter, "batch norm", x, x if alone else y)
-        return y * tensors[self.slots[0].name] + tensors[self.slots[1].name]
+        report_change(context.meter, "batch norm", x, x if count == 1 else y)
+        return y * gamma.view(shape) + beta.view(shape)
 
     def _normalize_images(
         self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext
@@ -243,30 +247,8 @@ class BatchNormLayer(NormLayer):
                 biased = variance * ((count - 1) / count) if training else variance
                 spread = torch.rsqrt(biased + self.eps)[..., None, None]
                 after = (x - mean[..., None, None]) * spread
-                alone = x[0, :, 0].numel() == 1
-                report_change(context.meter, "batch norm", x, x if alone else after)
+                report_change(context.meter, "batch norm", x, x if count == 1 else after)
         return y
-
-    def _normalize_part(
-        self, x: Tensor, tensors: dict[str, Tensor], context: ForwardContext, part: BatchPart
-    ) -> Tensor:
-        """The same in training, of numbers or images of which other ranks have a part, too."""
-        running = (context.buffers[name] for name in self.buffers)
-        gamma, beta = (tensors[slot.name] for slot in self.slots)
-        shape = (*gamma.shape, *[1] * (x.dim() - 3))
-        axes = (1, *range(3, x.dim()))
-        count = part.total * x[0, 0, 0].numel()
-        mean, variance = (value.view(shape) for value in running)
-        if count > 1:
-            kept = (mean, variance)
-            mean = x.mean(axes, keepdim=True)
-            variance = (x - mean).square().mean(axes, keepdim=True)
-            mean, variance = part.pool_moments(mean, variance)
-            with torch.no_grad():
-                self._update_running_(kept, mean, variance * (count / (count - 1)))
-        y = (x - mean) * torch.rsqrt(variance + self.eps)
-        report_change(context.meter, "batch norm", x, x if count == 1 else y)
-        return y * gamma.view(shape) + beta.view(shape)
 
     def _update_running_(
         self, running: tuple[Tensor, Tensor], mean: Tensor, unbiased: Tensor
