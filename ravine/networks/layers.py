@@ -206,10 +206,11 @@ class BatchNormLayer(NormLayer):
         part = context.part if context.training else None
         if x.dim() == 5 and part is None:
             return self._normalize_images(x, tensors, context)
-        running = tuple(context.buffers[name] for name in self.buffers)
+        mean, variance = (context.buffers[name] for name in self.buffers)
+        running = (mean, variance)
         gamma, beta = (tensors[slot.name] for slot in self.slots)
         shape = (*gamma.shape, *[1] * (x.dim() - 3))
-        mean, variance = (value.view(shape) for value in running)
+        mean, variance = mean.view(shape), variance.view(shape)
         count = (x.shape[1] if part is None else part.total) * x[0, 0, 0].numel()
         if context.training and count > 1:
             axes = (1, *range(3, x.dim()))

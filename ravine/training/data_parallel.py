@@ -30,7 +30,7 @@ def share_jobs_(
     folder: Path | None,
 ) -> None:
     """Let jobs be trained by all ranks. Raises `RecipeError` where that gives other numbers."""
-    ranks.start(folder, lambda: any(control.is_asked_to_stop for control in controls))
+    ranks.start(folder, lambda: controls[0].is_asked_to_stop)
     for assignment, control in zip(assignments, controls, strict=True):
         job = assignment.job
         _check_shares(job, assignment.task, ranks.count)

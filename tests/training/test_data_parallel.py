@@ -20,7 +20,7 @@ from torch import nn
 import ravine
 from ravine import networks
 from ravine.data import RowGroups
-from ravine.errors import RecipeError, RunError
+from ravine.errors import InputError, RecipeError, RunError
 from ravine.protocols import Batch
 from ravine.ranks import Ranks
 from ravine.training.batches import Streamed
@@ -141,6 +141,13 @@ def test_every_row_is_in_one_batch_of_an_epoch(folder):
     assert torch.equal(torch.cat(own).sort().values, whole.sort().values)
     middle = parts[0].per_epoch // 2  # as a run that goes on from there reads it
     assert torch.equal(Streamed(task.train, jobs[1]).at(middle).numbers, batches[middle][1].numbers)
+
+
+def test_ranks_with_other_data_are_refused(monkeypatch):
+    ranks = Ranks(0, 2)
+    monkeypatch.setattr(ranks, "gather", lambda own: [own, {**own, "data": repr("other")}])
+    with pytest.raises(InputError, match="ranks 0 and 1 differ: each has other data"):
+        ranks.check_same(data="this", recipe=[])
 
 
 def test_a_table_in_pieces_goes_on_with_as_many_ranks(folder):
