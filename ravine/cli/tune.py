@@ -85,8 +85,9 @@ def tune_command(
     given |= {} if confirm is None else {"confirm": confirm}
     given |= {"device": device, "workers": workers}
     if resume is not None:
-        own = (what, space, out, storage, sampler, pruner, seeds, seed, options)
-        if own != ("", (), None, None, "tpe", "none", 1, 0, cli.DEFAULT_OPTIONS):
+        given |= {} if storage is None else {"storage": storage}
+        own = (what, space, out, sampler, pruner, seeds, seed, options)
+        if own != ("", (), None, "tpe", "none", 1, 0, cli.DEFAULT_OPTIONS):
             do = f"write only: ravine tune --resume {resume}, and perhaps a larger --budget"
             raise InputError("--resume goes on with a study as it began", do=do)
         folder = resume

@@ -25,9 +25,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import make_url
 
 from ravine.errors import InputError, RunError, first_line
+from ravine.files import write_atomically
+from ravine.record import RECORD_SCHEMA, check_contents, json_with_digest, read_json
 from ravine.studies.spaces import Space
 
 STUDY_FILE = "study.db"
+STORAGE_FILE = "storage.json"  # in the folder of a study whose trials are elsewhere
+HIDDEN_PASSWORD = "..."
 SQLITE_URL = f"sqlite:///{STUDY_FILE}"
 FACTS_ATTRIBUTE = "ravine"  # of a study: what it tunes
 BUDGET_ATTRIBUTE = "budget"  # of a study: how many trials or minutes, and how many are confirmed
@@ -262,25 +266,51 @@ def _storage_at(url: str, file: Path | None = None) -> optuna.storages.RDBStorag
     return optuna.storages.RDBStorage(url, engine_kwargs={"creator": connect})
 
 
-def attributes_in(folder: Path) -> dict[str, Any]:
-    """What the study in a folder is about (`FACTS_ATTRIBUTE`), and its budget
+def note_storage(folder: Path, storage: str, name: str) -> None:
+    """Write into a study's folder where its trials are, without a password."""
+    known = {"storage": _without_password(storage), "name": name}
+    data = json_with_digest({"schema": RECORD_SCHEMA, **known})
+    write_atomically(folder / STORAGE_FILE, data)
+
+
+def noted_storage(folder: Path, storage: str | None = None) -> dict[str, str]:
+    """The `storage` and the `name` of the study in a folder; {} where its trials are there, too.
+
+    Raises `RunError` where the storage has a password, which a folder does not keep, and is not
+    given.
+    """
+    if not (folder / STORAGE_FILE).exists():
+        return {}
+    known = read_json(folder / STORAGE_FILE)
+    with check_contents(folder / STORAGE_FILE):
+        found = {"storage": storage or str(known["storage"]), "name": str(known["name"])}
+    if f":{HIDDEN_PASSWORD}@" in found["storage"]:
+        what, why = f"the study of {folder} is in {found['storage']}", "its password is not kept"
+        raise RunError(what, why=why, do="give the storage again: --storage URL")
+    return found
+
+
+def attributes_in(folder: Path, storage: str | None = None) -> dict[str, Any]:
+    """What the study of a folder is about (`FACTS_ATTRIBUTE`), and its budget
     (`BUDGET_ATTRIBUTE`). Raises `RunError` where there is none, or it is damaged.
     """
-    file = folder / STUDY_FILE
-    if not file.exists():
+    noted = noted_storage(folder, storage)
+    file = None if noted else folder / STUDY_FILE
+    if file is not None and not file.exists():
         what, why = f"{folder} holds no study", f"there is no {STUDY_FILE} in it"
         raise RunError(what, why=why, do="name the folder of one that ravine tune began")
     with quiet_optuna():
         try:
-            storage = _storage_at(SQLITE_URL, file)
+            kept = _storage_at(noted.get("storage", SQLITE_URL), file)
             try:
-                (study,) = optuna.get_all_study_summaries(storage=storage)
+                known = optuna.get_all_study_summaries(storage=kept)
+                (study,) = (s for s in known if s.study_name == noted.get("name", s.study_name))
                 return study.user_attrs
             finally:
-                _close_connections(storage)
+                _close_connections(kept)
         except Exception as error:
-            do = "restore it, or begin another study"
-            raise RunError(f"{file} is damaged", why=first_line(error), do=do) from None
+            what = f"{file} is damaged" if file else f"{noted['storage']} does not have the study"
+            raise RunError(what, why=first_line(error), do="restore it, or begin another") from None
 
 
 def _close_connections(storage: BaseStorage) -> None:
@@ -310,4 +340,6 @@ def _without_password(url: str | None) -> str:
     """
     head, at, rest = (url or "").rpartition("@")
     scheme, slashes, login = head.partition("://")
-    return f"{scheme}{slashes}{login.partition(':')[0]}:...@{rest}" if at else (url or "")
+    user, colon, _ = login.partition(":")
+    hidden = f":{HIDDEN_PASSWORD}" if colon else ""
+    return f"{scheme}{slashes}{user}{hidden}@{rest}" if at else (url or "")

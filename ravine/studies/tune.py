@@ -53,9 +53,12 @@ from ravine.studies.study_storage import (
     BUDGET_ATTRIBUTE,
     FACTS_ATTRIBUTE,
     RESULT_ATTRIBUTE,
+    STORAGE_FILE,
     TrialBatch,
     TrialBook,
     attributes_in,
+    note_storage,
+    noted_storage,
     open_book,
     quiet_optuna,
 )
@@ -203,6 +206,8 @@ def tune(
                     raise RunError(what, why=why, do="leave trials (--budget) out")
             if folder is not None and storage is None:
                 (folder / RESULT_FILE).unlink(missing_ok=True)  # it is written anew at the end
+            if folder is not None and storage is not None:
+                note_storage(folder, storage, name)
             book.study.set_user_attr(BUDGET_ATTRIBUTE, budget | {"confirm_seeds": confirm_seeds})
             tuner.use_budget(trials, minutes, each)
             found = tuner.result()
@@ -218,17 +223,18 @@ def resume_tuning(
 ) -> TuningResult:
     """Go on with the study in a folder: `tune` with its recipe, space, sampler, seeds and budget.
 
-    `settings` are others of `tune`, such as a larger number of `trials`. Raises `RunError`
-    where the folder holds no study.
+    `settings` are others of `tune`, such as a larger number of `trials`, or the `storage` where its
+    URL has a password. Raises `RunError` where the folder holds no study.
     """
     check_arguments(resume_tuning, {"folder": folder, "frame": frame})
     folder = require_path(folder, "the study's folder")
-    known = attributes_in(folder)
+    known = attributes_in(folder, settings.get("storage"))
     facts = known.get(FACTS_ATTRIBUTE, {})
     if facts.get("schema", 0) > STUDY_SCHEMA:
         raise RunError(f"{folder} is of a newer version", do="install a newer Ravine")
     space = {path: json_to_distribution(text) for path, text in facts["space"].items()}
     own = {key: facts[key] for key in ("sampler", "pruner", "seeds", "seed")}
+    own |= noted_storage(folder, settings.get("storage"))
     budget = known.get(BUDGET_ATTRIBUTE, {})
     if "trials" in settings or "minutes" in settings:  # a new one
         budget = {key: value for key, value in budget.items() if key.startswith("confirm")}
@@ -247,8 +253,8 @@ def _study_folder(folder: Path | None, storage: str | None) -> Iterator[None]:
         yield
         return
     left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if left and (storage is None or RESULT_FILE not in left):
-        attributes_in(folder)  # raises where other things are in it
+    if left and (storage is None or not left & {RESULT_FILE, STORAGE_FILE}):
+        attributes_in(folder, storage)  # raises where other things are in it
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -31,11 +31,12 @@ from ravine import catalog
 from ravine.cli import run_command
 from ravine.data import Random
 from ravine.diagnosis.tuning_rules import TunedSetting, TuningView, find_edges
-from ravine.errors import InputError, Interrupted, RavineError, RecipeError
+from ravine.errors import InputError, Interrupted, RavineError, RecipeError, RunError
 from ravine.recipe_files import read_recipe
 from ravine.studies import study_storage
 from ravine.studies.samplers import Halving, divide_among_brackets
 from ravine.studies.spaces import auto_space, checked_space, read_space, read_spaces
+from ravine.studies.study_storage import note_storage
 from ravine.studies.tune import resume_tuning, tune
 from ravine.studies.tuned_trials import TunedTrial, expected_best
 from ravine.studies.tuning import TuningResult
@@ -541,6 +542,25 @@ def test_a_storage_out_of_reach_leaves_no_folder(tmp_path):
     with pytest.raises(InputError, match="cannot be reached"):
         tune(PLAIN, LR_SPACE, out=tmp_path / "s", storage="no url")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_study_in_a_database_is_gone_on_with_by_its_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = {"trials": 6, "sampler": "random", "confirm": 0, "name": "one"}
+    url = f"sqlite:///{tmp_path}/trials.db"
+    tune(PLAIN, LR_SPACE, out="study", storage=url, **given)
+    tune(PLAIN.vary("epochs", 3), LR_SPACE, storage=url, **given | {"name": "other"})
+    found = resume_tuning("study", trials=9)
+    assert len(found.trials) == 9
+    whole = tune(PLAIN, LR_SPACE, **given | {"trials": 6})
+    assert [t.score for t in found.trials[:6]] == [t.score for t in whole.trials]
+    known = json.loads((tmp_path / "study/storage.json").read_text())
+    assert (known["storage"], known["name"]) == (url, "one")
+    secret = "postgresql://me:secret@localhost/none"
+    note_storage(tmp_path / "study", secret, "one")
+    assert "secret" not in (tmp_path / "study/storage.json").read_text()
+    with pytest.raises(RunError, match="its password is not kept"):
+        resume_tuning("study")
 
 
 def test_two_processes_share_a_study(tmp_path):
