@@ -548,12 +548,11 @@ def test_a_study_in_a_database_is_gone_on_with_by_its_folder(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     given = {"trials": 6, "sampler": "random", "confirm": 0, "name": "one"}
     url = f"sqlite:///{tmp_path}/trials.db"
-    tune(PLAIN, LR_SPACE, out="study", storage=url, **given)
+    begun = tune(PLAIN, LR_SPACE, out="study", storage=url, **given)
     tune(PLAIN.vary("epochs", 3), LR_SPACE, storage=url, **given | {"name": "other"})
     found = resume_tuning("study", trials=9)
     assert len(found.trials) == 9
-    whole = tune(PLAIN, LR_SPACE, **given | {"trials": 6})
-    assert [t.score for t in found.trials[:6]] == [t.score for t in whole.trials]
+    assert found.trials[:6] == begun.trials
     known = json.loads((tmp_path / "study/storage.json").read_text())
     assert (known["storage"], known["name"]) == (url, "one")
     secret = "postgresql://me:secret@localhost/none"
