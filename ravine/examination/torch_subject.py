@@ -30,6 +30,7 @@ from ravine.examination.step_seconds import measure_step
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
+    RunOwn,
     Say,
     SeedRun,
     Strength,
@@ -80,7 +81,7 @@ UNKNOWN_BY_FORM = {
     "several": "checks of targets: the loss takes several tensors",
     "one": "checks of answers: no output has the shape of one",
 }
-UNMEASURED_REMEDIES: dict[str, Callable[[TorchProgram, TrialResults], TrialResults]] = {
+UNMEASURED_REMEDIES: dict[str, Callable[[TorchProgram, TrialResults, RunOwn], TrialResults]] = {
     "other classes": try_classes,
     "other losses": try_losses,
     "a larger network": try_capacity,
@@ -102,6 +103,7 @@ class TorchSubject:
     calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was profiled
     limit: TimeLimit | None = None
     spent: list[float] = field(default_factory=list)  # seconds of each run, about
+    known_runs: dict[object, SeedRun] = field(default_factory=dict)  # none is made twice
     broken: list[str] = field(default_factory=list)  # what broke, and why
 
     def leave_out_broken(self, what: str, error: Exception) -> None:
@@ -247,7 +249,7 @@ class TorchSubject:
 
     def with_treatments(self, strength: Strength, *, loss_in_doubt: bool) -> "TorchSubject":
         program = self.program if loss_in_doubt else self.program.keeping_measure()
-        return replace(self, program=apply_treatments(program, strength), calls=[])
+        return replace(self, program=apply_treatments(program, strength), calls=[], known_runs={})
 
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         find = TORCH_FACTS.get(cause)
@@ -276,10 +278,16 @@ class TorchSubject:
                 longer = steps is None or any(t.change.path == "steps" for t in strength)
                 count = changed.steps if longer else min(changed.steps, steps or 0)
                 runs = []
+                made = tuple(treatment.change for treatment in strength)
+                about = made, count, tuple(evaluate_at), bool(made) and loss_in_doubt
                 for seed in range(program.seed + seeds.start, program.seed + seeds.stop):
-                    run = train_program(changed, seed=seed, steps=count, evaluate_at=evaluate_at)
-                    self.spent.append(len(run.losses) * self.step_seconds)
-                    runs.append(seed_run(run))
+                    if (seed, about) not in self.known_runs:
+                        run = train_program(
+                            changed, seed=seed, steps=count, evaluate_at=evaluate_at
+                        )
+                        self.spent.append(len(run.losses) * self.step_seconds)
+                        self.known_runs[seed, about] = seed_run(run)
+                    runs.append(self.known_runs[seed, about])
                 found.append(runs)
             except CannotTryError as error:
                 found.append(error)
@@ -288,6 +296,12 @@ class TorchSubject:
                 why += f": {shorten(first_line(error), 120)}" if str(error) else ""
                 found.append(CannotTryError(why))
         return found
+
+    def run_own(self) -> list[SeedRun]:
+        """Runs of the program as it is, as long as trials."""
+        (runs,) = self.run([()], seeds=range(TRIAL_SEEDS), steps=self.budget.steps)
+        assert not isinstance(runs, CannotTryError)
+        return runs
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -313,7 +327,7 @@ class TorchSubject:
             if attempt is try_capacity and (explained or not suspected):
                 continue
             try:
-                results = attempt(self.program, results)
+                results = attempt(self.program, results, self.run_own)
             except Exception as error:  # the model's own code may raise anything
                 self.leave_out_broken(f"trials of {name}", error)
         return results

@@ -493,6 +493,21 @@ def test_trials_of_a_costly_program_are_shorter_and_say_nothing_of_the_machine()
     assert large.step_seconds == pytest.approx(14 * 2 * (2000**2 + 6 * 2000) / 8e9, rel=0.05)
 
 
+def test_no_run_is_made_twice_and_what_is_known_is_what_training_again_gives():
+    calls = []
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    model.register_forward_hook(lambda *_: calls.append(None))
+    given, fresh = subject(model), subject(model)
+    adam = (use_adam(),)
+    first = given.run([(), adam], seeds=range(2), steps=5)
+    made = len(calls)
+    assert given.run([adam, ()], seeds=range(2), steps=5) == first[::-1] and len(calls) == made
+    assert given.run([()], seeds=range(2), steps=5, loss_in_doubt=True) == first[:1]
+    assert len(calls) == made and len(given.spent) == 4
+    assert fresh.run([adam], seeds=range(1, 2), steps=5)[0] == first[1][1:]
+    assert given.run([()], seeds=range(1), steps=6) != [first[0][:1]] and len(calls) > made
+
+
 @pytest.mark.parametrize(("batch", "strengths"), [(2, [32]), (4, [32]), (5, [])])
 def test_batches_of_a_few_examples_are_made_larger(batch, strengths):
     given = subject(batch_size=batch)
