@@ -29,6 +29,7 @@ from ravine.statistics import mean_and_sd
 MEMORIZED_EXAMPLES, MEMORIZING_STEPS = 32, 300
 MEMORIZED_SCORE = 0.9  # of the scaled accuracy
 MEMORIZING_FACTORS = (1.0, 10.0, 0.1)
+CAPACITY_STEPS = len(MEMORIZING_FACTORS) * MEMORIZING_STEPS + 5 * 100  # of all trials, about
 BRANCH_UNITS = 64
 MAX_NARROW_UNITS = 3  # of a layer that may be a bottleneck
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)

@@ -38,7 +38,7 @@ from ravine.examination.subject import (
     TrialBudget,
 )
 from ravine.examination.time_limit import TimeLimit
-from ravine.examination.torch_capacity import is_narrow, try_capacity
+from ravine.examination.torch_capacity import CAPACITY_STEPS, is_narrow, try_capacity
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_data import Pair
 from ravine.examination.torch_loss_trials import try_classes, try_losses
@@ -65,7 +65,7 @@ from ravine.statistics import even_places
 
 EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MIN_TRIAL_STEPS, MAX_PROGRAM_STEPS = 100, 600  # of a trial
-EXAMINATION_SECONDS = 12.0  # of all trials, about, on one core
+EXAMINATION_SECONDS = 16.0  # of all trials, about, on one core
 TRIAL_RUNS = 40  # in an examination, about
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
@@ -114,7 +114,11 @@ class TorchSubject:
 
     @property
     def has_budget(self) -> bool:
-        return sum(self.spent) < EXAMINATION_SECONDS
+        return 2 * sum(self.spent) < EXAMINATION_SECONDS  # it may take as long as all before it
+
+    def affords(self, steps: int) -> bool:
+        """Whether so many steps more fit into what an examination may take."""
+        return sum(self.spent) + steps * self.step_seconds < EXAMINATION_SECONDS
 
     @property
     def budget(self) -> TrialBudget:
@@ -128,8 +132,9 @@ class TorchSubject:
         with isolated_rng(self.program.seed):
             inputs, targets = next(iter(self.program.train.epoch()))
             model = copy.deepcopy(self.program.model)
-            tensors = sum(p.requires_grad for p in model.parameters())
-            return measure_step(lambda: self.program.loss(model(inputs), targets), tensors=tensors)
+            sizes = [p.numel() for p in model.parameters() if p.requires_grad]
+            step = lambda: self.program.loss(model(inputs), targets)  # noqa: E731
+            return measure_step(step, tensors=len(sizes), numbers=sum(sizes))
 
     @contextlib.contextmanager
     def limit_threads(self) -> Iterator[None]:
@@ -274,17 +279,15 @@ class TorchSubject:
                 found.append(CannotTryError(f"no time was left of {self.limit.minutes:g} minutes"))
                 continue
             try:
-                changed = apply_treatments(program, strength)
+                tried = apply_treatments(program, strength)
                 longer = steps is None or any(t.change.path == "steps" for t in strength)
-                count = changed.steps if longer else min(changed.steps, steps or 0)
+                count = tried.steps if longer else min(tried.steps, steps or 0)
                 runs = []
                 made = tuple(treatment.change for treatment in strength)
                 about = made, count, tuple(evaluate_at), bool(made) and loss_in_doubt
                 for seed in range(program.seed + seeds.start, program.seed + seeds.stop):
                     if (seed, about) not in self.known_runs:
-                        run = train_program(
-                            changed, seed=seed, steps=count, evaluate_at=evaluate_at
-                        )
+                        run = train_program(tried, seed=seed, steps=count, evaluate_at=evaluate_at)
                         self.spent.append(len(run.losses) * self.step_seconds)
                         self.known_runs[seed, about] = seed_run(run)
                     runs.append(self.known_runs[seed, about])
@@ -325,6 +328,9 @@ class TorchSubject:
             suspected = results.shortfall or is_narrow(self.program)
             explained = results.best_explanation and not results.is_partly_explained
             if attempt is try_capacity and (explained or not suspected):
+                continue
+            if attempt is try_capacity and not self.affords(CAPACITY_STEPS):
+                self.broken.append(f"trials of {name}: a step of the program calculates too much")
                 continue
             try:
                 results = attempt(self.program, results, self.run_own)
