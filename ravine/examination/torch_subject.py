@@ -103,6 +103,7 @@ class TorchSubject:
     calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was profiled
     limit: TimeLimit | None = None
     spent: list[float] = field(default_factory=list)  # seconds of each run, about
+    made: tuple[Change, ...] = ()  # to what was given
     known_runs: dict[object, SeedRun] = field(default_factory=dict)  # none is made twice
     broken: list[str] = field(default_factory=list)  # what broke, and why
 
@@ -254,7 +255,11 @@ class TorchSubject:
 
     def with_treatments(self, strength: Strength, *, loss_in_doubt: bool) -> "TorchSubject":
         program = self.program if loss_in_doubt else self.program.keeping_measure()
-        return replace(self, program=apply_treatments(program, strength), calls=[], known_runs={})
+        changed = replace(self, program=apply_treatments(program, strength), calls=[])
+        changed.made = tuple(treatment.change for treatment in strength)
+        changed.known_runs = {} if loss_in_doubt else self.known_runs
+        changed.step_seconds = self.step_seconds  # trials of one examination are equally long
+        return changed
 
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         find = TORCH_FACTS.get(cause)
@@ -283,8 +288,9 @@ class TorchSubject:
                 longer = steps is None or any(t.change.path == "steps" for t in strength)
                 count = tried.steps if longer else min(tried.steps, steps or 0)
                 runs = []
-                made = tuple(treatment.change for treatment in strength)
-                about = made, count, tuple(evaluate_at), bool(made) and loss_in_doubt
+                made = (*self.made, *(treatment.change for treatment in strength))
+                in_doubt = bool(made) and program.evaluation_loss is None
+                about = made, count, tuple(evaluate_at), in_doubt
                 for seed in range(program.seed + seeds.start, program.seed + seeds.stop):
                     if (seed, about) not in self.known_runs:
                         run = train_program(tried, seed=seed, steps=count, evaluate_at=evaluate_at)

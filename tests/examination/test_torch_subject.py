@@ -506,7 +506,12 @@ def test_no_run_is_made_twice_and_what_is_known_is_what_training_again_gives():
     assert given.run([()], seeds=range(2), steps=5, loss_in_doubt=True) == first[:1]
     assert len(calls) == made and len(given.spent) == 4
     assert fresh.run([adam], seeds=range(1, 2), steps=5)[0] == first[1][1:]
-    assert given.run([()], seeds=range(1), steps=6) != [first[0][:1]] and len(calls) > made
+    cured, made = given.with_treatments(adam, loss_in_doubt=False), len(calls)
+    assert cured.run([()], seeds=range(2), steps=5) == first[1:] and len(calls) == made
+    assert cured.run([()], seeds=range(2), steps=5, loss_in_doubt=True) == first[1:]
+    assert len(calls) == made
+    in_doubt = given.with_treatments(adam, loss_in_doubt=True)
+    assert in_doubt.run([()], seeds=range(2), steps=5) == first[1:] and len(calls) > made
 
 
 def test_what_does_not_fit_into_the_time_of_an_examination_is_not_begun():
