@@ -34,6 +34,7 @@ class Treatment(Protocol):
 
 
 Strength: TypeAlias = tuple[Treatment, ...]  # treatments that are made together
+RunOwn: TypeAlias = "Callable[[], list[SeedRun]]"  # of the subject as it is
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ravine.diagnosis.baseline_learners import are_tokens, to_array
 from ravine.diagnosis.output_kinds import OUTPUT_KINDS, find_class_axis, find_probabilities
 from ravine.diagnosis.trials.trial_results import TRIAL_SEEDS, TrialResults
 from ravine.examination.scores import scaled_accuracy
-from ravine.examination.subject import CannotTryError
+from ravine.examination.subject import CannotTryError, RunOwn
 from ravine.examination.torch_change import apply_treatments, change_of_program
 from ravine.examination.torch_data import TensorData
 from ravine.examination.torch_program import TorchProgram, evaluating, train_program
@@ -29,14 +29,17 @@ from ravine.statistics import mean_and_sd
 MEMORIZED_EXAMPLES, MEMORIZING_STEPS = 32, 300
 MEMORIZED_SCORE = 0.9  # of the scaled accuracy
 MEMORIZING_FACTORS = (1.0, 10.0, 0.1)
+CAPACITY_STEPS = len(MEMORIZING_FACTORS) * MEMORIZING_STEPS + 5 * 100  # of all trials, about
 BRANCH_UNITS = 64
 MAX_NARROW_UNITS = 3  # of a layer that may be a bottleneck
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 MAX_BRANCH_INPUTS = 20_000  # numbers of an example that a branch takes
 
 
-def try_capacity(program: TorchProgram, results: TrialResults) -> TrialResults:
-    """The results with how well few examples are memorized, and else the gain of more units."""
+def try_capacity(program: TorchProgram, results: TrialResults, run_own: RunOwn) -> TrialResults:
+    """The results with how well few examples are memorized, and else the gain of more units;
+    `run_own` gives runs of the program as it is.
+    """
     last = results.whole_run.evaluations[-1][1]
     if not (math.isfinite(results.constant_loss) and math.isfinite(last)):
         return results
@@ -49,17 +52,15 @@ def try_capacity(program: TorchProgram, results: TrialResults) -> TrialResults:
     if memorizes:
         return results
     try:
-        wider = widen.apply(program.keeping_measure())
-        runs: list[list] = [[], []]
+        wider, runs = widen.apply(program.keeping_measure()), []
         for seed in range(program.seed, program.seed + TRIAL_SEEDS):
-            for each, found in zip((program, wider), runs, strict=True):
-                steps = min(program.steps, results.steps)
-                found.append(seed_run(train_program(each, seed=seed, steps=steps)))
+            steps = min(program.steps, results.steps)
+            runs.append(seed_run(train_program(wider, seed=seed, steps=steps)))
     except Exception:  # it cannot be tried, or the model's own code raises
         return results
-    outcome = median_outcome("architecture-too-small", runs[1])
+    outcome = median_outcome("architecture-too-small", runs)
     compared = replace(results, outcomes=(*results.outcomes, outcome))
-    return replace(results, wider=confirm(compared, outcome, *runs))
+    return replace(results, wider=confirm(compared, outcome, run_own(), runs))
 
 
 def is_narrow(program: TorchProgram) -> bool:

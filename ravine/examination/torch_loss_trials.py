@@ -14,6 +14,7 @@ from ravine.diagnosis.trials.trial_results import (
     Outcome,
     TrialResults,
 )
+from ravine.examination.subject import RunOwn
 from ravine.examination.torch_change import TorchChange, apply_treatments
 from ravine.examination.torch_model_changes import use_class_outputs
 from ravine.examination.torch_program import TorchProgram, evaluating, train_program
@@ -27,13 +28,13 @@ CLASS_HITS = 0.25  # of the held-out targets that classes must hit beyond what a
 CLASS_LOSS_RATIO = 1.2  # times the loss of a number that classes may have
 
 
-def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
+def try_classes(program: TorchProgram, results: TrialResults, _: RunOwn) -> TrialResults:
     """Classes in place of numbers, where the targets are a few whole numbers, which may be the
     numbers of classes, and the network has one output. It helps if classes hit far more of the
     targets exactly, and are no farther off on average: then the order of the values says little.
     Else the results stay as they are.
     """
-    _, targets = program.examples()
+    targets = program.examples()[1]
     values = torch.unique(targets)
     whole = bool((values == values.round()).all()) and targets[0].numel() == 1
     few = 3 <= len(values) <= MAX_CLASS_VALUES
@@ -53,10 +54,10 @@ def try_classes(program: TorchProgram, results: TrialResults) -> TrialResults:
     return results
 
 
-def try_losses(program: TorchProgram, results: TrialResults) -> TrialResults:
-    """The usual loss of the targets in place of the program's own, where the run learned nothing or
-    stays far behind a quick learner. It helps if the score says so, by far, and more than the
-    remedy that explains the run best.
+def try_losses(program: TorchProgram, results: TrialResults, run_own: RunOwn) -> TrialResults:
+    """The usual loss of the targets in place of the program's own, of which `run_own` gives runs,
+    where it learned nothing or stays far behind a quick learner. It helps if the score says so, by
+    far, and more than the remedy that explains the run best.
     """
     learner, own = results.learner, results.base.score
     if results.preferred or own is None or not results.shortfall:
@@ -75,10 +76,8 @@ def try_losses(program: TorchProgram, results: TrialResults) -> TrialResults:
             first = train_program(changed, seed=program.seed, steps=steps).last.score
             if first is None or first < least:
                 continue
-            runs = [
-                [train_program(each, seed=seed, steps=steps).last.score for seed in seeds]
-                for each in (program, changed)
-            ]
+            others = (train_program(changed, seed=seed, steps=steps) for seed in seeds[1:])
+            runs = [run.score for run in run_own()], [first, *(run.last.score for run in others)]
         except Exception:  # it does not fit the outputs, or the model's own code raises
             continue
         before, after = ([1 - (score or 0.0) for score in scores] for scores in runs)

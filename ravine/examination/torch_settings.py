@@ -92,6 +92,7 @@ CURES_BY_CAUSE: Mapping[str, tuple[tuple[TorchChange, ...], ...]] = {
     "parameters-not-in-optimizer": ((train_all_parameters,),),
     "loss": USUAL_LOSSES,
     **ONE_CHANGE_BY_CAUSE,
+    "imbalance": tuple((*usual, draw_classes_equally) for usual in USUAL_LOSSES[:2]),
 }
 
 

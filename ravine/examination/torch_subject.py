@@ -30,6 +30,7 @@ from ravine.examination.step_seconds import measure_step
 from ravine.examination.subject import (
     CannotTryError,
     Facts,
+    RunOwn,
     Say,
     SeedRun,
     Strength,
@@ -37,7 +38,7 @@ from ravine.examination.subject import (
     TrialBudget,
 )
 from ravine.examination.time_limit import TimeLimit
-from ravine.examination.torch_capacity import is_narrow, try_capacity
+from ravine.examination.torch_capacity import CAPACITY_STEPS, is_narrow, try_capacity
 from ravine.examination.torch_change import apply_treatments
 from ravine.examination.torch_data import Pair
 from ravine.examination.torch_loss_trials import try_classes, try_losses
@@ -64,7 +65,7 @@ from ravine.statistics import even_places
 
 EVALUATED_FRACTIONS = (0.04, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of the budget
 MIN_TRIAL_STEPS, MAX_PROGRAM_STEPS = 100, 600  # of a trial
-EXAMINATION_SECONDS = 12.0  # of all trials, about, on one core
+EXAMINATION_SECONDS = 16.0  # of all trials, about, on one core
 TRIAL_RUNS = 40  # in an examination, about
 PROBED_EXAMPLES = 256  # training examples on which the start is probed
 MAX_SMALL_PARAMETERS = 500_000  # of a network that one thread serves best
@@ -80,7 +81,7 @@ UNKNOWN_BY_FORM = {
     "several": "checks of targets: the loss takes several tensors",
     "one": "checks of answers: no output has the shape of one",
 }
-UNMEASURED_REMEDIES: dict[str, Callable[[TorchProgram, TrialResults], TrialResults]] = {
+UNMEASURED_REMEDIES: dict[str, Callable[[TorchProgram, TrialResults, RunOwn], TrialResults]] = {
     "other classes": try_classes,
     "other losses": try_losses,
     "a larger network": try_capacity,
@@ -102,6 +103,8 @@ class TorchSubject:
     calls: list[ModelCall] = field(default_factory=list)  # of a forward pass, once it was profiled
     limit: TimeLimit | None = None
     spent: list[float] = field(default_factory=list)  # seconds of each run, about
+    made: tuple[Change, ...] = ()  # to what was given
+    known_runs: dict[object, SeedRun] = field(default_factory=dict)  # none is made twice
     broken: list[str] = field(default_factory=list)  # what broke, and why
 
     def leave_out_broken(self, what: str, error: Exception) -> None:
@@ -112,7 +115,11 @@ class TorchSubject:
 
     @property
     def has_budget(self) -> bool:
-        return sum(self.spent) < EXAMINATION_SECONDS
+        return 2 * sum(self.spent) < EXAMINATION_SECONDS  # it may take as long as all before it
+
+    def affords(self, steps: int) -> bool:
+        """Whether so many steps more fit into what an examination may take."""
+        return sum(self.spent) + steps * self.step_seconds < EXAMINATION_SECONDS
 
     @property
     def budget(self) -> TrialBudget:
@@ -126,8 +133,9 @@ class TorchSubject:
         with isolated_rng(self.program.seed):
             inputs, targets = next(iter(self.program.train.epoch()))
             model = copy.deepcopy(self.program.model)
-            tensors = sum(p.requires_grad for p in model.parameters())
-            return measure_step(lambda: self.program.loss(model(inputs), targets), tensors=tensors)
+            sizes = [p.numel() for p in model.parameters() if p.requires_grad]
+            step = lambda: self.program.loss(model(inputs), targets)  # noqa: E731
+            return measure_step(step, tensors=len(sizes), numbers=sum(sizes))
 
     @contextlib.contextmanager
     def limit_threads(self) -> Iterator[None]:
@@ -247,7 +255,11 @@ class TorchSubject:
 
     def with_treatments(self, strength: Strength, *, loss_in_doubt: bool) -> "TorchSubject":
         program = self.program if loss_in_doubt else self.program.keeping_measure()
-        return replace(self, program=apply_treatments(program, strength), calls=[])
+        changed = replace(self, program=apply_treatments(program, strength), calls=[])
+        changed.made = tuple(treatment.change for treatment in strength)
+        changed.known_runs = {} if loss_in_doubt else self.known_runs
+        changed.step_seconds = self.step_seconds  # trials of one examination are equally long
+        return changed
 
     def facts(self, cause: str, profile: SubjectProfile) -> Facts | None:
         find = TORCH_FACTS.get(cause)
@@ -272,14 +284,19 @@ class TorchSubject:
                 found.append(CannotTryError(f"no time was left of {self.limit.minutes:g} minutes"))
                 continue
             try:
-                changed = apply_treatments(program, strength)
+                tried = apply_treatments(program, strength)
                 longer = steps is None or any(t.change.path == "steps" for t in strength)
-                count = changed.steps if longer else min(changed.steps, steps or 0)
+                count = tried.steps if longer else min(tried.steps, steps or 0)
                 runs = []
+                made = (*self.made, *(treatment.change for treatment in strength))
+                in_doubt = bool(made) and program.evaluation_loss is None
+                about = made, count, tuple(evaluate_at), in_doubt
                 for seed in range(program.seed + seeds.start, program.seed + seeds.stop):
-                    run = train_program(changed, seed=seed, steps=count, evaluate_at=evaluate_at)
-                    self.spent.append(len(run.losses) * self.step_seconds)
-                    runs.append(seed_run(run))
+                    if (seed, about) not in self.known_runs:
+                        run = train_program(tried, seed=seed, steps=count, evaluate_at=evaluate_at)
+                        self.spent.append(len(run.losses) * self.step_seconds)
+                        self.known_runs[seed, about] = seed_run(run)
+                    runs.append(self.known_runs[seed, about])
                 found.append(runs)
             except CannotTryError as error:
                 found.append(error)
@@ -288,6 +305,12 @@ class TorchSubject:
                 why += f": {shorten(first_line(error), 120)}" if str(error) else ""
                 found.append(CannotTryError(why))
         return found
+
+    def run_own(self) -> list[SeedRun]:
+        """Runs of the program as it is, as long as trials."""
+        (runs,) = self.run([()], seeds=range(TRIAL_SEEDS), steps=self.budget.steps)
+        assert not isinstance(runs, CannotTryError)
+        return runs
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -312,8 +335,11 @@ class TorchSubject:
             explained = results.best_explanation and not results.is_partly_explained
             if attempt is try_capacity and (explained or not suspected):
                 continue
+            if attempt is try_capacity and not self.affords(CAPACITY_STEPS):
+                self.broken.append(f"trials of {name}: a step of the program calculates too much")
+                continue
             try:
-                results = attempt(self.program, results)
+                results = attempt(self.program, results, self.run_own)
             except Exception as error:  # the model's own code may raise anything
                 self.leave_out_broken(f"trials of {name}", error)
         return results

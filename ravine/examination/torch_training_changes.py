@@ -45,8 +45,8 @@ def join_changes(changes: Iterable[Treatment]) -> tuple[Treatment, ...]:
         if change.path == "lr":
             factor *= float(change.value[1:])
             continue
-        of_all = change.path == "optimizer" and made is train_all_parameters
-        key = change if of_all else change.path
+        beside = made is train_all_parameters or made is draw_classes_equally  # not instead
+        key = change if beside else change.path
         by_setting.pop(key, None)
         by_setting[key] = made
     rate = () if math.isclose(factor, 1.0) else (scale_learning_rate(factor),)

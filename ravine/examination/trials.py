@@ -31,7 +31,7 @@ HARMFUL_LOSS = 0.1  # of what there was to gain: after a strength that loses so 
 STILL_LOSS = 1e-3  # of the loss at the start: a run that changes it by less stands still
 MIN_GAIN_TO_CONFIRM = 0.1  # of what there was to gain
 # where they are certain, the loss measures nothing
-LOSS_CAUSES = ("loss", "shape-pairing", "target-scale")
+LOSS_CAUSES = ("loss", "shape-pairing", "target-scale", "imbalance")
 ONE_ANSWER_CODE = "RVN-T15"  # every row has one answer: what is asked for is judged by the answers
 TIE_BREAK = 1e-6  # of an error
 FAILED_ERROR = 2.0  # 1 − score of a run that diverged: as bad as can be

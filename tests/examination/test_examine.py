@@ -75,6 +75,36 @@ def test_a_seeded_fault_is_the_first_cause(cause, fault):
     assert {trial.verdict for trial in tried} <= {"helped", "not tried"}
 
 
+COUNTS = torch.tensor([1560.0, 40.0])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(torch.tensor([1.0, 0.02])),
+        lambda out, y: F.nll_loss(out.log_softmax(1), y, COUNTS),
+        lambda out, y: ((1 - 0.98 * y) * F.cross_entropy(out, y, reduction="none")).mean(),
+    ],
+)
+def test_weights_against_a_rare_class_are_cured_by_the_usual_loss_and_equal_draws(loss):
+    """A class that one in 40 examples has, two standard deviations away."""
+    y = (torch.arange(1600) % 40 == 0).long()
+    x = torch.randn(1600, 6, generator=torch.Generator().manual_seed(0))
+    x[:, 0] += 2 * y
+    report = ravine.examine(
+        moons_network(inputs=6, act=nn.Tanh),
+        loss,
+        (x, y),
+        batch_size=32,
+        epochs=3,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+    )
+    finding = report.findings[0]
+    assert (finding.code, finding.trial.verdict) == ("RVN-I11", "helped")
+    changes = [("loss", "cross entropy"), ("loss", "balanced")]
+    assert [(c.path, c.value) for c in finding.changes] == changes
+
+
 def test_a_warning_of_the_program_is_shown_once_however_many_runs_repeat_it():
     x, _ = moons(90)
     model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))

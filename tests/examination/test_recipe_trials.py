@@ -25,7 +25,8 @@ def test_a_step_costs_its_products():
         task, recipe = prepare(plain(batch=batch, network=Mlp(hidden=(300, 200))))
         seconds[batch] = step_seconds(task, recipe)
     products = 50 * (task.signature.numbers * 300 + 300 * 200 + 200 * 10)
-    assert seconds[100] - seconds[50] == pytest.approx(2 * products / 8e9)
+    numbers = 50 * (2 * 300 + 2 * 200 + 10)  # of layers and activations
+    assert seconds[100] - seconds[50] == pytest.approx(2 * products * 3e-11 + numbers * 1.9e-9)
 
 
 def test_trials_are_as_long_whatever_the_clock_says(monkeypatch):

@@ -602,3 +602,5 @@ def test_a_share_for_each_class_is_as_good_as_its_number():
     outputs = torch.randn(len(Y), 2, generator=RNG)
     shares = F.one_hot(Y, 2).float()
     torch.testing.assert_close(loss(outputs, shares), F.cross_entropy(outputs, Y))
+    with pytest.raises(CannotTryError, match="no classes"):  # of labels a row may have several
+        loss(outputs, torch.ones(len(Y), 2))

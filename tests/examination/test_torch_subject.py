@@ -490,7 +490,39 @@ def test_trials_of_a_costly_program_are_shorter_and_say_nothing_of_the_machine()
     assert small.strengths("too-few-steps") == ()  # its 2,000 steps are more than a trial has
     assert subject().strengths("too-few-steps")[0][0].change.value == 24
     assert small.budget.steps == 600 and 100 <= large.budget.steps < 300
-    assert large.step_seconds == pytest.approx(14 * 2 * (2000**2 + 6 * 2000) / 8e9, rel=0.05)
+    products, numbers = 14 * 2 * (2000**2 + 6 * 2000), 2000**2 + 5 * 2000 + 2000 * 3 + 2
+    assert large.step_seconds == pytest.approx(3e-11 * products + 3e-9 * numbers, rel=0.06)
+
+
+def test_no_run_is_made_twice_and_what_is_known_is_what_training_again_gives():
+    calls = []
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    model.register_forward_hook(lambda *_: calls.append(None))
+    given, fresh = subject(model), subject(model)
+    adam = (use_adam(),)
+    first = given.run([(), adam], seeds=range(2), steps=5)
+    made = len(calls)
+    assert given.run([adam, ()], seeds=range(2), steps=5) == first[::-1] and len(calls) == made
+    assert given.run([()], seeds=range(2), steps=5, loss_in_doubt=True) == first[:1]
+    assert len(calls) == made and len(given.spent) == 4
+    assert fresh.run([adam], seeds=range(1, 2), steps=5)[0] == first[1][1:]
+    cured, made = given.with_treatments(adam, loss_in_doubt=False), len(calls)
+    assert cured.run([()], seeds=range(2), steps=5) == first[1:] and len(calls) == made
+    assert cured.run([()], seeds=range(2), steps=5, loss_in_doubt=True) == first[1:]
+    assert len(calls) == made
+    in_doubt = given.with_treatments(adam, loss_in_doubt=True)
+    assert in_doubt.run([()], seeds=range(2), steps=5) == first[1:] and len(calls) > made
+
+
+def test_what_does_not_fit_into_the_time_of_an_examination_is_not_begun():
+    given = subject()
+    assert given.affords(1000)
+    given.step_seconds = 0.02
+    assert given.affords(799) and not given.affords(800)  # 16 s
+    given.spent.append(7.9)
+    assert given.has_budget and not given.affords(500)
+    given.spent.append(0.2)
+    assert not given.has_budget
 
 
 @pytest.mark.parametrize(("batch", "strengths"), [(2, [32]), (4, [32]), (5, [])])
