@@ -175,12 +175,12 @@ class AdamW(AdamSettings, DecoupledDecay):
     weight_decay: Number = setting(default=0.01, ge=0)
     decay: Literal["torch", "fixed"] = "torch"
 
-    def share(self, context: StepContext) -> Number:
+    def share(self, factor: Tensor | float) -> Number:
         """The share of themselves that weights lose in a step, without their own rate factors."""
-        return self.weight_decay * context.factor * (self.lr if self.decay == "torch" else 1.0)
+        return self.weight_decay * factor * (self.lr if self.decay == "torch" else 1.0)
 
     def update(self, rows: Rows, grads: Rows, state: State, context: StepContext) -> UpdateResult:
-        share = match(self.share(context), rows)
+        share = match(self.share(context.factor), rows)
         if context.lr_multipliers is not None and self.decay == "torch":
             share = share * context.lr_multipliers
         rows = self.shrink(rows, share, context)

@@ -170,7 +170,7 @@ def _adam_(
     epses = _list(optimizer.eps, networks)
     betas = zip(_list(optimizer.beta1, networks), _list(optimizer.beta2, networks), strict=True)
     coupled = isinstance(optimizer, Adam)
-    decays = _list(optimizer.weight_decay if coupled else optimizer.share(context), networks)
+    decays = _list(optimizer.weight_decay if coupled else optimizer.share(context.factor), networks)
     if context.meter is not None:  # to report
         optimizer.update(rows, grads, state, context)
     step = torch.tensor(float(context.step))

@@ -40,7 +40,7 @@ from ravine.training.rungs import train_in_rungs
 from ravine.training.train import Report
 
 LEAST_SEEDS = 2
-TIMED_BATCHES, TIMED_SECONDS = 4, 0.1  # of one network alone
+TIMED_BATCHES, TIMED_SECONDS = 64, 0.1  # of one network alone, at most
 LEAST_TIMED_STEPS, MAX_TIMED_EPOCHS = 16, 256
 
 
@@ -194,7 +194,8 @@ def seconds_alone(recipe: Recipe, task: Task, *, device: str) -> float:
     The steps that it may make, at the mean cost of a step on a few batches.
     """
     plan = training_plan(recipe, task)
-    few = evenly_spaced(task.train, TIMED_BATCHES * batch_size(recipe, task))
+    batches = min(plan.per_epoch, TIMED_BATCHES)  # each epoch begins the kernels anew
+    few = evenly_spaced(task.train, batches * batch_size(recipe, task))
     short = dataclasses.replace(task, train=few, validation=None, test=None)
     one = dataclasses.replace(recipe, seeds=1, stop=None, snapshots=None, epochs=MAX_TIMED_EPOCHS)
     job = assign_members([0], one, short, device=device).job

@@ -76,11 +76,12 @@ class Difference:
     """How much better one choice is than another, seed by seed.
 
     `interval` is the mean difference over seeds for which neither failed, positive where `better`
-    is better, with an interval for other seeds and other rows. `p` is that of the sign-flip test
-    (of signed ranks where a network failed: a failure is worse than any score), `corrected_p` after
-    Holm over all differences of the verdict. `probability` is that of a seed for which `better` is
-    better. The outcome is "better" where `corrected_p` is at most 0.05 and the interval does not
-    hold 0, and "equivalent" where the interval lies within the verdict's margin.
+    is better, with an interval for other seeds and (not of finished runs) other rows. `p` is that
+    of the sign-flip test (of signed ranks where a network failed: a failure is worse than any
+    score), `corrected_p` after Holm over all differences of the verdict. `probability` is that of a
+    seed for which `better` is better. The outcome is "better" where `corrected_p` is at most 0.05
+    and the interval does not hold 0, and "equivalent" where the interval lies within the verdict's
+    margin.
     """
 
     better: str
@@ -148,7 +149,7 @@ class Verdict:
     __str__ = summary
 
     def conclusion(self) -> tuple[str, str]:
-        """Two sentences: which choice to take, and how sure that is."""
+        """Two texts: which choice to take, and how sure that is."""
         best = self.best
         if best is None:
             failed = sum(choice.failures for choice in self.choices)
@@ -225,7 +226,7 @@ def _score_table(verdict: Verdict) -> str:
 def _difference_table(verdict: Verdict) -> list[str]:
     """How far the best choice is ahead of each other one that did not fail; [] with none."""
     rows = [["", "by", "95 % interval", "wins", "p", "seeds needed"]]
-    count = len(verdict.seeds)
+    seeds = len(verdict.seeds)
     for d in verdict.from_best() if verdict.best is not None else []:
         if verdict[d.worse].has_failed:
             continue
@@ -236,18 +237,19 @@ def _difference_table(verdict: Verdict) -> list[str]:
             needed = f"over {MANY_SEEDS:,}"
         needed = "" if d.outcome == "better" else needed
         share = d.probability.value
-        wins = f"{share * count:.3g}/{count}" if count else f"{100 * share:.0f} %"
+        wins = f"{share * seeds:g}/{seeds}" if seeds else f"{100 * share:.0f} %"
         p = _p_text(d.corrected_p).removeprefix("= ")
         rows.append([shorten(d.worse, CHOICE_WIDTH), value, interval, wins, p, needed])
     table = aligned_rows(rows)
     if max(map(len, table)) > TERMINAL_WIDTH:
         table = aligned_rows([row[:-1] for row in rows])
     title = f"How far {verdict.choices[0].name} is ahead of the others:"
-    count = len(verdict.differences)
-    corrected = f", corrected for {count} comparisons" if count > 1 else ""
-    note = f"Intervals are over seeds and {verdict.split} rows; p is over seeds alone{corrected}."
-    note = hanging_text("", note) if verdict.paired else ""
-    return ["\n".join([title, *table, *([note] if note else [])])] if len(rows) > 1 else []
+    comparisons = len(verdict.differences)
+    corrected = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
+    are_runs = any(choice.kind == "run" for choice in verdict.choices)  # rows are not known
+    over = "seeds" if are_runs else f"seeds and {verdict.split} rows"
+    note = hanging_text("", f"Intervals are over {over}; p is over seeds alone{corrected}.")
+    return ["\n".join([title, *table, note])] if len(rows) > 1 else []
 
 
 def _p_text(p: float) -> str:
@@ -304,10 +306,11 @@ def _open_question(open_ones: Sequence[Difference], verdict: Verdict) -> str:
     if not undecided:
         _, low, high = (_score(x, sign=True) for x in open_ones[0].interval)
         return f"The difference of the first two lies between {low} and {high} (95 %)."
-    if all(d.interval.value == 0 for d in open_ones):
-        count = len(verdict.seeds)
-        return f"Their scores are the same{f' in all {count} seeds' if count else ''}."
-    needed = max(d.seeds_needed for d in undecided)
+    best = verdict.choices[0]
+    if verdict.paired and all(verdict[d.worse].scores == best.scores for d in open_ones):
+        return f"Their scores are the same in all {len(verdict.seeds)} seeds."
+    hardest = max(undecided, key=lambda d: d.seeds_needed)  # NaN only where all are
+    needed = hardest.seeds_needed
     if needed == math.inf:
         return "These seeds and rows do not tell them apart."
     if needed > MANY_SEEDS:
@@ -317,8 +320,8 @@ def _open_question(open_ones: Sequence[Difference], verdict: Verdict) -> str:
     if needed <= len(verdict.seeds):
         more = f"more {verdict.split} rows or some more seeds"
         return f"To tell them apart, {more} would be needed."
-    text = f"About {needed:,.0f} seeds would tell {undecided[-1].worse} from"
-    return f"{text} {verdict.choices[0].name}, if the difference is as large as it seems."
+    text = f"About {needed:,.0f} seeds would tell {hardest.worse} from {best.name}"
+    return f"{text}, if the difference is as large as it seems."
 
 
 def _leads_text(verdict: Verdict) -> list[str]:
@@ -349,7 +352,7 @@ def open_verdict(folder: str | Path) -> Verdict:
         choices = tuple(_choice_from(plain) for plain in data["choices"])
         differences = tuple(_difference_from(plain) for plain in data["differences"])
         plain = _fields_of(Verdict, data)
-        leads = {name: Interval(**lead) for name, lead in data.get("leads", {}).items()}
+        leads = {name: Interval(**with_nan(lead)) for name, lead in data.get("leads", {}).items()}
         plain |= {
             "leads": leads,
             "notes": tuple(data["notes"]),

@@ -2,9 +2,11 @@
 
 A product of matrices is made of tiles of vector registers whose loop is emitted as LLVM's
 instructions, because Numba has no type for vectors and LLVM makes no such tiles of plain loops. All
-else is plain loops, which it makes vectors of. Inside, rows of matrices are padded to whole
-vectors; the padding is zero and stays so. All kernels stand in one file, by whose time the compiled
-code is kept on disk. Letters: P networks, W weights, S steps, N examples, F inputs, L layers.
+else is plain loops, which it makes vectors of. Rows of matrices are padded to whole vectors; no sum
+over real entries reads the padding, so it may hold anything. All kernels stand in one file, by
+whose time the compiled code is kept on disk.
+
+Letters: P networks, W weights, S steps, N examples, F inputs, L layers.
 """
 
 import math
@@ -49,7 +51,7 @@ TILE_VECTORS = 4 if VECTOR_FLOATS == 16 else 2
 
 @intrinsic
 def pointer_to(_, array, offset):
-    """The address of array[offset]. The array must be an argument of the compiled function."""
+    """The address of array[offset], of an argument of the compiled function or a view of it."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -59,8 +61,8 @@ def pointer_to(_, array, offset):
 
 
 @intrinsic
-def further(_, pointer, by):
-    """The address so many floats further on."""
+def advance_pointer(_, pointer, by):
+    """The address so many floats advance_pointer on."""
     return Pointer(Pointer, Index), lambda context, builder, signature, args: builder.gep(
         args[0], [args[1]]
     )
@@ -93,10 +95,9 @@ def power_of_two(_, exponent):
 
     def codegen(context, builder, signature, args):
         i32 = ir.IntType(32)
-        convert = builder.module.declare_intrinsic(
-            "llvm.fptosi.sat", (), ir.FunctionType(i32, [ir.FloatType()])
-        )
-        convert.name = "llvm.fptosi.sat.i32.f32"
+        kind = ir.FunctionType(i32, [ir.FloatType()])
+        name = "llvm.fptosi.sat.i32.f32"  # 0 for NaN
+        convert = cgutils.get_or_insert_function(builder.module, kind, name)
         shifted = builder.add(builder.call(convert, [args[0]]), ir.Constant(i32, 127))
         return builder.bitcast(builder.shl(shifted, ir.Constant(i32, 23)), ir.FloatType())
 
@@ -176,9 +177,13 @@ def _strip(rows: int) -> Any:
 
     @njit(**JIT_OPTIONS)
     def strip(a, b, c, columns, inner, bias, has_bias):
-        (right, b_row), (into, c_row), j = b, c, 0
+        (b_start, b_row), (c_start, c_row), j = b, c, 0
         while j < columns:
-            here, to, add = (further(right, j), b_row), (further(into, j), c_row), further(bias, j)
+            here, to, add = (
+                (advance_pointer(b_start, j), b_row),
+                (advance_pointer(c_start, j), c_row),
+                advance_pointer(bias, j),
+            )
             if columns - j >= TILE_VECTORS * VECTOR_FLOATS:
                 tile(rows, TILE_VECTORS, a, here, to, inner, add, has_bias)
                 j += TILE_VECTORS * VECTOR_FLOATS
@@ -198,9 +203,12 @@ full_strip, double_strip, single_strip = _strip(TILE_ROWS), _strip(2), _strip(1)
 @njit(**JIT_OPTIONS)
 def multiply(a, b, c, rows, columns, inner, bias, has_bias):
     """c = a b (+ bias); see `tile`."""
-    (left, a_row, a_column), (into, c_row), i = a, c, 0
+    (a_start, a_row, a_column), (c_start, c_row), i = a, c, 0
     while i < rows:
-        here, to = (further(left, i * a_row), a_row, a_column), (further(into, i * c_row), c_row)
+        here, to = (
+            (advance_pointer(a_start, i * a_row), a_row, a_column),
+            (advance_pointer(c_start, i * c_row), c_row),
+        )
         if rows - i >= TILE_ROWS:
             full_strip(here, b, to, columns, inner, bias, has_bias)
             i += TILE_ROWS
@@ -268,27 +276,27 @@ def multiply_by_slope(delta, a, count, kind):
 
 
 @njit(**JIT_OPTIONS)
-def softmax_loss(z, delta, right, outputs, wide, share, smoothing):
+def softmax_loss(z, delta, target, outputs, wide, share, smoothing):
     """The loss of an example's logits z; writes its gradient times `share` into delta."""
-    most = load_float(z, 0)
+    highest = load_float(z, 0)
     for c in range(1, outputs):
         x = load_float(z, c)
-        most = x if x > most else most
+        highest = x if x > highest else highest
     total, mean = f32(0), f32(0)
     for c in range(wide):  # the padding, too: whole vectors
-        x = exponential(load_float(z, c) - most) if c < outputs else f32(0)
+        x = exponential(load_float(z, c) - highest) if c < outputs else f32(0)
         store_float(delta, c, x)
         total += x
     for c in range(outputs):
-        mean += load_float(z, c) - most
+        mean += load_float(z, c) - highest
     small = smoothing / f32(outputs)
     scale = f32(1) / total
     for c in range(wide):
         store_float(
             delta, c, (load_float(delta, c) * scale - small) * share if c < outputs else f32(0)
         )
-    store_float(delta, right, load_float(delta, right) - (f32(1) - smoothing) * share)
-    spread = (f32(1) - smoothing) * (load_float(z, right) - most) + small * mean
+    store_float(delta, target, load_float(delta, target) - (f32(1) - smoothing) * share)
+    spread = (f32(1) - smoothing) * (load_float(z, target) - highest) + small * mean
     return f32(math.log(total)) - spread
 
 
@@ -313,11 +321,11 @@ def binary_loss(z, delta, y, outputs, share, smoothing):
         size = abs(x)
         small = exponential(-size)
         part = f32(1) / (f32(1) + small)
-        chance = part if x > f32(0) else f32(1) - part
-        chance = x if x != x else chance
-        log_chance = (x if x < f32(0) else f32(0)) - f32(math.log1p(small))
-        store_float(delta, c, (chance - target) * share)
-        total += (f32(1) - target) * x - log_chance
+        probability = part if x > f32(0) else small * part
+        probability = x if x != x else probability
+        log_probability = (x if x < f32(0) else f32(0)) - f32(math.log1p(small))
+        store_float(delta, c, (probability - target) * share)
+        total += (f32(1) - target) * x - log_probability
     return total
 
 
@@ -327,7 +335,7 @@ def sum_rows(delta, into, rows, columns):
     for j in range(columns):
         store_float(into, j, f32(0))
     for i in range(rows):
-        row = further(delta, i * columns)
+        row = advance_pointer(delta, i * columns)
         for j in range(columns):
             store_float(into, j, load_float(into, j) + load_float(row, j))
 
@@ -336,7 +344,7 @@ def sum_rows(delta, into, rows, columns):
 def transpose(w, into, rows, columns, row_size, into_size):
     """into [columns, into_size] = w [rows, row_size] turned; columns of `into` past it are 0."""
     for j in range(columns):
-        row = further(into, j * into_size)
+        row = advance_pointer(into, j * into_size)
         for i in range(rows):
             store_float(row, i, load_float(w, i * row_size + j))
         for i in range(rows, into_size):
@@ -371,13 +379,13 @@ def update_weights(rule, w, first, second, g, count, rate, settings, step):
             store_float(second, i, v)
             store_float(w, i, load_float(w, i) - r * m / (f32(math.sqrt(v)) * scale + eps))
     else:
-        mass, r = f32(settings[0]), f32(rate)
-        fresh = f32(1) if step == 1 else f32(1 - settings[1])
+        momentum, r = f32(settings[0]), f32(rate)
+        gradient_share = f32(1) if step == 1 else f32(1 - settings[1])
         for i in range(count):
-            q = fresh * load_float(g, i)
-            v = mass * load_float(first, i) + q
+            q = gradient_share * load_float(g, i)
+            v = momentum * load_float(first, i) + q
             store_float(first, i, v)
-            move = v if rule == MOMENTUM_RULE else mass * v + q
+            move = v if rule == MOMENTUM_RULE else momentum * v + q
             store_float(w, i, load_float(w, i) - r * move)
 
 
@@ -413,6 +421,73 @@ def copy_out(source, row, sizes):
             at, to = at + n, to + wide
 
 
+@njit(**JIT_OPTIONS)
+def gather_rows(flat, features, chosen, into):
+    """The inputs of the chosen examples, each row padded."""
+    wide = whole_vectors(features)
+    for i in range(len(chosen)):
+        source, row = pointer_to(flat, chosen[i] * features), advance_pointer(into, i * wide)
+        for j in range(features):
+            store_float(row, j, load_float(source, j))
+
+
+@njit(**JIT_OPTIONS)
+def forward(scratch, w_at, matrices, signals, sizes, activations, count):
+    """Each layer's outputs for `count` examples, at `signals`."""
+    for layer in range(len(matrices)):
+        n = whole_vectors(sizes[layer + 1])
+        w = pointer_to(scratch, w_at + matrices[layer])
+        z = pointer_to(scratch, signals[layer + 1])
+        x = (pointer_to(scratch, signals[layer]), whole_vectors(sizes[layer]), 1)
+        bias = advance_pointer(w, sizes[layer] * n)
+        multiply(x, (w, n), (z, n), count, n, sizes[layer], bias, True)
+        activate(z, count * n, activations[layer])
+
+
+@njit(**JIT_OPTIONS)
+def batch_loss(z, delta, chosen, classes, targets, example_weights, outputs, loss, smoothing):
+    """The mean loss of outputs z; writes its gradient into delta. `targets` are flat."""
+    total, wide, count = f32(0), whole_vectors(outputs), len(chosen)
+    for i in range(count):
+        e = chosen[i]
+        weight = example_weights[e] if len(example_weights) else f32(1)
+        share = weight / f32(count)
+        own, slope = advance_pointer(z, i * wide), advance_pointer(delta, i * wide)
+        if loss == SOFTMAX_LOSS:
+            value = softmax_loss(own, slope, classes[e], outputs, wide, share, smoothing)
+        else:
+            y = pointer_to(targets, e * outputs)
+            for j in range(outputs, wide):
+                store_float(slope, j, f32(0))
+            if loss == SQUARED_LOSS:
+                value = squared_loss(own, slope, y, outputs, share)
+            else:
+                value = binary_loss(own, slope, y, outputs, share, smoothing)
+        total += value * weight
+    return total / f32(count)
+
+
+@njit(**JIT_OPTIONS)
+def backward(scratch, places, matrices, signals, sizes, activations, count):
+    """The gradient of all weights, from the outputs' in delta; `places` are where things lie."""
+    w_at, g_at, delta_at, other_at, transposed_at = places
+    nothing = pointer_to(scratch, 0)
+    for layer in range(len(matrices) - 1, -1, -1):
+        n, wide = whole_vectors(sizes[layer + 1]), whole_vectors(sizes[layer])
+        g, delta = pointer_to(scratch, g_at + matrices[layer]), pointer_to(scratch, delta_at)
+        before = pointer_to(scratch, signals[layer])
+        multiply((before, 1, wide), (delta, n), (g, n), sizes[layer], n, count, nothing, False)
+        sum_rows(delta, advance_pointer(g, sizes[layer] * n), count, n)
+        if layer:
+            w, inner = pointer_to(scratch, w_at + matrices[layer]), sizes[layer + 1]
+            turned, other = pointer_to(scratch, transposed_at), pointer_to(scratch, other_at)
+            transpose(w, turned, sizes[layer], inner, n, wide)
+            to = (other, wide)
+            multiply((delta, n, 1), (turned, wide), to, count, wide, inner, nothing, False)
+            multiply_by_slope(other, before, count * wide, activations[layer - 1])
+            delta_at, other_at = other_at, delta_at
+
+
 ARGUMENT_TYPES = (
     "void(f4[:,::1], f4[:,::1], f4[:,::1], f8[::1], f4[:,::1], i8[::1], f4[:,::1], f4[::1],"
     " i8[:,::1], i8[::1], i8[::1], i8[::1], i8, i8, b1, f8[:,::1], f8[:,::1], f8[:,::1], f4[::1],"
@@ -441,7 +516,7 @@ def _train(
     settings,
     decay_mask,
     steps_before,
-    room,
+    scratch,
 ):
     """Make S updates of each of P networks.
 
@@ -449,106 +524,71 @@ def _train(
     sums of the mean losses, added to. inputs [N, F]; classes [N] or targets [N, C];
     example_weights [N] or empty; order [P, examples]: which are taken; ends [S]: where each batch
     ends in it. sizes [L + 1], activations [L]. rates, decays [P, S]; settings [P, 6]: those of
-    `update_weights` and the label smoothing. `room` has `floats_needed` floats.
+    `update_weights` and the label smoothing. `scratch` has `floats_needed` floats.
     """
-    layers = len(sizes) - 1
-    features = inputs.shape[1]
+    layers, features = len(sizes) - 1, inputs.shape[1]
     flat, flat_targets = inputs.reshape(-1), targets.reshape(-1)
-    outputs, wide_outputs = sizes[layers], whole_vectors(sizes[layers])
-    most = 0  # examples in a batch
+    largest_batch = 0
     for s in range(len(ends)):
-        most = max(most, ends[s] - (ends[s - 1] if s else 0))
+        largest_batch = max(largest_batch, ends[s] - (ends[s - 1] if s else 0))
     width, widest, place = 0, 0, 0
     matrices, signals = np.empty(layers, np.int64), np.empty(layers + 1, np.int64)
     for layer in range(layers + 1):
         signals[layer] = place
-        place += most * whole_vectors(sizes[layer])
+        place += largest_batch * whole_vectors(sizes[layer])
         widest = max(widest, whole_vectors(sizes[layer]))
         if layer < layers:
             matrices[layer] = width
             width += (sizes[layer] + 1) * whole_vectors(sizes[layer + 1])
-    delta_at, other_at = place, place + most * widest
-    turned_at = other_at + most * widest
-    g_at = turned_at + widest * widest
-    w_at, mask_at = g_at + width, g_at + 2 * width
-    first_at, second_at = g_at + 3 * width, g_at + 4 * width
-    room[:] = f32(0)
-    nothing = pointer_to(room, 0)
-    copy_in(decay_mask, pointer_to(room, mask_at), sizes)
+    delta_at, other_at = place, place + largest_batch * widest
+    transposed_at = other_at + largest_batch * widest
+    g_at = transposed_at + widest * widest
+    w_at = g_at + width
+    places = (w_at, g_at, delta_at, other_at, transposed_at)
+    scratch[:] = f32(0)
+    w, g, mask = (
+        pointer_to(scratch, w_at),
+        pointer_to(scratch, g_at),
+        pointer_to(scratch, w_at + width),
+    )
+    m, v = pointer_to(scratch, w_at + 2 * width), pointer_to(scratch, w_at + 3 * width)
+    z, delta = pointer_to(scratch, signals[layers]), pointer_to(scratch, delta_at)
+    copy_in(decay_mask, mask, sizes)
     for p in range(len(rows)):
-        copy_in(rows[p], pointer_to(room, w_at), sizes)
+        copy_in(rows[p], w, sizes)
         if rule != SGD_RULE:
-            copy_in(first[p], pointer_to(room, first_at), sizes)
+            copy_in(first[p], m, sizes)
         if rule == ADAM_RULE:
-            copy_in(second[p], pointer_to(room, second_at), sizes)
+            copy_in(second[p], v, sizes)
         smoothing = f32(settings[p, 5])
         for s in range(len(ends)):
-            begin = ends[s - 1] if s else 0
-            count = ends[s] - begin
-            wide = whole_vectors(sizes[0])
-            for i in range(count):
-                source = pointer_to(flat, order[p, begin + i] * features)
-                row = pointer_to(room, i * wide)
-                for j in range(features):
-                    store_float(row, j, load_float(source, j))
-            for layer in range(layers):
-                n = whole_vectors(sizes[layer + 1])
-                w = pointer_to(room, w_at + matrices[layer])
-                z = pointer_to(room, signals[layer + 1])
-                x = (pointer_to(room, signals[layer]), whole_vectors(sizes[layer]), 1)
-                bias = further(w, sizes[layer] * n)
-                multiply(x, (w, n), (z, n), count, n, sizes[layer], bias, True)
-                activate(z, count * n, activations[layer])
-            total = f32(0)
-            for i in range(count):
-                e = order[p, begin + i]
-                weight = example_weights[e] if len(example_weights) else f32(1)
-                share = weight / f32(count)
-                z = pointer_to(room, signals[layers] + i * wide_outputs)
-                delta = pointer_to(room, delta_at + i * wide_outputs)
-                if loss == SOFTMAX_LOSS:
-                    right, wide = classes[e], wide_outputs
-                    value = softmax_loss(z, delta, right, outputs, wide, share, smoothing)
-                else:
-                    y = pointer_to(flat_targets, e * outputs)
-                    for j in range(outputs, wide_outputs):
-                        store_float(delta, j, f32(0))
-                    if loss == SQUARED_LOSS:
-                        value = squared_loss(z, delta, y, outputs, share)
-                    else:
-                        value = binary_loss(z, delta, y, outputs, share, smoothing)
-                total += value * weight
-            losses[p] += total / f32(count)
-            for layer in range(layers - 1, -1, -1):
-                n, wide = whole_vectors(sizes[layer + 1]), whole_vectors(sizes[layer])
-                g = pointer_to(room, g_at + matrices[layer])
-                delta = pointer_to(room, delta_at)
-                before = pointer_to(room, signals[layer])
-                x = (before, 1, wide)
-                multiply(x, (delta, n), (g, n), sizes[layer], n, count, nothing, False)
-                sum_rows(delta, further(g, sizes[layer] * n), count, n)
-                if layer:
-                    turned, other = pointer_to(room, turned_at), pointer_to(room, other_at)
-                    w = pointer_to(room, w_at + matrices[layer])
-                    transpose(w, turned, sizes[layer], sizes[layer + 1], n, wide)
-                    to, inner = (other, wide), sizes[layer + 1]
-                    multiply((delta, n, 1), (turned, wide), to, count, wide, inner, nothing, False)
-                    multiply_by_slope(other, before, count * wide, activations[layer - 1])
-                    delta_at, other_at = other_at, delta_at
-            w, g, mask = pointer_to(room, w_at), pointer_to(room, g_at), pointer_to(room, mask_at)
+            chosen = order[p, (ends[s - 1] if s else 0) : ends[s]]
+            gather_rows(flat, features, chosen, pointer_to(scratch, 0))
+            forward(scratch, w_at, matrices, signals, sizes, activations, len(chosen))
+            losses[p] += batch_loss(
+                z,
+                delta,
+                chosen,
+                classes,
+                flat_targets,
+                example_weights,
+                sizes[layers],
+                loss,
+                smoothing,
+            )
+            backward(scratch, places, matrices, signals, sizes, activations, len(chosen))
             decay = f32(decays[p, s])
-            if decay != 0:
-                if is_decoupled:
-                    add_decay(w, w, mask, -decay, width)
-                else:
-                    add_decay(g, w, mask, decay, width)
-            m, v, rate = pointer_to(room, first_at), pointer_to(room, second_at), rates[p, s]
-            update_weights(rule, w, m, v, g, width, rate, settings[p], steps_before + s + 1)
-        copy_out(pointer_to(room, w_at), rows[p], sizes)
+            if decay != 0 and is_decoupled:
+                add_decay(w, w, mask, -decay, width)
+            elif decay != 0:
+                add_decay(g, w, mask, decay, width)
+            step = steps_before + s + 1
+            update_weights(rule, w, m, v, g, width, rates[p, s], settings[p], step)
+        copy_out(w, rows[p], sizes)
         if rule != SGD_RULE:
-            copy_out(pointer_to(room, first_at), first[p], sizes)
+            copy_out(m, first[p], sizes)
         if rule == ADAM_RULE:
-            copy_out(pointer_to(room, second_at), second[p], sizes)
+            copy_out(v, second[p], sizes)
 
 
 def floats_needed(sizes: tuple[int, ...], batch: int) -> int:
@@ -559,4 +599,7 @@ def floats_needed(sizes: tuple[int, ...], batch: int) -> int:
 
 
 # with its types: compiled, or read from the disk, when this file is imported, and never again
-train_networks = njit(ARGUMENT_TYPES, cache=True, **JIT_OPTIONS)(_train)
+try:
+    train_networks = njit(ARGUMENT_TYPES, cache=True, **JIT_OPTIONS)(_train)
+except RuntimeError:  # there is no folder in which the compiled code can be kept
+    train_networks = njit(ARGUMENT_TYPES, **JIT_OPTIONS)(_train)

@@ -10,7 +10,7 @@ beside it, and these do not change its numbers. Letters: P networks, S steps, L 
 
 import functools
 import importlib
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -20,13 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ravine.data import RowGroups, Task
+from ravine.errors import first_line
 from ravine.losses import BinaryCrossEntropy, SoftmaxCrossEntropy, SquaredError
 from ravine.networks.activations import Identity, ReLU, Tanh
 from ravine.networks.layers import LinearLayer
 from ravine.optimizers.adaptive import Adam, AdamW
 from ravine.optimizers.sgd import SGD, Momentum, Nesterov
 from ravine.part import Number
-from ravine.protocols import Plan, StepContext
+from ravine.protocols import Plan
 from ravine.training.batches import Batches, InMemory
 from ravine.training.cohort import Cohort, Job, start_cohort
 from ravine.training.evaluation import Evaluator
@@ -36,17 +37,33 @@ LEAST_STEPS = 256  # shorter runs do not pay for reading the kernels from the di
 OPERATIONS_AT_ONCE = 5e9  # multiplications until signals are looked at again
 OPERATIONS_PER_THREAD = 2e7  # less is done before a thread has started
 
-LOSS_CODES = {SoftmaxCrossEntropy: 0, SquaredError: 1, BinaryCrossEntropy: 2}
-ACTIVATION_CODES = {Identity: 0, ReLU: 1, Tanh: 2}
-RULE_CODES = {SGD: 0, Momentum: 1, Nesterov: 2, Adam: 3, AdamW: 3}
-STATE_NAMES = {0: (), 1: ("velocity",), 2: ("velocity",), 3: ("mean", "square")}
+COMPILED_WAY, TORCH_WAY = "compiled", "torch"
+
+# what the constants of the kernels are called
+LOSS_NAMES: dict[type, str] = {
+    SoftmaxCrossEntropy: "SOFTMAX_LOSS",
+    SquaredError: "SQUARED_LOSS",
+    BinaryCrossEntropy: "BINARY_LOSS",
+}
+ACTIVATION_NAMES: dict[type, str] = {
+    Identity: "NO_ACTIVATION",
+    ReLU: "RELU_ACTIVATION",
+    Tanh: "TANH_ACTIVATION",
+}
+RULE_NAMES: dict[type, str] = {
+    SGD: "SGD_RULE",
+    Momentum: "MOMENTUM_RULE",
+    Nesterov: "NESTEROV_RULE",
+    Adam: "ADAM_RULE",
+    AdamW: "ADAM_RULE",
+}
 
 
 class Shape(NamedTuple):
     """What the kernels must know of a network."""
 
     sizes: tuple[int, ...]  # [L + 1], the inputs first
-    activations: tuple[int, ...]  # [L]
+    activations: tuple[str, ...]  # [L], names of constants
 
 
 class CompiledSteps:
@@ -56,14 +73,17 @@ class CompiledSteps:
         self.cohort, self.batches, self.shape = cohort, batches, shape
         self.threads = threads
         optimizer, loss = cohort.parts.optimizer, cohort.parts.loss
-        self.rule, self.loss = RULE_CODES[type(optimizer)], LOSS_CODES[type(loss)]
+        self.kernels: Any = load_kernels()
+        self.rule = getattr(self.kernels, RULE_NAMES[type(optimizer)])
+        self.loss = getattr(self.kernels, LOSS_NAMES[type(loss)])
+        self.activations = [getattr(self.kernels, name) for name in shape.activations]
         names = ("momentum", "dampening", "beta1", "beta2", "eps")
         settings = [getattr(optimizer, name, 0.0) for name in names]
         settings.append(getattr(loss, "label_smoothing", 0.0))
         self.settings = np.concatenate([self._column(value) for value in settings], 1)
         examples = batches.examples
         assert examples.targets is not None
-        is_class = self.loss == LOSS_CODES[SoftmaxCrossEntropy]
+        is_class = isinstance(loss, SoftmaxCrossEntropy)
         no_classes, no_targets = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0)
         weights = torch.zeros(0) if examples.weights is None else examples.weights
         self.data = [
@@ -93,7 +113,7 @@ class CompiledSteps:
         """
         cohort = self.cohort
         optimizer, step = cohort.parts.optimizer, cohort.step
-        until = self._end(evaluate)
+        until = self._last_step(evaluate)
         count = until - step
         if not count:
             return False
@@ -105,16 +125,16 @@ class CompiledSteps:
         order, ends = self.batches.places(step, until)
         shared = order.expand(len(cohort.ids), -1).contiguous().numpy()
         rows = cohort.weights.numpy()
-        moments = [cohort.state.optimizer[name].numpy() for name in STATE_NAMES[self.rule]]
+        remembered = type(optimizer).remembers  # type: ignore[reportAttributeAccessIssue]
+        moments = [cohort.state.optimizer[name].numpy() for name in remembered]
         moments += [np.empty((len(rows), 0), np.float32)] * (2 - len(moments))
         losses = cohort.state.losses["sum"].numpy().reshape(-1)
         batch = int(np.diff(ends, prepend=0).max())
-        kernels = load_kernels()
-        assert kernels is not None
+        kernels = self.kernels
 
         def work(first: int, last: int) -> None:
             here = slice(first, last)
-            room = torch.empty(kernels.floats_needed(self.shape.sizes, batch)).numpy()
+            scratch = torch.empty(kernels.floats_needed(self.shape.sizes, batch)).numpy()
             kernels.train_networks(
                 rows[here],
                 *(moment[here] for moment in moments),
@@ -123,7 +143,7 @@ class CompiledSteps:
                 shared[here],
                 ends,
                 np.array(self.shape.sizes),
-                np.array(self.shape.activations),
+                np.array(self.activations),
                 self.loss,
                 self.rule,
                 isinstance(optimizer, AdamW),
@@ -132,16 +152,18 @@ class CompiledSteps:
                 self.settings[here],
                 cohort.workspace.decay_mask.reshape(-1).numpy(),
                 step,
-                room,
+                scratch,
             )
 
         operations = 3.0 * self.batches.batch * rows.size * count
-        _share_out(work, len(rows), min(self.threads, 1 + int(operations / OPERATIONS_PER_THREAD)))
+        _run_in_threads(
+            work, len(rows), min(self.threads, 1 + int(operations / OPERATIONS_PER_THREAD))
+        )
         cohort.step = until
         cohort.state.loss_count += count
         return True
 
-    def _end(self, evaluate: Evaluator) -> int:
+    def _last_step(self, evaluate: Evaluator) -> int:
         """The next step that is sampled (perhaps that at hand), that is evaluated before, or that
         begins an epoch; no more steps than take a moment.
         """
@@ -165,12 +187,16 @@ def is_long(plan: Plan) -> bool:
     return plan.steps >= LEAST_STEPS
 
 
-def are_compiled(job: Job, task: Task) -> bool:
-    """Whether the steps of a job are made by kernels: for all of its networks or for none."""
+def way_of_steps(job: Job, task: Task) -> str:
+    """How the steps of a job are made, the same for all of its networks: "compiled" or "torch", and
+    why by torch where the kernels cover them but cannot be used.
+    """
     if isinstance(task.train, RowGroups) or not is_long(job.plan):
-        return False
+        return TORCH_WAY
     first = replace(job, recipes=job.recipes[:1], seeds=job.seeds[:1], start=None)
-    return covered_shape(start_cohort(first)) is not None and load_kernels() is not None
+    if covered_shape(start_cohort(first)) is None:
+        return TORCH_WAY
+    return COMPILED_WAY if load_kernels() is not None else f"{TORCH_WAY}: {kernel_fault()}"
 
 
 def covered_shape(cohort: Cohort) -> Shape | None:
@@ -184,12 +210,12 @@ def covered_shape(cohort: Cohort) -> Shape | None:
         return None
     if parts.penalties or parts.augment or cohort.weights.dtype != torch.float32:
         return None
-    known = type(parts.loss) in LOSS_CODES and type(optimizer) in RULE_CODES
+    known = type(parts.loss) in LOSS_NAMES and type(optimizer) in RULE_NAMES
     if not known or cohort.job.device != "cpu" or not _is_torch_form(optimizer):
         return None
     blocks = work.manual.blocks
     kinds = [Identity if f is None else type(f.activation) for _, f in blocks]
-    if not all(kind in ACTIVATION_CODES for kind in kinds):
+    if not all(kind in ACTIVATION_NAMES for kind in kinds):
         return None
     sizes = [blocks[0][0].slots[0].shape[0]]
     at = 0
@@ -198,7 +224,7 @@ def covered_shape(cohort: Cohort) -> Shape | None:
             return None
         sizes.append(linear.slots[0].shape[1])
         at += linear.slots[0].size + linear.slots[1].size
-    return Shape(tuple(sizes), tuple(ACTIVATION_CODES[kind] for kind in kinds))
+    return Shape(tuple(sizes), tuple(ACTIVATION_NAMES[kind] for kind in kinds))
 
 
 def _is_in_order(linear: LinearLayer, cohort: Cohort, at: int) -> bool:
@@ -222,14 +248,11 @@ def _is_torch_form(optimizer: Any) -> bool:
 
 
 def _decay(optimizer: Any, factor: Tensor | float) -> Number:
-    """What is taken of the weights in a step: added to the gradient, but of AdamW's a share."""
-    if not isinstance(optimizer, AdamW):
-        return optimizer.weight_decay
-    nothing = torch.zeros(1, 1)
-    return optimizer.share(StepContext(1, factor, nothing, layout=None))  # type: ignore[arg-type]
+    """λ, which is added to the gradient; of AdamW the share that weights lose in a step."""
+    return optimizer.share(factor) if isinstance(optimizer, AdamW) else optimizer.weight_decay
 
 
-def _share_out(work: Any, networks: int, threads: int) -> None:
+def _run_in_threads(work: Any, networks: int, threads: int) -> None:
     """Call work(first, last) for parts of the networks, each in a thread of its own."""
 
     def work_exactly(first: int, last: int) -> None:
@@ -238,25 +261,35 @@ def _share_out(work: Any, networks: int, threads: int) -> None:
 
     threads = min(threads, networks)
     cuts = [networks * i // threads for i in range(threads + 1)]
-    others = [
-        threading.Thread(target=work_exactly, args=pair, daemon=True)
-        for pair in zip(cuts[1:-1], cuts[2:], strict=True)
-    ]
-    for thread in others:
-        thread.start()
-    work(0, cuts[1])
-    for thread in others:
-        thread.join()
+    if threads == 1:
+        work(0, networks)
+        return
+    with ThreadPoolExecutor(threads - 1) as pool:
+        parts = zip(cuts[1:-1], cuts[2:], strict=True)
+        others = [pool.submit(work_exactly, *part) for part in parts]
+        work(0, cuts[1])
+        for other in others:
+            other.result()  # raises what was raised there
+
+
+def load_kernels() -> Any | None:
+    """The module of the kernels; None where Numba is missing, or whatever fails in it."""
+    return _kernels_and_fault()[0]
+
+
+def kernel_fault() -> str:
+    """Why there are no kernels, in a line."""
+    return _kernels_and_fault()[1]
 
 
 @functools.cache
-def load_kernels() -> Any | None:
-    """The module of the kernels; None where Numba is missing, or whatever fails in it."""
+def _kernels_and_fault() -> tuple[Any | None, str]:
     try:
         kernels = importlib.import_module("ravine.training.compiled_kernels")
-        return kernels if _kernels_work(kernels) else None
-    except Exception:  # torch makes the steps then
-        return None
+        works = _kernels_work(kernels)
+    except Exception as error:  # torch makes the steps then
+        return None, first_line(error)
+    return (kernels, "") if works else (None, "the compiled kernels failed their test")
 
 
 def _kernels_work(kernels: Any) -> bool:
@@ -277,13 +310,8 @@ def _kernels_work(kernels: Any) -> bool:
         nothing,
         losses,
         *(x.numpy(), y.numpy(), nothing[:0], nothing[0]),
-        *(
-            order,
-            ends,
-            np.array(sizes),
-            np.array([ACTIVATION_CODES[Tanh], ACTIVATION_CODES[Identity]]),
-        ),
-        *(LOSS_CODES[SoftmaxCrossEntropy], RULE_CODES[Momentum], False),
+        *(order, ends, np.array(sizes), np.array([kernels.TANH_ACTIVATION, kernels.NO_ACTIVATION])),
+        *(kernels.SOFTMAX_LOSS, kernels.MOMENTUM_RULE, False),
         *(rate * ones, 0 * ones, np.array([[momentum, 0.0, 0.0, 0.0, 0.0, 0.0]])),
         np.ones(rows.shape[1], np.float32),
         0,

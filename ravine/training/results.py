@@ -40,7 +40,7 @@ class JobResult(NamedTuple):
     log: TrainingLog
     interrupted: bool
     end: InitialState | None = None  # where its networks stand, if it began from a `InitialState`
-    is_compiled: bool = False  # whether its steps were made by compiled kernels
+    way: str = ""  # how its steps were made
 
 
 class TrainedMember(NamedTuple):
@@ -84,7 +84,6 @@ def assemble_run(
     model = _model(recipe, task, trained)
     score, tested = (None, []) if model is None else score_model(model, task, baseline=baseline)
     members = _members(recipe, trained, series, tested)
-    is_compiled = trained[0].result.is_compiled
     steps = training_plan(recipe, task).steps
     reported = [network.result.ended.effects[network.row] for network in trained]
     effects = list_effects(recipe, reported, series, members, steps=steps)
@@ -99,7 +98,7 @@ def assemble_run(
         events=_events(trained),
         effects=effects,
         notes=tuple(task.notes),
-        surroundings=surroundings() | {"steps": "compiled" if is_compiled else "torch"},
+        surroundings=surroundings() | {"steps": trained[0].result.way},
         score=score,
         seconds=seconds,
         intervals={} if model is None else calibrate_intervals(model, task),

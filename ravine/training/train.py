@@ -32,7 +32,7 @@ from ravine.training.batchnorm_stats import recompute_statistics
 from ravine.training.checkpoint import load_checkpoint, save_checkpoint
 from ravine.training.clusters import connect, train_on_cluster, train_one, worker_count
 from ravine.training.cohort import Cohort, end_of, start_cohort
-from ravine.training.compiled_steps import are_compiled
+from ravine.training.compiled_steps import COMPILED_WAY, way_of_steps
 from ravine.training.data_parallel import share_jobs_
 from ravine.training.defaults import check_size, load_task, load_tasks, prepare, resolve
 from ravine.training.determinism import exact_arithmetic
@@ -76,7 +76,8 @@ def train(
     """Train a recipe's networks and return the run; with `out` also write its folder.
 
     `frame` is the table as a DataFrame where the recipe names no source. `workers` is the number of
-    processes (by default one per core where that pays), or a cluster: "ray", "ray://HOST:PORT",
+    processes (by default one per core where that pays; compiled steps are shared among as many
+    threads as torch has besides, `torch.set_num_threads`), or a cluster: "ray", "ray://HOST:PORT",
     "dask", "tcp://HOST:PORT". `check` is asked before any work, with the
     resolved recipe and its task; what it finds is kept in the record and stops nothing. Unless
     `baseline` is False, boosted trees are fitted to the training rows, too, and their score stands
@@ -280,7 +281,7 @@ def train_jobs(
         while (i := crew.take()) is not None:
             assignment, control = assignments[i], controls[i]
             with exact_arithmetic() as exact:
-                saved, compiled = control.checkpoint, are_compiled(assignment.job, assignment.task)
+                saved, way = control.checkpoint, way_of_steps(assignment.job, assignment.task)
                 if saved is not None and saved.exists():
                     cohort = load_checkpoint(saved, assignment.job)
                 else:
@@ -302,18 +303,20 @@ def train_jobs(
                     if cohort.step == 0:  # a checkpoint has it already
                         examples = batches.examples if isinstance(batches, InMemory) else None
                         log_constant_baseline(cohort, examples, evaluate.validation)
-                    # a job in threads of its own needs no other processes
+                    # a job that keeps all threads busy needs no other processes
+                    fills = len(cohort.ids) >= threads or workers == 1 or not crew.waiting
+                    in_threads = way == COMPILED_WAY and threads > 1 and fills
                     share = partial(crew.pause, i, control)
-                    in_threads = compiled and min(threads, len(cohort.ids)) > 1
                     pause = keep_snapshots(cohort, control if in_threads else share)
-                    train_cohort(cohort, batches, evaluate, pause=pause, threads=threads)
+                    used = threads if in_threads else min(threads, 1)
+                    train_cohort(cohort, batches, evaluate, pause=pause, threads=used)
                     if not control.interrupted:
                         own = saved if is_first(control.ranks) else None
                         _complete(cohort, assignment.task, own)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
             stopped = control.interrupted
-            result = JobResult(cohort.ended, cohort.log, stopped, end_of(cohort), compiled)
+            result = JobResult(cohort.ended, cohort.log, stopped, end_of(cohort), way)
             crew.found[i] = [result]
         found = crew.results()
     return [found[i][0] for i in range(len(assignments))]

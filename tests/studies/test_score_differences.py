@@ -7,7 +7,7 @@ import pytest
 
 from ravine.statistics import Interval
 from ravine.studies.score_differences import compare_scores
-from ravine.studies.verdict import ChoiceResult
+from ravine.studies.verdict import ChoiceResult, Verdict, open_verdict
 
 NO_SCORE = Interval(math.nan, math.nan, math.nan)
 
@@ -117,3 +117,31 @@ def test_what_varies_with_the_rows_widens_the_interval():
     assert difference.interval.high - 0.02 == pytest.approx(half, rel=0.1)
     assert difference.outcome == "undecided"
     assert ordered[0].score.high - 0.82 == pytest.approx(1.96 * 0.03, rel=0.1)
+
+
+def verdict_of(given, **settings):
+    ordered, differences = compared(given)
+    about = {"metric": "accuracy", "higher_is_better": True, "split": "test", "rows": 100}
+    return Verdict(choices=ordered, differences=differences, **about | settings)
+
+
+def test_means_that_are_equal_are_not_called_the_same_scores():
+    swapped = verdict_of(choices(a=[0.5, 0.75, 0.5, 0.75], b=[0.75, 0.5, 0.75, 0.5])).summary()
+    assert "are the same" not in swapped and "do not tell them apart" in swapped
+    same = verdict_of(choices(a=[0.5, 0.75, 0.5, 0.75], b=[0.5, 0.75, 0.5, 0.75])).summary()
+    assert "Their scores are the same in all 4 seeds." in same
+
+
+def test_the_choice_that_is_hardest_to_tell_apart_is_named():
+    near, far = [0.80, 0.81, 0.79, 0.80], [0.7, 0.85, 0.6, 0.8]
+    verdict = verdict_of(choices(best=[0.81, 0.80, 0.80, 0.81], near=near, far=far))
+    needed = {d.worse: d.seeds_needed for d in verdict.from_best()}
+    assert needed["near"] > needed["far"] > 4
+    assert f"About {needed['near']:.0f} seeds would tell near from best" in verdict.summary()
+
+
+def test_leads_that_are_not_known_are_read_back_and_left_out(tmp_path):
+    verdict = verdict_of(choices(a=[0.5, 0.6], b=[0.5, 0.7]), leads={"boosted trees": NO_SCORE})
+    verdict.save(tmp_path)
+    again = open_verdict(tmp_path)
+    assert math.isnan(again.leads["boosted trees"].low) and again.summary() == verdict.summary()

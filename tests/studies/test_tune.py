@@ -333,7 +333,7 @@ def test_noise_seldom_has_its_best_at_an_edge():
         values = tuple({path: 10 ** rows.uniform(-3, np.log10(0.5))} for _ in range(20))
         view = TuningView(settings=(setting,), values=values, scores=tuple(range(20)))
         said += bool(list(find_edges(view)))
-    assert said <= 30
+    assert said <= 16  # 36 would be expected of the places alone
 
 
 def test_the_edge_of_a_range_and_an_idle_setting_are_findings():

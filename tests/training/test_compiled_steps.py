@@ -1,6 +1,7 @@
 """Compiled steps: the same as torch's to rounding, and the same bits in any company."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ravine.recipe import Recipe
 from ravine.recipe_files import with_settings
 from ravine.training import compiled_steps
 from ravine.training.batches import training_batches
+from ravine.training.checkpoint import load_checkpoint, save_checkpoint
 from ravine.training.cohort import Cohort, start_cohort
 from ravine.training.compiled_steps import CompiledSteps
 from ravine.training.defaults import prepare
@@ -59,14 +61,19 @@ def plain(*settings: str, source: str = "iris", epochs: int = 8) -> tuple[Task, 
     return prepare(with_settings(recipe.vary("batch", 16), *settings))
 
 
+def rule_of(optimizer: Any) -> int:
+    return getattr(kernels, compiled_steps.RULE_NAMES.get(type(optimizer), "SGD_RULE"))
+
+
 def updated(
     rows: np.ndarray,
     sizes: tuple[int, ...],
     data: tuple[np.ndarray, np.ndarray],
     *,
     steps: int = 1,
-    activation: int = 1,
+    activation: int = kernels.RELU_ACTIVATION,
     optimizer: Any = None,
+    loss: int = kernels.SOFTMAX_LOSS,
 ) -> float:
     """Make steps on the whole data in place, and give the sum of the losses."""
     x, y = data
@@ -74,12 +81,14 @@ def updated(
     settings = [float(getattr(optimizer, name, 0.0)) for name in names]
     moments = [np.zeros(rows.shape, "f4") for _ in range(2)]
     none, ones, losses = np.zeros((1, 0), "f4"), np.ones((1, steps)), np.zeros(1)
+    is_class = loss == kernels.SOFTMAX_LOSS
+    classes, targets = (y, none[:0]) if is_class else (np.zeros(0, int), y)
     order, ends = np.tile(np.arange(len(x)), steps)[None], len(x) * np.arange(1, steps + 1)
     hidden = [activation] * (len(sizes) - 2)
     kernels.train_networks(
-        *(rows, *moments, losses, x, y, none[:0], none[0], order, ends),
-        *(np.array(sizes), np.array([*hidden, 0]), 0),
-        *(compiled_steps.RULE_CODES.get(type(optimizer), 0), False),
+        *(rows, *moments, losses, x, classes, targets, none[0], order, ends),
+        *(np.array(sizes), np.array([*hidden, 0]), loss),
+        *(rule_of(optimizer), False),
         *(ones * getattr(optimizer, "lr", 1.0), 0 * ones, np.array([[*settings, 0.0]])),
         *(np.ones(rows.shape[1], "f4"), 0, np.empty(kernels.floats_needed(sizes, len(x)), "f4")),
     )
@@ -130,6 +139,35 @@ def test_shapes_agree_with_autograd() -> None:
         assert value == pytest.approx(loss.item(), rel=1e-5, abs=1e-6), (sizes, count)
 
 
+@pytest.mark.parametrize("loss", [kernels.SQUARED_LOSS, kernels.BINARY_LOSS])
+def test_losses_of_several_outputs_agree_with_autograd(loss: int) -> None:
+    random = np.random.default_rng(1)
+    x, y = random.normal(size=(9, 4)).astype("f4"), random.uniform(size=(9, 3)).astype("f4")
+    row = random.normal(size=4 * 3 + 3).astype("f4")
+    leaf = torch.tensor(row, dtype=torch.float64, requires_grad=True)
+    z = torch.tensor(x).double() @ leaf[:12].view(4, 3) + leaf[12:]
+    wanted = torch.tensor(y).double()
+    each = 0.5 * (z - wanted) ** 2
+    if loss == kernels.BINARY_LOSS:
+        each = F.binary_cross_entropy_with_logits(z, wanted, reduction="none")
+    value = each.sum(1).mean()
+    value.backward()
+    rows = row[None].copy()
+    assert updated(rows, (4, 3), (x, y), loss=loss) == pytest.approx(value.item(), rel=1e-6)
+    assert leaf.grad is not None
+    assert np.abs(rows[0] - (leaf.detach() - leaf.grad).numpy()).max() < 2e-6
+
+
+def test_the_gradient_of_rare_labels_does_not_vanish() -> None:
+    """σ(x) of logits far below 0, as the step that a weight takes from 0."""
+    for x in np.arange(-40.0, 41.0):
+        rows = np.array([[0.0, x]], "f4")
+        data = (np.full((1, 1), 1e-3, "f4"), np.zeros((1, 1), "f4"))
+        updated(rows, (1, 1), data, loss=kernels.BINARY_LOSS)
+        wanted = -1e-3 / (1 + np.exp(-np.float64(np.float32(x))))
+        assert rows[0, 0] == pytest.approx(wanted, rel=2e-6), x
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("activation", ["ReLU", "Tanh"])
 @pytest.mark.parametrize("source", ["iris", "diabetes", "breast_cancer"])
@@ -175,7 +213,14 @@ def test_agrees_with_torch_optim(name: str) -> None:
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
     given = (x.numpy(), y.numpy())
-    updated(rows.numpy(), (6, 21, 4), given, steps=20, activation=2, optimizer=rule)
+    updated(
+        rows.numpy(),
+        (6, 21, 4),
+        given,
+        steps=20,
+        activation=kernels.TANH_ACTIVATION,
+        optimizer=rule,
+    )
     parts = [p.detach() for layer in linear for p in (layer.weight.T, layer.bias)]
     wanted = torch.cat([p.reshape(-1) for p in parts])
     assert (rows[0] - wanted).abs().max() < 2e-5
@@ -203,6 +248,49 @@ def test_alone_equals_together_in_any_number_of_threads(monkeypatch: pytest.Monk
         assert torch.equal(
             trained(task, [one], threads=2).ended.tensors["weights"][0], together[row]
         )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["schedule=Cosine"],
+        ["schedule=ReduceOnPlateau", "schedule.patience=1"],
+        ["optimizer=AdamW", "optimizer.decay=fixed", "optimizer.weight_decay=0.01"],
+    ],
+    ids=str,
+)
+def test_schedules_and_fixed_decay_agree_with_torch(settings: list[str]) -> None:
+    task, recipe = plain(*settings, source="wine")
+    recipes = [recipe, recipe.vary("optimizer.lr", 0.003)]
+    by_kernels, by_torch = (trained(task, recipes, threads=n) for n in (1, 0))
+    apart = by_kernels.ended.tensors["weights"] - by_torch.ended.tensors["weights"]
+    assert apart.abs().max() < 1e-4
+
+
+def test_resumed_equals_never_stopped(tmp_path: Path) -> None:
+    task, recipe = plain("optimizer=Adam", source="wine")
+    whole = trained(task, [recipe], threads=1).ended.tensors["weights"]
+    [assignment] = assign_jobs([recipe], [task], device="cpu", workers=1)
+    with exact_arithmetic():
+        cohort, stops = start_cohort(assignment.job), 0
+        while cohort.ids:
+            batches = training_batches(task, cohort)
+            evaluate = Evaluator.of_task(task, assignment.job)
+            train_cohort(cohort, batches, evaluate, pause=lambda _: True, threads=1)
+            if cohort.ids:
+                save_checkpoint(cohort, tmp_path / "c.safetensors")
+                cohort = load_checkpoint(tmp_path / "c.safetensors", assignment.job)
+                stops += 1
+    assert stops > 5 and torch.equal(cohort.ended.tensors["weights"], whole)
+
+
+def test_what_a_thread_raises_is_raised() -> None:
+    def work(first: int, last: int) -> None:
+        if first:
+            raise MemoryError(f"networks {first} to {last}")
+
+    with pytest.raises(MemoryError, match="networks 2 to 4"):
+        compiled_steps._run_in_threads(work, 4, 2)
 
 
 def test_networks_that_leave_change_no_other() -> None:
@@ -238,12 +326,20 @@ def test_numbers_that_are_not_finite_stay_visible(place: str, value: float) -> N
         "network.dropout.rate=0.1",
         "optimizer=RMSprop",
         "optimizer.form=inside",
+        "optimizer=Nesterov optimizer.form=lookahead",
+        "optimizer=Nesterov optimizer.form=inside",
+        "optimizer=Adam optimizer.amsgrad=true",
+        "optimizer=Adam optimizer.eps_at=inside",
+        "optimizer=Adam optimizer.bias_correction=false",
+        "network.bias_lr=2",
+        "snapshots=Snapshots",
+        "tuning=[{name='Freeze', layers=['hidden.0']}]",
         "network.activation=SiLU",
         "loss=AbsoluteError",
     ],
 )
 def test_what_is_not_covered_is_made_by_torch(setting: str) -> None:
-    settings = [setting]
+    settings = setting.split(" ") if setting.startswith("optimizer=") else [setting]
     if not setting.startswith("optimizer="):
         settings.insert(0, "optimizer=Momentum")
     if setting.startswith("network.dropout"):
@@ -257,12 +353,13 @@ def test_what_is_not_covered_is_made_by_torch(setting: str) -> None:
 
 def test_without_kernels_torch_makes_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Numba is missing, training goes on by torch, and the record says so."""
-    monkeypatch.setattr(compiled_steps, "load_kernels", lambda: None)
+    found = (None, "the kernels are away")
+    monkeypatch.setattr(compiled_steps, "_kernels_and_fault", lambda: found)
     task, recipe = plain(source="wine")
     [run] = ravine.train_all([recipe])
     weights = trained(task, [recipe], threads=0).ended.tensors["weights"]
     assert torch.equal(run.model.weights, weights)
-    assert run.record.surroundings["steps"] == "torch"
+    assert run.record.surroundings["steps"] == "torch: the kernels are away"
 
 
 def test_the_record_says_how_steps_were_made() -> None:
