@@ -219,6 +219,28 @@ def test_two_workers_and_other_jobs_give_the_same_population(processes_pay, monk
     assert table_of(other) != table_of(one)
 
 
+def effects_after_moves(recipes, moves, folder):
+    """What techniques did, where networks of recipes move at half of the budget."""
+    tasks, resolved = zip(*map(prepare, recipes), strict=True)
+    made = {i: (source, resolved[like]) for i, (source, like) in moves.items()}
+    folder.mkdir()
+    found = rungs.train_in_rungs(tasks, resolved, (0.5,), lambda *_: made, folder=folder)
+    records = [one.assemble(task)[0] for one, task in zip(found, tasks, strict=True)]
+    return [{one.name: one.values for one in record.effects} for record in records]
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [{1: (3, 3)}, {3: (0, 0), 1: (0, 3)}, {0: (3, 3), 3: (0, 1)}, {i: (0, 3) for i in range(4)}],
+)
+def test_what_techniques_did_moves_from_job_to_job(moves, tmp_path, monkeypatch):
+    base = with_settings(catalog.plain().vary("data.source", "iris"), "epochs=40")
+    recipes = [base.vary("optimizer.weight_decay", decay) for decay in (0.0, 0.0, 0.0, 0.1)]
+    together = effects_after_moves(recipes, moves, tmp_path / "one")
+    monkeypatch.setattr(jobs, "networks_at_once", lambda width, device: 2)  # the last two in a job
+    assert effects_after_moves(recipes, moves, tmp_path / "two") == together
+
+
 def test_members_that_diverge_are_replaced():
     space = {"optimizer.lr": [0.05, 1e25]}
     found = tune(PLAIN, space, trials=12, sampler="pbt", confirm=0)
