@@ -279,6 +279,28 @@ def test_a_population_that_is_stopped_while_it_moves_goes_on(tmp_path, monkeypat
     assert not list((tmp_path / "s").glob("batch-*"))
 
 
+def test_after_a_kill_past_moves_all_standings_before_are_those_of_then(tmp_path):
+    tasks, recipes = zip(
+        *(prepare(PLAIN.vary("optimizer.lr", lr)) for lr in (0.3, 1e-3)), strict=True
+    )
+    seen = []
+
+    def decide(share, standings):
+        seen.append((share, standings))
+        if [at for at, _ in seen] == [0.25, 0.5, 0.75]:
+            raise KeyboardInterrupt
+        return {1: (0, recipes[1])} if share == 0.5 else {}
+
+    asked = (tasks, recipes, (0.25, 0.5, 0.75), decide)
+    with pytest.raises(KeyboardInterrupt):
+        rungs.train_in_rungs(*asked, folder=tmp_path)
+    before = seen.copy()
+    rungs.train_in_rungs(*asked, folder=tmp_path)
+    assert seen[3:] == before and before[0][1][0] != before[0][1][1]
+    folders = [folder.name for folder in tmp_path.iterdir() if folder.is_dir()]
+    assert folders == ["moves-002"]
+
+
 PROGRAM = """
 import sys
 from ravine import catalog
