@@ -115,15 +115,12 @@ def train_in_rungs(
                 left |= {place for place, move in found.items() if move is None}
                 moves = {place: move for place, move in found.items() if move is not None}
                 if is_new and kept is not None:
-                    before = now
                     if moves:
                         now = kept / f"moves-{len(known):03d}"
                         _move_networks(moves, assignments, controls, now)
                         controls = controls_of(assignments, now, report, **how)
                     # last: until these are there, the checkpoints of before count
                     _keep_standings(kept, now, known)
-                    if before not in (now, kept):
-                        shutil.rmtree(before, ignore_errors=True)
                 recipes = [moves[i][1] if i in moves else r for i, r in enumerate(recipes)]
                 assignments = assign_jobs(recipes, tasks, **where)
                 for assignment, control in zip(assignments, controls, strict=True):
@@ -155,11 +152,14 @@ def _keep_standings(
     folder: Path, checkpoints: Path | None, known: Mapping[float, Sequence[Standing]]
 ) -> None:
     """Write where the checkpoints are, and the standings: networks that move take their past along,
-    so that these cannot be read from it later.
+    so that these cannot be read from it later. Checkpoints of before go.
     """
     place = "." if checkpoints is None else str(checkpoints.relative_to(folder))
     plain = {"checkpoints": place, "standings": [*known.items()]}
     write_atomically(folder / STANDINGS_FILE, json.dumps(plain).encode())
+    for old in folder.glob("moves-*"):
+        if old != checkpoints:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _move_networks(
