@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from ravine import metrics
 from ravine.data import Task
 from ravine.errors import RavineError, RecipeError, join_first
-from ravine.part import group_key
+from ravine.part import group_key, starting_numbers
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_values
 from ravine.rng import stream_seed
@@ -41,15 +41,15 @@ class Phase(NamedTuple):
 
 
 def can_change(recipe: Recipe, path: str, distribution: BaseDistribution) -> bool:
-    """Whether a setting may change in mid-training: a `Number` that not only draws the start.
+    """Whether a setting may change in mid-training: a `Number` that is not read at the start only.
 
     >>> from ravine.catalog import named_recipe
     >>> can_change(named_recipe("plain"), "batch", CategoricalDistribution([16, 32]))
     False
     """
     values = [setting_value(value) for value in extreme_values(distribution)]
-    keys = {group_key(with_values(recipe, {path: value})) for value in values}
-    return len(keys) == 1 and "initial" not in path
+    recipes = [with_values(recipe, {path: value}) for value in values]
+    return len({(group_key(one), starting_numbers(one)) for one in recipes}) == 1
 
 
 def check_population(

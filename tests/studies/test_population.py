@@ -16,13 +16,15 @@ import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 import ravine
-from ravine import catalog
+from ravine import catalog, protocols
+from ravine.catalog import PARTS_BY_ROLE
 from ravine.cli import run_command
 from ravine.errors import InputError, RavineError
 from ravine.networks.batched import BatchedNetwork
-from ravine.part import stack
+from ravine.part import field_types, is_number, stack
 from ravine.recipe_files import read_recipe, with_settings
-from ravine.studies.population import Phase, Population, exchange_shares, explore
+from ravine.studies.population import Phase, Population, can_change, exchange_shares, explore
+from ravine.studies.spaces import checked_space
 from ravine.studies.tune import resume_tuning, tune
 from ravine.training import jobs, rungs
 from ravine.training.batches import training_batches
@@ -405,6 +407,34 @@ def test_a_recipe_is_recommended_only_where_no_schedule_is_shown_to_matter(tmp_p
     alone = tune(PLAIN, SPACE, trials=8, sampler="pbt", confirm=0)
     assert alone.recommendation == name and alone.best_recipe is None
     assert "Only fresh seeds" in alone.summary()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "space", "is_possible"),
+    [
+        ("optimizer=Adagrad", {"optimizer.lr": "0.1..1"}, True),
+        ("optimizer=Adagrad", {"optimizer.initial": "0.1..1"}, False),
+        ("optimizer=Rprop", {"optimizer.lr": "0.1..1"}, False),
+        ("optimizer=Rprop", {"optimizer.growth": "1.1..1.4"}, True),
+        ("optimizer=Lookahead", {"optimizer.inner.lr": "0.1..1"}, True),
+        ("network.initializer=Normal", {"network.initializer.sd": "0.1..1"}, False),
+        (
+            "network.initializer=He",
+            {"network.initializer": [{"name": "He", "gain": g} for g in (1.0, 2.0)]},
+            False,
+        ),
+    ],
+)
+def test_what_is_read_at_the_start_only_cannot_change(recipe, space, is_possible):
+    changed = with_settings(PLAIN, recipe)
+    ((path, distribution),) = checked_space(space, changed).items()
+    assert can_change(changed, path, distribution) == is_possible
+
+
+@pytest.mark.parametrize("cls", PARTS_BY_ROLE[protocols.Initializer])
+def test_every_number_of_an_initializer_is_read_at_the_start_only(cls):
+    numbers = [name for name, hint in field_types(cls).items() if is_number(hint)]
+    assert sorted(getattr(cls, "only_at_start", ())) == numbers
 
 
 @pytest.mark.parametrize(
