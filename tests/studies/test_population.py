@@ -21,15 +21,23 @@ from ravine.catalog import PARTS_BY_ROLE
 from ravine.cli import run_command
 from ravine.errors import InputError, RavineError
 from ravine.networks.batched import BatchedNetwork
+from ravine.optimizers.averaging import Snapshots
 from ravine.part import field_types, is_number, stack
 from ravine.recipe_files import read_recipe, with_settings
-from ravine.studies.population import Phase, Population, can_change, exchange_shares, explore
+from ravine.studies.population import (
+    Phase,
+    Population,
+    can_change,
+    exchange_shares,
+    exchange_step,
+    explore,
+)
 from ravine.studies.spaces import checked_space
 from ravine.studies.tune import resume_tuning, tune
 from ravine.training import jobs, rungs
 from ravine.training.batches import training_batches
 from ravine.training.cohort import start_cohort
-from ravine.training.defaults import prepare, resolve
+from ravine.training.defaults import prepare, resolve, training_plan
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
 from ravine.training.jobs import assign_members
@@ -141,6 +149,7 @@ def test_members_are_replaced_at_other_evaluations_each_time():
         series = train(recipe).record.series["validation/loss"]
         steps = series.steps
         at = [steps[np.searchsorted(steps, share * steps[-1])] for share in found]
+        assert at == [exchange_step(share, training_plan(recipe, task)) for share in found]
         assert len(set(at)) == len(at) == shares and at[-1] < steps[-1]
 
 
@@ -198,6 +207,9 @@ def test_a_lineage_is_its_settings_trained_alone(recipe, space, tmp_path, monkey
     weights, series = train_by_hand(recipe, found.schedule_of(best))
     run = open_run(tmp_path / "s" / "best")
     assert torch.equal(run.model.weights, weights)
+    at = [event.step for event in run.record.events if event.kind == "settings"]
+    assert at[0] == 0 and set(at[1:]) <= {step for step, _ in series["validation/loss"]}
+    assert len(set(at)) == len(best.phases)
     known = run.record.series["validation/loss"]
     assert known.values[:, 0].tolist() == [values[0] for _, values in series["validation/loss"]]
     assert run.record.members[0].validation[found.metric] == best.score
@@ -444,8 +456,9 @@ def test_every_number_of_an_initializer_is_read_at_the_start_only(cls):
         ({"space": {"network.hidden": [[8], [16]], "epochs": "5..9"}}, "network.hidden, epochs"),
         ({"space": {"network.initializer.gain": "0.5..2"}}, "initializer.gain cannot change"),
         ({"minutes": 5.0}, "how many members"),
-        ({"trials": 1}, "a population of 1"),
+        ({"trials": 1}, "trials is 1: a population needs at least 2 members"),
         ({"pruner": "halving"}, "Leave pruner out"),
+        ({"recipe": PLAIN.vary("snapshots", Snapshots())}, "weights are replaced"),
         ({"recipe": PLAIN.vary("epochs", 1)}, "Train for more epochs"),
     ],
 )
