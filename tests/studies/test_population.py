@@ -493,13 +493,24 @@ def test_schedules_of_settings_are_compared():
     assert verdict["falls"].validation[1] == series["validation/accuracy"][-1][1][0]
     with pytest.raises(InputError, match="changes is"):
         ravine.compare({"fast": fast, "slow": slow}, seeds=2, changes={"fast": 3})
-    for changes in (
-        {"none": {0.5: slow}},
-        {"fast": {1.5: slow}},
-        {"fast": {0.5: slow.vary("batch", 8)}},
-    ):
-        with pytest.raises(InputError, match="cannot be made"):
-            ravine.compare({"fast": fast, "slow": slow}, seeds=2, changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"changes": {"none": {0.5: PLAIN}}}, "are fast, slow. Name one of them"),
+        ({"changes": {"fast": {0.5: PLAIN}}, "tune_lr": 3}, "Leave tune_lr out"),
+        ({"changes": {"fast": {1.5: PLAIN}}}, "'fast' at 1.5: a share of the budget lies between"),
+        ({"changes": {"fast": {0: PLAIN}}}, "'fast' at 0: a share"),
+        ({"changes": {"fast": {0.5: PLAIN.vary("batch", 8)}}}, "Change only numbers such as"),
+        ({"changes": {"fast": {0.5: PLAIN.vary("network.hidden", (3,))}}}, "Change only numbers"),
+    ],
+)
+def test_changes_that_cannot_be_made_are_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        ravine.compare(
+            {"fast": PLAIN, "slow": PLAIN.vary("optimizer.lr", 1e-3)}, seeds=2, **options
+        )
 
 
 def test_the_command_trains_a_population_and_its_networks_predict(tmp_path, monkeypatch, capsys):
