@@ -55,6 +55,7 @@ from ravine.studies.study_storage import (
     FACTS_ATTRIBUTE,
     RESULT_ATTRIBUTE,
     STORAGE_FILE,
+    OpenTrial,
     TrialBatch,
     TrialBook,
     attributes_in,
@@ -337,24 +338,21 @@ class _Tuner:
 
     def _train_batch(self, batch: TrialBatch) -> None:
         """Train the trials of a batch together, and tell the study what they reached."""
-        made: dict[int, tuple[Recipe, Task]] = {}
-        for place, trial in enumerate(batch.trials):
+        made: list[tuple[OpenTrial, Recipe, Task]] = []
+        for trial in batch.trials:
             try:
-                made[place] = self._make(trial.values)
+                made.append((trial, *self._make(trial.values)))
             except RavineError as error:
                 result = {"outcome": "impossible", "score": math.nan, "rungs": [], "budget": 0}
                 self.book.tell(trial, result | {"why": str(error)})
         if not made:
             return
-        places = list(made)
-        resolved, tasks = zip(*made.values(), strict=True)
+        trials, resolved, tasks = zip(*made, strict=True)
         higher = self.metric.higher_is_better
-        plan: Any = Halving(self.facts["pruner"], len(places), higher_is_better=higher)
+        plan: Any = Halving(self.facts["pruner"], len(made), higher_is_better=higher)
         if self.facts["sampler"] == POPULATION_SAMPLER:
             plan = Population(
-                phases=[
-                    (Phase(0.0, t.number, t.values),) for t in map(batch.trials.__getitem__, places)
-                ],
+                phases=[(Phase(0.0, trial.number, trial.values),) for trial in trials],
                 space=self.space,
                 make=lambda values: self._make(values)[0],
                 shares=exchange_shares(resolved[0], tasks[0]),
@@ -370,14 +368,14 @@ class _Tuner:
         results = [
             self._measure(resolved[i], tasks[i], found[i], plan.rungs[i])
             | {"resampled": resampled.get(i, [])}
-            for i in range(len(places))
+            for i in range(len(made))
         ]
         if isinstance(plan, Population):
             for result, phases in zip(results, plan.phases, strict=True):
                 result["phases"] = list(phases)
             self._save_networks(results, found)
-        for place, result in zip(places, results, strict=True):
-            self.book.tell(batch.trials[place], result)
+        for trial, result in zip(trials, results, strict=True):
+            self.book.tell(trial, result)
         if kept is not None:
             shutil.rmtree(kept, ignore_errors=True)
 
