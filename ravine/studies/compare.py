@@ -12,7 +12,7 @@ from ravine.data import TableLike, Task
 from ravine.data.examples import evenly_spaced
 from ravine.errors import InputError, join_first
 from ravine.paired import least_seeds
-from ravine.part import group_key
+from ravine.part import group_key, starting_numbers
 from ravine.recipe import Recipe
 from ravine.studies.contestants import NOT_COMPARED, Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
@@ -201,8 +201,9 @@ def _resolve_changes(
                 why = "a share of the budget lies between 0 and 1"
                 raise InputError(where, why=why, do="write 0.5 for the second half")
             one = resolve(dataclasses.replace(given, **same), task)
-            if group_key(one) != group_key(recipe):
-                why = "networks that train together differ in numbers alone"
+            keys = [(group_key(r), starting_numbers(r)) for r in (one, recipe)]
+            if keys[0] != keys[1]:
+                why = "only numbers that act after the start and may differ in one batch can change"
                 raise InputError(where, why=why, do="change only numbers such as optimizer.lr")
             found[name][share] = one
     return found

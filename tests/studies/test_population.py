@@ -52,6 +52,7 @@ RICH = with_settings(
     "network.hidden=[16]",
     "network.norm=BatchNorm",
 )
+OTHER_START = PLAIN.vary("network.initializer.gain", 2.0)
 SPACE = {"optimizer.lr": "log:1e-3..0.5", "optimizer.momentum": "0..0.95"}
 RICH_SPACE = {"optimizer.lr": "log:1e-4..0.1", "network.dropout.rate": "0..0.5"}
 
@@ -504,6 +505,7 @@ def test_schedules_of_settings_are_compared():
         ({"changes": {"fast": {0: PLAIN}}}, "'fast' at 0: a share"),
         ({"changes": {"fast": {0.5: PLAIN.vary("batch", 8)}}}, "Change only numbers such as"),
         ({"changes": {"fast": {0.5: PLAIN.vary("network.hidden", (3,))}}}, "Change only numbers"),
+        ({"changes": {"fast": {0.5: OTHER_START}}}, "Change only numbers"),
     ],
 )
 def test_changes_that_cannot_be_made_are_refused(options, words):
