@@ -274,6 +274,18 @@ def group_key(value: Any) -> Any:
     return value
 
 
+def starting_numbers(value: Any) -> tuple[Any, ...]:
+    """The Numbers that are read only before the first step, of a part and of those in it: a part
+    names its own in `only_at_start`.
+    """
+    if isinstance(value, tuple):
+        return tuple(number for entry in value for number in starting_numbers(entry))
+    if not is_part(value):
+        return ()
+    own = tuple(getattr(value, name) for name in getattr(value, "only_at_start", ()))
+    return own + starting_numbers(tuple(getattr(value, name) for name in field_types(type(value))))
+
+
 def stack(parts: Sequence[PartT]) -> PartT:
     """One part for a cohort: Numbers become float64 columns [P, 1], all else must be equal."""
     first = parts[0]

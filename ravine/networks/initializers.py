@@ -30,6 +30,7 @@ class Zero:
 class Constant:
     """All `value`. Meant for biases; for weights see `Zero`."""
 
+    only_at_start: ClassVar[tuple[str, ...]] = ("value",)
     value: Number = 0.0
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
@@ -41,6 +42,7 @@ class Normal:
     """N(0, sd²), whatever the fans. The neural-tangent parametrization wants `sd = 1`."""
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
+    only_at_start: ClassVar[tuple[str, ...]] = ("sd",)
     sd: Number = setting(default=0.01, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
@@ -52,6 +54,7 @@ class Uniform:
     """U(−limit, limit), whatever the fans."""
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
+    only_at_start: ClassVar[tuple[str, ...]] = ("limit",)
     limit: Number = setting(default=0.05, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:
@@ -63,6 +66,7 @@ class TruncatedNormal:
     """N(0, sd²) truncated at ± cut · sd; `sd` is that of the whole normal, as in torch."""
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
+    only_at_start: ClassVar[tuple[str, ...]] = ("sd",)
     sd: Number = setting(default=0.02, gt=0)
     cut: float = setting(default=2.0, gt=0)
 
@@ -81,6 +85,7 @@ class ScaledByFans:
     """The base of initializers whose variance is gain² times a function of the fans."""
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
+    only_at_start: ClassVar[tuple[str, ...]] = ("gain",)
     distribution: Distribution = "normal"
     gain: Number = setting(default=1.0, gt=0)
 
@@ -130,6 +135,7 @@ class Orthogonal:
     """
 
     acts: ClassVar[Effect] = INITIALIZER_EFFECT
+    only_at_start: ClassVar[tuple[str, ...]] = ("gain",)
     gain: Number = setting(default=1.0, gt=0)
 
     def draw(self, slot: Slot, generators: Sequence[Generator]) -> Tensor:

@@ -29,6 +29,7 @@ class Adagrad(CoupledDecay):
     The steps shrink for ever, like 1/√t at constant gradients. Keras and optax start s at 0.1.
     """
 
+    only_at_start: ClassVar[tuple[str, ...]] = ("initial",)
     lr: Number = setting(default=0.01, ge=0)
     eps: Number = setting(default=1e-10, ge=0)
     initial: Number = setting(default=0.0, ge=0)

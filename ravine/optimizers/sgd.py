@@ -146,6 +146,7 @@ class Rprop:
     stored sizes.
     """
 
+    only_at_start: ClassVar[tuple[str, ...]] = ("lr",)
     lr: Number = setting(default=0.01, ge=0)
     shrink: Number = setting(default=0.5, gt=0, lt=1)
     growth: Number = setting(default=1.2, gt=1)

@@ -10,9 +10,9 @@ from typing import Annotated
 from ravine.argument_checks import Bounds, Count, check_arguments
 from ravine.data import TableLike, Task
 from ravine.data.examples import evenly_spaced
-from ravine.errors import InputError
+from ravine.errors import InputError, join_first
 from ravine.paired import least_seeds
-from ravine.part import group_key
+from ravine.part import group_key, starting_numbers
 from ravine.recipe import Recipe
 from ravine.studies.contestants import NOT_COMPARED, Choice, read_choices
 from ravine.studies.panel import Scored, panel_of
@@ -106,15 +106,8 @@ def compare(
     notes = [*_too_few_seeds(len(contestants.names), seeds), *contestants.notes, *panel.notes]
     aims = [] if target is None else [panel.encode_score(target, task) for task in tasks]
     how = {"device": device, "workers": workers, "report": report, "stop": stop}
-    later: dict[int, dict[float, Recipe]] = {}
-    for name, own in (changes or {}).items():
-        i = names.index(name) if name in names else -1
-        same = {} if i < 0 else {key: getattr(resolved[i], key) for key in NOT_COMPARED}
-        later[i] = {s: resolve(dataclasses.replace(r, **same), tasks[i]) for s, r in own.items()}
-        keys = {group_key(one) for one in (*later[i].values(), *resolved[i : i + 1])}
-        if i < 0 or len(keys) > 1 or tune_lr is not None or not all(0 < s < 1 for s in own):
-            why = "at shares between 0 and 1 a recipe's numbers alone can change, without tune_lr"
-            raise InputError(f"changes of {name!r} cannot be made", why=why)
+    known = dict(zip(names, zip(resolved, tasks, strict=True), strict=True))
+    schedules = _resolve_changes(changes or {}, known, tune_lr)
     tuned: dict[str, TunedRate] = {}
     if tune_lr is not None:
         by_name = dict(zip(names, resolved, strict=True))
@@ -125,9 +118,10 @@ def compare(
         notes += [f"Without a learning rate, so as they are: {', '.join(fixed)}."] if fixed else []
 
     def decide(share: float, _: object) -> dict[int, tuple[int, Recipe]]:
-        return {i: (i, own[share]) for i, own in later.items() if share in own}
+        own = {names.index(name): by_share.get(share) for name, by_share in schedules.items()}
+        return {i: (i, recipe) for i, recipe in own.items() if recipe is not None}
 
-    shares = sorted({share for own in later.values() for share in own})
+    shares = sorted({share for own in schedules.values() for share in own})
     trained = train_in_rungs(tasks, resolved, shares, decide, **how)
     runs = [Run(*one.assemble(task)) for one, task in zip(trained, tasks, strict=True)]
     scored: dict[str, Scored] = {}
@@ -178,6 +172,41 @@ def compare(
         leads=reference_leads(best, drawn, references, higher_is_better=higher),
         notes=tuple(notes),
     )
+
+
+def _resolve_changes(
+    changes: Mapping[str, Mapping[float, Recipe]],
+    known: Mapping[str, tuple[Recipe, Task]],
+    tune_lr: int | None,
+) -> dict[str, dict[float, Recipe]]:
+    """By which resolved recipes choices go on, from which shares of their budget on, by name.
+
+    `known` has the resolved recipes of the choices, and their tasks. What is not compared stays as
+    it is there. Raises `InputError` for what cannot be changed while networks train.
+    """
+    if changes and tune_lr is not None:
+        why = "a schedule of settings has its own learning rates"
+        raise InputError("changes with tune_lr", why=why, do="leave tune_lr out")
+    found: dict[str, dict[float, Recipe]] = {}
+    for name, own in changes.items():
+        if name not in known:
+            what, why = f"changes has {name!r}", f"the recipes compared are {join_first([*known])}"
+            raise InputError(what, why=why, do="name one of them")
+        recipe, task = known[name]
+        same = {key: getattr(recipe, key) for key in NOT_COMPARED}
+        found[name] = {}
+        for share, given in own.items():
+            where = f"changes of {name!r} at {share:g}"
+            if not 0 < share < 1:
+                why = "a share of the budget lies between 0 and 1"
+                raise InputError(where, why=why, do="write 0.5 for the second half")
+            one = resolve(dataclasses.replace(given, **same), task)
+            keys = [(group_key(r), starting_numbers(r)) for r in (one, recipe)]
+            if keys[0] != keys[1]:
+                why = "only numbers that act after the start and may differ in one batch can change"
+                raise InputError(where, why=why, do="change only numbers such as optimizer.lr")
+            found[name][share] = one
+    return found
 
 
 def _too_few_seeds(choices: int, seeds: int) -> list[str]:

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from ravine import metrics
 from ravine.data import Task
 from ravine.errors import RavineError, RecipeError, join_first
-from ravine.part import group_key
+from ravine.part import group_key, starting_numbers
+from ravine.protocols import Plan
 from ravine.recipe import Recipe
 from ravine.recipe_files import with_values
 from ravine.rng import stream_seed
 from ravine.studies.spaces import Space, extreme_values, setting_value
 from ravine.training.defaults import training_plan
-from ravine.training.evaluation import Evaluator
+from ravine.training.evaluation import steps_between_evaluations
 from ravine.training.rungs import Standing
 
 POPULATION_SAMPLER = "pbt"
@@ -41,31 +41,36 @@ class Phase(NamedTuple):
 
 
 def can_change(recipe: Recipe, path: str, distribution: BaseDistribution) -> bool:
-    """Whether a setting may change in mid-training: a `Number` that not only draws the start.
+    """Whether a setting may change in mid-training: a `Number` that is not read at the start only.
 
     >>> from ravine.catalog import named_recipe
     >>> can_change(named_recipe("plain"), "batch", CategoricalDistribution([16, 32]))
     False
     """
     values = [setting_value(value) for value in extreme_values(distribution)]
-    keys = {group_key(with_values(recipe, {path: value})) for value in values}
-    return len(keys) == 1 and "initial" not in path
+    recipes = [with_values(recipe, {path: value}) for value in values]
+    return len({(group_key(one), starting_numbers(one)) for one in recipes}) == 1
 
 
 def check_population(
     recipe: Recipe, space: Space, *, trials: int | None, minutes: float | None, pruner: str
 ) -> None:
-    """Raise `RecipeError` where a study is none of a population, with what to do instead."""
+    """Raise `RecipeError` where a study cannot be a population, with what to do instead."""
     fixed = [path for path in space if not can_change(recipe, path, space[path])]
-    members = "say how many members: --budget 16 (trials=16)"
-    why = "only numbers in which networks of one shape may differ can"
+    what = f"{join_first(fixed)} cannot change in mid-training"
+    why = "only numbers that act after the start and may differ in networks of one shape can"
     other = f"leave {join_first(fixed)} out of the space, or use another sampler"
+    beside = "all members of a population train side by side"
+    alone = "a population needs at least 2 members"
+    members = "say how many members: --budget 16 (trials=16)"
+    ends = "pbt replaces members and ends none"
+    replaced = "a member's weights are replaced while it trains"
     for is_wrong, *texts in (
-        (fixed, f"{join_first(fixed)} cannot change in mid-training", why, other),
-        (minutes is not None, "pbt has no budget in minutes", "all train side by side", members),
-        (trials == 1, "a population of 1 is none", "a member goes on from others", members),
-        (pruner != "none", f"pbt with pruner {pruner}", "it ends no member", "leave pruner out"),
-        (recipe.snapshots, "pbt with snapshots", "weights are replaced", 'set snapshots = "none"'),
+        (fixed, what, why, other),
+        (minutes is not None, "minutes is set", beside, members),
+        (trials == 1, "trials is 1", alone, members),
+        (pruner != "none", f"pruner is {pruner}", ends, "leave pruner out"),
+        (recipe.snapshots, "the recipe takes snapshots", replaced, 'set snapshots = "none"'),
     ):
         if is_wrong:
             raise RecipeError(texts[0], why=texts[1], do=texts[2])
@@ -76,14 +81,19 @@ def exchange_shares(recipe: Recipe, task: Task) -> tuple[float, ...]:
     each at another evaluation. Raises `RecipeError` where there is none before the end.
     """
     plan = training_plan(recipe, task)
-    every = Evaluator(plan, None, metrics.main_metric(task.kind, recipe.metric)).every
     shares = [i / BUDGET_PARTS for i in range(1, BUDGET_PARTS)]
-    evaluations = {-(-math.ceil(share * plan.steps) // every): share for share in shares[::-1]}
-    found = [share for place, share in evaluations.items() if place * every < plan.steps]
+    first = {exchange_step(share, plan): share for share in shares[::-1]}
+    found = [share for step, share in first.items() if step < plan.steps]
     if not found:
         what, why = f"epochs is {recipe.epochs}", "the run is evaluated at its end only"
         raise RecipeError(what, why=f"{why}: nothing to choose by", do="train for more epochs")
     return tuple(sorted(found))
+
+
+def exchange_step(share: float, plan: Plan) -> int:
+    """The step of the evaluation at which members are replaced at a share of the budget."""
+    every = steps_between_evaluations(plan)
+    return min(-(-math.ceil(share * plan.steps) // every) * every, plan.steps)
 
 
 def explore(values: Mapping[str, Any], space: Space, rng: np.random.Generator) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from optuna.distributions import distribution_to_json, json_to_distribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from ravine import metrics
 from ravine.argument_checks import Count, Seed, check_arguments
@@ -38,6 +38,7 @@ from ravine.studies.population import (
     can_change,
     check_population,
     exchange_shares,
+    exchange_step,
 )
 from ravine.studies.samplers import (
     LARGEST_BATCH,
@@ -54,6 +55,7 @@ from ravine.studies.study_storage import (
     FACTS_ATTRIBUTE,
     RESULT_ATTRIBUTE,
     STORAGE_FILE,
+    OpenTrial,
     TrialBatch,
     TrialBook,
     attributes_in,
@@ -62,7 +64,13 @@ from ravine.studies.study_storage import (
     open_book,
     quiet_optuna,
 )
-from ravine.studies.tuned_trials import STARTING_NAME, TunedTrial, constant_name, trial_name
+from ravine.studies.tuned_trials import (
+    STARTING_NAME,
+    TunedTrial,
+    constant_name,
+    rank_trials,
+    trial_name,
+)
 from ravine.studies.tuning import NETWORKS_FOLDER, RESULT_FILE, TuningResult
 from ravine.studies.verdict import Verdict
 from ravine.training import arguments
@@ -330,24 +338,21 @@ class _Tuner:
 
     def _train_batch(self, batch: TrialBatch) -> None:
         """Train the trials of a batch together, and tell the study what they reached."""
-        made: dict[int, tuple[Recipe, Task]] = {}
-        for place, trial in enumerate(batch.trials):
+        made: list[tuple[OpenTrial, Recipe, Task]] = []
+        for trial in batch.trials:
             try:
-                made[place] = self._make(trial.values)
+                made.append((trial, *self._make(trial.values)))
             except RavineError as error:
                 result = {"outcome": "impossible", "score": math.nan, "rungs": [], "budget": 0}
                 self.book.tell(trial, result | {"why": str(error)})
         if not made:
             return
-        places = list(made)
-        resolved, tasks = zip(*made.values(), strict=True)
+        trials, resolved, tasks = zip(*made, strict=True)
         higher = self.metric.higher_is_better
-        plan: Any = Halving(self.facts["pruner"], len(places), higher_is_better=higher)
+        plan: Any = Halving(self.facts["pruner"], len(made), higher_is_better=higher)
         if self.facts["sampler"] == POPULATION_SAMPLER:
             plan = Population(
-                phases=[
-                    (Phase(0.0, t.number, t.values),) for t in map(batch.trials.__getitem__, places)
-                ],
+                phases=[(Phase(0.0, trial.number, trial.values),) for trial in trials],
                 space=self.space,
                 make=lambda values: self._make(values)[0],
                 shares=exchange_shares(resolved[0], tasks[0]),
@@ -363,14 +368,14 @@ class _Tuner:
         results = [
             self._measure(resolved[i], tasks[i], found[i], plan.rungs[i])
             | {"resampled": resampled.get(i, [])}
-            for i in range(len(places))
+            for i in range(len(made))
         ]
         if isinstance(plan, Population):
             for result, phases in zip(results, plan.phases, strict=True):
                 result["phases"] = list(phases)
             self._save_networks(results, found)
-        for place, result in zip(places, results, strict=True):
-            self.book.tell(batch.trials[place], result)
+        for trial, result in zip(trials, results, strict=True):
+            self.book.tell(trial, result)
         if kept is not None:
             shutil.rmtree(kept, ignore_errors=True)
 
@@ -378,17 +383,20 @@ class _Tuner:
         self, results: Sequence[Mapping[str, Any]], found: Sequence[TrainedRecipe]
     ) -> None:
         """Write the networks of a population's best member as a finished run."""
-        ended = [i for i, result in enumerate(results) if result["outcome"] == "finished"]
-        if self.folder is None or not ended:
+        trials = [_tuned_trial(place, {}, result) for place, result in enumerate(results)]
+        best = rank_trials(trials, higher_is_better=self.metric.higher_is_better)[0]
+        if self.folder is None or not best.is_finished:
             return
-        sign = -1.0 if self.metric.higher_is_better else 1.0
-        best = min(ended, key=lambda i: (sign * results[i]["score"], results[i]["loss"]))
-        record, model = found[best].assemble(self.whole_task)
+        record, model = found[best.number].assemble(self.whole_task)
         assert model is not None
-        each = results[best]["budget"] / len(record.members)
+        plan = training_plan(model.recipe, self.whole_task)
         events = [
-            Event(step=int(share * each), kind="settings", text=f"from {share:.0%} on {values}")
-            for share, _, values in results[best]["phases"]
+            Event(
+                step=exchange_step(phase.share, plan),
+                kind="settings",
+                text=f"from {phase.share:.0%} on {phase.values}",
+            )
+            for phase in best.phases
         ]
         folder, members = self.folder / NETWORKS_FOLDER, range(len(record.members))
         shutil.rmtree(folder, ignore_errors=True)
@@ -446,7 +454,9 @@ class _Tuner:
         return TuningResult(
             recipe=self.recipe,
             space=self.space,
-            trials=tuple(_tuned_trial(trial) for trial in ended),
+            trials=tuple(
+                _tuned_trial(t.number, t.params, t.user_attrs[RESULT_ATTRIBUTE]) for t in ended
+            ),
             metric=self.metric.name,
             higher_is_better=self.metric.higher_is_better,
             rows=self.task.validation.count,
@@ -506,14 +516,14 @@ def _resampled_scores(
     return drawn
 
 
-def _tuned_trial(trial: FrozenTrial) -> TunedTrial:
-    """A trial of Optuna's, with the result that was kept with it."""
-    plain = dict(trial.user_attrs[RESULT_ATTRIBUTE])
+def _tuned_trial(number: int, values: Mapping[str, Any], result: Mapping[str, Any]) -> TunedTrial:
+    """A trial with what it reached, as it was kept."""
+    plain = dict(result)
     for key in ("score", "loss"):
         plain[key] = math.nan if plain.get(key) is None else plain[key]
     plain["rungs"] = {share: math.nan if s is None else s for share, s in plain.get("rungs", [])}
     for key in ("scores", "resampled"):
         plain[key] = tuple(plain.get(key, ()))
     plain["phases"] = tuple(Phase(*phase) for phase in plain.get("phases", ()))
-    values = plain["phases"][-1].values if plain["phases"] else trial.params
-    return TunedTrial(number=trial.number, values=dict(values), **plain)
+    values = plain["phases"][-1].values if plain["phases"] else values
+    return TunedTrial(number=number, values=dict(values), **plain)

@@ -4,7 +4,7 @@ Letters: T trials, k of them, B bootstrap samples of the rows.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -204,16 +204,7 @@ class TunedTrials:
 
     def rank_trials(self) -> list[TunedTrial]:
         """The trials, best first: finished ones, pruned ones by how far they came, failures."""
-        sign = -1.0 if self.higher_is_better else 1.0
-
-        def place(trial: TunedTrial) -> tuple[float, ...]:
-            order = {"finished": 0.0, "pruned": 1.0}.get(trial.outcome, 2.0)
-            if order == 2.0:
-                return (2.0, 0.0, 0.0, 0.0)
-            far = -trial.steps / max(trial.budget, 1) if order else 0.0
-            return (order, far, sign * trial.score, trial.loss)
-
-        return sorted(self.trials, key=place)
+        return rank_trials(self.trials, higher_is_better=self.higher_is_better)
 
     def curve(self) -> np.ndarray:
         """The expected best score of k trials, [T] for k = 1 ... T (see `expected_best`)."""
@@ -250,6 +241,20 @@ class TunedTrials:
         if trial.outcome in FAILED_OUTCOMES:
             return math.nan
         return trial.score if trial.phases else next(iter(trial.rungs.values()), trial.score)
+
+
+def rank_trials(trials: Iterable[TunedTrial], *, higher_is_better: bool) -> list[TunedTrial]:
+    """Trials, best first: finished ones, pruned ones by how far they came, failures."""
+    sign = -1.0 if higher_is_better else 1.0
+
+    def place(trial: TunedTrial) -> tuple[float, ...]:
+        order = {"finished": 0.0, "pruned": 1.0}.get(trial.outcome, 2.0)
+        if order == 2.0:
+            return (2.0, 0.0, 0.0, 0.0)
+        far = -trial.steps / max(trial.budget, 1) if order else 0.0
+        return (order, far, sign * trial.score, trial.loss)
+
+    return sorted(trials, key=place)
 
 
 def trial_name(trial: TunedTrial) -> str:

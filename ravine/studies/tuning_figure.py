@@ -2,7 +2,8 @@
 
 import json
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from optuna.distributions import distribution_to_json
 
 from ravine.errors import shorten
 from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
-from ravine.studies.population import POPULATION_SAMPLER
+from ravine.studies.population import POPULATION_SAMPLER, Phase
 from ravine.studies.tuned_trials import TunedTrial, TunedTrials
 
 MAX_SLICES = 6  # the most important settings
@@ -25,14 +26,17 @@ PALE_ALPHA, LINE_ALPHA = 0.55, 0.35
 
 def tuning_figure(found: TunedTrials) -> Figure:
     """The history of the scores, the importance of the settings, their slices, and all trials as
-    lines across all settings (parallel coordinates). Of a population the settings of
-    each member's lineage over the budget.
+    lines across all settings (parallel coordinates). Of a population the settings of each member's
+    lineage over the budget.
     """
-    if found.sampler == POPULATION_SAMPLER:
-        return _population_figure(found)
     paths = [*found.importance, *(path for path in found.space if path not in found.importance)]
     shown = paths[:MAX_SLICES]
     rows = -(-len(shown) // SLICE_COLUMNS)
+    if found.sampler == POPULATION_SAMPLER:
+        picture = figure(9.6, 2.9 * rows)
+        for i, path in enumerate(shown):
+            _draw_lineages(picture.add_subplot(rows, SLICE_COLUMNS, i + 1), found, path)
+        return picture
     picture = figure(9.6, 2.9 * (2 + rows))
     grid = picture.add_gridspec(2 + rows, SLICE_COLUMNS)
     _draw_history(picture.add_subplot(grid[0, :2]), found)
@@ -44,27 +48,16 @@ def tuning_figure(found: TunedTrials) -> Figure:
     return picture
 
 
-def _population_figure(found: TunedTrials) -> Figure:
-    """The settings of each member's lineage over the budget, the best member's in orange."""
-    shown = list(found.space)[:MAX_SLICES]
-    rows = -(-len(shown) // SLICE_COLUMNS)
-    picture = figure(9.6, 2.9 * rows)
-    members = [trial for trial in found.rank_trials() if trial.phases]
-    for i, path in enumerate(shown):
-        axes = picture.add_subplot(rows, SLICE_COLUMNS, i + 1)
-        places, ticks = _places(found, path)
-        for trial in members[::-1]:  # the best one is drawn last
-            is_best = trial == found.best
-            style = {"color": SERIES_COLORS[is_best], "alpha": 1.0 if is_best else LINE_ALPHA}
-            x = [100 * phase.share for phase in trial.phases]
-            y = [places(phase) for phase in trial.phases]
-            axes.step([*x, 100], [*y, *y[-1:]], where="post", **style)
-        if ticks is not None:
-            axes.set_yticks(range(len(ticks)), ticks)
-        elif _attributes(found, path).get("log"):
-            axes.set_yscale("log")
-        axes.set(xlabel="% of the budget", ylabel=_short(path, found))
-    return picture
+def _draw_lineages(axes: Axes, found: TunedTrials, path: str) -> None:
+    """A setting of each member's lineage over the budget, the best member's in orange."""
+    places = _scale_axis(axes, "y", found, path)
+    for trial in reversed([t for t in found.rank_trials() if t.phases]):  # the best one is last
+        is_best = trial == found.best
+        style = {"color": SERIES_COLORS[is_best], "alpha": 1.0 if is_best else LINE_ALPHA}
+        y = [places(phase) for phase in trial.phases]
+        x = [100 * phase.share for phase in trial.phases]
+        axes.step([*x, 100], [*y, y[-1]], where="post", **style)
+    axes.set(xlabel="% of the budget", ylabel=_short(path, found))
 
 
 def _trials_with_score(found: TunedTrials) -> list[TunedTrial]:
@@ -113,7 +106,7 @@ def _draw_importance(axes: Axes, found: TunedTrials) -> None:
 def _draw_slice(axes: Axes, found: TunedTrials, path: str, *, label: bool) -> None:
     """The scores over one setting."""
     trials = _trials_with_score(found)
-    places, ticks = _places(found, path)
+    places = _scale_axis(axes, "x", found, path)
     for outcome, color in (("pruned", GRAY_COLOR), ("finished", SERIES_COLORS[0])):
         chosen = [t for t in trials if t.outcome == outcome]
         x = [places(t) for t in chosen]
@@ -125,13 +118,6 @@ def _draw_slice(axes: Axes, found: TunedTrials, path: str, *, label: bool) -> No
     best = found.best
     if best is not None:
         axes.plot([places(best)], [best.score], "o", color=SERIES_COLORS[1], markersize=7)
-    if ticks is not None:
-        axes.set_xticks(range(len(ticks)), ticks)
-        axes.set_xlim(-0.5, len(ticks) - 0.5)
-        if sum(map(len, ticks)) > WIDE_LABELS:
-            axes.tick_params("x", labelrotation=20)
-    elif _attributes(found, path).get("log"):
-        axes.set_xscale("log")
     axes.set(xlabel=_short(path, found), ylabel=f"validation {found.metric}" if label else "")
 
 
@@ -160,14 +146,21 @@ def _attributes(found: TunedTrials, path: str) -> dict[str, Any]:
     return json.loads(distribution_to_json(found.space[path]))["attributes"]
 
 
-def _places(found: TunedTrials, path: str) -> tuple[Any, list[str] | None]:
-    """Where a trial stands on an axis for a setting, and the ticks of a list of values."""
-    choices = _attributes(found, path).get("choices")
+def _scale_axis(
+    axes: Axes, side: Literal["x", "y"], found: TunedTrials, path: str
+) -> Callable[[TunedTrial | Phase], Any]:
+    """Give an axis the scale of a setting, or ticks for its values; where values stand on it."""
+    known = _attributes(found, path)
+    choices = known.get("choices")
     if choices is None:
-        return (lambda trial: trial.values[path]), None
-    return (lambda trial: choices.index(trial.values[path])), [
-        shorten(str(choice), CHOICE_LABEL_WIDTH) for choice in choices
-    ]
+        axes.set(**{f"{side}scale": "log" if known["log"] else "linear"})
+        return lambda one: one.values[path]
+    labels = [shorten(str(choice), CHOICE_LABEL_WIDTH) for choice in choices]
+    at = {f"{side}ticks": range(len(choices)), f"{side}ticklabels": labels}
+    axes.set(**at, **{f"{side}lim": (-0.5, len(choices) - 0.5)})
+    if side == "x" and sum(map(len, labels)) > WIDE_LABELS:
+        axes.tick_params("x", labelrotation=20)
+    return lambda one: choices.index(one.values[path])
 
 
 def _share(found: TunedTrials, path: str, trial: TunedTrial) -> float:

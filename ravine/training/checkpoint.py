@@ -60,19 +60,25 @@ def move_rows(
 
     `paths` are their checkpoints, all of one step, `origins` for each network of each job the job
     and the network there that it goes on from. All that belongs to a network goes with it, its
-    series and events, too; one that goes on from a network that has ended has ended.
+    series and events, too; one that goes on from a network that has ended has ended. A technique
+    that reported in other jobs only did nothing to the networks of a job.
     """
     found = [_unpack(path) for path in paths]
+    like = {name: value for tensors, _ in found for name, value in tensors.items()}
+    every = [plain["counts"] for _, plain in found]
+    counts = {
+        name: max(each.get(name, 0) for each in every) for name in sorted(set().union(*every))
+    }
     for job, (path, sources) in enumerate(zip(paths, origins, strict=True)):
         ids = [i for i, (c, n) in enumerate(sources) if n in found[c][1]["ids"]]
         rows = [(sources[i][0], found[sources[i][0]][1]["ids"].index(sources[i][1])) for i in ids]
-        like, plain = found[rows[0][0] if rows else job]
+        plain = found[rows[0][0] if rows else job][1]
         tensors = {}
         for name, value in like.items():
             chosen = sources if name.startswith("ended/") else rows
-            none = torch.zeros_like(value)  # of a technique that has not yet acted in a job
-            every = [found[c][0].get(name, none)[i] for c, i in chosen]
-            tensors[name] = torch.stack(every) if every else value
+            none = value.new_zeros(value.shape[1:])  # of a technique that acted in other jobs only
+            own = [found[c][0][name][i] if name in found[c][0] else none for c, i in chosen]
+            tensors[name] = torch.stack(own) if own else found[job][0].get(name, value[:0])
         series: dict[str, dict[int, list[float]]] = {}
         events = [event for event in found[job][1]["events"] if event["member"] is None]
         for i, (c, n) in enumerate(sources):
@@ -82,6 +88,7 @@ def move_rows(
                     by_step = series.setdefault(name, {})
                     by_step.setdefault(step, [math.nan] * len(sources))[i] = values[n]
         plain = plain | {
+            "counts": counts,
             "ids": ids,
             "outcomes": [found[c][1]["outcomes"][n] for c, n in sources],
             "effects": [found[c][1]["effects"][n] for c, n in sources],

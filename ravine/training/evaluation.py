@@ -31,6 +31,12 @@ LEAVING_REASONS = {
 }
 
 
+def steps_between_evaluations(plan: Plan) -> int:
+    """How many steps lie between two evaluations: whole epochs, where these are tiny several."""
+    # evaluating would cost more than training
+    return -(-MIN_STEPS_BETWEEN_EVALUATIONS // plan.per_epoch) * plan.per_epoch
+
+
 def block_size(network: BatchedNetwork) -> int:
     """How many examples a network reads at once where it is evaluated."""
     matrices = [slot.shape for slot in network.layout.slots if slot.role == "weight"]
@@ -149,9 +155,7 @@ class Evaluator:
         self, plan: Plan, validation: Examples | None, metric: Metric, test: Examples | None = None
     ):
         self.plan, self.validation, self.test, self.metric = plan, validation, test, metric
-        # where epochs are tiny not after each: evaluating would cost more than training
-        epochs = -(-MIN_STEPS_BETWEEN_EVALUATIONS // plan.per_epoch)
-        self.every = epochs * plan.per_epoch
+        self.every = steps_between_evaluations(plan)
 
     @classmethod
     def of_task(cls, task: Task, job: Job) -> Self:

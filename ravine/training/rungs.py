@@ -95,11 +95,9 @@ def train_in_rungs(
     own = tempfile.TemporaryDirectory() if folder is None and shares else nullcontext(folder)
     with own as place:
         kept = None if place is None else Path(place)
-        made = [] if kept is None else sorted(kept.glob(f"moves-*/{STANDINGS_FILE}"))
-        plain = json.loads(made[-1].read_text()) if made else []
-        known = {share: [Standing(*s) for s in standings] for share, standings in plain}
+        now, known = _kept_standings(kept)
         how: dict[str, Any] = {"seconds": seconds, "stop": stop, "diagnosed": False}
-        controls = controls_of(assignments, made[-1].parent if made else kept, report, **how)
+        controls = controls_of(assignments, now, report, **how)
         left: set[int] = set()
         results: list[JobResult] = []
         for share in (*shares, 1.0):
@@ -110,20 +108,19 @@ def train_in_rungs(
                 if any(control.is_stop_requested for control in controls):
                     raise Interrupted("stopped")
             if share < 1 and decide is not None:
-                standings = known.get(share)
-                if standings is None:
-                    standings = _standings(recipes, assignments, results, metric, share)
-                found = decide(share, standings)
+                is_new = share not in known
+                if is_new:
+                    known[share] = _standings(recipes, assignments, results, metric, share)
+                found = decide(share, known[share])
                 left |= {place for place, move in found.items() if move is None}
                 moves = {place: move for place, move in found.items() if move is not None}
-                if moves and kept is not None and share not in known:
-                    known[share] = standings
-                    fresh = kept / f"moves-{len(known):03d}"
-                    _move_networks(moves, assignments, controls, fresh)
+                if is_new and kept is not None:
+                    if moves:
+                        now = kept / f"moves-{len(known):03d}"
+                        _move_networks(moves, assignments, controls, now)
+                        controls = controls_of(assignments, now, report, **how)
                     # last: until these are there, the checkpoints of before count
-                    write_atomically(fresh / STANDINGS_FILE, json.dumps([*known.items()]).encode())
-                    shutil.rmtree(kept / f"moves-{len(known) - 1:03d}", ignore_errors=True)
-                    controls = controls_of(assignments, fresh, report, **how)
+                    _keep_standings(kept, now, known)
                 recipes = [moves[i][1] if i in moves else r for i, r in enumerate(recipes)]
                 assignments = assign_jobs(recipes, tasks, **where)
                 for assignment, control in zip(assignments, controls, strict=True):
@@ -138,6 +135,31 @@ def train_in_rungs(
         )
         for i, (recipe, task) in enumerate(zip(recipes, tasks, strict=True))
     ]
+
+
+def _kept_standings(folder: Path | None) -> tuple[Path | None, dict[float, list[Standing]]]:
+    """Where the checkpoints are, and the standings at shares that were passed before a stop."""
+    if folder is None or not (folder / STANDINGS_FILE).exists():
+        return folder, {}
+    plain = json.loads((folder / STANDINGS_FILE).read_text())
+    return folder / plain["checkpoints"], {
+        share: [Standing(tuple(scores), *others) for scores, *others in standings]
+        for share, standings in plain["standings"]
+    }
+
+
+def _keep_standings(
+    folder: Path, checkpoints: Path | None, known: Mapping[float, Sequence[Standing]]
+) -> None:
+    """Write where the checkpoints are, and the standings: networks that move take their past along,
+    so that these cannot be read from it later. Checkpoints of before go.
+    """
+    place = "." if checkpoints is None else str(checkpoints.relative_to(folder))
+    plain = {"checkpoints": place, "standings": [*known.items()]}
+    write_atomically(folder / STANDINGS_FILE, json.dumps(plain).encode())
+    for old in folder.glob("moves-*"):
+        if old != checkpoints:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _move_networks(

@@ -130,6 +130,29 @@ def test_a_setting_shared_by_all_may_be_a_float_among_columns(cls):
 
 
 @pytest.mark.parametrize("cls", ALL)
+def test_numbers_that_do_nothing_after_the_start_are_declared(cls):
+    numbers = {name for name, hint in field_types(cls).items() if is_number(hint)}
+    found = set()
+    for variant in TWINS[cls]:
+        part, other = (cls(**settings(cls, i, variant)) for i in (1, 5))
+        for name in numbers:
+            changed = dataclasses.replace(part, **{name: getattr(other, name)})
+            kept = []
+            for own in (part, changed):
+                rows = begin(torch.float64)
+                state = part.start(rows)
+                for step in range(1, 31):
+                    rows, state = own.update(
+                        rows, gradients(rows, step), state, moment(step, rows.dtype)
+                    )
+                kept += [rows, *(v for _, v in sorted(state.items()))]
+            half = len(kept) // 2
+            if any(not torch.equal(a, b) for a, b in zip(kept[:half], kept[half:], strict=True)):
+                found.add(name)
+    assert numbers - found == set(getattr(cls, "only_at_start", ()))
+
+
+@pytest.mark.parametrize("cls", ALL)
 def test_in_place_is_the_pure_rule(cls):
     for variant in TWINS[cls]:
         part = stack([cls(**settings(cls, i, variant)) for i in range(P)])

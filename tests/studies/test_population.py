@@ -16,18 +16,28 @@ import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 import ravine
-from ravine import catalog
+from ravine import catalog, protocols
+from ravine.catalog import PARTS_BY_ROLE
 from ravine.cli import run_command
 from ravine.errors import InputError, RavineError
 from ravine.networks.batched import BatchedNetwork
-from ravine.part import stack
+from ravine.optimizers.averaging import Snapshots
+from ravine.part import field_types, is_number, stack
 from ravine.recipe_files import read_recipe, with_settings
-from ravine.studies.population import Phase, Population, exchange_shares, explore
+from ravine.studies.population import (
+    Phase,
+    Population,
+    can_change,
+    exchange_shares,
+    exchange_step,
+    explore,
+)
+from ravine.studies.spaces import checked_space
 from ravine.studies.tune import resume_tuning, tune
 from ravine.training import jobs, rungs
 from ravine.training.batches import training_batches
 from ravine.training.cohort import start_cohort
-from ravine.training.defaults import prepare, resolve
+from ravine.training.defaults import prepare, resolve, training_plan
 from ravine.training.determinism import exact_arithmetic
 from ravine.training.evaluation import Evaluator
 from ravine.training.jobs import assign_members
@@ -42,6 +52,7 @@ RICH = with_settings(
     "network.hidden=[16]",
     "network.norm=BatchNorm",
 )
+OTHER_START = PLAIN.vary("network.initializer.gain", 2.0)
 SPACE = {"optimizer.lr": "log:1e-3..0.5", "optimizer.momentum": "0..0.95"}
 RICH_SPACE = {"optimizer.lr": "log:1e-4..0.1", "network.dropout.rate": "0..0.5"}
 
@@ -139,6 +150,7 @@ def test_members_are_replaced_at_other_evaluations_each_time():
         series = train(recipe).record.series["validation/loss"]
         steps = series.steps
         at = [steps[np.searchsorted(steps, share * steps[-1])] for share in found]
+        assert at == [exchange_step(share, training_plan(recipe, task)) for share in found]
         assert len(set(at)) == len(at) == shares and at[-1] < steps[-1]
 
 
@@ -196,6 +208,9 @@ def test_a_lineage_is_its_settings_trained_alone(recipe, space, tmp_path, monkey
     weights, series = train_by_hand(recipe, found.schedule_of(best))
     run = open_run(tmp_path / "s" / "best")
     assert torch.equal(run.model.weights, weights)
+    at = [event.step for event in run.record.events if event.kind == "settings"]
+    assert at[0] == 0 and set(at[1:]) <= {step for step, _ in series["validation/loss"]}
+    assert len(set(at)) == len(best.phases)
     known = run.record.series["validation/loss"]
     assert known.values[:, 0].tolist() == [values[0] for _, values in series["validation/loss"]]
     assert run.record.members[0].validation[found.metric] == best.score
@@ -217,6 +232,28 @@ def test_two_workers_and_other_jobs_give_the_same_population(processes_pay, monk
     assert table_of(tune(short, SPACE, workers=1, out=tmp_path / "s", **how)) == table_of(one)
     other = tune(short, SPACE, workers=1, seed=1, **how)
     assert table_of(other) != table_of(one)
+
+
+def effects_after_moves(recipes, moves, folder):
+    """What techniques did, where networks of recipes move at half of the budget."""
+    tasks, resolved = zip(*map(prepare, recipes), strict=True)
+    made = {i: (source, resolved[like]) for i, (source, like) in moves.items()}
+    folder.mkdir()
+    found = rungs.train_in_rungs(tasks, resolved, (0.5,), lambda *_: made, folder=folder)
+    records = [one.assemble(task)[0] for one, task in zip(found, tasks, strict=True)]
+    return [{one.name: one.values for one in record.effects} for record in records]
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [{1: (3, 3)}, {3: (0, 0), 1: (0, 3)}, {0: (3, 3), 3: (0, 1)}, {i: (0, 3) for i in range(4)}],
+)
+def test_what_techniques_did_moves_from_job_to_job(moves, tmp_path, monkeypatch):
+    base = with_settings(catalog.plain().vary("data.source", "iris"), "epochs=40")
+    recipes = [base.vary("optimizer.weight_decay", decay) for decay in (0.0, 0.0, 0.0, 0.1)]
+    together = effects_after_moves(recipes, moves, tmp_path / "one")
+    monkeypatch.setattr(jobs, "networks_at_once", lambda width, device: 2)  # the last two in a job
+    assert effects_after_moves(recipes, moves, tmp_path / "two") == together
 
 
 def test_members_that_diverge_are_replaced():
@@ -255,6 +292,28 @@ def test_a_population_that_is_stopped_while_it_moves_goes_on(tmp_path, monkeypat
     assert calls == ["moves-001", "moves-006"]
     assert table_of(resume_tuning(tmp_path / "s")) == table_of(whole)
     assert not list((tmp_path / "s").glob("batch-*"))
+
+
+def test_after_a_kill_past_moves_all_standings_before_are_those_of_then(tmp_path):
+    tasks, recipes = zip(
+        *(prepare(PLAIN.vary("optimizer.lr", lr)) for lr in (0.3, 1e-3)), strict=True
+    )
+    seen = []
+
+    def decide(share, standings):
+        seen.append((share, standings))
+        if [at for at, _ in seen] == [0.25, 0.5, 0.75]:
+            raise KeyboardInterrupt
+        return {1: (0, recipes[1])} if share == 0.5 else {}
+
+    asked = (tasks, recipes, (0.25, 0.5, 0.75), decide)
+    with pytest.raises(KeyboardInterrupt):
+        rungs.train_in_rungs(*asked, folder=tmp_path)
+    before = seen.copy()
+    rungs.train_in_rungs(*asked, folder=tmp_path)
+    assert seen[3:] == before and before[0][1][0] != before[0][1][1]
+    folders = [folder.name for folder in tmp_path.iterdir() if folder.is_dir()]
+    assert folders == ["moves-002"]
 
 
 PROGRAM = """
@@ -364,14 +423,43 @@ def test_a_recipe_is_recommended_only_where_no_schedule_is_shown_to_matter(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("recipe", "space", "is_possible"),
+    [
+        ("optimizer=Adagrad", {"optimizer.lr": "0.1..1"}, True),
+        ("optimizer=Adagrad", {"optimizer.initial": "0.1..1"}, False),
+        ("optimizer=Rprop", {"optimizer.lr": "0.1..1"}, False),
+        ("optimizer=Rprop", {"optimizer.growth": "1.1..1.4"}, True),
+        ("optimizer=Lookahead", {"optimizer.inner.lr": "0.1..1"}, True),
+        ("network.initializer=Normal", {"network.initializer.sd": "0.1..1"}, False),
+        (
+            "network.initializer=He",
+            {"network.initializer": [{"name": "He", "gain": g} for g in (1.0, 2.0)]},
+            False,
+        ),
+    ],
+)
+def test_what_is_read_at_the_start_only_cannot_change(recipe, space, is_possible):
+    changed = with_settings(PLAIN, recipe)
+    ((path, distribution),) = checked_space(space, changed).items()
+    assert can_change(changed, path, distribution) == is_possible
+
+
+@pytest.mark.parametrize("cls", PARTS_BY_ROLE[protocols.Initializer])
+def test_every_number_of_an_initializer_is_read_at_the_start_only(cls):
+    numbers = [name for name, hint in field_types(cls).items() if is_number(hint)]
+    assert sorted(getattr(cls, "only_at_start", ())) == numbers
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"space": {**SPACE, "batch": [16, 32]}}, "batch cannot change in mid-training"),
         ({"space": {"network.hidden": [[8], [16]], "epochs": "5..9"}}, "network.hidden, epochs"),
         ({"space": {"network.initializer.gain": "0.5..2"}}, "initializer.gain cannot change"),
         ({"minutes": 5.0}, "how many members"),
-        ({"trials": 1}, "a population of 1"),
+        ({"trials": 1}, "trials is 1: a population needs at least 2 members"),
         ({"pruner": "halving"}, "Leave pruner out"),
+        ({"recipe": PLAIN.vary("snapshots", Snapshots())}, "weights are replaced"),
         ({"recipe": PLAIN.vary("epochs", 1)}, "Train for more epochs"),
     ],
 )
@@ -406,13 +494,25 @@ def test_schedules_of_settings_are_compared():
     assert verdict["falls"].validation[1] == series["validation/accuracy"][-1][1][0]
     with pytest.raises(InputError, match="changes is"):
         ravine.compare({"fast": fast, "slow": slow}, seeds=2, changes={"fast": 3})
-    for changes in (
-        {"none": {0.5: slow}},
-        {"fast": {1.5: slow}},
-        {"fast": {0.5: slow.vary("batch", 8)}},
-    ):
-        with pytest.raises(InputError, match="cannot be made"):
-            ravine.compare({"fast": fast, "slow": slow}, seeds=2, changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"changes": {"none": {0.5: PLAIN}}}, "are fast, slow. Name one of them"),
+        ({"changes": {"fast": {0.5: PLAIN}}, "tune_lr": 3}, "Leave tune_lr out"),
+        ({"changes": {"fast": {1.5: PLAIN}}}, "'fast' at 1.5: a share of the budget lies between"),
+        ({"changes": {"fast": {0: PLAIN}}}, "'fast' at 0: a share"),
+        ({"changes": {"fast": {0.5: PLAIN.vary("batch", 8)}}}, "Change only numbers such as"),
+        ({"changes": {"fast": {0.5: PLAIN.vary("network.hidden", (3,))}}}, "Change only numbers"),
+        ({"changes": {"fast": {0.5: OTHER_START}}}, "Change only numbers"),
+    ],
+)
+def test_changes_that_cannot_be_made_are_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        ravine.compare(
+            {"fast": PLAIN, "slow": PLAIN.vary("optimizer.lr", 1e-3)}, seeds=2, **options
+        )
 
 
 def test_the_command_trains_a_population_and_its_networks_predict(tmp_path, monkeypatch, capsys):
