@@ -186,4 +186,4 @@ def test_everything_is_formatted_without_exceptions(tree):
 
 def test_the_package_does_not_grow():
     """Code is read more often than written: who adds a thousand lines looks for a thousand."""
-    assert sum(len(p.read_text("utf-8").splitlines()) for p in SOURCES) <= 55_993
+    assert sum(len(p.read_text("utf-8").splitlines()) for p in SOURCES) <= 58_294
