@@ -7,6 +7,7 @@ import math
 import os
 import time
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from ravine.networks import layer_parts, mlp
 from ravine.part import group_key
 from ravine.penalties import L2
 from ravine.record import read_record, record_files
+from ravine.run_progress import JOB_ROW
 from ravine.training import train as training
 from ravine.training.defaults import load_task
 from ravine.training.determinism import exact_arithmetic, flushes_denormals
@@ -277,8 +279,10 @@ def test_processes_give_the_same_numbers_as_one(monkeypatch, processes_pay, reci
 
     def wait(progress):
         """Have every other job trained by another process."""
-        began = time.monotonic()
-        while progress.board.read().least == 0.0 and time.monotonic() - began < 60:
+        began, shares = time.monotonic(), [0.0]
+        while min(shares) == 0.0 and time.monotonic() - began < 60:
+            noted = Path(progress.board.path).read_bytes()
+            shares = [share for share, _ in JOB_ROW.iter_unpack(noted)]
             time.sleep(0.02)
 
     monkeypatch.setattr(training, "train_cohort", train_cohort)
