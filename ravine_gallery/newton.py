@@ -5,7 +5,7 @@ Letters: P networks or starts, W weights, T steps.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ from ravine.networks.batched import BatchedNetwork
 from ravine.networks.mlp import Mlp
 from ravine.optimizers import SGD, Newton, SaddleFreeNewton
 from ravine.probes.curvature import Objective, classify_points, condition, ends
-from ravine.protocols import Batch, LossAndGradient, SearchOptimizer, Signature, StepContext
+from ravine.protocols import Batch, SearchOptimizer, Signature, StepContext
 from ravine.reporting.plot_style import GRAY_COLOR, SERIES_COLORS, figure
 from ravine.rng import stream
+from ravine.training.loop import BatchObjective
 from ravine_gallery.experiment import ExperimentOutcome, experiment
 from ravine_gallery.intervals import draw_intervals, format_percent, label_numbers, share_interval
 from ravine_gallery.marks import line_style
@@ -98,19 +99,6 @@ def compare_newton_steps(quick: bool) -> ExperimentOutcome:
     return ExperimentOutcome(held=held, said=said, numbers=numbers, figures=figures)
 
 
-class _Around(NamedTuple):
-    """A loss as an optimizer searches it, from one point of each network."""
-
-    objective: Objective
-    first: LossAndGradient
-
-    def value_and_grad(self, rows: Rows) -> LossAndGradient:
-        return self.objective.value_and_grad(rows)
-
-    def hessian(self, rows: Rows) -> Tensor:
-        return self.objective.hessian(rows)
-
-
 def search_path(rule: Any, objective: Objective, rows: Rows, steps: int) -> Tensor:
     """The points of a rule that may search along its steps, [T + 1, P, W]."""
     layout, state, places = objective.layout, rule.start(rows), [rows]
@@ -118,7 +106,7 @@ def search_path(rule: Any, objective: Objective, rows: Rows, steps: int) -> Tens
         context = StepContext(step, 1.0, layout.decay_mask(dtype=rows.dtype), layout)
         first = objective.value_and_grad(rows)
         if isinstance(rule, SearchOptimizer):
-            rows, state = rule.search(rows, _Around(objective, first), state, context)
+            rows, state = rule.search(rows, BatchObjective(objective, first), state, context)
         else:
             rows, state = rule.update(rows, first.grads, state, context)
         places.append(rows)

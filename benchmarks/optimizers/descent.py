@@ -23,7 +23,6 @@ from ravine.part import stack
 from ravine.probes.curvature import Objective
 from ravine.protocols import (
     HasEvalWeights,
-    LossAndGradient,
     Optimizer,
     Plan,
     ReactiveSchedule,
@@ -33,6 +32,7 @@ from ravine.protocols import (
 )
 from ravine.rng import stream
 from ravine.studies.tuned_rate import RateResult
+from ravine.training.loop import BatchObjective
 from ravine_gallery.surfaces import Surface
 
 LEAST_HEIGHT = 1e-12  # of what is left above a minimum: below, it is found
@@ -43,20 +43,6 @@ QUADRATIC_WIDTH, LARGE_EIGENVALUES = 100, 10
 SMALL_RANGE, LARGE_RANGE = (0.0, 1.0), (30.0, 60.0)
 QUADRATIC_NOISE, QUADRATIC_BATCH = 0.6, 128
 LINE_SEARCH = "line search"  # under this name Lbfgs reports its further evaluations
-
-
-@dataclass(frozen=True)
-class WalkObjective:
-    """What a `SearchOptimizer` asks of a function at one step."""
-
-    objective: Objective
-    first: LossAndGradient
-
-    def value_and_grad(self, rows: Rows) -> LossAndGradient:
-        return self.objective.value_and_grad(rows)
-
-    def hessian(self, rows: Rows) -> Tensor:
-        return self.objective.hessian(rows)
 
 
 @dataclass(frozen=True)
@@ -163,7 +149,7 @@ class Descent:
             meter = Meter(len(rows))
             now = StepContext(step, factor, mask, layout, meter=meter)
             if isinstance(rule, SearchOptimizer):
-                new, state = rule.search(rows, WalkObjective(objective, first), state, now)
+                new, state = rule.search(rows, BatchObjective(objective, first), state, now)
             else:
                 new, state = rule.update(rows, first.grads, state, now)
             rows = torch.where(goes_on[:, None], new, rows)

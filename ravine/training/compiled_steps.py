@@ -11,7 +11,6 @@ beside it, and these do not change its numbers. Letters: P networks, S steps, L 
 import functools
 import importlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -29,11 +28,11 @@ from ravine.optimizers.sgd import SGD, Momentum, Nesterov
 from ravine.part import Number
 from ravine.protocols import Plan
 from ravine.training.batches import Batches, InMemory
-from ravine.training.cohort import Cohort, Job, start_cohort
+from ravine.training.cohort import Cohort
 from ravine.training.evaluation import Evaluator
 from ravine.training.step_statistics import is_sampled
 
-LEAST_STEPS = 256  # shorter runs do not pay for reading the kernels from the disk: half a second
+LEAST_STEPS = 256  # reading the kernels takes 0.4 s: one small network saves it in 2,500 steps
 OPERATIONS_AT_ONCE = 5e9  # multiplications until signals are looked at again
 OPERATIONS_PER_THREAD = 2e7  # less is done before a thread has started
 
@@ -80,7 +79,7 @@ class CompiledSteps:
         names = ("momentum", "dampening", "beta1", "beta2", "eps")
         settings = [getattr(optimizer, name, 0.0) for name in names]
         settings.append(getattr(loss, "label_smoothing", 0.0))
-        self.settings = np.concatenate([self._column(value) for value in settings], 1)
+        self.settings = np.concatenate([self._columns(value, 1) for value in settings], 1)
         examples = batches.examples
         assert examples.targets is not None
         is_class = isinstance(loss, SoftmaxCrossEntropy)
@@ -109,7 +108,7 @@ class CompiledSteps:
     def train(self, evaluate: Evaluator, factors: Any) -> bool:
         """Make the steps up to the next one that torch makes, or to an evaluation.
 
-        `factors.at(step)` are those of the learning rate. Returns whether any step was made.
+        `factors` are the `ScheduleFactors` of the cohort. Returns whether any step was made.
         """
         cohort = self.cohort
         optimizer, step = cohort.parts.optimizer, cohort.step
@@ -117,11 +116,9 @@ class CompiledSteps:
         count = until - step
         if not count:
             return False
-        rates, decays = np.empty((2, len(cohort.ids), count))
-        for s in range(count):
-            factor = factors.at(step + s)
-            rates[:, s] = self._column(optimizer.lr * factor)[:, 0]
-            decays[:, s] = self._column(_decay(optimizer, factor))[:, 0]
+        factor = factors.between(step, until)
+        rates = self._columns(optimizer.lr * factor, count)
+        decays = self._columns(_decay(optimizer, factor), count)
         order, ends = self.batches.places(step, until)
         shared = order.expand(len(cohort.ids), -1).contiguous().numpy()
         rows = cohort.weights.numpy()
@@ -176,10 +173,11 @@ class CompiledSteps:
                 return end
         return until
 
-    def _column(self, number: Any) -> np.ndarray:
-        """A Number as a column [P, 1]."""
+    def _columns(self, number: Any, count: int) -> np.ndarray:
+        """A Number, or one for each step [P or 1, S], for each network: [P, S]."""
         value = torch.as_tensor(number, dtype=torch.float64)
-        return value.reshape(-1, 1).expand(len(self.cohort.ids), 1).numpy()
+        value = value.reshape(1, 1) if value.dim() == 0 else value
+        return value.expand(len(self.cohort.ids), count).contiguous().numpy()
 
 
 def is_long(plan: Plan) -> bool:
@@ -187,14 +185,11 @@ def is_long(plan: Plan) -> bool:
     return plan.steps >= LEAST_STEPS
 
 
-def way_of_steps(job: Job, task: Task) -> str:
-    """How the steps of a job are made, the same for all of its networks: "compiled" or "torch", and
-    why by torch where the kernels cover them but cannot be used.
+def way_of_steps(cohort: Cohort, task: Task) -> str:
+    """How the steps of a cohort are made: "compiled" or "torch", and why by torch where the kernels
+    cover them but cannot be used.
     """
-    if isinstance(task.train, RowGroups) or not is_long(job.plan):
-        return TORCH_WAY
-    first = replace(job, recipes=job.recipes[:1], seeds=job.seeds[:1], start=None)
-    if covered_shape(start_cohort(first)) is None:
+    if isinstance(task.train, RowGroups) or covered_shape(cohort) is None:
         return TORCH_WAY
     return COMPILED_WAY if load_kernels() is not None else f"{TORCH_WAY}: {kernel_fault()}"
 

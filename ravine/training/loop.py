@@ -241,14 +241,17 @@ class ScheduleFactors:
 
     def at(self, step: int) -> Tensor | float:
         """The factor of a step: a float if all networks share it, else a float64 column [P, 1]."""
-        place = step - self.first
-        if self.first < 0 or not 0 <= place < self.table.shape[1]:
+        found = self.between(step, step + 1)
+        own = len(found) > 1 or self.cohort.state.schedule
+        return found if own else self.shared[step - self.first]
+
+    def between(self, step: int, until: int) -> Tensor:
+        """The factors of steps, float64 [P or 1, S]: of at most `FACTORS_AT_ONCE`."""
+        if not 0 <= self.first <= step or until > self.first + self.table.shape[1]:
             steps = torch.arange(step, step + FACTORS_AT_ONCE, dtype=torch.float64)[None]
             self.table = self.cohort.parts.schedule.factor(steps, self.cohort.job.plan)
             self.first = step
-            place = 0
             self.shared = self.table[0].tolist()
+        found = self.table[:, step - self.first : until - self.first]
         state = self.cohort.state.schedule
-        if state:
-            return self.table[:, place : place + 1] * state["factor"]
-        return self.shared[place] if len(self.table) == 1 else self.table[:, place : place + 1]
+        return found * state["factor"] if state else found

@@ -281,11 +281,12 @@ def train_jobs(
         while (i := crew.take()) is not None:
             assignment, control = assignments[i], controls[i]
             with exact_arithmetic() as exact:
-                saved, way = control.checkpoint, way_of_steps(assignment.job, assignment.task)
+                saved = control.checkpoint
                 if saved is not None and saved.exists():
                     cohort = load_checkpoint(saved, assignment.job)
                 else:
                     cohort = start_cohort(assignment.job)
+                way = way_of_steps(cohort, assignment.task)
                 if control.ranks is not None:
                     control.ranks.check_same(
                         data=assignment.task.fingerprint,
@@ -308,15 +309,14 @@ def train_jobs(
                     in_threads = way == COMPILED_WAY and threads > 1 and fills
                     share = partial(crew.pause, i, control)
                     pause = keep_snapshots(cohort, control if in_threads else share)
-                    used = threads if in_threads else min(threads, 1)
+                    used = threads if in_threads else 1
                     train_cohort(cohort, batches, evaluate, pause=pause, threads=used)
                     if not control.interrupted:
                         own = saved if is_first(control.ranks) else None
                         _complete(cohort, assignment.task, own)
             if not exact:
                 cohort.log.events.append(INEXACT_EVENT)
-            stopped = control.interrupted
-            result = JobResult(cohort.ended, cohort.log, stopped, end_of(cohort), way)
+            result = JobResult(cohort.ended, cohort.log, control.interrupted, end_of(cohort), way)
             crew.found[i] = [result]
         found = crew.results()
     return [found[i][0] for i in range(len(assignments))]
