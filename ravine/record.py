@@ -68,10 +68,10 @@ class Baseline:
 def score_text(value: float) -> str:
     """A score with four decimals, or four significant digits from 10 on.
 
-    >>> score_text(0.91237), score_text(-259296.1288), score_text(-3584615.0)
-    ('0.9124', '-259,300', '-3.585e+06')
+    >>> score_text(0.91237), score_text(-1e-9), score_text(-259296.1288), score_text(-3584615.0)
+    ('0.9124', '0.0000', '-259,300', '-3.585e+06')
     """
-    return f"{value:.4f}" if not abs(value) >= 10 else f"{float(f'{value:.4g}'):,g}"
+    return f"{value:z.4f}" if not abs(value) >= 10 else f"{float(f'{value:.4g}'):,g}"
 
 
 @dataclass(frozen=True, kw_only=True)

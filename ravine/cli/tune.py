@@ -107,13 +107,13 @@ def tune_command(
         found = make(report=line, each=progress, stop=stop, **given)
     output.print_result(found, as_json=json)
     if not json:
-        text = f"the study is in {folder}"
+        lines = [f"the study is in {folder}"]
         if found.best is not None and found.best.phases:
-            text += f"; its best networks: ravine predict {shlex.quote(str(folder / 'best'))} TABLE"
+            lines.append(f"its networks: ravine predict {shlex.quote(str(folder / 'best'))} TABLE")
         if found.best_recipe is not None:
             file = shlex.quote(str(folder / "best.toml"))
-            text += f"; to take {found.recommendation}: ravine train {file}"
-        output.echo(text, file=sys.stderr)
+            lines.append(f"to take {found.recommendation}: ravine train {file}")
+        output.echo("\n".join(lines), file=sys.stderr)
     return 3 if found.best is None and not found.waiting else 0
 
 

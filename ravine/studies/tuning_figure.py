@@ -33,9 +33,11 @@ def tuning_figure(found: TunedTrials) -> Figure:
     shown = paths[:MAX_SLICES]
     rows = -(-len(shown) // SLICE_COLUMNS)
     if found.sampler == POPULATION_SAMPLER:
+        columns = min(SLICE_COLUMNS, len(shown))
         picture = figure(9.6, 2.9 * rows)
         for i, path in enumerate(shown):
-            _draw_lineages(picture.add_subplot(rows, SLICE_COLUMNS, i + 1), found, path)
+            _draw_lineages(picture.add_subplot(rows, columns, i + 1), found, path)
+        picture.suptitle("The settings that led to each member, the best one's in orange")
         return picture
     picture = figure(9.6, 2.9 * (2 + rows))
     grid = picture.add_gridspec(2 + rows, SLICE_COLUMNS)

@@ -260,7 +260,7 @@ def _score(value: float, *, sign: bool = False) -> str:
     if math.isnan(value):
         return ""
     text = score_text(value)
-    return f"+{text}" if sign and value >= 0 else text
+    return text if text.startswith("-") or not sign else f"+{text}"
 
 
 def _failures(verdict: Verdict) -> list[str]:
